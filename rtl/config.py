@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`EngineConfig`: the only place where a width or a depth is born."""
+
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+__all__ = ["PRESETS", "ConfigError", "EngineConfig", "read_config", "preset"]
+
+
+class ConfigError(ValueError):
+    """A configuration that no engine can have; lists every problem."""
+
+    def __init__(self, problems):
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Everything that is fixed when an engine is built.
+
+    Parameters
+    ----------
+    pes : int
+        Processing elements; also the lanes of an activation word. A power of two, 2 to 256.
+    act_bits : int
+        Width of a stored activation, 8 or 16.
+    weight_bits : int
+        Width of a codebook value (two's complement), 2 to 16.
+    code_bits : int
+        Width of a weight code, 4 to 8; code 0 is never a weight.
+    direct_weights : bool
+        The code is the weight itself (two's complement); there is no codebook.
+    acc_bits : int
+        Width of accumulators and biases, 24 to 32.
+    index_bits : tuple of int
+        Widths of the relative index that the engine can decode, ascending; the compiler picks one for each
+        layer. The narrowest is stored with the codes, every further bit in a plane of its own that only
+        the layers that use it fill.
+    entries_per_word : int
+        Entries in a word of entry memory, a power of two.
+    entry_depth : int
+        Words of entry memory for each PE; biases live there as well.
+    length_bits : int
+        Width of a slice length; a layer may use the double width at half the block size.
+    slice_word_bits : int
+        Width of a word of slice memory: the lengths of one block of columns.
+    slice_depth : int
+        Words of slice memory for each PE.
+    act_depth : int
+        Words of activation memory, each of `pes` activations.
+    acc_depth : int
+        Accumulators for each PE: the rows of a layer that a PE can hold in one pass.
+    queue_depth : int
+        Slices waiting in a PE. A power of two, at least 16.
+    program_depth : int
+        Words (32 bits) of program memory.
+    packet_bytes : int
+        The longest payload of a link packet.
+    """
+
+    pes: int = 16
+    act_bits: int = 8
+    weight_bits: int = 8
+    code_bits: int = 4
+    direct_weights: bool = False
+    acc_bits: int = 32
+    index_bits: tuple[int, ...] = (4, 6)
+    entries_per_word: int = 4
+    entry_depth: int = 2048
+    length_bits: int = 4
+    slice_word_bits: int = 32
+    slice_depth: int = 1024
+    act_depth: int = 1024
+    acc_depth: int = 512
+    queue_depth: int = 32
+    program_depth: int = 256
+    packet_bytes: int = 1024
+
+    def __post_init__(self):
+        object.__setattr__(self, "index_bits", tuple(self.index_bits))
+        problems = list(self._problems())
+        if problems:
+            raise ConfigError(problems)
+
+    def _problems(self):
+        wrong_types = [f"{field.name} must be {'true or false' if isinstance(field.default, bool) else 'an integer'}"
+                       f", not {getattr(self, field.name)!r}"
+                       for field in fields(self) if field.name != "index_bits"
+                       and type(getattr(self, field.name)) is not type(field.default)]
+        wrong_types += [f"index_bits must be integers, not {width!r}"
+                        for width in self.index_bits if type(width) is not int]
+        if wrong_types:
+            yield from wrong_types
+            return
+        ranges = {"pes": (2, 256), "act_bits": (8, 16), "weight_bits": (2, 16), "code_bits": (4, 8),
+                  "acc_bits": (24, 32), "entries_per_word": (2, 16), "entry_depth": (16, 65536),
+                  "length_bits": (2, 8), "slice_word_bits": (4, 256), "slice_depth": (4, 65536),
+                  "act_depth": (4, 65536), "acc_depth": (8, 65536), "queue_depth": (16, 1024),
+                  "program_depth": (16, 65536), "packet_bytes": (64, 32768)}
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                yield f"{name} must be {low} to {high}, not {value}"
+        for name in ("pes", "entries_per_word", "queue_depth", "packet_bytes"):
+            value = getattr(self, name)
+            if value < 1 or value & (value - 1):
+                yield f"{name} must be a power of two, not {value}"
+        if self.act_bits not in (8, 16):
+            yield f"act_bits must be 8 or 16, not {self.act_bits}"
+        if not self.index_bits or list(self.index_bits) != sorted(set(self.index_bits)) or len(self.index_bits) > 4 \
+                or not all(2 <= width <= 8 for width in self.index_bits):
+            yield f"index_bits must be one to four ascending widths from 2 to 8, not {list(self.index_bits)}"
+        if self.length_bits > 0 and self.pes > 0:
+            block = self.slice_word_bits // self.length_bits
+            if block * self.length_bits != self.slice_word_bits or block < 2 or block & (block - 1):
+                yield (f"slice_word_bits must be length_bits ({self.length_bits}) times a power of two of at least 2, "
+                       f"not {self.slice_word_bits}")
+            elif self.pes % block:
+                yield f"slice_word_bits / length_bits = {block} columns must divide the {self.pes} PEs"
+        if self.packet_bytes < self.pes * self.act_bytes + 4:
+            yield (f"packet_bytes must hold an activation word ({self.pes * self.act_bytes} bytes) and its address, "
+                   f"not {self.packet_bytes}")
+        if self.direct_weights and self.weight_bits != self.code_bits:
+            yield f"weight_bits must equal code_bits ({self.code_bits}) with direct_weights, not {self.weight_bits}"
+
+    @property
+    def act_bytes(self):
+        """Bytes of an activation on the link."""
+        return self.act_bits // 8
+
+    @property
+    def operand_bits(self):
+        """Width of a broadcast activation: one bit more than stored, so that it is always signed."""
+        return self.act_bits + 1
+
+    @property
+    def block_cols(self):
+        """Columns whose lengths share a slice word, at the narrow length width (the wide one: half)."""
+        return self.slice_word_bits // self.length_bits
+
+    def block_cols_of(self, wide_lengths):
+        return self.block_cols // 2 if wide_lengths else self.block_cols
+
+    def length_bits_of(self, wide_lengths):
+        return self.length_bits * 2 if wide_lengths else self.length_bits
+
+    @property
+    def entry_word_bits(self):
+        """Width of plane 0 of the entry memory: codes and the narrowest relative index."""
+        return self.entries_per_word * (self.code_bits + self.index_bits[0])
+
+    @property
+    def plane_bits(self):
+        """Widths of all planes of the entry memory; the first holds the codes."""
+        steps = (wide - narrow for narrow, wide in zip(self.index_bits, self.index_bits[1:], strict=False))
+        return (self.entry_word_bits, *(self.entries_per_word * step for step in steps))
+
+    @property
+    def bias_words(self):
+        """Entry-memory words that one bias takes (plane 0)."""
+        return -(-self.acc_bits // self.entry_word_bits)
+
+    @property
+    def codebook_entries(self):
+        """Codebook values that the program holds for each layer; 0 with direct weights."""
+        return 0 if self.direct_weights else 1 << self.code_bits
+
+    @property
+    def hash(self):
+        """Identity of the configuration: the first 8 bytes of a SHA-256 over its fields."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).digest()[:8]
+
+
+PRESETS = {
+    # Four 32 KiB single-port memories, 16 bits wide, hold the entries of an iCE40 UP5K; its 30 block RAMs the rest.
+    "tiny": EngineConfig(pes=4, index_bits=(4,), entries_per_word=2, entry_depth=16384, slice_word_bits=16,
+                         slice_depth=512, act_depth=256, acc_depth=256, queue_depth=16, packet_bytes=256),
+    "default": EngineConfig(),
+    # Three 18 kbit block RAMs for each PE: what an LFE5U-85F has for 64 of them.
+    "wide": EngineConfig(pes=64, index_bits=(5,), entry_depth=512, slice_depth=512, act_depth=256),
+}
+
+
+def preset(name):
+    """The named preset; raises `ConfigError` naming those that exist."""
+    if name not in PRESETS:
+        raise ConfigError([f"preset must be one of {', '.join(PRESETS)}, not '{name}'"])
+    return PRESETS[name]
+
+
+def read_config(path, base="default"):
+    """Reads a TOML file of `EngineConfig` fields; its key ``preset`` names where the others come from.
+
+    Raises `ConfigError` for a file that is not TOML, unknown keys and values out of range.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError([f"configuration '{path}' cannot be read: {error}"]) from None
+    start = preset(values.pop("preset", base))
+    known = {field.name for field in fields(EngineConfig)}
+    unknown = [f"configuration '{path}': unknown key '{key}'; known are {', '.join(sorted(known))}"
+               for key in values if key not in known]
+    if unknown:
+        raise ConfigError(unknown)
+    if "index_bits" in values and not isinstance(values["index_bits"], list):
+        raise ConfigError([f"index_bits must be a list of widths, not {values['index_bits']!r}"])
+    return replace(start, **values)
