@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads a trained network from a model file, which may come from anybody.
+
+Nothing in the file is executed, and what the file claims is checked before memory is allocated:
+see `host.unpickling` and `host.checkpoints`. These files are accepted:
+
+* ``torch.save(model.state_dict(), path)``, or a checkpoint dictionary with such a dictionary inside;
+* ``torch.save(model, path)`` for a ``torch.nn.Sequential`` of standard layers;
+* a ``.safetensors`` file of the state dictionary.
+
+A state dictionary knows only tensors. Its order is taken as that of computation (a safetensors file,
+which has none, is ordered by shapes and numbers in names), batch normalisation is taken to stand
+between a linear layer and its ReLU, with eps = 1e-5, and a ReLU to follow every layer but the last.
+A pickled Sequential says all of this by itself. A softmax or log-softmax at the end is dropped: it
+does not change which output is greatest.
+"""
+
+import math
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from host.assembly import LinearPart, Part, ReluPart, assemble, shown
+from host.checkpoints import OTHER_TENSORS, SAVE_AGAIN, STORAGES, Checkpoint, read_checkpoint
+from host.errors import UserError
+from host.graph import Network
+from host.modules import module_parts, state_dict_parts
+from host.ordering import order_parts
+from host.tensors import StoredTensor, TensorError, dtype_problem, finite, shape_problem
+from host.unpickling import Record
+
+FILE_LIMIT = 1 << 32
+"""Bytes of a model file: the largest network with its optimiser's state."""
+
+HEADER_LIMIT = 1 << 23
+"""Bytes of the header of a safetensors file."""
+
+PROBLEMS_LIMIT = 40
+"""Problems listed for one file."""
+
+STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
+"""Entries of a checkpoint dictionary that may hold the model."""
+
+HARMLESS = frozenset({
+    "argparse.Namespace", "builtins.bytearray", "builtins.complex", "builtins.set", "builtins.slice",
+    "collections.Counter", "collections.OrderedDict", "collections.defaultdict", "collections.deque",
+    "builtins.dict", "builtins.int", "builtins.list", "builtins.float", "_codecs.encode",
+    "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "numpy.ndarray",
+    "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
+    "pathlib.PosixPath", "pathlib.PurePosixPath", "pathlib.WindowsPath",
+    "torch.Size", "torch.Tensor", "torch.device", "torch.nn.parameter.Parameter",
+    "torch.serialization._get_layout", "torch.storage.UntypedStorage",
+    "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state", "torch.per_tensor_affine", "torch.per_channel_affine",
+    *OTHER_TENSORS,
+    *(f"torch.{storage}Storage" for storage in [*STORAGES, "QInt8", "QUInt8", "QInt32"]),
+})
+"""Names of plain data that checkpoints refer to. They are never called either: listing them only
+keeps honest files from being refused."""
+
+_NUMBER_FORMAT = re.compile(r"torch\.(bool|q?u?int\d+|b?float\d\w*|complex\d+)")
+
+
+_SAFETENSORS_FORMATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+
+
+def load_network(path: Path, *, normalize: tuple[float, float] | None = None) -> Network:
+    """Reads the network in the model file ``path``; its name is the file's, without the suffix.
+
+    Parameters
+    ----------
+    path : Path
+        A file as described at the top of this module.
+    normalize : (mean, std), optional
+        The inputs were normalised to ``(x - mean) / std`` in training. This is folded into the first
+        layer, so that the network takes ``x`` itself, and a zero of ``x`` stays a zero.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, is damaged or hostile, or holds anything but a chain of linear
+        layers with finite weights. It lists all problems of the layers.
+    """
+    if normalize is not None:
+        _check_normalize(*normalize)
+    try:
+        network = _load(Path(path))
+        return network if normalize is None else fold_normalization(network, *normalize)
+    except UserError as error:
+        problems = error.problems[:PROBLEMS_LIMIT]
+        if len(error.problems) > PROBLEMS_LIMIT:
+            problems.append(f"and {len(error.problems) - PROBLEMS_LIMIT:,} more problems")
+        raise UserError([f"{path}: {problem}" for problem in problems]) from None
+
+
+def fold_normalization(network: Network, mean: float, std: float) -> Network:
+    """The network that computes from ``x`` what ``network`` computes from ``(x - mean) / std``.
+
+    Computed in float64 and rounded to float32 once. Pruned weights stay zero.
+
+    Raises
+    ------
+    UserError
+        If ``std`` is not positive, either is not finite, or a folded weight overflows float32.
+    """
+    _check_normalize(mean, std)
+    first = network.layers[0]
+    sums = first.weight.sum(axis=1, dtype=np.float64)
+    try:
+        with np.errstate(all="ignore"):
+            weight = finite(first.weight / np.float64(std))
+            bias = finite(first.bias - sums * (np.float64(mean) / std))
+    except TensorError as error:
+        raise UserError(f"layer {shown(first.name)}: with the mean {mean} and the std {std} folded in, it "
+                        f"{error}") from None
+    return replace(network, layers=(replace(first, weight=weight, bias=bias), *network.layers[1:]))
+
+
+def _check_normalize(mean: float, std: float) -> None:
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        raise UserError(f"the normalisation needs a finite mean and a positive std, not {mean} and {std}")
+
+
+def _load(path: Path) -> Network:
+    try:
+        if not path.exists():
+            raise UserError("there is no such file")
+        if not path.is_file():
+            raise UserError("it is a directory or a device, not a file; name the model file itself")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise UserError(f"it is empty; {SAVE_AGAIN}")
+            if size > FILE_LIMIT:
+                raise UserError(f"it has {size:,} bytes, more than {FILE_LIMIT:,}; {SAVE_AGAIN}")
+            start = file.read(9)
+            file.seek(0)
+            if path.suffix == ".safetensors" or start[8:] == b"{":
+                return _load_safetensors(path, int.from_bytes(start[:8], "little"), size)
+            return assemble(path.stem, _checkpoint_parts(read_checkpoint(file)))
+    except OSError as error:
+        raise UserError(f"it cannot be read: {error.strerror or error}") from None
+
+
+def _checkpoint_parts(checkpoint: Checkpoint) -> list[Part]:
+    """The layers of what torch.save wrote."""
+    strange = [name for name in checkpoint.names if name not in HARMLESS
+               and not name.startswith("torch.nn.modules.") and not _NUMBER_FORMAT.fullmatch(name)]
+    if strange:
+        raise UserError([_strange_problem(name) for name in strange])
+    model = _find_model(checkpoint)
+    if type(model) is Record:
+        return module_parts(checkpoint, model)
+    tensors = {}
+    for key, value in model.items():
+        if (tensor := checkpoint.tensor(value)) is not None:
+            tensors[str(key)] = tensor
+        elif type(value) is Record and str(key).endswith(("weight", "bias")):
+            tensors[str(key)] = StoredTensor((), problem=f"is not a torch tensor but a {value.name}")
+    return _with_relus(state_dict_parts(tensors))
+
+
+def _strange_problem(name: str) -> str:
+    if name.startswith("torch.nn.utils.prune."):
+        return f"it refers to {shown(name)}; call torch.nn.utils.prune.remove on the layers before saving"
+    return (f"it refers to the class or function {shown(name)}, but nothing in a model file is ever run. If "
+            "it is your own class, save model.state_dict() instead, or build the model from "
+            "torch.nn.Sequential")
+
+
+def _find_model(checkpoint: Checkpoint) -> Any:
+    """The one pickled model or state dictionary of the file."""
+    root = checkpoint.root
+    if _is_model(checkpoint, root):
+        return root
+    if type(root) is not dict:
+        kind = root.name if type(root) is Record else type(root).__name__
+        raise UserError(f"it holds a {shown(kind)}, not a model or a state dictionary; {SAVE_AGAIN}")
+    keys = [key for key in STATE_KEYS if _is_model(checkpoint, root.get(key))]
+    if len(keys) == 1:
+        return root[keys[0]]
+    found = f"models under each of {', '.join(keys)}" if keys else "no model"
+    entries = ", ".join(map(shown, list(root)[:10])) or "none"
+    raise UserError(f"it is a dictionary with {found}; its entries are {entries}. A model is expected "
+                    f"under one of {', '.join(STATE_KEYS)}; or {SAVE_AGAIN}")
+
+
+def _is_model(checkpoint: Checkpoint, value: Any) -> bool:
+    if type(value) is dict:
+        return any(checkpoint.tensor(entry) is not None for entry in value.values())
+    return type(value) is Record and value.name.startswith("torch.nn.modules.")
+
+
+def _with_relus(parts: list[Part]) -> list[Part]:
+    """Puts a ReLU before every linear layer but the first, as the parts of a state dictionary imply."""
+    with_relus: list[Part] = []
+    for part in parts:
+        if isinstance(part, LinearPart) and any(isinstance(other, LinearPart) for other in with_relus):
+            with_relus.append(ReluPart("relu"))
+        with_relus.append(part)
+    return with_relus
+
+
+def _load_safetensors(path: Path, header: int, size: int) -> Network:
+    if not 2 <= header <= min(HEADER_LIMIT, size - 8):
+        raise UserError(f"it is a damaged or cut-off safetensors file: its header claims {header:,} bytes "
+                        f"of the file's {size:,} (at most {HEADER_LIMIT:,}); save it again")
+    try:
+        # The library checks that shapes, number formats and positions agree with each other.
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: _safetensor(file, name) for name in file.keys()}  # noqa: SIM118
+            return assemble(path.stem, _with_relus(order_parts(state_dict_parts(tensors))))
+    except SafetensorError as error:
+        raise UserError(f"it is a damaged safetensors file ({error}); save it again") from None
+
+
+def _safetensor(file: Any, name: str) -> StoredTensor:
+    entry = file.get_slice(name)
+    shape = tuple(entry.get_shape())
+    dtype = _SAFETENSORS_FORMATS.get(entry.get_dtype(), str(entry.get_dtype()))
+    if problem := dtype_problem(dtype) or shape_problem(shape):
+        return StoredTensor(shape, problem=problem)
+
+    def load() -> np.ndarray:
+        tensor = file.get_tensor(name)
+        return (tensor.float() if dtype == "bfloat16" else tensor).numpy()
+    return StoredTensor(shape, math.prod(shape), load)

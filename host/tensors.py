@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors of a model file that have been described but not yet read.
+
+A file may claim any shape in a few bytes. So a tensor is first described, its claims are checked
+against what the file really holds, and only then is it read into memory.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+SIZE_LIMIT = 1 << 20
+"""Greatest length of one axis."""
+
+VALUES_LIMIT = 1 << 27
+"""Values of one file that may be read: 512 MiB as float32, enough for VGG-16's 124 million weights
+of its fully connected layers."""
+
+FLOAT_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+"""The number formats that can be weights, and their sizes in bytes."""
+
+
+class TensorError(ValueError):
+    """A tensor cannot be read; the message continues "weight ...", for instance "is sparse"."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor of the file.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        As the file claims it.
+    values : int
+        How many values are read from the file for it: those of its whole storage.
+    load : callable
+        Reads the tensor as it is stored: an array of any of `FLOAT_BYTES`, float32 for bfloat16.
+    problem : str
+        Why it cannot be read; the empty string if it can.
+    """
+
+    shape: tuple[int, ...]
+    values: int = 0
+    load: Callable[[], np.ndarray] | None = None
+    problem: str = ""
+
+    def read(self) -> np.ndarray:
+        """The values: a new, writable float32 array of the shape ``shape``.
+
+        Raises
+        ------
+        TensorError
+            If the tensor is of an unsupported kind, or has values that are not finite as float32.
+        """
+        if self.problem or self.load is None:
+            raise TensorError(self.problem)
+        return finite(self.load())
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """A float32 copy of ``values``.
+
+    Raises
+    ------
+    TensorError
+        If one is NaN, infinite, or beyond the range of float32.
+    """
+    with np.errstate(over="ignore"):
+        copy = np.array(values, dtype=np.float32, order="C")
+    if not (good := np.isfinite(copy)).all():
+        nans = int(np.isnan(copy).sum())
+        infinite = good.size - int(good.sum()) - nans
+        raise TensorError(f"has {nans} NaN and {infinite} infinite values among {copy.size} "
+                          "(in float32); the training went wrong, or the file is damaged")
+    return copy
+
+
+def shape_problem(shape: tuple[int, ...]) -> str:
+    """Why a tensor cannot have this shape; the empty string if it can."""
+    if not all(1 <= size <= SIZE_LIMIT for size in shape):
+        return f"has an axis whose length is not between 1 and {SIZE_LIMIT:,}"
+    if math.prod(shape) > VALUES_LIMIT:
+        return f"has more than {VALUES_LIMIT:,} values"
+    return ""
+
+
+def dtype_problem(dtype: str) -> str:
+    """Why a weight cannot have this number format; the empty string if it can."""
+    if dtype in FLOAT_BYTES:
+        return ""
+    return (f"has the number format {dtype}; save it as float32 (the compiler quantises by itself), "
+            f"supported are {', '.join(FLOAT_BYTES)}")
+
+
+def decode(data: bytes, dtype: str) -> np.ndarray:
+    """The values in little-endian ``data``; bfloat16, the upper half of a float32, is widened to it."""
+    if dtype == "bfloat16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, f"<f{FLOAT_BYTES[dtype]}")
+
+
+def masked(weight: StoredTensor, mask: StoredTensor) -> StoredTensor:
+    """``weight * mask``: how torch.nn.utils.prune stores a pruned tensor."""
+    problem = weight.problem or mask.problem
+    if not problem and weight.shape != mask.shape:
+        problem = "and its pruning mask have different shapes"
+
+    def load() -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return weight.read() * mask.read()
+    return StoredTensor(weight.shape, weight.values + mask.values, load, problem)
