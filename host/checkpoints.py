@@ -184,7 +184,8 @@ def _read_zip(file: IO[bytes]) -> Checkpoint:
         except _ZIP_ERRORS as error:
             raise UserError(f"its part {name[:40]!r} is damaged ({error}); {SAVE_AGAIN}") from None
 
-    if folders[0] + "byteorder" in entries and read("byteorder", 6) != b"little":
+    order = entries.get(folders[0] + "byteorder")
+    if order and (order.file_size != 6 or read("byteorder", 6) != b"little"):
         raise UserError(f"it was written on a big-endian machine; there, {SAVE_AGAIN}")
     size = entries[folders[0] + "data.pkl"].file_size
     if size > PICKLE_LIMIT:

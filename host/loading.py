@@ -176,17 +176,18 @@ def _strange_problem(name: str) -> str:
 def _find_model(checkpoint: Checkpoint) -> Any:
     """The one pickled model or state dictionary of the file."""
     root = checkpoint.root
-    if _is_model(checkpoint, root):
+    entries = root if type(root) is dict else {}
+    keys = [key for key in STATE_KEYS if _is_model(checkpoint, entries.get(key))]
+    if len(keys) == 1:
+        return root[keys[0]]
+    if not keys and _is_model(checkpoint, root):
         return root
     if type(root) is not dict:
         kind = root.name if type(root) is Record else type(root).__name__
         raise UserError(f"it holds a {shown(kind)}, not a model or a state dictionary; {SAVE_AGAIN}")
-    keys = [key for key in STATE_KEYS if _is_model(checkpoint, root.get(key))]
-    if len(keys) == 1:
-        return root[keys[0]]
     found = f"models under each of {', '.join(keys)}" if keys else "no model"
-    entries = ", ".join(map(shown, list(root)[:10])) or "none"
-    raise UserError(f"it is a dictionary with {found}; its entries are {entries}. A model is expected "
+    names = ", ".join(map(shown, list(root)[:10])) or "none"
+    raise UserError(f"it is a dictionary with {found}; its entries are {names}. A model is expected "
                     f"under one of {', '.join(STATE_KEYS)}; or {SAVE_AGAIN}")
 
 

@@ -11,6 +11,7 @@ tuples crash the interpreter, and 29 bytes allocate gigabytes.
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -73,20 +74,26 @@ def read_pickle(file: IO[bytes]) -> Pickle:
     DamagedPickleError
         For anything that torch.save does not write, and beyond `INSTRUCTION_LIMIT`.
     """
-    machine = _Machine()
     try:
-        for count, (opcode, argument, position) in enumerate(pickletools.genops(file)):
-            if count >= INSTRUCTION_LIMIT:
-                raise DamagedPickleError(f"it has more than {INSTRUCTION_LIMIT:,} instructions")
-            if opcode.name == "STOP":
-                machine.result.root = machine.pop()
-                return machine.result
-            machine.step(opcode.name, argument, position)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of odd escapes in garbled names
+            return _run(file)
     except DamagedPickleError:
         raise
     except (ValueError, OverflowError) as error:
         raise DamagedPickleError(f"it is cut off or garbled ({str(error)[:80]})") from None
-    raise DamagedPickleError("it is cut off")
+
+
+def _run(file: IO[bytes]) -> Pickle:
+    machine = _Machine()
+    for count, (opcode, argument, position) in enumerate(pickletools.genops(file)):
+        if count >= INSTRUCTION_LIMIT:
+            raise DamagedPickleError(f"it has more than {INSTRUCTION_LIMIT:,} instructions")
+        if opcode.name == "STOP":
+            break
+        machine.step(opcode.name, argument, position)
+    machine.result.root = machine.pop()
+    return machine.result
 
 
 class _Machine:
