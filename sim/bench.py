@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every bench starts with: its parameters, the clock, the reset and a time-out that is always armed."""
+
+import functools
+import json
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, FallingEdge
+
+CLOCK_NS = 10
+"""Period of the simulated clock."""
+
+
+def bench(*, cycles: int = 100_000) -> Callable[[Callable[..., Awaitable[None]]], Any]:
+    """Makes a coroutine function a cocotb test that fails after so many clock cycles."""
+    def decorate(function: Callable[..., Awaitable[None]]) -> Any:
+        return cocotb.test(timeout_time=cycles * CLOCK_NS, timeout_unit="ns")(function)
+    return decorate
+
+
+@functools.cache
+def parameters() -> dict[str, Any]:
+    """What the runner told this bench with ``run(..., parameters=...)``."""
+    found = json.loads(os.environ["NONZERO_BENCH_PARAMETERS"])
+    assert isinstance(found, dict)
+    return found
+
+
+async def start(dut: Any, *, reset_cycles: int = 2) -> None:
+    """Starts the clock ``clk`` and resets the design with ``rst``; returns between two clock edges.
+
+    Make the drivers and monitors before, since every input is random until something drives it.
+    """
+    dut.rst.value = 1
+    Clock(dut.clk, CLOCK_NS, unit="ns").start(start_high=False)
+    await ClockCycles(dut.clk, reset_cycles)
+    await FallingEdge(dut.clk)
+    dut.rst.value = 0

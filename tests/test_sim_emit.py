@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Verilog that is simulated: what starts random, copies of modules, the shortcut round writing it."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from amaranth.hdl import Module, Signal, unsigned
+from amaranth.lib import enum, memory, wiring
+from amaranth.lib.data import StructLayout
+from amaranth.lib.wiring import In, Out
+
+from rtl.config import PRESETS
+from rtl.queue import Queue
+from sim.emit import emit, fingerprint, merge_copies, stable_text, without_initial_values
+
+UNMERGED = """\
+module \\top.a (clk, o);
+  reg [7:0] o = 8'h00;
+endmodule
+
+module \\top.b (clk, o);
+  reg [7:0] o = 8'h00;
+endmodule
+
+module \\top.c (clk, o);
+  reg [7:0] o = 8'h01;
+endmodule
+
+module \\top.x (clk, o);
+  \\top.a  leaf (
+    .o(o)
+  );
+endmodule
+
+module \\top.y (clk, o);
+  \\top.b  leaf (
+    .o(o)
+  );
+endmodule
+
+module \\top.z (clk, o);
+  \\top.c  leaf (
+    .o(o)
+  );
+endmodule
+
+module top(clk, o);
+  \\top.x  x (
+    .o(o)
+  );
+  \\top.y  y (
+    .o(o)
+  );
+  \\top.z  z (
+    .o(o)
+  );
+endmodule
+"""
+
+
+class Storage(wiring.Component):
+    address: In(2)
+    data: In(4)
+    o: Out(4)
+
+    def __init__(self, init, written):
+        self.init = init
+        self.written = written
+        super().__init__()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.store = store = memory.Memory(shape=4, depth=4, init=self.init)
+        read = store.read_port()
+        m.d.comb += [read.addr.eq(self.address), self.o.eq(read.data)]
+        if self.written:
+            write = store.write_port()
+            m.d.comb += [write.addr.eq(self.address), write.data.eq(self.data), write.en.eq(1)]
+        return m
+
+
+@pytest.mark.parametrize("init, written, kept", [
+    ([], True, False),              # what a reset does not restore
+    ([], False, True),              # a constant
+    ([1, 2, 3, 4], False, True),    # a constant
+    ([0, 0, 3, 0], True, True),     # contents that the bitstream must bring
+])
+def test_memories(init, written, kept):
+    text = emit(Storage(init, written), "dut")
+    assert ("initial begin" in text) == kept
+    assert "initial begin" in emit(Storage(init, written), "dut", random_start=False)
+
+
+def test_registers():
+    values = {"reg [7:0] a": " = 8'h05", "reg \\b$1 ": " = 1'h1", "reg signed [3:0] c": " = 4'h0"}
+    lines = [f"  {declaration}{value};\n" for declaration, value in values.items()]
+    text = "module m(clk);\n" + "".join(lines) + "  wire [7:0] d = 8'h05;\nendmodule\n"
+    assert without_initial_values(text) == re.sub(r"(reg.*?) = .*;", r"\1;", text)
+
+
+def test_copies_are_merged():
+    text = merge_copies(UNMERGED)
+    assert text.count("endmodule") == 5
+    assert text.endswith(
+        "module top(clk, o);\n  \\top.x  x (\n    .o(o)\n  );\n  \\top.x  y (\n    .o(o)\n  );\n"
+        "  \\top.z  z (\n    .o(o)\n  );\nendmodule\n")
+    assert merge_copies(text) == text
+
+
+class Pair(wiring.Component):
+    address: In(2)
+    o: Out(4)
+    other: Out(4)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.one = one = Storage([], True)
+        m.submodules.two = two = Storage([], True)
+        m.d.comb += [one.address.eq(self.address), two.address.eq(~self.address), self.o.eq(one.o),
+                     self.other.eq(two.o)]
+        return m
+
+
+def test_copies_that_amaranth_makes_are_merged():
+    text = emit(Pair(), "dut")
+    assert text.count("endmodule") == 2
+    assert text.count("\n  \\dut.one  ") == 2
+
+
+def test_text_depends_on_the_design_alone():
+    assert emit(Queue(8, 4), "dut") == emit(Queue(8, 4), "dut")
+
+
+def used(component):
+    """Spares a component that is only looked at Amaranth's warning that it was never elaborated."""
+    component._MustUse__used = True
+    return component
+
+
+def test_fingerprint():
+    first = fingerprint(used(Queue(8, 4)))
+    assert first == fingerprint(used(Queue(8, 4)))
+    others = [Queue(8, 8), Queue(9, 4), Queue(StructLayout({"a": 8}), 4)]
+    assert len({first, *(fingerprint(used(queue)) for queue in others)}) == 4
+    # A component from elsewhere may depend on anything.
+    assert fingerprint(used(Pair())) is None
+
+
+class Color(enum.Enum, shape=2):
+    RED = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    color: Color
+    depth: int
+
+
+def test_stable_text():
+    assert stable_text(Choice(Color.RED, 3)) == stable_text(Choice(Color.RED, 3))
+    values = [None, 1, "1", 1.0, (1,), [1], {1: 2}, range(3), unsigned(3), Choice(Color.RED, 3),
+              Choice(Color.RED, 4), Color, StructLayout({"a": 1}), StructLayout({"a": 2}), *PRESETS.values()]
+    assert len({stable_text(value) for value in values}) == len(values)
+
+
+def test_values_without_stable_text():
+    assert stable_text(np.zeros(3)) is None
+    assert stable_text((1, lambda: 0)) is None
+    assert stable_text(Signal()) is None
