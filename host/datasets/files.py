@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads IDX and npz files that may be damaged or hostile: sizes are bounded before memory is taken."""
+
+import gzip
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+__all__ = ["MAX_BYTES", "FileProblem", "read_idx", "read_npz"]
+
+MAX_BYTES = 1 << 30
+"""The most bytes that one array may take."""
+
+IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+"""Type byte of an IDX file; from http://yann.lecun.com/exdb/mnist, "The IDX file format"."""
+
+MAX_HEADER = 4096
+NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+class FileProblem(Exception):
+    """One or more problems of a file, in words for the user."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(problems))
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Reads an IDX file, decompressing a name in ``.gz``; raises `FileProblem`.
+
+    The header is read first, and then no more than it promises, so a decompression bomb costs nothing.
+    """
+    try:
+        with open(path, "rb") as plain:
+            if path.suffix != ".gz":
+                return _read_idx(path, plain)
+            with gzip.GzipFile(fileobj=plain) as unpacked:
+                return _read_idx(path, unpacked)
+    except OSError as error:
+        raise FileProblem(f"IDX file '{path}' cannot be read: {error.strerror or error}") from None
+    except (EOFError, zlib.error) as error:
+        raise FileProblem(f"IDX file '{path}' is truncated or damaged: {error}") from None
+
+
+def _read_idx(path: Path, file: IO[bytes] | gzip.GzipFile) -> np.ndarray:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or not 1 <= magic[3] <= 8:
+        raise FileProblem(f"'{path}' is not an IDX file: it must start with 00 00, a type and 1 to 8 "
+                          f"dimensions, not with {magic.hex(' ') or 'nothing'}")
+    sizes = file.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        raise FileProblem(f"IDX file '{path}' is truncated: {magic[3]} dimensions take {4 * magic[3]} bytes, "
+                          f"but it has {len(sizes)}")
+    shape = [int(size) for size in np.frombuffer(sizes, ">u4")]
+    dtype = np.dtype(IDX_TYPES[magic[2]])
+    expected = math.prod(shape) * dtype.itemsize
+    if expected > MAX_BYTES:
+        raise FileProblem(f"IDX file '{path}' must hold at most {MAX_BYTES} bytes, but its header promises "
+                          f"{expected}")
+    data = file.read(expected + 1)
+    if len(data) != expected:
+        found = f"more than {expected}" if len(data) > expected else str(len(data))
+        raise FileProblem(f"IDX file '{path}' must hold {expected} bytes for its shape {shape}, not {found}")
+    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def read_npz(path: Path, keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
+    """Reads one array for each role from an npz file; raises `FileProblem` with all problems.
+
+    Parameters
+    ----------
+    keys : dict
+        For each role the array names that can stand for it; the first one found counts.
+    """
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            return _read_members(path, archive, keys)
+    except OSError as error:
+        raise FileProblem(f"npz file '{path}' cannot be read: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise FileProblem(f"npz file '{path}' is damaged or no npz file: {error}") from None
+
+
+def _read_members(path: Path, archive: zipfile.ZipFile,
+                  keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
+    members = {info.filename: info for info in archive.infolist()}
+    arrays, problems = {}, []
+    for role, names in keys.items():
+        found = [name for name in names if f"{name}.npy" in members]
+        if not found:
+            wanted = " or ".join(f"'{name}'" for name in names)
+            held = ", ".join(sorted(name.removesuffix(".npy") for name in members)[:20]) or "nothing"
+            problems.append(f"npz file '{path}' must hold an array {wanted}, but holds {held}")
+            continue
+        try:
+            with archive.open(members[f"{found[0]}.npy"]) as member:
+                arrays[role] = _read_npy(f"array '{found[0]}' of npz file '{path}'", member)
+        except FileProblem as problem:
+            problems += problem.problems
+    if problems:
+        raise FileProblem(*problems)
+    return arrays
+
+
+def _read_npy(what: str, member: IO[bytes]) -> np.ndarray:
+    try:
+        version = np.lib.format.read_magic(member)
+        if version not in NPY_HEADERS:
+            raise FileProblem(f"{what} must be of npy version 1.0 or 2.0, not {version[0]}.{version[1]}")
+        shape, fortran, dtype = NPY_HEADERS[version](member, max_header_size=MAX_HEADER)
+    except (ValueError, EOFError, SyntaxError, RecursionError, TypeError) as error:
+        raise FileProblem(f"{what} has a damaged header: {error}") from None
+    if dtype.hasobject or dtype.kind not in "biuf":
+        raise FileProblem(f"{what} must hold numbers, not {dtype}; pickled objects are never loaded")
+    expected = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or expected > MAX_BYTES:
+        raise FileProblem(f"{what} must take at most {MAX_BYTES} bytes, but its shape is {list(shape)}")
+    data = member.read(expected + 1)
+    if len(data) != expected:
+        raise FileProblem(f"{what} must hold {expected} bytes for its shape {list(shape)}, not "
+                          f"{'more' if len(data) > expected else len(data)}")
+    values = np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    return values.astype(dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training, retraining and fine-tuning share: samples, batches, the learning rate, the error."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from host.augment import Augmenter, image_plane
+from host.datasets import Dataset, as_inputs
+
+__all__ = ["Samples", "error_percent", "logits", "one_cycle", "settle_torch"]
+
+Layers = Sequence[tuple[torch.Tensor, torch.Tensor, bool]]
+"""Weight ``[rows, cols]``, bias ``[rows]`` and whether a ReLU follows, for each layer."""
+
+
+def settle_torch() -> None:
+    """Makes torch's results on this machine depend on nothing but the seed; sets its global state.
+
+    One thread: sums are then always added in one order, networks this small hardly gain from a second one,
+    and ``set_flush_denormal`` only reaches the thread that calls it. Without flushing, the optimiser's
+    states of pixels that are never lit decay into denormals, and an epoch takes ten times as long.
+    """
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
+class Samples:
+    """Labelled images in random batches.
+
+    Parameters
+    ----------
+    images : uint8 or float32 array, shape ``[n, ...]``
+    labels : int64 array, shape ``[n]``
+    augment : bool
+        Deform every batch at random; the images must be planes (`host.augment.image_plane`).
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, *, augment: bool) -> None:
+        # uint8 images stay uint8: a float copy of MNIST would take 188 MB.
+        self.images = torch.from_numpy(images.reshape(len(images), -1))
+        self.labels = torch.from_numpy(labels)
+        plane = image_plane(images) if augment else None
+        self.augmenter = Augmenter(*plane) if plane else None
+
+    @classmethod
+    def for_training(cls, dataset: Dataset, *, augment: bool) -> "Samples":
+        return cls(dataset.train_images, dataset.train_labels, augment=augment)
+
+    def batch_count(self, batch: int) -> int:
+        return max(1, len(self.images) // batch)
+
+    def batches(self, batch: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One epoch of inputs float32 ``[batch, inputs]`` and labels ``[batch]``; the rest is left out."""
+        order = torch.randperm(len(self.images), generator=generator)
+        for chosen in order[:self.batch_count(batch) * batch].split(batch):
+            inputs = self.images[chosen]
+            inputs = inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs
+            if self.augmenter:
+                inputs = self.augmenter(inputs, generator)
+            yield inputs, self.labels[chosen]
+
+
+def one_cycle(peak: float, step: int, steps: int, *, warm_up: float = 0.15) -> float:
+    """Learning rate at ``step`` of ``steps``: a cosine up from 4% to ``peak``, then one down to almost 0.
+
+    L. Smith and N. Topin, "Super-convergence", arXiv 1708.07120.
+    """
+    rising = max(1.0, warm_up * steps)
+    if step < rising:
+        return peak * (0.52 - 0.48 * math.cos(math.pi * step / rising))
+    return peak * (0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - rising) / max(1.0, steps - rising))))
+
+
+def logits(layers: Layers, inputs: torch.Tensor) -> torch.Tensor:
+    """Outputs ``[n, rows]`` of a chain of layers for inputs ``[n, cols]``."""
+    for weight, bias, relu in layers:
+        inputs = functional.linear(inputs, weight, bias)
+        inputs = functional.relu(inputs) if relu else inputs
+    return inputs
+
+
+@torch.no_grad()
+def error_percent(forward: Callable[[torch.Tensor], torch.Tensor],
+                  images: np.ndarray, labels: np.ndarray) -> float:
+    """Percentage of images whose greatest output is not their label; ``forward`` maps inputs to outputs."""
+    wrong = 0
+    for start in range(0, len(images), 4096):
+        outputs = forward(torch.from_numpy(as_inputs(images[start:start + 4096])))
+        wrong += int((outputs.argmax(1) != torch.from_numpy(labels[start:start + 4096])).sum())
+    return 100 * wrong / len(images)

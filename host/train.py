@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trains a network of the zoo: ``python -m host.train lenet-300-100 --data mnist -o model.pt``."""
+
+import argparse
+import hashlib
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from host.augment import image_plane
+from host.datasets import Dataset, load_dataset
+from host.errors import UserError, run_command
+from host.learning import Samples, error_percent, one_cycle, settle_torch
+from host.zoo import NETWORKS, build, sizes
+
+__all__ = ["TrainSettings", "main", "train"]
+
+EXAMPLES = """examples:
+  python -m host.train lenet-300-100 --data mnist -o model.pt
+  python -m host.train lenet-300-100 --data idx:fashion/ --epochs 40 --seed 1 -o fashion.pt
+
+Beside the output it writes model.curve.json and model.curve.png, the learning curve, and after each epoch
+model.pt.checkpoint, from which the same command goes on after an interruption to the same result."""
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train.
+
+    Attributes
+    ----------
+    network : str
+        A name of `host.zoo`.
+    epochs, batch : int
+        Passes over the training images; images for each step.
+    learning_rate : float
+        Peak of the one-cycle schedule of Adam.
+    augment : bool
+        Deform the training images at random (`host.augment`).
+    seed : int
+        Seed of the initial weights, the order of the images and the deformations.
+    """
+
+    network: str
+    epochs: int = 20
+    batch: int = 256
+    learning_rate: float = 3e-3
+    augment: bool = True
+    seed: int = 0
+
+    def check(self, dataset: Dataset) -> None:
+        """Raises `UserError` with every setting that is out of range for this dataset."""
+        problems = []
+        if not 1 <= self.epochs <= 100_000:
+            problems.append(f"epochs must be 1 to 100000, not {self.epochs}")
+        if not 1 <= self.batch <= len(dataset.train_labels):
+            problems.append(f"batch must be 1 to {len(dataset.train_labels)}, the training images of "
+                            f"'{dataset.name}', not {self.batch}")
+        if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 10):
+            problems.append(f"learning rate must be above 0 and at most 10, not {self.learning_rate}")
+        if not 0 <= self.seed < 1 << 63:
+            problems.append(f"seed must be 0 to {(1 << 63) - 1}, not {self.seed}")
+        if self.augment and image_plane(dataset.train_images) is None:
+            shape = list(dataset.train_images.shape[1:])
+            problems.append(f"augmentation deforms images of height x width, but those of '{dataset.name}' "
+                            f"have the shape {shape}; use --no-augment")
+        if problems:
+            raise UserError(problems)
+
+
+@dataclass
+class _Run:
+    """A training under way: all that a checkpoint has to keep."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    curve: list[dict[str, float]]
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "generator": self.generator.get_state(), "curve": self.curve}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.curve = list(state["curve"])
+
+
+def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = None,
+          ) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Trains a network with Adam on the cross-entropy; the same settings give the same bits on one machine.
+
+    Parameters
+    ----------
+    checkpoint : Path, optional
+        Written after each epoch, and taken up if it exists.
+
+    Returns
+    -------
+    model : nn.Module
+        As it is after the last epoch.
+    curve : list of dict
+        For each epoch ``epoch`` (from 1), ``loss`` and ``test_error`` in percent, which chooses nothing.
+
+    Raises
+    ------
+    UserError
+        For settings out of range, a dataset that does not fit the network, or a checkpoint of another run.
+    """
+    settle_torch()
+    torch.manual_seed(settings.seed)
+    model = build(settings.network)
+    dataset.require(*sizes(model))
+    settings.check(dataset)
+    run = _Run(model, torch.optim.Adam(model.parameters(), fused=True),
+               torch.Generator().manual_seed(settings.seed), [])
+    identity = {"settings": asdict(settings), "data": _fingerprint(dataset)}
+    if checkpoint and checkpoint.exists():
+        run.restore(_read_checkpoint(checkpoint, identity))
+    samples = Samples.for_training(dataset, augment=settings.augment)
+    done = len(run.curve)
+    epochs = range(done + 1, settings.epochs + 1)
+    for epoch in tqdm(epochs, "training", settings.epochs, initial=done, unit="epoch", disable=None):
+        loss = _train_epoch(run, samples, settings, epoch)
+        error = error_percent(run.model, dataset.test_images, dataset.test_labels)
+        run.curve.append({"epoch": epoch, "loss": loss, "test_error": error})
+        if checkpoint:
+            _save(checkpoint, {**identity, **run.state()})
+    return run.model, run.curve
+
+
+def _train_epoch(run: _Run, samples: Samples, settings: TrainSettings, epoch: int) -> float:
+    count = samples.batch_count(settings.batch)
+    total = 0.0
+    for index, (inputs, labels) in enumerate(samples.batches(settings.batch, run.generator)):
+        step = (epoch - 1) * count + index
+        for group in run.optimizer.param_groups:
+            group["lr"] = one_cycle(settings.learning_rate, step, settings.epochs * count)
+        loss = functional.cross_entropy(run.model(inputs), labels)
+        run.optimizer.zero_grad()
+        loss.backward()
+        run.optimizer.step()
+        total += loss.item()
+    if not math.isfinite(total):
+        raise UserError(f"training diverged in epoch {epoch}; use a lower --learning-rate than "
+                        f"{settings.learning_rate}")
+    return total / count
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    digest = hashlib.sha256()
+    for array in (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels):
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _read_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    way_out = "delete it or use --fresh to start over"
+    try:
+        state = torch.load(path, weights_only=True)
+        different = [f"{key} {state['settings'].get(key)} instead of {value}"
+                     for key, value in identity["settings"].items() if state["settings"].get(key) != value]
+        if state["data"] != identity["data"]:
+            different.append("other data")
+    except Exception as error:  # torch.load raises whatever the damaged part happens to raise
+        raise UserError(f"checkpoint '{path}' cannot be read ({type(error).__name__}); {way_out}") from None
+    if different:
+        raise UserError(f"checkpoint '{path}' is of another run, with {', '.join(different)}; {way_out}")
+    return state
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    _write(path, buffer.getvalue())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replaces the file as a whole, so that an interruption leaves the old one or the new one."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be written: {error.strerror}") from None
+
+
+def _curve_picture(curve: list[dict[str, float]], title: str) -> bytes:
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    epochs = [point["epoch"] for point in curve]
+    axes.semilogy(epochs, [point["loss"] for point in curve], label="training loss", color="tab:blue")
+    axes.set(xlabel="epoch", ylabel="training loss", title=title)
+    right = axes.twinx()
+    right.semilogy(epochs, [max(point["test_error"], 0.01) for point in curve], label="test error",
+                   color="tab:orange")
+    right.set_ylabel("test error, %")
+    figure.legend(loc="upper right", bbox_to_anchor=(0.88, 0.9))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = TrainSettings("")
+    parser = argparse.ArgumentParser("python -m host.train", description="Trains a network of the zoo.",
+                                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument("network", help=f"one of {', '.join(NETWORKS)}")
+    parser.add_argument("--data", required=True, help="mnist, idx:DIRECTORY or npz:FILE")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the model file to write (.pt)")
+    parser.add_argument("--epochs", type=int, default=defaults.epochs, help="default %(default)s")
+    parser.add_argument("--batch", type=int, default=defaults.batch,
+                        help="images in a step, default %(default)s")
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate,
+                        help="peak learning rate of Adam, default %(default)s")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="default %(default)s")
+    parser.add_argument("--augment", action=argparse.BooleanOptionalAction,
+                        help="deform the training images at random (default: if they are planes)")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--resume", action="store_true", help="refuse to start without a checkpoint")
+    group.add_argument("--fresh", action="store_true", help="start over, whatever checkpoint there is")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line; see ``--help``."""
+    arguments = _parser().parse_args(argv)
+    output = arguments.output
+    if not output.parent.is_dir() or output.is_dir():
+        raise UserError(f"output '{output}' must be a file in a directory that exists")
+    checkpoint = output.with_name(f"{output.name}.checkpoint")
+    if arguments.resume and not checkpoint.exists():
+        raise UserError(f"there is no checkpoint '{checkpoint}' to resume from; leave out --resume")
+    dataset = load_dataset(arguments.data)
+    augment = arguments.augment
+    if augment is None:
+        augment = image_plane(dataset.train_images) is not None
+    settings = TrainSettings(arguments.network, arguments.epochs, arguments.batch, arguments.learning_rate,
+                             augment, arguments.seed)
+    if arguments.fresh:
+        checkpoint.unlink(missing_ok=True)
+    model, curve = train(settings, dataset, checkpoint)
+    _save(output, {"network": settings.network, "state_dict": model.state_dict(),
+                   "settings": asdict(settings), "data": dataset.name})
+    _write(output.with_suffix(".curve.json"), (json.dumps(curve, indent=1) + "\n").encode())
+    _write(output.with_suffix(".curve.png"), _curve_picture(curve, f"{settings.network} on {dataset.name}"))
+    checkpoint.unlink(missing_ok=True)
+    sys.stdout.write(f"{output}: {settings.network}, test error {curve[-1]['test_error']:.2f}% after "
+                     f"{settings.epochs} epochs\n")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
