@@ -40,6 +40,9 @@ FILE_LIMIT = 1 << 32
 HEADER_LIMIT = 1 << 23
 """Bytes of the header of a safetensors file."""
 
+TENSORS_LIMIT = 20_000
+"""Entries of a state dictionary."""
+
 PROBLEMS_LIMIT = 40
 """Problems listed for one file."""
 
@@ -156,6 +159,7 @@ def _checkpoint_parts(checkpoint: Checkpoint) -> list[Part]:
     model = _find_model(checkpoint)
     if type(model) is Record:
         return module_parts(checkpoint, model)
+    _check_count(len(model))
     tensors = {}
     for key, value in model.items():
         if (tensor := checkpoint.tensor(value)) is not None:
@@ -163,6 +167,11 @@ def _checkpoint_parts(checkpoint: Checkpoint) -> list[Part]:
         elif type(value) is Record and str(key).endswith(("weight", "bias")):
             tensors[str(key)] = StoredTensor((), problem=f"is not a torch tensor but a {value.name}")
     return _with_relus(state_dict_parts(tensors))
+
+
+def _check_count(tensors: int) -> None:
+    if tensors > TENSORS_LIMIT:
+        raise UserError(f"its state dictionary has {tensors:,} entries, more than {TENSORS_LIMIT:,}")
 
 
 def _strange_problem(name: str) -> str:
@@ -200,9 +209,11 @@ def _is_model(checkpoint: Checkpoint, value: Any) -> bool:
 def _with_relus(parts: list[Part]) -> list[Part]:
     """Puts a ReLU before every linear layer but the first, as the parts of a state dictionary imply."""
     with_relus: list[Part] = []
+    first = True
     for part in parts:
-        if isinstance(part, LinearPart) and any(isinstance(other, LinearPart) for other in with_relus):
-            with_relus.append(ReluPart("relu"))
+        if isinstance(part, LinearPart):
+            with_relus += [] if first else [ReluPart("relu")]
+            first = False
         with_relus.append(part)
     return with_relus
 
@@ -214,7 +225,9 @@ def _load_safetensors(path: Path, header: int, size: int) -> Network:
     try:
         # The library checks that shapes, number formats and positions agree with each other.
         with safe_open(path, framework="pt") as file:
-            tensors = {name: _safetensor(file, name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            _check_count(len(names))
+            tensors = {name: _safetensor(file, name) for name in names}
             return assemble(path.stem, _with_relus(order_parts(state_dict_parts(tensors))))
     except SafetensorError as error:
         raise UserError(f"it is a damaged safetensors file ({error}); save it again") from None

@@ -144,9 +144,9 @@ def state_dict_parts(tensors: Mapping[str, StoredTensor]) -> list[Part]:
     The prefixes of torch.nn.DataParallel (``module.``) and torch.compile (``_orig_mod.``) are
     dropped; pruned tensors (``weight_orig`` and ``weight_mask``) are multiplied out.
     """
-    while stale := [prefix for prefix in ("module.", "_orig_mod.")
-                    if tensors and all(key.startswith(prefix) for key in tensors)]:
-        tensors = {key.removeprefix(stale[0]): tensor for key, tensor in tensors.items()}
+    for prefix in ("module.", "_orig_mod.", "module."):
+        if all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
     groups: dict[str, dict[str, StoredTensor]] = {}
     for key, tensor in tensors.items():
         name, _, leaf = key.rpartition(".")

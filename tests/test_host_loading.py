@@ -147,6 +147,11 @@ def test_prefixes_of_wrappers_are_stripped(tmp_path: Path, prefix: str) -> None:
     assert [layer.name for layer in network.layers] == ["0", "2", "4"]
 
 
+def test_a_name_made_of_prefixes_is_no_endless_work(tmp_path: Path) -> None:
+    network = load_network(saved(tmp_path, {"module." * 50_000 + "weight": torch.eye(2)}))
+    assert len(network.layers[0].name) > 300_000
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("options", [{}, LEGACY, None])
 def test_other_float_formats_become_float32(tmp_path: Path, dtype: torch.dtype, options: dict | None) -> None:
@@ -204,47 +209,6 @@ def test_the_normalisation_of_the_inputs_folds_into_the_first_layer(tmp_path: Pa
     with torch.no_grad():
         expected = model(torch.from_numpy((samples - np.float32(0.1307)) / np.float32(0.3081))).numpy()
     np.testing.assert_allclose(computed(network, samples), expected, rtol=1e-4, atol=1e-5)
-
-
-# --- The order of layers in safetensors files ---
-
-
-def safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> Path:
-    """A file of linear layers (two sizes) and batch normalisations (one size)."""
-    state = {f"{name}.weight": torch.rand(shape) for name, shape in shapes.items()}
-    for name, shape in shapes.items():
-        if len(shape) == 1:
-            leaves = ("bias", "running_mean", "running_var")
-            state |= {f"{name}.{leaf}": torch.rand(shape) + 0.1 for leaf in leaves}
-    save_file(state, path / "model.safetensors")
-    return path / "model.safetensors"
-
-
-@pytest.mark.parametrize(("shapes", "order"), [
-    ({"input": (5, 6), "hidden": (4, 5), "output": (3, 4)}, ["input", "hidden", "output"]),
-    ({"hidden1": (5, 5), "hidden2": (5, 5), "entry": (5, 6), "exit": (3, 5)},
-     ["entry", "hidden1", "hidden2", "exit"]),
-    ({"bn1": (5,), "bn2": (5,), "fc1": (5, 6), "fc2": (5, 5), "fc3": (3, 5)}, ["fc1", "fc2", "fc3"]),
-    ({"fc": (6, 6), "fc2": (6, 6), "fc10": (6, 6)}, ["fc", "fc2", "fc10"]),
-    ({"fc1": (3, 4), "fc2": (4, 5)}, ["fc2", "fc1"]),
-])
-def test_shapes_and_numbers_order_the_layers(tmp_path: Path, shapes: dict, order: list[str]) -> None:
-    network = load_network(safetensors(tmp_path, shapes))
-    assert [layer.name for layer in network.layers] == order
-
-
-@pytest.mark.parametrize(("shapes", "reason"), [
-    ({"encoder": (2, 6), "decoder": (6, 2)}, "several orders fit the shapes"),
-    ({"a": (6, 6), "b": (6, 6)}, "several orders fit the shapes"),
-    ({"a": (5, 6), "b": (3, 4)}, "no order fits the shapes"),
-    ({"fc1": (5, 6), "bn": (4,)}, "no order fits the shapes"),
-    # Ten alike layers have millions of orders, none of which leads to the last: the search gives up.
-    ({name: (6, 6) for name in "abcdefghij"} | {"x": (7, 8)}, "several orders fit the shapes"),
-])
-def test_an_order_that_cannot_be_restored_is_refused(tmp_path: Path, shapes: dict, reason: str) -> None:
-    message = refusal(safetensors(tmp_path, shapes))
-    assert reason in message
-    assert "Number the layers' names in order (fc1, fc2, ...), or save them with torch.save" in message
 
 
 # --- What is refused ---
@@ -327,6 +291,12 @@ def with_hook() -> nn.Module:
     return model
 
 
+def with_module_as_hook() -> nn.Module:
+    model = nn.Linear(6, 3)
+    model.register_forward_hook(nn.ReLU())
+    return model
+
+
 def with_pruning() -> nn.Module:
     model = nn.Linear(6, 3)
     prune.l1_unstructured(model, "weight", amount=0.5)
@@ -349,6 +319,7 @@ def with_pruning() -> nn.Module:
     (lambda: [torch.zeros(2, 2)], "it holds a 'list', not a model or a state dictionary; "),
     (lambda: torch.zeros(2, 2), "it holds a 'torch._utils._rebuild_tensor_v2', not a model"),
     (with_hook, "it refers to the class or function 'builtins.print', but nothing in a model file"),
+    (with_module_as_hook, "layer 'model' has hooks, which are code; "),
     (with_pruning, "it refers to 'torch.nn.utils.prune.L1Unstructured'; call torch.nn.utils.prune.remove"),
     (lambda: nn.Sequential(*(nn.Linear(1, 1) for _ in range(257))), "it has 257 linear layers, more than"),
     (lambda: nn.Sequential(OrderedDict({"a" * 101: nn.Linear(1, 1)})), "layer 'model' has children whose"),

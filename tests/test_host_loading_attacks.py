@@ -152,6 +152,16 @@ def test_many_views_of_one_storage_count_towards_the_limit(tmp_path: Path) -> No
     assert refusal(path).startswith("its tensors have 209,715,200 values, more than 134,217,728; ")
 
 
+def test_dictionaries_with_too_many_entries_are_refused(tmp_path: Path) -> None:
+    tensor = hostile.tensor((2, 2), (2, 1), 4) + b"q\x07"
+    more = b"".join(hostile.text(f"k{index}.strange") + b"h\x07" for index in range(20_000))
+    path = hostile.zip_file(tmp_path / "model.pt",
+                            b"\x80\x02}(" + hostile.text("fc.weight") + tensor + more + b"u.")
+    assert refusal(path) == "its state dictionary has 20,001 entries, more than 20,000"
+    save_file({f"k{index}.strange": torch.zeros(1) for index in range(20_001)}, path)
+    assert refusal(path) == "its state dictionary has 20,001 entries, more than 20,000"
+
+
 def test_compressed_zip_files_are_refused(tmp_path: Path) -> None:
     weight = hostile.dictionary({"fc.weight": hostile.tensor((4096, 4096), (4096, 1), 1 << 24)})
     path = hostile.zip_file(tmp_path / "model.pt", weight, {"0": bytes(1 << 26)}, zipfile.ZIP_DEFLATED)
