@@ -23,7 +23,8 @@ REGISTER = re.compile(r"^(\s*reg (?:signed )?(?:\[\d+:\d+\] )?(?:\\\S+ |\w+)) *=
 MEMORY = re.compile(r"^  initial begin\n    (\\\S+ |\w+)\[0\] = (?:.*\n)*?  end\n", re.MULTILINE)
 """The block that fills a memory; group 1 is the memory's name."""
 
-ZERO_WORD = re.compile(r"\] = \d+'h0+;$")
+ZERO_WORD = re.compile(r"\] = (\d+)'[bdh]0+;$")
+"""The end of a line that sets a word of a memory to zero; group 1 is its width."""
 
 MODULE = re.compile(r"^module (\\\S+ |\w+)\((?:.*\n)*?endmodule\n", re.MULTILINE)
 """A whole module; group 1 is its name."""
@@ -56,24 +57,31 @@ def emit(component: wiring.Component, name: str, *, random_start: bool = True) -
 
 
 def without_initial_values(text: str) -> str:
-    """Takes the initial values away from registers and from zeroed memories that can be written.
+    """Takes the initial values away from registers, and from zeroed memories that can be written.
 
-    What an FPGA's bitstream sets at power-up, no later reset sets again, and neither does an ASIC. So in
+    What an FPGA's bitstream sets at power-up, no later reset sets again, and in an ASIC nothing does. So in
     simulation a register may only have the value that a reset gives it, and a memory only what was written. A
     memory without a write port, or with other contents than zeros, keeps them: it is meant to be initialised.
-    Verilator starts what has no initial value with random bits (``--x-initial unique``).
+
+    Verilator starts a register that has no initial value with random bits (``--x-initial unique``), but a
+    memory with the same bits in all words. So memories are filled here, each word with its own.
     """
     return MODULE.sub(lambda module: _without_initial_values(module.group()), text)
 
 
 def _without_initial_values(module: str) -> str:
-    def keep_or_drop(block: re.Match[str]) -> str:
-        words = block.group().splitlines()[1:-1]
-        zeroed = all(ZERO_WORD.search(word) for word in words)
-        written = re.search(re.escape(block.group(1)) + r"\[[^\n]*\] <= ", module)
-        return "" if zeroed and written else block.group()
+    def fill(block: re.Match[str]) -> str:
+        memory = block.group(1)
+        zeros = [ZERO_WORD.search(word) for word in block.group().splitlines()[1:-1]]
+        if zeros[0] is None or None in zeros or not re.search(re.escape(memory) + r"\[[^\n]*\] <= ", module):
+            return block.group()
+        label = "\\fill." + memory.strip().removeprefix("\\")
+        bits = ", ".join(["$urandom"] * (-(-int(zeros[0][1]) // 32)))
+        return (f"  initial begin : {label} \n    integer place;\n"
+                f"    for (place = 0; place < {len(zeros)}; place = place + 1)\n"
+                f"      {memory}[place] = {{{bits}}};\n  end\n")
 
-    return REGISTER.sub(r"\1;", MEMORY.sub(keep_or_drop, module))
+    return REGISTER.sub(r"\1;", MEMORY.sub(fill, module))
 
 
 def merge_copies(text: str) -> str:
@@ -82,7 +90,7 @@ def merge_copies(text: str) -> str:
     Amaranth emits a module for each instance. Instances of one that goes become instances of its equal.
     """
     # Yosys writes the ports in any order; instances name them.
-    text = HEADER.sub(lambda header: f"{header.group(1)}({', '.join(sorted(header.group(2).split(', ')))});", text)
+    text = HEADER.sub(lambda line: f"{line[1]}({', '.join(sorted(line[2].split(', ')))});", text)
     modules = {match.group(1).strip(): match.group() for match in MODULE.finditer(text)}
     renamed: dict[str, str] = {}
     instance = re.compile(r"^  (\\\S+ |\w+)( (?:\\\S+|\w+) \()", re.MULTILINE)

@@ -61,18 +61,15 @@ endmodule
 
 
 class Storage(wiring.Component):
-    address: In(2)
-    data: In(4)
-    o: Out(4)
-
-    def __init__(self, init, written):
+    def __init__(self, init, written, width=4):
         self.init = init
         self.written = written
-        super().__init__()
+        self.width = width
+        super().__init__({"address": In(2), "data": In(width), "o": Out(width)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.store = store = memory.Memory(shape=4, depth=4, init=self.init)
+        m.submodules.store = store = memory.Memory(shape=self.width, depth=4, init=self.init)
         read = store.read_port()
         m.d.comb += [read.addr.eq(self.address), self.o.eq(read.data)]
         if self.written:
@@ -81,16 +78,24 @@ class Storage(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize("init, written, kept", [
+@pytest.mark.parametrize("init, written, fixed", [
     ([], True, False),              # what a reset does not restore
     ([], False, True),              # a constant
     ([1, 2, 3, 4], False, True),    # a constant
     ([0, 0, 3, 0], True, True),     # contents that the bitstream must bring
 ])
-def test_memories(init, written, kept):
+def test_memories(init, written, fixed):
     text = emit(Storage(init, written), "dut")
-    assert ("initial begin" in text) == kept
-    assert "initial begin" in emit(Storage(init, written), "dut", random_start=False)
+    assert ("store[0] = " in text) == fixed
+    assert ("$urandom" in text) != fixed
+    assert "store[0] = " in emit(Storage(init, written), "dut", random_start=False)
+
+
+@pytest.mark.parametrize("width, parts", [(1, 1), (16, 1), (32, 1), (33, 2), (80, 3)])
+def test_zeroed_memories_of_all_widths(width, parts):
+    text = emit(Storage([], True, width), "dut")
+    assert "store[0] = " not in text
+    assert text.count("$urandom") == parts
 
 
 def test_registers():

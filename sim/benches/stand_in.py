@@ -51,6 +51,7 @@ async def faulty_device_is_found(dut: Any, fault: int) -> None:
 @bench()
 async def read_uninitialised(dut: Any) -> None:
     """Writes what the device holds before anything was written to the file ``report``."""
+    dut.write.value = 0
     await start(dut)
     contents = []
     for address in range(16):
