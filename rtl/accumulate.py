@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Multiply and accumulate: one useful entry a cycle into the accumulator of its row."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from .layouts import row_bits
+
+__all__ = ["Accumulator"]
+
+
+class Accumulator(wiring.Component):
+    """Pipelined read-modify-write of the accumulators, with forwarding; the drain passes through it as well.
+
+    In each cycle it takes either a product (``term``) to be added to a row or, with ``drain``, a row to be read out:
+    ``term`` is its bias then, and the row is zero afterwards. Any sequence of rows is right, the same row in every
+    cycle included: results that are not in memory yet are forwarded.
+
+    Parameters
+    ----------
+    config : EngineConfig
+
+    Members
+    -------
+    row : In(row_bits), valid : In(1), drain : In(1)
+        What to do, and with which row.
+    term : In(signed(acc_bits))
+        What to add, one cycle later than ``row``.
+    total : Out(signed(acc_bits)), total_valid : Out(1)
+        Row plus bias, three cycles after its ``drain``.
+    """
+
+    latency_cycles = 3
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__({
+            "row": In(row_bits(config)),
+            "valid": In(1),
+            "drain": In(1),
+            "term": In(signed(config.acc_bits)),
+            "total": Out(signed(config.acc_bits)),
+            "total_valid": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        shape = signed(self.config.acc_bits)
+        m.submodules.sums = sums = memory.Memory(shape=shape, depth=self.config.acc_depth, init=[])
+        read = sums.read_port()
+        write = sums.write_port()
+        m.d.comb += [read.addr.eq(self.row), read.en.eq(1)]
+
+        # Steps: the memory answers (answer), old value and term are ready (add), the sum is written (store), and one
+        # step more, since a row read while it was written has the old value (stored).
+        rows, valids, drains = {}, {}, {}
+        steps = ("answer", "add", "store", "stored")
+        row, valid, drain = self.row, self.valid, self.drain
+        for step in steps:
+            rows[step] = Signal(row_bits(self.config), name=f"{step}_row", reset_less=True)
+            valids[step] = Signal(name=f"{step}_valid")
+            drains[step] = Signal(name=f"{step}_drain", reset_less=True)
+            m.d.sync += [rows[step].eq(row), valids[step].eq(valid), drains[step].eq(drain)]
+            row, valid, drain = rows[step], valids[step], drains[step]
+
+        # Rows are compared a cycle before the values are needed.
+        from_add, from_store, from_stored = Signal(), Signal(), Signal()
+        m.d.sync += [
+            from_add.eq(valids["add"] & (rows["add"] == rows["answer"])),
+            from_store.eq(valids["add"] & (rows["add"] == self.row)),
+            from_stored.eq(valids["store"] & (rows["store"] == self.row)),
+        ]
+
+        result, written, stored = Signal(shape, reset_less=True), Signal(shape), Signal(shape, reset_less=True)
+        old, term = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
+        m.d.comb += written.eq(Mux(drains["store"], 0, result))
+        m.d.sync += [
+            stored.eq(written),
+            old.eq(Mux(from_store, written, Mux(from_stored, stored, read.data))),
+            term.eq(self.term),
+            result.eq(Mux(from_add, written, old) + term),
+        ]
+        m.d.comb += [
+            write.addr.eq(rows["store"]),
+            write.data.eq(written),
+            write.en.eq(valids["store"]),
+            self.total.eq(result),
+            self.total_valid.eq(valids["store"] & drains["store"]),
+        ]
+        return m

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The broadcast: registers that carry one thing to every processing element."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Broadcast"]
+
+GROUP = 8
+"""PEs that share a register of the last stage: long wires and fan-out are what limits the clock here."""
+
+
+class Broadcast(wiring.Component):
+    """A registered tree.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+    copies : int
+        Receivers.
+    cycles : int
+        Latency, 1 or more.
+
+    Members
+    -------
+    i : In(shape), i_valid : In(1)
+    o : Out(ArrayLayout(shape, copies)), o_valid : Out(copies)
+    empty : Out(1)
+        Nothing valid is under way.
+    """
+
+    def __init__(self, shape, copies, cycles):
+        self.shape = shape
+        self.copies = copies
+        self.cycles = cycles
+        super().__init__({
+            "i": In(shape),
+            "i_valid": In(1),
+            "o": Out(data.ArrayLayout(shape, copies)),
+            "o_valid": Out(copies),
+            "empty": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        payload, valid = self.i, self.i_valid
+        under_way = []
+        for stage in range(self.cycles - 1):
+            next_payload = Signal(self.shape, name=f"trunk_{stage}", reset_less=True)
+            next_valid = Signal(name=f"trunk_{stage}_valid")
+            m.d.sync += [next_payload.eq(payload), next_valid.eq(valid)]
+            payload, valid = next_payload, next_valid
+            under_way.append(valid)
+        for group in range(0, self.copies, GROUP):
+            # `keep` stops synthesis from merging the equal registers of the groups again.
+            branch = Signal(self.shape, name=f"branch_{group}", reset_less=True, attrs={"keep": 1})
+            branch_valid = Signal(name=f"branch_{group}_valid", attrs={"keep": 1})
+            m.d.sync += [branch.eq(payload), branch_valid.eq(valid)]
+            under_way.append(branch_valid)
+            for copy in range(group, min(group + GROUP, self.copies)):
+                m.d.comb += [self.o[copy].eq(branch), self.o_valid[copy].eq(branch_valid)]
+        m.d.comb += self.empty.eq(sum(under_way) == 0)
+        return m

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine: a table of contents of the data path."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .activations import ActivationMemory
+from .broadcast import Broadcast
+from .commands import Commands
+from .drain import Drain
+from .layouts import beat_layout, broadcast_cycles, load_write_layout
+from .link import Link
+from .loader import Loader
+from .pe import ProcessingElement, control_layout
+from .program import Program
+from .protocol import COUNTERS
+from .scanner import Scanner
+from .sequencer import Sequencer
+
+__all__ = ["Engine"]
+
+
+class Engine(wiring.Component):
+    """A sparse neural-network engine behind a byte link, see `rtl.protocol`.
+
+    Parameters
+    ----------
+    config : EngineConfig
+
+    Members
+    -------
+    rx : In(stream.Signature(8)), tx : Out(stream.Signature(8))
+    busy : Out(1)
+        From the first byte of a packet to the last of its response.
+    running : Out(1)
+        An inference runs.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__({
+            "rx": In(stream.Signature(8)),
+            "tx": Out(stream.Signature(8)),
+            "busy": Out(1),
+            "running": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        # Load time.
+        m.submodules.link = link = Link(config.packet_bytes)
+        m.submodules.commands = commands = Commands(config)
+        m.submodules.loader = loader = Loader(config)
+        # Run time, in the order in which an activation passes.
+        m.submodules.program = program = Program(config)
+        m.submodules.sequencer = sequencer = Sequencer(config)
+        m.submodules.acts = acts = ActivationMemory(config)
+        m.submodules.scanner = scanner = Scanner(config)
+        m.submodules.broadcast = broadcast = Broadcast(beat_layout(config), config.pes, broadcast_cycles(config))
+        m.submodules.control = control = Broadcast(control_layout(config), config.pes, broadcast_cycles(config))
+        m.submodules.load = load = Broadcast(load_write_layout(config), config.pes, 1)
+        pes = []
+        for number in range(config.pes):
+            m.submodules[f"pe_{number}"] = pe = ProcessingElement(config, number)
+            pes.append(pe)
+        m.submodules.drain = drain = Drain(config)
+
+        connect(m, flipped(self.rx), link.rx)
+        connect(m, link.tx, flipped(self.tx))
+        m.d.comb += [self.busy.eq(link.busy), self.running.eq(sequencer.running)]
+        self._connect_load(m, link, commands, loader, program, load)
+        self._connect_control(m, loader, commands, program, sequencer, scanner, broadcast, drain, pes)
+        self._connect_acts(m, commands, sequencer, acts, scanner, drain, pes)
+        self._connect_pes(m, program, sequencer, scanner, broadcast, control, load, drain, pes)
+        self._count(m, commands, sequencer, scanner, drain, pes)
+        return m
+
+    def _connect_load(self, m, link, commands, loader, program, load):
+        """Link -> commands -> loader -> memories."""
+        connect(m, link.payload, commands.payload)
+        connect(m, commands.body, link.body)
+        connect(m, commands.image, loader.bytes)
+        m.d.comb += [
+            commands.request.eq(link.request), commands.opcode.eq(link.opcode), commands.length.eq(link.length),
+            link.respond.eq(commands.respond), link.status.eq(commands.status),
+            link.body_bytes.eq(commands.body_bytes),
+            loader.begin.eq(commands.image_begin),
+            commands.image_offset.eq(loader.offset), commands.image_status.eq(loader.status),
+            commands.loaded.eq(loader.loaded),
+            program.load.eq(loader.write), program.load_valid.eq(loader.write_valid),
+            load.i.eq(loader.write), load.i_valid.eq(loader.write_valid),
+        ]
+
+    def _connect_control(self, m, loader, commands, program, sequencer, scanner, broadcast, drain, pes):
+        """The sequencer and those whom it directs."""
+        sent = Signal()
+        # Taken in the same cycle as the PEs' own registered `idle`, so that no beat is overlooked between them.
+        m.d.sync += sent.eq(scanner.done & broadcast.empty)
+        m.d.comb += [
+            sequencer.loaded.eq(loader.loaded), sequencer.layers.eq(loader.layers),
+            sequencer.run.eq(commands.run),
+            commands.running.eq(sequencer.running), commands.ready.eq(sequencer.ready),
+            commands.settled.eq(sequencer.settled),
+            sequencer.next.eq(program.next), sequencer.program_busy.eq(program.busy),
+            program.rewind.eq(sequencer.rewind), program.fetch.eq(sequencer.fetch),
+            program.load_codebook.eq(sequencer.load_codebook),
+            sequencer.quiet.eq(sent & Cat(pe.idle for pe in pes).all()),
+            drain.start.eq(sequencer.drain_start), drain.clear.eq(sequencer.drain_clear),
+            drain.layer.eq(sequencer.layer), drain.arrived.eq(pes[0].act_valid),
+            sequencer.drain_busy.eq(drain.busy),
+        ]
+
+    def _connect_acts(self, m, commands, sequencer, acts, scanner, drain, pes):
+        """The activation memory: between the layers, and between the host and the first and last of them."""
+        layer = sequencer.layer
+        m.d.comb += [
+            acts.write.eq(drain.write | commands.write),
+            acts.write_address.eq(Mux(drain.write, drain.address, commands.write_address)),
+            acts.write_word.eq(Mux(drain.write, Cat(pe.act for pe in pes), commands.write_word)),
+            acts.read.eq(Mux(sequencer.running, scanner.read, commands.read)),
+            acts.read_address.eq(Mux(sequencer.running, scanner.address, commands.read_address)),
+            commands.word.eq(acts.word),
+            scanner.word.eq(acts.word),
+            scanner.start.eq(sequencer.start),
+            scanner.base.eq(layer.input_base), scanner.words.eq(layer.input_words),
+            scanner.signed_acts.eq(layer.input_signed), scanner.wide_lengths.eq(layer.wide_lengths),
+            scanner.readable.eq(Mux(drain.busy, layer.chase_words + drain.written, layer.input_words)),
+        ]
+        m.d.sync += scanner.stop.eq(Cat(pe.full for pe in pes).any())
+
+    def _connect_pes(self, m, program, sequencer, scanner, broadcast, control, load, drain, pes):
+        """What every PE is told."""
+        to_pes = control.i
+        start = Signal()
+        m.d.sync += start.eq(sequencer.start)
+        m.d.comb += [
+            broadcast.i.eq(scanner.beats), broadcast.i_valid.eq(scanner.beats_valid),
+            to_pes.hold.eq(drain.reading | program.codebook_busy),
+            to_pes.drain.eq(drain.step_valid), to_pes.drain_step.eq(drain.step),
+            to_pes.write_codebook.eq(program.write_codebook), to_pes.codebook.eq(program.codebook),
+            control.i_valid.eq(1),
+        ]
+        for number, pe in enumerate(pes):
+            m.d.comb += [
+                pe.load.eq(load.o[number]), pe.load_valid.eq(load.o_valid[number]),
+                pe.start.eq(start),
+                pe.layer.slice_base.eq(sequencer.layer.slice_base),
+                pe.layer.entry_base.eq(sequencer.layer.entry_base),
+                pe.layer.wide_lengths.eq(sequencer.layer.wide_lengths),
+                pe.layer.index_mode.eq(sequencer.layer.index_mode),
+                pe.layer.plane_offsets.eq(sequencer.layer.plane_offsets),
+                pe.requant.eq(drain.requant),
+                pe.beats.eq(broadcast.o[number]), pe.beats_valid.eq(broadcast.o_valid[number]),
+                # After a reset the broadcast carries no command, and its payload anything.
+                pe.control.eq(Mux(control.o_valid[number], control.o[number], 0)),
+            ]
+
+    def _count(self, m, commands, sequencer, scanner, drain, pes):
+        """Performance counters; they hold their values after an inference and start anew with the next."""
+        ends = Signal()
+        m.d.sync += ends.eq(sequencer.running)
+        events = {
+            "cycles": sequencer.running,
+            "beats": scanner.beats_valid,
+            "broadcasts": scanner.beats_valid & scanner.beats.present,
+            "useful_macs": sum(pe.useful for pe in pes),
+            "dropped_slices": sum(pe.dropped for pe in pes),
+            "stall_cycles": scanner.stalled,
+            "drain_cycles": drain.reading,
+        }
+        for place, name in enumerate(COUNTERS):
+            amount = Signal.like(events[name], name=f"{name}_now")
+            m.d.sync += amount.eq(events[name])
+            with m.If(commands.run):
+                m.d.sync += commands.counters[place].eq(0)
+            with m.Elif(sequencer.running | ends):
+                m.d.sync += commands.counters[place].eq(commands.counters[place] + amount)

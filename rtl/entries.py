@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry memory: this PE's non-zero weights as (code, relative index), and its biases."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from .layouts import SectionKind, entry_layout, load_write_layout
+
+__all__ = ["EntryMemory"]
+
+
+class EntryMemory(wiring.Component):
+    """Single-port memory of entry words: written while loading, read while running.
+
+    Codes and narrowest indices lie in plane 0. Every further index bit lies in a plane of its own, which holds only
+    the layers that use it: its address is that of plane 0 minus the layer's offset. A word can be read in
+    each cycle; it appears a cycle later and stays until the next read.
+
+    Parameters
+    ----------
+    config : EngineConfig
+    pe : int
+        Number of this PE, for its own sections of the image.
+
+    Members
+    -------
+    load : In(load_write_layout), load_valid : In(1)
+    index_mode : In(range(4)), plane_offsets : In
+        The layer's index width (place in ``config.index_bits``) and the offsets of planes 1 to 3.
+    address : In, read : In(1)
+    word : Out(ArrayLayout(entry_layout, entries_per_word))
+        Entries of the word read, indices extended with zeros to the widest width.
+    raw : Out(entry_word_bits)
+        Plane 0 as it is, for biases.
+    """
+
+    def __init__(self, config, pe):
+        self.config = config
+        self.pe = pe
+        super().__init__({
+            "load": In(load_write_layout(config)),
+            "load_valid": In(1),
+            "index_mode": In(2),
+            "plane_offsets": In(data.ArrayLayout(16, 3)),
+            "address": In(ceil_log2(config.entry_depth)),
+            "read": In(1),
+            "word": Out(data.ArrayLayout(entry_layout(config, config.index_bits[-1]), config.entries_per_word)),
+            "raw": Out(config.entry_word_bits),
+        })
+
+    def _plane(self, m, number, width):
+        config = self.config
+        m.submodules[f"plane_{number}"] = plane = memory.Memory(shape=width, depth=config.entry_depth, init=[])
+        write = plane.write_port()
+        read = plane.read_port()
+        place = self.address if number == 0 else self.address - self.plane_offsets[number - 1]
+        address = Signal(ceil_log2(config.entry_depth), name=f"plane_{number}_address")
+        m.d.comb += [
+            write.en.eq(self.load_valid & (self.load.kind == SectionKind.ENTRIES.value + number)
+                        & (self.load.pe == self.pe)),
+            # One address for both, so that a single-port memory will do.
+            address.eq(Mux(write.en, self.load.address, place)),
+            write.addr.eq(address),
+            write.data.eq(self.load.word),
+            read.addr.eq(address),
+            read.en.eq(self.read & ~write.en),
+        ]
+        return read.data
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        planes = [self._plane(m, number, width) for number, width in enumerate(config.plane_bits)]
+        m.d.comb += self.raw.eq(planes[0])
+
+        narrow = config.index_bits[0]
+        entry_bits = config.code_bits + narrow
+        for place in range(config.entries_per_word):
+            entry = planes[0][place * entry_bits:(place + 1) * entry_bits]
+            index = [entry[:narrow]]
+            for number, width in enumerate(config.plane_bits[1:], start=1):
+                step = width // config.entries_per_word
+                extension = planes[number][place * step:(place + 1) * step]
+                index.append(Mux(self.index_mode >= number, extension, 0))
+            m.d.comb += [
+                self.word[place].index.eq(Cat(index)),
+                self.word[place].code.eq(entry[narrow:]),
+            ]
+        return m

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every stream payload, memory word and image field, derived from `EngineConfig`.
+
+Bit positions live here alone: the RTL takes its signals from these layouts and the host packs with them.
+All fields are little-endian; the first field of a layout lies in the least significant bits.
+"""
+
+from amaranth.hdl import signed
+from amaranth.lib import data, enum
+from amaranth.utils import ceil_log2
+
+
+IMAGE_MAGIC = int.from_bytes(b"NZIM", "little")
+IMAGE_VERSION = 1
+
+DESCRIPTOR_WORD_BITS = 32
+"""Width of a word of program memory."""
+
+
+def slice_length_bits(config):
+    """Width of a slice's length once it is looked up: one more than stored, see `long_slice`."""
+    return config.length_bits * 2 + 1
+
+
+def long_slice(length_bits):
+    """Entries of a slice whose stored length is all ones: the compiler pads longer ones to this.
+
+    A stored length below that is the number of entries itself.
+    """
+    return (1 << (length_bits + 1)) - 1
+
+
+class SectionKind(enum.Enum, shape=8):
+    """What a section of the image fills."""
+
+    PROGRAM = 0
+    SLICES = 1
+    ENTRIES = 2
+    """Plane 0 of the entry memory; plane n is ``ENTRIES + n``."""
+
+
+def header_layout():
+    """The first bytes of an image."""
+    return data.StructLayout({
+        "magic": 32,
+        "version": 16,
+        "sections": 16,
+        "config_hash": 64,
+        "image_bytes": 32,      # the whole engine image, header and final CRC-32 included
+        "layers": 16,
+        "input_words": 16,      # activation words that one inference wants
+    })
+
+
+def section_layout():
+    """What stands before the words of each section; every word takes a whole number of bytes."""
+    return data.StructLayout({
+        "kind": SectionKind,
+        "pe": 8,
+        "start": 16,            # first address written
+        "count": 16,            # words; 0 is not allowed
+    })
+
+
+HEADER_BYTES = data.Layout.cast(header_layout()).size // 8
+SECTION_BYTES = data.Layout.cast(section_layout()).size // 8
+
+
+def descriptor_layout(config):
+    """A layer's record in program memory; its codebook follows.
+
+    ``kind`` is 0 for a fully connected layer. Addresses count words of the memory concerned; all PEs share
+    them. ``chase_words`` is the number of input words that may be read at once: the rest become readable as the
+    drain of the layer before writes them.
+    """
+    return data.StructLayout({
+        "kind": 2,
+        "relu": 1,
+        "input_signed": 1,
+        "wide_lengths": 1,
+        "index_mode": 2,        # position in EngineConfig.index_bits
+        "pre_shift": 2,         # position in numbers.PRE_SHIFTS
+        "reserved": 7,
+        "multiplier": 16,
+        "input_base": 16,
+        "input_words": 16,
+        "chase_words": 16,
+        "output_base": 16,
+        "output_words": 16,     # rows of each PE
+        "slice_base": 16,
+        "entry_base": 16,
+        "bias_base": 16,
+        "plane_offsets": data.ArrayLayout(16, 3),   # entry word address minus that of planes 1 to 3
+        "unused": 16,
+    })
+
+
+def descriptor_words(config):
+    """Program words of a descriptor without its codebook."""
+    return descriptor_layout(config).size // DESCRIPTOR_WORD_BITS
+
+
+def codebook_words(config):
+    """Program words of a codebook; each value is sign-extended to 8 or 16 bits."""
+    return config.codebook_entries * codebook_value_bits(config) // DESCRIPTOR_WORD_BITS
+
+
+def codebook_value_bits(config):
+    """Bits of a codebook value in program memory."""
+    return 8 if config.weight_bits <= 8 else 16
+
+
+def entry_layout(config, index_bits):
+    """A non-zero weight. Code 0 is no weight: it skips ``(index + 1) << index_bits`` rows."""
+    return data.StructLayout({"index": index_bits, "code": config.code_bits})
+
+
+def entry_address_shape(config):
+    """Address of an entry: word and place in the word."""
+    return ceil_log2(config.entry_depth) + ceil_log2(config.entries_per_word)
+
+
+def row_bits(config):
+    """Width of a row's address among a PE's accumulators."""
+    return ceil_log2(config.acc_depth)
+
+
+def beat_layout(config):
+    """One step of the scan, broadcast to all PEs."""
+    return data.StructLayout({
+        "act": signed(config.operand_bits),
+        "col": ceil_log2(config.block_cols),    # place of the column in its block
+        "present": 1,                           # there is a non-zero activation; otherwise the block was empty
+        "last": 1,                              # last beat of the block
+    })
+
+
+def job_layout(config):
+    """A non-empty slice that waits for the walker."""
+    return data.StructLayout({
+        "start": entry_address_shape(config),
+        "length": slice_length_bits(config),
+        "act": signed(config.operand_bits),
+    })
+
+
+def visit_layout(config):
+    """A useful entry on its way to the multiplier."""
+    return data.StructLayout({
+        "row": row_bits(config),
+        "code": config.code_bits,
+        "act": signed(config.operand_bits),
+    })
+
+
+def drain_step_layout(config):
+    """A step of the drain, for all PEs at once: read (and clear) one row, add its bias."""
+    return data.StructLayout({
+        "row": row_bits(config),
+        "bias_address": ceil_log2(config.entry_depth),
+        "bias_last": 1,                         # the bias is complete with this word: take the row
+    })
+
+
+def requant_layout():
+    """A layer's requantisation, see `rtl.numbers`."""
+    return data.StructLayout({"multiplier": 16, "pre_shift": 2, "relu": 1})
+
+
+def codebook_write_layout(config):
+    """A codebook value on its way to every PE."""
+    return data.StructLayout({"code": config.code_bits, "weight": signed(config.weight_bits)})
+
+
+def load_write_layout(config):
+    """A word of the image on its way to a memory."""
+    width = max(*config.plane_bits, config.slice_word_bits, DESCRIPTOR_WORD_BITS)
+    return data.StructLayout({
+        "kind": 8,
+        "pe": 8,
+        "address": 16,
+        "word": width,
+    })
+
+
+def beats_in_flight(config):
+    """Beats that may still reach a PE's queue after it said that it is full: see `rtl.pe` and `rtl.scanner`."""
+    return 9 + broadcast_cycles(config)
+
+
+def broadcast_cycles(config):
+    """Registers between the scanner and a PE: one, or two for the fan-out of more than 16 PEs."""
+    return 1 if config.pes <= 16 else 2

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The link: packets in and out of a byte stream, see `rtl.protocol`."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.crc import catalog
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from .protocol import SYNC, Status
+
+__all__ = ["Link"]
+
+
+class Link(wiring.Component):
+    """Receives a packet whole, hands it on if it is sound, and sends the response.
+
+    Nothing reaches ``payload`` before its CRC is found right, so that a damaged packet has no effect. The link answers
+    BAD_CRC and TOO_LONG itself. Between ``request`` and the last byte of the response it takes no byte.
+
+    Parameters
+    ----------
+    packet_bytes : int
+        The longest payload of a request.
+
+    Members
+    -------
+    rx : In(stream.Signature(8)), tx : Out(stream.Signature(8))
+    busy : Out(1)
+        From the first byte of a packet to the last of its response.
+    request : Out(1), opcode : Out(8), length : Out(16)
+        There is a request, until ``respond``.
+    payload : Out(stream.Signature(8))
+        Its payload; what is not taken is thrown away.
+    respond : In(1), status : In(8), body_bytes : In(16)
+        Answer with this status and so many bytes of ``body``; all of it must hold until ``request`` falls.
+    body : In(stream.Signature(8))
+    """
+
+    def __init__(self, packet_bytes):
+        self.packet_bytes = packet_bytes
+        super().__init__({
+            "rx": In(stream.Signature(8)),
+            "tx": Out(stream.Signature(8)),
+            "busy": Out(1),
+            "request": Out(1),
+            "opcode": Out(8),
+            "length": Out(16),
+            "payload": Out(stream.Signature(8)),
+            "respond": In(1),
+            "status": In(8),
+            "body_bytes": In(16),
+            "body": In(stream.Signature(8)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
+        m.submodules.buffer = buffer = memory.Memory(shape=8, depth=self.packet_bytes, init=[])
+        write = buffer.write_port()
+        read = buffer.read_port()
+
+        count = Signal(range(max(self.packet_bytes, 1 << 16)))
+        status = Signal(8)
+        body_bytes = Signal(16)
+        response_length = Signal(16)
+        received = self.rx.valid & self.rx.ready
+        sent = self.tx.valid & self.tx.ready
+        m.d.comb += [
+            write.addr.eq(count), write.data.eq(self.rx.payload),
+            crc.data.eq(Mux(self.tx.valid, self.tx.payload, self.rx.payload)),
+            response_length.eq(body_bytes + 1),
+        ]
+
+        # The payload leaves the buffer through the memory's output, one byte a cycle.
+        place, fetched = Signal(range(self.packet_bytes + 1)), Signal()
+        advance = Signal()
+        m.d.comb += [
+            advance.eq(~self.payload.valid | self.payload.ready),
+            read.addr.eq(place),
+            read.en.eq(advance),
+            self.payload.payload.eq(read.data),
+            self.payload.valid.eq(fetched & self.request),
+        ]
+        with m.If(advance & self.request):
+            m.d.sync += fetched.eq(place != self.length)
+            with m.If(place != self.length):
+                m.d.sync += place.eq(place + 1)
+
+        def receive(state, next_state, *statements, checked=True):
+            with m.State(state):
+                m.d.comb += [self.rx.ready.eq(1), crc.valid.eq(received if checked else 0)]
+                with m.If(received):
+                    m.d.sync += statements
+                    m.next = next_state
+
+        def send(state, byte, next_state, checked=True):
+            with m.State(state):
+                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(byte), crc.valid.eq(sent if checked else 0)]
+                with m.If(sent):
+                    m.next = next_state
+
+        with m.FSM() as fsm:
+            with m.State("WAIT"):
+                m.d.comb += [self.rx.ready.eq(1), crc.start.eq(1)]
+                m.d.sync += [count.eq(0), place.eq(0), fetched.eq(0), body_bytes.eq(0)]
+                with m.If(received & (self.rx.payload == SYNC)):
+                    m.next = "RECEIVE OPCODE"
+            receive("RECEIVE OPCODE", "RECEIVE LENGTH LOW", self.opcode.eq(self.rx.payload))
+            receive("RECEIVE LENGTH LOW", "RECEIVE LENGTH HIGH", self.length[:8].eq(self.rx.payload))
+            receive("RECEIVE LENGTH HIGH", "CHECK LENGTH", self.length[8:].eq(self.rx.payload))
+            with m.State("CHECK LENGTH"):
+                with m.If(self.length > self.packet_bytes):
+                    m.d.sync += status.eq(Status.TOO_LONG.value)
+                    m.next = "START RESPONSE"
+                with m.Elif(self.length == 0):
+                    m.next = "RECEIVE CRC"
+                with m.Else():
+                    m.next = "RECEIVE PAYLOAD"
+            with m.State("RECEIVE PAYLOAD"):
+                m.d.comb += [self.rx.ready.eq(1), crc.valid.eq(received), write.en.eq(received)]
+                with m.If(received):
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(count == self.length - 1):
+                        m.d.sync += count.eq(0)
+                        m.next = "RECEIVE CRC"
+            with m.State("RECEIVE CRC"):
+                m.d.comb += [self.rx.ready.eq(1), crc.valid.eq(received)]
+                with m.If(received):
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(count == 3):
+                        m.next = "CHECK CRC"
+            with m.State("CHECK CRC"):
+                m.d.sync += status.eq(Status.BAD_CRC.value)
+                m.next = "START RESPONSE"
+                with m.If(crc.match_detected):
+                    m.next = "EXECUTE"
+            with m.State("EXECUTE"):
+                m.d.comb += self.request.eq(1)
+                with m.If(self.respond):
+                    m.d.sync += [status.eq(self.status), body_bytes.eq(self.body_bytes)]
+                    m.next = "START RESPONSE"
+            with m.State("START RESPONSE"):
+                m.d.sync += count.eq(0)
+                m.d.comb += crc.start.eq(1)
+                m.next = "SEND SYNC"
+            send("SEND SYNC", SYNC, "SEND OPCODE", checked=False)
+            send("SEND OPCODE", self.opcode, "SEND LENGTH LOW")
+            send("SEND LENGTH LOW", response_length[:8], "SEND LENGTH HIGH")
+            send("SEND LENGTH HIGH", response_length[8:], "SEND STATUS")
+            with m.State("SEND STATUS"):
+                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(status), crc.valid.eq(sent)]
+                with m.If(sent):
+                    with m.If(body_bytes == 0):
+                        m.next = "SEND CRC"
+                    with m.Else():
+                        m.next = "SEND BODY"
+            with m.State("SEND BODY"):
+                m.d.comb += [self.tx.valid.eq(self.body.valid), self.tx.payload.eq(self.body.payload),
+                             self.body.ready.eq(self.tx.ready), crc.valid.eq(sent)]
+                with m.If(sent):
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(count == body_bytes - 1):
+                        m.d.sync += count.eq(0)
+                        m.next = "SEND CRC"
+            with m.State("SEND CRC"):
+                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc.word_select(count[:2], 8))]
+                with m.If(sent):
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(count == 3):
+                        m.next = "WAIT"
+        m.d.comb += self.busy.eq(~fsm.ongoing("WAIT"))
+        return m

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loader: takes the image apart, byte by byte, and writes its words to the memories."""
+
+from contextlib import contextmanager
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.crc import catalog
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from .layouts import (
+    DESCRIPTOR_WORD_BITS,
+    HEADER_BYTES,
+    IMAGE_MAGIC,
+    IMAGE_VERSION,
+    SECTION_BYTES,
+    SectionKind,
+    header_layout,
+    load_write_layout,
+    section_layout,
+)
+from .protocol import Status
+
+__all__ = ["Loader"]
+
+
+class Loader(wiring.Component):
+    """Parses an image.
+
+    The image before it stays valid until a right header has come; from then on none is valid until the last byte, the
+    image's CRC-32, is found right. After an error it ignores everything until ``begin``.
+
+    Parameters
+    ----------
+    config : EngineConfig
+
+    Members
+    -------
+    begin : In(1)
+        Start over with the next byte.
+    bytes : In(stream.Signature(8))
+    offset : Out(32)
+        Bytes of the image taken since ``begin``; 0 after an error and after the last byte.
+    status : Out(Status)
+        OK, or what is wrong with the image.
+    loaded : Out(1), layers : Out(16)
+        A whole image is in the memories; its number of layers.
+    write : Out(load_write_layout), write_valid : Out(1)
+    """
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__({
+            "begin": In(1),
+            "bytes": In(stream.Signature(8)),
+            "offset": Out(32),
+            "status": Out(Status),
+            "loaded": Out(1),
+            "layers": Out(16),
+            "write": Out(load_write_layout(config)),
+            "write_valid": Out(1),
+        })
+
+    def _memories(self):
+        """Width and depth of the memory that each kind of section fills."""
+        config = self.config
+        memories = {SectionKind.PROGRAM.value: (DESCRIPTOR_WORD_BITS, config.program_depth),
+                    SectionKind.SLICES.value: (config.slice_word_bits, config.slice_depth)}
+        for number, width in enumerate(config.plane_bits):
+            memories[SectionKind.ENTRIES.value + number] = (width, config.entry_depth)
+        return memories
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
+        header = Signal(header_layout(), reset_less=True)
+        section = Signal(section_layout(), reset_less=True)
+        next_header = Signal.like(header)
+        next_section = Signal.like(section)
+        word_bytes = -(-len(self.write.word) // 8)
+        word = Signal(8 * word_bytes, reset_less=True)
+        count, sections_left, words_left = Signal(16), Signal(16), Signal(16)
+        section_word_bytes, held_word_bytes, depth = Signal(8), Signal(8), Signal(17)
+        taken = self.bytes.valid & self.bytes.ready
+        m.d.comb += [
+            self.bytes.ready.eq(1),
+            crc.start.eq(self.begin),
+            crc.data.eq(self.bytes.payload),
+            next_header.as_value().eq(Cat(header.as_value()[8:], self.bytes.payload)),
+            next_section.as_value().eq(Cat(section.as_value()[8:], self.bytes.payload)),
+            self.write.word.eq(word),
+        ]
+        section_kind = next_section.as_value()[:8]
+        with m.Switch(section_kind):
+            for kind, (width, memory_depth) in self._memories().items():
+                with m.Case(kind):
+                    m.d.comb += [section_word_bytes.eq(-(-width // 8)), depth.eq(memory_depth)]
+
+        @contextmanager
+        def state(name):
+            with m.State(name):
+                yield
+                with m.If(self.begin):
+                    m.next = "TAKE HEADER"
+
+        def take():
+            m.d.comb += crc.valid.eq(taken)
+            with m.If(taken):
+                m.d.sync += [self.offset.eq(self.offset + 1), count.eq(count + 1)]
+
+        def drop(status):
+            m.d.sync += [self.status.eq(status), self.offset.eq(0), self.loaded.eq(0)]
+            m.next = "IGNORE"
+
+        m.d.sync += self.write_valid.eq(0)
+        with m.If(self.begin):
+            m.d.sync += [self.status.eq(Status.OK), self.offset.eq(0), count.eq(0)]
+        with m.FSM():
+            with state("IGNORE"):
+                pass
+            with state("TAKE HEADER"):
+                take()
+                with m.If(taken):
+                    m.d.sync += header.eq(next_header)
+                    with m.If(count == HEADER_BYTES - 1):
+                        m.d.sync += [count.eq(0), sections_left.eq(next_header.sections)]
+                        m.next = "CHECK HEADER"
+            with state("CHECK HEADER"):
+                m.d.comb += self.bytes.ready.eq(0)
+                # A header that is not for this engine leaves the image that is loaded alone.
+                m.d.sync += self.offset.eq(0)
+                m.next = "IGNORE"
+                with m.If(header.magic != IMAGE_MAGIC):
+                    m.d.sync += self.status.eq(Status.BAD_MAGIC)
+                with m.Elif(header.version != IMAGE_VERSION):
+                    m.d.sync += self.status.eq(Status.BAD_VERSION)
+                with m.Elif(header.config_hash != int.from_bytes(config.hash, "little")):
+                    m.d.sync += self.status.eq(Status.WRONG_CONFIG)
+                with m.Elif((header.sections == 0) | (header.layers == 0)):
+                    m.d.sync += self.status.eq(Status.BAD_SECTION)
+                with m.Else():
+                    m.d.sync += [self.loaded.eq(0), self.layers.eq(header.layers), self.offset.eq(HEADER_BYTES)]
+                    m.next = "TAKE SECTION"
+            with state("TAKE SECTION"):
+                take()
+                with m.If(taken):
+                    m.d.sync += section.eq(next_section)
+                    with m.If(count == SECTION_BYTES - 1):
+                        m.d.sync += [
+                            count.eq(0), sections_left.eq(sections_left - 1), words_left.eq(next_section.count),
+                            held_word_bytes.eq(section_word_bytes),
+                            self.write.kind.eq(section_kind), self.write.pe.eq(next_section.pe),
+                            self.write.address.eq(next_section.start - 1),
+                        ]
+                        pes = Mux(section_kind == SectionKind.PROGRAM.value, 1, config.pes)
+                        with m.If((next_section.count == 0) | (next_section.pe >= pes)
+                                  | (next_section.start + next_section.count > depth)):
+                            drop(Status.BAD_SECTION)
+                        with m.Else():
+                            m.next = "TAKE WORDS"
+            with state("TAKE WORDS"):
+                take()
+                last_byte = count == held_word_bytes - 1
+                with m.If(taken):
+                    m.d.sync += word.word_select(count[:ceil_log2(word_bytes)], 8).eq(self.bytes.payload)
+                    with m.If(last_byte):
+                        m.d.sync += [count.eq(0), words_left.eq(words_left - 1),
+                                     self.write.address.eq(self.write.address + 1), self.write_valid.eq(1)]
+                        with m.If(words_left == 1):
+                            m.next = "TAKE SECTION"
+                            with m.If(sections_left == 0):
+                                m.next = "TAKE CRC"
+            with state("TAKE CRC"):
+                take()
+                with m.If(taken & (count == 3)):
+                    m.next = "CHECK CRC"
+            with state("CHECK CRC"):
+                m.d.comb += self.bytes.ready.eq(0)
+                with m.If(~crc.match_detected):
+                    drop(Status.IMAGE_CRC)
+                with m.Elif(self.offset != header.image_bytes):
+                    drop(Status.BAD_SECTION)
+                with m.Else():
+                    m.d.sync += [self.loaded.eq(1), self.offset.eq(0)]
+                    m.next = "END"
+            with state("END"):
+                # The image is complete: nothing may follow.
+                with m.If(taken):
+                    drop(Status.BAD_SECTION)
+        return m

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program: layer descriptors and codebooks, read in order, a layer ahead of the one that runs."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from .layouts import (
+    DESCRIPTOR_WORD_BITS,
+    SectionKind,
+    codebook_value_bits,
+    codebook_words,
+    codebook_write_layout,
+    descriptor_layout,
+    descriptor_words,
+    load_write_layout,
+)
+
+__all__ = ["Program"]
+
+
+class Program(wiring.Component):
+    """Program memory and its reader.
+
+    Parameters
+    ----------
+    config : EngineConfig
+
+    Members
+    -------
+    load : In(load_write_layout), load_valid : In(1)
+    rewind : In(1)
+        Back to the first descriptor.
+    load_codebook : In(1), fetch : In(1)
+        Send the codebook that comes next to the PEs; read the descriptor that comes next. The codebook first if
+        both are asked for. Only while ``busy`` is low.
+    next : Out(descriptor_layout)
+        The descriptor fetched last.
+    codebook : Out(codebook_write_layout), write_codebook : Out(1)
+    codebook_busy : Out(1), busy : Out(1)
+    """
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__({
+            "load": In(load_write_layout(config)),
+            "load_valid": In(1),
+            "rewind": In(1),
+            "load_codebook": In(1),
+            "fetch": In(1),
+            "next": Out(descriptor_layout(config)),
+            "codebook": Out(codebook_write_layout(config)),
+            "write_codebook": Out(1),
+            "codebook_busy": Out(1),
+            "busy": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        m.submodules.words = words = memory.Memory(shape=DESCRIPTOR_WORD_BITS, depth=config.program_depth, init=[])
+        write = words.write_port()
+        read = words.read_port()
+        address = Signal(ceil_log2(config.program_depth))
+        m.d.comb += [
+            write.addr.eq(self.load.address), write.data.eq(self.load.word),
+            write.en.eq(self.load_valid & (self.load.kind == SectionKind.PROGRAM.value)),
+            read.addr.eq(address), read.en.eq(1),
+        ]
+
+        value_bits = codebook_value_bits(config)
+        value = Signal(range(max(1, config.codebook_entries)))
+        in_word = len(range(0, DESCRIPTOR_WORD_BITS, value_bits))
+        place, read_place = Signal(range(in_word)), Signal(range(in_word))
+        read_value, read_value_valid = Signal.like(value), Signal()
+        remaining = Signal(range(descriptor_words(config) + 1))
+        word_arrives = Signal()
+        fetch_after = Signal()
+        descriptor = Signal(descriptor_layout(config), reset_less=True)
+
+        # Words arrive a cycle after they were asked for.
+        m.d.sync += [read_value.eq(value), read_place.eq(place), read_value_valid.eq(0), word_arrives.eq(0)]
+        with m.If(word_arrives):
+            m.d.sync += Cat(descriptor.as_value()).eq(Cat(descriptor.as_value()[DESCRIPTOR_WORD_BITS:], read.data))
+        m.d.comb += [
+            self.next.eq(descriptor),
+            self.codebook.code.eq(read_value),
+            self.codebook.weight.eq(read.data.word_select(read_place, value_bits)[:config.weight_bits].as_signed()),
+            self.write_codebook.eq(read_value_valid),
+        ]
+
+        with m.FSM() as fsm:
+            with m.State("WAIT"):
+                with m.If(self.rewind):
+                    m.d.sync += address.eq(0)
+                m.d.sync += [fetch_after.eq(self.fetch), remaining.eq(descriptor_words(config)), value.eq(0), place.eq(0)]
+                with m.If(self.load_codebook if codebook_words(config) else 0):
+                    m.next = "SEND CODEBOOK"
+                with m.Elif(self.fetch):
+                    m.next = "FETCH DESCRIPTOR"
+            with m.State("SEND CODEBOOK"):
+                m.d.sync += [read_value_valid.eq(1), value.eq(value + 1), place.eq(place + 1)]
+                with m.If(place == in_word - 1):
+                    m.d.sync += address.eq(address + 1)
+                with m.If(value == config.codebook_entries - 1):
+                    m.next = "FINISH CODEBOOK"
+            with m.State("FINISH CODEBOOK"):
+                with m.If(fetch_after):
+                    m.next = "FETCH DESCRIPTOR"
+                with m.Else():
+                    m.next = "WAIT"
+            with m.State("FETCH DESCRIPTOR"):
+                m.d.sync += [word_arrives.eq(1), address.eq(address + 1), remaining.eq(remaining - 1)]
+                with m.If(remaining == 1):
+                    m.next = "FINISH DESCRIPTOR"
+            with m.State("FINISH DESCRIPTOR"):
+                m.next = "WAIT"
+        m.d.comb += [
+            self.codebook_busy.eq(fsm.ongoing("SEND CODEBOOK") | fsm.ongoing("FINISH CODEBOOK")),
+            self.busy.eq(~fsm.ongoing("WAIT")),
+        ]
+        return m

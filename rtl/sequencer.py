@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sequencer: takes the program's layers through scan and drain, the drain of one beside the scan of the next."""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .layouts import descriptor_layout
+
+__all__ = ["Sequencer"]
+
+
+class Sequencer(wiring.Component):
+    """Controls the order of things; every number that it hands out comes from the layer's descriptor.
+
+    Parameters
+    ----------
+    config : EngineConfig
+
+    Members
+    -------
+    loaded : In(1), layers : In(16)
+        There is an image, of so many layers.
+    run : In(1)
+        Start an inference; only while ``ready``.
+    ready : Out(1), running : Out(1), settled : Out(1)
+        An inference can start; one runs; neither accumulators are being cleared nor a program read ahead.
+    next : In(descriptor_layout), program_busy : In(1)
+    rewind : Out(1), fetch : Out(1), load_codebook : Out(1)
+        From and to the `Program`.
+    layer : Out(descriptor_layout), start : Out(1)
+        The layer that is scanned; ``start`` comes in the cycle before ``layer`` changes to it.
+    quiet : In(1)
+        Every beat of the layer has ended in an accumulator. One cycle late.
+    drain_start : Out(1), drain_clear : Out(1), drain_busy : In(1)
+        To and from the `Drain`; it drains ``layer`` as it is in the cycle of ``drain_start``.
+    """
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__({
+            "loaded": In(1), "layers": In(16), "run": In(1),
+            "ready": Out(1), "running": Out(1), "settled": Out(1),
+            "next": In(descriptor_layout(config)), "program_busy": In(1),
+            "rewind": Out(1), "fetch": Out(1), "load_codebook": Out(1),
+            "layer": Out(descriptor_layout(config)), "start": Out(1),
+            "quiet": In(1),
+            "drain_start": Out(1), "drain_clear": Out(1), "drain_busy": In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        layers_left = Signal(16)
+        last = layers_left == 1
+
+        with m.FSM() as fsm:
+            with m.State("CLEAR"):
+                # The accumulators hold anything after power-up or a reset; from here on every drain leaves zeros.
+                m.d.comb += [self.drain_start.eq(1), self.drain_clear.eq(1)]
+                m.next = "CLEAR ON"
+            with m.State("CLEAR ON"):
+                with m.If(~self.drain_busy):
+                    m.next = "WAIT IMAGE"
+            with m.State("WAIT IMAGE"):
+                m.d.comb += self.rewind.eq(1)
+                with m.If(self.loaded):
+                    m.next = "FETCH"
+            with m.State("FETCH"):
+                m.d.comb += self.fetch.eq(~self.program_busy)
+                m.next = "FETCH ON"
+            with m.State("FETCH ON"):
+                with m.If(~self.program_busy):
+                    m.d.comb += self.load_codebook.eq(1)
+                    m.next = "LOAD CODEBOOK"
+            with m.State("LOAD CODEBOOK"):
+                with m.If(~self.program_busy):
+                    m.next = "WAIT RUN"
+            with m.State("WAIT RUN"):
+                m.d.sync += layers_left.eq(self.layers)
+                with m.If(~self.loaded):
+                    m.next = "WAIT IMAGE"
+                with m.Elif(self.run):
+                    m.d.comb += [self.start.eq(1), self.fetch.eq(self.layers != 1)]
+                    m.next = "SETTLE"
+            with m.State("SETTLE"):
+                # `quiet` still speaks of the time before `start`.
+                m.next = "SCAN"
+            with m.State("SCAN"):
+                with m.If(self.quiet & ~self.drain_busy & ~self.program_busy):
+                    m.d.comb += self.drain_start.eq(1)
+                    m.d.sync += layers_left.eq(layers_left - 1)
+                    with m.If(last):
+                        m.next = "DRAIN"
+                    with m.Else():
+                        m.d.comb += [self.start.eq(1), self.load_codebook.eq(1), self.fetch.eq(layers_left != 2)]
+                        m.next = "SETTLE"
+            with m.State("DRAIN"):
+                with m.If(~self.drain_busy):
+                    m.d.comb += self.rewind.eq(1)
+                    m.next = "FETCH"
+        with m.If(self.start):
+            m.d.sync += self.layer.eq(self.next)
+
+        m.d.comb += [
+            self.ready.eq(fsm.ongoing("WAIT RUN") & self.loaded),
+            self.running.eq(fsm.ongoing("SETTLE") | fsm.ongoing("SCAN") | fsm.ongoing("DRAIN")),
+            self.settled.eq(self.ready | self.running | (fsm.ongoing("WAIT IMAGE") & ~self.loaded)),
+        ]
+        return m
