@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory image: ``model.img``, see docs/formats.md.
+
+The file has two parts. The engine image goes over the link as it is and is parsed by `rtl.loader`; the host part says
+how inputs and outputs map to activations. Each ends with its own CRC-32. Nothing in either is executed.
+"""
+
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from host.errors import UserError
+from host.pack import PackedNetwork
+from rtl.config import EngineConfig
+from rtl.layouts import (
+    HEADER_BYTES,
+    IMAGE_MAGIC,
+    IMAGE_VERSION,
+    SECTION_BYTES,
+    SectionKind,
+    header_layout,
+    section_layout,
+)
+
+__all__ = ["HOST_MAGIC", "Image", "engine_image", "image_file", "parse_image", "read_image"]
+
+HOST_MAGIC = b"NZHO"
+LARGEST_IMAGE_BYTES = 1 << 30
+LARGEST_HOST_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Image:
+    """A parsed image.
+
+    Attributes
+    ----------
+    engine : bytes
+        What the engine loads.
+    config_hash : bytes
+        The `EngineConfig.hash` it was made for.
+    input_words : int
+        Activation words of one input.
+    input_order, output_order : int64 arrays
+        See `host.pack.PackedNetwork`.
+    input_scale : float
+    input_signed : bool
+    layers : list of dict
+        ``name``, ``output_base`` and ``output_words`` (activation words), ``output_order`` of each layer.
+    """
+
+    engine: bytes
+    config_hash: bytes
+    input_words: int
+    input_order: np.ndarray
+    output_order: np.ndarray
+    input_scale: float
+    input_signed: bool
+    layers: list[dict[str, Any]]
+
+
+def engine_image(packed: PackedNetwork) -> bytes:
+    """The part that the engine parses: header, sections, CRC-32."""
+    sections = [_section(SectionKind.PROGRAM.value, 0, 0, packed.program)]
+    for pe, words in enumerate(packed.slices):
+        sections += _split(SectionKind.SLICES.value, pe, 0, words)
+    for number, plane in enumerate(packed.planes):
+        for pe, parts in enumerate(plane):
+            for start, words in parts:
+                sections += _split(SectionKind.ENTRIES.value + number, pe, start, words)
+    body = b"".join(sections)
+    layout = header_layout()
+    header = layout.const({
+        "magic": IMAGE_MAGIC, "version": IMAGE_VERSION, "sections": len(sections),
+        "config_hash": int.from_bytes(packed.config.hash, "little"),
+        "image_bytes": HEADER_BYTES + len(body) + 4,
+        "layers": sum(len(layer.passes) for layer in packed.layers), "input_words": packed.input_words,
+    }).as_bits().to_bytes(HEADER_BYTES, "little")
+    return _with_crc(header + body)
+
+
+def image_file(packed: PackedNetwork) -> bytes:
+    """The whole file; the same bytes for the same network."""
+    host = json.dumps({
+        "input_order": packed.input_order.tolist(), "output_order": packed.output_order.tolist(),
+        "input_scale": packed.quantized.input_scale, "input_signed": packed.quantized.input_signed,
+        "layers": [{"name": layer.quantized.name, "output_base": layer.output_base,
+                    "output_words": layer.assignment.words,
+                    "output_order": layer.assignment.position.tolist()} for layer in packed.layers],
+    }, separators=(",", ":"), sort_keys=True).encode()
+    return engine_image(packed) + _with_crc(HOST_MAGIC + len(host).to_bytes(4, "little") + host)
+
+
+def _with_crc(content: bytes) -> bytes:
+    return content + zlib.crc32(content).to_bytes(4, "little")
+
+
+def _split(kind: int, pe: int, start: int, words: np.ndarray) -> list[bytes]:
+    """Sections for any number of words; none for none, and at most 65535 in each."""
+    step = 65535
+    return [_section(kind, pe, start + first, words[first:first + step]) for first in range(0, len(words), step)]
+
+
+def _section(kind: int, pe: int, start: int, words: np.ndarray) -> bytes:
+    header = section_layout().const({"kind": SectionKind.PROGRAM, "pe": pe, "start": start, "count": len(words)})
+    content = header.as_bits().to_bytes(SECTION_BYTES, "little")
+    # A plane's kind is a number beyond the named ones.
+    return bytes([kind]) + content[1:] + words.tobytes()
+
+
+def read_image(path: Path, config: EngineConfig | None = None) -> Image:
+    """Reads and checks an image file. Raises `UserError`, as `parse_image`."""
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_IMAGE_BYTES:
+            raise UserError(f"image '{path}' must have at most {LARGEST_IMAGE_BYTES} bytes, not {size}")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"image '{path}' cannot be read: {error.strerror}") from None
+    return parse_image(content, config, name=str(path))
+
+
+def parse_image(content: bytes, config: EngineConfig | None = None, *, name: str = "image") -> Image:
+    """Checks an image and takes it apart.
+
+    Parameters
+    ----------
+    content : bytes
+        A whole file.
+    config : EngineConfig, optional
+        The engine that is to load it.
+
+    Raises
+    ------
+    UserError
+        For anything but a sound image, made for that engine.
+    """
+    if len(content) < HEADER_BYTES + 4:
+        raise UserError(f"image '{name}' is truncated: it has {len(content)} bytes, its header alone {HEADER_BYTES}")
+    header: Any = header_layout().from_bits(int.from_bytes(content[:HEADER_BYTES], "little"))
+    if header.magic != IMAGE_MAGIC:
+        raise UserError(f"'{name}' is no memory image: it must begin with {IMAGE_MAGIC.to_bytes(4, 'little')!r}, not "
+                        f"{content[:4]!r}; make one with python -m host.compile")
+    if header.version != IMAGE_VERSION:
+        raise UserError(f"image '{name}' must be of version {IMAGE_VERSION}, not {header.version}; compile it again")
+    config_hash = int(header.config_hash).to_bytes(8, "little")
+    if config is not None and config_hash != config.hash:
+        raise UserError(f"image '{name}' was made for configuration {config_hash.hex()}, the engine has "
+                        f"{config.hash.hex()}; compile the model with the engine's --preset or --config")
+    if header.image_bytes > len(content) or header.image_bytes < HEADER_BYTES + 4:
+        raise UserError(f"image '{name}' is truncated: its header says {header.image_bytes} bytes, the file has "
+                        f"{len(content)}")
+    engine = content[:header.image_bytes]
+    if not _crc_holds(engine):
+        raise UserError(f"image '{name}' is damaged: the CRC-32 of its engine part is wrong; compile it again")
+    fields = _host_part(content[len(engine):], name)
+    return _checked(engine, config_hash, int(header.input_words), fields, name)
+
+
+def _crc_holds(content: bytes) -> bool:
+    return zlib.crc32(content[:-4]) == int.from_bytes(content[-4:], "little")
+
+
+def _host_part(content: bytes, name: str) -> dict[str, Any]:
+    length = int.from_bytes(content[4:8], "little")
+    if len(content) < 12 or content[:4] != HOST_MAGIC or length > LARGEST_HOST_BYTES or len(content) != length + 12:
+        raise UserError(f"image '{name}' is truncated: its host part is missing or has another length than it says")
+    if not _crc_holds(content):
+        raise UserError(f"image '{name}' is damaged: the CRC-32 of its host part is wrong; compile it again")
+    try:
+        fields = json.loads(content[8:-4])
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise UserError(f"image '{name}' is damaged: its host part is not a JSON object")
+    return fields
+
+
+def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[str, Any], name: str) -> Image:
+    """A right CRC does not make a right content: every field is checked before it is used."""
+    try:
+        layers = [{"name": str(layer["name"]), "output_base": _count(layer["output_base"]),
+                   "output_words": _count(layer["output_words"]),
+                   "output_order": _places(layer["output_order"], 0)} for layer in fields["layers"]]
+        return Image(engine, config_hash, input_words, _places(fields["input_order"], -1),
+                     _places(fields["output_order"], 0), float(fields["input_scale"]), bool(fields["input_signed"]),
+                     layers)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"image '{name}' is damaged: its host part lacks or misstates {error}") from None
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= 65536:
+        raise ValueError(f"a count of words ({value!r})")
+    return value
+
+
+def _places(value: Any, least: int) -> np.ndarray:
+    places = np.array(value)
+    if places.ndim != 1 or places.dtype.kind != "i" or (places < least).any():
+        raise ValueError("an order of activations")
+    return places.astype(np.int64)
