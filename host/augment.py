@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small random deformations of training images: shifts, rotations, scales, shears and elastic bends."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch.nn import functional
 
-__all__ = ["Augmenter", "Strengths", "image_plane"]
+__all__ = ["Augmenter", "image_plane"]
 
 
 def image_plane(images: np.ndarray) -> tuple[int, int] | None:
@@ -18,16 +16,10 @@ def image_plane(images: np.ndarray) -> tuple[int, int] | None:
     return (shape[0], shape[1]) if len(shape) == 2 and min(shape) > 1 else None
 
 
-@dataclass(frozen=True)
-class Strengths:
-    """Standard deviations of the deformations; lengths are fractions of half the image.
+SHIFT, LINEAR, BEND = 0.07, 0.08, 0.05
+"""Standard deviations of the deformations; lengths are fractions of half the image.
 
-    Of four sets tried these gave the dense LeNet-300-100 its least error (docs/pruning.md).
-    """
-
-    shift: float = 0.07
-    linear: float = 0.08
-    bend: float = 0.05
+Of four sets tried these gave the dense LeNet-300-100 its least error (docs/pruning.md)."""
 
 
 class Augmenter:
@@ -41,21 +33,21 @@ class Augmenter:
     ----------
     height, width : int
         Size of the images.
+    strength : float
+        Factor on the standard deviations of all deformations.
     """
 
-    def __init__(self, height: int, width: int, strengths: Strengths | None = None, knots: int = 5) -> None:
+    def __init__(self, height: int, width: int, strength: float = 1.0, knots: int = 5) -> None:
         self.height, self.width = height, width
-        self.strengths = strengths or Strengths()
         ys, xs = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
         self.identity = torch.stack([xs, ys], dim=-1)[None]
         centers = torch.linspace(-1, 1, knots)
         step = 2 / (knots - 1)
         bumps = torch.exp(-((xs[None, None] - centers[None, :, None, None]) ** 2
                             + (ys[None, None] - centers[:, None, None, None]) ** 2) / (2 * (0.6 * step) ** 2))
-        s = self.strengths
-        self.fields = torch.cat([torch.full((1, height, width), s.shift),
-                                 s.linear * xs[None], s.linear * ys[None],
-                                 s.bend * bumps.reshape(-1, height, width)]).reshape(-1, height * width)
+        fields = [torch.full((1, height, width), SHIFT), LINEAR * xs[None], LINEAR * ys[None],
+                  BEND * bumps.reshape(-1, height, width)]
+        self.fields = strength * torch.cat(fields).reshape(-1, height * width)
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Float32 images ``[n, height * width]``, deformed; the randomness comes from ``generator``."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 from host.augment import Augmenter, image_plane
 from host.datasets import Dataset, as_inputs
 
-__all__ = ["Samples", "error_percent", "logits", "one_cycle", "settle_torch"]
+__all__ = ["Samples", "error_percent", "logits", "one_cycle", "settle_torch", "split"]
 
 Layers = Sequence[tuple[torch.Tensor, torch.Tensor, bool]]
 """Weight ``[rows, cols]``, bias ``[rows]`` and whether a ReLU follows, for each layer."""
@@ -35,19 +35,20 @@ class Samples:
     ----------
     images : uint8 or float32 array, shape ``[n, ...]``
     labels : int64 array, shape ``[n]``
-    augment : bool
-        Deform every batch at random; the images must be planes (`host.augment.image_plane`).
+    augment : float
+        Strength of the random deformation of every batch, 0 for none. Images that are no planes
+        (`host.augment.image_plane`) are never deformed.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, *, augment: bool) -> None:
+    def __init__(self, images: np.ndarray, labels: np.ndarray, *, augment: float) -> None:
         # uint8 images stay uint8: a float copy of MNIST would take 188 MB.
         self.images = torch.from_numpy(images.reshape(len(images), -1))
         self.labels = torch.from_numpy(labels)
         plane = image_plane(images) if augment else None
-        self.augmenter = Augmenter(*plane) if plane else None
+        self.augmenter = Augmenter(*plane, augment) if plane else None
 
     @classmethod
-    def for_training(cls, dataset: Dataset, *, augment: bool) -> "Samples":
+    def for_training(cls, dataset: Dataset, *, augment: float) -> "Samples":
         return cls(dataset.train_images, dataset.train_labels, augment=augment)
 
     def batch_count(self, batch: int) -> int:
@@ -64,15 +65,27 @@ class Samples:
             yield inputs, self.labels[chosen]
 
 
-def one_cycle(peak: float, step: int, steps: int, *, warm_up: float = 0.15) -> float:
-    """Learning rate at ``step`` of ``steps``: a cosine up from 4% to ``peak``, then one down to almost 0.
+Labelled = tuple[np.ndarray, np.ndarray]
+"""Images ``[n, ...]`` and their labels ``[n]``."""
+
+
+def split(dataset: Dataset, held_out: float, seed: int) -> tuple[Labelled, Labelled]:
+    """Splits the training images at random: those to train on and the fraction ``held_out``, at least one."""
+    order = np.random.default_rng(seed).permutation(len(dataset.train_labels))
+    count = max(1, round(held_out * len(order)))
+    train, held = np.sort(order[count:]), np.sort(order[:count])
+    return ((dataset.train_images[train], dataset.train_labels[train]),
+            (dataset.train_images[held], dataset.train_labels[held]))
+
+
+def one_cycle(peak: float, progress: float, *, warm_up: float = 0.15) -> float:
+    """Learning rate at ``progress`` (0 to 1): a cosine up from 4% to ``peak``, then one down to 0.
 
     L. Smith and N. Topin, "Super-convergence", arXiv 1708.07120.
     """
-    rising = max(1.0, warm_up * steps)
-    if step < rising:
-        return peak * (0.52 - 0.48 * math.cos(math.pi * step / rising))
-    return peak * (0.5 + 0.5 * math.cos(math.pi * min(1.0, (step - rising) / max(1.0, steps - rising))))
+    if progress < warm_up:
+        return peak * (0.52 - 0.48 * math.cos(math.pi * progress / warm_up))
+    return peak * (0.5 + 0.5 * math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
 def logits(layers: Layers, inputs: torch.Tensor) -> torch.Tensor:

@@ -132,7 +132,7 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     identity = {"settings": asdict(settings), "data": _fingerprint(dataset)}
     if checkpoint and checkpoint.exists():
         run.restore(_read_checkpoint(checkpoint, identity))
-    samples = Samples.for_training(dataset, augment=settings.augment)
+    samples = Samples.for_training(dataset, augment=float(settings.augment))
     done = len(run.curve)
     epochs = range(done + 1, settings.epochs + 1)
     for epoch in tqdm(epochs, "training", settings.epochs, initial=done, unit="epoch", disable=None):
@@ -148,9 +148,8 @@ def _train_epoch(run: _Run, samples: Samples, settings: TrainSettings, epoch: in
     count = samples.batch_count(settings.batch)
     total = 0.0
     for index, (inputs, labels) in enumerate(samples.batches(settings.batch, run.generator)):
-        step = (epoch - 1) * count + index
-        for group in run.optimizer.param_groups:
-            group["lr"] = one_cycle(settings.learning_rate, step, settings.epochs * count)
+        progress = (epoch - 1 + index / count) / settings.epochs
+        run.optimizer.param_groups[0]["lr"] = one_cycle(settings.learning_rate, progress)
         loss = functional.cross_entropy(run.model(inputs), labels)
         run.optimizer.zero_grad()
         loss.backward()

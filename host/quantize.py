@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns a network with shared weights into the integers that the engine computes with.
+
+The contract of all these integers is `rtl.numbers`. Activations have zero point 0; every layer has one scale
+for its weights and one for its outputs.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from host.errors import UserError
+from host.reference import totals
+from host.sharing import SharedLayer, SharedNetwork, direct_values
+from rtl.numbers import MULTIPLIER_BITS, NARROW_BITS, PRE_SHIFTS, act_range, requant_shift, requantize
+
+__all__ = ["QuantizedLayer", "QuantizedNetwork", "accumulator_bounds", "quantize", "quantize_inputs",
+           "requant_constants"]
+
+CLIPS = np.linspace(0.3, 1.0, 36)
+"""Fractions of the greatest output that are tried as the greatest representable one."""
+
+CALIBRATION_IMAGES = 10_000
+"""More images than these do not change the scales noticeably, and only take time."""
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """A layer in integers.
+
+    Attributes
+    ----------
+    codes : uint8 array, shape ``[rows, cols]``
+        Weight codes; 0 is no weight. No code stands for a weight of 0 but this one.
+    codebook : int64 array, shape ``[2**code_bits]``
+        The integer weight of each code. The first is 0; with direct weights it is two's complement.
+    bias : int64 array, shape ``[rows]``
+        In units of ``input_scale * weight_scale``; fits the accumulator.
+    multiplier, pre_shift : int
+        Requantisation constants (`rtl.numbers.requantize`).
+    input_signed : bool
+        Whether the input activations are two's complement.
+    input_scale, weight_scale, output_scale : float
+        A float is its integer times the scale.
+    """
+
+    name: str
+    codes: np.ndarray
+    codebook: np.ndarray
+    bias: np.ndarray
+    multiplier: int
+    pre_shift: int
+    relu: bool
+    input_signed: bool
+    input_scale: float
+    weight_scale: float
+    output_scale: float
+
+    @property
+    def rows(self) -> int:
+        return int(self.codes.shape[0])
+
+    @property
+    def cols(self) -> int:
+        return int(self.codes.shape[1])
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Integer weights, int64 ``[rows, cols]``."""
+        return self.codebook[self.codes]
+
+    @property
+    def weights_kept(self) -> int:
+        return int(np.count_nonzero(self.codes))
+
+
+@dataclass(frozen=True)
+class QuantizedNetwork:
+    """A chain of integer layers.
+
+    Attributes
+    ----------
+    input_scale : float
+        A float input is its integer times this; 1/255 for images of bytes.
+    input_signed : bool
+        Whether input activations are two's complement.
+    act_bits : int
+        Width of an activation.
+    """
+
+    name: str
+    layers: tuple[QuantizedLayer, ...]
+    input_scale: float
+    input_signed: bool
+    act_bits: int
+
+    @property
+    def inputs(self) -> int:
+        return self.layers[0].cols
+
+    @property
+    def outputs(self) -> int:
+        return self.layers[-1].rows
+
+    @property
+    def weights_total(self) -> int:
+        return sum(layer.codes.size for layer in self.layers)
+
+    @property
+    def weights_kept(self) -> int:
+        return sum(layer.weights_kept for layer in self.layers)
+
+
+def quantize(shared: SharedNetwork, config, images: np.ndarray) -> QuantizedNetwork:  # type: ignore[no-untyped-def]
+    """Chooses scales on example images and rounds everything to integers.
+
+    The scale of a layer with a ReLU is the one with the least mean squared error of its outputs. That of the
+    last layer is the one by which the engine's first greatest output agrees most often with the float
+    network's, since 8-bit outputs may tie.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        Gives ``act_bits``, ``weight_bits``, ``acc_bits`` and ``direct_weights``.
+    images : uint8 or float32 array, shape ``[n, ...]``
+        Examples of what the network will see, from the training set, never the test set. Bytes are taken
+        as activations as they are; floats are scaled by their greatest magnitude.
+
+    Raises
+    ------
+    UserError
+        For images of another size than the network's input, or not finite; for a layer whose accumulator
+        could overflow, or that has no requantisation constants.
+    """
+    _check_images(shared, images)
+    images = images[np.linspace(0, len(images) - 1, min(len(images), CALIBRATION_IMAGES)).astype(np.int64)]
+    scale, signed = _input_scale(images, config.act_bits)
+    network = QuantizedNetwork(shared.name, (), scale, signed, config.act_bits)
+    acts = quantize_inputs(network, images)
+    exact = acts * scale
+    layers = []
+    for index, layer in enumerate(shared.layers):
+        exact = exact @ layer.weight.T + layer.bias
+        exact = np.maximum(exact, 0) if layer.relu else exact
+        winners = exact.argmax(axis=1) if index == len(shared.layers) - 1 else None
+        quantized, acts = _quantize_layer(layer, config, acts, scale, signed, winners)
+        scale, signed = quantized.output_scale, not layer.relu
+        layers.append(quantized)
+    return QuantizedNetwork(shared.name, tuple(layers), network.input_scale, network.input_signed,
+                            config.act_bits)
+
+
+def quantize_inputs(quantized: QuantizedNetwork, images: np.ndarray) -> np.ndarray:
+    """Input activations int64 ``[n, inputs]`` of uint8 images (bytes mean 0 to 1) or float images."""
+    flat = images.reshape(len(images), -1)
+    values = flat / 255 if flat.dtype == np.uint8 else flat.astype(np.float64)
+    low, high = act_range(quantized.act_bits, signed=quantized.input_signed)
+    return np.clip(np.rint(values / quantized.input_scale), low, high).astype(np.int64)
+
+
+def accumulator_bounds(weights: np.ndarray, bias: np.ndarray, act_bits: int, *,
+                       input_signed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest value of any partial sum, in any order, bias or none: int64 ``[rows]`` each."""
+    low, high = act_range(act_bits, signed=input_signed)
+    greatest = np.maximum(weights * low, weights * high).clip(min=0).sum(axis=1) + bias.clip(min=0)
+    least = np.minimum(weights * low, weights * high).clip(max=0).sum(axis=1) + bias.clip(max=0)
+    return least, greatest
+
+
+def requant_constants(name: str, ratio: float, bounds: tuple[int, int], act_bits: int, *,
+                      relu: bool) -> tuple[int, int]:
+    """Multiplier and pre-shift by which a sum times ``ratio`` becomes an activation.
+
+    The smallest pre-shift is taken at which saturation to `NARROW_BITS` cannot be seen: it happens only to
+    sums that the last clamp limits anyway, or not at all within ``bounds`` (least and greatest sum).
+
+    Raises
+    ------
+    UserError
+        If there is none, naming the layer.
+    """
+    shift = requant_shift(act_bits)
+    narrow_low, narrow_high = act_range(NARROW_BITS, signed=True)
+    low, high = act_range(act_bits, signed=not relu)
+    for pre_shift in PRE_SHIFTS:
+        multiplier = round(ratio * 2.0 ** (shift + pre_shift))
+        if not 1 <= multiplier < 1 << MULTIPLIER_BITS:
+            continue
+        half = 1 << (shift - 1)
+        hidden_above = (narrow_high * multiplier + half) >> shift >= high
+        hidden_below = (narrow_low * multiplier + half) >> shift <= low
+        if (hidden_above or bounds[1] >> pre_shift <= narrow_high) and \
+                (hidden_below or bounds[0] >> pre_shift >= narrow_low):
+            return multiplier, pre_shift
+    raise UserError(f"layer '{name}' cannot be requantised: a ratio of {ratio:.3g} between its sums "
+                    f"({bounds[0]} to {bounds[1]}) and its outputs needs another multiplier than 1 to "
+                    f"{(1 << MULTIPLIER_BITS) - 1}; rescale the layer's weights")
+
+
+def _check_images(shared: SharedNetwork, images: np.ndarray) -> None:
+    inputs = shared.layers[0].codes.shape[1]
+    values = int(np.prod(images.shape[1:]))
+    problems = []
+    if len(images) == 0 or values != inputs:
+        problems.append(f"calibration images must be at least one, of {inputs} values each, not "
+                        f"{len(images)} of {values}")
+    if images.dtype != np.uint8 and not np.isfinite(images).all():
+        problems.append("calibration images must be finite; remove infinities and NaN")
+    if problems:
+        raise UserError(problems)
+
+
+def _input_scale(images: np.ndarray, act_bits: int) -> tuple[float, bool]:
+    if images.dtype == np.uint8:
+        return 1 / 255, False
+    signed = bool(images.min() < 0)
+    greatest = float(np.abs(images).max()) or 1.0
+    return greatest / act_range(act_bits, signed=signed)[1], signed
+
+
+def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float,  # type: ignore[no-untyped-def]
+                    signed: bool, winners: np.ndarray | None) -> tuple[QuantizedLayer, np.ndarray]:
+    codes, codebook, weight_scale = _integer_weights(layer, config)
+    sum_scale = scale * weight_scale
+    bias = np.rint(layer.bias / sum_scale)
+    limit = 1 << (config.acc_bits - 1)
+    if np.abs(bias).max(initial=0) >= limit:
+        row = int(np.abs(bias).argmax())
+        raise UserError(f"layer '{layer.name}': the bias of row {row} ({layer.bias[row]:.6g}) must fit "
+                        f"{config.acc_bits} bits in units of {sum_scale:.3g}; reduce it")
+    bias = bias.astype(np.int64)
+    bounds = _proven_bounds(layer.name, codebook[codes], bias, config, signed)
+    sums = totals(codebook[codes], bias, acts)
+    output_scale, constants, outputs = _output_scale(layer, config, sums, sum_scale, bounds, winners)
+    return QuantizedLayer(layer.name, codes, codebook, bias, *constants, layer.relu, signed, scale,
+                          weight_scale, output_scale), outputs
+
+
+def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray, float]:  # type: ignore[no-untyped-def]
+    """Codes, codebook, weight scale. A weight whose integer is 0 is dropped: it would only cost a cycle."""
+    if config.direct_weights:
+        return layer.codes, direct_values(config.code_bits), float(layer.values[1])
+    greatest = float(np.abs(layer.values).max()) or 1.0
+    weight_scale = greatest / ((1 << (config.weight_bits - 1)) - 1)
+    codebook = np.rint(layer.values / weight_scale).astype(np.int64)
+    codes = np.where(codebook[layer.codes] == 0, 0, layer.codes).astype(np.uint8)
+    return codes, codebook, weight_scale
+
+
+def _proven_bounds(name: str, weights: np.ndarray, bias: np.ndarray, config,  # type: ignore[no-untyped-def]
+                   signed: bool) -> tuple[int, int]:
+    least, greatest = accumulator_bounds(weights, bias, config.act_bits, input_signed=signed)
+    low, high = act_range(config.acc_bits, signed=True)
+    wrong = (least < low) | (greatest > high)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(f"layer '{name}': the sum of row {row} can reach {least[row]} to {greatest[row]}, "
+                        f"but an accumulator of {config.acc_bits} bits holds {low} to {high} "
+                        f"({int(wrong.sum())} rows are too large); use an engine with a greater acc_bits or "
+                        "a smaller weight_bits, or prune more")
+    return int(least.min()), int(greatest.max())
+
+
+def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float,  # type: ignore[no-untyped-def]
+                  bounds: tuple[int, int],
+                  winners: np.ndarray | None) -> tuple[float, tuple[int, int], np.ndarray]:
+    """The best of the scales in `CLIPS`, its requantisation constants and the outputs with it."""
+    exact = sums * sum_scale
+    exact = np.maximum(exact, 0) if layer.relu else exact
+    high = act_range(config.act_bits, signed=not layer.relu)[1]
+    # A multiplier of all ones without pre-shift is the greatest ratio that the engine has.
+    least_scale = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
+    greatest = float(np.abs(exact).max())
+    best = None
+    for clip in CLIPS:
+        scale = max(greatest * float(clip) / high, least_scale)
+        constants = requant_constants(layer.name, sum_scale / scale, bounds, config.act_bits, relu=layer.relu)
+        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], relu=layer.relu,
+                             act_bits=config.act_bits, clamp=np.clip)
+        error = float(np.square(outputs * scale - exact).mean())
+        wrong = 0 if winners is None else int((outputs.argmax(axis=1) != winners).sum())
+        if best is None or (wrong, error) < best[0]:
+            best = (wrong, error), (scale, constants, outputs)
+    assert best is not None
+    return best[1]

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weight sharing: each layer's weights become codes into a small codebook, which is then fine-tuned.
+
+After S. Han, H. Mao, W. Dally, "Deep Compression", ICLR 2016, section 3.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from host.datasets import Dataset
+from host.errors import UserError
+from host.graph import Linear, Network
+from host.learning import Samples, logits, one_cycle, settle_torch
+
+__all__ = ["ShareSettings", "SharedLayer", "SharedNetwork", "cluster", "direct_values", "share_weights"]
+
+MAX_ITERATIONS = 1000
+"""k-means comes to rest far earlier; the limit only rules out endless loops."""
+
+
+@dataclass(frozen=True)
+class ShareSettings:
+    """How the codebooks are fine-tuned.
+
+    Attributes
+    ----------
+    epochs : int
+        Passes over the training images; 0 keeps the cluster centres.
+    learning_rate : float
+        Peak of the one-cycle schedule of Adam.
+    batch : int
+        Images for each step.
+    augment : float
+        Strength of the random deformations of the training images (`host.augment`), 0 for none: codebooks
+        are too few numbers to overfit.
+    """
+
+    epochs: int = 4
+    learning_rate: float = 1e-3
+    batch: int = 256
+    augment: float = 0.0
+
+    def check(self) -> None:
+        """Raises `UserError` with every setting that is out of range."""
+        problems = []
+        if not 0 <= self.epochs <= 100_000:
+            problems.append(f"epochs of weight sharing must be 0 to 100000, not {self.epochs}")
+        if not 1 <= self.batch <= 100_000:
+            problems.append(f"batch of weight sharing must be 1 to 100000, not {self.batch}")
+        if not 0 <= self.augment <= 4:
+            problems.append(f"augment of weight sharing must be 0 to 4, not {self.augment}")
+        if not 0 < self.learning_rate <= 1:
+            problems.append(f"learning rate of weight sharing must be above 0 and at most 1, not "
+                            f"{self.learning_rate}")
+        if problems:
+            raise UserError(problems)
+
+
+@dataclass(frozen=True)
+class SharedLayer:
+    """A layer whose weights are codes.
+
+    Attributes
+    ----------
+    codes : uint8 array, shape ``[rows, cols]``
+        Index into `values`; 0 is no weight.
+    values : float64 array, shape ``[2**code_bits]``
+        What a code stands for; the first is 0.
+    bias : float64 array, shape ``[rows]``
+    """
+
+    name: str
+    codes: np.ndarray
+    values: np.ndarray
+    bias: np.ndarray
+    relu: bool
+
+    @property
+    def weight(self) -> np.ndarray:
+        """Float64 ``[rows, cols]``."""
+        return self.values[self.codes]
+
+
+@dataclass(frozen=True)
+class SharedNetwork:
+    """A chain of layers with shared weights, and the mean loss of each epoch of fine-tuning."""
+
+    name: str
+    layers: tuple[SharedLayer, ...]
+    losses: tuple[float, ...] = ()
+
+
+def share_weights(network: Network, config, dataset: Dataset | None = None,  # type: ignore[no-untyped-def]
+                  settings: ShareSettings | None = None, seed: int = 0) -> SharedNetwork:
+    """Gives the weights of each layer codes of ``config.code_bits`` bits.
+
+    With a codebook, k-means finds ``2**code_bits - 1`` centres, which are then fine-tuned with the data,
+    together with the biases. With ``config.direct_weights`` a code is the weight itself in two's
+    complement, times one scale for the layer; there is nothing to fine-tune, and a weight that rounds to 0
+    is dropped.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        Gives ``code_bits`` and ``direct_weights``.
+    dataset : Dataset, optional
+        Without it the centres stay where k-means put them.
+
+    Raises
+    ------
+    UserError
+        For settings out of range, or a dataset that does not fit the network.
+    """
+    settings = settings or ShareSettings()
+    settings.check()
+    if config.direct_weights:
+        direct = tuple(_direct(layer, config.code_bits) for layer in network.layers)
+        return SharedNetwork(network.name, direct)
+    layers = tuple(_clustered(layer, config.code_bits) for layer in network.layers)
+    if dataset is None or settings.epochs == 0:
+        return SharedNetwork(network.name, layers)
+    dataset.require(network.inputs, network.outputs)
+    return _FineTuning(layers, dataset, settings, seed).run(network.name)
+
+
+def cluster(weights: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """k-means in one dimension, from centres spread evenly between the least and greatest weight.
+
+    Linear initialisation keeps the few large weights represented (Deep Compression, section 3.2).
+
+    Parameters
+    ----------
+    weights : float array, shape ``[n]``
+    count : int
+        Centres wanted.
+
+    Returns
+    -------
+    centres : float64 array
+        Ascending, at most ``count``; every one has weights.
+    members : int64 array, shape ``[n]``
+        The index of the centre of each weight.
+    """
+    distinct = np.unique(weights.astype(np.float64))
+    if len(distinct) <= count:
+        return distinct, np.searchsorted(distinct, weights.astype(np.float64))
+    centres = np.linspace(distinct[0], distinct[-1], count)
+    values = weights.astype(np.float64)
+    members = np.zeros(len(values), np.int64)
+    for _ in range(MAX_ITERATIONS):
+        before = members
+        members = np.searchsorted((centres[1:] + centres[:-1]) / 2, values)
+        if np.array_equal(members, before):
+            break
+        sizes = np.bincount(members, minlength=count)
+        sums = np.bincount(members, values, minlength=count)
+        centres = np.where(sizes > 0, sums / np.maximum(sizes, 1), centres)
+    used, members = np.unique(members, return_inverse=True)
+    return centres[used], members
+
+
+def _clustered(layer: Linear, code_bits: int) -> SharedLayer:
+    codes = np.zeros(layer.weight.shape, np.uint8)
+    values = np.zeros(1 << code_bits)
+    kept = layer.weight != 0
+    if kept.any():
+        centres, members = cluster(layer.weight[kept], len(values) - 1)
+        values[1:1 + len(centres)] = centres
+        codes[kept] = members + 1
+    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.relu)
+
+
+def direct_values(code_bits: int) -> np.ndarray:
+    """What each code stands for where codes are two's complement weights: int64 ``[2**code_bits]``."""
+    codes = np.arange(1 << code_bits)
+    return np.where(codes >> (code_bits - 1), codes - (1 << code_bits), codes)
+
+
+def _direct(layer: Linear, code_bits: int) -> SharedLayer:
+    """The scale is the one of a hundred with the least mean squared error."""
+    limit = (1 << (code_bits - 1)) - 1
+    weight = layer.weight.astype(np.float64)
+    kept = weight[weight != 0]
+    greatest = np.abs(kept).max(initial=0) or 1.0
+
+    def rounded(values: np.ndarray, scale: float) -> np.ndarray:
+        return np.clip(np.rint(values / scale), -limit - 1, limit)
+    scales = greatest / limit * np.linspace(0.2, 1, 100)
+    errors = [np.square(kept - rounded(kept, scale) * scale).sum() for scale in scales]
+    scale = scales[int(np.argmin(errors))]
+    codes = (rounded(weight, scale).astype(np.int64) & ((1 << code_bits) - 1)).astype(np.uint8)
+    return SharedLayer(layer.name, codes, direct_values(code_bits) * scale, layer.bias.astype(np.float64),
+                       layer.relu)
+
+
+class _FineTuning:
+    """Trains codebook values: the gradient of a centre is the sum over its weights (section 3.3)."""
+
+    def __init__(self, layers: tuple[SharedLayer, ...], dataset: Dataset, settings: ShareSettings,
+                 seed: int) -> None:
+        settle_torch()
+        self.layers, self.settings = layers, settings
+        self.samples = Samples.for_training(dataset, augment=settings.augment)
+        self.batch = min(settings.batch, len(dataset.train_labels))
+        self.generator = torch.Generator().manual_seed(seed)
+        self.places = [torch.from_numpy(np.flatnonzero(layer.codes)) for layer in layers]
+        self.members = [torch.from_numpy(layer.codes[layer.codes > 0].astype(np.int64)) for layer in layers]
+        self.values = [torch.from_numpy(layer.values).float() for layer in layers]
+        self.biases = [torch.from_numpy(layer.bias).float().requires_grad_() for layer in layers]
+        self.weights = [torch.from_numpy(layer.weight).float().requires_grad_() for layer in layers]
+        self.optimizer = torch.optim.Adam(self.values + self.biases)
+
+    def run(self, name: str) -> SharedNetwork:
+        epochs = range(self.settings.epochs)
+        losses = [self._epoch(epoch) for epoch in tqdm(epochs, "sharing weights", unit="epoch", disable=None)]
+        layers = tuple(SharedLayer(layer.name, layer.codes, values.double().numpy(),
+                                   bias.detach().double().numpy(), layer.relu)
+                       for layer, values, bias in zip(self.layers, self.values, self.biases, strict=True))
+        return SharedNetwork(name, layers, tuple(losses))
+
+    def _epoch(self, epoch: int) -> float:
+        count = self.samples.batch_count(self.batch)
+        relus = [layer.relu for layer in self.layers]
+        total = 0.0
+        for index, (inputs, labels) in enumerate(self.samples.batches(self.batch, self.generator)):
+            outputs = logits(list(zip(self.weights, self.biases, relus, strict=True)), inputs)
+            loss = functional.cross_entropy(outputs, labels)
+            loss.backward()
+            progress = (epoch + index / count) / self.settings.epochs
+            self.optimizer.param_groups[0]["lr"] = one_cycle(self.settings.learning_rate, progress)
+            self._step()
+            total += loss.item()
+        if not math.isfinite(total):
+            raise UserError("fine-tuning the codebooks diverged; use a lower learning rate of weight sharing")
+        return total / count
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        shared = list(zip(self.weights, self.values, self.places, self.members, strict=True))
+        for weight, values, places, members in shared:
+            assert weight.grad is not None
+            values.grad = torch.zeros_like(values).index_add_(0, members, weight.grad.flatten()[places])
+            weight.grad = None
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        for weight, values, places, members in shared:
+            weight.view(-1)[places] = values[members]
