@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from host.pack import PackedNetwork
+from host.decode import Decoded
 from rtl.accumulate import Accumulator
 from rtl.config import EngineConfig
 from rtl.layouts import beats_in_flight, broadcast_cycles, codebook_words, descriptor_words
@@ -19,7 +19,7 @@ from rtl.protocol import COUNTERS
 from rtl.requantize import Requantizer
 from rtl.slices import SliceLookup
 
-__all__ = ["Prediction", "act_positions", "predict"]
+__all__ = ["Prediction", "predict"]
 
 # Columns of the table of passes.
 COLS, BLOCK, WORDS, CHASE, ROWS, SLICES, FLAGS, ACTS = range(8)
@@ -53,53 +53,54 @@ class Prediction:
         return np.maximum(self.useful_macs / pes, self.broadcasts).sum(axis=1)
 
 
-def act_positions(packed: PackedNetwork, acts: np.ndarray, outputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Input activations of each layer in the order of the activation memory: ``[n, cols]`` each.
+def predict(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray]) -> Prediction:
+    """Predicts inferences.
 
     Parameters
     ----------
+    decoded : Decoded
+        The image that the engine runs.
     acts : int64 array, shape ``[n, inputs]``
+        Input activations.
     outputs : list of int64 array, shape ``[n, rows]``
-        Of every layer, see `host.reference.forward`.
+        Output activations of every layer, see `host.reference.forward`.
     """
-    order = packed.input_order
-    arranged = [np.where(order >= 0, acts[:, order], 0)]
-    for layer, values in zip(packed.layers[:-1], outputs[:-1], strict=True):
-        place = np.zeros((len(acts), layer.assignment.words * packed.config.pes), np.int64)
-        place[:, layer.assignment.position] = values
-        arranged.append(place)
-    return arranged
-
-
-def predict(packed: PackedNetwork, acts: np.ndarray, outputs: list[np.ndarray]) -> Prediction:
-    """Predicts inferences; parameters as `act_positions`."""
-    config = packed.config
-    passes = [(number, one) for number, layer in enumerate(packed.layers) for one in layer.passes]
-    arranged = act_positions(packed, acts, outputs)
+    config, passes = decoded.config, decoded.passes
+    arranged = _arranged(decoded, acts, outputs)
     table = np.zeros((len(passes), 8), np.int64)
-    lengths, starts, flags, flag_offsets = [], [], [], []
+    flag_offsets = []
     slices = acts_before = flags_before = 0
-    for row, (number, one) in zip(table, passes, strict=True):
-        encoded, fields = one.encoded, one.descriptor
-        cols = encoded.lengths.shape[1]
-        row[:] = (cols, config.block_cols_of(encoded.wide_lengths), fields["input_words"], fields["chase_words"],
-                  fields["output_words"], slices, len(flag_offsets), acts_before)
-        lengths.append(encoded.lengths.ravel())
-        starts.append((np.cumsum(encoded.lengths, axis=1) - encoded.lengths).ravel())
-        for codes in encoded.codes:
+    for row, one in zip(table, passes, strict=True):
+        cols = one.lengths.shape[1]
+        row[:] = (cols, one.block_cols, one.input_words, one.chase_words, one.output_words, slices,
+                  len(flag_offsets), acts_before)
+        for skips in one.skips:
             flag_offsets.append(flags_before)
-            flags.append(codes == 0)
-            flags_before += len(codes)
-        slices += encoded.lengths.size
+            flags_before += len(skips)
+        slices += one.lengths.size
         acts_before += cols
-    active = np.concatenate([arranged[number] != 0 for number, _ in passes], axis=1)
+    starts = [(np.cumsum(one.lengths, axis=1) - one.lengths).ravel() for one in passes]
+    # One more flag, so that there is an entry after the last one.
+    flags = [*(skips for one in passes for skips in one.skips), np.zeros(1, bool)]
     counters, ends, macs, sent = _simulate(
-        active, table, np.concatenate(lengths), np.concatenate(starts), np.concatenate([*flags, np.zeros(1, bool)]),
+        np.concatenate([arranged[one.layer] for one in passes], axis=1), table,
+        np.concatenate([one.lengths.ravel() for one in passes]), np.concatenate(starts), np.concatenate(flags),
         np.array(flag_offsets, np.int64), _constants(config))
-    owner = np.array([number for number, _ in passes])
-    merged = [np.stack([values[:, owner == number].sum(axis=1) for number in range(len(packed.layers))], axis=1)
+    owner = np.array([one.layer for one in passes])
+    merged = [np.stack([values[:, owner == number].sum(axis=1) for number in range(len(outputs))], axis=1)
               for values in (macs, sent)]
     return Prediction({name: counters[:, place] for place, name in enumerate(COUNTERS)}, ends, *merged)
+
+
+def _arranged(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray]) -> list[np.ndarray]:
+    """Which inputs of each layer are not zero, in the order of the activation memory: bool ``[n, cols]`` each."""
+    order = decoded.image.input_order
+    arranged = [np.where(order >= 0, acts[:, order] != 0, False)]
+    for layer, values in zip(decoded.image.layers[:-1], outputs[:-1], strict=True):
+        active = np.zeros((len(acts), layer["output_words"] * decoded.config.pes), bool)
+        active[:, layer["output_order"]] = values != 0
+        arranged.append(active)
+    return arranged
 
 
 def _constants(config: EngineConfig) -> np.ndarray:

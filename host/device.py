@@ -103,12 +103,12 @@ class Device:
         acts : int64 array, shape ``[n, inputs]``
             Input activations (`host.quantize.quantize_inputs`).
         every_layer : bool
-            Read the outputs of every layer that lies in the memory after the inference, not only the last.
+            Read the outputs of every layer in ``image.readable``, not only the last.
         batch : int
             Inferences whose packets go out together.
         """
         words = self._input_words(image, acts)
-        chosen = image.layers if every_layer else image.layers[-1:]
+        chosen = [image.layers[number] for number in image.readable] if every_layer else image.layers[-1:]
         reads = [self._reads(layer["output_base"], layer["output_words"]) for layer in chosen]
         for first in range(0, len(words), batch):
             block = words[first:first + batch]

@@ -62,6 +62,13 @@ class Image:
     input_signed: bool
     layers: list[dict[str, Any]]
 
+    @property
+    def readable(self) -> list[int]:
+        """Numbers of the layers whose outputs no later layer overwrites: they can be read after an inference."""
+        regions = [(layer["output_base"], layer["output_base"] + layer["output_words"]) for layer in self.layers]
+        return [number for number, (begin, end) in enumerate(regions)
+                if all(end <= later_begin or begin >= later_end for later_begin, later_end in regions[number + 1:])]
+
 
 def engine_image(packed: PackedNetwork) -> bytes:
     """The part that the engine parses: header, sections, CRC-32."""

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiles a trained network into a memory image: ``python -m host.compile model.pt --data mnist``."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from host.cycles import Prediction, predict
+from host.datasets import Dataset, load_dataset
+from host.decode import decode
+from host.errors import UserError, run_command
+from host.graph import Network
+from host.image import Image, image_file, parse_image
+from host.learning import error_percent, logits
+from host.loading import load_network
+from host.pack import PackedNetwork, pack
+from host.prune import PruneResult, PruneSettings, prune
+from host.quantize import QuantizedNetwork, quantize, quantize_inputs
+from host.reference import forward
+from host.report import report_text, write_report
+from host.sharing import ShareSettings, SharedNetwork, share_weights
+from host.summary import summarize
+from rtl.config import ConfigError, EngineConfig, preset, read_config
+
+__all__ = ["STEPS", "Compilation", "Settings", "compile_model", "main", "read_engine"]
+
+CALIBRATION_IMAGES = 2000
+"""Images on which activity and the verification are measured."""
+
+EXAMPLES = """examples:
+  python -m host.compile model.pt --data mnist --density 0.05
+  python -m host.compile model.safetensors --data idx:fashion/ --keep fc1=0.04,fc2=0.10,fc3=0.30 -o out
+  python -m host.compile sparse.pt --no-prune --calib npz:examples.npz --preset tiny --json
+
+It writes model.img (the memory image), report.json and report.html into the output directory."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to compile and how.
+
+    Attributes
+    ----------
+    density, keep, quality
+        How far to prune, see `host.prune.PruneSettings`; none of them: density 0.08.
+    prune : bool
+        Whether to prune at all; a model that is sparse already is packed as it is.
+    data : str or None
+        Dataset to retrain, calibrate and test with.
+    calib : str or None
+        Inputs to calibrate on where there is no dataset.
+    normalize : (mean, std) or None
+        How the training normalised its inputs; folded into the first layer.
+    """
+
+    model: Path
+    config: EngineConfig
+    preset: str = "default"
+    density: float | None = None
+    keep: dict[str, float] | None = None
+    quality: float | None = None
+    prune: bool = True
+    data: str | None = None
+    calib: str | None = None
+    normalize: tuple[float, float] | None = None
+    seed: int = 0
+
+
+@dataclass
+class Compilation:
+    """A compilation under way: each step reads what those before it left here."""
+
+    settings: Settings
+    dataset: Dataset | None = None
+    calibration: np.ndarray | None = None
+    dense: Network | None = None
+    pruned: PruneResult | None = None
+    shared: SharedNetwork | None = None
+    quantized: QuantizedNetwork | None = None
+    packed: PackedNetwork | None = None
+    content: bytes = b""
+    image: Image | None = None
+    prediction: Prediction | None = None
+    test_errors: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def network(self) -> Network:
+        assert self.dense is not None
+        return self.pruned.network if self.pruned else self.dense
+
+    def test_error(self, name: str, network: Network) -> None:
+        """Measures the percentage of test images that a float network gets wrong, if there are test images."""
+        if self.dataset is not None:
+            layers = [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.relu)
+                      for layer in network.layers]
+            self.test_errors[name] = error_percent(lambda inputs: logits(layers, inputs), self.dataset.test_images,
+                                                   self.dataset.test_labels)
+
+
+def load(work: Compilation) -> str:
+    settings = work.settings
+    work.dense = load_network(settings.model, normalize=settings.normalize)
+    if settings.data is not None:
+        work.dataset = load_dataset(settings.data)
+        work.dataset.require(work.dense.inputs, work.dense.outputs)
+    work.calibration = _calibration(work)
+    work.test_error("dense", work.dense)
+    return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
+
+
+def prune_and_retrain(work: Compilation) -> str:
+    settings = work.settings
+    assert work.dense is not None
+    if not settings.prune:
+        work.notes.append("not pruned: packed as it is")
+        return f"as it is: {work.dense.weights_kept} weights"
+    density = settings.density
+    if density is None and settings.keep is None and settings.quality is None:
+        density = 0.08
+    how = PruneSettings(density=density, keep=settings.keep, quality=settings.quality)
+    work.pruned = prune(work.dense, work.dataset, how, settings.seed)
+    if work.dataset is None:
+        work.notes.append("pruned in one shot and not retrained, since there is no --data: accuracy will suffer")
+    work.test_error("pruned", work.network)
+    return f"{work.network.weights_kept} of {work.network.weights_total} weights kept"
+
+
+def share(work: Compilation) -> str:
+    settings = work.settings
+    work.shared = share_weights(work.network, settings.config, work.dataset, ShareSettings(), settings.seed)
+    shared = Network(work.network.name, tuple(
+        type(layer)(layer.name, one.weight.astype(np.float32), one.bias.astype(np.float32), layer.relu)
+        for layer, one in zip(work.network.layers, work.shared.layers, strict=True)))
+    work.test_error("shared", shared)
+    if settings.config.direct_weights:
+        return f"weights of {settings.config.code_bits} bits, no codebook"
+    return f"codebooks of {(1 << settings.config.code_bits) - 1} weights"
+
+
+def quantize_integers(work: Compilation) -> str:
+    assert work.shared is not None and work.calibration is not None
+    work.quantized = quantize(work.shared, work.settings.config, work.calibration)
+    if work.dataset is not None:
+        outputs = forward(work.quantized, quantize_inputs(work.quantized, work.dataset.test_images))[-1]
+        work.test_errors["engine"] = 100 * float((outputs.argmax(axis=1) != work.dataset.test_labels).mean())
+    return f"{work.settings.config.act_bits}-bit activations"
+
+
+def encode_and_pack(work: Compilation) -> str:
+    assert work.quantized is not None and work.calibration is not None
+    acts = quantize_inputs(work.quantized, _spread(work.calibration, CALIBRATION_IMAGES))
+    outputs = forward(work.quantized, acts)
+    activity = [(values != 0).mean(axis=0) for values in (acts, *outputs[:-1])]
+    work.packed = pack(work.quantized, work.settings.config, activity=activity, preset=work.settings.preset)
+    work.content = image_file(work.packed)
+    return f"{len(work.content)} bytes"
+
+
+def verify(work: Compilation) -> str:
+    """Reads the image back as the engine would, and compares every weight and every output."""
+    assert work.quantized is not None and work.packed is not None and work.calibration is not None
+    config = work.settings.config
+    work.image = parse_image(work.content, config)
+    decoded = decode(work.image, config)
+    examples = work.dataset.test_images if work.dataset else work.calibration
+    acts = quantize_inputs(work.quantized, _spread(examples, CALIBRATION_IMAGES))
+    outputs = forward(work.quantized, acts)
+    outputs_back = forward(decoded.network, acts[:, :decoded.network.inputs])
+    for layer, back, values, values_back in zip(work.quantized.layers, decoded.network.layers, outputs,
+                                                outputs_back, strict=True):
+        weights = np.zeros_like(layer.weights)
+        weights[:, :back.cols] = back.weights
+        if not (np.array_equal(weights, layer.weights) and np.array_equal(back.bias, layer.bias)
+                and np.array_equal(values, values_back)):
+            raise RuntimeError(f"layer '{layer.name}' of the image differs from what was encoded")
+    work.prediction = predict(decoded, acts, outputs)
+    cycles = work.prediction.counters["cycles"]
+    return f"every weight read back; {cycles.mean():.0f} cycles an inference ({len(acts)} inputs)"
+
+
+STEPS: list[tuple[str, Callable[[Compilation], str]]] = [
+    ("load", load),
+    ("prune and retrain", prune_and_retrain),
+    ("share", share),
+    ("quantize", quantize_integers),
+    ("encode and pack", encode_and_pack),
+    ("verify", verify),
+]
+"""The way of a model; the report follows."""
+
+MEASURED_AFTER = {"load": "dense", "prune and retrain": "pruned", "share": "shared", "quantize": "engine"}
+
+
+def compile_model(settings: Settings, progress: Callable[[str], object] = lambda line: None) -> Compilation:
+    """Takes a model through all `STEPS`; raises `UserError` for what the user must mend."""
+    work = Compilation(settings)
+    for name, step in STEPS:
+        begin = time.perf_counter()
+        note = step(work)
+        error = work.test_errors.get(MEASURED_AFTER.get(name, ""))
+        shown = "" if error is None else f", test error {error:.2f}%"
+        progress(f"{name}: {note}{shown}")
+        work.steps.append({"name": name, "seconds": round(time.perf_counter() - begin, 3), "note": note,
+                           "test_error": error})
+    return work
+
+
+def write_outputs(work: Compilation, directory: Path) -> dict[str, Any]:
+    """Writes image and reports, each whole or not at all; returns the report."""
+    report = summarize(work)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        part = directory / "model.img.part"
+        part.write_bytes(work.content)
+        part.replace(directory / "model.img")
+    except OSError as error:
+        raise UserError(f"directory '{directory}' cannot be written: {error.strerror}") from None
+    write_report(directory, report)
+    return report
+
+
+def _spread(images: np.ndarray, count: int) -> np.ndarray:
+    """So many images from all over the set."""
+    return images[np.linspace(0, len(images) - 1, min(len(images), count)).astype(np.int64)]
+
+
+def _calibration(work: Compilation) -> np.ndarray:
+    settings, network = work.settings, work.dense
+    assert network is not None
+    if settings.calib is not None:
+        images = load_dataset(settings.calib).train_images
+        if images[0].size != network.inputs:
+            raise UserError(f"calibration inputs must have {network.inputs} values each, as layer "
+                            f"'{network.layers[0].name}', not {images[0].size}")
+        return images
+    if work.dataset is not None:
+        return work.dataset.train_images
+    work.notes.append("calibrated on uniform noise, since there is neither --data nor --calib: activation scales are "
+                      "guesses")
+    return np.random.default_rng(settings.seed).integers(0, 256, (256, network.inputs)).astype(np.uint8)
+
+
+def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:
+    """The configuration that ``--preset`` and ``--config`` name; raises `UserError`."""
+    try:
+        return read_config(config_file, preset_name) if config_file else preset(preset_name)
+    except ConfigError as error:
+        raise UserError(error.problems) from None
+
+
+def _keep(text: str) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, value in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be like fc1=0.08,fc2=0.1, not '{text}'") from None
+
+
+def _normalize(text: str) -> tuple[float, float]:
+    try:
+        mean, std = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be like 0.1307,0.3081, not '{text}'") from None
+    return mean, std
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m host.compile", description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("model", type=Path, help="state_dict, checkpoint, nn.Module of standard layers, .safetensors")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")
+    parser.add_argument("--data", metavar="SPEC", help="mnist, idx:DIR or npz:FILE; to retrain, calibrate and test")
+    parser.add_argument("--calib", metavar="SPEC", help="inputs to calibrate on, of the same kinds as --data")
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--density", type=float, help="share of all weights to keep (0.08)")
+    amount.add_argument("--keep", type=_keep, metavar="LAYER=SHARE,...", help="share of each layer's weights to keep")
+    amount.add_argument("--quality", type=float, help="prune below so many standard deviations of a layer's weights")
+    amount.add_argument("--no-prune", action="store_true", help="pack the model as it is")
+    parser.add_argument("--normalize", type=_normalize, metavar="MEAN,STD",
+                        help="the training's normalisation of the inputs, to be folded into the first layer")
+    parser.add_argument("--preset", default="default", help="engine: tiny, default or wide (default)")
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration; fields it lacks come "
+                        "from the preset")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same input: same image (0)")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
+    config = read_engine(arguments.preset, arguments.config)
+    settings = Settings(arguments.model, config, str(arguments.config or arguments.preset), arguments.density,
+                        arguments.keep, arguments.quality, not arguments.no_prune, arguments.data, arguments.calib,
+                        arguments.normalize, arguments.seed)
+    directory = arguments.output or Path("build") / arguments.model.stem
+    work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"))
+    report = write_outputs(work, directory)
+    for note in work.notes:
+        sys.stderr.write(f"note: {note}\n")
+    if arguments.json:
+        sys.stdout.write(json.dumps(report, indent=2, sort_keys=True) + "\n")
+    else:
+        sys.stdout.write(f"{report_text(report)}\n{directory / 'model.img'}\n{directory / 'report.html'}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
