@@ -121,7 +121,7 @@ class Device:
         """Input activations as bytes, in the order of the activation memory: uint8 ``[n, bytes]``."""
         arranged = np.where(image.input_order >= 0, acts[:, image.input_order], 0)
         unsigned = (arranged & ((1 << self.config.act_bits) - 1)).astype(f"<u{self.config.act_bytes}")
-        return unsigned.view(np.uint8).reshape(len(acts), -1)
+        return np.ascontiguousarray(unsigned).view(np.uint8).reshape(len(acts), -1)
 
     def _writes(self, content: np.ndarray) -> list[bytes]:
         word_bytes = self.config.pes * self.config.act_bytes

@@ -103,11 +103,8 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
         If the network does not fit, naming layer, memory, sizes and the density that would fit.
     """
     memories = _Memories(config)
-    used = np.flatnonzero((quantized.layers[0].codes != 0).any(axis=0))
-    used = used if len(used) else np.array([0])
-    input_words = -(-len(used) // config.pes)
-    input_order = np.full(input_words * config.pes, -1, np.int64)
-    input_order[:len(used)] = used
+    input_order = _input_order(quantized.layers[0], activity[0] if activity is not None else None, config)
+    input_words = len(input_order) // config.pes
 
     columns = input_order
     assignments, encoded = [], []
@@ -134,6 +131,23 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     return PackedNetwork(config, quantized, layers, input_order, assignments[-1].position, program,
                          [np.concatenate(parts) for parts in memories.slices], memories.planes,
                          _storage_bits(layers, program, config))
+
+
+def _input_order(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig) -> np.ndarray:
+    """Inputs that have weights, in whole activation words; -1 fills up.
+
+    The scan spends a step on a block without a non-zero activation. So every block gets its share of the inputs that are
+    seldom zero: the most active go to one block each, then the next, and so on.
+    """
+    used = np.flatnonzero((layer.codes != 0).any(axis=0))
+    used = used if len(used) else np.array([0])
+    cols = -(-len(used) // config.pes) * config.pes
+    if often is None:
+        return np.concatenate([used, np.full(cols - len(used), -1)])
+    # Half blocks, since that is what a layer with wide lengths has.
+    blocks = np.full((config.block_cols // 2, cols * 2 // config.block_cols), -1, np.int64)
+    blocks.flat[:len(used)] = used[np.argsort(-often[used], kind="stable")]
+    return blocks.T.ravel()
 
 
 def _encode_layer(layer: QuantizedLayer, codes: np.ndarray, assignment: Assignment,

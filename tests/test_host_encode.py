@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encoder, packer, image and decoder."""
+
+import itertools
+import zlib
+
+import numpy as np
+import pytest
+
+from host.decode import decode
+from host.encode import assign_rows, encode_pass, pack_words
+from host.errors import UserError
+from host.image import engine_image, image_file, parse_image
+from host.pack import pack
+from rtl.config import PRESETS, EngineConfig
+from tests.networks import SMALL, WIDE_ACTS, random_network
+
+
+def walk(one, config):
+    """The rows and codes that a walker visits, entry by entry as docs/formats.md tells it."""
+    found = {}
+    for pe in range(config.pes):
+        entries = iter(zip(one.codes[pe].tolist(), one.indices[pe].tolist(), strict=True))
+        for col, length in enumerate(one.lengths[pe]):
+            row = 0
+            for code, index in itertools.islice(entries, int(length)):
+                if code == 0:
+                    row += (index + 1) << one.index_bits
+                else:
+                    found[pe, row + index, col] = code
+                    row += index + 1
+        assert next(entries, None) is None
+    return found
+
+
+@pytest.mark.parametrize("density", [0, 0.01, 0.1, 0.5, 1])
+@pytest.mark.parametrize("rows", [1, 37, 2000])
+def test_encoded_slices_are_the_matrix(density, rows):
+    rng = np.random.default_rng(rows)
+    config = EngineConfig(pes=4, index_bits=(2, 3), slice_word_bits=16, acc_depth=1024, length_bits=8) \
+        if rows == 2000 else SMALL
+    codes = np.where(rng.random((rows, 16)) < density, rng.integers(1, 16, (rows, 16)), 0).astype(np.uint8)
+    assignment = assign_rows((codes != 0).sum(axis=1), config.pes)
+    encoded = encode_pass(codes, assignment.pe, assignment.slot, config)
+    if encoded is None:
+        assert (codes != 0).sum() > 300
+        return
+    expected = {(assignment.pe[row], assignment.slot[row], col): codes[row, col]
+                for row, col in zip(*np.nonzero(codes), strict=True)}
+    assert walk(encoded, config) == expected
+    assert encoded.counts.sum() == len(expected)
+
+
+def test_rows_are_balanced():
+    rng = np.random.default_rng(0)
+    work = rng.poisson(40, 1000)
+    assignment = assign_rows(work, 16)
+    loads = np.bincount(assignment.pe, weights=work)
+    assert np.bincount(assignment.pe).max() == -(-1000 // 16)
+    assert loads.max() <= 1.01 * loads.mean()
+    assert len(set(assignment.position.tolist())) == 1000
+
+
+def test_words_are_packed_from_the_low_end():
+    assert pack_words(np.array([[1, 2, 3, 4]]), 4).tolist() == [[0x21, 0x43]]
+    assert pack_words(np.array([[0x1FF, 0]]), 9).tolist() == [[0xFF, 0x01, 0x00]]
+
+
+@pytest.mark.parametrize("config", [SMALL, WIDE_ACTS, PRESETS["tiny"], PRESETS["default"], PRESETS["wide"]],
+                         ids=["small", "wide-acts", "tiny", "default", "wide"])
+def test_decoding_gives_the_network_back(config):
+    for seed, density in enumerate([0, 0.05, 0.3, 1]):
+        network = random_network(np.random.default_rng(seed), config, [20, 41, 7, 1], density)
+        decoded = decode(parse_image(image_file(pack(network, config)), config), config).network
+        for layer, back in zip(network.layers, decoded.layers, strict=True):
+            weights = np.zeros_like(layer.weights)
+            weights[:, :back.cols] = back.weights
+            np.testing.assert_array_equal(weights, layer.weights)
+            np.testing.assert_array_equal(back.bias, layer.bias)
+            assert (back.multiplier, back.pre_shift, back.relu, back.input_signed) \
+                == (layer.multiplier, layer.pre_shift, layer.relu, layer.input_signed)
+
+
+def test_image_of_a_known_network_is_these_bytes():
+    """The golden bytes that hold host and RTL together: a change here is a new IMAGE_VERSION."""
+    config = EngineConfig(pes=2, index_bits=(4,), entries_per_word=2, entry_depth=16, slice_word_bits=8, slice_depth=4,
+                          act_depth=4, acc_depth=8, packet_bytes=64)
+    network = random_network(np.random.default_rng(7), config, [3, 2], 1)
+    content = engine_image(pack(network, config))
+    assert content[:6] == b"NZIM\x01\x00"
+    assert content[8:16] == config.hash
+    assert int.from_bytes(content[16:20], "little") == len(content)
+    assert zlib.crc32(content) == 0x2144DF1C  # what CRC-32 gives for anything that ends with its own CRC-32
+    assert zlib.crc32(content[24:-4]) == GOLDEN_BODY
+
+
+GOLDEN_BODY = 1183375747
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda c: c[:10], "is truncated: it has 10 bytes"),
+    (lambda c: b"PK" + c[2:], "is no memory image"),
+    (lambda c: c[:4] + b"\x09\x00" + c[6:], "must be of version 1, not 9"),
+    (lambda c: c[:8] + bytes(8) + c[16:], "was made for configuration 0000000000000000"),
+    (lambda c: c[:100], "is truncated"),
+    (lambda c: c[:60] + bytes([c[60] ^ 4]) + c[61:], "is damaged: the CRC-32 of its engine part"),
+    (lambda c: c[:-20] + bytes([c[-20] ^ 4]) + c[-19:], "is damaged: the CRC-32 of its host part"),
+    (lambda c: c[:-1], "is truncated"),
+    (lambda c: c + b"\0", "is truncated"),
+])
+def test_damaged_images_are_refused(damage, message):
+    content = image_file(pack(random_network(np.random.default_rng(1), SMALL, [20, 12, 4], 0.3), SMALL))
+    parse_image(content, SMALL)
+    with pytest.raises(UserError, match=message):
+        parse_image(damage(content), SMALL)
+
+
+def test_any_flipped_bit_is_noticed():
+    rng = np.random.default_rng(3)
+    content = image_file(pack(random_network(rng, SMALL, [20, 12, 4], 0.3), SMALL))
+    for place in rng.integers(0, len(content) * 8, 200):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << (place % 8)
+        with pytest.raises(UserError):
+            parse_image(bytes(flipped), SMALL)
+
+
+def test_a_network_that_does_not_fit_is_refused_with_the_way_out():
+    network = random_network(np.random.default_rng(0), SMALL, [100, 200, 100], 0.9)
+    with pytest.raises(UserError) as caught:
+        pack(network, SMALL, preset="small")
+    text = str(caught.value)
+    assert "layer 'fc1' needs" in text and "KiB of weight memory" in text and "lower --density to 0." in text
+    assert "activation memory" in text and "slice memory" in text
+
+
+def test_the_density_that_is_said_to_fit_fits():
+    rng = np.random.default_rng(0)
+    network = random_network(rng, PRESETS["wide"], [784, 1000, 10], 0.5)
+    with pytest.raises(UserError, match="lower --density to") as caught:
+        pack(network, PRESETS["wide"], preset="wide")
+    density = float(str(caught.value).split("lower --density to ")[1].split()[0])
+    assert density > 0.05
+    pack(random_network(rng, PRESETS["wide"], [784, 1000, 10], density), PRESETS["wide"])
