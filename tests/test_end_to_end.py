@@ -139,19 +139,20 @@ def test_running_out_of_order(engine):
 
 
 def test_requests_during_a_run_are_refused(engine):
-    link, device, image, network = engine
-    acts = random_acts(np.random.default_rng(2), network, 1, 1.0)
-    content = device._input_words(image, acts)[0]
-    # Both packets go out as one burst: the second comes while the inference runs only if that is long enough, so that
-    # the load is refused before it could be parsed.
-    for write in device._writes(content):
-        link.exchange(write)
-    burst = packet(Opcode.RUN.value) + packet(Opcode.LOAD.value, bytes(4) + image.engine[:24])
-    responses = link.exchange(burst)
-    statuses = [Status(part[3]) for part in responses.split(b"N")[1:] if len(part) >= 8]
-    assert statuses[0] == Status.OK
-    assert statuses[-1] in (Status.BUSY, Status.OK)
+    link, device, _, _ = engine
+    # Long enough for all the requests below.
+    network = random_network(np.random.default_rng(5), SMALL, [40, 40], 1.0)
+    image = parse_image(image_file(pack(network, SMALL)), SMALL)
     device.load(image)
+    acts = random_acts(np.random.default_rng(2), network, 1, 1.0)
+    for write in device._writes(device._input_words(image, acts)[0]):
+        link.exchange(write)
+    assert status(link, Opcode.RUN) == Status.OK
+    assert status(link, Opcode.LOAD, bytes(4) + image.engine[:1]) == Status.BUSY
+    assert status(link, Opcode.WRITE, bytes(2 + 4)) == Status.BUSY
+    assert status(link, Opcode.READ, bytes([0, 0, 1, 0])) == Status.BUSY
+    assert status(link, Opcode.RUN) == Status.BUSY
+    assert status(link, Opcode.WAIT) == Status.OK
     still_works(device, image, network)
 
 
