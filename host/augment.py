@@ -40,7 +40,7 @@ class Augmenter:
     def __init__(self, height: int, width: int, strength: float = 1.0, knots: int = 5) -> None:
         self.height, self.width = height, width
         ys, xs = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
-        self.identity = torch.stack([xs, ys], dim=-1)[None]
+        self.identity = torch.stack([xs, ys])
         centers = torch.linspace(-1, 1, knots)
         step = 2 / (knots - 1)
         bumps = torch.exp(-((xs[None, None] - centers[None, :, None, None]) ** 2
@@ -53,7 +53,7 @@ class Augmenter:
         """Float32 images ``[n, height * width]``, deformed; the randomness comes from ``generator``."""
         n = len(images)
         weights = torch.randn(n * 2, len(self.fields), generator=generator)
-        moves = (weights @ self.fields).reshape(n, 2, self.height, self.width).permute(0, 2, 3, 1)
+        grids = (weights @ self.fields).reshape(n, 2, self.height, self.width).add_(self.identity)
         planes = images.reshape(n, 1, self.height, self.width)
-        moved = functional.grid_sample(planes, self.identity + moves, align_corners=True)
+        moved = functional.grid_sample(planes, grids.permute(0, 2, 3, 1), align_corners=True)
         return moved.reshape(n, -1)

@@ -59,7 +59,7 @@ class Samples:
         order = torch.randperm(len(self.images), generator=generator)
         for chosen in order[:self.batch_count(batch) * batch].split(batch):
             inputs = self.images[chosen]
-            inputs = inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs
+            inputs = inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs
             if self.augmenter:
                 inputs = self.augmenter(inputs, generator)
             yield inputs, self.labels[chosen]

@@ -162,8 +162,9 @@ def accumulator_bounds(weights: np.ndarray, bias: np.ndarray, act_bits: int, *,
                        input_signed: bool) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest value of any partial sum, in any order, bias or none: int64 ``[rows]`` each."""
     low, high = act_range(act_bits, signed=input_signed)
-    greatest = np.maximum(weights * low, weights * high).clip(min=0).sum(axis=1) + bias.clip(min=0)
-    least = np.minimum(weights * low, weights * high).clip(max=0).sum(axis=1) + bias.clip(max=0)
+    # low <= 0 <= high, so that each of these products can also be left out of a partial sum.
+    greatest = np.maximum(weights * low, weights * high).sum(axis=1) + bias.clip(min=0)
+    least = np.minimum(weights * low, weights * high).sum(axis=1) + bias.clip(max=0)
     return least, greatest
 
 

@@ -250,10 +250,10 @@ def test_rare_great_outputs_are_clipped():
     images = np.abs(rng.normal(size=(9000, 8))).astype(np.float32)
     shared = shared_network(np.round(3 * rng.normal(size=(4, 8))) / 3, relu=True)
     quantized = quantize(shared, Config(), images)
-    outputs = float_outputs(shared.layers, images.astype(np.float64))[0]
-    scale = quantized.layers[0].output_scale
-    assert 0.3 < 255 * scale / outputs.max() < 0.97
-    ours = forward(quantized, quantize_inputs(quantized, images))[0] * scale
+    (layer,), acts = quantized.layers, quantize_inputs(quantized, images)
+    outputs = np.maximum(acts @ layer.weights.T, 0) * layer.input_scale * layer.weight_scale
+    assert 0.3 < 255 * layer.output_scale / outputs.max() < 0.97
+    ours = forward(quantized, acts)[0] * layer.output_scale
     unclipped = np.rint(outputs / outputs.max() * 255) * outputs.max() / 255
     assert np.square(ours - outputs).mean() < np.square(unclipped - outputs).mean()
 
@@ -306,8 +306,10 @@ def test_requant_constants_are_as_good_as_exact_arithmetic(act_bits, relu):
 def test_requant_constants_take_the_smallest_pre_shift():
     assert requant_constants("fc1", 0.01, (-9**9, 9**9), 8, relu=True) == (5243, 0)
     assert requant_constants("fc1", 0.0019, (-9**9, 9**9), 8, relu=True)[1] == 5
-    assert requant_constants("fc1", 0.0019, (-9**9, 131071), 8, relu=True)[1] == 0
-    assert requant_constants("fc1", 0.0019, (-131072, 131071), 8, relu=False)[1] == 0
+    for relu in (False, True):
+        assert requant_constants("fc1", 0.0009, (-131072, 131071), 8, relu=relu)[1] == 0
+        assert requant_constants("fc1", 0.0009, (-131072, 131072), 8, relu=relu)[1] == 5
+        assert requant_constants("fc1", 0.0009, (-131073, 131071), 8, relu=relu)[1] == (0 if relu else 5)
 
 
 @pytest.mark.parametrize("ratio", [0.125, 1.0, 1e-12])
