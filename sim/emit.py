@@ -29,9 +29,6 @@ ZERO_WORD = re.compile(r"\] = (\d+)'[bdh]0+;$")
 MODULE = re.compile(r"^module (\\\S+ |\w+)\((?:.*\n)*?endmodule\n", re.MULTILINE)
 """A whole module; group 1 is its name."""
 
-HEADER = re.compile(r"^(module (?:\\\S+ |\w+))\((.*)\);$", re.MULTILINE)
-"""A module's first line; group 2 is its ports."""
-
 
 def emit(component: wiring.Component, name: str, *, random_start: bool = True) -> str:
     """The component as Verilog, its top module called ``name``.
@@ -51,9 +48,7 @@ def emit(component: wiring.Component, name: str, *, random_start: bool = True) -
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     # Yosys triggers combinational processes once with a dummy register, which would only litter the coverage.
     text = "".join(line for line in text.splitlines(keepends=True) if ":dump_module$" not in line)
-    if random_start:
-        text = without_initial_values(text)
-    return merge_copies(text)
+    return without_initial_values(text) if random_start else text
 
 
 def without_initial_values(text: str) -> str:
@@ -82,38 +77,6 @@ def _without_initial_values(module: str) -> str:
                 f"      {memory}[place] = {{{bits}}};\n  end\n")
 
     return REGISTER.sub(r"\1;", MEMORY.sub(fill, module))
-
-
-def merge_copies(text: str) -> str:
-    """Leaves one of several modules with the same contents, so that 64 equal units are compiled once.
-
-    Amaranth emits a module for each instance. Instances of one that goes become instances of its equal.
-    """
-    # Yosys writes the ports in any order; instances name them.
-    text = HEADER.sub(lambda line: f"{line[1]}({', '.join(sorted(line[2].split(', ')))});", text)
-    modules = {match.group(1).strip(): match.group() for match in MODULE.finditer(text)}
-    renamed: dict[str, str] = {}
-    instance = re.compile(r"^  (\\\S+ |\w+)( (?:\\\S+|\w+) \()", re.MULTILINE)
-
-    def new_name(match: re.Match[str]) -> str:
-        old = match.group(1).strip()
-        new = renamed.get(old, old)
-        return f"  {new} {match.group(2)}" if new.startswith("\\") else f"  {new}{match.group(2)}"
-
-    merging = True
-    while merging:
-        # Equal leaves first; then their parents have become equal.
-        merging = False
-        first: dict[str, str] = {}
-        for name, body in list(modules.items()):
-            contents = body.replace(name, "", 1)
-            kept = first.setdefault(contents, name)
-            if kept != name:
-                renamed[name] = kept
-                del modules[name]
-                merging = True
-        modules = {name: instance.sub(new_name, body) for name, body in modules.items()}
-    return "\n".join(modules.values())
 
 
 def fingerprint(component: wiring.Component) -> str | None:

@@ -50,23 +50,25 @@ def run(build: Build, bench: str, *, tests: Sequence[str] | None = None,
     """
     with tempfile.TemporaryDirectory(prefix="nonzero-") as temporary:
         directory = Path(temporary)
-        results = directory / "results.xml"
+        results, log = directory / "results.xml", directory / "log"
         environment = simulation_environment(build, bench, tests=tests, parameters=parameters, seed=seed)
         environment["COCOTB_RESULTS_FILE"] = str(results)
-        with (directory / "log").open("w") as log:
+        with log.open("w") as output:
             command = simulation_command(build, seed=seed, waves=waves)
             try:
                 status = subprocess.run(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL,
-                                        stdout=log, stderr=subprocess.STDOUT, timeout=timeout_s).returncode
+                                        stdout=output, stderr=subprocess.STDOUT, timeout=timeout_s).returncode
             except subprocess.TimeoutExpired:
                 message = f"{bench} (seed {seed}) did not end within {timeout_s:g} s"
-                raise _failed(message, directory) from None
+                raise SimulationError(log_tail(message, log)) from None
         if not results.exists():
-            raise _failed(f"{bench} (seed {seed}) ended with status {status} and without results", directory)
+            message = f"{bench} (seed {seed}) ended with status {status} and without results"
+            raise SimulationError(log_tail(message, log))
         passed, failures = read_results(results)
         if failures or status != 0:
             causes = "\n".join(f"{test}: {cause}" for test, cause in failures.items())
-            raise _failed(f"{bench} (seed {seed}) failed with status {status}:\n{causes}", directory)
+            message = f"{bench} (seed {seed}) failed with status {status}:\n{causes}"
+            raise SimulationError(log_tail(message, log))
     # A parametrized test is called name/parameter=value.
     missing = set(tests or ()) - {test.split("/")[0] for test in passed}
     if missing or not passed:
@@ -130,6 +132,7 @@ def _libpython() -> str:
     return str(library)
 
 
-def _failed(message: str, directory: Path) -> SimulationError:
-    log = (directory / "log").read_text(errors="replace").splitlines()[-LOG_LINES:]
-    return SimulationError("\n".join([message, "The log ends with:", *log]))
+def log_tail(message: str, log: Path) -> str:
+    """The message, followed by the end of a simulation's log."""
+    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    return "\n".join([message, "The log ends with:", *lines])

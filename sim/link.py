@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated engine as a link: packets in, responses out, as over a serial port."""
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import Pipe
+from pathlib import Path
+from types import TracebackType
+from typing import Any, overload
+
+from amaranth.lib import wiring
+
+from .running import log_tail, simulation_command, simulation_environment
+from .verilate import Build, SimulationError, build
+
+BLOCK_BYTES = 256
+"""The link port carries so many bytes in one step."""
+
+
+def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: bool = False,
+               random_start: bool = True) -> Build:
+    """Builds the simulation of an engine behind its link, or finds it in the cache.
+
+    Parameters
+    ----------
+    engine : wiring.Component
+        Has the byte streams ``rx`` and ``tx``, an output ``busy`` that is high from the first byte of a
+        packet to the last of its response, and no other inputs.
+    capacity_bytes : int
+        Bytes of the longest request and of the longest response; rounded up to whole `BLOCK_BYTES`.
+    waves, random_start
+        See `sim.verilate.build`.
+    """
+    return build(engine, name="engine", top="link_port", sources=[Path(__file__).with_name("link_port.sv")],
+                 parameters={"blocks": -(-capacity_bytes // BLOCK_BYTES), "block_bytes": BLOCK_BYTES},
+                 waves=waves, random_start=random_start)
+
+
+class SimulationLink:
+    """A simulation that runs in a process of its own, as a context manager.
+
+    Simulated time passes only during the calls of its methods. ::
+
+        with SimulationLink(build_link(Engine(config))) as link:
+            response = link.exchange(pack(Opcode.IDENTIFY.value))
+
+    Parameters
+    ----------
+    build : Build
+        From `build_link`.
+    idle, stall : float
+        Probabilities, 0 to 0.9, that a byte is held back in a cycle on the way to the engine, and from it.
+    patience_cycles : int
+        An exchange ends when so many cycles have passed without a byte in either direction. Must be longer
+        than an inference.
+    seed : int
+        Decides the random contents at the start, and which bytes are held back.
+    waves : Path, optional
+        Write the waveforms (VCD) there; ``build`` must have been made with ``waves``.
+    timeout_s : float
+        Seconds of real time that one call may take.
+
+    Raises
+    ------
+    SimulationError
+        From any method, if the simulation died or exceeded its time; the message has the end of its log. The
+        link is closed then.
+    ValueError
+        If a request exceeds the capacity, or a probability its range.
+    """
+
+    def __init__(self, build: Build, *, idle: float = 0.0, stall: float = 0.0,
+                 patience_cycles: int = 10_000_000, seed: int = 1, waves: Path | None = None,
+                 timeout_s: float = 600) -> None:
+        for name, probability in (("idle", idle), ("stall", stall)):
+            if not 0 <= probability <= 0.9:
+                raise ValueError(f"{name} must be from 0 to 0.9, not {probability}")
+        self.patience_cycles = patience_cycles
+        self.timeout_s = timeout_s
+        self._directory = tempfile.TemporaryDirectory(prefix="nonzero-")
+        self._log = Path(self._directory.name) / "log"
+        self._connection, theirs = Pipe()
+        parameters = {"idle": idle, "stall": stall, "seed": seed, "socket": theirs.fileno()}
+        environment = simulation_environment(build, "sim.server", parameters=parameters, seed=seed)
+        environment["COCOTB_RESULTS_FILE"] = str(self._log.with_name("results.xml"))
+        with theirs, self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                simulation_command(build, seed=seed, waves=waves), cwd=self._directory.name, env=environment,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()])
+        self.capacity_bytes = int(self._answer())
+
+    @overload
+    def exchange(self, request: bytes) -> bytes: ...
+
+    @overload
+    def exchange(self, request: Sequence[bytes]) -> list[bytes]: ...
+
+    def exchange(self, request: bytes | Sequence[bytes]) -> bytes | list[bytes]:
+        """Sends a request and returns the response, or does so for each of a list, which takes less time.
+
+        Parameters
+        ----------
+        request : bytes, or sequence of bytes
+            Any bytes, at most the capacity. It need not be a packet.
+
+        Returns
+        -------
+        bytes, or list of bytes
+            All that the engine sent until it was no longer busy, or until ``patience_cycles`` passed without
+            a byte. Empty if it sent nothing.
+        """
+        requests = [request] if isinstance(request, bytes) else list(request)
+        longest = max(map(len, requests), default=0)
+        if longest > self.capacity_bytes:
+            raise ValueError(f"a request may have {self.capacity_bytes} bytes, not {longest}")
+        responses = self._call("exchange", requests, self.patience_cycles)
+        return responses[0] if isinstance(request, bytes) else responses
+
+    def interrupt(self, request: bytes, cycles: int) -> None:
+        """Begins a request and resets the engine after so many clock cycles, at least 1."""
+        self._call("interrupt", request, cycles)
+
+    def reset(self) -> None:
+        """Resets the engine."""
+        self._call("reset")
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles simulated since the start."""
+        return int(self._call("cycles"))
+
+    def _call(self, *command: Any) -> Any:
+        with suppress(OSError):  # the answer will not come either, and tells why
+            self._connection.send(command)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            if self._connection.poll(self.timeout_s):
+                return self._connection.recv()
+            problem = f"the simulation did not answer within {self.timeout_s:g} s"
+            self._process.kill()
+        except (EOFError, OSError):
+            problem = "the simulation has ended"
+        self._connection.close()
+        self._wait()
+        message = log_tail(problem, self._log) if self._log.exists() else problem
+        self.close()
+        raise SimulationError(message)
+
+    def _wait(self) -> None:
+        try:
+            # It ends by itself when the connection is closed, and writes the rest of the waveforms.
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """Ends the simulation; harmless when it has ended."""
+        self._connection.close()
+        self._wait()
+        self._directory.cleanup()
+
+    def __enter__(self) -> "SimulationLink":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// A whole packet at a time between Python and the engine's byte link, since a Python step for each byte would take
+// longer than the simulation. The engine's module must be called "engine".
+//
+// To exchange: set request and request_bytes, then invert start. When done has become equal to start, response holds
+// response_bytes bytes (or fewer than that, if it does not hold so many). Byte 0 is in the lowest bits of block 0;
+// blocks spare Python the time to convert what is not used.
+module link_port #(
+    parameter blocks = 8,
+    parameter block_bytes = 256     // a power of two
+) (
+    input clk,
+    input rst,
+    input [8 * block_bytes - 1:0] request [0:blocks - 1],
+    input [31:0] request_bytes,
+    input start,
+    output reg [8 * block_bytes - 1:0] response [0:blocks - 1],
+    output reg [31:0] response_bytes,
+    output reg done,
+    output reg [63:0] cycles,       // since the simulation began
+    input [31:0] patience_cycles,   // give up when so long no byte passed
+    input [7:0] rx_idle,            // probability in 1/256 of offering no byte in a cycle
+    input [7:0] tx_stall,           // probability in 1/256 of taking no byte in a cycle
+    input [31:0] seed               // of the probabilities, not 0
+);
+    // busy may take a moment to rise after the last byte of a request.
+    localparam quiet_cycles = 4;
+
+    wire rx_ready, tx_valid, busy;
+    wire [7:0] tx_payload;
+    reg rx_valid, tx_ready;
+    reg [7:0] rx_payload;
+    reg [31:0] place, noise, waited, quiet_for;
+    reg active;
+
+    wire rx_passes = rx_valid && rx_ready;
+    wire tx_passes = tx_valid && tx_ready;
+    wire fed = place == request_bytes && !rx_valid;
+    wire quiet = fed && !busy && !tx_valid;
+    wire ends = active && !rx_passes && !tx_passes
+                && (waited >= patience_cycles || (quiet && quiet_for >= quiet_cycles));
+
+    engine engine (
+        .clk(clk), .rst(rst), .busy(busy),
+        .rx__payload(rx_payload), .rx__valid(rx_valid), .rx__ready(rx_ready),
+        .tx__payload(tx_payload), .tx__valid(tx_valid), .tx__ready(tx_ready)
+    );
+
+    function automatic [31:0] scrambled(input [31:0] bits);
+        // Marsaglia, "Xorshift RNGs", 2003
+        bits = bits ^ (bits << 13);
+        bits = bits ^ (bits >> 17);
+        scrambled = bits ^ (bits << 5);
+    endfunction
+
+    always @(posedge clk) begin
+        cycles <= cycles + 1;
+        noise <= scrambled(noise);
+        waited <= rx_passes || tx_passes ? 0 : waited + 1;
+        quiet_for <= quiet ? quiet_for + 1 : 0;
+
+        if (rx_passes || !rx_valid) begin
+            rx_valid <= 0;
+            if (active && !ends && place != request_bytes && noise[7:0] >= rx_idle) begin
+                rx_valid <= 1;
+                rx_payload <= request[place / block_bytes][8 * (place % block_bytes) +: 8];
+                place <= place + 1;
+            end
+        end
+
+        tx_ready <= active && !ends && noise[15:8] >= tx_stall;
+        if (tx_passes) begin
+            if (response_bytes < blocks * block_bytes)
+                response[response_bytes / block_bytes][8 * (response_bytes % block_bytes) +: 8] <= tx_payload;
+            response_bytes <= response_bytes + 1;
+        end
+
+        if (ends) begin
+            active <= 0;
+            done <= start;
+            // A byte that the engine refused for so long is taken back.
+            rx_valid <= 0;
+        end
+        if (!active && start != done) begin
+            active <= 1;
+            place <= 0;
+            waited <= 0;
+            quiet_for <= 0;
+            response_bytes <= 0;
+        end
+        if (rst) begin
+            active <= 0;
+            done <= start;
+            rx_valid <= 0;
+            tx_ready <= 0;
+            noise <= seed;
+            response_bytes <= 0;
+        end
+    end
+
+    initial cycles = 0;
+endmodule
