@@ -201,7 +201,8 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _curve_picture(curve: list[dict[str, float]], title: str) -> bytes:
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4))
+    figure.subplots_adjust(left=0.1, right=0.88, bottom=0.13, top=0.92)
     axes = figure.subplots()
     epochs = [point["epoch"] for point in curve]
     axes.semilogy(epochs, [point["loss"] for point in curve], label="training loss", color="tab:blue")

@@ -28,6 +28,15 @@ def data(tmp_path):
     return f"npz:{tmp_path / 'stripes.npz'}"
 
 
+CURVE_PICTURE = host.train._curve_picture
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    """Drawing takes longer than training here; one test draws."""
+    monkeypatch.setattr(host.train, "_curve_picture", lambda curve, title: title.encode())
+
+
 def run(data, output, *options):
     main(["lenet-300-100", "--data", data, "-o", str(output), "--batch", "50", "--epochs", "3", *options])
     return torch.load(output, weights_only=True)
@@ -40,11 +49,17 @@ def test_learns_and_writes_everything(data, tmp_path, capsys):
     curve = json.loads((tmp_path / "model.curve.json").read_text())
     assert [point["epoch"] for point in curve] == [1, 2, 3]
     assert curve[-1]["loss"] < curve[0]["loss"] and curve[-1]["test_error"] == 0
-    assert (tmp_path / "model.curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "model.curve.png").read_text() == f"lenet-300-100 on {data}"
     assert capsys.readouterr().out == (
         f"{tmp_path / 'model.pt'}: lenet-300-100, test error 0.00% after 3 epochs\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "model.curve.json", "model.curve.png", "model.pt", "stripes.npz"]
+
+
+def test_learning_curve_is_drawn():
+    curve = [{"epoch": epoch, "loss": 1 / epoch, "test_error": 2 - epoch} for epoch in (1, 2)]
+    picture = CURVE_PICTURE(curve, "any")
+    assert picture.startswith(b"\x89PNG") and picture != CURVE_PICTURE(curve[:1], "any")
 
 
 def test_the_seed_decides_every_bit(data, tmp_path):
