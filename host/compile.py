@@ -26,7 +26,7 @@ from host.prune import PruneResult, PruneSettings, prune
 from host.quantize import QuantizedNetwork, quantize, quantize_inputs
 from host.reference import forward
 from host.report import report_text, write_report
-from host.sharing import ShareSettings, SharedNetwork, share_weights
+from host.sharing import SharedNetwork, ShareSettings, share_weights
 from host.summary import summarize
 from rtl.config import ConfigError, EngineConfig, preset, read_config
 
@@ -304,9 +304,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory = arguments.output or Path("build") / arguments.model.stem
     work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"))
     report = write_outputs(work, directory)
-    for note in work.notes:
-        sys.stderr.write(f"note: {note}\n")
     if arguments.json:
+        for note in work.notes:
+            sys.stderr.write(f"note: {note}\n")
         sys.stdout.write(json.dumps(report, indent=2, sort_keys=True) + "\n")
     else:
         sys.stdout.write(f"{report_text(report)}\n{directory / 'model.img'}\n{directory / 'report.html'}\n")

@@ -68,7 +68,7 @@ def predict(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray]) -> Pr
     config, passes = decoded.config, decoded.passes
     arranged = _arranged(decoded, acts, outputs)
     table = np.zeros((len(passes), 8), np.int64)
-    flag_offsets = []
+    flag_offsets: list[int] = []
     slices = acts_before = flags_before = 0
     for row, one in zip(table, passes, strict=True):
         cols = one.lengths.shape[1]
@@ -125,7 +125,7 @@ def _simulate(active, table, lengths, starts, flags, flag_offsets, constants):  
 
 
 @numba.njit(cache=True)
-def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # type: ignore[no-untyped-def]  # noqa: C901
+def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # type: ignore[no-untyped-def]
            counters, ends, macs, sent):
     (pes, each, depth, limit, spread, bias_words, codebook_cycles, fetch_cycles, lookup_cycles,
      drain_latency) = constants

@@ -120,7 +120,7 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     if problems:
         raise UserError(problems)
     bases = _act_bases([input_words, *(assignment.words for assignment in assignments)], config)
-    layers = []
+    layers: list[PackedLayer] = []
     words = input_words
     for number, layer in enumerate(quantized.layers):
         passes = _place_layer(layer, encoded[number], assignments[number], words, bases[number:number + 2],
@@ -136,8 +136,8 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
 def _input_order(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig) -> np.ndarray:
     """Inputs that have weights, in whole activation words; -1 fills up.
 
-    The scan spends a step on a block without a non-zero activation. So every block gets its share of the inputs that are
-    seldom zero: the most active go to one block each, then the next, and so on.
+    The scan spends a step on a block without a non-zero activation. So every block gets its share of the inputs that
+    are seldom zero: the most active go to one block each, then the next, and so on.
     """
     used = np.flatnonzero((layer.codes != 0).any(axis=0))
     used = used if len(used) else np.array([0])

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from host.compile import read_engine
 from host.cycles import Prediction, predict
 from host.datasets import Dataset, load_dataset

@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-__all__ = ["PRESETS", "ConfigError", "EngineConfig", "read_config", "preset"]
+__all__ = ["PRESETS", "ConfigError", "EngineConfig", "preset", "read_config"]
 
 
 class ConfigError(ValueError):

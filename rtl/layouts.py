@@ -9,7 +9,6 @@ from amaranth.hdl import signed
 from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
-
 IMAGE_MAGIC = int.from_bytes(b"NZIM", "little")
 IMAGE_VERSION = 1
 

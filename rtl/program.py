@@ -94,7 +94,9 @@ class Program(wiring.Component):
             with m.State("WAIT"):
                 with m.If(self.rewind):
                     m.d.sync += address.eq(0)
-                m.d.sync += [fetch_after.eq(self.fetch), remaining.eq(descriptor_words(config)), value.eq(0), place.eq(0)]
+                m.d.sync += [
+                    fetch_after.eq(self.fetch), remaining.eq(descriptor_words(config)), value.eq(0), place.eq(0),
+                ]
                 with m.If(self.load_codebook if codebook_words(config) else 0):
                     m.next = "SEND CODEBOOK"
                 with m.Elif(self.fetch):

@@ -14,7 +14,9 @@ import zlib
 
 from amaranth.lib import enum
 
-__all__ = ["COUNTERS", "CRC_BYTES", "HEADER_BYTES", "PROTOCOL_VERSION", "SYNC", "Opcode", "Status", "pack", "packet_length"]
+__all__ = [
+    "COUNTERS", "CRC_BYTES", "HEADER_BYTES", "PROTOCOL_VERSION", "SYNC", "Opcode", "Status", "pack", "packet_length",
+]
 
 SYNC = 0x4E
 PROTOCOL_VERSION = 1

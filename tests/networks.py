@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random integer networks, and the engines that tests run them on."""
 
+import itertools
+
 import numpy as np
 
 from host.quantize import QuantizedLayer, QuantizedNetwork
@@ -20,7 +22,7 @@ def random_network(rng: np.random.Generator, config: EngineConfig, sizes: list[i
                    extreme: bool = False, signed: bool = False) -> QuantizedNetwork:
     """Layers of the given sizes; requantised so that outputs are neither all zero nor all saturated."""
     layers = []
-    for number, (cols, rows) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for number, (cols, rows) in enumerate(itertools.pairwise(sizes)):
         high = (1 << config.code_bits) - 1
         codes = np.where(rng.random((rows, cols)) < density, rng.integers(1, high + 1, (rows, cols)), 0)
         codes[:, rng.random(cols) < 0.1] = 0
