@@ -5,7 +5,6 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from .protocol import SYNC, Status
 
