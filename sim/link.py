@@ -109,7 +109,8 @@ class SimulationLink:
         -------
         bytes, or list of bytes
             All that the engine sent until it was no longer busy, or until ``patience_cycles`` passed without
-            a byte. Empty if it sent nothing.
+            a byte. Empty if it sent nothing. In the second case the rest of the request is dropped, but for
+            the byte that the engine does not take, which is on offer until it does, or until a reset.
         """
         requests = [request] if isinstance(request, bytes) else list(request)
         longest = max(map(len, requests), default=0)

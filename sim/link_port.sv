@@ -23,22 +23,17 @@ module link_port #(
     input [7:0] tx_stall,           // probability in 1/256 of taking no byte in a cycle
     input [31:0] seed               // of the probabilities, not 0
 );
-    // busy may take a moment to rise after the last byte of a request.
-    localparam quiet_cycles = 4;
-
     wire rx_ready, tx_valid, busy;
     wire [7:0] tx_payload;
     reg rx_valid, tx_ready;
     reg [7:0] rx_payload;
-    reg [31:0] place, noise, waited, quiet_for;
+    reg [31:0] place, noise, waited;
     reg active;
 
     wire rx_passes = rx_valid && rx_ready;
     wire tx_passes = tx_valid && tx_ready;
-    wire fed = place == request_bytes && !rx_valid;
-    wire quiet = fed && !busy && !tx_valid;
-    wire ends = active && !rx_passes && !tx_passes
-                && (waited >= patience_cycles || (quiet && quiet_for >= quiet_cycles));
+    wire complete = place == request_bytes && !rx_valid && !tx_valid && !busy;
+    wire ends = active && (complete || (waited >= patience_cycles && !rx_passes && !tx_passes));
 
     engine engine (
         .clk(clk), .rst(rst), .busy(busy),
@@ -57,7 +52,6 @@ module link_port #(
         cycles <= cycles + 1;
         noise <= scrambled(noise);
         waited <= rx_passes || tx_passes ? 0 : waited + 1;
-        quiet_for <= quiet ? quiet_for + 1 : 0;
 
         if (rx_passes || !rx_valid) begin
             rx_valid <= 0;
@@ -78,14 +72,11 @@ module link_port #(
         if (ends) begin
             active <= 0;
             done <= start;
-            // A byte that the engine refused for so long is taken back.
-            rx_valid <= 0;
         end
         if (!active && start != done) begin
             active <= 1;
             place <= 0;
             waited <= 0;
-            quiet_for <= 0;
             response_bytes <= 0;
         end
         if (rst) begin

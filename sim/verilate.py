@@ -29,8 +29,8 @@ KEPT_DAYS = 30
 VERILATOR_OPTIONS = (
     "--cc", "--exe", "--vpi", "--prefix", "Vtop", "-o", "simulation", "-Mdir", "objects",
     "-O3", "--x-assign", "unique", "--x-initial", "unique", "--timescale", "1ns/1ns",
-    # Yosys's output is Verilog, where "bit" and "do" are names, and knows nothing of linting.
-    "+1364-2005ext+v", "-Wno-fatal",
+    # Yosys's output knows nothing of linting.
+    "-Wno-fatal",
 )
 
 MAKE_OPTIONS = (

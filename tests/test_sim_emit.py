@@ -11,6 +11,7 @@ from amaranth.lib import enum, memory, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
 
+import rtl
 from rtl.config import PRESETS
 from rtl.queue import Queue
 from sim.emit import emit, fingerprint, stable_text, without_initial_values
@@ -71,11 +72,18 @@ def used(component):
     return component
 
 
-def test_fingerprint():
+def test_fingerprint(tmp_path, monkeypatch):
     first = fingerprint(used(Queue(8, 4)))
     assert first == fingerprint(used(Queue(8, 4)))
     others = [Queue(8, 8), Queue(9, 4), Queue(StructLayout({"a": 8}), 4)]
-    assert len({first, *(fingerprint(used(queue)) for queue in others)}) == 4
+    prints = {first, *(fingerprint(used(queue)) for queue in others)}
+    assert len(prints) == 4
+    # An unrelated source of the same size changes it as well, since it might be related.
+    for contents in ("1", "2"):
+        (tmp_path / "source.py").write_text(contents)
+        monkeypatch.setattr(rtl, "__path__", [str(tmp_path)])
+        prints.add(fingerprint(used(Queue(8, 4))))
+    assert len(prints) == 6
     # A component from elsewhere may depend on anything.
     assert fingerprint(used(Storage([], True))) is None
 

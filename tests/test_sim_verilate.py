@@ -32,7 +32,6 @@ class Uninitialised(wiring.Component):
     constant: Out(8)
     loose: Out(32)
     counted: Out(8, init=5)
-    bit: Out(1)  # a keyword in SystemVerilog
 
     def elaborate(self, platform):
         m = Module()
