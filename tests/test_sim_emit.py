@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Verilog that is simulated: what starts random, and the shortcut round writing it."""
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -82,6 +83,8 @@ def test_fingerprint(tmp_path, monkeypatch):
     for contents in ("1", "2"):
         (tmp_path / "source.py").write_text(contents)
         monkeypatch.setattr(rtl, "__path__", [str(tmp_path)])
+        assert fingerprint(used(Queue(8, 4))) is None
+        os.utime(tmp_path / "source.py", (0, 0))
         prints.add(fingerprint(used(Queue(8, 4))))
     assert len(prints) == 6
     # A component from elsewhere may depend on anything.

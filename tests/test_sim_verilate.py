@@ -156,11 +156,10 @@ def test_options_and_sources_make_other_builds(cache, monkeypatch, tmp_path):
     build_verilog("other", top="t")
     build_verilog("text", top="t", waves=True)
     build_verilog("text", top="t", visible=True)
-    build_verilog("text", top="t", coverage=True)
     build_verilog("text", top="t", parameters={"width": 3})
-    assert len(made) == 8
+    assert len(made) == 7
     build_verilog("text", top="t")
-    assert len(made) == 8
+    assert len(made) == 7
 
 
 def test_old_builds_are_removed(cache, monkeypatch):
