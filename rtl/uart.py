@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A serial port for the link: 8 data bits, no parity, one stop bit, least significant bit first."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Uart"]
+
+
+def _check_divisor(divisor):
+    if not isinstance(divisor, int) or divisor < 4:
+        raise ValueError(f"UART divisor must be an integer of at least 4 clock cycles a bit, not {divisor!r}")
+
+
+class Uart(wiring.Component):
+    """Bytes to and from two wires.
+
+    A received byte that is not taken before the next is complete is lost: a serial line can not wait. A byte whose stop
+    bit is wrong is dropped.
+
+    Parameters
+    ----------
+    divisor : int
+        Clock cycles in a bit, 4 or more.
+
+    Members
+    -------
+    rx_pin : In(1), tx_pin : Out(1)
+        High when idle.
+    received : Out(stream.Signature(8)), sent : In(stream.Signature(8))
+        Bytes that have come in, bytes that are to go out.
+    """
+
+    def __init__(self, divisor):
+        _check_divisor(divisor)
+        self.divisor = divisor
+        super().__init__({
+            "rx_pin": In(1, init=1),
+            "tx_pin": Out(1, init=1),
+            "received": Out(stream.Signature(8)),
+            "sent": In(stream.Signature(8)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        self._receive(m)
+        self._send(m)
+        return m
+
+    def _receive(self, m):
+        pin = Signal(init=1)
+        m.submodules.pin = FFSynchronizer(self.rx_pin, pin, init=1)
+        timer = Signal(range(self.divisor * 3 // 2))
+        bits_left = Signal(range(10))
+        bits = Signal(8, reset_less=True)
+        with m.If(self.received.ready):
+            m.d.sync += self.received.valid.eq(0)
+        with m.If(bits_left == 0):
+            with m.If(~pin):
+                # The middle of the first data bit.
+                m.d.sync += [bits_left.eq(9), timer.eq(self.divisor * 3 // 2 - 1)]
+        with m.Elif(timer != 0):
+            m.d.sync += timer.eq(timer - 1)
+        with m.Else():
+            m.d.sync += [timer.eq(self.divisor - 1), bits_left.eq(bits_left - 1)]
+            with m.If(bits_left != 1):
+                m.d.sync += bits.eq(Cat(bits[1:], pin))
+            with m.Elif(pin):
+                m.d.sync += [self.received.payload.eq(bits), self.received.valid.eq(1)]
+
+    def _send(self, m):
+        timer = Signal(range(self.divisor))
+        bits_left = Signal(range(11))
+        bits = Signal(9, init=0x1FF)
+        m.d.comb += [self.tx_pin.eq(bits[0]), self.sent.ready.eq(bits_left == 0)]
+        with m.If(bits_left == 0):
+            with m.If(self.sent.valid):
+                m.d.sync += [bits.eq(Cat(0, self.sent.payload)), bits_left.eq(10), timer.eq(self.divisor - 1)]
+        with m.Elif(timer != 0):
+            m.d.sync += timer.eq(timer - 1)
+        with m.Else():
+            m.d.sync += [timer.eq(self.divisor - 1), bits_left.eq(bits_left - 1), bits.eq(Cat(bits[1:], 1))]

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The queue loses, duplicates and reorders nothing, and keeps its payload while it is stalled."""
+
+import pytest
+from amaranth.asserts import AnySeq
+from amaranth.hdl import Array, Assert, Cover, Signal
+
+from rtl.queue import Queue
+from tests.formal import prove, specify, with_bug
+
+ITEMS = 4
+DEPTH = 20
+"""Long enough to fill the queue, empty it and wrap around several times."""
+
+
+def specification(component):
+    m, clock = specify()
+    m.submodules.dut = dut = component(8, ITEMS)
+    m.d.comb += [dut.i.valid.eq(AnySeq(1)), dut.i.payload.eq(AnySeq(8)), dut.o.ready.eq(AnySeq(1))]
+
+    # The naive model: every item that went in, in order, in more places than the proof has cycles.
+    items = Array(Signal(8, name=f"item_{place}") for place in range(2 * DEPTH))
+    put, taken = Signal(range(2 * DEPTH)), Signal(range(2 * DEPTH))
+    with m.If(dut.i.valid & dut.i.ready):
+        m.d.sync += [items[put].eq(dut.i.payload), put.eq(put + 1)]
+    with m.If(dut.o.valid & dut.o.ready):
+        m.d.sync += taken.eq(taken + 1)
+    m.d.comb += [Assert(dut.level == put - taken), Assert(dut.i.ready == (put - taken != ITEMS))]
+    with m.If(dut.o.valid):
+        m.d.comb += [Assert(put != taken), Assert(dut.o.payload == items[taken])]
+
+    # Nothing stays behind: what was there in the cycle before the last take is on offer.
+    waited = Signal()
+    m.d.sync += waited.eq((dut.level != 0) & ~(dut.o.valid & dut.o.ready))
+    with m.If(waited):
+        m.d.comb += Assert(dut.o.valid)
+
+    stalled, before = Signal(), Signal(8)
+    m.d.sync += [stalled.eq(dut.o.valid & ~dut.o.ready), before.eq(dut.o.payload)]
+    with m.If(stalled):
+        m.d.comb += [Assert(dut.o.valid), Assert(dut.o.payload == before)]
+    m.d.comb += Cover((taken == 7) & (dut.level == ITEMS))
+    return m, clock
+
+
+def test_nothing_is_lost_duplicated_or_reordered(tmp_path):
+    assert prove(specification(Queue), tmp_path, depth=DEPTH) == "pass"
+
+
+def test_a_full_queue_can_be_seen_after_it_wrapped(tmp_path):
+    assert prove(specification(Queue), tmp_path, depth=DEPTH, mode="cover") == "pass"
+
+
+@pytest.mark.parametrize("right, wrong", [
+    ("self.o.valid.eq(self.level > take)", "self.o.valid.eq(self.level + put > take)"),
+    ("self.i.ready.eq(self.level != self.depth)", "self.i.ready.eq(1)"),
+    ("read.addr.eq(next_place)", "read.addr.eq(read_place)"),
+    ("next_place.eq(read_place + take)", "next_place.eq(read_place + self.o.valid)"),
+])
+def test_planted_bugs_are_found(tmp_path, right, wrong):
+    assert prove(specification(with_bug(Queue, right, wrong)), tmp_path, depth=DEPTH) == "fail"
