@@ -18,7 +18,7 @@ from rtl.config import preset
 
 __all__ = ["main"]
 
-DENSITY = 0.045
+DENSITY = 0.031
 """Share of LeNet-300-100's weights that is kept; docs/pruning.md says how it was found."""
 
 EXAMPLES = """examples:

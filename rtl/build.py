@@ -91,8 +91,10 @@ def _platform(board):
     base = getattr(importlib.import_module(module), name)
 
     class Platform(base):
-        # Building a bitstream does not take the programmer.
-        required_tools = [tool for tool in base().required_tools if tool != "openFPGALoader"]
+        @property
+        def required_tools(self):
+            # Building a bitstream does not take the programmer.
+            return [tool for tool in super().required_tools if tool != "openFPGALoader"]
 
     return Platform()
 

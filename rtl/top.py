@@ -16,7 +16,7 @@ PLL_MHZ = (400, 800)
 
 
 def pll_dividers(input_mhz, output_mhz):
-    """Input, feedback and output divider of an ECP5 PLL (Lattice TN1263): ``output = input * feedback / input_divider``.
+    """Input, feedback and output divider of an ECP5 PLL: output = input * feedback / input divider (Lattice TN1263).
 
     Raises
     ------

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """A serial port for the link: 8 data bits, no parity, one stop bit, least significant bit first."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import C, Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Uart"]
+__all__ = ["Uart", "check_divisor"]
 
 
-def _check_divisor(divisor):
-    if not isinstance(divisor, int) or divisor < 4:
-        raise ValueError(f"UART divisor must be an integer of at least 4 clock cycles a bit, not {divisor!r}")
+LEAST_DIVISOR = 16
+"""With fewer cycles in a bit, the synchroniser's delay would move the sample too far from its middle."""
+
+
+def check_divisor(divisor):
+    """Raises `ValueError` unless so many clock cycles make a bit that can be sampled."""
+    if not isinstance(divisor, int) or divisor < LEAST_DIVISOR:
+        raise ValueError(f"UART divisor must be an integer of at least {LEAST_DIVISOR} clock cycles a bit, "
+                         f"not {divisor!r}")
 
 
 class Uart(wiring.Component):
@@ -23,7 +29,7 @@ class Uart(wiring.Component):
     Parameters
     ----------
     divisor : int
-        Clock cycles in a bit, 4 or more.
+        Clock cycles in a bit, 16 or more.
 
     Members
     -------
@@ -34,7 +40,7 @@ class Uart(wiring.Component):
     """
 
     def __init__(self, divisor):
-        _check_divisor(divisor)
+        check_divisor(divisor)
         self.divisor = divisor
         super().__init__({
             "rx_pin": In(1, init=1),
@@ -55,10 +61,13 @@ class Uart(wiring.Component):
         timer = Signal(range(self.divisor * 3 // 2))
         bits_left = Signal(range(10))
         bits = Signal(8, reset_less=True)
+        # After a wrong stop bit the line has to rest before the next byte can start.
+        rested = Signal()
         with m.If(self.received.ready):
             m.d.sync += self.received.valid.eq(0)
         with m.If(bits_left == 0):
-            with m.If(~pin):
+            m.d.sync += rested.eq(pin)
+            with m.If(~pin & rested):
                 # The middle of the first data bit.
                 m.d.sync += [bits_left.eq(9), timer.eq(self.divisor * 3 // 2 - 1)]
         with m.Elif(timer != 0):
@@ -77,8 +86,8 @@ class Uart(wiring.Component):
         m.d.comb += [self.tx_pin.eq(bits[0]), self.sent.ready.eq(bits_left == 0)]
         with m.If(bits_left == 0):
             with m.If(self.sent.valid):
-                m.d.sync += [bits.eq(Cat(0, self.sent.payload)), bits_left.eq(10), timer.eq(self.divisor - 1)]
+                m.d.sync += [bits.eq(Cat(C(0, 1), self.sent.payload)), bits_left.eq(10), timer.eq(self.divisor - 1)]
         with m.Elif(timer != 0):
             m.d.sync += timer.eq(timer - 1)
         with m.Else():
-            m.d.sync += [timer.eq(self.divisor - 1), bits_left.eq(bits_left - 1), bits.eq(Cat(bits[1:], 1))]
+            m.d.sync += [timer.eq(self.divisor - 1), bits_left.eq(bits_left - 1), bits.eq(Cat(bits[1:], C(1, 1)))]

@@ -43,8 +43,8 @@ def specify():
 def prove(specification, directory, *, depth, mode="bmc"):
     """Returns "pass" or "fail"; anything else that SymbiYosys says is an error.
 
-    The specification is a module and its clock, see `specify`. Its `Assert`s must hold in the first ``depth`` cycles after a reset (mode
-    "bmc"), or whose `Cover`s must be reached in them (mode "cover").
+    The specification is a module and its clock, see `specify`. Its `Assert`s must hold in the first ``depth`` cycles
+    after the start (mode "bmc"), or its `Cover`s must be reached in them (mode "cover").
     """
     m, clock = specification
     # Without the clock among the ports every register would be a constant, and every proof pass.

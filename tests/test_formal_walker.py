@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The walker visits exactly the useful entries of its slices, each once, in order, at the right rows."""
+
+import pytest
+from amaranth.asserts import AnyConst, AnySeq
+from amaranth.hdl import Array, Assert, Assume, Cover, Mux, Signal
+
+from rtl.config import EngineConfig
+from rtl.walker import Walker
+from tests.formal import prove, specify, with_bug
+
+CONFIG = EngineConfig(pes=4, index_bits=(2, 3), entries_per_word=2, entry_depth=16, acc_depth=32, queue_depth=16,
+                      slice_word_bits=16)
+ENTRIES = 4
+"""Entries of memory that the slices may lie in."""
+LONGEST = 2
+JOBS = 2
+DEPTH = 12
+
+
+def expected_visits(m, dut, memory, job, name):
+    """What a job means: for each of its entries whether it is useful, and the row and code if so."""
+    visits, row = [], 0
+    for number in range(LONGEST):
+        entry = Signal.like(memory[0], name=f"{name}_entry_{number}")
+        m.d.comb += entry.eq(Array(memory)[(job.start + number)[:2]])
+        inside = number < job.length
+        skip = Mux(dut.index_mode == 0, (entry.index + 1) << 2, (entry.index + 1) << 3)
+        at = Signal(5, name=f"{name}_row_{number}")
+        m.d.comb += at.eq(row + entry.index)
+        visits.append((inside & (entry.code != 0), at, entry.code))
+        following = Signal(5, name=f"{name}_next_{number}")
+        m.d.comb += following.eq(Mux(entry.code == 0, row + skip, at + 1))
+        row = following
+    return visits
+
+
+def specification(component):
+    m, clock = specify()
+    m.submodules.dut = dut = component(CONFIG)
+    memory = [Signal(dut.word[0].shape(), name=f"memory_{place}") for place in range(ENTRIES)]
+    for entry in memory:
+        m.d.comb += entry.as_value().eq(AnyConst(len(entry.as_value())))
+    m.d.comb += [dut.hold.eq(AnySeq(1)), dut.index_mode.eq(AnyConst(1))]
+    # With the narrow index the widest bit is zero, as the entry memory has it.
+    for entry in memory:
+        m.d.comb += Assume((dut.index_mode == 1) | (entry.index < 4))
+
+    # The memory answers a cycle later and holds its answer.
+    with m.If(dut.read):
+        for place in range(2):
+            m.d.sync += dut.word[place].eq(Array(memory)[(dut.address * 2 + place)[:2]])
+
+    # Two slices, taken whenever the environment likes.
+    jobs = [Signal(dut.jobs.payload.shape(), name=f"job_{number}") for number in range(JOBS)]
+    taken = Signal(range(JOBS + 1))
+    m.d.comb += [dut.jobs.payload.eq(Array(jobs)[taken[0]]), dut.jobs.valid.eq(AnySeq(1) & (taken != JOBS))]
+    with m.If(dut.jobs.valid & dut.jobs.ready):
+        m.d.sync += taken.eq(taken + 1)
+    visits, acts = [], []
+    for number, job in enumerate(jobs):
+        m.d.comb += [
+            job.as_value().eq(AnyConst(len(job.as_value()))),
+            Assume((job.length >= 1) & (job.length <= LONGEST)), Assume(job.start + job.length <= ENTRIES),
+        ]
+        found = expected_visits(m, dut, memory, job, f"job_{number}")
+        visits += found
+        acts += [job.act] * len(found)
+
+    # Compare each visit with the next useful entry.
+    seen = Signal(range(len(visits) + 2))
+    rank = 0
+    for (useful, row, code), act in zip(visits, acts, strict=True):
+        with m.If(dut.visits_valid & useful & (seen == rank)):
+            m.d.comb += [Assert(dut.visits.row == row), Assert(dut.visits.code == code), Assert(dut.visits.act == act)]
+        rank = rank + useful
+    with m.If(dut.visits_valid):
+        m.d.comb += Assert(seen < rank)
+        m.d.sync += seen.eq(seen + 1)
+    with m.If((taken == JOBS) & dut.empty & ~dut.visits_valid):
+        m.d.comb += Assert(seen == rank)
+    m.d.comb += Cover((taken == JOBS) & dut.empty & (seen == 4))
+    return m, clock
+
+
+def test_visits_exactly_its_slices(tmp_path):
+    assert prove(specification(Walker), tmp_path, depth=DEPTH) == "pass"
+
+
+def test_two_whole_slices_can_be_seen(tmp_path):
+    assert prove(specification(Walker), tmp_path, depth=DEPTH, mode="cover") == "pass"
+
+
+@pytest.mark.parametrize("right, wrong", [
+    ("next_row.eq(Mux(useful, row + 1, begin + skipped))", "next_row.eq(row + 1)"),
+    ("skipped.eq(Mux(skips, (here.index + 1) << bits, 0))", "skipped.eq(Mux(skips, here.index << bits, 0))"),
+    ("pair.eq(skips & ~at_last & (after.code != 0))", "pair.eq(skips & (after.code != 0))"),
+    ("begin.eq(Mux(word_place.begins, 0, next_row))", "begin.eq(next_row)"),
+    ("ends.eq(current.length <= room)", "ends.eq(current.length < room)"),
+])
+def test_planted_bugs_are_found(tmp_path, right, wrong):
+    assert prove(specification(with_bug(Walker, right, wrong)), tmp_path, depth=DEPTH) == "fail"
