@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The queue under random stalls on both sides; its proof is in test_formal_queue.py."""
+
+import pytest
+
+from rtl.queue import Queue
+from sim.running import run
+from sim.verilate import build
+
+
+@pytest.mark.parametrize("idle, stall", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.3, 0.3)])
+def test_everything_arrives_in_order(idle, stall):
+    assert run(build(Queue(8, 16)), "sim.benches.queue", parameters={"idle": idle, "stall": stall}) \
+        == ["everything_arrives_in_order"]
+
+
+@pytest.mark.parametrize("depth", [0, 1, 12, "16"])
+def test_depths_that_are_refused(depth):
+    with pytest.raises(ValueError, match="queue depth must be a power of two of at least 2, not "):
+        Queue(8, depth)
