@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The requantiser in RTL equals the numbers contract."""
+
+import pytest
+
+from rtl.config import EngineConfig
+from rtl.requantize import Requantizer
+from sim.running import run
+from sim.verilate import build
+
+
+@pytest.mark.parametrize("act_bits", [8, 16])
+def test_activations_follow_the_contract(act_bits):
+    component = Requantizer(EngineConfig(act_bits=act_bits))
+    assert run(build(component), "sim.benches.requantize", parameters={"act_bits": act_bits}) \
+        == ["activations_follow_the_contract"]
