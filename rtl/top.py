@@ -74,10 +74,13 @@ class Top(wiring.Component):
         clock, locked = Signal(name="engine_clock", attrs={"keep": 1}), Signal()
         m.domains.sync = ClockDomain()
         m.submodules.pll = Instance(
-            "EHXPLLL", a_ICP_CURRENT="12", a_LPF_RESISTOR="8",
+            "EHXPLLL", a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1", a_MFG_GMCREF_SEL="2",
             p_CLKI_DIV=input_divider, p_CLKFB_DIV=feedback, p_CLKOP_DIV=output_divider, p_CLKOP_ENABLE="ENABLED",
             p_CLKOP_CPHASE=output_divider - 1, p_FEEDBK_PATH="CLKOP",
-            i_CLKI=oscillator.i, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_ENCLKOP=0,
+            p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED", p_DPHASE_SOURCE="DISABLED",
+            i_CLKI=oscillator.i, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_ENCLKOP=0, i_PLLWAKESYNC=0,
+            # Inputs of a phase shift that is switched off; left open they would read as anything.
+            i_PHASESEL0=0, i_PHASESEL1=0, i_PHASEDIR=1, i_PHASESTEP=1, i_PHASELOADREG=1,
             o_CLKOP=clock, o_LOCK=locked)
         m.d.comb += ClockSignal("sync").eq(clock)
         m.submodules.reset = ResetSynchronizer(~locked, domain="sync")

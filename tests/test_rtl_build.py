@@ -90,7 +90,7 @@ def test_a_build_leaves_bitstream_logs_and_report(tmp_path, monkeypatch, capsys,
         == {"pes": 4, "seed": 7, "fmax_mhz": fmax, "luts_per_pe": 10, "bitstream_bytes": 5}
     told = capsys.readouterr().err
     assert all(step in told for step in ("synthesis", "placement and routing", "packing"))
-    assert ("warning: the routed design reaches 79.9 MHz only" in told) is warned
+    assert ("warning: the routed design reaches" in told) is warned
 
 
 def test_a_tool_that_fails_leaves_the_last_build_alone(tmp_path, monkeypatch, capsys):
