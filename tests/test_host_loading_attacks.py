@@ -12,7 +12,6 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import hostile_models as hostile
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -22,6 +21,7 @@ from host import checkpoints, loading
 from host.errors import UserError
 from host.graph import Network
 from host.loading import load_network
+from tests import hostile_models as hostile
 
 LEGACY = {"_use_new_zipfile_serialization": False}
 
