@@ -10,8 +10,8 @@ from rtl.config import EngineConfig
 from tests.formal import prove, specify, with_bug
 
 CONFIG = EngineConfig(acc_bits=24, acc_depth=8)
-DEPTH = 12
-"""Three times the pipeline: every overlap of operations occurs, with others before and after."""
+DEPTH = 8
+"""Twice the pipeline: every overlap of operations occurs, with one before and one after."""
 
 
 def specification(component):
