@@ -224,7 +224,7 @@ class Net(nn.Module):
 
 def test_a_class_of_the_user_is_refused_by_name(tmp_path: Path) -> None:
     message = refusal(saved(tmp_path, Net()))
-    assert message == ("it refers to the class or function 'test_host_loading.Net', but nothing in a model "
+    assert message == ("it refers to the class or function 'tests.test_host_loading.Net', but nothing in a model "
                        "file is ever run. If it is your own class, save model.state_dict() instead, or build "
                        "the model from torch.nn.Sequential")
 
