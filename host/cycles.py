@@ -146,7 +146,7 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
     # Per PE: queue and walker.
     level, front, offered = np.zeros(pes, np.int64), np.zeros(pes, np.int64), np.zeros(pes, np.bool_)
     waiting = np.zeros((pes, depth), np.int64)
-    rest_valid, rest_entry, rest_length = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
+    job_valid, job_entry, job_length = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     fetched, fetched_entry, fetched_last = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     valid, entry, last_entry = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     # Drain, program, sequencer.
@@ -218,7 +218,7 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
                 if not put:
                     counters[4] += 1
             full_now |= level[pe] >= limit
-            next_idle &= not (in_lookup or put or level[pe] > 0 or rest_valid[pe] or fetched[pe] or valid[pe])
+            next_idle &= not (in_lookup or put or level[pe] > 0 or job_valid[pe] or fetched[pe] or valid[pe])
             # Decode.
             done, useful, pair = False, False, False
             if valid[pe]:
@@ -233,8 +233,11 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
                     macs[number] += 1
             ready = not valid[pe] or done
             fetch_ready = not fetched[pe] or ready
-            fetch = (rest_valid[pe] or offered[pe]) and fetch_ready and not hold
-            take = fetch and not rest_valid[pe]
+            room = each - job_entry[pe] % each
+            fetch = job_valid[pe] and fetch_ready and not hold
+            at_end = job_length[pe] <= room
+            next_job = not job_valid[pe] or (fetch and at_end)
+            take = offered[pe] and next_job
             if ready:
                 valid[pe], entry[pe], last_entry[pe] = fetched[pe], fetched_entry[pe], fetched_last[pe]
             else:
@@ -242,17 +245,16 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
             # Fetch.
             if fetch_ready:
                 fetched[pe] = fetch
-                if fetch:
-                    if rest_valid[pe]:
-                        begin, length = rest_entry[pe], rest_length[pe]
-                    else:
-                        job = first + waiting[pe, front[pe]]
-                        begin, length = starts[job], lengths[job]
-                    room = each - begin % each
-                    fetched_entry[pe] = begin
-                    fetched_last[pe] = begin + min(room, length) - 1
-                    rest_valid[pe] = length > room
-                    rest_entry[pe], rest_length[pe] = begin + room, length - room
+                fetched_entry[pe] = job_entry[pe]
+                fetched_last[pe] = job_entry[pe] + min(room, job_length[pe]) - 1
+            if next_job:
+                job_valid[pe] = take
+                if take:
+                    job = first + waiting[pe, front[pe]]
+                    job_entry[pe], job_length[pe] = starts[job], lengths[job]
+            elif fetch:
+                job_entry[pe] += room
+                job_length[pe] -= room
             # Queue.
             before = level[pe]
             if put:

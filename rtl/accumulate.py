@@ -52,40 +52,37 @@ class Accumulator(wiring.Component):
         write = sums.write_port()
         m.d.comb += [read.addr.eq(self.row), read.en.eq(1)]
 
-        # Steps: the memory answers (answer), old value and term are ready (add), the sum is written (store), and one
-        # step more, since a row read while it was written has the old value (stored).
+        # Steps: the memory answers (answer), the sum is made and written (add), it lies in a register (store).
         rows, valids, drains = {}, {}, {}
-        steps = ("answer", "add", "store", "stored")
         row, valid, drain = self.row, self.valid, self.drain
-        for step in steps:
+        for step in ("answer", "add", "store"):
             rows[step] = Signal(row_bits(self.config), name=f"{step}_row", reset_less=True)
             valids[step] = Signal(name=f"{step}_valid")
             drains[step] = Signal(name=f"{step}_drain", reset_less=True)
             m.d.sync += [rows[step].eq(row), valids[step].eq(valid), drains[step].eq(drain)]
             row, valid, drain = rows[step], valids[step], drains[step]
 
-        # Rows are compared a cycle before the values are needed.
-        from_add, from_store, from_stored = Signal(), Signal(), Signal()
+        # A row is not yet in memory if it was written a cycle before, or while it was read: its sum is kept for one
+        # cycle. Rows are compared a cycle before the values are needed.
+        from_add, from_store = Signal(), Signal()
         m.d.sync += [
             from_add.eq(valids["add"] & (rows["add"] == rows["answer"])),
             from_store.eq(valids["add"] & (rows["add"] == self.row)),
-            from_stored.eq(valids["store"] & (rows["store"] == self.row)),
         ]
 
-        result, written, stored = Signal(shape, reset_less=True), Signal(shape), Signal(shape, reset_less=True)
         old, term = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
-        m.d.comb += written.eq(Mux(drains["store"], 0, result))
+        total, kept = Signal(shape), Signal(shape, reset_less=True)
+        m.d.comb += total.eq(Mux(from_add, kept, old) + term)
         m.d.sync += [
-            stored.eq(written),
-            old.eq(Mux(from_store, written, Mux(from_stored, stored, read.data))),
+            old.eq(Mux(from_store, kept, read.data)),
             term.eq(self.term),
-            result.eq(Mux(from_add, written, old) + term),
+            kept.eq(Mux(drains["add"], 0, total)),
+            self.total.eq(total),
         ]
         m.d.comb += [
-            write.addr.eq(rows["store"]),
-            write.data.eq(written),
-            write.en.eq(valids["store"]),
-            self.total.eq(result),
+            write.addr.eq(rows["add"]),
+            write.data.eq(Mux(drains["add"], 0, total)),
+            write.en.eq(valids["add"]),
             self.total_valid.eq(valids["store"] & drains["store"]),
         ]
         return m

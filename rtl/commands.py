@@ -214,14 +214,17 @@ class Commands(wiring.Component):
             m.d.sync += count.eq(count + 1)
             with m.If(activations & count[:place_bits].all()):
                 m.d.sync += word_address.eq(word_address + 1)
-        # A word is read anew for every byte; a byte is on offer once its word has arrived.
-        fresh = Signal()
-        m.d.sync += fresh.eq(~self.request & ~sent)
-        m.d.comb += [self.read.eq(1), self.body.valid.eq(fresh)]
+        # The word of a byte is read anew, then the byte goes into a register of its own: the way from the memory
+        # through the link's CRC would be too long for one cycle.
+        byte, settled = Signal(8, reset_less=True), Signal(2)
+        m.d.sync += settled.eq(Cat(1, settled))
+        with m.If(self.request | sent):
+            m.d.sync += settled.eq(0)
+        m.d.comb += [self.read.eq(1), self.body.payload.eq(byte), self.body.valid.eq(settled.all())]
         with m.Switch(self.opcode):
             with m.Case(Opcode.IDENTIFY.value):
-                m.d.comb += self.body.payload.eq(identity[count[:4]])
+                m.d.sync += byte.eq(identity[count[:4]])
             with m.Case(Opcode.WAIT.value):
-                m.d.comb += self.body.payload.eq(self.counters.as_value().word_select(count[:5], 8))
+                m.d.sync += byte.eq(self.counters.as_value().word_select(count[:5], 8))
             with m.Default():
-                m.d.comb += self.body.payload.eq(self.word.word_select(count[:place_bits], 8))
+                m.d.sync += byte.eq(self.word.word_select(count[:place_bits], 8))

@@ -71,20 +71,20 @@ class Link(wiring.Component):
             response_length.eq(body_bytes + 1),
         ]
 
-        # The payload leaves the buffer through the memory's output, one byte a cycle.
-        place, fetched = Signal(range(self.packet_bytes + 1)), Signal()
-        advance = Signal()
+        # The payload leaves the buffer through the memory's output and a register, one byte a cycle.
+        place, fetched, held = Signal(range(self.packet_bytes + 1)), Signal(), Signal()
+        fetch, advance = Signal(), Signal()
         m.d.comb += [
-            advance.eq(~self.payload.valid | self.payload.ready),
-            read.addr.eq(place),
-            read.en.eq(advance),
-            self.payload.payload.eq(read.data),
-            self.payload.valid.eq(fetched & self.request),
+            advance.eq(~held | self.payload.ready), fetch.eq(~fetched | advance),
+            read.addr.eq(place), read.en.eq(fetch),
+            self.payload.valid.eq(held & self.request),
         ]
-        with m.If(advance & self.request):
-            m.d.sync += fetched.eq(place != self.length)
-            with m.If(place != self.length):
-                m.d.sync += place.eq(place + 1)
+        with m.If(fetch):
+            m.d.sync += [fetched.eq(place != self.length), place.eq(place + (place != self.length))]
+        with m.If(advance):
+            m.d.sync += [held.eq(fetched), self.payload.payload.eq(read.data)]
+        with m.If(~self.request):
+            m.d.sync += [place.eq(0), fetched.eq(0), held.eq(0)]
 
         def receive(state, next_state, *statements, checked=True):
             with m.State(state):
@@ -102,7 +102,7 @@ class Link(wiring.Component):
         with m.FSM() as fsm:
             with m.State("WAIT"):
                 m.d.comb += [self.rx.ready.eq(1), crc.start.eq(1)]
-                m.d.sync += [count.eq(0), place.eq(0), fetched.eq(0), body_bytes.eq(0)]
+                m.d.sync += [count.eq(0), body_bytes.eq(0)]
                 with m.If(received & (self.rx.payload == SYNC)):
                     m.next = "RECEIVE OPCODE"
             receive("RECEIVE OPCODE", "RECEIVE LENGTH LOW", self.opcode.eq(self.rx.payload))

@@ -78,25 +78,30 @@ class Loader(wiring.Component):
         header = Signal(header_layout(), reset_less=True)
         section = Signal(section_layout(), reset_less=True)
         next_header = Signal.like(header)
-        next_section = Signal.like(section)
-        word_bytes = -(-len(self.write.word) // 8)
-        word = Signal(8 * word_bytes, reset_less=True)
+        most_bytes = -(-len(self.write.word) // 8)
+        word = Signal(8 * most_bytes, reset_less=True)
         count, sections_left, words_left = Signal(16), Signal(16), Signal(16)
-        section_word_bytes, held_word_bytes, depth = Signal(8), Signal(8), Signal(17)
+        word_bytes, depth, section_end, has_pe = Signal(8), Signal(17), Signal(17), Signal()
         taken = self.bytes.valid & self.bytes.ready
+        kind = section.as_value()[:8]
         m.d.comb += [
             self.bytes.ready.eq(1),
             crc.start.eq(self.begin),
             crc.data.eq(self.bytes.payload),
             next_header.as_value().eq(Cat(header.as_value()[8:], self.bytes.payload)),
-            next_section.as_value().eq(Cat(section.as_value()[8:], self.bytes.payload)),
-            self.write.word.eq(word),
+            self.write.word.eq(word), self.write.kind.eq(kind), self.write.pe.eq(section.pe),
         ]
-        section_kind = next_section.as_value()[:8]
-        with m.Switch(section_kind):
-            for kind, (width, memory_depth) in self._memories().items():
-                with m.Case(kind):
-                    m.d.comb += [section_word_bytes.eq(-(-width // 8)), depth.eq(memory_depth)]
+        # What the section's memory holds, and whether the section is within it: a register each, behind the section.
+        with m.Switch(kind):
+            for number, (width, memory_depth) in self._memories().items():
+                with m.Case(number):
+                    m.d.sync += [word_bytes.eq(-(-width // 8)), depth.eq(memory_depth)]
+            with m.Default():
+                m.d.sync += [word_bytes.eq(0), depth.eq(0)]
+        m.d.sync += [
+            section_end.eq(section.start + section.count),
+            has_pe.eq(section.pe < Mux(kind == SectionKind.PROGRAM.value, 1, config.pes)),
+        ]
 
         @contextmanager
         def state(name):
@@ -146,25 +151,25 @@ class Loader(wiring.Component):
             with state("TAKE SECTION"):
                 take()
                 with m.If(taken):
-                    m.d.sync += section.eq(next_section)
+                    m.d.sync += section.as_value().eq(Cat(section.as_value()[8:], self.bytes.payload))
                     with m.If(count == SECTION_BYTES - 1):
-                        m.d.sync += [
-                            count.eq(0), sections_left.eq(sections_left - 1), words_left.eq(next_section.count),
-                            held_word_bytes.eq(section_word_bytes),
-                            self.write.kind.eq(section_kind), self.write.pe.eq(next_section.pe),
-                            self.write.address.eq(next_section.start - 1),
-                        ]
-                        pes = Mux(section_kind == SectionKind.PROGRAM.value, 1, config.pes)
-                        with m.If((next_section.count == 0) | (next_section.pe >= pes)
-                                  | (next_section.start + next_section.count > depth)):
-                            drop(Status.BAD_SECTION)
-                        with m.Else():
-                            m.next = "TAKE WORDS"
+                        m.d.sync += count.eq(0)
+                        m.next = "MEASURE SECTION"
+            with state("MEASURE SECTION"):
+                m.d.comb += self.bytes.ready.eq(0)
+                m.next = "CHECK SECTION"
+            with state("CHECK SECTION"):
+                m.d.comb += self.bytes.ready.eq(0)
+                m.d.sync += [sections_left.eq(sections_left - 1), words_left.eq(section.count),
+                             self.write.address.eq(section.start - 1)]
+                m.next = "TAKE WORDS"
+                with m.If((section.count == 0) | ~has_pe | (section_end > depth)):
+                    drop(Status.BAD_SECTION)
             with state("TAKE WORDS"):
                 take()
-                last_byte = count == held_word_bytes - 1
+                last_byte = count == word_bytes - 1
                 with m.If(taken):
-                    m.d.sync += word.word_select(count[:ceil_log2(word_bytes)], 8).eq(self.bytes.payload)
+                    m.d.sync += word.word_select(count[:ceil_log2(most_bytes)], 8).eq(self.bytes.payload)
                     with m.If(last_byte):
                         m.d.sync += [count.eq(0), words_left.eq(words_left - 1),
                                      self.write.address.eq(self.write.address + 1), self.write_valid.eq(1)]

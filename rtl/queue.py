@@ -46,11 +46,8 @@ class Queue(wiring.Component):
         write = items.write_port()
         read = items.read_port()
 
-        write_place = Signal(ceil_log2(self.depth))
-        read_place = Signal(ceil_log2(self.depth))
-        next_place = Signal.like(read_place)
-        put = Signal()
-        take = Signal()
+        write_place, read_place = Signal(ceil_log2(self.depth)), Signal(ceil_log2(self.depth))
+        put, take, advance, more = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             self.i.ready.eq(self.level != self.depth),
             put.eq(self.i.valid & self.i.ready),
@@ -58,17 +55,18 @@ class Queue(wiring.Component):
             write.addr.eq(write_place),
             write.data.eq(self.i.payload),
             write.en.eq(put),
-            next_place.eq(read_place + take),
-            # The front item is read again in every cycle, so the memory's output needs no register beside it.
-            read.addr.eq(next_place),
-            read.en.eq(1),
+            # The front item lies at the memory's output, which holds it; `read_place` is that of the item after it.
+            # So `ready` decides nothing but whether registers change.
+            advance.eq(take | ~self.o.valid),
+            more.eq(self.level > self.o.valid),
+            read.addr.eq(read_place),
+            read.en.eq(advance),
             self.o.payload.eq(read.data),
         ]
         m.d.sync += [
             write_place.eq(write_place + put),
-            read_place.eq(next_place),
             self.level.eq(self.level + put - take),
-            # Items written in this cycle can not be read yet.
-            self.o.valid.eq(self.level > take),
         ]
+        with m.If(advance):
+            m.d.sync += [self.o.valid.eq(more), read_place.eq(read_place + more)]
         return m

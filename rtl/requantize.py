@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requantisation: from a row's total to its output activation, as `rtl.numbers` says."""
 
-from amaranth.hdl import Array, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -39,34 +39,43 @@ class Requantizer(wiring.Component):
         })
 
     @staticmethod
-    def _clamp(value, low, high):
-        return Mux(value < low, low, Mux(value > high, high, value))
+    def _exceeds(value, bits):
+        """Whether a signed value needs more than so many bits."""
+        top = value[bits - 1:]
+        return top.any() & ~top.all()
 
     def elaborate(self, platform):
         m = Module()
-        act_bits = self.config.act_bits
+        act_bits, narrow_bits = self.config.act_bits, numbers.NARROW_BITS
         shift = numbers.requant_shift(act_bits)
 
-        shifted = Signal(signed(self.config.acc_bits))
-        narrow = Signal(signed(numbers.NARROW_BITS), reset_less=True)
+        # Shift and saturate.
+        shifted = Array((self.total >> bits)[:narrow_bits] for bits in numbers.PRE_SHIFTS)[self.layer.pre_shift]
+        exceeds = Array(self._exceeds(self.total >> bits, narrow_bits) for bits in numbers.PRE_SHIFTS)
+        sign = self.total[-1]
+        narrow = Signal(signed(narrow_bits), reset_less=True)
         narrow_valid = Signal()
-        m.d.comb += shifted.eq(Array(self.total >> bits for bits in numbers.PRE_SHIFTS)[self.layer.pre_shift])
         m.d.sync += [
-            narrow.eq(self._clamp(shifted, *numbers.act_range(numbers.NARROW_BITS, signed=True))),
+            narrow.eq(Mux(exceeds[self.layer.pre_shift], Cat((~sign).replicate(narrow_bits - 1), sign), shifted)),
             narrow_valid.eq(self.total_valid),
         ]
 
-        product = Signal(signed(numbers.NARROW_BITS + numbers.MULTIPLIER_BITS), reset_less=True)
+        product = Signal(signed(narrow_bits + numbers.MULTIPLIER_BITS), reset_less=True)
         product_valid = Signal()
         m.d.sync += [product.eq(narrow * self.layer.multiplier), product_valid.eq(narrow_valid)]
 
-        # Round by adding the highest bit that is cut off.
+        # Round by adding the highest bit that is cut off; clamp to all zeros or all ones below the sign, if any.
         scaled = Signal(signed(len(product) - shift + 1))
-        m.d.comb += scaled.eq((product >> shift) + product[shift - 1])
-        rectified = self._clamp(scaled, *numbers.act_range(act_bits, signed=False))
-        clamped = self._clamp(scaled, *numbers.act_range(act_bits, signed=True))
+        negative = scaled[-1]
+        low, high = scaled[:act_bits - 1], scaled[act_bits - 1]
+        clamps = Signal()
+        m.d.comb += [
+            scaled.eq((product >> shift) + product[shift - 1]),
+            clamps.eq(Mux(self.layer.relu, scaled[act_bits:].any(), self._exceeds(scaled, act_bits))),
+        ]
         m.d.sync += [
-            self.act.eq(Mux(self.layer.relu, rectified, clamped)),
+            self.act.eq(Cat(Mux(clamps, (~negative).replicate(act_bits - 1), low),
+                            Mux(self.layer.relu, Mux(clamps, ~negative, high), negative))),
             self.act_valid.eq(product_valid),
         ]
         return m

@@ -59,8 +59,9 @@ def test_a_drained_total_can_be_seen(tmp_path):
 
 
 @pytest.mark.parametrize("right, wrong", [
-    ('from_stored.eq(valids["store"] & (rows["store"] == self.row))', "from_stored.eq(0)"),
-    ('written.eq(Mux(drains["store"], 0, result))', "written.eq(result)"),
+    ('from_store.eq(valids["add"] & (rows["add"] == self.row))', "from_store.eq(0)"),
+    ('kept.eq(Mux(drains["add"], 0, total))', "kept.eq(total)"),
+    ('write.data.eq(Mux(drains["add"], 0, total))', "write.data.eq(total)"),
 ])
 def test_planted_bugs_are_found(tmp_path, right, wrong):
     assert prove(specification(with_bug(Accumulator, right, wrong)), tmp_path, depth=DEPTH) == "fail"

@@ -53,7 +53,7 @@ def test_a_full_queue_can_be_seen_after_it_wrapped(tmp_path):
 
 @pytest.mark.parametrize("right, wrong", [
     ("self.i.ready.eq(self.level != self.depth)", "self.i.ready.eq(1)"),
-    ("read.addr.eq(next_place)", "read.addr.eq(read_place)"),
+    ("read.en.eq(advance)", "read.en.eq(1)"),
 ])
 def test_planted_bugs_are_found(tmp_path, right, wrong):
     assert prove(specification(with_bug(Queue, right, wrong)), tmp_path, depth=DEPTH) == "fail"

@@ -92,11 +92,12 @@ def test_two_whole_slices_can_be_seen(tmp_path):
 
 
 @pytest.mark.parametrize("right, wrong", [
-    ("next_row.eq(Mux(useful, row + 1, begin + skipped))", "next_row.eq(row + 1)"),
-    ("skipped.eq(Mux(skips, (here.index + 1) << bits, 0))", "skipped.eq(Mux(skips, here.index << bits, 0))"),
-    ("pair.eq(skips & ~at_last & (after.code != 0))", "pair.eq(skips & (after.code != 0))"),
-    ("begin.eq(Mux(word_place.begins, 0, next_row))", "begin.eq(next_row)"),
-    ("ends.eq(current.length <= room)", "ends.eq(current.length < room)"),
+    ("last_useful.eq(useful)", "last_useful.eq(1)"),
+    ("Mux(skips, here.index[:bits] + 1, 0)", "Mux(skips, here.index[:bits], 0)"),
+    ("pair.eq(skips & ~at_last & ", "pair.eq(skips & "),
+    ("Mux(word_place.begins, 0, last_row)", "last_row"),
+    ("carry.eq(last_useful & ~word_place.begins)", "carry.eq(last_useful)"),
+    ("self.jobs.payload.length - 1)", "self.jobs.payload.length)"),
 ])
 def test_planted_bugs_are_found(tmp_path, right, wrong):
     assert prove(specification(with_bug(Walker, right, wrong)), tmp_path, depth=DEPTH) == "fail"
