@@ -214,10 +214,10 @@ class Commands(wiring.Component):
             m.d.sync += count.eq(count + 1)
             with m.If(activations & count[:place_bits].all()):
                 m.d.sync += word_address.eq(word_address + 1)
-        # The word of a byte is read anew, then the byte goes into a register of its own: the way from the memory
+        # The word of a byte is read anew and goes through a register, and so does the byte: the way from the memory
         # through the link's CRC would be too long for one cycle.
-        byte, settled = Signal(8, reset_less=True), Signal(2)
-        m.d.sync += settled.eq(Cat(1, settled))
+        word, byte, settled = Signal.like(self.word, reset_less=True), Signal(8, reset_less=True), Signal(3)
+        m.d.sync += [word.eq(self.word), settled.eq(Cat(1, settled))]
         with m.If(self.request | sent):
             m.d.sync += settled.eq(0)
         m.d.comb += [self.read.eq(1), self.body.payload.eq(byte), self.body.valid.eq(settled.all())]
@@ -227,4 +227,4 @@ class Commands(wiring.Component):
             with m.Case(Opcode.WAIT.value):
                 m.d.sync += byte.eq(self.counters.as_value().word_select(count[:5], 8))
             with m.Default():
-                m.d.sync += byte.eq(self.word.word_select(count[:place_bits], 8))
+                m.d.sync += byte.eq(word.word_select(count[:place_bits], 8))

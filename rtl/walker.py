@@ -54,7 +54,6 @@ class Walker(wiring.Component):
         config = self.config
         place_bits = exact_log2(config.entries_per_word)
         job = job_layout(config)
-        place = data.StructLayout({"first": place_bits, "last": place_bits, "begins": 1, "act": job["act"].shape})
 
         # Fetch: one word a cycle. `last` is the place of the slice's last entry, counted from the word's first.
         address, last = Signal.like(self.address, reset_less=True), Signal(job["length"].width + 1, reset_less=True)
@@ -83,64 +82,71 @@ class Walker(wiring.Component):
                 begins.eq(0),
             ]
 
-        # The word lies at the memory's output, then in a register of its own, beside it which of its entries are skips.
-        read_valid, read_place = Signal(), Signal(place, reset_less=True)
-        word_valid, word_place = Signal(), Signal(place, reset_less=True)
-        word, skip_at = Signal.like(self.word, reset_less=True), Signal(config.entries_per_word, reset_less=True)
-        word_ready, done = Signal(), Signal()
-        m.d.comb += [read_ready.eq(~read_valid | word_ready), word_ready.eq(~word_valid | done)]
+        # The word lies at the memory's output, then in a register of its own. `inside` marks the slice's entries in it.
+        # A step is a weight, together with the skip before it (`paired`) if there is one, or a skip that no weight
+        # follows; the lowest of `steps` is next.
+        count = config.entries_per_word
+        inside = Cat((first <= number) & (~ends | (last[:place_bits] >= number)) for number in range(count))
+        zero = Cat(entry.code == 0 for entry in self.word)
+        read_valid, read_inside = Signal(), Signal(count, reset_less=True)
+        read_begins, read_act = Signal.like(begins), Signal.like(act)
+        word_valid, steps = Signal(), Signal(count, reset_less=True)
+        paired, skips = Signal(count, reset_less=True), Signal(count, reset_less=True)
+        word, word_begins, word_act = Signal.like(self.word, reset_less=True), Signal.like(begins), Signal.like(act)
+        word_ready, rest = Signal(), Signal(count)
+        m.d.comb += [
+            read_ready.eq(~read_valid | word_ready),
+            word_ready.eq(~word_valid | (rest == 0)),
+            rest.eq(steps & (steps - 1)),
+        ]
         with m.If(read_ready):
-            m.d.sync += [
-                read_valid.eq(fetch),
-                read_place.first.eq(first), read_place.last.eq(Mux(ends, last[:place_bits], ~0)),
-                read_place.begins.eq(begins), read_place.act.eq(act),
-            ]
+            m.d.sync += [read_valid.eq(fetch), read_inside.eq(inside), read_begins.eq(begins), read_act.eq(act)]
         with m.If(word_ready):
             m.d.sync += [
-                word_valid.eq(read_valid), word_place.eq(read_place), word.eq(self.word),
-                skip_at.eq(Cat(entry.code == 0 for entry in self.word)),
+                word_valid.eq(read_valid), word_begins.eq(read_begins), word_act.eq(read_act), word.eq(self.word),
+                skips.eq(zero), paired.eq((read_inside & zero & ~(zero >> 1)) << 1),
+                steps.eq(read_inside & ~(zero & (read_inside >> 1) & ~(zero >> 1))),
             ]
+        with m.Elif(word_valid):
+            m.d.sync += [steps.eq(rest), word_begins.eq(0)]
 
-        # Decode: an entry, together with the skip before it.
-        entries = Array(word[number] for number in range(config.entries_per_word))
-        following = (word_place.first + 1)[:place_bits]
-        here, after = Signal.like(word[0]), Signal.like(word[0])
-        at_last, skips, pair, useful = Signal(), Signal(), Signal(), Signal()
+        # Decode: the step's entry, and the skip that belongs to it.
+        at = Signal(place_bits)
+        for number in reversed(range(count)):
+            with m.If(steps[number]):
+                m.d.comb += at.eq(number)
+        entries = Array(word[number] for number in range(count))
+        entry, skip = Signal.like(word[0]), Signal.like(word[0])
+        is_skip, has_skip = Signal(), Signal()
         m.d.comb += [
-            here.eq(entries[word_place.first]),
-            after.eq(entries[following]),
-            at_last.eq(word_place.first == word_place.last),
-            skips.eq(skip_at.bit_select(word_place.first, 1)),
-            pair.eq(skips & ~at_last & ~skip_at.bit_select(following, 1)),
-            useful.eq(~skips | pair),
-            done.eq(at_last | (pair & (following == word_place.last))),
+            is_skip.eq(skips.bit_select(at, 1)),
+            has_skip.eq(is_skip | paired.bit_select(at, 1)),
+            entry.eq(entries[at]),
+            skip.eq(entries[(at - ~is_skip)[:place_bits]]),
         ]
 
         # Row: the last entry's, plus one, plus the gap; a slice begins at row 0.
         rows = visit_layout(config)["row"].shape
-        row, last_row = Signal(rows), Signal(rows, reset_less=True)
-        last_useful, carry = Signal(reset_less=True), Signal()
-        index, gap = Signal.like(here.index), Signal(rows)
+        row, last_row, gap = Signal(rows), Signal(rows, reset_less=True), Signal(rows)
+        last_weight, carry = Signal(reset_less=True), Signal()
+        index = Mux(is_skip, 0, entry.index)
         m.d.comb += [
-            index.eq(Mux(skips, Mux(pair, after.index, 0), here.index)),
-            carry.eq(last_useful & ~word_place.begins),
+            carry.eq(last_weight & ~word_begins),
             # The carry enters the adder below its lowest bit.
-            row.eq((Cat(1, Mux(word_place.begins, 0, last_row)) + Cat(carry, gap))[1:]),
+            row.eq((Cat(1, Mux(word_begins, 0, last_row)) + Cat(carry, gap))[1:]),
         ]
         with m.Switch(self.index_mode):
             for mode, bits in enumerate(config.index_bits):
                 with m.Case(mode):
-                    m.d.comb += gap.eq(Cat(index[:bits], Mux(skips, here.index[:bits] + 1, 0)))
+                    m.d.comb += gap.eq(Cat(index[:bits], Mux(has_skip, skip.index[:bits] + 1, 0)))
         with m.If(word_valid):
-            m.d.sync += [last_row.eq(row), last_useful.eq(useful)]
-            with m.If(~done):
-                m.d.sync += [word_place.first.eq(word_place.first + 1 + pair), word_place.begins.eq(0)]
+            m.d.sync += [last_row.eq(row), last_weight.eq(~is_skip)]
 
         m.d.sync += [
-            self.visits_valid.eq(word_valid & useful),
+            self.visits_valid.eq(word_valid & ~is_skip),
             self.visits.row.eq(row),
-            self.visits.code.eq(Mux(skips, after.code, here.code)),
-            self.visits.act.eq(word_place.act),
+            self.visits.code.eq(entry.code),
+            self.visits.act.eq(word_act),
         ]
         m.d.comb += self.empty.eq(~(job_valid | read_valid | word_valid))
         return m

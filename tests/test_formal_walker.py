@@ -92,12 +92,13 @@ def test_two_whole_slices_can_be_seen(tmp_path):
 
 
 @pytest.mark.parametrize("right, wrong", [
-    ("last_useful.eq(useful)", "last_useful.eq(1)"),
-    ("Mux(skips, here.index[:bits] + 1, 0)", "Mux(skips, here.index[:bits], 0)"),
-    ("pair.eq(skips & ~at_last & ", "pair.eq(skips & "),
-    ("Mux(word_place.begins, 0, last_row)", "last_row"),
-    ("carry.eq(last_useful & ~word_place.begins)", "carry.eq(last_useful)"),
+    ("last_weight.eq(~is_skip)", "last_weight.eq(1)"),
+    ("Mux(has_skip, skip.index[:bits] + 1, 0)", "Mux(has_skip, skip.index[:bits], 0)"),
+    ("steps.eq(read_inside & ~(", "steps.eq(read_inside | ~("),
+    ("Mux(word_begins, 0, last_row)", "last_row"),
+    ("carry.eq(last_weight & ~word_begins)", "carry.eq(last_weight)"),
     ("self.jobs.payload.length - 1)", "self.jobs.payload.length)"),
+    ("has_skip.eq(is_skip | paired.bit_select(at, 1))", "has_skip.eq(is_skip)"),
 ])
 def test_planted_bugs_are_found(tmp_path, right, wrong):
     assert prove(specification(with_bug(Walker, right, wrong)), tmp_path, depth=DEPTH) == "fail"
