@@ -133,7 +133,7 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
     number = 0
 
     # Scanner registers.
-    place, running = 0, True
+    place, running, there = 0, True, False
     read_valid, read_word = False, 0
     word_valid, word_word, word_col = False, 0, 0
     block_valid, block_first, block_next = False, 0, 0
@@ -188,7 +188,7 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
         word_ready = not word_valid or (take_block and word_ends)
         read_ready = not read_valid or word_ready
         readable = chase + written if draining else words
-        read = running and place < readable and read_ready
+        read = running and there and read_ready
         scan_done = not (running or read_valid or word_valid or block_valid or beats[0] >= 0)
         if beats[0] >= 0:
             counters[1] += 1
@@ -310,6 +310,7 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
         if read:
             place += 1
             running = place != words
+        there = place < readable
         stop, full_before = full_before, full_now
         sent_all, idle_all = next_sent, next_idle
         settle = False
@@ -327,4 +328,4 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
                 number += 1
                 codebook_left = codebook_cycles
                 fetch_left = fetch_cycles if number < passes - 1 else 0
-                place, running, settle = 0, True, True
+                place, running, there, settle = 0, True, False, True

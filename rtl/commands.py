@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands: carries out the link's requests, see `rtl.protocol`."""
 
-from amaranth.hdl import Array, C, Cat, Module, Signal
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
@@ -78,9 +78,20 @@ class Commands(wiring.Component):
         m.d.comb += [
             self.write_word.eq(assembled), self.body_bytes.eq(answer_bytes), self.status.eq(answer),
             self.image.payload.eq(self.payload.payload),
-            data_bytes.eq(self.length - 2),
         ]
         m.d.sync += [self.write.eq(0), self.image_begin.eq(0)]
+
+        # What the checks want to know, a register for each step: sums and comparisons in one cycle would be too long.
+        # The length holds from the request on, the argument while `settle` counts.
+        starts, continues, readable, fits = Signal(), Signal(), Signal(), Signal()
+        end = Signal(17)
+        m.d.sync += [
+            data_bytes.eq(self.length - 2),
+            starts.eq(argument == 0), continues.eq(argument == self.image_offset),
+            readable.eq((words != 0) & (words <= (config.packet_bytes - 1) // word_bytes)),
+            end.eq(Mux(self.opcode == Opcode.WRITE.value, argument[16:] + (data_bytes >> place_bits), address + words)),
+            fits.eq(end <= config.act_depth),
+        ]
 
         with m.FSM():
             with m.State("WAIT"):
@@ -123,7 +134,7 @@ class Commands(wiring.Component):
                             m.next = "TAKE ARGUMENT"
                     with m.Case(Opcode.WRITE.value):
                         m.d.sync += argument_left.eq(2)
-                        with m.If((self.length < 2) | (data_bytes == 0) | data_bytes[:place_bits].any()):
+                        with m.If((self.length <= 2) | (self.length - 2)[:place_bits].any()):
                             reject(Status.BAD_LENGTH)
                         with m.Elif(self.running):
                             reject(Status.BUSY)
@@ -144,23 +155,26 @@ class Commands(wiring.Component):
                 with m.If(taken):
                     m.d.sync += [argument.eq(Cat(argument[8:], self.payload.payload)),
                                  argument_left.eq(argument_left - 1)]
-                with m.If(argument_left == 0):
+                with m.Elif(argument_left == 0):
+                    m.d.sync += settle.eq(settle + 1)
+                with m.If(settle == 2):
+                    m.d.sync += settle.eq(0)
                     with m.Switch(self.opcode):
                         with m.Case(Opcode.LOAD.value):
-                            m.d.sync += self.image_begin.eq(argument == 0)
+                            m.d.sync += self.image_begin.eq(starts)
                             m.next = "FEED LOADER"
-                            with m.If((argument != 0) & (argument != self.image_offset)):
+                            with m.If(~starts & ~continues):
                                 reject(Status.BAD_OFFSET)
                         with m.Case(Opcode.WRITE.value):
                             m.d.sync += word_address.eq(argument[16:])
                             m.next = "WRITE"
-                            with m.If(argument[16:] + (data_bytes >> place_bits) > config.act_depth):
+                            with m.If(~fits):
                                 reject(Status.BAD_ADDRESS)
                         with m.Case(Opcode.READ.value):
                             m.d.sync += word_address.eq(address)
-                            with m.If(address + words > config.act_depth):
+                            with m.If(~fits):
                                 reject(Status.BAD_ADDRESS)
-                            with m.Elif((words == 0) | (words > (config.packet_bytes - 1) // word_bytes)):
+                            with m.Elif(~readable):
                                 reject(Status.BAD_LENGTH)
                             with m.Else():
                                 accept(words << place_bits)

@@ -14,7 +14,7 @@ __all__ = ["Scanner"]
 class Scanner(wiring.Component):
     """Emits one beat a cycle: each non-zero activation, and one beat for a block that has none.
 
-    The first beat leaves four cycles after ``start`` if its word is readable.
+    The first beat leaves five cycles after ``start`` if its word is readable.
 
     Parameters
     ----------
@@ -65,18 +65,19 @@ class Scanner(wiring.Component):
         act_bits, half_cols = config.act_bits, config.block_cols // 2
         halves = config.pes // half_cols
 
-        # Read: the next word, as soon as it is there and has somewhere to go.
+        # Read: the next word, as soon as it is there (known a cycle late) and has somewhere to go.
         place = Signal(16)
-        running = Signal()
+        running, there = Signal(), Signal()
         read_valid, read_ready = Signal(), Signal()
         m.d.comb += [
-            self.read.eq(running & (place < self.readable) & read_ready),
+            self.read.eq(running & there & read_ready),
             self.address.eq(self.base + place),
         ]
+        m.d.sync += there.eq(Mux(self.read, place + 1 < self.readable, place < self.readable))
         with m.If(self.read):
             m.d.sync += [place.eq(place + 1), running.eq(place + 1 != self.words)]
         with m.If(self.start):
-            m.d.sync += [place.eq(0), running.eq(1)]
+            m.d.sync += [place.eq(0), running.eq(1), there.eq(0)]
 
         # Word: in a register, from which it goes on block by block; a block is one or two halves.
         word, word_valid, word_ready = Signal(config.pes * act_bits, reset_less=True), Signal(), Signal()
