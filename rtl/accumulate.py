@@ -32,6 +32,7 @@ class Accumulator(wiring.Component):
     """
 
     latency_cycles = 3
+    term_cycles = 1
 
     def __init__(self, config):
         self.config = config

@@ -24,6 +24,8 @@ class Codebook(wiring.Component):
     weight : Out(signed(weight_bits))
     """
 
+    latency_cycles = 1
+
     def __init__(self, config):
         self.config = config
         super().__init__({

@@ -36,6 +36,8 @@ class EntryMemory(wiring.Component):
         Plane 0 as it is, for biases.
     """
 
+    latency_cycles = 1
+
     def __init__(self, config, pe):
         self.config = config
         self.pe = pe

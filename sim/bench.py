@@ -4,6 +4,7 @@
 import functools
 import json
 import os
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -40,3 +41,9 @@ async def start(dut: Any, *, reset_cycles: int = 2) -> None:
     await ClockCycles(dut.clk, reset_cycles)
     await FallingEdge(dut.clk)
     dut.rst.value = 0
+
+
+def scramble(*signals: Any) -> None:
+    """Drives inputs that mean nothing in this cycle, each with random bits."""
+    for signal in signals:
+        signal.value = random.getrandbits(len(signal))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry memory against dictionaries of words, with the writes of other processing elements in between."""
+
+import random
+from typing import Any
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data
+from cocotb.triggers import RisingEdge
+
+from rtl.config import EngineConfig
+from rtl.entries import EntryMemory
+from rtl.layouts import SectionKind, entry_layout, load_write_layout
+from sim.bench import bench, parameters, scramble, start
+from sim.payloads import pack, unpack
+
+LAYER = 60
+"""Cycles between two changes of the index width."""
+
+
+class Planes:
+    """What was written: for each plane the words by address."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.words: list[dict[int, int]] = [{} for _ in config.plane_bits]
+
+    def entries(self, address: int, mode: int, offsets: list[int]) -> list[dict[str, int]]:
+        """The entries of a word: the index from its plane 0, and above it the bits from the planes of the mode."""
+        config, each = self.config, self.config.entries_per_word
+        layout = data.ArrayLayout(entry_layout(config, config.index_bits[0]), each)
+        entries: list[dict[str, int]] = unpack(layout, self.words[0][address])
+        for plane in range(1, mode + 1):
+            narrow, wide = config.index_bits[plane - 1:plane + 1]
+            word = self.words[plane][address - offsets[plane - 1]]
+            for entry, bits in zip(entries, unpack(data.ArrayLayout(unsigned(wide - narrow), each), word), strict=True):
+                entry["index"] |= bits << narrow
+        return entries
+
+
+def foreign_write(config: EngineConfig, pe: int) -> dict[str, int]:
+    """A write that is not for this memory."""
+    own = range(SectionKind.ENTRIES.value, SectionKind.ENTRIES.value + len(config.plane_bits))
+    kind, other = random.choice([
+        (random.choice(own), random.choice([number for number in range(config.pes) if number != pe])),
+        (random.choice([kind for kind in range(8) if kind not in own]), pe),
+    ])
+    return {"kind": kind, "pe": other, "address": random.randrange(config.entry_depth)}
+
+
+@bench()
+async def words_are_read_as_written(dut: Any) -> None:
+    config, pe = EngineConfig(**parameters()["config"]), parameters()["pe"]
+    depth, planes = config.entry_depth, Planes(config)
+    word_layout = data.ArrayLayout(entry_layout(config, config.index_bits[-1]), config.entries_per_word)
+    filling = [(plane, address) for plane in range(len(config.plane_bits)) for address in range(depth)]
+    random.shuffle(filling)
+    mode, base, offsets = 0, 0, [0, 0, 0]
+    due: dict[int, tuple[int, list[dict[str, int]]]] = {}
+    shown: tuple[int, list[dict[str, int]]] | None = None
+    dut.load_valid.value = dut.read.value = 0
+    await start(dut)
+    compared = 0
+    for cycle in range(len(filling) * 2 + 2500):
+        if cycle % LAYER == 0:
+            mode, base = random.randrange(len(config.index_bits)), random.randrange(depth)
+            # Planes that the layer does not use lie anywhere.
+            offsets = [random.randint(0, base) if plane < mode else random.getrandbits(16) for plane in range(3)]
+            due, shown = {}, None
+            dut.index_mode.value = mode
+            dut.plane_offsets.value = pack(data.ArrayLayout(16, 3), offsets)
+        scramble(dut.load, dut.address)
+        dut.load_valid.value = dut.read.value = 0
+        action = random.choices(["write", "foreign", "read", "wait"], [6, 2, 0, 1] if filling else [1, 2, 6, 3])[0]
+        if action == "write":
+            plane, address = filling.pop() if filling else (random.randrange(len(config.plane_bits)),
+                                                           random.randrange(depth))
+            word = random.getrandbits(config.plane_bits[plane])
+            planes.words[plane][address] = word
+            dut.load_valid.value = 1
+            dut.load.value = pack(load_write_layout(config), {
+                "kind": SectionKind.ENTRIES.value + plane, "pe": pe, "address": address, "word": word})
+        elif action == "foreign":
+            dut.load_valid.value = 1
+            write = {**foreign_write(config, pe), "word": random.getrandbits(config.entry_word_bits)}
+            dut.load.value = pack(load_write_layout(config), write)
+        # Foreign writes do not keep anybody from reading.
+        if action == "read" or (action == "foreign" and not filling and random.random() < 0.5):
+            address = random.randrange(base, depth)
+            dut.address.value, dut.read.value = address, 1
+            due[cycle + EntryMemory.latency_cycles] = (planes.words[0][address],
+                                                       planes.entries(address, mode, offsets))
+        await RisingEdge(dut.clk)
+
+        shown = due.pop(cycle, shown)
+        if shown is not None:
+            raw, entries = shown
+            assert int(dut.raw.value) == raw, f"cycle {cycle}"
+            assert unpack(word_layout, int(dut.word.value)) == entries, f"cycle {cycle}"
+            compared += 1
+    assert not filling and compared > 2000

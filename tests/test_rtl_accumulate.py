@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accumulator under any mixture of rows and drains; its proof is in test_formal_accumulate.py."""
+
+from dataclasses import asdict
+
+import pytest
+
+from rtl.accumulate import Accumulator
+from rtl.config import EngineConfig
+from sim.running import run
+from sim.verilate import build
+
+
+@pytest.mark.parametrize("config", [EngineConfig(acc_bits=32, acc_depth=8), EngineConfig(acc_bits=24, acc_depth=100)],
+                         ids=["32 bits", "24 bits"])
+def test_sums_are_exact(config):
+    assert run(build(Accumulator(config)), "sim.benches.accumulate", parameters=asdict(config)) == ["sums_are_exact"]

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entry memory in RTL, with one to three planes."""
+
+from dataclasses import asdict
+
+import pytest
+
+from rtl.config import EngineConfig
+from rtl.entries import EntryMemory
+from sim.running import run
+from sim.verilate import build
+
+
+@pytest.mark.parametrize("config, pe", [
+    (EngineConfig(pes=8, entry_depth=64), 5),
+    (EngineConfig(pes=8, entry_depth=40, code_bits=5, index_bits=(2, 3, 6), entries_per_word=2), 0),
+    (EngineConfig(pes=4, slice_word_bits=16, entry_depth=64, index_bits=(5,), entries_per_word=8, act_bits=16), 3),
+], ids=["two planes", "three planes", "one plane"])
+def test_words_are_read_as_written(config, pe):
+    assert run(build(EntryMemory(config, pe)), "sim.benches.entries", parameters={"config": asdict(config), "pe": pe}) \
+        == ["words_are_read_as_written"]
