@@ -14,7 +14,7 @@ __all__ = ["Scanner"]
 class Scanner(wiring.Component):
     """Emits one beat a cycle: each non-zero activation, and one beat for a block that has none.
 
-    The first beat leaves five cycles after ``start`` if its word is readable.
+    The first beat appears six cycles after ``start`` if its word is readable.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ class Scanner(wiring.Component):
         Every beat of the layer has left.
     """
 
+    latency_cycles = 6
+
     def __init__(self, config):
         self.config = config
         super().__init__({
@@ -58,6 +60,11 @@ class Scanner(wiring.Component):
             "stalled": Out(1),
             "done": Out(1),
         })
+
+    @staticmethod
+    def _but_lowest(bits):
+        """The bits without the lowest that is set."""
+        return Cat(bits[number] & bits[:number].any() for number in range(len(bits)))
 
     def elaborate(self, platform):
         m = Module()
@@ -94,23 +101,25 @@ class Scanner(wiring.Component):
         pending = Signal(config.block_cols, reset_less=True)
         block_valid, block_ready = Signal(), Signal()
         take_block = Signal()
-        last_half = Signal()
+        last_half, last = Signal(), Signal()
         m.d.comb += [
             last_half.eq(half + step >= halves),
             take_block.eq(word_valid & block_ready),
             word_ready.eq(~word_valid | (take_block & last_half)),
         ]
         low = [word.word_select(half * half_cols + col, act_bits) for col in range(half_cols)]
-        high = [Mux(self.wide_lengths, 0, word.word_select((half | 1) * half_cols + col, act_bits))
-                for col in range(half_cols)]
+        high = [word.word_select((half | 1) * half_cols + col, act_bits) for col in range(half_cols)]
+        nonzero_act = Cat(word.word_select(lane, act_bits).any() for lane in range(config.pes))
+        nonzero = Cat(nonzero_act.word_select(half, half_cols),
+                      Mux(self.wide_lengths, 0, nonzero_act.word_select(half | 1, half_cols)))
         with m.If(block_ready):
-            m.d.sync += [block_valid.eq(word_valid), pending.eq(Cat(act.any() for act in low + high))]
+            m.d.sync += [block_valid.eq(word_valid), pending.eq(nonzero), last.eq(~self._but_lowest(nonzero).any())]
             m.d.sync += [kept.eq(act) for kept, act in zip(block, low + high, strict=True)]
         with m.If(take_block):
             m.d.sync += half.eq(Mux(last_half, 0, half + step))
 
-        # Emit.
-        emit, last = Signal(), Signal()
+        # Emit the lowest; whether it is the block's last is known from the cycle before.
+        emit, rest = Signal(), Signal(config.block_cols)
         col = Signal(range(config.block_cols))
         act = Signal(act_bits)
         for number in reversed(range(config.block_cols)):
@@ -118,13 +127,13 @@ class Scanner(wiring.Component):
                 m.d.comb += col.eq(number)
         m.d.comb += [
             act.eq(Array(block)[col]),
-            last.eq((pending & (pending - 1)[:config.block_cols]) == 0),
+            rest.eq(self._but_lowest(pending)),
             emit.eq(block_valid & ~self.stop),
             block_ready.eq(~block_valid | (emit & last)),
             self.stalled.eq(block_valid & self.stop),
         ]
         with m.If(emit & ~last):
-            m.d.sync += pending.eq(pending & (pending - 1)[:config.block_cols])
+            m.d.sync += [pending.eq(rest), last.eq(~self._but_lowest(rest).any())]
         m.d.sync += [
             self.beats_valid.eq(emit),
             self.beats.act.eq(Cat(act, self.signed_acts & act[-1]).as_signed()),

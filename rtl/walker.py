@@ -35,6 +35,8 @@ class Walker(wiring.Component):
         No word is under way; a visit may be on offer.
     """
 
+    latency_cycles = 3
+
     def __init__(self, config):
         self.config = config
         super().__init__({

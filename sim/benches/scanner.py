@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scanner against lists of activations, under random stops and with words that become readable one by one."""
+
+import random
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from cocotb.triggers import RisingEdge
+
+from rtl.config import EngineConfig
+from rtl.layouts import beat_layout
+from rtl.scanner import Scanner
+from sim.bench import bench, parameters, scramble, start
+from sim.payloads import unpack
+
+
+class Layer:
+    """A random layer's input: words of stored activations, and where they lie."""
+
+    def __init__(self, config: EngineConfig, *, chase: bool) -> None:
+        self.config = config
+        self.wide, self.signed = random.random() < 0.5, random.random() < 0.5
+        density = random.choice([0.03, 0.3, 1.0])
+        self.words = [[random.randrange(1, 1 << config.act_bits) if random.random() < density else 0
+                       for _ in range(config.pes)] for _ in range(random.randint(1, 24))]
+        self.base = random.randrange(config.act_depth - len(self.words) + 1)
+        # Words that the layer before wrote already.
+        self.readable = random.randint(0, len(self.words)) if chase else len(self.words)
+
+    def beats(self, word: int) -> Iterator[dict[str, int]]:
+        """The beats of a word; a block without an activation is one, whose activation and column mean nothing."""
+        block_cols = self.config.block_cols_of(self.wide)
+        for first in range(0, self.config.pes, block_cols):
+            block = self.words[word][first:first + block_cols]
+            present = [col for col, stored in enumerate(block) if stored]
+            for col in present:
+                yield {"act": self.act(block[col]), "col": col, "present": 1, "last": int(col == present[-1])}
+            if not present:
+                yield {"present": 0, "last": 1}
+
+    def act(self, stored: int) -> int:
+        return stored - (1 << self.config.act_bits) if self.signed and stored >> self.config.act_bits - 1 else stored
+
+    def drive(self, dut: Any) -> None:
+        dut.base.value, dut.words.value = self.base, len(self.words)
+        dut.signed_acts.value, dut.wide_lengths.value = int(self.signed), int(self.wide)
+        dut.readable.value = self.readable
+
+
+async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tuple[int, int]:
+    """Runs a layer; returns the beats and the stalls that came."""
+    config = layer.config
+    act_bits, layout = config.act_bits, beat_layout(config)
+    words = [sum(stored << lane * act_bits for lane, stored in enumerate(word)) for word in layer.words]
+    # In the cycle of `start` the layer is not there yet.
+    scramble(dut.base, dut.words, dut.signed_acts, dut.wide_lengths, dut.readable)
+    dut.start.value = 1
+    await RisingEdge(dut.clk)
+    dut.start.value = 0
+
+    coming: deque[tuple[int, dict[str, int]]] = deque()     # beats of words read, with their earliest cycle
+    leaves: dict[str, int] | None = None                    # what left the last block register for `beats`
+    place = stop = beats = stalls = 0
+    # A beat appears so long after its word was read, at the earliest; it can be read a cycle after it is readable.
+    read_cycles = Scanner.latency_cycles - 2
+    known = 0
+    cycle = 0
+    while place < len(words) or coming or leaves is not None:
+        cycle += 1
+        layer.drive(dut)
+        stop = int(random.random() < (0.9 if stop else 0.1)) if 0 < stop_rate < 1 else int(stop_rate)
+        dut.stop.value = stop
+        await RisingEdge(dut.clk)
+
+        # Beats: nothing but what was due, and that in time.
+        assert not dut.done.value, f"cycle {cycle}"
+        assert bool(dut.beats_valid.value) == (leaves is not None), f"cycle {cycle}"
+        if leaves is not None:
+            beat = unpack(layout, int(dut.beats.value))
+            assert {key: beat[key] for key in leaves} == leaves, f"cycle {cycle}"
+            beats += 1
+        waits = bool(coming) and coming[0][0] <= cycle + 1
+        stalled = bool(dut.stalled.value)
+        assert stalled == (waits and bool(stop)), f"cycle {cycle}"
+        stalls += stalled
+        # A beat in every cycle, unless there is nothing to read.
+        if not chase and cycle > read_cycles and (coming or place < len(words)):
+            assert waits, f"cycle {cycle}"
+        idle = not coming
+        leaves = coming.popleft()[1] if waits and not stop else None
+
+        # Reads: each word once, in order and not too soon.
+        readable = place < known
+        known = layer.readable
+        if dut.read.value:
+            assert readable, f"cycle {cycle}"
+            assert int(dut.address.value) == layer.base + place, f"cycle {cycle}"
+            coming += ((cycle + read_cycles, beat) for beat in layer.beats(place))
+            dut.word.value = words[place]
+            place += 1
+        else:
+            assert not (readable and idle), f"cycle {cycle}"
+        if layer.readable < len(words) and random.random() < 0.1:
+            layer.readable += 1
+    return beats, stalls
+
+
+@bench()
+async def every_activation_leaves_once(dut: Any) -> None:
+    config = EngineConfig(**parameters())
+    dut.start.value = 0
+    scramble(dut.base, dut.words, dut.signed_acts, dut.wide_lengths, dut.readable, dut.stop)
+    await start(dut)
+    beats = stalls = 0
+    for number in range(30):
+        # Between two layers; the host and the drain may read the memory then.
+        for _ in range(random.randint(1, 3)):
+            scramble(dut.readable, dut.stop, dut.word)
+            await RisingEdge(dut.clk)
+            assert dut.done.value and not (dut.beats_valid.value or dut.stalled.value or dut.read.value)
+        chase = number % 2 == 1
+        seen = await scan(dut, Layer(config, chase=chase), chase=chase, stop_rate=(0.0, 0.5, 0.9)[number % 3])
+        beats, stalls = beats + seen[0], stalls + seen[1]
+    assert beats > 500 and stalls > 200, (beats, stalls)

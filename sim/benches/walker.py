@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The walker against the rows that random slices were encoded from; each step of it has its cycle."""
+
+import random
+from collections import deque
+from itertools import pairwise
+from typing import Any
+
+from amaranth.lib import data
+from cocotb.triggers import RisingEdge
+
+from rtl.config import EngineConfig
+from rtl.layouts import entry_layout, job_layout, visit_layout
+from rtl.walker import Walker
+from sim.bench import bench, parameters, scramble, start
+from sim.payloads import pack, unpack
+from sim.streams import StreamDriver
+
+Entry = dict[str, int]
+"""Index, code and, for a weight, its row."""
+
+
+def random_slice(config: EngineConfig, bits: int) -> list[Entry]:
+    """A slice with random rows, its skips in random portions; sometimes with padding behind, or nothing else."""
+    entries: list[Entry] = []
+    row, farthest = 0, random.choice([1, 1 << bits, config.acc_depth])
+    for _ in range(random.choice([0, 1, 2, 3, 10, 30])):
+        gap = random.randrange(farthest)
+        if row + gap >= config.acc_depth:
+            break
+        units = gap >> bits
+        while units:
+            skipped = random.randint(1, min(units, 1 << bits))
+            entries.append({"index": skipped - 1, "code": 0})
+            units -= skipped
+        row += gap + 1
+        entries.append({"index": gap % (1 << bits), "code": random.randrange(1, 1 << config.code_bits), "row": row - 1})
+    padding = [{"index": random.getrandbits(bits), "code": 0} for _ in range(random.choice([0, 0, 0, 1, 7]))]
+    return entries + padding or random_slice(config, bits)
+
+
+def steps(entries: list[Entry]) -> list[Entry | None]:
+    """What the entries of one word take a cycle each for: a weight, with or without a skip, or a skip alone."""
+    found: list[Entry | None] = []
+    for number, entry in enumerate(entries):
+        if entry["code"]:
+            found.append(entry)
+        elif number + 1 == len(entries) or not entries[number + 1]["code"]:
+            found.append(None)
+    return found
+
+
+class Layer:
+    """Random slices that lie behind each other in memory, some with entries of nobody between them."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.mode = random.randrange(len(config.index_bits))
+        each, bits = config.entries_per_word, config.index_bits[self.mode]
+        memory: list[Entry] = []
+        self.base = random.randrange(config.entry_depth // 2)
+        self.jobs: list[dict[str, int]] = []
+        self.slices: list[list[tuple[int, list[Entry | None]]]] = []
+        while len(memory) < 600:
+            entries = random_slice(config, bits)
+            memory += ({"index": random.getrandbits(bits), "code": random.getrandbits(config.code_bits)}
+                       for _ in range(random.choice([0, 0, 0, 3])))
+            first = self.base * each + len(memory)
+            act = random.choice([-1, 1]) * random.randrange(1, 1 << config.act_bits)
+            self.jobs.append({"start": first, "length": len(entries), "act": act})
+            ends = [0, *range(each - first % each, len(entries), each), len(entries)]
+            self.slices.append([((first + begin) // each, steps(entries[begin:end]))
+                                for begin, end in pairwise(ends)])
+            memory += entries
+        memory += [{"index": 0, "code": 0}] * (-len(memory) % each)
+        layout = data.ArrayLayout(entry_layout(config, config.index_bits[-1]), each)
+        bare = [{"index": entry["index"], "code": entry["code"]} for entry in memory]
+        self.words = [pack(layout, bare[place:place + each]) for place in range(0, len(bare), each)]
+        assert self.base + len(self.words) <= config.entry_depth
+
+
+class Model:
+    """When which visit is due: a word's first step so long after its reading, or right behind the word before it."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.slices = deque(zip(layer.jobs, layer.slices, strict=True))
+        self.layer = layer
+        self.rest: deque[tuple[int, list[Entry | None]]] = deque()
+        self.act = 0
+        self.due: dict[int, dict[str, int]] = {}
+        self.read_last = self.busy_until = 0
+        self.bubbles = 0
+
+    def read(self, cycle: int, address: int, *, takes_job: bool) -> int:
+        """A word is read; returns it."""
+        assert takes_job == (not self.rest), f"cycle {cycle}"
+        if takes_job:
+            job, words = self.slices.popleft()
+            self.act, self.rest = job["act"], deque(words)
+        expected, steps = self.rest.popleft()
+        assert address == expected, f"cycle {cycle}"
+        begin = max(cycle + Walker.latency_cycles, self.busy_until + 1)
+        if self.busy_until:
+            self.bubbles += begin - self.busy_until - 1
+        for number, entry in enumerate(steps):
+            if entry is not None:
+                self.due[begin + number] = {"row": entry["row"], "code": entry["code"], "act": self.act}
+        self.read_last, self.busy_until = cycle, begin + len(steps) - 1
+        return self.layer.words[address - self.layer.base]
+
+    def under_way(self, cycle: int) -> bool:
+        """A word is, the steps of which do not end in this cycle."""
+        return bool(self.rest) or self.read_last < cycle < self.busy_until
+
+    def idle(self, cycle: int) -> bool:
+        """The last step was taken before this cycle, and no other word was read."""
+        return not self.rest and cycle > self.busy_until
+
+
+async def walk(dut: Any, driver: StreamDriver, layer: Layer, *, hold_rate: float) -> int:
+    """Runs a layer; returns its visits."""
+    model, layout = Model(layer), visit_layout(layer.config)
+    dut.index_mode.value = layer.mode
+    sending = driver.start(layer.jobs)
+    visits = cycle = hold = 0
+    while model.slices or not model.idle(cycle):
+        cycle += 1
+        hold = int(random.random() < (0.8 if hold else hold_rate))
+        dut.hold.value = hold
+        if hold and model.idle(cycle):
+            # The drain reads biases.
+            scramble(dut.word)
+        await RisingEdge(dut.clk)
+
+        expected = model.due.pop(cycle, None)
+        assert bool(dut.visits_valid.value) == (expected is not None), f"cycle {cycle}"
+        if expected is not None:
+            assert unpack(layout, int(dut.visits.value)) == expected, f"cycle {cycle}"
+            visits += 1
+        if model.under_way(cycle):
+            assert not dut.empty.value, f"cycle {cycle}"
+        takes_job, reads = bool(dut.jobs__valid.value and dut.jobs__ready.value), bool(dut.read.value)
+        assert not (hold and (takes_job or reads)), f"cycle {cycle}"
+        if reads:
+            dut.word.value = model.read(cycle, int(dut.address.value), takes_job=takes_job)
+        else:
+            assert not takes_job, f"cycle {cycle}"
+            assert dut.empty.value or not model.idle(cycle), f"cycle {cycle}"
+    await sending
+    if not hold_rate and not driver.idle:
+        assert model.bubbles == 0
+    return visits
+
+
+@bench()
+async def useful_entries_are_visited(dut: Any) -> None:
+    config = EngineConfig(**parameters())
+    driver = StreamDriver(dut, "jobs", shape=job_layout(config))
+    dut.hold.value = 0
+    scramble(dut.word, dut.index_mode)
+    await start(dut)
+    visits = 0
+    for idle, hold_rate in [(0.0, 0.0), (0.7, 0.0), (0.0, 0.2), (0.3, 0.1)] * 2:
+        driver.idle = idle
+        visits += await walk(dut, driver, Layer(config), hold_rate=hold_rate)
+    assert visits > 1500, visits

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scanner in RTL: words of one block and of several, both sizes of blocks and of activations."""
+
+from dataclasses import asdict
+
+import pytest
+
+from rtl.config import EngineConfig
+from rtl.scanner import Scanner
+from sim.running import run
+from sim.verilate import build
+
+
+@pytest.mark.parametrize("config", [
+    EngineConfig(act_depth=50),
+    EngineConfig(pes=4, slice_word_bits=16, act_bits=16),
+    EngineConfig(pes=4, slice_word_bits=8),
+], ids=["two blocks", "one block", "two columns"])
+def test_every_activation_leaves_once(config):
+    assert run(build(Scanner(config)), "sim.benches.scanner", parameters=asdict(config)) \
+        == ["every_activation_leaves_once"]

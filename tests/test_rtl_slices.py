@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slice lookup in RTL: both widths of lengths, large blocks and the smallest."""
+
+from dataclasses import asdict
+
+import pytest
+
+from rtl.config import EngineConfig
+from rtl.slices import SliceLookup
+from sim.running import run
+from sim.verilate import build
+
+
+@pytest.mark.parametrize("config, pe", [
+    (EngineConfig(), 3),
+    (EngineConfig(pes=2, slice_word_bits=8, slice_depth=50, act_bits=16), 1),
+    (EngineConfig(pes=4, length_bits=2, slice_word_bits=8, entry_depth=100, entries_per_word=2), 0),
+], ids=["eight columns", "two columns", "short lengths"])
+def test_beats_become_jobs(config, pe):
+    assert run(build(SliceLookup(config, pe)), "sim.benches.slices", parameters={"config": asdict(config), "pe": pe}) \
+        == ["beats_become_jobs"]
