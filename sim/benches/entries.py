@@ -38,6 +38,12 @@ class Planes:
         return entries
 
 
+def own_write(config: EngineConfig, pe: int, plane: int, address: int) -> dict[str, int]:
+    """A write of a random word."""
+    return {"kind": SectionKind.ENTRIES.value + plane, "pe": pe, "address": address,
+            "word": random.getrandbits(config.plane_bits[plane])}
+
+
 def foreign_write(config: EngineConfig, pe: int) -> dict[str, int]:
     """A write that is not for this memory."""
     own = range(SectionKind.ENTRIES.value, SectionKind.ENTRIES.value + len(config.plane_bits))
@@ -45,7 +51,8 @@ def foreign_write(config: EngineConfig, pe: int) -> dict[str, int]:
         (random.choice(own), random.choice([number for number in range(config.pes) if number != pe])),
         (random.choice([kind for kind in range(8) if kind not in own]), pe),
     ])
-    return {"kind": kind, "pe": other, "address": random.randrange(config.entry_depth)}
+    return {"kind": kind, "pe": other, "address": random.randrange(config.entry_depth),
+            "word": random.getrandbits(config.entry_word_bits)}
 
 
 @bench()
@@ -69,21 +76,17 @@ async def words_are_read_as_written(dut: Any) -> None:
             due, shown = {}, None
             dut.index_mode.value = mode
             dut.plane_offsets.value = pack(data.ArrayLayout(16, 3), offsets)
-        scramble(dut.load, dut.address)
-        dut.load_valid.value = dut.read.value = 0
+        scramble(dut.address)
         action = random.choices(["write", "foreign", "read", "wait"], [6, 2, 0, 1] if filling else [1, 2, 6, 3])[0]
+        plane, address = random.randrange(len(config.plane_bits)), random.randrange(depth)
+        if action == "write" and filling:
+            plane, address = filling.pop()
+        # What looks like a write means nothing unless it is valid.
+        write = foreign_write(config, pe) if action == "foreign" else own_write(config, pe, plane, address)
         if action == "write":
-            plane, address = filling.pop() if filling else (random.randrange(len(config.plane_bits)),
-                                                           random.randrange(depth))
-            word = random.getrandbits(config.plane_bits[plane])
-            planes.words[plane][address] = word
-            dut.load_valid.value = 1
-            dut.load.value = pack(load_write_layout(config), {
-                "kind": SectionKind.ENTRIES.value + plane, "pe": pe, "address": address, "word": word})
-        elif action == "foreign":
-            dut.load_valid.value = 1
-            write = {**foreign_write(config, pe), "word": random.getrandbits(config.entry_word_bits)}
-            dut.load.value = pack(load_write_layout(config), write)
+            planes.words[plane][address] = write["word"]
+        dut.load.value = pack(load_write_layout(config), write)
+        dut.load_valid.value, dut.read.value = int(action in ("write", "foreign")), 0
         # Foreign writes do not keep anybody from reading.
         if action == "read" or (action == "foreign" and not filling and random.random() < 0.5):
             address = random.randrange(base, depth)
