@@ -15,7 +15,8 @@ class Walker(wiring.Component):
     """Reads the words of a slice and emits one useful entry in each cycle.
 
     A skip (code 0) costs no cycle if the entry after it lies in the same word, and one otherwise. The first entry of a
-    slice appears at ``visits`` four cycles after its job was taken. ``visits`` has no back-pressure.
+    slice appears at ``visits`` four cycles after its job was taken and three after its word was read. ``visits`` has no
+    back-pressure.
 
     Parameters
     ----------
@@ -35,7 +36,8 @@ class Walker(wiring.Component):
         No word is under way; a visit may be on offer.
     """
 
-    latency_cycles = 3
+    latency_cycles = 4
+    read_cycles = 3
 
     def __init__(self, config):
         self.config = config

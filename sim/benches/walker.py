@@ -80,41 +80,46 @@ class Layer:
 
 
 class Model:
-    """When which visit is due: a word's first step so long after its reading, or right behind the word before it."""
+    """When which visit is due: a word's first step so long after its reading, or right behind the word before it.
+
+    Attributes
+    ----------
+    late_cycles : int
+        Cycles in which the walker could have taken a step and did not.
+    """
 
     def __init__(self, layer: Layer) -> None:
-        self.slices = deque(zip(layer.jobs, layer.slices, strict=True))
         self.layer = layer
-        self.rest: deque[tuple[int, list[Entry | None]]] = deque()
-        self.act = 0
+        self.jobs = deque(zip(layer.jobs, layer.slices, strict=True))
+        # Words of jobs taken, each with the earliest cycle of its first step, its activation and its steps.
+        self.words: deque[tuple[int, int, int, list[Entry | None]]] = deque()
         self.due: dict[int, dict[str, int]] = {}
         self.read_last = self.busy_until = 0
-        self.bubbles = 0
+        self.late_cycles = 0
 
-    def read(self, cycle: int, address: int, *, takes_job: bool) -> int:
+    def take(self, cycle: int) -> None:
+        job, words = self.jobs.popleft()
+        self.words += ((address, cycle + Walker.latency_cycles, job["act"], steps) for address, steps in words)
+
+    def read(self, cycle: int, address: int) -> int:
         """A word is read; returns it."""
-        assert takes_job == (not self.rest), f"cycle {cycle}"
-        if takes_job:
-            job, words = self.slices.popleft()
-            self.act, self.rest = job["act"], deque(words)
-        expected, steps = self.rest.popleft()
+        expected, earliest, act, steps = self.words.popleft()
         assert address == expected, f"cycle {cycle}"
-        begin = max(cycle + Walker.latency_cycles, self.busy_until + 1)
-        if self.busy_until:
-            self.bubbles += begin - self.busy_until - 1
+        begin = max(cycle + Walker.read_cycles, self.busy_until + 1)
+        self.late_cycles += begin - max(earliest, self.busy_until + 1)
         for number, entry in enumerate(steps):
             if entry is not None:
-                self.due[begin + number] = {"row": entry["row"], "code": entry["code"], "act": self.act}
+                self.due[begin + number] = {"row": entry["row"], "code": entry["code"], "act": act}
         self.read_last, self.busy_until = cycle, begin + len(steps) - 1
         return self.layer.words[address - self.layer.base]
 
     def under_way(self, cycle: int) -> bool:
-        """A word is, the steps of which do not end in this cycle."""
-        return bool(self.rest) or self.read_last < cycle < self.busy_until
+        """There is a step to take after this cycle, of a job from before it."""
+        return bool(self.words) or self.read_last < cycle < self.busy_until
 
     def idle(self, cycle: int) -> bool:
-        """The last step was taken before this cycle, and no other word was read."""
-        return not self.rest and cycle > self.busy_until
+        """All steps were taken before this cycle."""
+        return not self.words and cycle > self.busy_until
 
 
 async def walk(dut: Any, driver: StreamDriver, layer: Layer, *, hold_rate: float) -> int:
@@ -123,11 +128,11 @@ async def walk(dut: Any, driver: StreamDriver, layer: Layer, *, hold_rate: float
     dut.index_mode.value = layer.mode
     sending = driver.start(layer.jobs)
     visits = cycle = hold = 0
-    while model.slices or not model.idle(cycle):
+    while model.jobs or not model.idle(cycle):
         cycle += 1
         hold = int(random.random() < (0.8 if hold else hold_rate))
         dut.hold.value = hold
-        if hold and model.idle(cycle):
+        if hold and cycle > model.busy_until:
             # The drain reads biases.
             scramble(dut.word)
         await RisingEdge(dut.clk)
@@ -137,18 +142,16 @@ async def walk(dut: Any, driver: StreamDriver, layer: Layer, *, hold_rate: float
         if expected is not None:
             assert unpack(layout, int(dut.visits.value)) == expected, f"cycle {cycle}"
             visits += 1
-        if model.under_way(cycle):
-            assert not dut.empty.value, f"cycle {cycle}"
-        takes_job, reads = bool(dut.jobs__valid.value and dut.jobs__ready.value), bool(dut.read.value)
-        assert not (hold and (takes_job or reads)), f"cycle {cycle}"
-        if reads:
-            dut.word.value = model.read(cycle, int(dut.address.value), takes_job=takes_job)
-        else:
-            assert not takes_job, f"cycle {cycle}"
-            assert dut.empty.value or not model.idle(cycle), f"cycle {cycle}"
+        # While the last visit is on offer, either will do.
+        assert not (dut.empty.value and model.under_way(cycle)), f"cycle {cycle}"
+        assert dut.empty.value or not model.idle(cycle), f"cycle {cycle}"
+        if dut.read.value:
+            assert not hold, f"cycle {cycle}"
+            dut.word.value = model.read(cycle, int(dut.address.value))
+        if dut.jobs__valid.value and dut.jobs__ready.value:
+            model.take(cycle)
     await sending
-    if not hold_rate and not driver.idle:
-        assert model.bubbles == 0
+    assert hold_rate or not model.late_cycles
     return visits
 
 
