@@ -103,6 +103,7 @@ class Model:
 
     def read(self, cycle: int, address: int) -> int:
         """A word is read; returns it."""
+        assert self.words, f"cycle {cycle}: a word too many"
         expected, earliest, act, steps = self.words.popleft()
         assert address == expected, f"cycle {cycle}"
         begin = max(cycle + Walker.read_cycles, self.busy_until + 1)
