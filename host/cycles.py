@@ -12,11 +12,10 @@ import numba
 import numpy as np
 
 from host.decode import Decoded
-from rtl.accumulate import Accumulator
 from rtl.config import EngineConfig
 from rtl.layouts import beats_in_flight, broadcast_cycles, codebook_words, descriptor_words
+from rtl.pe import ProcessingElement
 from rtl.protocol import COUNTERS
-from rtl.requantize import Requantizer
 from rtl.slices import SliceLookup
 
 __all__ = ["Prediction", "predict"]
@@ -108,7 +107,7 @@ def _constants(config: EngineConfig) -> np.ndarray:
     return np.array([config.pes, config.entries_per_word, config.queue_depth,
                      config.queue_depth - beats_in_flight(config), broadcast_cycles(config), config.bias_words,
                      codebook_cycles, descriptor_words(config) + 1, SliceLookup.latency_cycles,
-                     Accumulator.latency_cycles + Requantizer.latency_cycles])
+                     ProcessingElement.drain_cycles])
 
 
 @numba.njit(cache=True)
@@ -148,6 +147,7 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
     waiting = np.zeros((pes, depth), np.int64)
     job_valid, job_entry, job_length = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     fetched, fetched_entry, fetched_last = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
+    raw, raw_entry, raw_last = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     valid, entry, last_entry = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     # Drain, program, sequencer.
     steps_left, bias_word, words_left, written, draining = 0, 0, 0, 0, False
@@ -218,7 +218,8 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
                 if not put:
                     counters[4] += 1
             full_now |= level[pe] >= limit
-            next_idle &= not (in_lookup or put or level[pe] > 0 or job_valid[pe] or fetched[pe] or valid[pe])
+            next_idle &= not (in_lookup or put or level[pe] > 0 or job_valid[pe] or fetched[pe] or raw[pe]
+                              or valid[pe])
             # Decode.
             done, useful, pair = False, False, False
             if valid[pe]:
@@ -232,16 +233,19 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
                     counters[3] += 1
                     macs[number] += 1
             ready = not valid[pe] or done
-            fetch_ready = not fetched[pe] or ready
+            raw_ready = not raw[pe] or ready
+            fetch_ready = not fetched[pe] or raw_ready
             room = each - job_entry[pe] % each
             fetch = job_valid[pe] and fetch_ready and not hold
             at_end = job_length[pe] <= room
             next_job = not job_valid[pe] or (fetch and at_end)
             take = offered[pe] and next_job
             if ready:
-                valid[pe], entry[pe], last_entry[pe] = fetched[pe], fetched_entry[pe], fetched_last[pe]
+                valid[pe], entry[pe], last_entry[pe] = raw[pe], raw_entry[pe], raw_last[pe]
             else:
                 entry[pe] += 2 if pair else 1
+            if raw_ready:
+                raw[pe], raw_entry[pe], raw_last[pe] = fetched[pe], fetched_entry[pe], fetched_last[pe]
             # Fetch.
             if fetch_ready:
                 fetched[pe] = fetch

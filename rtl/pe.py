@@ -74,6 +74,9 @@ class ProcessingElement(wiring.Component):
         For the performance counters: a multiplication, an empty slice.
     """
 
+    drain_cycles = 1 + Accumulator.latency_cycles + Requantizer.latency_cycles
+    """From the drain's step to the activation."""
+
     def __init__(self, config, pe):
         self.config = config
         self.pe = pe
@@ -143,24 +146,26 @@ class ProcessingElement(wiring.Component):
             product.eq(codebook.weight * act),
         ]
 
-        # Accumulate products, or drain a row with its bias, whose words arrive least significant first.
+        # Accumulate products, or drain a row with its bias, whose words arrive least significant first. They come from a
+        # register, since the memory is slow; so does the row.
         take_row, draining = Signal(), Signal()
-        raws = [entries.raw]
-        for number in range(config.bias_words - 1):
-            earlier = Signal(config.entry_word_bits, name=f"bias_word_{number}", reset_less=True)
-            m.d.sync += earlier.eq(raws[0])
-            raws.insert(0, earlier)
+        drain_row = Signal.like(step.row, reset_less=True)
+        bias, arrived = [], entries.raw
+        for number in range(config.bias_words):
+            word = Signal(config.entry_word_bits, name=f"bias_word_{number}", reset_less=True)
+            m.d.sync += word.eq(arrived)
+            bias.insert(0, word)
+            arrived = word
+        m.d.sync += [take_row.eq(drain & step.bias_last), drain_row.eq(step.row), draining.eq(take_row)]
         m.d.comb += [
-            take_row.eq(drain & step.bias_last),
-            accumulator.row.eq(Mux(drain, step.row, visit_row)),
+            accumulator.row.eq(Mux(take_row, drain_row, visit_row)),
             accumulator.valid.eq(take_row | visit_valid),
             accumulator.drain.eq(take_row),
-            accumulator.term.eq(Mux(draining, Cat(raws)[:config.acc_bits].as_signed(), product)),
+            accumulator.term.eq(Mux(draining, Cat(bias)[:config.acc_bits].as_signed(), product)),
             requantizer.layer.eq(self.requant),
             requantizer.total.eq(accumulator.total), requantizer.total_valid.eq(accumulator.total_valid),
             self.act.eq(requantizer.act), self.act_valid.eq(requantizer.act_valid),
         ]
-        m.d.sync += draining.eq(take_row)
 
         m.d.sync += [
             self.full.eq(queue.level >= config.queue_depth - beats_in_flight(config)),

@@ -15,7 +15,7 @@ class Walker(wiring.Component):
     """Reads the words of a slice and emits one useful entry in each cycle.
 
     A skip (code 0) costs no cycle if the entry after it lies in the same word, and one otherwise. The first entry of a
-    slice appears at ``visits`` four cycles after its job was taken and three after its word was read. ``visits`` has no
+    slice appears at ``visits`` five cycles after its job was taken and four after its word was read. ``visits`` has no
     back-pressure.
 
     Parameters
@@ -36,8 +36,8 @@ class Walker(wiring.Component):
         No word is under way; a visit may be on offer.
     """
 
-    latency_cycles = 4
-    read_cycles = 3
+    latency_cycles = 5
+    read_cycles = 4
 
     def __init__(self, config):
         self.config = config
@@ -86,41 +86,49 @@ class Walker(wiring.Component):
                 begins.eq(0),
             ]
 
-        # The word lies at the memory's output, then in a register of its own. `inside` marks the slice's entries in it.
+        # The word lies at the memory's output, then in a register (the memory is slow), then in one from which it is
+        # decoded. `inside` marks the slice's entries in it.
+        count = config.entries_per_word
+        word_layout = data.StructLayout({"entries": self.word.shape(), "inside": count, "begins": 1,
+                                         "act": job["act"].shape})
+        read_valid, read_inside, read_begins = Signal(), Signal(count, reset_less=True), Signal(reset_less=True)
+        read_act = Signal.like(act)
+        raw_valid, raw = Signal(), Signal(word_layout, reset_less=True)
+        word_valid, word = Signal(), Signal(word_layout, reset_less=True)
+        raw_ready, word_ready = Signal(), Signal()
+        m.d.comb += [read_ready.eq(~read_valid | raw_ready), raw_ready.eq(~raw_valid | word_ready)]
+        with m.If(read_ready):
+            m.d.sync += [
+                read_valid.eq(fetch), read_begins.eq(begins), read_act.eq(act),
+                read_inside.eq(Cat((first <= number) & (~ends | (last[:place_bits] >= number))
+                                   for number in range(count))),
+            ]
+        with m.If(raw_ready):
+            m.d.sync += [raw_valid.eq(read_valid), raw.entries.eq(self.word), raw.inside.eq(read_inside),
+                         raw.begins.eq(read_begins), raw.act.eq(read_act)]
+
         # A step is a weight, together with the skip before it (`paired`) if there is one, or a skip that no weight
         # follows; the lowest of `steps` is next.
-        count = config.entries_per_word
-        inside = Cat((first <= number) & (~ends | (last[:place_bits] >= number)) for number in range(count))
-        zero = Cat(entry.code == 0 for entry in self.word)
-        read_valid, read_inside = Signal(), Signal(count, reset_less=True)
-        read_begins, read_act = Signal.like(begins), Signal.like(act)
-        word_valid, steps = Signal(), Signal(count, reset_less=True)
+        steps, rest = Signal(count, reset_less=True), Signal(count)
         paired, skips = Signal(count, reset_less=True), Signal(count, reset_less=True)
-        word, word_begins, word_act = Signal.like(self.word, reset_less=True), Signal.like(begins), Signal.like(act)
-        word_ready, rest = Signal(), Signal(count)
-        m.d.comb += [
-            read_ready.eq(~read_valid | word_ready),
-            word_ready.eq(~word_valid | (rest == 0)),
-            rest.eq(steps & (steps - 1)),
-        ]
-        with m.If(read_ready):
-            m.d.sync += [read_valid.eq(fetch), read_inside.eq(inside), read_begins.eq(begins), read_act.eq(act)]
+        zero = Cat(raw.entries[number].code == 0 for number in range(count))
+        m.d.comb += [word_ready.eq(~word_valid | (rest == 0)), rest.eq(steps & (steps - 1))]
         with m.If(word_ready):
             m.d.sync += [
-                word_valid.eq(read_valid), word_begins.eq(read_begins), word_act.eq(read_act), word.eq(self.word),
-                skips.eq(zero), paired.eq((read_inside & zero & ~(zero >> 1)) << 1),
-                steps.eq(read_inside & ~(zero & (read_inside >> 1) & ~(zero >> 1))),
+                word_valid.eq(raw_valid), word.eq(raw),
+                skips.eq(zero), paired.eq((raw.inside & zero & ~(zero >> 1)) << 1),
+                steps.eq(raw.inside & ~(zero & (raw.inside >> 1) & ~(zero >> 1))),
             ]
         with m.Elif(word_valid):
-            m.d.sync += [steps.eq(rest), word_begins.eq(0)]
+            m.d.sync += [steps.eq(rest), word.begins.eq(0)]
 
         # Decode: the step's entry, and the skip that belongs to it.
         at = Signal(place_bits)
         for number in reversed(range(count)):
             with m.If(steps[number]):
                 m.d.comb += at.eq(number)
-        entries = Array(word[number] for number in range(count))
-        entry, skip = Signal.like(word[0]), Signal.like(word[0])
+        entries = Array(word.entries[number] for number in range(count))
+        entry, skip = Signal.like(self.word[0]), Signal.like(self.word[0])
         is_skip, has_skip = Signal(), Signal()
         m.d.comb += [
             is_skip.eq(skips.bit_select(at, 1)),
@@ -135,9 +143,9 @@ class Walker(wiring.Component):
         last_weight, carry = Signal(reset_less=True), Signal()
         index = Mux(is_skip, 0, entry.index)
         m.d.comb += [
-            carry.eq(last_weight & ~word_begins),
+            carry.eq(last_weight & ~word.begins),
             # The carry enters the adder below its lowest bit.
-            row.eq((Cat(1, Mux(word_begins, 0, last_row)) + Cat(carry, gap))[1:]),
+            row.eq((Cat(1, Mux(word.begins, 0, last_row)) + Cat(carry, gap))[1:]),
         ]
         with m.Switch(self.index_mode):
             for mode, bits in enumerate(config.index_bits):
@@ -150,7 +158,7 @@ class Walker(wiring.Component):
             self.visits_valid.eq(word_valid & ~is_skip),
             self.visits.row.eq(row),
             self.visits.code.eq(entry.code),
-            self.visits.act.eq(word_act),
+            self.visits.act.eq(word.act),
         ]
-        m.d.comb += self.empty.eq(~(job_valid | read_valid | word_valid))
+        m.d.comb += self.empty.eq(~(job_valid | read_valid | raw_valid | word_valid))
         return m

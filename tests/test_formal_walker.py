@@ -94,9 +94,9 @@ def test_two_whole_slices_can_be_seen(tmp_path):
 @pytest.mark.parametrize("right, wrong", [
     ("last_weight.eq(~is_skip)", "last_weight.eq(1)"),
     ("Mux(has_skip, skip.index[:bits] + 1, 0)", "Mux(has_skip, skip.index[:bits], 0)"),
-    ("steps.eq(read_inside & ~(", "steps.eq(read_inside | ~("),
-    ("Mux(word_begins, 0, last_row)", "last_row"),
-    ("carry.eq(last_weight & ~word_begins)", "carry.eq(last_weight)"),
+    ("steps.eq(raw.inside & ~(", "steps.eq(raw.inside | ~("),
+    ("Mux(word.begins, 0, last_row)", "last_row"),
+    ("carry.eq(last_weight & ~word.begins)", "carry.eq(last_weight)"),
     ("self.jobs.payload.length - 1)", "self.jobs.payload.length)"),
     ("has_skip.eq(is_skip | paired.bit_select(at, 1))", "has_skip.eq(is_skip)"),
 ])
