@@ -131,6 +131,36 @@ class StreamMonitor:
             self.on_item(item)
 
 
+async def take(dut: Any, name: str, count: int, *, stall: float = 0.0) -> list[int]:
+    """Takes exactly so many items of an output stream, and none before or after; checks the rules like a monitor.
+
+    Parameters
+    ----------
+    dut, name, stall
+        As for `StreamMonitor`. ``ready`` is low when this returns, but nothing drives it before the first call.
+    count : int
+
+    Returns
+    -------
+    list of int
+        The payloads' bits.
+    """
+    payload, valid, ready = (getattr(dut, f"{name}__{part}") for part in ("payload", "valid", "ready"))
+    items: list[int] = []
+    waiting: int | None = None
+    while len(items) < count:
+        taken = random.random() >= stall
+        ready.value = taken
+        await RisingEdge(dut.clk)
+        offered = int(payload.value) if valid.value else None
+        assert waiting in (None, offered), f"{name}: {waiting:#x} was not held until it was accepted"
+        waiting = None if taken else offered
+        if taken and offered is not None:
+            items.append(offered)
+    ready.value = 0
+    return items
+
+
 class Scoreboard:
     """Compares the items of a monitor with the expected ones, in order; an asynchronous context manager.
 

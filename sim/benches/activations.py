@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The activation memory against a dictionary, with reads and writes that often meet at one address."""
+
+import random
+from typing import Any
+
+from cocotb.triggers import RisingEdge
+
+from rtl.config import EngineConfig
+from sim.bench import bench, parameters, start
+
+
+@bench()
+async def words_come_out_as_they_were_written(dut: Any) -> None:
+    depth = EngineConfig(**parameters()["config"]).act_depth
+    dut.write.value = dut.read.value = 0
+    await start(dut)
+    contents: dict[int, int] = {}
+    shown: int | None = None
+    compared = collisions = 0
+    for _ in range(4000):
+        write, read = random.random() < 0.5, random.random() < 0.7
+        write_address, word = random.randrange(depth), random.getrandbits(len(dut.word))
+        read_address = write_address if random.random() < 0.3 else random.randrange(depth)
+        dut.write.value, dut.write_address.value, dut.write_word.value = write, write_address, word
+        dut.read.value, dut.read_address.value = read, read_address
+        await RisingEdge(dut.clk)
+        if shown is not None:
+            assert int(dut.word.value) == shown
+            compared += 1
+        if read:
+            collisions += write and read_address == write_address
+            shown = contents.get(read_address)
+        if write:
+            contents[write_address] = word
+    assert compared > 3500 and collisions > 300 and len(contents) == depth

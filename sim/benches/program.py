@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program against a list of words that is read from the front."""
+
+import random
+from typing import Any
+
+from cocotb.triggers import RisingEdge
+
+from rtl.config import EngineConfig
+from rtl.layouts import codebook_write_layout, load_write_layout
+from sim.bench import bench, parameters, start
+from sim.payloads import pack, unpack
+
+PROGRAM, SLICES, ENTRIES = 0, 1, 2
+"""Kinds of sections, see docs/formats.md."""
+
+DESCRIPTOR_WORDS = 7
+
+
+def codebook(config: Any, words: list[int]) -> tuple[list[int], int]:
+    """The codebook at the beginning of program words, and the number of words that it takes."""
+    if config.direct_weights:
+        return [], 0
+    value_bytes = 1 if config.weight_bits <= 8 else 2
+    values, count = 1 << config.code_bits, (value_bytes << config.code_bits) // 4
+    content = b"".join(word.to_bytes(4, "little") for word in words[:count])
+    stored = [int.from_bytes(content[place * value_bytes:(place + 1) * value_bytes], "little", signed=True)
+              for place in range(values)]
+    half = 1 << config.weight_bits - 1
+    return [(value + half) % (2 * half) - half for value in stored], count
+
+
+class Reader:
+    """Asks for one thing after the other and checks what comes; the model is ``words`` and ``place``."""
+
+    def __init__(self, dut: Any, config: Any) -> None:
+        self.dut, self.config = dut, config
+        self.words = [0] * config.program_depth
+        self.place = 0
+        self.fetched: int | None = None
+        dut.load_valid.value = dut.rewind.value = dut.load_codebook.value = dut.fetch.value = 0
+
+    async def load(self, address: int, word: int, kind: int = PROGRAM) -> None:
+        """Writes a word; one of another kind must change nothing."""
+        layout = load_write_layout(self.config)
+        fields = {"kind": kind, "pe": random.randrange(256), "address": address,
+                  "word": word | random.getrandbits(layout["word"].width) >> 32 << 32}
+        self.dut.load.value, self.dut.load_valid.value = pack(layout, fields), 1
+        await RisingEdge(self.dut.clk)
+        self.dut.load.value, self.dut.load_valid.value = random.getrandbits(layout.size), 0
+        if kind == PROGRAM:
+            self.words[address] = word
+
+    async def rest(self, cycles: int) -> None:
+        """Nothing happens by itself."""
+        for _ in range(cycles):
+            await RisingEdge(self.dut.clk)
+            self.check_rest()
+
+    def check_rest(self) -> None:
+        dut = self.dut
+        assert not (dut.busy.value or dut.codebook_busy.value or dut.write_codebook.value)
+        assert self.fetched is None or int(dut.next.value) == self.fetched
+
+    async def rewind(self, cycles: int) -> None:
+        self.dut.rewind.value = 1
+        await self.rest(cycles)
+        self.dut.rewind.value = 0
+        self.place = 0
+
+    async def read(self, *, load_codebook: bool, fetch: bool) -> None:
+        """One command, until ``busy`` has fallen."""
+        dut = self.dut
+        dut.load_codebook.value, dut.fetch.value = load_codebook, fetch
+        await RisingEdge(dut.clk)
+        dut.load_codebook.value = dut.fetch.value = 0
+        values: list[int] = []
+        if load_codebook:
+            values, count = codebook(self.config, self.words[self.place:])
+            self.place += count
+        before = self.fetched
+        if fetch:
+            words = self.words[self.place:self.place + DESCRIPTOR_WORDS]
+            self.fetched = sum(word << 32 * place for place, word in enumerate(words))
+            self.place += DESCRIPTOR_WORDS
+        written: list[dict[str, int]] = []
+        await RisingEdge(dut.clk)
+        # The sequencer looks at `busy` in the cycle after its command.
+        assert dut.busy.value == bool(values or fetch)
+        while dut.busy.value:
+            assert dut.codebook_busy.value or not dut.write_codebook.value
+            if dut.write_codebook.value:
+                written.append(unpack(codebook_write_layout(self.config), int(dut.codebook.value)))
+            if dut.codebook_busy.value and before is not None:
+                assert int(dut.next.value) == before
+            await RisingEdge(dut.clk)
+        self.check_rest()
+        assert written == [{"code": code, "weight": value} for code, value in enumerate(values)]
+
+
+@bench()
+async def descriptors_and_codebooks_come_in_order(dut: Any) -> None:
+    config = EngineConfig(**parameters()["config"])
+    reader = Reader(dut, config)
+    await start(dut)
+    step = DESCRIPTOR_WORDS + codebook(config, reader.words)[1]
+    passes = config.program_depth // step
+    for image in range(3):
+        addresses = list(range(config.program_depth)) if image == 0 else random.sample(range(config.program_depth), 30)
+        for address in addresses:
+            for kind in random.choice([(PROGRAM,), (PROGRAM, SLICES), (PROGRAM, ENTRIES), (PROGRAM, ENTRIES + 3)]):
+                await reader.load(address, random.getrandbits(32), kind)
+            await reader.rest(random.choice([0, 0, 1]))
+        for reading in range(6):
+            await reader.rewind(random.choice([1, 1, 4]))
+            await reader.read(load_codebook=False, fetch=True)
+            # Some readings stop early.
+            for number in range(1, passes if reading < 2 else random.randint(1, passes)):
+                await reader.rest(random.choice([0, 0, 3]))
+                together = random.random() < 0.5
+                await reader.read(load_codebook=True, fetch=together)
+                await reader.rest(random.choice([0, 0, 3]))
+                if not together:
+                    await reader.read(load_codebook=False, fetch=True)
+                assert reader.place == number * step + DESCRIPTOR_WORDS
+            if random.random() < 0.5 or reading < 2:
+                await reader.read(load_codebook=True, fetch=False)

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program's reader: descriptors and codebooks in order, for every form of weights."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from rtl.program import Program
+from sim.running import run
+from sim.verilate import build
+from tests.units import UNIT
+
+
+@pytest.mark.parametrize("weights", [
+    {"weight_bits": 6, "code_bits": 5},
+    {"weight_bits": 16},
+    {"weight_bits": 6, "code_bits": 6, "direct_weights": True},
+], ids=["8-bit-values", "16-bit-values", "direct"])
+def test_descriptors_and_codebooks_come_in_order(weights):
+    config = replace(UNIT, **weights)
+    assert run(build(Program(config)), "sim.benches.program", parameters={"config": asdict(config)}) \
+        == ["descriptors_and_codebooks_come_in_order"]
