@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands: every opcode, every reason to refuse it, and no effect of what was refused."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from rtl.commands import Commands
+from sim.running import run
+from sim.verilate import build
+from tests.units import UNIT
+
+WIDE_ACTS = replace(UNIT, pes=8, act_bits=16)
+
+
+@pytest.mark.parametrize("config, idle, stall", [(UNIT, 0.0, 0.0), (UNIT, 0.4, 0.4), (WIDE_ACTS, 0.2, 0.6)])
+def test_requests_are_carried_out_or_refused(config, idle, stall):
+    parameters = {"config": asdict(config), "idle": idle, "stall": stall}
+    assert run(build(Commands(config)), "sim.benches.commands", parameters=parameters) \
+        == ["requests_are_carried_out_or_refused"]
