@@ -117,8 +117,8 @@ async def converse(dut: Any, stream: bytes) -> list[Packet]:
         invent_answer(request)
     rx = StreamDriver(dut, "rx", idle=idle)
     tx = StreamMonitor(dut, "tx", stall=stall)
-    commands = cocotb.start_soon(answer(dut, requests, idle, stall))
     await start(dut)
+    commands = cocotb.start_soon(answer(dut, requests, idle, stall))
     cocotb.start_soon(watch(dut, packets))
     async with Scoreboard(tx, b"".join(packet.response for packet in packets)):
         await rx.send(stream)
