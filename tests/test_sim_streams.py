@@ -87,6 +87,14 @@ def test_wrong_devices_fail(buffer):
         assert re.fullmatch(cause, causes[str(fault)])
 
 
+def test_some_are_taken(buffer):
+    with pytest.raises(SimulationError) as raised:
+        run(buffer, "sim.benches.stand_in", tests=["some_are_taken"])
+    causes = re.findall(r"^some_are_taken/fault=(\d): (.*)$", str(raised.value), re.MULTILINE)
+    assert [fault for fault, _ in causes] == ["5", "6"]
+    assert all(re.fullmatch(r"o: 0x[0-9a-f]+ was not held until it was accepted", cause) for _, cause in causes)
+
+
 class Kind(enum.Enum, shape=2):
     NONE = 0
     SOME = 2

@@ -13,10 +13,10 @@ from typing import Any
 
 import cocotb
 from amaranth.lib import data
-from cocotb.triggers import FallingEdge, RisingEdge
+from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 from sim.bench import bench, parameters, start
-from sim.streams import Scoreboard, StreamDriver, StreamMonitor
+from sim.streams import Scoreboard, StreamDriver, StreamMonitor, take
 
 PAIR = data.StructLayout({"code": 4, "steps": data.ArrayLayout(data.StructLayout({"by": 3, "up": 1}), 2)})
 """The payload of the stand-in buffer."""
@@ -46,6 +46,21 @@ async def faulty_device_is_found(dut: Any, fault: int) -> None:
     items = [random.getrandbits(len(dut.i__payload)) for _ in range(50)]
     async with Scoreboard(monitor, items, patience_cycles=100):
         await driver.send(items)
+
+
+@cocotb.parametrize(fault=[0, 5, 6])
+@bench(cycles=2000)
+async def some_are_taken(dut: Any, fault: int) -> None:
+    """Fails for every value of the input ``fault`` but 0."""
+    dut.fault.value = fault
+    dut.o__ready.value = 0
+    driver = StreamDriver(dut, "i")
+    await start(dut)
+    items = [random.getrandbits(len(dut.i__payload)) for _ in range(50)]
+    driver.start(items)
+    for first, end in ((0, 1), (1, 20), (20, 50)):
+        assert await take(dut, "o", end - first, stall=0.5) == items[first:end]
+        await ClockCycles(dut.clk, 5)
 
 
 @bench()
