@@ -146,8 +146,8 @@ class ProcessingElement(wiring.Component):
             product.eq(codebook.weight * act),
         ]
 
-        # Accumulate products, or drain a row with its bias, whose words arrive least significant first. They come from a
-        # register, since the memory is slow; so does the row.
+        # Accumulate products, or drain a row with its bias, whose words arrive least significant first. They come from
+        # registers, since the memory is slow; so does the row.
         take_row, draining = Signal(), Signal()
         drain_row = Signal.like(step.row, reset_less=True)
         bias, arrived = [], entries.raw
