@@ -9,7 +9,7 @@ from .activations import ActivationMemory
 from .broadcast import Broadcast
 from .commands import Commands
 from .drain import Drain
-from .layouts import beat_layout, broadcast_cycles, load_write_layout
+from .layouts import SectionKind, beat_layout, broadcast_cycles, memory_write_layout
 from .link import Link
 from .loader import Loader
 from .pe import ProcessingElement, control_layout
@@ -60,24 +60,24 @@ class Engine(wiring.Component):
         m.submodules.scanner = scanner = Scanner(config)
         m.submodules.broadcast = broadcast = Broadcast(beat_layout(config), config.pes, broadcast_cycles(config))
         m.submodules.control = control = Broadcast(control_layout(config), config.pes, broadcast_cycles(config))
-        m.submodules.load = load = Broadcast(load_write_layout(config), config.pes, 1)
+        m.submodules.load = load = Broadcast(memory_write_layout(config), config.pes, 1)
         pes = []
         for number in range(config.pes):
-            m.submodules[f"pe_{number}"] = pe = ProcessingElement(config, number)
+            m.submodules[f"pe_{number}"] = pe = ProcessingElement(config)
             pes.append(pe)
         m.submodules.drain = drain = Drain(config)
 
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
         m.d.comb += [self.busy.eq(link.busy), self.running.eq(sequencer.running)]
-        self._connect_load(m, link, commands, loader, program, load)
+        self._connect_load(m, link, commands, loader, program, load, pes)
         self._connect_control(m, loader, commands, program, sequencer, scanner, broadcast, drain, pes)
         self._connect_acts(m, commands, sequencer, acts, scanner, drain, pes)
-        self._connect_pes(m, program, sequencer, scanner, broadcast, control, load, drain, pes)
+        self._connect_pes(m, program, sequencer, scanner, broadcast, control, drain, pes)
         self._count(m, commands, sequencer, scanner, drain, pes)
         return m
 
-    def _connect_load(self, m, link, commands, loader, program, load):
+    def _connect_load(self, m, link, commands, loader, program, load, pes):
         """Link -> commands -> loader -> memories."""
         connect(m, link.payload, commands.payload)
         connect(m, commands.body, link.body)
@@ -90,8 +90,18 @@ class Engine(wiring.Component):
             commands.image_offset.eq(loader.offset), commands.image_status.eq(loader.status),
             commands.loaded.eq(loader.loaded),
             program.load.eq(loader.write), program.load_valid.eq(loader.write_valid),
-            load.i.eq(loader.write), load.i_valid.eq(loader.write_valid),
+            load.i.address.eq(loader.write.address), load.i.word.eq(loader.write.word),
+            load.i_valid.eq(loader.write_valid),
         ]
+        # Which memory a word is for is known when it arrives: decoding takes place beside the broadcast's register.
+        for number, pe in enumerate(pes):
+            own = loader.write_valid & (loader.write.pe == number)
+            m.d.sync += [
+                pe.load_slices.eq(own & (loader.write.kind == SectionKind.SLICES.value)),
+                pe.load_planes.eq(Cat(own & (loader.write.kind == SectionKind.ENTRIES.value + plane)
+                                      for plane in range(len(self.config.plane_bits)))),
+            ]
+            m.d.comb += pe.load.eq(load.o[number])
 
     def _connect_control(self, m, loader, commands, program, sequencer, scanner, broadcast, drain, pes):
         """The sequencer and those whom it directs."""
@@ -130,7 +140,7 @@ class Engine(wiring.Component):
         ]
         m.d.sync += scanner.stop.eq(Cat(pe.full for pe in pes).any())
 
-    def _connect_pes(self, m, program, sequencer, scanner, broadcast, control, load, drain, pes):
+    def _connect_pes(self, m, program, sequencer, scanner, broadcast, control, drain, pes):
         """What every PE is told."""
         to_pes = control.i
         start = Signal()
@@ -144,7 +154,6 @@ class Engine(wiring.Component):
         ]
         for number, pe in enumerate(pes):
             m.d.comb += [
-                pe.load.eq(load.o[number]), pe.load_valid.eq(load.o_valid[number]),
                 pe.start.eq(start),
                 pe.layer.slice_base.eq(sequencer.layer.slice_base),
                 pe.layer.entry_base.eq(sequencer.layer.entry_base),

@@ -6,7 +6,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .layouts import SectionKind, entry_layout, load_write_layout
+from .layouts import entry_layout, memory_write_layout
 
 __all__ = ["EntryMemory"]
 
@@ -21,12 +21,11 @@ class EntryMemory(wiring.Component):
     Parameters
     ----------
     config : EngineConfig
-    pe : int
-        Number of this PE, for its own sections of the image.
 
     Members
     -------
-    load : In(load_write_layout), load_valid : In(1)
+    load : In(memory_write_layout), load_planes : In(planes)
+        A word of the image, and the plane that it is for, if any.
     index_mode : In(range(4)), plane_offsets : In
         The layer's index width (place in ``config.index_bits``) and the offsets of planes 1 to 3.
     address : In, read : In(1)
@@ -38,12 +37,11 @@ class EntryMemory(wiring.Component):
 
     latency_cycles = 1
 
-    def __init__(self, config, pe):
+    def __init__(self, config):
         self.config = config
-        self.pe = pe
         super().__init__({
-            "load": In(load_write_layout(config)),
-            "load_valid": In(1),
+            "load": In(memory_write_layout(config)),
+            "load_planes": In(len(config.plane_bits)),
             "index_mode": In(2),
             "plane_offsets": In(data.ArrayLayout(16, 3)),
             "address": In(ceil_log2(config.entry_depth)),
@@ -60,8 +58,7 @@ class EntryMemory(wiring.Component):
         place = self.address if number == 0 else self.address - self.plane_offsets[number - 1]
         address = Signal(ceil_log2(config.entry_depth), name=f"plane_{number}_address")
         m.d.comb += [
-            write.en.eq(self.load_valid & (self.load.kind == SectionKind.ENTRIES.value + number)
-                        & (self.load.pe == self.pe)),
+            write.en.eq(self.load_planes[number]),
             # One address for both, so that a single-port memory will do.
             address.eq(Mux(write.en, self.load.address, place)),
             write.addr.eq(address),

@@ -5,7 +5,7 @@ Bit positions live here alone: the RTL takes its signals from these layouts and 
 All fields are little-endian; the first field of a layout lies in the least significant bits.
 """
 
-from amaranth.hdl import signed
+from amaranth.hdl import Cat, signed
 from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
@@ -171,22 +171,27 @@ def codebook_write_layout(config):
     return data.StructLayout({"code": config.code_bits, "weight": signed(config.weight_bits)})
 
 
+def memory_write_layout(config):
+    """A word of the image, and where in its memory it goes."""
+    return data.StructLayout({"address": 16, "word": max(*config.plane_bits, config.slice_word_bits,
+                                                         DESCRIPTOR_WORD_BITS)})
+
+
 def load_write_layout(config):
-    """A word of the image on its way to a memory."""
-    width = max(*config.plane_bits, config.slice_word_bits, DESCRIPTOR_WORD_BITS)
-    return data.StructLayout({
-        "kind": 8,
-        "pe": 8,
-        "address": 16,
-        "word": width,
-    })
+    """A word of the image, and which memory of which PE it is for."""
+    return data.StructLayout({"kind": 8, "pe": 8, **dict(memory_write_layout(config).members)})
 
 
 def beats_in_flight(config):
     """Beats that may still reach a PE's queue after it said that it is full: see `rtl.pe` and `rtl.scanner`."""
-    return 9 + broadcast_cycles(config)
+    return 10 + broadcast_cycles(config)
 
 
 def broadcast_cycles(config):
     """Registers between the scanner and a PE: one, or two for the fan-out of more than 16 PEs."""
     return 1 if config.pes <= 16 else 2
+
+
+def but_lowest(bits):
+    """The bits without the lowest one that is set."""
+    return Cat(bits[number] & bits[:number].any() for number in range(len(bits)))

@@ -15,7 +15,7 @@ from .layouts import (
     codebook_write_layout,
     drain_step_layout,
     job_layout,
-    load_write_layout,
+    memory_write_layout,
     requant_layout,
 )
 from .queue import Queue
@@ -54,12 +54,11 @@ class ProcessingElement(wiring.Component):
     Parameters
     ----------
     config : EngineConfig
-    pe : int
-        Its number.
 
     Members
     -------
-    load : In(load_write_layout), load_valid : In(1)
+    load : In(memory_write_layout), load_slices : In(1), load_planes : In(planes)
+        A word of the image, and which of the PE's memories it is for, if any.
     start : In(1), layer : In(layer_layout), requant : In(requant_layout)
         The layer that is scanned, and the constants of the one that drains.
     beats : In(beat_layout), beats_valid : In(1)
@@ -77,12 +76,12 @@ class ProcessingElement(wiring.Component):
     drain_cycles = 1 + Accumulator.latency_cycles + Requantizer.latency_cycles
     """From the drain's step to the activation."""
 
-    def __init__(self, config, pe):
+    def __init__(self, config):
         self.config = config
-        self.pe = pe
         super().__init__({
-            "load": In(load_write_layout(config)),
-            "load_valid": In(1),
+            "load": In(memory_write_layout(config)),
+            "load_slices": In(1),
+            "load_planes": In(len(config.plane_bits)),
             "start": In(1),
             "layer": In(layer_layout(config)),
             "requant": In(requant_layout()),
@@ -100,16 +99,16 @@ class ProcessingElement(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.lookup = lookup = SliceLookup(config, self.pe)
+        m.submodules.lookup = lookup = SliceLookup(config)
         m.submodules.queue = queue = Queue(job_layout(config), config.queue_depth)
-        m.submodules.entries = entries = EntryMemory(config, self.pe)
+        m.submodules.entries = entries = EntryMemory(config)
         m.submodules.walker = walker = Walker(config)
         m.submodules.codebook = codebook = Codebook(config)
         m.submodules.accumulator = accumulator = Accumulator(config)
         m.submodules.requantizer = requantizer = Requantizer(config)
 
         m.d.comb += [
-            lookup.load.eq(self.load), lookup.load_valid.eq(self.load_valid),
+            lookup.load.eq(self.load), lookup.load_valid.eq(self.load_slices),
             lookup.start.eq(self.start),
             lookup.slice_base.eq(self.layer.slice_base),
             lookup.entry_base.eq(self.layer.entry_base),
@@ -122,7 +121,7 @@ class ProcessingElement(wiring.Component):
         # The entry memory serves the walker, and the drain while the walker holds.
         drain, step = self.control.drain, self.control.drain_step
         m.d.comb += [
-            entries.load.eq(self.load), entries.load_valid.eq(self.load_valid),
+            entries.load.eq(self.load), entries.load_planes.eq(self.load_planes),
             entries.index_mode.eq(self.layer.index_mode),
             entries.plane_offsets.eq(self.layer.plane_offsets),
             entries.address.eq(Mux(drain, step.bias_address, walker.address)),

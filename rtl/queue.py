@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The queue of a processing element: evens out how much work a broadcast means for each of them."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -65,7 +65,8 @@ class Queue(wiring.Component):
         ]
         m.d.sync += [
             write_place.eq(write_place + put),
-            self.level.eq(self.level + put - take),
+            # Not one sum, since `take` comes late.
+            self.level.eq(Mux(take, self.level + put - 1, self.level + put)),
         ]
         with m.If(advance):
             m.d.sync += [self.o.valid.eq(more), read_place.eq(read_place + more)]

@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .layouts import beat_layout
+from .layouts import beat_layout, but_lowest
 
 __all__ = ["Scanner"]
 
@@ -61,11 +61,6 @@ class Scanner(wiring.Component):
             "done": Out(1),
         })
 
-    @staticmethod
-    def _but_lowest(bits):
-        """The bits without the lowest that is set."""
-        return Cat(bits[number] & bits[:number].any() for number in range(len(bits)))
-
     def elaborate(self, platform):
         m = Module()
         config = self.config
@@ -113,7 +108,7 @@ class Scanner(wiring.Component):
         nonzero = Cat(nonzero_act.word_select(half, half_cols),
                       Mux(self.wide_lengths, 0, nonzero_act.word_select(half | 1, half_cols)))
         with m.If(block_ready):
-            m.d.sync += [block_valid.eq(word_valid), pending.eq(nonzero), last.eq(~self._but_lowest(nonzero).any())]
+            m.d.sync += [block_valid.eq(word_valid), pending.eq(nonzero), last.eq(but_lowest(nonzero) == 0)]
             m.d.sync += [kept.eq(act) for kept, act in zip(block, low + high, strict=True)]
         with m.If(take_block):
             m.d.sync += half.eq(Mux(last_half, 0, half + step))
@@ -127,13 +122,13 @@ class Scanner(wiring.Component):
                 m.d.comb += col.eq(number)
         m.d.comb += [
             act.eq(Array(block)[col]),
-            rest.eq(self._but_lowest(pending)),
+            rest.eq(but_lowest(pending)),
             emit.eq(block_valid & ~self.stop),
             block_ready.eq(~block_valid | (emit & last)),
             self.stalled.eq(block_valid & self.stop),
         ]
         with m.If(emit & ~last):
-            m.d.sync += [pending.eq(rest), last.eq(~self._but_lowest(rest).any())]
+            m.d.sync += [pending.eq(rest), last.eq(but_lowest(rest) == 0)]
         m.d.sync += [
             self.beats_valid.eq(emit),
             self.beats.act.eq(Cat(act, self.signed_acts & act[-1]).as_signed()),

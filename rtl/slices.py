@@ -5,12 +5,12 @@ Slice memory stores lengths only, one word for each block of columns. Since the 
 the start of a block is the sum of all lengths before it: the running ``base``. No pointer is stored.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .layouts import SectionKind, beat_layout, entry_address_shape, job_layout, load_write_layout, slice_length_bits
+from .layouts import beat_layout, entry_address_shape, job_layout, memory_write_layout, slice_length_bits
 
 __all__ = ["SliceLookup"]
 
@@ -18,19 +18,17 @@ __all__ = ["SliceLookup"]
 class SliceLookup(wiring.Component):
     """Turns beats into jobs for the walker; a beat whose slice is empty ends here.
 
-    A beat comes out four cycles later. There is no back-pressure: whoever sends beats stops in time
+    A beat comes out five cycles later. There is no back-pressure: whoever sends beats stops in time
     (`rtl.pe.ProcessingElement.hold`).
 
     Parameters
     ----------
     config : EngineConfig
-    pe : int
-        Number of this PE, for its own sections of the image.
 
     Members
     -------
-    load : In(load_write_layout), load_valid : In(1)
-        Words of the image; those for this PE's slices are kept.
+    load : In(memory_write_layout), load_valid : In(1)
+        A word of the image that is for these slices.
     start : In(1), slice_base : In, entry_base : In, wide_lengths : In(1)
         A layer begins: addresses of its first slice word and entry word, and its length width.
     beats : In(beat_layout), beats_valid : In(1)
@@ -41,13 +39,12 @@ class SliceLookup(wiring.Component):
         No beat is under way.
     """
 
-    latency_cycles = 4
+    latency_cycles = 5
 
-    def __init__(self, config, pe):
+    def __init__(self, config):
         self.config = config
-        self.pe = pe
         super().__init__({
-            "load": In(load_write_layout(config)),
+            "load": In(memory_write_layout(config)),
             "load_valid": In(1),
             "start": In(1),
             "slice_base": In(ceil_log2(config.slice_depth)),
@@ -61,21 +58,6 @@ class SliceLookup(wiring.Component):
             "empty": Out(1),
         })
 
-    def _sums(self, fields, taken, long):
-        """Even and odd lengths and long slices among the ``taken`` fields, each summed."""
-        width = self.config.length_bits + ceil_log2(len(fields))
-        even, odd, longs = Signal(width), Signal(width), Signal(range(len(fields) + 1))
-        masked = [Mux(take, field, 0) for field, take in zip(fields, taken, strict=True)]
-        sums = [even.eq(sum(masked[0::2])), odd.eq(sum(masked[1::2])),
-                longs.eq(sum(one & take for one, take in zip(long, taken, strict=True)))]
-        return sums, even, odd, longs
-
-    def _merged(self, even, odd, longs):
-        """The sum of lengths from its parts, for the width that the layer uses."""
-        bits = self.config.length_bits
-        return even + Mux(self.wide_lengths, odd << bits, odd) \
-            + Mux(self.wide_lengths, longs << (2 * bits), longs << bits)
-
     def elaborate(self, platform):
         m = Module()
         config = self.config
@@ -88,8 +70,7 @@ class SliceLookup(wiring.Component):
         m.d.comb += [
             write.addr.eq(self.load.address),
             write.data.eq(self.load.word),
-            write.en.eq(self.load_valid & (self.load.kind == SectionKind.SLICES.value)
-                        & (self.load.pe == self.pe)),
+            write.en.eq(self.load_valid),
         ]
 
         # Read: the word of the block that the beat belongs to.
@@ -100,50 +81,61 @@ class SliceLookup(wiring.Component):
         with m.Elif(self.beats_valid & self.beats.last):
             m.d.sync += address.eq(address + 1)
 
-        # Two registers behind the memory's output: it is slow, and so is what follows.
-        read_valid, word_valid, sum_valid = Signal(), Signal(), Signal()
-        read_beat, word_beat, sum_beat = (Signal(beat_layout(config), reset_less=True, name=f"{name}_beat")
-                                          for name in ("read", "word", "sum"))
+        # A register behind the memory's output (it is slow), one behind the sums of pairs, one behind the other sums.
+        beat, valid = self.beats, self.beats_valid
+        valids = []
+        for step in ("read", "word", "pair", "sum"):
+            next_beat = Signal(beat_layout(config), reset_less=True, name=f"{step}_beat")
+            next_valid = Signal(name=f"{step}_valid")
+            m.d.sync += [next_beat.eq(beat), next_valid.eq(valid)]
+            beat, valid = next_beat, next_valid
+            valids.append((beat, valid))
+        (word_beat, _), (pair_beat, _), (sum_beat, sum_valid) = valids[1:]
         word = Signal(config.slice_word_bits, reset_less=True)
-        m.d.sync += [
-            read_valid.eq(self.beats_valid), read_beat.eq(self.beats),
-            word_valid.eq(read_valid), word_beat.eq(read_beat), word.eq(read.data),
-            sum_valid.eq(word_valid), sum_beat.eq(word_beat),
-        ]
+        m.d.sync += word.eq(read.data)
 
-        # Sum the lengths before the column, and those of the whole block.
+        # Pairs of lengths; with wide lengths a pair is one length. All ones stand for twice that, plus one.
         fields = [word[place * bits:(place + 1) * bits] for place in range(count)]
-        ones = [field.all() for field in fields]
-        long = [Mux(self.wide_lengths, ones[place] & ones[place ^ 1] if place % 2 == 0 else 0, ones[place])
-                for place in range(count)]
-        col = word_beat.col
-        before = [Mux(self.wide_lengths, place // 2 < col, place < col) for place in range(count)]
-        before_sums, *before_parts = self._sums(fields, before, long)
-        block_sums, *block_parts = self._sums(fields, [1] * count, long)
-        m.d.sync += [*before_sums, *block_sums]
+        lengths = [Cat(field, field.all()) for field in fields]
+        joined = [Cat(low, high, low.all() & high.all()) for low, high in zip(fields[0::2], fields[1::2], strict=True)]
+        pairs = []
+        for number, (low, high) in enumerate(zip(lengths[0::2], lengths[1::2], strict=True)):
+            pair = Signal(slice_length_bits(config), name=f"pair_{number}", reset_less=True)
+            m.d.sync += pair.eq(Mux(self.wide_lengths, joined[number], low + high))
+            pairs.append(pair)
 
-        own, own_long = Signal(2 * bits, reset_less=True), Signal(reset_less=True)
-        pairs = Cat(fields).word_select(col[:max(1, ceil_log2(count // 2))], 2 * bits) if count > 2 else Cat(fields)
-        narrow = Cat(fields).word_select(col, bits)
+        # What lies before a column: for each bit of its place, the sum of as many lengths to the left.
+        pair_bits = ceil_log2(count // 2)
+        odd = word_beat.col[0] & ~self.wide_lengths
+        neighbour = Signal(bits + 1, reset_less=True)
+        length, pair_length = Signal(slice_length_bits(config), reset_less=True), Signal(slice_length_bits(config))
+        m.d.comb += pair_length.eq(Array(joined)[word_beat.col[:pair_bits]])
         m.d.sync += [
-            own.eq(Mux(self.wide_lengths, pairs, narrow)),
-            own_long.eq(Mux(self.wide_lengths, pairs.all(), narrow.all())),
+            neighbour.eq(Mux(odd, Array(lengths[0::2])[word_beat.col[1:]], 0)),
+            length.eq(Mux(self.wide_lengths, pair_length, Array(lengths)[word_beat.col])),
         ]
+        place = Mux(self.wide_lengths, pair_beat.col[:pair_bits], pair_beat.col[1:])
+        before = neighbour
+        sums = pairs
+        for level in range(pair_bits):
+            before = before + Mux(place[level], Array(sums[0::2])[place[level + 1:]], 0)
+            sums = [low + high for low, high in zip(sums[0::2], sums[1::2], strict=True)]
+        before_sum, block_sum = Signal.like(sums[0], reset_less=True), Signal.like(sums[0], reset_less=True)
+        sum_length = Signal.like(length, reset_less=True)
+        m.d.sync += [before_sum.eq(before), block_sum.eq(sums[0]), sum_length.eq(length)]
 
         # Add the running base.
         base = Signal(entry_address_shape(config))
-        length = Signal(slice_length_bits(config))
-        m.d.comb += length.eq(own + Mux(own_long, Mux(self.wide_lengths, 1 << (2 * bits), 1 << bits), 0))
         with m.If(self.start):
             m.d.sync += base.eq(self.entry_base * config.entries_per_word)
         with m.Elif(sum_valid & sum_beat.last):
-            m.d.sync += base.eq(base + self._merged(*block_parts))
+            m.d.sync += base.eq(base + block_sum)
         m.d.sync += [
-            self.jobs_valid.eq(sum_valid & sum_beat.present & (own != 0)),
-            self.dropped.eq(sum_valid & sum_beat.present & (own == 0)),
-            self.jobs.start.eq(base + self._merged(*before_parts)),
-            self.jobs.length.eq(length),
+            self.jobs_valid.eq(sum_valid & sum_beat.present & (sum_length != 0)),
+            self.dropped.eq(sum_valid & sum_beat.present & (sum_length == 0)),
+            self.jobs.start.eq(base + before_sum),
+            self.jobs.length.eq(sum_length),
             self.jobs.act.eq(sum_beat.act),
         ]
-        m.d.comb += self.empty.eq(~(self.beats_valid | read_valid | word_valid | sum_valid | self.jobs_valid))
+        m.d.comb += self.empty.eq(~(self.beats_valid | Cat(valid for _, valid in valids).any() | self.jobs_valid))
         return m

@@ -6,7 +6,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-from .layouts import entry_layout, job_layout, visit_layout
+from .layouts import but_lowest, entry_layout, job_layout, visit_layout
 
 __all__ = ["Walker"]
 
@@ -108,19 +108,20 @@ class Walker(wiring.Component):
                          raw.begins.eq(read_begins), raw.act.eq(read_act)]
 
         # A step is a weight, together with the skip before it (`paired`) if there is one, or a skip that no weight
-        # follows; the lowest of `steps` is next.
-        steps, rest = Signal(count, reset_less=True), Signal(count)
+        # follows; the lowest of `steps` is next. Whether it is the word's last is known from the cycle before.
+        steps, rest, last_step = Signal(count, reset_less=True), Signal(count), Signal(reset_less=True)
         paired, skips = Signal(count, reset_less=True), Signal(count, reset_less=True)
         zero = Cat(raw.entries[number].code == 0 for number in range(count))
-        m.d.comb += [word_ready.eq(~word_valid | (rest == 0)), rest.eq(steps & (steps - 1))]
+        raw_steps = raw.inside & ~(zero & (raw.inside >> 1) & ~(zero >> 1))
+        m.d.comb += [word_ready.eq(~word_valid | last_step), rest.eq(but_lowest(steps))]
         with m.If(word_ready):
             m.d.sync += [
                 word_valid.eq(raw_valid), word.eq(raw),
                 skips.eq(zero), paired.eq((raw.inside & zero & ~(zero >> 1)) << 1),
-                steps.eq(raw.inside & ~(zero & (raw.inside >> 1) & ~(zero >> 1))),
+                steps.eq(raw_steps), last_step.eq(but_lowest(raw_steps) == 0),
             ]
         with m.Elif(word_valid):
-            m.d.sync += [steps.eq(rest), word.begins.eq(0)]
+            m.d.sync += [steps.eq(rest), last_step.eq(but_lowest(rest) == 0), word.begins.eq(0)]
 
         # Decode: the step's entry, and the skip that belongs to it.
         at = Signal(place_bits)

@@ -94,7 +94,7 @@ def test_two_whole_slices_can_be_seen(tmp_path):
 @pytest.mark.parametrize("right, wrong", [
     ("last_weight.eq(~is_skip)", "last_weight.eq(1)"),
     ("Mux(has_skip, skip.index[:bits] + 1, 0)", "Mux(has_skip, skip.index[:bits], 0)"),
-    ("steps.eq(raw.inside & ~(", "steps.eq(raw.inside | ~("),
+    ("raw_steps = raw.inside & ~(", "raw_steps = raw.inside | ~("),
     ("Mux(word.begins, 0, last_row)", "last_row"),
     ("carry.eq(last_weight & ~word.begins)", "carry.eq(last_weight)"),
     ("self.jobs.payload.length - 1)", "self.jobs.payload.length)"),

@@ -11,11 +11,11 @@ from sim.running import run
 from sim.verilate import build
 
 
-@pytest.mark.parametrize("config, pe", [
-    (EngineConfig(), 3),
-    (EngineConfig(pes=2, slice_word_bits=8, slice_depth=50, act_bits=16), 1),
-    (EngineConfig(pes=4, length_bits=2, slice_word_bits=8, entry_depth=100, entries_per_word=2), 0),
+@pytest.mark.parametrize("config", [
+    EngineConfig(),
+    EngineConfig(pes=2, slice_word_bits=8, slice_depth=50, act_bits=16),
+    EngineConfig(pes=4, length_bits=2, slice_word_bits=8, entry_depth=100, entries_per_word=2),
 ], ids=["eight columns", "two columns", "short lengths"])
-def test_beats_become_jobs(config, pe):
-    assert run(build(SliceLookup(config, pe)), "sim.benches.slices", parameters={"config": asdict(config), "pe": pe}) \
+def test_beats_become_jobs(config):
+    assert run(build(SliceLookup(config)), "sim.benches.slices", parameters=asdict(config)) \
         == ["beats_become_jobs"]

@@ -10,7 +10,7 @@ from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
 from rtl.entries import EntryMemory
-from rtl.layouts import SectionKind, entry_layout, load_write_layout
+from rtl.layouts import entry_layout, memory_write_layout
 from sim.bench import bench, parameters, scramble, start
 from sim.payloads import pack, unpack
 
@@ -38,26 +38,9 @@ class Planes:
         return entries
 
 
-def own_write(config: EngineConfig, pe: int, plane: int, address: int) -> dict[str, int]:
-    """A write of a random word."""
-    return {"kind": SectionKind.ENTRIES.value + plane, "pe": pe, "address": address,
-            "word": random.getrandbits(config.plane_bits[plane])}
-
-
-def foreign_write(config: EngineConfig, pe: int) -> dict[str, int]:
-    """A write that is not for this memory."""
-    own = range(SectionKind.ENTRIES.value, SectionKind.ENTRIES.value + len(config.plane_bits))
-    kind, other = random.choice([
-        (random.choice(own), random.choice([number for number in range(config.pes) if number != pe])),
-        (random.choice([kind for kind in range(8) if kind not in own]), pe),
-    ])
-    return {"kind": kind, "pe": other, "address": random.randrange(config.entry_depth),
-            "word": random.getrandbits(config.entry_word_bits)}
-
-
 @bench()
 async def words_are_read_as_written(dut: Any) -> None:
-    config, pe = EngineConfig(**parameters()["config"]), parameters()["pe"]
+    config = EngineConfig(**parameters())
     depth, planes = config.entry_depth, Planes(config)
     word_layout = data.ArrayLayout(entry_layout(config, config.index_bits[-1]), config.entries_per_word)
     filling = [(plane, address) for plane in range(len(config.plane_bits)) for address in range(depth)]
@@ -65,7 +48,7 @@ async def words_are_read_as_written(dut: Any) -> None:
     mode, base, offsets = 0, 0, [0, 0, 0]
     due: dict[int, tuple[int, list[dict[str, int]]]] = {}
     shown: tuple[int, list[dict[str, int]]] | None = None
-    dut.load_valid.value = dut.read.value = 0
+    dut.load_planes.value = dut.read.value = 0
     await start(dut)
     compared = 0
     for cycle in range(len(filling) * 2 + 2500):
@@ -77,18 +60,17 @@ async def words_are_read_as_written(dut: Any) -> None:
             dut.index_mode.value = mode
             dut.plane_offsets.value = pack(data.ArrayLayout(16, 3), offsets)
         scramble(dut.address)
-        action = random.choices(["write", "foreign", "read", "wait"], [6, 2, 0, 1] if filling else [1, 2, 6, 3])[0]
+        action = random.choices(["write", "read", "wait"], [6, 0, 1] if filling else [1, 6, 3])[0]
         plane, address = random.randrange(len(config.plane_bits)), random.randrange(depth)
         if action == "write" and filling:
             plane, address = filling.pop()
-        # What looks like a write means nothing unless it is valid.
-        write = foreign_write(config, pe) if action == "foreign" else own_write(config, pe, plane, address)
+        # What looks like a write means nothing unless it is for a plane.
+        word = random.getrandbits(config.plane_bits[plane])
         if action == "write":
-            planes.words[plane][address] = write["word"]
-        dut.load.value = pack(load_write_layout(config), write)
-        dut.load_valid.value, dut.read.value = int(action in ("write", "foreign")), 0
-        # Foreign writes do not keep anybody from reading.
-        if action == "read" or (action == "foreign" and not filling and random.random() < 0.5):
+            planes.words[plane][address] = word
+        dut.load.value = pack(memory_write_layout(config), {"address": address, "word": word})
+        dut.load_planes.value, dut.read.value = (1 << plane if action == "write" else 0), 0
+        if action == "read":
             address = random.randrange(base, depth)
             dut.address.value, dut.read.value = address, 1
             due[cycle + EntryMemory.latency_cycles] = (planes.words[0][address],

@@ -9,7 +9,7 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import SectionKind, beat_layout, job_layout, load_write_layout, long_slice
+from rtl.layouts import beat_layout, job_layout, long_slice, memory_write_layout
 from rtl.scanner import Scanner
 from rtl.slices import SliceLookup
 from sim.bench import bench, parameters, scramble, start
@@ -56,7 +56,7 @@ class Layer:
         """The image's words of the layer, without the PE."""
         for number, lengths in enumerate(self.blocks):
             word = sum(stored << place * self.bits for place, stored in enumerate(lengths))
-            yield {"kind": SectionKind.SLICES.value, "address": self.slice_base + number, "word": word}
+            yield {"address": self.slice_base + number, "word": word}
 
     def scan(self) -> Iterator[Step]:
         """The beats of an input with outcomes; a block without an activation is one beat."""
@@ -77,39 +77,30 @@ class Layer:
                 yield Step(beat={"act": random.randint(-highest, highest), "col": col, "present": 0, "last": 1})
 
 
-def foreign_write(config: EngineConfig, pe: int) -> dict[str, int]:
-    """A write that is not for these slices."""
-    slices = SectionKind.SLICES.value
-    kind, other = random.choice([(slices, (pe + random.randrange(1, config.pes)) % config.pes),
-                                 (random.choice([kind for kind in range(8) if kind != slices]), pe)])
-    return {"kind": kind, "pe": other, "address": random.randrange(config.slice_depth),
-            "word": random.getrandbits(config.slice_word_bits)}
-
-
-def steps(config: EngineConfig, pe: int, pause: float) -> Iterator[Step]:
+def steps(config: EngineConfig, pause: float) -> Iterator[Step]:
     """A layer from its loading until its last beat has arrived."""
     layer = Layer(config)
     for write in layer.writes():
         while random.random() < 0.3:
-            yield Step(load=foreign_write(config, pe))
-        yield Step(load={**write, "pe": pe})
+            yield Step()
+        yield Step(load=write)
     yield Step()
     yield Step(start={"slice_base": layer.slice_base, "entry_base": layer.entry_base, "wide_lengths": int(layer.wide)})
     # No beat comes sooner, for the scanner has to read its first word.
     yield from (Step() for _ in range(Scanner.latency_cycles - 1 + random.randrange(3)))
     for step in layer.scan():
         while random.random() < pause:
-            yield Step(load=random.choice([None, foreign_write(config, pe)]))
+            yield Step()
         yield step
     yield from (Step() for _ in range(SliceLookup.latency_cycles + random.randrange(3)))
 
 
-def drive(dut: Any, config: EngineConfig, pe: int, step: Step) -> None:
+def drive(dut: Any, config: EngineConfig, step: Step) -> None:
     scramble(dut.beats)
     # What looks like a write means nothing unless it is valid.
-    write = step.load or {"kind": SectionKind.SLICES.value, "pe": pe, "address": random.randrange(config.slice_depth),
+    write = step.load or {"address": random.randrange(config.slice_depth),
                           "word": random.getrandbits(config.slice_word_bits)}
-    dut.load.value = pack(load_write_layout(config), write)
+    dut.load.value = pack(memory_write_layout(config), write)
     dut.load_valid.value, dut.start.value = int(step.load is not None), int(step.start is not None)
     dut.beats_valid.value = int(step.beat is not None)
     if step.beat is not None:
@@ -121,14 +112,14 @@ def drive(dut: Any, config: EngineConfig, pe: int, step: Step) -> None:
 
 @bench()
 async def beats_become_jobs(dut: Any) -> None:
-    config, pe = EngineConfig(**parameters()["config"]), parameters()["pe"]
+    config = EngineConfig(**parameters())
     latency = SliceLookup.latency_cycles
-    script = [step for number in range(40) for step in steps(config, pe, (0.0, 0.3, 0.8)[number % 3])]
-    drive(dut, config, pe, Step())
+    script = [step for number in range(40) for step in steps(config, (0.0, 0.3, 0.8)[number % 3])]
+    drive(dut, config, Step())
     await start(dut)
     jobs = drops = 0
     for cycle, step in enumerate(script):
-        drive(dut, config, pe, step)
+        drive(dut, config, step)
         await RisingEdge(dut.clk)
 
         ended = script[cycle - latency] if cycle >= latency else Step()
