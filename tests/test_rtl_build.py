@@ -6,7 +6,8 @@ import json
 import pytest
 
 from host.errors import UserError, run_command
-from rtl.build import CONSTRAINTS, main, run_steps, utilisation
+from rtl.build import CONSTRAINTS, main
+from rtl.tools import run_steps, utilisation
 from rtl.top import pll_dividers
 
 SMALL = 'preset = "tiny"\nentry_depth = 64\nslice_depth = 64\nact_depth = 64\nacc_depth = 16\n'
@@ -91,6 +92,29 @@ def test_a_build_leaves_bitstream_logs_and_report(tmp_path, monkeypatch, capsys,
     told = capsys.readouterr().err
     assert all(step in told for step in ("synthesis", "placement and routing", "packing"))
     assert ("warning: the routed design reaches" in told) is warned
+
+
+def test_a_unit_is_placed_alone_and_shows_its_critical_path(tmp_path, monkeypatch, capsys):
+    def step(kind, delay, cell):
+        return {"type": kind, "delay": delay, "to": {"cell": cell}}
+
+    report = {**json.loads(pnr_report(95)), "critical_paths": [
+        {"from": "<async>", "to": "posedge clk", "path": [step("routing", 99, "pin")]},
+        {"from": "posedge clk", "to": "posedge clk", "path": [step("clk-to-q", 0.5, "ff"), step("logic", 2, "lut")]},
+    ]}
+    make_tools(monkeypatch, tmp_path, YOSYS="grep -q 'module.*unit' unit.il && touch unit.json", ECPPACK="false",
+               NEXTPNR_ECP5=f"echo \"$@\" > unit.tim; echo '{json.dumps(report)}' > pnr.json")
+    (tmp_path / "small.toml").write_text(SMALL)
+    out = tmp_path / "out"
+    assert run_command(main, ["--unit", "scanner", "--part", "lfe5u-25f", "--config", str(tmp_path / "small.toml"),
+                              "-o", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["report.json", "unit.tim"]
+    assert "--25k" in (out / "unit.tim").read_text()
+    written = json.loads((out / "report.json").read_text())
+    assert (written["fmax_mhz"], written["luts"], "luts_per_pe" in written) == (95, 40, False)
+    assert written["critical_path"] == [{"type": "clk-to-q", "ns": 0.5, "to": "ff"},
+                                        {"type": "logic", "ns": 2, "to": "lut"}]
+    assert "2.00  logic     lut" in capsys.readouterr().out
 
 
 def test_a_tool_that_fails_leaves_the_last_build_alone(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Places and routes one unit alone, so that its critical path is found in a minute."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from amaranth.back import rtlil
+
+from host.errors import UserError
+
+from .accumulate import Accumulator
+from .commands import Commands
+from .drain import Drain
+from .engine import Engine
+from .entries import EntryMemory
+from .layouts import job_layout
+from .link import Link
+from .loader import Loader
+from .pe import ProcessingElement
+from .program import Program
+from .queue import Queue
+from .requantize import Requantizer
+from .scanner import Scanner
+from .sequencer import Sequencer
+from .slices import SliceLookup
+from .tools import find_tools, run_steps, tool_versions, utilisation
+from .walker import Walker
+
+__all__ = ["PARTS", "UNITS", "build_unit"]
+
+UNITS = {
+    "engine": Engine, "pe": ProcessingElement,
+    "scanner": Scanner, "slices": SliceLookup, "queue": lambda config: Queue(job_layout(config), config.queue_depth),
+    "entries": EntryMemory, "walker": Walker, "accumulator": Accumulator, "requantizer": Requantizer,
+    "drain": Drain, "program": Program, "sequencer": Sequencer,
+    "link": lambda config: Link(config.packet_bytes), "loader": Loader, "commands": Commands,
+}
+"""What can be placed alone, by name."""
+
+PARTS = {"lfe5u-25f": "--25k", "lfe5u-45f": "--45k", "lfe5u-85f": "--85k"}
+"""FPGAs of speed grade 6, and how nextpnr calls them."""
+
+TARGET_MHZ = 100
+
+SCRIPT = (
+    '"$YOSYS" -q -p "read_rtlil unit.il; synth_ecp5 -abc9 -top unit -json unit.json"\n'
+    '"$NEXTPNR_ECP5" --quiet {part} --package CABGA381 --speed 6 --json unit.json --freq {mhz} --seed {seed} '
+    '--out-of-context --timing-allow-fail --router router2 --log unit.tim --report pnr.json\n')
+
+
+def _critical_path(report):
+    """The longest path between registers: steps with ``type``, ``ns`` and the cell that they lead ``to``."""
+    inner = [path for path in report["critical_paths"] if "<async>" not in (path["from"], path["to"])]
+    longest = max(inner, key=lambda path: sum(step["delay"] for step in path["path"]), default={"path": []})
+    return [{"type": step["type"], "ns": round(step["delay"], 2), "to": step["to"]["cell"]} for step in longest["path"]]
+
+
+def build_unit(name, config, part, seed, directory, command):
+    """Synthesises, places and routes a unit whose ports lead nowhere.
+
+    Parameters
+    ----------
+    name : str
+        One of `UNITS`.
+    config : EngineConfig
+    part : str
+        One of `PARTS`.
+    seed : int
+        Of placement.
+    directory : Path
+        For ``report.json`` and ``unit.tim``; nothing there changes if a tool fails.
+    command : str
+        For the report.
+
+    Returns
+    -------
+    dict
+        What ``report.json`` says: `rtl.tools.utilisation` and the critical path between registers.
+    """
+    tools = find_tools()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"directory '{directory}' cannot be made: {error.strerror}") from None
+    with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
+        place = Path(unfinished)
+        (place / "unit.il").write_text(rtlil.convert(UNITS[name](config), name="unit", emit_src=False))
+        run_steps(SCRIPT.format(part=PARTS[part], mhz=TARGET_MHZ, seed=seed), place, tools)
+        pnr = json.loads((place / "pnr.json").read_text())
+        report = {
+            "command": command, "unit": name, "part": part, "config_hash": config.hash.hex(), "seed": seed,
+            **{key: value for key, value in utilisation(pnr, config.pes).items()
+               if name == "engine" or not key.endswith("_per_pe")},
+            "critical_path": _critical_path(pnr), "tools": tool_versions(),
+        }
+        (place / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        for file in ("unit.tim", "report.json"):
+            os.replace(place / file, directory / file)
+    return report
