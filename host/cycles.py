@@ -154,7 +154,7 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
     arriving = np.zeros(spread + drain_latency, np.bool_)
     holds = np.zeros(spread, np.bool_)
     codebook_left, fetch_left = 0, (fetch_cycles if passes > 1 else 0)
-    settle, final = True, False
+    settle, final, quiet = 2, False, False
     cycle = 0
 
     while True:
@@ -201,7 +201,6 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
         in_lookup = False
         for stage in range(spread, stages - 1):
             in_lookup |= beats[stage] >= 0
-        quiet = sent_all and idle_all
         next_sent = scan_done and not on_broadcast
 
         # Processing elements.
@@ -275,7 +274,7 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
         if reading:
             counters[6] += 1
         program_busy = codebook_left > 0 or fetch_left > 0
-        switch = not settle and not final and quiet and not draining and not program_busy
+        switch = settle == 0 and not final and quiet and not draining and not program_busy
         ended = final and not draining
 
         # Registers.
@@ -316,8 +315,10 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
             running = place != words
         there = place < readable
         stop, full_before = full_before, full_now
+        next_quiet = sent_all and idle_all
         sent_all, idle_all = next_sent, next_idle
-        settle = False
+        settle = max(settle - 1, 0)
+        quiet = next_quiet
 
         if ended:
             counters[0] = cycle
@@ -332,4 +333,4 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
                 number += 1
                 codebook_left = codebook_cycles
                 fetch_left = fetch_cycles if number < passes - 1 else 0
-                place, running, there, settle = 0, True, False, True
+                place, running, there, settle = 0, True, False, 2

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The broadcast: registers that carry one thing to every processing element."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["Broadcast"]
 
-GROUP = 8
-"""PEs that share a register of the last stage: long wires and fan-out are what limits the clock here."""
-
-
 class Broadcast(wiring.Component):
-    """A registered tree.
+    """A registered tree; each receiver has a register of its own.
 
     Parameters
     ----------
@@ -52,13 +48,13 @@ class Broadcast(wiring.Component):
             m.d.sync += [next_payload.eq(payload), next_valid.eq(valid)]
             payload, valid = next_payload, next_valid
             under_way.append(valid)
-        for group in range(0, self.copies, GROUP):
-            # `keep` stops synthesis from merging the equal registers of the groups again.
-            branch = Signal(self.shape, name=f"branch_{group}", reset_less=True, attrs={"keep": 1})
-            branch_valid = Signal(name=f"branch_{group}_valid", attrs={"keep": 1})
+        arrived = Signal()
+        m.d.sync += arrived.eq(valid)
+        for copy in range(self.copies):
+            # `keep` stops synthesis from merging equal registers again: long wires are what limits the clock here.
+            branch = Signal(self.shape, name=f"branch_{copy}", reset_less=True, attrs={"keep": 1})
+            branch_valid = Signal(name=f"branch_{copy}_valid", attrs={"keep": 1})
             m.d.sync += [branch.eq(payload), branch_valid.eq(valid)]
-            under_way.append(branch_valid)
-            for copy in range(group, min(group + GROUP, self.copies)):
-                m.d.comb += [self.o[copy].eq(branch), self.o_valid[copy].eq(branch_valid)]
-        m.d.comb += self.empty.eq(sum(under_way) == 0)
+            m.d.comb += [self.o[copy].eq(branch), self.o_valid[copy].eq(branch_valid)]
+        m.d.comb += self.empty.eq(~Cat(under_way, arrived).any())
         return m

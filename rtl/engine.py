@@ -107,7 +107,8 @@ class Engine(wiring.Component):
         """The sequencer and those whom it directs."""
         sent = Signal()
         # Taken in the same cycle as the PEs' own registered `idle`, so that no beat is overlooked between them.
-        m.d.sync += sent.eq(scanner.done & broadcast.empty)
+        m.d.sync += [sent.eq(scanner.done & broadcast.empty),
+                     sequencer.quiet.eq(sent & Cat(pe.idle for pe in pes).all())]
         m.d.comb += [
             sequencer.loaded.eq(loader.loaded), sequencer.layers.eq(loader.layers),
             sequencer.run.eq(commands.run),
@@ -116,7 +117,6 @@ class Engine(wiring.Component):
             sequencer.next.eq(program.next), sequencer.program_busy.eq(program.busy),
             program.rewind.eq(sequencer.rewind), program.fetch.eq(sequencer.fetch),
             program.load_codebook.eq(sequencer.load_codebook),
-            sequencer.quiet.eq(sent & Cat(pe.idle for pe in pes).all()),
             drain.start.eq(sequencer.drain_start), drain.clear.eq(sequencer.drain_clear),
             drain.layer.eq(sequencer.layer), drain.arrived.eq(pes[0].act_valid),
             sequencer.drain_busy.eq(drain.busy),
@@ -125,10 +125,13 @@ class Engine(wiring.Component):
     def _connect_acts(self, m, commands, sequencer, acts, scanner, drain, pes):
         """The activation memory: between the layers, and between the host and the first and last of them."""
         layer = sequencer.layer
-        m.d.comb += [
+        # A register before the memory: the scanner learns of a word that is written no sooner than it can be read.
+        m.d.sync += [
             acts.write.eq(drain.write | commands.write),
             acts.write_address.eq(Mux(drain.write, drain.address, commands.write_address)),
             acts.write_word.eq(Mux(drain.write, Cat(pe.act for pe in pes), commands.write_word)),
+        ]
+        m.d.comb += [
             acts.read.eq(Mux(sequencer.running, scanner.read, commands.read)),
             acts.read_address.eq(Mux(sequencer.running, scanner.address, commands.read_address)),
             commands.word.eq(acts.word),
@@ -168,21 +171,28 @@ class Engine(wiring.Component):
 
     def _count(self, m, commands, sequencer, scanner, drain, pes):
         """Performance counters; they hold their values after an inference and start anew with the next."""
-        ends = Signal()
-        m.d.sync += ends.eq(sequencer.running)
+        # Events are summed in two steps, first over some PEs; so the counters run on for two cycles.
+        ends = Signal(2)
+        m.d.sync += ends.eq(Cat(sequencer.running, ends))
         events = {
-            "cycles": sequencer.running,
-            "beats": scanner.beats_valid,
-            "broadcasts": scanner.beats_valid & scanner.beats.present,
-            "useful_macs": sum(pe.useful for pe in pes),
-            "dropped_slices": sum(pe.dropped for pe in pes),
-            "stall_cycles": scanner.stalled,
-            "drain_cycles": drain.reading,
+            "cycles": [sequencer.running],
+            "beats": [scanner.beats_valid],
+            "broadcasts": [scanner.beats_valid & scanner.beats.present],
+            "useful_macs": [pe.useful for pe in pes],
+            "dropped_slices": [pe.dropped for pe in pes],
+            "stall_cycles": [scanner.stalled],
+            "drain_cycles": [drain.reading],
         }
         for place, name in enumerate(COUNTERS):
-            amount = Signal.like(events[name], name=f"{name}_now")
-            m.d.sync += amount.eq(events[name])
+            parts = []
+            for first in range(0, len(events[name]), 8):
+                some = events[name][first:first + 8]
+                part = Signal(range(len(some) + 1), name=f"{name}_{first}")
+                m.d.sync += part.eq(sum(some))
+                parts.append(part)
+            amount = Signal(range(len(events[name]) + 1), name=f"{name}_now")
+            m.d.sync += amount.eq(sum(parts))
             with m.If(commands.run):
                 m.d.sync += commands.counters[place].eq(0)
-            with m.Elif(sequencer.running | ends):
+            with m.Elif(sequencer.running | ends.any()):
                 m.d.sync += commands.counters[place].eq(commands.counters[place] + amount)

@@ -107,12 +107,16 @@ class ProcessingElement(wiring.Component):
         m.submodules.accumulator = accumulator = Accumulator(config)
         m.submodules.requantizer = requantizer = Requantizer(config)
 
+        # Copies of what all PEs share, close by; `keep` stops synthesis from merging them again.
+        layer = Signal(layer_layout(config), reset_less=True, attrs={"keep": 1})
+        requant = Signal(requant_layout(), reset_less=True, attrs={"keep": 1})
+        m.d.sync += [layer.eq(self.layer), requant.eq(self.requant), lookup.start.eq(self.start)]
+
         m.d.comb += [
             lookup.load.eq(self.load), lookup.load_valid.eq(self.load_slices),
-            lookup.start.eq(self.start),
-            lookup.slice_base.eq(self.layer.slice_base),
-            lookup.entry_base.eq(self.layer.entry_base),
-            lookup.wide_lengths.eq(self.layer.wide_lengths),
+            lookup.slice_base.eq(layer.slice_base),
+            lookup.entry_base.eq(layer.entry_base),
+            lookup.wide_lengths.eq(layer.wide_lengths),
             lookup.beats.eq(self.beats), lookup.beats_valid.eq(self.beats_valid),
             queue.i.payload.eq(lookup.jobs), queue.i.valid.eq(lookup.jobs_valid),
         ]
@@ -122,12 +126,12 @@ class ProcessingElement(wiring.Component):
         drain, step = self.control.drain, self.control.drain_step
         m.d.comb += [
             entries.load.eq(self.load), entries.load_planes.eq(self.load_planes),
-            entries.index_mode.eq(self.layer.index_mode),
-            entries.plane_offsets.eq(self.layer.plane_offsets),
+            entries.index_mode.eq(layer.index_mode),
+            entries.plane_offsets.eq(layer.plane_offsets),
             entries.address.eq(Mux(drain, step.bias_address, walker.address)),
             entries.read.eq(drain | walker.read),
             walker.hold.eq(self.control.hold),
-            walker.index_mode.eq(self.layer.index_mode),
+            walker.index_mode.eq(layer.index_mode),
             walker.word.eq(entries.word),
         ]
 
@@ -161,7 +165,7 @@ class ProcessingElement(wiring.Component):
             accumulator.valid.eq(take_row | visit_valid),
             accumulator.drain.eq(take_row),
             accumulator.term.eq(Mux(draining, Cat(bias)[:config.acc_bits].as_signed(), product)),
-            requantizer.layer.eq(self.requant),
+            requantizer.layer.eq(requant),
             requantizer.total.eq(accumulator.total), requantizer.total_valid.eq(accumulator.total_valid),
             self.act.eq(requantizer.act), self.act_valid.eq(requantizer.act_valid),
         ]

@@ -31,7 +31,7 @@ class Sequencer(wiring.Component):
     layer : Out(descriptor_layout), start : Out(1)
         The layer that is scanned; ``start`` comes in the cycle before ``layer`` changes to it.
     quiet : In(1)
-        Every beat of the layer has ended in an accumulator. One cycle late.
+        Every beat of the layer has ended in an accumulator. Two cycles late.
     drain_start : Out(1), drain_clear : Out(1), drain_busy : In(1)
         To and from the `Drain`; it drains ``layer`` as it is in the cycle of ``drain_start``.
     """
@@ -84,6 +84,8 @@ class Sequencer(wiring.Component):
                     m.next = "SETTLE"
             with m.State("SETTLE"):
                 # `quiet` still speaks of the time before `start`.
+                m.next = "SETTLE ON"
+            with m.State("SETTLE ON"):
                 m.next = "SCAN"
             with m.State("SCAN"):
                 with m.If(self.quiet & ~self.drain_busy & ~self.program_busy):
@@ -103,7 +105,8 @@ class Sequencer(wiring.Component):
 
         m.d.comb += [
             self.ready.eq(fsm.ongoing("WAIT RUN") & self.loaded),
-            self.running.eq(fsm.ongoing("SETTLE") | fsm.ongoing("SCAN") | fsm.ongoing("DRAIN")),
+            self.running.eq(fsm.ongoing("SETTLE") | fsm.ongoing("SETTLE ON") | fsm.ongoing("SCAN")
+                            | fsm.ongoing("DRAIN")),
             self.settled.eq(self.ready | self.running | (fsm.ongoing("WAIT IMAGE") & ~self.loaded)),
         ]
         return m
