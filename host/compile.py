@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from host.cycles import Prediction, predict
-from host.datasets import Dataset, load_dataset
+from host.datasets import Dataset, load_dataset, load_inputs
 from host.decode import decode
 from host.errors import UserError, run_command
 from host.graph import Network
@@ -38,7 +38,7 @@ CALIBRATION_IMAGES = 2000
 EXAMPLES = """examples:
   python -m host.compile model.pt --data mnist --density 0.05
   python -m host.compile model.safetensors --data idx:fashion/ --keep fc1=0.04,fc2=0.10,fc3=0.30 -o out
-  python -m host.compile sparse.pt --no-prune --calib npz:examples.npz --preset tiny --json
+  python -m host.compile sparse.pt --no-prune --calib npy:examples.npy --preset tiny --json
 
 It writes model.img (the memory image), report.json and report.html into the output directory."""
 
@@ -56,7 +56,7 @@ class Settings:
     data : str or None
         Dataset to retrain, calibrate and test with.
     calib : str or None
-        Inputs to calibrate on where there is no dataset.
+        Inputs to calibrate on, `host.datasets.load_inputs`; without them the dataset's training images.
     normalize : (mean, std) or None
         How the training normalised its inputs; folded into the first layer.
     """
@@ -238,7 +238,7 @@ def _calibration(work: Compilation) -> np.ndarray:
     settings, network = work.settings, work.dense
     assert network is not None
     if settings.calib is not None:
-        images = load_dataset(settings.calib).train_images
+        images = load_inputs(settings.calib)
         if images[0].size != network.inputs:
             raise UserError(f"calibration inputs must have {network.inputs} values each, as layer "
                             f"'{network.layers[0].name}', not {images[0].size}")
@@ -279,7 +279,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, help="state_dict, checkpoint, nn.Module of standard layers, .safetensors")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")
     parser.add_argument("--data", metavar="SPEC", help="mnist, idx:DIR or npz:FILE; to retrain, calibrate and test")
-    parser.add_argument("--calib", metavar="SPEC", help="inputs to calibrate on, of the same kinds as --data")
+    parser.add_argument("--calib", metavar="SPEC", help="inputs to calibrate on, without labels: npy:FILE, npz:FILE, "
+                        "idx:FILE, idx:DIR or mnist")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--density", type=float, help="share of all weights to keep (0.08)")
     amount.add_argument("--keep", type=_keep, metavar="LAYER=SHARE,...", help="share of each layer's weights to keep")

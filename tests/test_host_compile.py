@@ -85,6 +85,22 @@ def test_a_sparse_model_is_packed_as_it_is(problem, capsys):
     assert report["test_error_engine"] is None
 
 
+def test_calibration_needs_no_labels(problem, capsys):
+    with np.load(problem / "data.npz") as arrays:
+        images = arrays["train_images"]
+    np.save(problem / "bare.npy", images)
+    np.savez(problem / "bare.npz", inputs=images)
+    for out, spec in (("labelled", "npz:data.npz"), ("npy", "npy:bare.npy"), ("npz", "npz:bare.npz")):
+        where = spec.replace(":", f":{problem}/")
+        assert compile_here(problem, "--no-prune", "--calib", where, out=out) == 0
+    first, *others = ((problem / out / "model.img").read_bytes() for out in ("labelled", "npy", "npz"))
+    assert others == [first, first]
+    assert "uniform noise" not in capsys.readouterr().out
+    np.save(problem / "bare.npy", images[:, :19])
+    assert compile_here(problem, "--no-prune", "--calib", f"npy:{problem / 'bare.npy'}") == 2
+    assert "calibration inputs must have 20 values each, as layer '0', not 19" in capsys.readouterr().err
+
+
 def test_without_data_it_prunes_in_one_shot_and_says_so(problem, capsys):
     assert compile_here(problem, "--density", "0.5", "--json") == 0
     assert "pruned in one shot" in capsys.readouterr().err
@@ -98,6 +114,9 @@ def test_without_data_it_prunes_in_one_shot_and_says_so(problem, capsys):
     (["--config", "nosuch.toml"], "configuration 'nosuch.toml' cannot be read"),
     (["--data", "npz:nosuch.npz"], "nosuch.npz"),
     (["--data", "cifar"], "cifar"),
+    (["--data", "npy:a.npy"], "dataset must be mnist, idx:DIRECTORY or npz:FILE, not 'npy:a.npy'"),
+    (["--calib", "npy:nosuch.npy"], "npy file 'nosuch.npy' cannot be read: No such file or directory"),
+    (["--calib", "a.npy"], "inputs must be mnist, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE, not 'a.npy'"),
 ])
 def test_bad_arguments(problem, capsys, arguments, message):
     assert compile_here(problem, *arguments) == 2

@@ -18,6 +18,8 @@ from host.datasets import MNIST_SHA256, load_dataset
 from host.datasets.files import MAX_BYTES
 from host.errors import UserError
 
+TOO_LARGE = f"must take at most {MAX_BYTES} bytes, in at most 8 dimensions, but its shape is"
+
 
 def idx_bytes(array: np.ndarray) -> bytes:
     types = {"u1": 8, "i1": 9, "i4": 12, "f4": 13}
@@ -119,7 +121,8 @@ def test_idx_of_floats(tmp_path):
     (b"\0\0\10\3\0\0\0\2", "is truncated: 3 dimensions take 12 bytes, but it has 4"),
     (b"\0\0\10\1\0\0\0\2a", "must hold 2 bytes for its shape [2], not 1"),
     (b"\0\0\10\1\0\0\0\2abc", "must hold 2 bytes for its shape [2], not more than 2"),
-    (b"\0\0\10\2\xff\xff\xff\xff\xff\xff\xff\xff", f"must hold at most {MAX_BYTES} bytes, but"),
+    (b"\0\0\10\4" + b"\xff" * 12 + bytes(4), f"{TOO_LARGE} [4294967295, 4294967295, 4294967295, 0]"),
+    (b"\0\0\10\2\xff\xff\xff\xff\xff\xff\xff\xff", f"{TOO_LARGE} [4294967295, 4294967295]"),
 ])
 def test_broken_idx(tmp_path, data, message):
     assert message in problems(write_idx(tmp_path, t10k_images_idx3_ubyte=data))
@@ -217,10 +220,15 @@ def npy(shape: str, dtype: str = "'|u1'", data: bytes = b"") -> bytes:
     (b"", "has a damaged header"),
     (npy("(2,)")[:30], "has a damaged header"),
     (npy("(2,)", "'nonsense'"), "has a damaged header"),
-    (b"\x93NUMPY\3\0" + npy("(2,)")[8:], "must be of npy version 1.0 or 2.0, not 3.0"),
+    (b"\x93NUMPY\3\0" + npy("(2,)")[8:], "has a damaged header: version 3.0 instead of 1.0 or 2.0"),
     (npy("(1 << 40,)"), "has a damaged header"),
-    (npy(f"({1 << 40},)"), f"must take at most {MAX_BYTES} bytes, but its shape is [{1 << 40}]"),
-    (npy("(-1,)"), f"must take at most {MAX_BYTES} bytes, but its shape is [-1]"),
+    (npy("{" * 4000), "has a damaged header"),
+    (npy("(2,)", "'a2'"), "has a damaged header"),
+    (npy(f"({1 << 40},)"), f"{TOO_LARGE} [{1 << 40}]"),
+    (npy("(-1,)"), f"{TOO_LARGE} [-1]"),
+    (npy("(True, True)"), f"{TOO_LARGE} [True, True]"),
+    (npy(f"({1 << 70}, 0)"), f"{TOO_LARGE} [{1 << 70}, 0]"),
+    (npy(f"({'1, ' * 70})", data=b"a"), f"{TOO_LARGE} [1, 1"),
     (npy("(2,)", data=b"a"), "must hold 2 bytes for its shape [2], not 1"),
     (npy("(2,)", data=b"a" * 300), "must hold 2 bytes for its shape [2], not more"),
 ])
@@ -237,9 +245,12 @@ def test_broken_zip(tmp_path):
     spec = write_npz(tmp_path / "a.npz")
     data = (tmp_path / "a.npz").read_bytes()
     changed = data.replace(arrays()["t10k-images-idx3-ubyte"].tobytes(), bytes(24))
-    for broken in (b"", data[:100], data[:-40], changed):
+    no_name = data.replace(b"test_images.npy", b"\xff" * 15).replace(b"PK\1\2\x2d\3\x2d\0\0\0", b"PK\1\2\x2d\3\x2d\0\0\x08")
+    for broken, message in ((b"", "is damaged or no npz file"), (data[:100], "is damaged or no npz file"),
+                            (data[:-40], "is damaged or no npz file"), (no_name, "is damaged or no npz file"),
+                            (changed, "has a damaged header: Bad CRC-32")):
         (tmp_path / "a.npz").write_bytes(broken)
-        assert "is damaged or no npz file" in problems(spec)
+        assert message in problems(spec)
     assert "cannot be read: No such file or directory" in problems(f"npz:{tmp_path}/none.npz")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled images for training, pruning and testing: MNIST from this package, or files of the user."""
+"""Labelled images for training, pruning and testing, and bare inputs: MNIST from this package, or files of the user."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from host.datasets.files import FileProblem, read_idx, read_npz
+from host.datasets.files import FileProblem, read_idx, read_npy, read_npz
 from host.errors import UserError
 
-__all__ = ["Dataset", "load_dataset"]
+__all__ = ["Dataset", "load_dataset", "load_inputs"]
 
 SPECS = "mnist, idx:DIRECTORY or npz:FILE"
+INPUT_SPECS = "mnist, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE"
 REINSTALL = "reinstall the package"
 
 MNIST_SHA256 = {
@@ -37,6 +38,9 @@ NPZ_KEYS: dict[str, tuple[str, ...]] = {
     "test_images": ("test_images", "x_test"),
     "test_labels": ("test_labels", "y_test"),
 }
+
+INPUT_KEYS = (*NPZ_KEYS["train_images"], "inputs", "images", "arr_0")
+"""Names of bare inputs in an npz file; ``arr_0`` is what `numpy.savez` calls an array without a name."""
 
 
 @dataclass(frozen=True)
@@ -113,16 +117,56 @@ def load_dataset(spec: str) -> Dataset:
     UserError
         Naming every problem: missing or damaged files, impossible sizes, labels that do not fit the images.
     """
-    kind, separator, where = spec.partition(":")
+    kind, _, where = spec.partition(":")
     if spec == "mnist":
         arrays = _read_all(_mnist_readers())
-    elif kind == "idx" and separator and where:
+    elif kind == "idx" and where:
         arrays = _read_all(_idx_readers(Path(where)))
-    elif kind == "npz" and separator and where:
+    elif kind == "npz" and where:
         arrays = _read_npz(Path(where))
     else:
         raise UserError(f"dataset must be {SPECS}, not '{spec}'")
     return _checked(spec, arrays)
+
+
+def load_inputs(spec: str) -> np.ndarray:
+    """Loads inputs without labels.
+
+    Parameters
+    ----------
+    spec : str
+        ``npy:FILE``; ``npz:FILE`` with an array of one of the names in `INPUT_KEYS`; ``idx:FILE``, an IDX file of
+        images, plain or ``.gz``; ``idx:DIRECTORY``, where such a file has its usual name for training images; or
+        ``mnist``, the training images.
+
+    Returns
+    -------
+    uint8 or float32 array, shape ``[n, ...]``
+        At least one input; floats are finite.
+
+    Raises
+    ------
+    UserError
+        For a missing or damaged file, an impossible size, or an array that cannot be inputs.
+    """
+    kind, _, where = spec.partition(":")
+    path, stems = Path(where), IDX_STEMS["train_images"]
+    try:
+        if spec == "mnist":
+            images = _read_mnist(f"{stems[0]}.gz")
+        elif kind == "idx" and where:
+            images = _read_found(path, stems) if path.is_dir() else read_idx(path)
+        elif kind == "npz" and where:
+            images = read_npz(path, {"inputs": INPUT_KEYS})["inputs"]
+        elif kind == "npy" and where:
+            images = read_npy(path)
+        else:
+            raise UserError(f"inputs must be {INPUT_SPECS}, not '{spec}'")
+    except FileProblem as problem:
+        raise UserError(problem.problems) from None
+    if problems := _image_problems(f"inputs '{spec}'", images):
+        raise UserError(problems)
+    return _stored(images)
 
 
 def _read_all(readers: dict[str, Callable[[], np.ndarray]]) -> dict[str, np.ndarray]:

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads IDX and npz files that may be damaged or hostile: sizes are bounded before memory is taken."""
+"""Reads IDX, npz and npy files that may be damaged or hostile: sizes are bounded before memory is taken."""
 
 import gzip
 import math
+import warnings
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-__all__ = ["MAX_BYTES", "FileProblem", "read_idx", "read_npz"]
+__all__ = ["MAX_BYTES", "FileProblem", "read_idx", "read_npy", "read_npz"]
 
 MAX_BYTES = 1 << 30
 """The most bytes that one array may take."""
@@ -18,6 +20,7 @@ MAX_BYTES = 1 << 30
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 """Type byte of an IDX file; from http://yann.lecun.com/exdb/mnist, "The IDX file format"."""
 
+MAX_DIMENSIONS = 8
 MAX_HEADER = 4096
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -30,13 +33,20 @@ class FileProblem(Exception):
         super().__init__("\n".join(problems))
 
 
+def _open(path: Path) -> IO[bytes]:
+    """Opens a file. `FileProblem` for a directory, and for a device or pipe: it could keep us waiting for ever."""
+    if path.exists() and not path.is_file():
+        raise FileProblem(f"'{path}' must be a file, but is a directory or a device")
+    return open(path, "rb")
+
+
 def read_idx(path: Path) -> np.ndarray:
     """Reads an IDX file, decompressing a name in ``.gz``; raises `FileProblem`.
 
     The header is read first, and then no more than it promises, so a decompression bomb costs nothing.
     """
     try:
-        with open(path, "rb") as plain:
+        with _open(path) as plain:
             if path.suffix != ".gz":
                 return _read_idx(path, plain)
             with gzip.GzipFile(fileobj=plain) as unpacked:
@@ -58,15 +68,22 @@ def _read_idx(path: Path, file: IO[bytes] | gzip.GzipFile) -> np.ndarray:
                           f"but it has {len(sizes)}")
     shape = [int(size) for size in np.frombuffer(sizes, ">u4")]
     dtype = np.dtype(IDX_TYPES[magic[2]])
-    expected = math.prod(shape) * dtype.itemsize
-    if expected > MAX_BYTES:
-        raise FileProblem(f"IDX file '{path}' must hold at most {MAX_BYTES} bytes, but its header promises "
-                          f"{expected}")
+    expected = _size(f"IDX file '{path}'", shape, dtype)
     data = file.read(expected + 1)
     if len(data) != expected:
         found = f"more than {expected}" if len(data) > expected else str(len(data))
         raise FileProblem(f"IDX file '{path}' must hold {expected} bytes for its shape {shape}, not {found}")
     return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _size(what: str, shape: Sequence[int], dtype: np.dtype) -> int:
+    """Bytes of such an array; raises `FileProblem` for one that is too large or that numpy could not make."""
+    # numpy counts an axis of length 0 as 1 when it looks whether an array is too large.
+    if not all(type(size) is int and size >= 0 for size in shape) or len(shape) > MAX_DIMENSIONS \
+            or math.prod(max(1, size) for size in shape) * dtype.itemsize > MAX_BYTES:
+        raise FileProblem(f"{what} must take at most {MAX_BYTES} bytes, in at most {MAX_DIMENSIONS} dimensions, but "
+                          f"its shape is {list(shape)}")
+    return math.prod(shape) * dtype.itemsize
 
 
 def read_npz(path: Path, keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
@@ -78,11 +95,13 @@ def read_npz(path: Path, keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarr
         For each role the array names that can stand for it; the first one found counts.
     """
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with _open(path) as file, zipfile.ZipFile(file) as archive:
             return _read_members(path, archive, keys)
     except OSError as error:
         raise FileProblem(f"npz file '{path}' cannot be read: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except FileProblem:
+        raise
+    except Exception as error:  # zipfile and the decompressors raise whatever the damage leads to
         raise FileProblem(f"npz file '{path}' is damaged or no npz file: {error}") from None
 
 
@@ -99,7 +118,7 @@ def _read_members(path: Path, archive: zipfile.ZipFile,
             continue
         try:
             with archive.open(members[f"{found[0]}.npy"]) as member:
-                arrays[role] = _read_npy(f"array '{found[0]}' of npz file '{path}'", member)
+                arrays[role] = _read_array(f"array '{found[0]}' of npz file '{path}'", member)
         except FileProblem as problem:
             problems += problem.problems
     if problems:
@@ -107,19 +126,27 @@ def _read_members(path: Path, archive: zipfile.ZipFile,
     return arrays
 
 
-def _read_npy(what: str, member: IO[bytes]) -> np.ndarray:
+def read_npy(path: Path) -> np.ndarray:
+    """Reads the array of an npy file; raises `FileProblem`."""
+    try:
+        with _open(path) as file:
+            return _read_array(f"npy file '{path}'", file)
+    except OSError as error:
+        raise FileProblem(f"npy file '{path}' cannot be read: {error.strerror or error}") from None
+
+
+def _read_array(what: str, member: IO[bytes]) -> np.ndarray:
     try:
         version = np.lib.format.read_magic(member)
         if version not in NPY_HEADERS:
-            raise FileProblem(f"{what} must be of npy version 1.0 or 2.0, not {version[0]}.{version[1]}")
-        shape, fortran, dtype = NPY_HEADERS[version](member, max_header_size=MAX_HEADER)
-    except (ValueError, EOFError, SyntaxError, RecursionError, TypeError) as error:
+            raise ValueError(f"version {version[0]}.{version[1]} instead of 1.0 or 2.0")
+        with warnings.catch_warnings(action="error"):
+            shape, fortran, dtype = NPY_HEADERS[version](member, max_header_size=MAX_HEADER)
+    except Exception as error:  # numpy evaluates the header and raises whatever that happens to raise
         raise FileProblem(f"{what} has a damaged header: {error}") from None
     if dtype.hasobject or dtype.kind not in "biuf":
         raise FileProblem(f"{what} must hold numbers, not {dtype}; pickled objects are never loaded")
-    expected = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or expected > MAX_BYTES:
-        raise FileProblem(f"{what} must take at most {MAX_BYTES} bytes, but its shape is {list(shape)}")
+    expected = _size(what, shape, dtype)
     data = member.read(expected + 1)
     if len(data) != expected:
         raise FileProblem(f"{what} must hold {expected} bytes for its shape {list(shape)}, not "
