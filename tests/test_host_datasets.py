@@ -245,7 +245,8 @@ def test_broken_zip(tmp_path):
     spec = write_npz(tmp_path / "a.npz")
     data = (tmp_path / "a.npz").read_bytes()
     changed = data.replace(arrays()["t10k-images-idx3-ubyte"].tobytes(), bytes(24))
-    no_name = data.replace(b"test_images.npy", b"\xff" * 15).replace(b"PK\1\2\x2d\3\x2d\0\0\0", b"PK\1\2\x2d\3\x2d\0\0\x08")
+    # Flag 0x800 says that the name is UTF-8, which it is not.
+    no_name = data.replace(b"test_images.npy", b"\xff" * 15).replace(b"PK\1\2-\3-\0\0\0", b"PK\1\2-\3-\0\0\x08")
     for broken, message in ((b"", "is damaged or no npz file"), (data[:100], "is damaged or no npz file"),
                             (data[:-40], "is damaged or no npz file"), (no_name, "is damaged or no npz file"),
                             (changed, "has a damaged header: Bad CRC-32")):
