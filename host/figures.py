@@ -7,7 +7,8 @@ from html import escape
 from typing import Any
 
 __all__ = ["ABSENT", "Report", "cut", "error_text", "hundredths_text", "kib_text", "layers_of", "main_figures",
-           "number_text", "plain", "printable", "ratio", "safe", "share_text", "show", "storage_bits"]
+           "number_text", "plain", "printable", "ratio", "rtl_figures", "safe", "share_text", "show", "storage_bits",
+           "tenths_text"]
 
 Report = dict[str, Any]
 """The schema is in `host.report`."""
@@ -44,6 +45,10 @@ def number_text(value: float, digits: int = 0) -> str:
 
 def hundredths_text(value: float) -> str:
     return number_text(value, 2)
+
+
+def tenths_text(value: float) -> str:
+    return number_text(value, 1)
 
 
 def share_text(value: float) -> str:
@@ -107,3 +112,24 @@ def main_figures(report: Report) -> list[tuple[str, str, str]]:
     ]
     return [(name, value, ", ".join(filter(None, details)))
             for name, value, details in figures if value != ABSENT]
+
+
+def rtl_figures(rtl: Report) -> list[tuple[str, str]]:
+    """The figures of a run in RTL: name and value."""
+    cycles = rtl.get("cycles_per_image")
+
+    def compared(name: str, key: str) -> tuple[str, str]:
+        times = show(ratio(cycles, rtl.get(key)), hundredths_text, " (x {})", "")
+        return name, show(rtl.get(key), tenths_text) + times
+    figures = [
+        ("images run in RTL", show(rtl.get("images"), number_text)),
+        ("images that differ from golden, any layer", show(rtl.get("mismatches"), number_text)),
+        ("images whose cycles differ from the prediction", show(rtl.get("cycle_mismatches"), number_text)),
+        ("test error on these images", show(rtl.get("test_error"), error_text)),
+        ("cycles per image", show(cycles, tenths_text)),
+        compared("predicted", "predicted_cycles_per_image"),
+        compared("limit with broadcasts", "limit_cycles_per_image"),
+        compared("ideal: useful MACs / PEs", "ideal_cycles_per_image"),
+        ("seconds of simulation", show(rtl.get("seconds"), tenths_text)),
+    ]
+    return [(name, value) for name, value in figures if value != ABSENT]

@@ -21,6 +21,9 @@ The dictionary, as `host.summary` makes it; a part whose keys are absent or None
                         broadcasts, cycles: mean of an image, test_error: percent}]
     cycles_per_image  {predicted, ideal: useful multiplications / PEs, limit: as ideal, but no layer below
                        its broadcasts}, means over the verified images
+    rtl               {images, mismatches, cycle_mismatches: int, test_error: percent, seconds: float,
+                       cycles_per_image, and with predicted_, limit_ or ideal_ before it: means over the
+                       images}: a run on the simulated engine, as `host.run.Run.figures` makes it
     prune_history     [{round: int, density: 0 to 1, loss: float, held_out_error, test_error: percent}]
 
 Within those, too, what is absent or None is left out or shown as a dash. Keys beyond these are kept in
@@ -42,12 +45,14 @@ from host.figures import (
     cut,
     error_text,
     hundredths_text,
+    kib_text,
     layers_of,
     main_figures,
     number_text,
     plain,
     printable,
     ratio,
+    rtl_figures,
     safe,
     share_text,
     show,
@@ -130,6 +135,7 @@ def report_html(report: Report) -> str:
                  "A bar for each PE, the dashed line their mean. Uneven bars cost cycles."),
         _section("Cycles of each layer", _cycles(report),
                  "Mean of an image. Ideal: useful multiplications over PEs; limit: at least the broadcasts."),
+        _section("Run in RTL", _rtl(report), "The simulated engine beside the golden model and the cycle model."),
         _section("Accuracy at every step", _steps(report)),
         _section("Pruning", _pruning(report), "After each round, by the share of weights kept."),
         _section("Codebooks", _codebooks(report)),
@@ -148,10 +154,12 @@ def report_text(report: Report) -> str:
     rows = [[cut(cell, 24) for cell in row] for row in _layer_rows(report, terminal=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines += ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    lines += [f"{name + ':':<22}{value}{f' ({detail})' if detail else ''}"
+              for name, value, detail in main_figures(report)]
     storage = storage_bits(report)
-    shares = [f"{name} {share_text(bits / sum(storage.values()))}" for name, bits in storage.items()]
-    figures = [*main_figures(report), *([("memory by purpose", ", ".join(shares), "")] if shares else [])]
-    lines += [f"{name + ':':<22}{value}{f' ({detail})' if detail else ''}" for name, value, detail in figures]
+    lines += ["memory by purpose:"] if storage else []
+    lines += [f"  {cut(name, 18):<18}{kib_text(bits / 8):>11}{share_text(bits / sum(storage.values())):>9}"
+              for name, bits in storage.items()]
     lines += [f"note: {printable(note)}" for note in report.get("notes") or []]
     return "\n".join(line.rstrip() for line in lines if line)
 
@@ -273,6 +281,14 @@ def _cycles(report: Report) -> str:
     return bar_chart("cycles of each layer", kinds,
                      [(printable(layer.get("name", "")), [layer[kind] for kind in kinds])
                       for layer in layers_of(report) if layer.get("cycles") is not None])
+
+
+def _rtl(report: Report) -> str:
+    rtl = report.get("rtl") or {}
+    kinds = ("cycles", "limit", "ideal", "predicted")
+    values = [rtl.get("cycles_per_image" if kind == "cycles" else f"{kind}_cycles_per_image") for kind in kinds]
+    chart = bar_chart("cycles of an image in RTL", kinds, [("an image", values)]) if any(values) else ""
+    return chart + _table([["figure", "value"], *rtl_figures(rtl)])
 
 
 def _pruning(report: Report) -> str:

@@ -15,6 +15,7 @@ from host.cycles import Prediction, predict
 from host.datasets import Dataset, load_dataset
 from host.decode import decode
 from host.errors import UserError, run_command
+from host.figures import rtl_figures
 from host.image import Image, read_image
 from host.quantize import quantize_inputs
 from host.reference import forward
@@ -86,16 +87,7 @@ def run_image(image: Image, config: EngineConfig, dataset: Dataset, images: int,
 
 def table(figures: dict[str, Any]) -> str:
     """The figures for people."""
-    rows = [
-        ("images run in RTL", f"{figures['images']}"),
-        ("images that differ from golden, any layer", f"{figures['mismatches']}"),
-        ("images whose cycles differ from the prediction", f"{figures['cycle_mismatches']}"),
-        ("test error on these images", f"{figures['test_error']:.2f} %"),
-        ("cycles per image", f"{figures['cycles_per_image']:.1f}"),
-        ("  limit with broadcasts", f"{figures['limit_cycles_per_image']:.1f}  (x {figures['cycles_over_limit']:.2f})"),
-        ("  useful MACs / PEs", f"{figures['ideal_cycles_per_image']:.1f}  (x {figures['cycles_over_ideal']:.2f})"),
-        ("seconds of simulation", f"{figures['seconds']:.1f}"),
-    ]
+    rows = rtl_figures(figures)
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 

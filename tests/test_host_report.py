@@ -29,6 +29,9 @@ FIGURES = {
     "storage_bits": {"weights": 12000, "skips": 800, "slices": 9600, "biases": 1100, "program": 500,
                      "odd": 0},
     "cycles_per_image": {"predicted": 1234.4, "ideal": 987.0, "limit": 1111.0},
+    "rtl": {"images": 1000, "mismatches": 2, "cycle_mismatches": 1, "test_error": 1.25, "seconds": 74.3,
+            "cycles_per_image": 1250.0, "predicted_cycles_per_image": 1251.0, "limit_cycles_per_image": 1000.0,
+            "ideal_cycles_per_image": 500.0, "counters": {"beats": 3.5}},
     "prune_history": [
         {"round": 1, "density": 0.5, "loss": 0.0123, "held_out_error": 2.25, "test_error": None},
         {"round": 2, "density": 0.1, "loss": 0.0456, "held_out_error": 1.75, "test_error": 1.59}],
@@ -88,7 +91,9 @@ def test_text_has_the_figures() -> None:
         "bits per weight kept: 9.88 (bound of code and position 8.77)",
         "memory image: 3,456 bytes",
         "cycles per image: 1,234 (1.25 times the ideal, ideal 987, limit 1,111)",
-        "memory by purpose: weights 50.00%, skips 3.33%, slices 40.00%, biases 4.58%, program 2.08%",
+        "memory by purpose:",
+        " weights 1.5 KiB 50.00%", " skips 0.1 KiB 3.33%", " slices 1.2 KiB 40.00%", " biases 0.1 KiB 4.58%",
+        " program 0.1 KiB 2.08%",
         "note: not pruned: packed as it is",
     ]
 
@@ -139,6 +144,27 @@ def test_balance_and_cycles_are_to_scale() -> None:
     cycles = bars(root, "Cycles of each layer")
     assert [tip for tip, _, _ in cycles] == ["cycles: 1,010", "limit: 950", "ideal: 900"] * 2
     assert cycles[2][1] / cycles[0][1] == pytest.approx(900 / 1010, abs=0.001)
+
+
+def test_the_run_in_rtl() -> None:
+    root = page(example())
+    drawn = bars(root, "Run in RTL")
+    assert [tip for tip, _, _ in drawn] == ["cycles: 1,250", "limit: 1,000", "ideal: 500", "predicted: 1,251"]
+    assert drawn[2][1] / drawn[0][1] == pytest.approx(500 / 1250, abs=0.001)
+    assert table(section(root, "Run in RTL"), "") == [
+        ["figure", "value"], ["images run in RTL", "1,000"], ["images that differ from golden, any layer", "2"],
+        ["images whose cycles differ from the prediction", "1"], ["test error on these images", "1.25%"],
+        ["cycles per image", "1,250.0"], ["predicted", "1,251.0 (x 1.00)"],
+        ["limit with broadcasts", "1,000.0 (x 1.25)"],
+        ["ideal: useful MACs / PEs", "500.0 (x 2.50)"], ["seconds of simulation", "74.3"]]
+
+
+def test_absent_figures_of_the_run_in_rtl_are_left_out() -> None:
+    rtl = {"images": 20, "cycles_per_image": 30.0, "limit_cycles_per_image": None, "predicted_cycles_per_image": 0.0}
+    root = page(example(rtl=rtl))
+    assert [tip for tip, _, _ in bars(root, "Run in RTL")] == ["cycles: 30", "predicted: 0"]
+    assert table(section(root, "Run in RTL"), "")[1:] == \
+        [["images run in RTL", "20"], ["cycles per image", "30.0"], ["predicted", "0.0"]]
 
 
 def test_error_curves_are_to_scale() -> None:
@@ -207,7 +233,7 @@ def test_every_class_of_a_series_has_a_colour() -> None:
 
 
 ALL = ["Layers", "Memory on the chip by purpose", "Entries of each processing element",
-       "Cycles of each layer", "Accuracy at every step", "Pruning", "Codebooks", "Engine"]
+       "Cycles of each layer", "Run in RTL", "Accuracy at every step", "Pruning", "Codebooks", "Engine"]
 
 
 @pytest.mark.parametrize("gone", [None, ...])
@@ -216,6 +242,7 @@ ALL = ["Layers", "Memory on the chip by purpose", "Entries of each processing el
     (["storage_bits"], ["Memory on the chip by purpose"]),
     (["steps"], ["Accuracy at every step"]),
     (["prune_history"], ["Pruning"]),
+    (["rtl"], ["Run in RTL"]),
     (["config", "config_hash"], ["Engine"]),
     (["layers"], ["Layers", "Entries of each processing element", "Cycles of each layer", "Codebooks"]),
     (["cycles_per_image", "test_error_engine", "dataset", "notes", "weights_kept", "dense_bytes"], []),
@@ -229,7 +256,7 @@ def test_absent_parts_are_left_out(keys: list[str], missing: list[str], gone: An
 
 def test_absent_keys_of_layers_are_left_out() -> None:
     layers = [{"name": "fc1", "rows": 30, "pe_entries": [1, 2]}, {"name": "fc2", "useful_macs": 8.0}]
-    report = example(layers=layers, config=..., storage_bits={}, steps=[{"name": "load"}], prune_history=[])
+    report = example(layers=layers, config=..., rtl={}, storage_bits={}, steps=[{"name": "load"}], prune_history=[])
     root = page(report)
     assert titles(root) == ["Layers", "Entries of each processing element", "Accuracy at every step",
                             "Engine"]
