@@ -35,7 +35,7 @@ def run(build: Build, bench: str, *, tests: Sequence[str] | None = None,
     tests : sequence of str, optional
         Names of the tests to run; all of the bench's if omitted.
     parameters : mapping, optional
-        What the bench is to know, through `sim.bench.parameters`; must survive JSON.
+        What the bench is to know, through `sim.cocotb_bench.parameters`; must survive JSON.
     seed : int
         From 1 to 2**31 - 1. Decides the random contents at the start and the bench's `random`.
     timeout_s : float

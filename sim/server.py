@@ -10,7 +10,7 @@ from cocotb.handle import Immediate
 from cocotb.triggers import ClockCycles, FallingEdge
 from cocotb.types import LogicArray
 
-from .bench import CLOCK_NS, parameters
+from .cocotb_bench import CLOCK_NS, parameters
 
 
 class LinkPort:

@@ -8,7 +8,7 @@ from cocotb.triggers import RisingEdge
 
 from rtl.accumulate import Accumulator
 from rtl.config import EngineConfig
-from sim.bench import bench, parameters, scramble, start
+from sim.cocotb_bench import bench, parameters, scramble, start
 
 BURST = 40
 """Cycles in which operations are alike."""

@@ -7,7 +7,7 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from sim.bench import bench, parameters, start
+from sim.cocotb_bench import bench, parameters, start
 
 
 @bench()

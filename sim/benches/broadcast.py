@@ -6,7 +6,7 @@ from typing import Any
 
 from cocotb.triggers import RisingEdge
 
-from sim.bench import bench, parameters, scramble, start
+from sim.cocotb_bench import bench, parameters, scramble, start
 
 
 @bench()

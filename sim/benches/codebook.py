@@ -9,7 +9,7 @@ from cocotb.triggers import RisingEdge
 from rtl.codebook import Codebook
 from rtl.config import EngineConfig
 from rtl.layouts import codebook_write_layout
-from sim.bench import bench, parameters, scramble, start
+from sim.cocotb_bench import bench, parameters, scramble, start
 from sim.payloads import pack
 
 

@@ -12,7 +12,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 
 from rtl.config import EngineConfig
 from rtl.protocol import COUNTERS, Opcode, Status
-from sim.bench import bench, parameters, start
+from sim.cocotb_bench import bench, parameters, start
 from sim.streams import StreamDriver, StreamMonitor, take
 
 VERDICT_CYCLES = 4

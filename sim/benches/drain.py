@@ -8,7 +8,7 @@ from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
 from rtl.layouts import descriptor_layout, drain_step_layout, requant_layout
-from sim.bench import bench, parameters, start
+from sim.cocotb_bench import bench, parameters, start
 from sim.payloads import unpack
 
 FIRST_STEP_CYCLES = 4

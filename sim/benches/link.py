@@ -10,7 +10,7 @@ import cocotb
 from cocotb.triggers import RisingEdge
 
 from rtl.protocol import SYNC, Opcode, Status, pack, packet_length
-from sim.bench import bench, parameters, start
+from sim.cocotb_bench import bench, parameters, start
 from sim.streams import Scoreboard, StreamDriver, StreamMonitor, take
 
 OFFER_CYCLES = 4

@@ -15,7 +15,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from rtl.config import EngineConfig
 from rtl.layouts import load_write_layout
 from rtl.protocol import Status
-from sim.bench import bench, parameters, start
+from sim.cocotb_bench import bench, parameters, start
 from sim.payloads import unpack
 from sim.streams import StreamDriver
 

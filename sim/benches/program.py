@@ -8,7 +8,7 @@ from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
 from rtl.layouts import codebook_write_layout, load_write_layout
-from sim.bench import bench, parameters, start
+from sim.cocotb_bench import bench, parameters, start
 from sim.payloads import pack, unpack
 
 PROGRAM, SLICES, ENTRIES = 0, 1, 2

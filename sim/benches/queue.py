@@ -4,7 +4,7 @@
 import random
 from typing import Any
 
-from sim.bench import bench, parameters, start
+from sim.cocotb_bench import bench, parameters, start
 from sim.streams import Scoreboard, StreamDriver, StreamMonitor
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from cocotb.triggers import FallingEdge
 
 from rtl.numbers import MULTIPLIER_BITS, PRE_SHIFTS, requantize
-from sim.bench import bench, parameters, start
+from sim.cocotb_bench import bench, parameters, start
 
 
 def clamp(value: int, low: int, high: int) -> int:

@@ -11,7 +11,7 @@ from cocotb.triggers import RisingEdge
 from rtl.config import EngineConfig
 from rtl.layouts import beat_layout
 from rtl.scanner import Scanner
-from sim.bench import bench, parameters, scramble, start
+from sim.cocotb_bench import bench, parameters, scramble, start
 from sim.payloads import unpack
 
 

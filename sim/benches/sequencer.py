@@ -6,7 +6,7 @@ from typing import Any
 
 from cocotb.triggers import ClockCycles, RisingEdge
 
-from sim.bench import bench, start
+from sim.cocotb_bench import bench, start
 
 SETTLE_CYCLES = 5
 """So many cycles after the last thing that the sequencer waits for, it has taken its next step."""

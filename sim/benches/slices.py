@@ -12,7 +12,7 @@ from rtl.config import EngineConfig
 from rtl.layouts import beat_layout, job_layout, long_slice, memory_write_layout
 from rtl.scanner import Scanner
 from rtl.slices import SliceLookup
-from sim.bench import bench, parameters, scramble, start
+from sim.cocotb_bench import bench, parameters, scramble, start
 from sim.payloads import pack, unpack
 
 

@@ -15,7 +15,7 @@ import cocotb
 from amaranth.lib import data
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
-from sim.bench import bench, parameters, start
+from sim.cocotb_bench import bench, parameters, start
 from sim.streams import Scoreboard, StreamDriver, StreamMonitor, take
 
 PAIR = data.StructLayout({"code": 4, "steps": data.ArrayLayout(data.StructLayout({"by": 3, "up": 1}), 2)})

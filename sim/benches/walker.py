@@ -12,7 +12,7 @@ from cocotb.triggers import RisingEdge
 from rtl.config import EngineConfig
 from rtl.layouts import entry_layout, job_layout, visit_layout
 from rtl.walker import Walker
-from sim.bench import bench, parameters, scramble, start
+from sim.cocotb_bench import bench, parameters, scramble, start
 from sim.payloads import pack, unpack
 from sim.streams import StreamDriver
 
