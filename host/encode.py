@@ -1,70 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encodes a layer for the engine: rows to PEs, non-zero weights to entries, slices to lengths.
+"""Encodes a layer for the engine: non-zero weights to entries, slices to lengths.
 
 The form follows EIE (Han et al., ISCA 2016, section III): interleaved rows, compressed columns, relative row indices.
-It differs in three points. Rows go to PEs by their work instead of round robin. A gap too long for the index takes
-a skip entry (code 0), not a zero weight. Slices have lengths and no pointers, see `rtl.slices`.
+It differs in three points. Rows go to PEs by their work instead of round robin (`host.balance`). A gap too long for the
+index takes a skip entry (code 0), not a zero weight. Slices have lengths and no pointers, see `rtl.slices`.
 """
 
-import heapq
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
+from host.balance import Assignment
 from rtl.config import EngineConfig
 from rtl.layouts import long_slice
 
-__all__ = ["Assignment", "EncodedPass", "assign_rows", "encode_pass", "pack_words"]
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """Where each row of a layer lives.
-
-    Attributes
-    ----------
-    pe, slot : int64 arrays, shape ``[rows]``
-        The row's PE, and its place among that PE's rows.
-    pes : int
-    """
-
-    pe: np.ndarray
-    slot: np.ndarray
-    pes: int
-
-    @property
-    def words(self) -> int:
-        """Activation words of the layer's output: rows of the PE that has most."""
-        return int(self.slot.max(initial=-1)) + 1
-
-    @property
-    def position(self) -> np.ndarray:
-        """Place of each row's activation in the output, int64 ``[rows]``: word times PEs plus lane."""
-        return self.slot * self.pes + self.pe
-
-
-def assign_rows(work: np.ndarray, pes: int) -> Assignment:
-    """Shares rows out over PEs: the row with most work first, to the PE that has least (and still has a place).
-
-    Every PE gets at most ``ceil(rows / pes)`` rows, so that the drain is no longer than it must be.
-
-    Parameters
-    ----------
-    work : float array, shape ``[rows]``
-        Expected useful multiplications of each row.
-    """
-    rows = len(work)
-    places = -(-rows // pes)
-    pe, slot = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-    taken = [0] * pes
-    loads = [(0.0, number) for number in range(pes)]
-    for row in np.argsort(-work, kind="stable"):
-        load, number = heapq.heappop(loads)
-        pe[row], slot[row] = number, taken[number]
-        taken[number] += 1
-        if taken[number] < places:
-            heapq.heappush(loads, (load + float(work[row]), number))
-    return Assignment(pe, slot, pes)
+__all__ = ["EncodedPass", "encode_pass", "pack_words"]
 
 
 @dataclass(frozen=True)
@@ -118,34 +69,44 @@ class EncodedPass:
 
 @dataclass(frozen=True)
 class _Slices:
-    """Non-zero weights in the order of the entry memory: by PE, column, slot."""
+    """Non-zero weights in the order of the entry memory: by PE, column, slot.
 
-    pe: np.ndarray
-    col: np.ndarray
-    gap: np.ndarray
-    code: np.ndarray
+    Attributes
+    ----------
+    gaps : uint16 array
+        Rows between each weight and the one before it in its slice, or the first row.
+    codes : uint8 array
+    counts : int64 array, shape ``[pes, cols]``
+    """
+
+    gaps: np.ndarray
+    codes: np.ndarray
     counts: np.ndarray
 
 
-def encode_pass(codes: np.ndarray, pe: np.ndarray, slot: np.ndarray, config: EngineConfig) -> EncodedPass | None:
+def encode_pass(codes: np.ndarray, columns: np.ndarray, assignment: Assignment, slots: range,
+                config: EngineConfig) -> EncodedPass | None:
     """Encodes with the index and length widths that take the least storage.
 
     Parameters
     ----------
-    codes : uint8 array, shape ``[rows, cols]``
-        Columns in the order of the activation memory, a whole number of words of them.
-    pe, slot : int64 arrays, shape ``[rows]``
-        Where each row lives; slots from 0 to ``acc_depth - 1``.
+    codes : uint8 array, shape ``[rows, inputs]``
+        The layer's weight codes.
+    columns : int64 array, shape ``[cols]``
+        Which input each place of the activation memory holds, -1 for none; a whole number of words of them.
+    assignment : Assignment
+    slots : range
+        The rows of each PE to encode, at most ``acc_depth``.
 
     Returns
     -------
     EncodedPass, or None if a slice is longer than any length can say.
     """
-    slices = _slices(codes, pe, slot, config.pes)
+    slices = _slices(codes, columns, assignment, slots)
     best: EncodedPass | None = None
     for index_bits in config.index_bits:
-        skips = _skips(slices.gap, index_bits)
-        lengths = slices.counts + _per_slice(slices, skips, config.pes, codes.shape[1])
+        lengths = slices.counts + _skips_of_slices(slices.gaps, slices.counts.ravel(), index_bits) \
+            .reshape(slices.counts.shape)
         for wide in (False, True):
             length_bits = config.length_bits_of(wide)
             all_ones, longest = (1 << length_bits) - 1, long_slice(length_bits)
@@ -157,55 +118,26 @@ def encode_pass(codes: np.ndarray, pe: np.ndarray, slot: np.ndarray, config: Eng
                 best = candidate
     if best is None:
         return None
-    return _with_entries(best, slices, config.pes)
+    return _with_entries(best, slices)
 
 
-def _slices(codes: np.ndarray, pe: np.ndarray, slot: np.ndarray, pes: int) -> _Slices:
-    rows, cols = np.nonzero(codes)
-    order = np.lexsort((slot[rows], cols, pe[rows]))
-    rows, cols = rows[order], cols[order]
-    at_pe, at_slot = pe[rows], slot[rows]
-    begins = np.ones(len(rows), bool)
-    begins[1:] = (at_pe[1:] != at_pe[:-1]) | (cols[1:] != cols[:-1])
-    gap = at_slot - np.where(begins, 0, np.roll(at_slot, 1) + 1)
-    counts = np.bincount(at_pe * codes.shape[1] + cols, minlength=pes * codes.shape[1])
-    return _Slices(at_pe, cols, gap, codes[rows, cols], counts.reshape(pes, -1))
+def _slices(codes: np.ndarray, columns: np.ndarray, assignment: Assignment, slots: range) -> _Slices:
+    rows = np.full((assignment.pes, len(slots)), -1, np.int64)
+    here = np.flatnonzero((assignment.slot >= slots.start) & (assignment.slot < slots.stop))
+    rows[assignment.pe[here], assignment.slot[here] - slots.start] = here
+    places = np.full(codes.shape[1], -1, np.int64)
+    used = np.flatnonzero(columns >= 0)
+    places[columns[used]] = used
+    return _Slices(*_collect(np.ascontiguousarray(codes), rows, places, len(columns)))
 
 
-def _skips(gap: np.ndarray, index_bits: int) -> np.ndarray:
-    """Skip entries before each weight: each skips 1 to ``2**index_bits`` times ``2**index_bits`` rows."""
-    return -(-(gap >> index_bits) >> index_bits)
-
-
-def _per_slice(slices: _Slices, values: np.ndarray, pes: int, cols: int) -> np.ndarray:
-    summed = np.bincount(slices.pe * cols + slices.col, weights=values, minlength=pes * cols)
-    return summed.astype(np.int64).reshape(pes, cols)
-
-
-def _with_entries(chosen: EncodedPass, slices: _Slices, pes: int) -> EncodedPass:
+def _with_entries(chosen: EncodedPass, slices: _Slices) -> EncodedPass:
     """Fills in the entries: before each weight its skips, after a long slice its padding."""
-    bits, cols = chosen.index_bits, chosen.lengths.shape[1]
-    skips = _skips(slices.gap, bits)
-    starts = np.concatenate([[0], np.cumsum(chosen.lengths.ravel())])
-    slice_number = slices.pe * cols + slices.col
-    # Entries of the slice up to and including each weight.
-    until = np.cumsum(skips + 1)
-    before_slice = np.concatenate([[0], until])[np.searchsorted(slice_number, slice_number)]
-    place = starts[slice_number] + until - before_slice - 1
-    codes, indices = np.zeros(starts[-1], np.uint8), np.zeros(starts[-1], np.uint8)
-    codes[place] = slices.code
-    indices[place] = slices.gap & ((1 << bits) - 1)
-    # All skips before a weight but the last are as long as can be.
-    remaining = slices.gap >> bits
-    for number in range(int(skips.max(initial=0))):
-        skipping = skips > number
-        units = np.minimum(remaining[skipping], 1 << bits)
-        indices[place[skipping] - skips[skipping] + number] = units - 1
-        remaining[skipping] -= units
-    ends = starts[cols::cols]
-    split = [slice(begin, end) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
-    return EncodedPass(bits, chosen.wide_lengths, chosen.lengths, chosen.counts,
-                       [codes[part] for part in split], [indices[part] for part in split])
+    codes, indices = _entries(slices.gaps, slices.codes, slices.counts.ravel(), chosen.lengths.ravel(),
+                              chosen.index_bits)
+    ends = np.cumsum(chosen.lengths.sum(axis=1))[:-1]
+    return EncodedPass(chosen.index_bits, chosen.wide_lengths, chosen.lengths, chosen.counts,
+                       np.split(codes, ends), np.split(indices, ends))
 
 
 def pack_words(values: np.ndarray, bits: int) -> np.ndarray:
@@ -217,12 +149,105 @@ def pack_words(values: np.ndarray, bits: int) -> np.ndarray:
     ----------
     values : integer array, shape ``[words, fields]``
     bits : int
-        Width of a field.
+        Width of a field; beyond 64 bits of a value there are zeros.
 
     Returns
     -------
     uint8 array, shape ``[words, bytes]``: little-endian words, padded to whole bytes.
     """
-    # Memory words can be wider than the integers: bits beyond those are zeros.
-    spread = (values[:, :, None] >> np.minimum(np.arange(bits), 63)) & 1
-    return np.packbits(spread.reshape(len(values), values.shape[1] * bits).astype(np.uint8), axis=1, bitorder="little")
+    return _packed(values.astype(np.uint64), bits)
+
+
+# Loops over all weights, compiled by Numba. Python's types are not what Numba sees, so these have none.
+
+
+@numba.njit(cache=True)
+def _collect(codes, rows, places, cols):  # type: ignore[no-untyped-def]
+    """Gaps, codes and counts as in `_Slices`.
+
+    rows : row number of each slot ``[pes, slots]``, or -1. places : where each input lies among ``cols``, or -1.
+    """
+    pes, slots = rows.shape
+    counts = np.zeros((pes, cols), np.int64)
+    for pe in range(pes):
+        for row in rows[pe]:
+            if row >= 0:
+                for at in range(len(places)):
+                    if codes[row, at]:
+                        counts[pe, places[at]] += 1
+    gaps, found = np.zeros(counts.sum(), np.uint16), np.zeros(counts.sum(), np.uint8)
+    following, next_slot = np.zeros(cols, np.int64), np.zeros(cols, np.int64)
+    begin = 0
+    for pe in range(pes):
+        next_slot[:] = 0
+        for col in range(cols):
+            following[col] = begin
+            begin += counts[pe, col]
+        for slot in range(slots):
+            row = rows[pe, slot]
+            if row >= 0:
+                for at in range(len(places)):
+                    code = codes[row, at]
+                    if code:
+                        col = places[at]
+                        gaps[following[col]] = slot - next_slot[col]
+                        found[following[col]] = code
+                        following[col] += 1
+                        next_slot[col] = slot + 1
+    return gaps, found, counts
+
+
+@numba.njit(cache=True)
+def _skips_before(gap, index_bits):  # type: ignore[no-untyped-def]
+    """Skip entries that a gap takes: each skips 1 to ``2**index_bits`` times ``2**index_bits`` rows."""
+    return -(-(gap >> index_bits) >> index_bits)
+
+
+@numba.njit(cache=True)
+def _skips_of_slices(gaps, counts, index_bits):  # type: ignore[no-untyped-def]
+    skips = np.zeros(len(counts), np.int64)
+    at = 0
+    for number in range(len(counts)):
+        for _ in range(counts[number]):
+            skips[number] += _skips_before(np.int64(gaps[at]), index_bits)
+            at += 1
+    return skips
+
+
+@numba.njit(cache=True)
+def _entries(gaps, found, counts, lengths, index_bits):  # type: ignore[no-untyped-def]
+    """Codes and indices of all entries; those that no weight or skip takes stay 0, which is a skip."""
+    codes, indices = np.zeros(lengths.sum(), np.uint8), np.zeros(lengths.sum(), np.uint8)
+    at = begin = 0
+    for number in range(len(counts)):
+        place = begin
+        begin += lengths[number]
+        for _ in range(counts[number]):
+            gap = np.int64(gaps[at])
+            units = gap >> index_bits
+            # All skips before a weight but the last are as long as can be.
+            while units > 0:
+                indices[place] = min(units, 1 << index_bits) - 1
+                units -= 1 << index_bits
+                place += 1
+            codes[place] = found[at]
+            indices[place] = gap & ((1 << index_bits) - 1)
+            place += 1
+            at += 1
+    return codes, indices
+
+
+@numba.njit(cache=True)
+def _packed(values, bits):  # type: ignore[no-untyped-def]
+    words = np.zeros((values.shape[0], (values.shape[1] * bits + 7) // 8), np.uint8)
+    for word in range(values.shape[0]):
+        place = 0
+        for field in range(values.shape[1]):
+            rest = values[word, field]
+            end = place + bits
+            while place < end:
+                step = min(end - place, 8 - place % 8)
+                words[word, place // 8] |= np.uint8((rest & np.uint64((1 << step) - 1)) << np.uint64(place % 8))
+                rest >>= np.uint64(step)
+                place += step
+    return words

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from host.encode import Assignment, EncodedPass, assign_rows, encode_pass, pack_words
+from host.balance import Assignment, assign_rows, order_rows, row_work
+from host.encode import EncodedPass, encode_pass, pack_words
 from host.errors import UserError
 from host.quantize import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
@@ -110,9 +111,9 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     assignments, encoded = [], []
     for number, layer in enumerate(quantized.layers):
         often = activity[number] if activity is not None else np.ones(layer.cols)
-        assignments.append(assign_rows((layer.codes != 0) @ often, config.pes))
-        arranged = np.where(columns >= 0, layer.codes[:, columns], 0).astype(np.uint8)
-        encoded.append(_encode_layer(layer, arranged, assignments[-1], config))
+        assignment, one = _assign_and_encode(layer, columns, often, config)
+        assignments.append(assignment)
+        encoded.append(one)
         columns = np.full(assignments[-1].words * config.pes, -1, np.int64)
         columns[assignments[-1].position] = np.arange(layer.rows)
 
@@ -150,15 +151,27 @@ def _input_order(layer: QuantizedLayer, often: np.ndarray | None, config: Engine
     return blocks.T.ravel()
 
 
-def _encode_layer(layer: QuantizedLayer, codes: np.ndarray, assignment: Assignment,
+def _assign_and_encode(layer: QuantizedLayer, columns: np.ndarray, often: np.ndarray,
+                       config: EngineConfig) -> tuple[Assignment, list[EncodedPass]]:
+    """Rows go to PEs by their work; then, if there are skips, to slots so that there are fewer."""
+    assignment = assign_rows(row_work(layer.codes, often), config.pes)
+    passes = _encode_layer(layer, columns, assignment, config)
+    if any(one.skips for one in passes):
+        ordered = order_rows(assignment, layer.codes, passes[0].index_bits)
+        shorter = _encode_layer(layer, columns, ordered, config)
+        if sum(one.storage_bits(config) for one in shorter) < sum(one.storage_bits(config) for one in passes):
+            return ordered, shorter
+    return assignment, passes
+
+
+def _encode_layer(layer: QuantizedLayer, columns: np.ndarray, assignment: Assignment,
                   config: EngineConfig) -> list[EncodedPass]:
     """As few passes as the accumulators and the longest slice allow."""
     rows_each = min(assignment.words, config.acc_depth)
     while True:
         passes = []
         for first in range(0, assignment.words, rows_each):
-            here = (assignment.slot >= first) & (assignment.slot < first + rows_each)
-            one = encode_pass(codes[here], assignment.pe[here], assignment.slot[here] - first, config)
+            one = encode_pass(layer.codes, columns, assignment, range(first, first + rows_each), config)
             if one is None:
                 break
             passes.append(one)

@@ -7,13 +7,16 @@ import zlib
 import numpy as np
 import pytest
 
+from host.balance import Assignment, assign_rows, order_rows, row_work
 from host.decode import decode
-from host.encode import assign_rows, encode_pass, pack_words
+from host.encode import encode_pass, pack_words
 from host.errors import UserError
 from host.image import engine_image, image_file, parse_image
 from host.pack import pack
 from rtl.config import PRESETS, EngineConfig
 from tests.networks import SMALL, WIDE_ACTS, random_network
+
+ORDERED = EngineConfig(pes=4, index_bits=(4,), slice_word_bits=16, length_bits=8, entry_depth=4096)
 
 
 def walk(one, config):
@@ -41,7 +44,7 @@ def test_encoded_slices_are_the_matrix(density, rows):
         if rows == 2000 else SMALL
     codes = np.where(rng.random((rows, 16)) < density, rng.integers(1, 16, (rows, 16)), 0).astype(np.uint8)
     assignment = assign_rows((codes != 0).sum(axis=1), config.pes)
-    encoded = encode_pass(codes, assignment.pe, assignment.slot, config)
+    encoded = encode_pass(codes, np.arange(16), assignment, range(assignment.words), config)
     if encoded is None:
         assert (codes != 0).sum() > 300
         return
@@ -51,19 +54,78 @@ def test_encoded_slices_are_the_matrix(density, rows):
     assert encoded.counts.sum() == len(expected)
 
 
-def test_rows_are_balanced():
+@pytest.mark.parametrize("rows, pes", [(1000, 16), (1000, 64), (600, 64), (30, 64)])
+def test_rows_are_balanced(rows, pes):
+    """Also where some PEs have a row more than others: they must get the lighter ones."""
     rng = np.random.default_rng(0)
-    work = rng.poisson(40, 1000)
-    assignment = assign_rows(work, 16)
-    loads = np.bincount(assignment.pe, weights=work)
-    assert np.bincount(assignment.pe).max() == -(-1000 // 16)
-    assert loads.max() <= 1.01 * loads.mean()
-    assert len(set(assignment.position.tolist())) == 1000
+    work = rng.binomial(4096, 0.1, rows)
+    assignment = assign_rows(work, pes)
+    loads = np.bincount(assignment.pe, weights=work, minlength=pes)
+    counts = np.bincount(assignment.pe, minlength=pes)
+    assert (counts.min(), counts.max()) == (rows // pes, -(-rows // pes))
+    assert loads.max() <= 1.025 * loads.mean() or rows < pes
+    assert len(set(assignment.position.tolist())) == rows
+    assert assignment.words == -(-rows // pes)
+
+
+def test_work_counts_weights_by_how_often_their_input_is_active():
+    codes = np.array([[1, 0, 9], [0, 0, 0], [0, 2, 3]], np.uint8)
+    assert row_work(codes, np.array([0.5, 0.25, 1])).tolist() == [1.5, 0, 1.25]
+
+
+def test_a_gap_takes_the_fewest_skips():
+    """The example of docs/formats.md, and a gap that takes two skips of 256 rows and less."""
+    config = EngineConfig(pes=2, index_bits=(4,), slice_word_bits=8)
+    codes = np.zeros((602, 2), np.uint8)
+    codes[[3, 40], 0] = 5, 7
+    codes[300, 1] = 9
+    assignment = Assignment(np.arange(602) // 301, np.arange(602) % 301, 2)
+    encoded = encode_pass(codes, np.arange(2), assignment, range(301), config)
+    assert encoded.codes[0].tolist() == [5, 0, 7, 0, 0, 9]
+    assert encoded.indices[0].tolist() == [3, 1, 4, 15, 1, 12]
+    assert encoded.lengths.tolist() == [[3, 3], [0, 0]]
+
+
+def test_columns_and_slots_are_chosen():
+    """A pass takes some of the rows, and columns in another order than the layer's, with places left free."""
+    rng = np.random.default_rng(1)
+    codes = np.where(rng.random((30, 10)) < 0.4, rng.integers(1, 16, (30, 10)), 0).astype(np.uint8)
+    columns = np.full(12, -1)
+    columns[rng.permutation(12)[:10]] = rng.permutation(10)
+    assignment = assign_rows(row_work(codes, np.ones(10)), SMALL.pes)
+    encoded = encode_pass(codes, columns, assignment, range(2, 5), SMALL)
+    expected = {(assignment.pe[row], assignment.slot[row] - 2, place): codes[row, columns[place]]
+                for row in range(30) if 2 <= assignment.slot[row] < 5
+                for place in range(12) if columns[place] >= 0 and codes[row, columns[place]]}
+    assert expected and walk(encoded, SMALL) == expected
+
+
+def test_rows_are_ordered_to_save_skips():
+    """Rows 0 to 3 have one column, 4 to 7 another: in their order each column has a long gap, mixed it has none."""
+    codes = np.zeros((9, 2), np.uint8)
+    codes[[0, 1, 2, 3], 0] = codes[[4, 5, 6, 7], 1] = 1
+    assignment = Assignment(np.zeros(9, np.int64), np.arange(9), 2)
+    ordered = order_rows(assignment, codes, 2)
+    assert sorted(ordered.slot.tolist()) == list(range(9)) and ordered.pe.tolist() == [0] * 9
+    gaps = [np.diff(np.sort(ordered.slot[rows]), prepend=-1).max() for rows in ([0, 1, 2, 3], [4, 5, 6, 7])]
+    assert max(gaps) <= 4 and ordered.slot[8] == 8
+
+
+@pytest.mark.parametrize("density, saved", [(0.11, 0.2), (0.25, 0)])
+def test_the_packer_takes_the_order_with_fewer_skips(density, saved):
+    network = random_network(np.random.default_rng(2), ORDERED, [200, 500], density)
+    layer = network.layers[0]
+    one = pack(network, ORDERED).layers[0].passes[0].encoded
+    plain = encode_pass(layer.codes, np.arange(200), assign_rows(row_work(layer.codes, np.ones(200)), 4), range(125),
+                        ORDERED)
+    assert one.index_bits == plain.index_bits
+    assert one.skips <= (1 - saved) * plain.skips
 
 
 def test_words_are_packed_from_the_low_end():
     assert pack_words(np.array([[1, 2, 3, 4]]), 4).tolist() == [[0x21, 0x43]]
     assert pack_words(np.array([[0x1FF, 0]]), 9).tolist() == [[0xFF, 0x01, 0x00]]
+    assert pack_words(np.array([[1 << 62 | 5]]), 70).tolist() == [[5, 0, 0, 0, 0, 0, 0, 0x40, 0]]
 
 
 @pytest.mark.parametrize("config", [SMALL, WIDE_ACTS, PRESETS["tiny"], PRESETS["default"], PRESETS["wide"]],

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the rows of a layer go: balanced over the PEs by their work, in an order that takes few skips."""
+
+import heapq
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+__all__ = ["Assignment", "assign_rows", "order_rows", "row_work"]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Where each row of a layer lives.
+
+    Attributes
+    ----------
+    pe, slot : int64 arrays, shape ``[rows]``
+        The row's PE, and its place among that PE's rows.
+    pes : int
+    """
+
+    pe: np.ndarray
+    slot: np.ndarray
+    pes: int
+
+    @property
+    def words(self) -> int:
+        """Activation words of the layer's output: rows of the PE that has most."""
+        return int(self.slot.max(initial=-1)) + 1
+
+    @property
+    def position(self) -> np.ndarray:
+        """Place of each row's activation in the output, int64 ``[rows]``: word times PEs plus lane."""
+        return self.slot * self.pes + self.pe
+
+
+def row_work(codes: np.ndarray, often: np.ndarray) -> np.ndarray:
+    """Expected useful multiplications of each row, float64 ``[rows]``.
+
+    Parameters
+    ----------
+    codes : uint8 array, shape ``[rows, cols]``
+    often : float array, shape ``[cols]``
+        How often each input is not zero.
+    """
+    return _row_work(np.ascontiguousarray(codes), often.astype(np.float64))
+
+
+def assign_rows(work: np.ndarray, pes: int) -> Assignment:
+    """Shares rows out over PEs so that each has about the same work.
+
+    Every PE gets ``rows / pes`` rows, rounded up or down, so that the drain is no longer than it must be. The row with
+    most work goes first, each to the PE that still lacks most work for each of its free places. So the PEs with a row
+    less than others get heavier ones.
+
+    Parameters
+    ----------
+    work : float array, shape ``[rows]``
+        Expected useful multiplications of each row.
+    """
+    rows = len(work)
+    pe, slot = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    share = float(work.sum()) / pes
+    places = [rows // pes + (number < rows % pes) for number in range(pes)]
+    lacks = [share] * pes
+    taken = [0] * pes
+    waiting = [(-share / places[number], number) for number in range(pes) if places[number]]
+    heapq.heapify(waiting)
+    for row in np.argsort(-work, kind="stable"):
+        number = heapq.heappop(waiting)[1]
+        pe[row], slot[row] = number, taken[number]
+        taken[number] += 1
+        lacks[number] -= float(work[row])
+        free = places[number] - taken[number]
+        if free:
+            heapq.heappush(waiting, (-lacks[number] / free, number))
+    return Assignment(pe, slot, pes)
+
+
+def order_rows(assignment: Assignment, codes: np.ndarray, index_bits: int) -> Assignment:
+    """Orders the rows of each PE so that few gaps between its weights are too long for the index.
+
+    Slot by slot, the row comes next whose weights are most likely to save skips: a weight that ends a gap of ``gap``
+    rows saves one if none of the next ``2**index_bits - gap`` rows had ended it.
+
+    Parameters
+    ----------
+    codes : uint8 array, shape ``[rows, cols]``
+    """
+    reach = 1 << index_bits
+    empty = 1 - np.count_nonzero(codes) / max(1, codes.size)
+    # A gap that is too long already takes its skip whenever it ends.
+    saved = np.append(empty ** (reach - np.arange(reach)) - empty ** reach, 0)
+    slot = np.zeros_like(assignment.slot)
+    for pe in range(assignment.pes):
+        rows = np.flatnonzero(assignment.pe == pe)
+        slot[rows[_order(*_columns(codes[rows]), codes.shape[1], saved)]] = np.arange(len(rows))
+    return Assignment(assignment.pe, slot, assignment.pes)
+
+
+def _columns(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the weights of each row, one row after the other, and where each row begins."""
+    rows, cols = np.nonzero(codes)
+    return cols, np.searchsorted(rows, np.arange(len(codes) + 1))
+
+
+@numba.njit(cache=True)
+def _row_work(codes, often):  # type: ignore[no-untyped-def]
+    work = np.zeros(codes.shape[0])
+    for row in range(codes.shape[0]):
+        for col in range(codes.shape[1]):
+            if codes[row, col]:
+                work[row] += often[col]
+    return work
+
+
+@numba.njit(cache=True)
+def _order(cols, begins, width, saved):  # type: ignore[no-untyped-def]
+    count = len(begins) - 1
+    gaps, taken, order = np.zeros(width, np.int64), np.zeros(count, np.bool_), np.zeros(count, np.int64)
+    longest = len(saved) - 1
+    for slot in range(count):
+        best, most = -1, -1.0
+        for row in range(count):
+            if not taken[row]:
+                worth = 0.0
+                for at in range(begins[row], begins[row + 1]):
+                    worth += saved[gaps[cols[at]]]
+                if worth > most:
+                    best, most = row, worth
+        order[slot], taken[best] = best, True
+        for col in range(width):
+            gaps[col] = min(gaps[col] + 1, longest)
+        for at in range(begins[best], begins[best + 1]):
+            gaps[cols[at]] = 0
+    return order
