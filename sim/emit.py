@@ -5,14 +5,15 @@ import hashlib
 import inspect
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from amaranth.back import verilog
+from amaranth.back import rtlil, verilog
 from amaranth.hdl import Shape, ShapeCastable
 from amaranth.lib import wiring
 
@@ -21,11 +22,8 @@ import rtl
 REGISTER = re.compile(r"^(\s*reg (?:signed )?(?:\[\d+:\d+\] )?(?:\\\S+ |\w+)) *= [^;]*;$", re.MULTILINE)
 """A register's declaration with an initial value; group 1 is the declaration without it."""
 
-MEMORY = re.compile(r"^  initial begin\n    (\\\S+ |\w+)\[0\] = (?:.*\n)*?  end\n", re.MULTILINE)
-"""The block that fills a memory; group 1 is the memory's name."""
-
-ZERO_WORD = re.compile(r"\] = (\d+)'[bdh]0+;$")
-"""The end of a line that sets a word of a memory to zero; group 1 is its width."""
+MEMORY = re.compile(r"^  reg (?:\[(\d+):0\] )?(\\\S+ |\w+) ?\[(\d+):0\];$", re.MULTILINE)
+"""A memory's declaration; its highest bit (none in a memory of bits), its name and its last address."""
 
 MODULE = re.compile(r"^module (\\\S+ |\w+)\((?:.*\n)*?endmodule\n", re.MULTILINE)
 """A whole module; group 1 is its name."""
@@ -49,14 +47,31 @@ def emit(component: wiring.Component, name: str, *, random_start: bool = True) -
     random_start : bool
         Take the initial values away from everything that a reset does not set: see `without_initial_values`.
     """
-    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+    with _zeros_left_out() if random_start else nullcontext():
+        text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     # Yosys triggers combinational processes once with a dummy register, which nobody needs.
     text = "".join(line for line in text.splitlines(keepends=True) if ":dump_module$" not in line)
     return without_initial_values(text) if random_start else text
 
 
+@contextmanager
+def _zeros_left_out() -> Iterator[None]:
+    """Amaranth writes no zeros into memories that can be written: for large ones it would take minutes."""
+    emit_memory = rtlil.ModuleEmitter.emit_memory
+
+    def emit_contents(emitter: Any, number: int, cell: Any) -> None:
+        if any(cell.init) or not emitter.memories[number].write_port_ids:
+            emit_memory(emitter, number, cell)
+
+    rtlil.ModuleEmitter.emit_memory = emit_contents
+    try:
+        yield
+    finally:
+        rtlil.ModuleEmitter.emit_memory = emit_memory
+
+
 def without_initial_values(text: str) -> str:
-    """Takes the initial values away from registers, and from zeroed memories that can be written.
+    """Takes the initial values away from registers, and fills memories that have none with random bits.
 
     What an FPGA's bitstream sets at power-up, no later reset sets again, and in an ASIC nothing does. So in
     simulation a register may only have the value that a reset gives it, and a memory only what was written. A
@@ -69,16 +84,15 @@ def without_initial_values(text: str) -> str:
 
 
 def _without_initial_values(module: str) -> str:
-    def fill(block: re.Match[str]) -> str:
-        memory = block.group(1)
-        zeros = [ZERO_WORD.search(word) for word in block.group().splitlines()[1:-1]]
-        if zeros[0] is None or None in zeros or not re.search(re.escape(memory) + r"\[[^\n]*\] <= ", module):
-            return block.group()
+    def fill(declaration: re.Match[str]) -> str:
+        highest, memory, last = declaration.groups()
+        if f"{memory}[0] = " in module:
+            return declaration.group()
         label = "\\fill." + memory.strip().removeprefix("\\")
-        bits = ", ".join(["$urandom"] * (-(-int(zeros[0][1]) // 32)))
-        return (f"  initial begin : {label} \n    integer place;\n"
-                f"    for (place = 0; place < {len(zeros)}; place = place + 1)\n"
-                f"      {memory}[place] = {{{bits}}};\n  end\n")
+        bits = ", ".join(["$urandom"] * (int(highest or 0) // 32 + 1))
+        return (f"{declaration.group()}\n  initial begin : {label} \n    integer place;\n"
+                f"    for (place = 0; place <= {last}; place = place + 1)\n"
+                f"      {memory}[place] = {{{bits}}};\n  end")
 
     return REGISTER.sub(r"\1;", MEMORY.sub(fill, module))
 
