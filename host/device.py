@@ -2,7 +2,7 @@
 """The driver: the same for an engine in simulation and on a board."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,13 +86,25 @@ class Device:
     def _call(self, opcode: Opcode, payload: bytes = b"") -> bytes:
         return unpack(opcode, self.port.exchange([pack(opcode.value, payload)])[0])
 
-    def load(self, image: Image) -> None:
-        """Loads an image. Raises `DeviceError` if the engine refuses it."""
+    def load(self, image: Image, *, progress: Callable[[int], object] = lambda sent: None, batch: int = 64) -> None:
+        """Loads an image. Raises `DeviceError` if the engine refuses it.
+
+        Parameters
+        ----------
+        progress : callable
+            Told of every batch how many bytes of the image it had.
+        batch : int
+            Packets that go out together.
+        """
         step = self.config.packet_bytes - 4
-        packets = [pack(Opcode.LOAD.value, offset.to_bytes(4, "little") + image.engine[offset:offset + step])
-                   for offset in range(0, len(image.engine), step)]
-        for response in self.port.exchange(packets):
-            unpack(Opcode.LOAD, response)
+        content = image.engine
+        for first in range(0, len(content), step * batch):
+            part = content[first:first + step * batch]
+            packets = [pack(Opcode.LOAD.value, (first + place).to_bytes(4, "little") + part[place:place + step])
+                       for place in range(0, len(part), step)]
+            for response in self.port.exchange(packets):
+                unpack(Opcode.LOAD, response)
+            progress(len(part))
 
     def infer(self, image: Image, acts: np.ndarray, *, every_layer: bool = False,
               batch: int = 50) -> Iterator[Inference]:

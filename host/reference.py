@@ -16,6 +16,9 @@ __all__ = ["forward", "layer_forward", "totals"]
 EXACT = 1 << 53
 """Float64 holds every integer of at most this magnitude, so sums below it are exact in any order."""
 
+BLOCK_WEIGHTS = 1 << 22
+"""So many weights are taken at a time, since as integers they need eight times the memory of their codes."""
+
 
 def forward(quantized: "QuantizedNetwork", acts: np.ndarray) -> list[np.ndarray]:
     """Output activations of every layer.
@@ -43,7 +46,10 @@ def layer_forward(layer: "QuantizedLayer", acts: np.ndarray, act_bits: int) -> n
     if acts.size and (acts.min() < low or acts.max() > high):
         raise ValueError(f"input activations of layer '{layer.name}' must be {low} to {high}, not "
                          f"{acts.min()} to {acts.max()}")
-    sums = torch.from_numpy(totals(layer.weights, layer.bias, acts))
+    step = max(1, BLOCK_WEIGHTS // max(1, layer.cols))
+    blocks = [slice(first, first + step) for first in range(0, layer.rows, step)]
+    sums = torch.from_numpy(np.concatenate(
+        [totals(layer.codebook[layer.codes[block]], layer.bias[block], acts) for block in blocks], axis=1))
     return requantize(sums, multiplier=layer.multiplier, pre_shift=layer.pre_shift, relu=layer.relu,
                       act_bits=act_bits, clamp=torch.clamp).numpy()
 

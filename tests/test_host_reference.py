@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from host import reference
 from host.quantize import QuantizedLayer, QuantizedNetwork
 from host.reference import forward, totals
 
@@ -44,7 +45,9 @@ def random_network(seed, act_bits, input_signed):
 
 @pytest.mark.parametrize("act_bits", [8, 16])
 @pytest.mark.parametrize("input_signed", [False, True])
-def test_equals_plain_integers(act_bits, input_signed):
+@pytest.mark.parametrize("block_weights", [reference.BLOCK_WEIGHTS, 10])
+def test_equals_plain_integers(act_bits, input_signed, block_weights, monkeypatch):
+    monkeypatch.setattr(reference, "BLOCK_WEIGHTS", block_weights)
     low, high = (-1 << (act_bits - 1), 1 << (act_bits - 1)) if input_signed else (0, 1 << act_bits)
     for seed in range(20):
         network = random_network(seed, act_bits, input_signed)
