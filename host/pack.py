@@ -86,7 +86,8 @@ class _Memories:
 
 
 def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
-         activity: list[np.ndarray] | None = None, preset: str = "default") -> PackedNetwork:
+         activity: list[np.ndarray] | None = None, preset: str = "default", balance: bool = True,
+         order: bool = True) -> PackedNetwork:
     """Packs a network.
 
     Parameters
@@ -97,6 +98,8 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
         How often each input of each layer is not zero; the rows are balanced over the PEs by it.
     preset : str
         What to call the configuration in errors.
+    balance, order : bool
+        Share rows out by their work, not in turn; order those of a PE to save skips. Only benchmarks do without.
 
     Raises
     ------
@@ -111,7 +114,8 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     assignments, encoded = [], []
     for number, layer in enumerate(quantized.layers):
         often = activity[number] if activity is not None else np.ones(layer.cols)
-        assignment, one = _assign_and_encode(layer, columns, often, config)
+        work = row_work(layer.codes, often) if balance else None
+        assignment, one = _assign_and_encode(layer, columns, work, order, config)
         assignments.append(assignment)
         encoded.append(one)
         columns = np.full(assignments[-1].words * config.pes, -1, np.int64)
@@ -151,12 +155,14 @@ def _input_order(layer: QuantizedLayer, often: np.ndarray | None, config: Engine
     return blocks.T.ravel()
 
 
-def _assign_and_encode(layer: QuantizedLayer, columns: np.ndarray, often: np.ndarray,
+def _assign_and_encode(layer: QuantizedLayer, columns: np.ndarray, work: np.ndarray | None, order: bool,
                        config: EngineConfig) -> tuple[Assignment, list[EncodedPass]]:
-    """Rows go to PEs by their work; then, if there are skips, to slots so that there are fewer."""
-    assignment = assign_rows(row_work(layer.codes, often), config.pes)
+    """Rows go to PEs by their work, if it is told; then, if there are skips, to slots so that there are fewer."""
+    in_turn = np.arange(layer.rows)
+    assignment = Assignment(in_turn % config.pes, in_turn // config.pes, config.pes) if work is None \
+        else assign_rows(work, config.pes)
     passes = _encode_layer(layer, columns, assignment, config)
-    if any(one.skips for one in passes):
+    if order and any(one.skips for one in passes):
         ordered = order_rows(assignment, layer.codes, passes[0].index_bits)
         shorter = _encode_layer(layer, columns, ordered, config)
         if sum(one.storage_bits(config) for one in shorter) < sum(one.storage_bits(config) for one in passes):

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks of the simulated engine."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from host.errors import UserError, run_command
+
+from .eie import eie_table, run_eie
+from .layers import CONFIG, EIE_LAYERS, Options
+from .output import write_json
+
+EXAMPLES = """examples:
+  python -m sim.bench eie                          # nine layers, three seeds: half an hour
+  python -m sim.bench eie --no-rtl                 # the cycle model alone: a minute
+  python -m sim.bench eie --layer NT-We --seeds 1 --queue 32
+  python -m sim.bench eie --uneven"""
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be like 3,5,6, not '{text}'") from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not '{text}'")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sim.bench", description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-o", "--output", type=Path, default=Path("build/bench"), metavar="DIR",
+                        help="where JSON and plots go (build/bench)")
+    common.add_argument("--no-rtl", action="store_true", help="cycle model alone, no simulation")
+    common.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+    eie = commands.add_parser("eie", parents=[common], allow_abbrev=False, epilog=EXAMPLES,
+                              formatter_class=argparse.RawDescriptionHelpFormatter,
+                              help="EIE's nine layers: cycles over the ideal, bits over the bound",
+                              description="EIE's nine layers at 64 PEs: random matrices and activations of the "
+                              "published densities, in RTL, compared with golden model and cycle model.")
+    eie.add_argument("--layer", action="append", choices=[layer.name for layer in EIE_LAYERS], metavar="NAME",
+                     help="only this layer (can be repeated): " + ", ".join(layer.name for layer in EIE_LAYERS))
+    eie.add_argument("--seeds", type=_count, default=3, help="matrices drawn for each layer (3)")
+    eie.add_argument("--vectors", type=_count, default=4, help="activation vectors drawn for each matrix (4)")
+    eie.add_argument("--pes", type=_count, default=CONFIG.pes, help=f"processing elements ({CONFIG.pes})")
+    eie.add_argument("--queue", type=_count, default=CONFIG.queue_depth, help=f"queue depth ({CONFIG.queue_depth})")
+    eie.add_argument("--index-bits", type=_widths, default=CONFIG.index_bits, metavar="WIDTHS",
+                     help="index widths that the compiler can choose from "
+                     f"({','.join(map(str, CONFIG.index_bits))})")
+    eie.add_argument("--uneven", action="store_true",
+                     help="densities of rows and of columns vary by a factor of 4; writes eie-uneven.json")
+    return parser
+
+
+def _eie(arguments: argparse.Namespace) -> tuple[str, dict[str, Any], str]:
+    layers = [layer for layer in EIE_LAYERS if arguments.layer is None or layer.name in arguments.layer]
+    options = Options(arguments.pes, arguments.queue, arguments.index_bits, arguments.uneven)
+    found = run_eie(layers, options, range(1, arguments.seeds + 1), arguments.vectors, rtl=not arguments.no_rtl)
+    return "eie-uneven" if arguments.uneven else "eie", found, eie_table(found)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
+    name, found, table = _eie(arguments)
+    path = arguments.output / f"{name}.json"
+    write_json(path, found)
+    sys.stdout.write(json.dumps(found, indent=2) + "\n" if arguments.json else f"{table}\n{path}\n")
+    if found["mismatches"] or found["counter_mismatches"]:
+        raise UserError("the engine differs from its models: see the figures above")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables for the terminal, JSON and plots for files."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from host.errors import UserError
+
+__all__ = ["geomean", "shown", "text_table", "write_figure", "write_json"]
+
+
+def geomean(values: Iterable[float]) -> float:
+    """The geometric mean; of nothing, 1."""
+    found = list(values)
+    return float(np.exp(np.log(found).mean())) if found else 1.0
+
+
+def shown(value: Any, form: str) -> str:
+    """The formatted value; a dash for None."""
+    return "-" if value is None else format(value, form)
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns under their names: the first to the left, the others to the right."""
+    table = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+                     for row in table)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes the file whole or not at all. Raises `UserError` if it cannot be written."""
+    _write(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Writes a self-contained SVG, the same for the same figure. Raises `UserError` if it cannot be written."""
+    from io import StringIO
+
+    import matplotlib
+
+    text = StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "nonzero"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    _write(path, text.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"'{path}' cannot be written ({error.strerror}); free it or name another --output") from None

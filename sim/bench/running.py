@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one layer: compile, predict, simulate, compare."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from host.cycles import Prediction, predict
+from host.decode import Decoded, decode
+from host.device import Device
+from host.image import Image, image_file, parse_image
+from host.pack import PackedNetwork
+from host.quantize import QuantizedNetwork
+from host.reference import forward
+from host.simulate import compare
+from host.summary import bound_bits
+from rtl.config import EngineConfig
+from rtl.engine import Engine
+from rtl.protocol import COUNTERS
+from sim.link import SimulationLink, build_link
+
+from .eie_format import encode_eie
+from .layers import Layer, Options, compile_layer, draw
+
+__all__ = ["DEPTHS", "Compiled", "Simulated", "compile_drawn", "figures", "run_layer", "simulate"]
+
+DEPTHS = ("entry_depth", "slice_depth", "act_depth", "acc_depth")
+"""Fields of `EngineConfig` that grow with the layer."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A layer that was drawn, packed, read back and predicted.
+
+    Attributes
+    ----------
+    outputs : list of int64 array ``[n, rows]``
+        What the golden model computes from the matrix as it was drawn, not as it was read back.
+    """
+
+    network: QuantizedNetwork
+    acts: np.ndarray
+    packed: PackedNetwork
+    image: Image
+    decoded: Decoded
+    outputs: list[np.ndarray]
+    prediction: Prediction
+
+    @property
+    def config(self) -> EngineConfig:
+        return self.packed.config
+
+    @property
+    def useful_macs(self) -> np.ndarray:
+        """Non-zero weight times non-zero activation, straight from the matrix: int64 ``[n]``."""
+        (layer,) = self.network.layers
+        return (self.acts != 0) @ np.count_nonzero(layer.codes, axis=0)
+
+    @property
+    def imbalance(self) -> float:
+        """Useful multiplications of the busiest PE over their mean, averaged over the inputs."""
+        active = (self.acts != 0)[:, np.maximum(self.image.input_order, 0)] & (self.image.input_order >= 0)
+        work = sum(active @ one.encoded.counts.T for one in self.packed.layers[0].passes)
+        assert isinstance(work, np.ndarray)
+        return float((work.max(axis=1) / np.maximum(work.mean(axis=1), 1e-9)).mean())
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What the RTL gave.
+
+    Attributes
+    ----------
+    outputs : list of one int64 array ``[n, rows]``
+    counters : dict of int64 array ``[n]``
+    cycles : int
+        All that was simulated, loading included.
+    seconds, build_seconds : float
+        Real time of simulating, and of building the simulation before (or finding it in the cache).
+    """
+
+    outputs: list[np.ndarray]
+    counters: dict[str, np.ndarray]
+    cycles: int
+    seconds: float
+    build_seconds: float
+
+
+def compile_drawn(network: QuantizedNetwork, acts: np.ndarray, options: Options) -> Compiled:
+    """Packs a layer, reads its image back, and predicts what it does with the activations."""
+    packed = compile_layer(network, options)
+    image = parse_image(image_file(packed), packed.config)
+    decoded = decode(image, packed.config)
+    outputs = forward(network, acts)
+    return Compiled(network, acts, packed, image, decoded, outputs, predict(decoded, acts, outputs))
+
+
+def simulate(one: Compiled, *, seed: int = 1) -> Simulated:
+    """Loads the layer into the simulated engine and runs it on each of its activation vectors."""
+    begin = time.perf_counter()
+    with tqdm(total=1, desc="building the engine (minutes, once)", bar_format="{desc} {elapsed}", leave=False,
+              disable=None):
+        build = build_link(Engine(one.config), capacity_bytes=one.config.packet_bytes + 16)
+    built = time.perf_counter()
+    with SimulationLink(build, seed=seed) as link, \
+            tqdm(total=len(one.image.engine), desc=f"loading {one.network.name}", unit="B", unit_scale=True,
+                 leave=False, disable=None) as progress:
+        device = Device(link, one.config)
+        device.load(one.image, progress=progress.update)
+        inferences = list(device.infer(one.image, one.acts))
+        cycles = link.cycles
+    return Simulated([np.stack([inference.layers[0] for inference in inferences])],
+                     {name: np.array([inference.counters[name] for inference in inferences]) for name in COUNTERS},
+                     cycles, time.perf_counter() - built, built - begin)
+
+
+def figures(layer: Layer, one: Compiled, simulated: Simulated | None) -> dict[str, Any]:
+    """A row of the table; what comes from RTL is None where it was not run. Cycles are means over the vectors."""
+    config, (quantized,) = one.config, one.network.layers
+    useful = one.useful_macs
+    kept = max(1, one.network.weights_kept)
+    predicted = one.prediction.counters
+    encoded = [placed.encoded for placed in one.packed.layers[0].passes]
+    found: dict[str, Any] = {
+        "name": layer.name, "vectors": len(one.acts), "ideal_cycles": float(useful.mean()) / config.pes,
+        "rtl_cycles": None, "predicted_cycles": float(predicted["cycles"].mean()),
+        "ratio": float(predicted["cycles"].sum() * config.pes / max(1, useful.sum())), "eie_ratio": layer.eie_ratio,
+        "mismatches": None, "counter_mismatches": None,
+        "queue_stalls": float(predicted["stall_cycles"].mean()),
+        "broadcasts": float(predicted["broadcasts"].mean()), "imbalance": one.imbalance,
+        "bits_per_weight": sum(one.packed.storage_bits.values()) / kept,
+        "bound_bits_per_weight": bound_bits(config.code_bits, kept / quantized.codes.size),
+        "eie_format_bits_per_weight": encode_eie(quantized.codes, config.pes).bits / kept,
+        "storage_bits_per_weight": {name: bits / kept for name, bits in one.packed.storage_bits.items()},
+        "index_bits": encoded[0].index_bits, "length_bits": config.length_bits_of(encoded[0].wide_lengths),
+        "passes": len(encoded), "image_bytes": len(one.image.engine),
+        "depths": {name: getattr(config, name) for name in DEPTHS},
+    }
+    if simulated is not None:
+        comparison = compare(one.outputs, simulated.outputs, predicted, simulated.counters, config.act_bits)
+        exact = int((simulated.counters["useful_macs"] != useful).sum())
+        found |= {
+            "rtl_cycles": comparison.mean_counters["cycles"],
+            "ratio": float(simulated.counters["cycles"].sum() * config.pes / max(1, useful.sum())),
+            "mismatches": comparison.mismatches,
+            "counter_mismatches": sum(comparison.counter_mismatches.values()) + exact,
+            "queue_stalls": comparison.mean_counters["stall_cycles"],
+            "simulated_cycles": simulated.cycles, "simulation_seconds": round(simulated.seconds, 2),
+            "build_seconds": round(simulated.build_seconds, 2),
+        }
+    return found
+
+
+def run_layer(layer: Layer, options: Options, seed: int, vectors: int, *, rtl: bool = True) -> dict[str, Any]:
+    """Draws, compiles, predicts and simulates a layer; its `figures`.
+
+    Raises
+    ------
+    UserError
+        If no engine holds the layer.
+    """
+    network, acts = draw(layer, options.config, seed, vectors, uneven=options.uneven)
+    one = compile_drawn(network, acts, options)
+    return {"seed": seed, **figures(layer, one, simulate(one, seed=seed) if rtl else None)}
