@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from host.errors import UserError, run_command
+from host.output import write_json
 
 from .eie import eie_table, run_eie
 from .layers import CONFIG, EIE_LAYERS, Options
-from .output import write_json
 
 EXAMPLES = """examples:
   python -m sim.bench eie                          # nine layers, three seeds: half an hour
