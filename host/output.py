@@ -4,9 +4,11 @@
 import json
 import os
 from collections.abc import Iterable, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -41,10 +43,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def write_figure(path: Path, figure: Figure) -> None:
     """Writes a self-contained SVG, the same for the same figure. Raises `UserError` if it cannot be written."""
-    from io import StringIO
-
-    import matplotlib
-
     text = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "nonzero"}):
         figure.savefig(text, format="svg", metadata={"Date": None})

@@ -5,12 +5,18 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from host.errors import UserError, run_command
-from host.output import write_json
+from matplotlib.figure import Figure
 
+from host.errors import UserError, run_command
+from host.output import write_figure, write_json
+from rtl.config import ConfigError
+
+from .ablation import ablation_figure, ablation_table, run_ablation
+from .density import density_figure, density_table, run_density
 from .eie import eie_table, run_eie
 from .layers import CONFIG, EIE_LAYERS, Options
 
@@ -18,7 +24,9 @@ EXAMPLES = """examples:
   python -m sim.bench eie                          # nine layers, three seeds: half an hour
   python -m sim.bench eie --no-rtl                 # the cycle model alone: a minute
   python -m sim.bench eie --layer NT-We --seeds 1 --queue 32
-  python -m sim.bench eie --uneven"""
+  python -m sim.bench eie --uneven
+  python -m sim.bench eie --ablate                 # what each mechanism is worth
+  python -m sim.bench density                      # against a dense engine"""
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -51,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
                               "published densities, in RTL, compared with golden model and cycle model.")
     eie.add_argument("--layer", action="append", choices=[layer.name for layer in EIE_LAYERS], metavar="NAME",
                      help="only this layer (can be repeated): " + ", ".join(layer.name for layer in EIE_LAYERS))
-    eie.add_argument("--seeds", type=_count, default=3, help="matrices drawn for each layer (3)")
+    eie.add_argument("--seeds", type=_count, help="matrices drawn for each layer (3; 1 with --ablate)")
     eie.add_argument("--vectors", type=_count, default=4, help="activation vectors drawn for each matrix (4)")
     eie.add_argument("--pes", type=_count, default=CONFIG.pes, help=f"processing elements ({CONFIG.pes})")
     eie.add_argument("--queue", type=_count, default=CONFIG.queue_depth, help=f"queue depth ({CONFIG.queue_depth})")
@@ -60,22 +68,48 @@ def _parser() -> argparse.ArgumentParser:
                      f"({','.join(map(str, CONFIG.index_bits))})")
     eie.add_argument("--uneven", action="store_true",
                      help="densities of rows and of columns vary by a factor of 4; writes eie-uneven.json")
+    eie.add_argument("--ablate", action="store_true",
+                     help="leave out one mechanism at a time; writes eie-ablation.json and .svg")
+
+    commands.add_parser("density", parents=[common], allow_abbrev=False, epilog=EXAMPLES,
+                        formatter_class=argparse.RawDescriptionHelpFormatter,
+                        help="one layer at all densities, against a dense engine",
+                        description="A layer of 4096 x 1000 with 1 to 100 % of its weights and 10 to 100 % of its "
+                        "activations, against a dense engine of 64 PEs; writes density.json and .svg")
     return parser
 
 
-def _eie(arguments: argparse.Namespace) -> tuple[str, dict[str, Any], str]:
+def _eie(arguments: argparse.Namespace) -> tuple[str, dict[str, Any], str, Figure | None]:
     layers = [layer for layer in EIE_LAYERS if arguments.layer is None or layer.name in arguments.layer]
-    options = Options(arguments.pes, arguments.queue, arguments.index_bits, arguments.uneven)
-    found = run_eie(layers, options, range(1, arguments.seeds + 1), arguments.vectors, rtl=not arguments.no_rtl)
-    return "eie-uneven" if arguments.uneven else "eie", found, eie_table(found)
+    try:
+        config = replace(CONFIG, pes=arguments.pes, queue_depth=arguments.queue, index_bits=arguments.index_bits)
+    except ConfigError as error:
+        raise UserError(error.problems) from None
+    options = Options(config, uneven=arguments.uneven)
+    seeds = range(1, (arguments.seeds or (1 if arguments.ablate else 3)) + 1)
+    name = "eie-uneven" if arguments.uneven else "eie"
+    if arguments.ablate:
+        found = run_ablation(layers, options, seeds, arguments.vectors, rtl=not arguments.no_rtl)
+        return f"{name}-ablation", found, ablation_table(found), ablation_figure(found)
+    found = run_eie(layers, options, seeds, arguments.vectors, rtl=not arguments.no_rtl)
+    return name, found, eie_table(found), None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
-    name, found, table = _eie(arguments)
-    path = arguments.output / f"{name}.json"
-    write_json(path, found)
-    sys.stdout.write(json.dumps(found, indent=2) + "\n" if arguments.json else f"{table}\n{path}\n")
+    figure: Figure | None
+    if arguments.command == "eie":
+        name, found, table, figure = _eie(arguments)
+    else:
+        name, found = "density", run_density(Options(), rtl=not arguments.no_rtl)
+        table, figure = density_table(found), density_figure(found)
+    paths = [arguments.output / f"{name}.json"]
+    write_json(paths[0], found)
+    if figure is not None:
+        paths.append(arguments.output / f"{name}.svg")
+        write_figure(paths[1], figure)
+    written = "\n".join(map(str, paths))
+    sys.stdout.write(json.dumps(found, indent=2) + "\n" if arguments.json else f"{table}\n{written}\n")
     if found["mismatches"] or found["counter_mismatches"]:
         raise UserError("the engine differs from its models: see the figures above")
 

@@ -24,7 +24,7 @@ def run_eie(layers: Sequence[Layer], options: Options, seeds: Sequence[int], vec
         for layer, seed in progress:
             progress.set_postfix_str(f"{layer.name}, seed {seed}")
             rows.append(run_layer(layer, options, seed, vectors, rtl=rtl))
-    return {"options": asdict(options), "config": asdict(options.config), "config_hash": options.config.hash.hex(),
+    return {"uneven": options.uneven, "config": asdict(options.config), "config_hash": options.config.hash.hex(),
             "cycles_from": "rtl" if rtl else "cycle model", "rows": rows, **summarize_rows(rows)}
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from host.errors import UserError
 from host.pack import PackedNetwork, pack
 from host.quantize import QuantizedLayer, QuantizedNetwork, requant_constants
-from rtl.config import ConfigError, EngineConfig
+from rtl.config import EngineConfig
 from rtl.numbers import act_range
 
-__all__ = ["CONFIG", "EIE_LAYERS", "Layer", "Options", "compile_layer", "draw"]
+__all__ = ["CONFIG", "EIE_LAYERS", "Layer", "Options", "compile_layer", "draw", "draw_acts"]
 
 
 @dataclass(frozen=True)
@@ -62,30 +62,18 @@ class Options:
 
     Attributes
     ----------
-    pes, queue : int
-        Processing elements and queue depth of the engine.
-    index_bits : tuple of int
-        Index widths that the engine has.
+    config : EngineConfig
+        The engine; its memories grow if a layer needs it.
     uneven : bool
         Densities vary from row to row and from column to column.
     balance, order : bool
         Whether the packer shares rows out by their work, and orders them to save skips (`host.pack.pack`).
     """
 
-    pes: int = CONFIG.pes
-    queue: int = CONFIG.queue_depth
-    index_bits: tuple[int, ...] = CONFIG.index_bits
+    config: EngineConfig = CONFIG
     uneven: bool = False
     balance: bool = True
     order: bool = True
-
-    @property
-    def config(self) -> EngineConfig:
-        """`CONFIG`, varied. Raises `UserError` for an engine that cannot be."""
-        try:
-            return replace(CONFIG, pes=self.pes, queue_depth=self.queue, index_bits=self.index_bits)
-        except ConfigError as error:
-            raise UserError(error.problems) from None
 
 
 def draw(layer: Layer, config: EngineConfig, seed: int, vectors: int, *,
@@ -109,12 +97,12 @@ def draw(layer: Layer, config: EngineConfig, seed: int, vectors: int, *,
         chosen = rng.random(layer.inputs, np.float32) < share * factor
         row[chosen] = rng.integers(1, 1 << config.code_bits, int(chosen.sum()))
     limit = 1 << (config.weight_bits - 1)
-    codebook = rng.choice([-1, 1], 1 << config.code_bits) * rng.integers(1, limit, 1 << config.code_bits)
-    codebook[0] = 0
+    # As many positive weights as negative ones, so that neither kind of output prevails.
+    half = rng.integers(1, limit, (1 << config.code_bits) // 2 - 1)
+    codebook = np.concatenate([[0, 1], half, -half])
     bias = rng.integers(-limit, limit, layer.outputs) * limit
-    low, high = act_range(config.act_bits, signed=False)
-    acts = np.where(rng.random((vectors, layer.inputs)) < layer.act_density,
-                    rng.integers(low + 1, high + 1, (vectors, layer.inputs)), 0)
+    acts = draw_acts(rng, vectors, layer.inputs, layer.act_density, config)
+    high = act_range(config.act_bits, signed=False)[1]
     longest = int(np.count_nonzero(codes, axis=1).max(initial=0))
     bound = longest * high * int(np.abs(codebook).max()) + int(np.abs(bias).max())
     if bound >= 1 << (config.acc_bits - 1):
@@ -122,9 +110,15 @@ def draw(layer: Layer, config: EngineConfig, seed: int, vectors: int, *,
     typical = max(1.0, longest * layer.act_density) ** 0.5 * high * limit / 3 + limit * limit / 2
     multiplier, pre_shift = requant_constants(layer.name, high / (2 * typical), (-bound, bound), config.act_bits,
                                               relu=True)
-    one = QuantizedLayer(layer.name, codes, codebook.astype(np.int64), bias.astype(np.int64), multiplier, pre_shift,
+    one = QuantizedLayer(layer.name, codes, codebook, bias.astype(np.int64), multiplier, pre_shift,
                          True, False, 1.0, 1.0, 1.0)
     return QuantizedNetwork(layer.name, (one,), 1.0, False, config.act_bits), acts
+
+
+def draw_acts(rng: np.random.Generator, vectors: int, inputs: int, density: float, config: EngineConfig) -> np.ndarray:
+    """Unsigned activations, each non-zero by itself: int64 ``[vectors, inputs]``."""
+    high = act_range(config.act_bits, signed=False)[1]
+    return np.where(rng.random((vectors, inputs)) < density, rng.integers(1, high + 1, (vectors, inputs)), 0)
 
 
 def _spread(rng: np.random.Generator, count: int, uneven: bool) -> np.ndarray:
@@ -142,7 +136,8 @@ def compile_layer(network: QuantizedNetwork, options: Options) -> PackedNetwork:
         If no engine holds it.
     """
     (layer,) = network.layers
-    config = replace(options.config, acc_depth=_enough(CONFIG.acc_depth, -(-layer.rows // options.pes)))
+    config = options.config
+    config = replace(config, acc_depth=_enough(config.acc_depth, -(-layer.rows // config.pes)))
     packer = partial(pack, network, balance=options.balance, order=options.order)
     try:
         return packer(config)
