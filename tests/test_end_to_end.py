@@ -197,6 +197,15 @@ def test_a_load_that_breaks_off_can_be_taken_up_or_started_anew(engine):
     still_works(device, image, network)
 
 
+def test_an_image_is_loaded_in_batches(engine):
+    _, device, image, network = engine
+    sent = []
+    device.load(image, progress=sent.append, batch=3)
+    assert len(sent) > 2 and sum(sent) == len(image.engine)
+    assert sent[:-1] == [3 * (SMALL.packet_bytes - 4)] * (len(sent) - 1)
+    still_works(device, image, network)
+
+
 def test_reset_in_the_middle_of_an_inference(engine):
     link, device, image, network = engine
     for cycles in (20, 60, 90, 150):

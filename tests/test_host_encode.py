@@ -111,6 +111,20 @@ def test_rows_are_ordered_to_save_skips():
     assert max(gaps) <= 4 and ordered.slot[8] == 8
 
 
+def test_the_packer_balances_rows_unless_told_not_to():
+    network = random_network(np.random.default_rng(2), ORDERED, [200, 101], 0.3)
+    codes = network.layers[0].codes
+    codes[np.arange(101) % 4 == 0, 50:] = 0
+
+    def imbalance(packed):
+        loads = packed.layers[0].passes[0].encoded.counts.sum(axis=1)
+        return loads.max() / loads.mean()
+
+    in_turn = pack(network, ORDERED, balance=False, order=False)
+    assert in_turn.layers[0].assignment.position.tolist() == list(range(101))
+    assert imbalance(pack(network, ORDERED)) < 1.01 < 1.1 < imbalance(in_turn)
+
+
 @pytest.mark.parametrize("density, saved", [(0.11, 0.2), (0.25, 0)])
 def test_the_packer_takes_the_order_with_fewer_skips(density, saved):
     network = random_network(np.random.default_rng(2), ORDERED, [200, 500], density)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The toolchain's benchmark, on small layers."""
+
+import importlib.util
+import json
+
+import pytest
+
+from host.bench import VGG_LAYERS, draw, main
+from host.errors import run_command
+
+
+def test_layers_have_their_sizes_and_densities():
+    network = draw(8)
+    for layer, (name, inputs, outputs, density) in zip(network.layers, VGG_LAYERS, strict=True):
+        assert (layer.name, layer.cols, layer.rows) == (name, inputs // 8, outputs // 8)
+        assert layer.weights_kept / layer.codes.size == pytest.approx(density, rel=0.05)
+
+
+def test_encode(tmp_path, capsys):
+    assert run_command(main, ["encode", "--scale", "16", "-o", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    found = json.loads((tmp_path / "encode.json").read_text())
+    assert f"{found['weights_total']:,} weights packed in" in text and str(tmp_path / "encode.json") in text
+    assert found["weights_kept"] == sum(layer["weights_kept"] for layer in found["layers"]) > 10_000
+    assert found["pack_seconds"] > 0 and found["image_seconds"] > 0 and found["peak_gib"] > 0
+    assert (found["over_scipy"] is None) == (importlib.util.find_spec("scipy") is None)
+
+
+def test_an_output_that_cannot_be_written_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run_command(main, ["encode", "--scale", "16", "-o", str(tmp_path / "file")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
