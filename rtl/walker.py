@@ -15,7 +15,7 @@ class Walker(wiring.Component):
     """Reads the words of a slice and emits one useful entry in each cycle.
 
     A skip (code 0) costs no cycle if the entry after it lies in the same word, and one otherwise. The first entry of a
-    slice appears at ``visits`` five cycles after its job was taken and four after its word was read. ``visits`` has no
+    slice appears at ``visits`` six cycles after its job was taken and five after its word was read. ``visits`` has no
     back-pressure.
 
     Parameters
@@ -33,11 +33,11 @@ class Walker(wiring.Component):
         To the entry memory, which answers a cycle later and holds its answer.
     visits : Out(visit_layout), visits_valid : Out(1)
     empty : Out(1)
-        No word is under way; a visit may be on offer.
+        No word is under way; up to two visits may follow.
     """
 
-    latency_cycles = 5
-    read_cycles = 4
+    latency_cycles = 6
+    read_cycles = 5
 
     def __init__(self, config):
         self.config = config
@@ -123,43 +123,47 @@ class Walker(wiring.Component):
         with m.Elif(word_valid):
             m.d.sync += [steps.eq(rest), last_step.eq(but_lowest(rest) == 0), word.begins.eq(0)]
 
-        # Decode: the step's entry, and the skip that belongs to it.
+        # Pick: the step's entry, and the skip that belongs to it.
         at = Signal(place_bits)
         for number in reversed(range(count)):
             with m.If(steps[number]):
                 m.d.comb += at.eq(number)
         entries = Array(word.entries[number] for number in range(count))
-        entry, skip = Signal.like(self.word[0]), Signal.like(self.word[0])
-        is_skip, has_skip = Signal(), Signal()
-        m.d.comb += [
-            is_skip.eq(skips.bit_select(at, 1)),
-            has_skip.eq(is_skip | paired.bit_select(at, 1)),
-            entry.eq(entries[at]),
-            skip.eq(entries[(at - ~is_skip)[:place_bits]]),
+        before = Signal.like(self.word[0])
+        picked_valid, picked = Signal(), Signal(data.StructLayout({
+            "entry": before.shape(), "skip": before.index.shape(), "is_skip": 1, "has_skip": 1, "begins": 1,
+            "act": job["act"].shape}), reset_less=True)
+        is_skip = skips.bit_select(at, 1)
+        m.d.comb += before.eq(entries[(at - ~is_skip)[:place_bits]])
+        m.d.sync += [
+            picked_valid.eq(word_valid),
+            picked.entry.eq(entries[at]), picked.skip.eq(before.index),
+            picked.is_skip.eq(is_skip), picked.has_skip.eq(is_skip | paired.bit_select(at, 1)),
+            picked.begins.eq(word.begins), picked.act.eq(word.act),
         ]
 
         # Row: the last entry's, plus one, plus the gap; a slice begins at row 0.
         rows = visit_layout(config)["row"].shape
         row, last_row, gap = Signal(rows), Signal(rows, reset_less=True), Signal(rows)
         last_weight, carry = Signal(reset_less=True), Signal()
-        index = Mux(is_skip, 0, entry.index)
+        index = Mux(picked.is_skip, 0, picked.entry.index)
         m.d.comb += [
-            carry.eq(last_weight & ~word.begins),
+            carry.eq(last_weight & ~picked.begins),
             # The carry enters the adder below its lowest bit.
-            row.eq((Cat(1, Mux(word.begins, 0, last_row)) + Cat(carry, gap))[1:]),
+            row.eq((Cat(1, Mux(picked.begins, 0, last_row)) + Cat(carry, gap))[1:]),
         ]
         with m.Switch(self.index_mode):
             for mode, bits in enumerate(config.index_bits):
                 with m.Case(mode):
-                    m.d.comb += gap.eq(Cat(index[:bits], Mux(has_skip, skip.index[:bits] + 1, 0)))
-        with m.If(word_valid):
-            m.d.sync += [last_row.eq(row), last_weight.eq(~is_skip)]
+                    m.d.comb += gap.eq(Cat(index[:bits], Mux(picked.has_skip, picked.skip[:bits] + 1, 0)))
+        with m.If(picked_valid):
+            m.d.sync += [last_row.eq(row), last_weight.eq(~picked.is_skip)]
 
         m.d.sync += [
-            self.visits_valid.eq(word_valid & ~is_skip),
+            self.visits_valid.eq(picked_valid & ~picked.is_skip),
             self.visits.row.eq(row),
-            self.visits.code.eq(entry.code),
-            self.visits.act.eq(word.act),
+            self.visits.code.eq(picked.entry.code),
+            self.visits.act.eq(picked.act),
         ]
         m.d.comb += self.empty.eq(~(job_valid | read_valid | raw_valid | word_valid))
         return m
