@@ -19,16 +19,25 @@ class Assignment:
     pe, slot : int64 arrays, shape ``[rows]``
         The row's PE, and its place among that PE's rows.
     pes : int
+    pass_slots : int
+        Rows of a PE that a pass computes at once.
     """
 
     pe: np.ndarray
     slot: np.ndarray
     pes: int
+    pass_slots: int
 
     @property
     def words(self) -> int:
         """Activation words of the layer's output: rows of the PE that has most."""
         return int(self.slot.max(initial=-1)) + 1
+
+    @property
+    def passes(self) -> list[range]:
+        """The slots of each pass."""
+        return [range(first, min(first + self.pass_slots, self.words))
+                for first in range(0, self.words, self.pass_slots)]
 
     @property
     def position(self) -> np.ndarray:
@@ -48,39 +57,45 @@ def row_work(codes: np.ndarray, often: np.ndarray) -> np.ndarray:
     return _row_work(np.ascontiguousarray(codes), often.astype(np.float64))
 
 
-def assign_rows(work: np.ndarray, pes: int) -> Assignment:
-    """Shares rows out over PEs so that each has about the same work.
+def assign_rows(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
+    """Shares rows out over PEs so that in each pass each has about the same work.
 
     Every PE gets ``rows / pes`` rows, rounded up or down, so that the drain is no longer than it must be. The row with
-    most work goes first, each to the PE that still lacks most work for each of its free places. So the PEs with a row
-    less than others get heavier ones.
+    most work goes first, each to the PE and pass that still lack most work for each of their free places. So the PEs
+    with a row less than others get heavier ones.
 
     Parameters
     ----------
     work : float array, shape ``[rows]``
         Expected useful multiplications of each row.
+    pass_slots : int
+        Rows of a PE in a pass; the last pass has what is left.
     """
     rows = len(work)
     pe, slot = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-    share = float(work.sum()) / pes
-    places = [rows // pes + (number < rows % pes) for number in range(pes)]
-    lacks = [share] * pes
-    taken = [0] * pes
-    waiting = [(-share / places[number], number) for number in range(pes) if places[number]]
+    firsts = range(0, -(-rows // pes), pass_slots)
+    groups = [(number, first) for first in firsts for number in range(pes)]
+    places = [min(pass_slots, rows // pes + (number < rows % pes) - first) for number, first in groups]
+    # Within a pass all PEs are to have the same work.
+    total = np.array(places).reshape(len(firsts), pes).sum(axis=1) / max(1, rows) * float(work.sum())
+    lacks = np.repeat(total / pes, pes).tolist()
+    taken = [0] * len(groups)
+    waiting = [(-lacks[group] / places[group], group) for group in range(len(groups)) if places[group]]
     heapq.heapify(waiting)
     for row in np.argsort(-work, kind="stable"):
-        number = heapq.heappop(waiting)[1]
-        pe[row], slot[row] = number, taken[number]
-        taken[number] += 1
-        lacks[number] -= float(work[row])
-        free = places[number] - taken[number]
+        group = heapq.heappop(waiting)[1]
+        number, first = groups[group]
+        pe[row], slot[row] = number, first + taken[group]
+        taken[group] += 1
+        lacks[group] -= float(work[row])
+        free = places[group] - taken[group]
         if free:
-            heapq.heappush(waiting, (-lacks[number] / free, number))
-    return Assignment(pe, slot, pes)
+            heapq.heappush(waiting, (-lacks[group] / free, group))
+    return Assignment(pe, slot, pes, pass_slots)
 
 
 def order_rows(assignment: Assignment, codes: np.ndarray, index_bits: int) -> Assignment:
-    """Orders the rows of each PE so that few gaps between its weights are too long for the index.
+    """Orders the rows of each PE and pass so that few gaps between their weights are too long for the index.
 
     Slot by slot, the row comes next whose weights are most likely to save skips: a weight that ends a gap of ``gap``
     rows saves one if none of the next ``2**index_bits - gap`` rows had ended it.
@@ -94,10 +109,12 @@ def order_rows(assignment: Assignment, codes: np.ndarray, index_bits: int) -> As
     # A gap that is too long already takes its skip whenever it ends.
     saved = np.append(empty ** (reach - np.arange(reach)) - empty ** reach, 0)
     slot = np.zeros_like(assignment.slot)
-    for pe in range(assignment.pes):
-        rows = np.flatnonzero(assignment.pe == pe)
-        slot[rows[_order(*_columns(codes[rows]), codes.shape[1], saved)]] = np.arange(len(rows))
-    return Assignment(assignment.pe, slot, assignment.pes)
+    for slots in assignment.passes:
+        here = (assignment.slot >= slots.start) & (assignment.slot < slots.stop)
+        for pe in range(assignment.pes):
+            rows = np.flatnonzero(here & (assignment.pe == pe))
+            slot[rows[_order(*_columns(codes[rows]), codes.shape[1], saved)]] = slots.start + np.arange(len(rows))
+    return Assignment(assignment.pe, slot, assignment.pes, assignment.pass_slots)
 
 
 def _columns(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

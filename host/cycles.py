@@ -21,7 +21,7 @@ from rtl.slices import SliceLookup
 __all__ = ["Prediction", "predict"]
 
 # Columns of the table of passes.
-COLS, BLOCK, WORDS, CHASE, ROWS, SLICES, FLAGS, ACTS = range(8)
+COLS, WORDS, CHASE, ROWS, SLICES, FLAGS, ACTS = range(7)
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ def predict(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray]) -> Pr
     """
     config, passes = decoded.config, decoded.passes
     arranged = _arranged(decoded, acts, outputs)
-    table = np.zeros((len(passes), 8), np.int64)
+    table = np.zeros((len(passes), 7), np.int64)
     flag_offsets: list[int] = []
     slices = acts_before = flags_before = 0
     for row, one in zip(table, passes, strict=True):
         cols = one.lengths.shape[1]
-        row[:] = (cols, one.block_cols, one.input_words, one.chase_words, one.output_words, slices,
+        row[:] = (cols, one.input_words, one.chase_words, one.output_words, slices,
                   len(flag_offsets), acts_before)
         for skips in one.skips:
             flag_offsets.append(flags_before)
@@ -104,7 +104,7 @@ def _arranged(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray]) -> 
 
 def _constants(config: EngineConfig) -> np.ndarray:
     codebook_cycles = config.codebook_entries + 1 if codebook_words(config) else 0
-    return np.array([config.pes, config.entries_per_word, config.queue_depth,
+    return np.array([config.pes, config.block_cols, config.entries_per_word, config.queue_depth,
                      config.queue_depth - beats_in_flight(config), broadcast_cycles(config), config.bias_words,
                      codebook_cycles, descriptor_words(config) + 1, SliceLookup.latency_cycles,
                      ProcessingElement.drain_cycles])
@@ -126,7 +126,7 @@ def _simulate(active, table, lengths, starts, flags, flag_offsets, constants):  
 @numba.njit(cache=True)
 def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # type: ignore[no-untyped-def]
            counters, ends, macs, sent):
-    (pes, each, depth, limit, spread, bias_words, codebook_cycles, fetch_cycles, lookup_cycles,
+    (pes, block_cols, each, depth, limit, spread, bias_words, codebook_cycles, fetch_cycles, lookup_cycles,
      drain_latency) = constants
     passes = table.shape[0]
     number = 0
@@ -159,8 +159,7 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
 
     while True:
         cycle += 1
-        cols, block_cols, words, chase = table[number, COLS], table[number, BLOCK], table[number, WORDS], \
-            table[number, CHASE]
+        cols, words, chase = table[number, COLS], table[number, WORDS], table[number, CHASE]
         slices, acts, flag_row = table[number, SLICES], table[number, ACTS], table[number, FLAGS]
 
         # Scanner, combinational.

@@ -42,14 +42,13 @@ class DecodedPass:
         Entries of each slice, skips and padding included.
     skips : list of bool arrays, one for each PE
         Which entries are no weight.
-    block_cols, input_words, chase_words, output_words : int
+    input_words, chase_words, output_words : int
         See `rtl.layouts.descriptor_layout`.
     """
 
     layer: int
     lengths: np.ndarray
     skips: list[np.ndarray]
-    block_cols: int
     input_words: int
     chase_words: int
     output_words: int
@@ -109,8 +108,8 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
             descriptor, codebook = passes[number]
             grid, lengths, skips = _codes(memories, descriptor, config)
             decoded.append(DecodedPass(
-                len(layers), lengths, skips, config.block_cols_of(bool(descriptor.wide_lengths)),
-                int(descriptor.input_words), int(descriptor.chase_words), int(descriptor.output_words)))
+                len(layers), lengths, skips, int(descriptor.input_words), int(descriptor.chase_words),
+                int(descriptor.output_words)))
             biases = _biases(memories, descriptor, config)
             count = int(descriptor.output_words)
             here = (slots >= first) & (slots < first + count)
@@ -179,10 +178,9 @@ def _fields(words: np.ndarray, word_bits: int, bits: int) -> np.ndarray:
 def _codes(memories: _Memories, descriptor: Any,
            config: EngineConfig) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Weight codes uint8 ``[pes, rows of each PE, cols]`` of a pass, its slices' lengths, which entries are skips."""
-    wide, mode = bool(descriptor.wide_lengths), int(descriptor.index_mode)
-    bits = config.length_bits_of(wide)
+    mode, bits = int(descriptor.index_mode), config.length_bits
     cols = int(descriptor.input_words) * config.pes
-    slice_words = cols // config.block_cols_of(wide)
+    slice_words = cols // config.block_cols
     stored = memories.slices[:, int(descriptor.slice_base):][:, :slice_words]
     lengths = _fields(stored, config.slice_word_bits, bits)
     lengths = np.where(lengths == (1 << bits) - 1, long_slice(bits), lengths)

@@ -6,7 +6,7 @@ It differs in three points. Rows go to PEs by their work instead of round robin 
 index takes a skip entry (code 0), not a zero weight. Slices have lengths and no pointers, see `rtl.slices`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -24,10 +24,12 @@ class EncodedPass:
 
     Attributes
     ----------
+    slots : range
+        The rows, by their places in each PE.
     index_bits : int
         Width of the relative index.
-    wide_lengths : bool
-        Whether lengths take the double width.
+    padding : int
+        Entries that fill up long slices.
     lengths : int64 array, shape ``[pes, cols]``
         Entries of each slice, skips and padding included.
     counts : int64 array, shape ``[pes, cols]``
@@ -36,8 +38,9 @@ class EncodedPass:
         The entries in the order of the entry memory.
     """
 
+    slots: range
     index_bits: int
-    wide_lengths: bool
+    padding: int
     lengths: np.ndarray
     counts: np.ndarray
     codes: list[np.ndarray]
@@ -58,7 +61,7 @@ class EncodedPass:
 
     def slice_words(self, config: EngineConfig) -> int:
         """Words of slice memory of each PE."""
-        return self.lengths.shape[1] // config.block_cols_of(self.wide_lengths)
+        return self.lengths.shape[1] // config.block_cols
 
     def storage_bits(self, config: EngineConfig) -> int:
         """Bits of entry and slice memory, over all PEs."""
@@ -86,7 +89,7 @@ class _Slices:
 
 def encode_pass(codes: np.ndarray, columns: np.ndarray, assignment: Assignment, slots: range,
                 config: EngineConfig) -> EncodedPass | None:
-    """Encodes with the index and length widths that take the least storage.
+    """Encodes with the index width that takes the least storage.
 
     Parameters
     ----------
@@ -103,19 +106,17 @@ def encode_pass(codes: np.ndarray, columns: np.ndarray, assignment: Assignment, 
     EncodedPass, or None if a slice is longer than any length can say.
     """
     slices = _slices(codes, columns, assignment, slots)
+    all_ones, longest = (1 << config.length_bits) - 1, long_slice(config.length_bits)
     best: EncodedPass | None = None
     for index_bits in config.index_bits:
         lengths = slices.counts + _skips_of_slices(slices.gaps, slices.counts.ravel(), index_bits) \
             .reshape(slices.counts.shape)
-        for wide in (False, True):
-            length_bits = config.length_bits_of(wide)
-            all_ones, longest = (1 << length_bits) - 1, long_slice(length_bits)
-            if lengths.max(initial=0) > longest:
-                continue
-            padded = np.where(lengths >= all_ones, longest, lengths)
-            candidate = EncodedPass(index_bits, wide, padded, slices.counts, [], [])
-            if best is None or candidate.storage_bits(config) < best.storage_bits(config):
-                best = candidate
+        if lengths.max(initial=0) > longest:
+            continue
+        padded = np.where(lengths >= all_ones, longest, lengths)
+        candidate = EncodedPass(slots, index_bits, int((padded - lengths).sum()), padded, slices.counts, [], [])
+        if best is None or candidate.storage_bits(config) < best.storage_bits(config):
+            best = candidate
     if best is None:
         return None
     return _with_entries(best, slices)
@@ -136,8 +137,7 @@ def _with_entries(chosen: EncodedPass, slices: _Slices) -> EncodedPass:
     codes, indices = _entries(slices.gaps, slices.codes, slices.counts.ravel(), chosen.lengths.ravel(),
                               chosen.index_bits)
     ends = np.cumsum(chosen.lengths.sum(axis=1))[:-1]
-    return EncodedPass(chosen.index_bits, chosen.wide_lengths, chosen.lengths, chosen.counts,
-                       np.split(codes, ends), np.split(indices, ends))
+    return replace(chosen, codes=np.split(codes, ends), indices=np.split(indices, ends))
 
 
 def pack_words(values: np.ndarray, bits: int) -> np.ndarray:

@@ -149,49 +149,59 @@ def _input_order(layer: QuantizedLayer, often: np.ndarray | None, config: Engine
     cols = -(-len(used) // config.pes) * config.pes
     if often is None:
         return np.concatenate([used, np.full(cols - len(used), -1)])
-    # Half blocks, since that is what a layer with wide lengths has.
-    blocks = np.full((config.block_cols // 2, cols * 2 // config.block_cols), -1, np.int64)
+    blocks = np.full((config.block_cols, cols // config.block_cols), -1, np.int64)
     blocks.flat[:len(used)] = used[np.argsort(-often[used], kind="stable")]
     return blocks.T.ravel()
 
 
 def _assign_and_encode(layer: QuantizedLayer, columns: np.ndarray, work: np.ndarray | None, order: bool,
                        config: EngineConfig) -> tuple[Assignment, list[EncodedPass]]:
-    """Rows go to PEs by their work, if it is told; then, if there are skips, to slots so that there are fewer."""
+    """Rows go to PEs by their work, if it is told; then, if there are skips, to slots so that there are fewer.
+
+    There are as many passes as take the least storage, if the accumulators hold each and no slice is too long: one more
+    costs lengths, and saves at most the padding of long slices.
+    """
     in_turn = np.arange(layer.rows)
-    assignment = Assignment(in_turn % config.pes, in_turn // config.pes, config.pes) if work is None \
-        else assign_rows(work, config.pes)
-    passes = _encode_layer(layer, columns, assignment, config)
+    words = -(-layer.rows // config.pes)
+    best: tuple[Assignment, list[EncodedPass]] | None = None
+    count = -(-words // config.acc_depth)
+    while True:
+        slots = -(-words // count)
+        count = -(-words // slots)
+        assignment = Assignment(in_turn % config.pes, in_turn // config.pes, config.pes, slots) if work is None \
+            else assign_rows(work, config.pes, slots)
+        passes = _encode_layer(layer, columns, assignment, config)
+        if passes is not None:
+            if best is None or _storage(passes, config) < _storage(best[1], config):
+                best = assignment, passes
+            padding = sum(one.padding for one in passes) * (config.code_bits + config.index_bits[0])
+            if slots == 1 or padding <= len(columns) * config.pes * config.length_bits:
+                break
+        count += 1 if best else 1 + count // 4
+    assert best is not None     # a slice of one row is one entry
+    assignment, passes = best
     if order and any(one.skips for one in passes):
         ordered = order_rows(assignment, layer.codes, passes[0].index_bits)
         shorter = _encode_layer(layer, columns, ordered, config)
-        if sum(one.storage_bits(config) for one in shorter) < sum(one.storage_bits(config) for one in passes):
+        if shorter is not None and _storage(shorter, config) < _storage(passes, config):
             return ordered, shorter
-    return assignment, passes
+    return best
 
 
 def _encode_layer(layer: QuantizedLayer, columns: np.ndarray, assignment: Assignment,
-                  config: EngineConfig) -> list[EncodedPass]:
-    """As few passes as the accumulators and the longest slice allow."""
-    rows_each = min(assignment.words, config.acc_depth)
-    while True:
-        passes = []
-        for first in range(0, assignment.words, rows_each):
-            one = encode_pass(layer.codes, columns, assignment, range(first, first + rows_each), config)
-            if one is None:
-                break
-            passes.append(one)
-        else:
-            return passes
-        rows_each = -(-rows_each // 2)
+                  config: EngineConfig) -> list[EncodedPass] | None:
+    """The layer's passes; None if a slice is too long."""
+    passes = []
+    for slots in assignment.passes:
+        one = encode_pass(layer.codes, columns, assignment, slots, config)
+        if one is None:
+            return None
+        passes.append(one)
+    return passes
 
 
-def _pass_rows(passes: list[EncodedPass], assignment: Assignment, config: EngineConfig) -> list[tuple[int, int]]:
-    """First slot and number of slots of each pass."""
-    rows_each = min(assignment.words, config.acc_depth)
-    while -(-assignment.words // rows_each) != len(passes):
-        rows_each = -(-rows_each // 2)
-    return [(first, min(rows_each, assignment.words - first)) for first in range(0, assignment.words, rows_each)]
+def _storage(passes: list[EncodedPass], config: EngineConfig) -> int:
+    return sum(one.storage_bits(config) for one in passes)
 
 
 def _problems(quantized: QuantizedNetwork, encoded: list[list[EncodedPass]], assignments: list[Assignment],
@@ -257,7 +267,8 @@ def _place_layer(layer: QuantizedLayer, passes: list[EncodedPass], assignment: A
     placed: list[PackedPass] = []
     # While this layer's first pass is scanned, the last pass of the layer before is still being drained.
     ready = input_words if first_layer else input_words - int(str(before[-1].descriptor["output_words"]))
-    for one, (first, rows) in zip(passes, _pass_rows(passes, assignment, config), strict=True):
+    for one in passes:
+        first, rows = one.slots.start, len(one.slots)
         mode = config.index_bits.index(one.index_bits)
         entry_base, slice_base = memories.next_entry, memories.next_slice
         offsets = [entry_base - base for base in memories.next_plane[1:mode + 1]]
@@ -267,8 +278,7 @@ def _place_layer(layer: QuantizedLayer, passes: list[EncodedPass], assignment: A
         _store_biases(layer, assignment, first, rows, memories)
         placed.append(PackedPass(one, {
             "kind": 0, "relu": int(layer.relu), "input_signed": int(layer.input_signed),
-            "wide_lengths": int(one.wide_lengths), "index_mode": mode,
-            "pre_shift": PRE_SHIFTS.index(layer.pre_shift), "multiplier": layer.multiplier,
+            "index_mode": mode, "pre_shift": PRE_SHIFTS.index(layer.pre_shift), "multiplier": layer.multiplier,
             "input_base": bases[0], "input_words": input_words,
             "chase_words": input_words if placed else ready,
             "output_base": bases[1] + first, "output_words": rows, "slice_base": slice_base,
@@ -280,11 +290,10 @@ def _place_layer(layer: QuantizedLayer, passes: list[EncodedPass], assignment: A
 
 def _store_slices(one: EncodedPass, memories: _Memories) -> None:
     config = memories.config
-    bits = config.length_bits_of(one.wide_lengths)
-    stored = np.minimum(one.lengths, (1 << bits) - 1)
+    stored = np.minimum(one.lengths, (1 << config.length_bits) - 1)
     for pe in range(config.pes):
-        fields = stored[pe].reshape(-1, config.block_cols_of(one.wide_lengths))
-        memories.slices[pe].append(pack_words(fields, bits))
+        fields = stored[pe].reshape(-1, config.block_cols)
+        memories.slices[pe].append(pack_words(fields, config.length_bits))
     memories.next_slice += one.slice_words(config)
 
 

@@ -14,7 +14,7 @@ The dictionary, as `host.summary` makes it; a part whose keys are absent or None
     onchip_bytes, image_bytes, dense_bytes memory used on the chip, size of model.img, size as float32
     storage_bits      {purpose: bits}: everything on the chip by what it is for (`STORAGE` explains purposes)
     layers            [{name: str, rows, cols, weights_total, weights_kept: int, density: 0 to 1,
-                        entries, skips: int (entries counts the skips, too), index_bits, length_bits,
+                        entries, skips: int (entries counts the skips, too), index_bits,
                         passes: int, bits_per_weight, bound_bits_per_weight: float,
                         pe_entries: [int for each PE], pe_balance: maximum over mean of pe_entries,
                         codebook: [int], act_density: mean non-zero share of its inputs, useful_macs,
@@ -189,7 +189,7 @@ LAYER_COLUMNS: list[tuple[str, str, Callable[[Any], str], bool]] = [
     ("outputs", "rows", number_text, True), ("inputs", "cols", number_text, True),
     ("kept", "weights_kept", number_text, True), ("density", "density", share_text, True),
     ("entries", "entries", number_text, False), ("skips", "skips", number_text, False),
-    ("index bits", "index_bits", number_text, False), ("length bits", "length_bits", number_text, False),
+    ("index bits", "index_bits", number_text, False),
     ("passes", "passes", number_text, False), ("bits/weight", "bits_per_weight", hundredths_text, True),
     ("bound", "bound_bits_per_weight", hundredths_text, True),
     ("PE balance", "pe_balance", hundredths_text, True),

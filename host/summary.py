@@ -71,7 +71,7 @@ def _layer(layer: PackedLayer, config: EngineConfig) -> dict[str, Any]:
         "name": quantized.name, "rows": quantized.rows, "cols": quantized.cols, "weights_total": total,
         "weights_kept": kept, "density": kept / total, "passes": len(encoded),
         "entries": sum(one.entries for one in encoded), "skips": sum(one.skips for one in encoded),
-        "index_bits": encoded[0].index_bits, "length_bits": config.length_bits_of(encoded[0].wide_lengths),
+        "index_bits": encoded[0].index_bits,
         "bits_per_weight": bits / max(1, kept), "bound_bits_per_weight": bound_bits(config.code_bits, kept / total),
         "pe_entries": pe_entries.tolist(), "pe_balance": float(pe_entries.max() / max(1e-9, pe_entries.mean())),
         "codebook": quantized.codebook.tolist(), "multiplier": quantized.multiplier,

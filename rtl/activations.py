@@ -20,7 +20,7 @@ class ActivationMemory(wiring.Component):
     -------
     write_address : In, write_word : In(pes * act_bits), write : In(1)
     read_address : In, word : Out(pes * act_bits), read : In(1)
-        A word that is written in the cycle in which it is read comes out as it was before.
+        A word that is written in the cycle in which it is read is undefined.
     """
 
     def __init__(self, config):

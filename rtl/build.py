@@ -18,7 +18,7 @@ from host.errors import UserError, run_command
 
 from .config import ConfigError, preset, read_config
 from .engine import Engine
-from .tools import KEEP_COPIES, find_tools, run_steps, tool_versions, utilisation
+from .tools import PREPARE, find_tools, run_steps, tool_versions, utilisation
 from .top import Top
 from .units import PARTS, UNITS, build_unit
 
@@ -56,7 +56,7 @@ def _plan(board, config, seed):
     try:
         top = Top(config, board["oscillator_mhz"], board["clock_mhz"], board["baud"])
         return platform.build(
-            top, name="top", do_build=False, synth_opts=board["synth_opts"], script_after_read=KEEP_COPIES,
+            top, name="top", do_build=False, synth_opts=board["synth_opts"], script_after_read=PREPARE,
             nextpnr_opts=f"{board['nextpnr_opts']} --freq {board['clock_mhz']} --seed {seed} --report pnr.json")
     except ValueError as error:
         raise UserError(f"the board's {error}") from None

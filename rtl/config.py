@@ -44,8 +44,11 @@ class EngineConfig:
         Entries in a word of entry memory, a power of two.
     entry_depth : int
         Words of entry memory for each PE; biases live there as well.
+    single_port : bool
+        Entry memory has one address for loading and running, as the large memories of an iCE40 UP5K want it; where
+        block RAM has two ports, it is smaller without.
     length_bits : int
-        Width of a slice length; a layer may use the double width at half the block size.
+        Width of a slice length; the compiler splits the rows of a layer with longer slices into passes.
     slice_word_bits : int
         Width of a word of slice memory: the lengths of one block of columns.
     slice_depth : int
@@ -71,6 +74,7 @@ class EngineConfig:
     index_bits: tuple[int, ...] = (4, 6)
     entries_per_word: int = 4
     entry_depth: int = 2048
+    single_port: bool = False
     length_bits: int = 4
     slice_word_bits: int = 32
     slice_depth: int = 1024
@@ -139,14 +143,8 @@ class EngineConfig:
 
     @property
     def block_cols(self):
-        """Columns whose lengths share a slice word, at the narrow length width (the wide one: half)."""
+        """Columns whose lengths share a slice word."""
         return self.slice_word_bits // self.length_bits
-
-    def block_cols_of(self, wide_lengths):
-        return self.block_cols // 2 if wide_lengths else self.block_cols
-
-    def length_bits_of(self, wide_lengths):
-        return self.length_bits * 2 if wide_lengths else self.length_bits
 
     @property
     def entry_word_bits(self):
@@ -178,7 +176,7 @@ class EngineConfig:
 
 PRESETS = {
     # Four 32 KiB single-port memories, 16 bits wide, hold the entries of an iCE40 UP5K; its 30 block RAMs the rest.
-    "tiny": EngineConfig(pes=4, index_bits=(4,), entries_per_word=2, entry_depth=16384, slice_word_bits=16,
+    "tiny": EngineConfig(pes=4, index_bits=(4,), entries_per_word=2, entry_depth=16384, single_port=True, slice_word_bits=16,
                          slice_depth=512, act_depth=512, acc_depth=256, queue_depth=16, packet_bytes=256),
     "default": EngineConfig(),
     # Three 18 kbit block RAMs for each PE: what an LFE5U-85F has for 64 of them.

@@ -138,7 +138,7 @@ class Engine(wiring.Component):
             scanner.word.eq(acts.word),
             scanner.start.eq(sequencer.start),
             scanner.base.eq(layer.input_base), scanner.words.eq(layer.input_words),
-            scanner.signed_acts.eq(layer.input_signed), scanner.wide_lengths.eq(layer.wide_lengths),
+            scanner.signed_acts.eq(layer.input_signed),
             scanner.readable.eq(Mux(drain.busy, layer.chase_words + drain.written, layer.input_words)),
         ]
         m.d.sync += scanner.stop.eq(Cat(pe.full for pe in pes).any())
@@ -160,7 +160,6 @@ class Engine(wiring.Component):
                 pe.start.eq(start),
                 pe.layer.slice_base.eq(sequencer.layer.slice_base),
                 pe.layer.entry_base.eq(sequencer.layer.entry_base),
-                pe.layer.wide_lengths.eq(sequencer.layer.wide_lengths),
                 pe.layer.index_mode.eq(sequencer.layer.index_mode),
                 pe.layer.plane_offsets.eq(sequencer.layer.plane_offsets),
                 pe.requant.eq(drain.requant),

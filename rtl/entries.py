@@ -59,12 +59,11 @@ class EntryMemory(wiring.Component):
         address = Signal(ceil_log2(config.entry_depth), name=f"plane_{number}_address")
         m.d.comb += [
             write.en.eq(self.load_planes[number]),
-            # One address for both, so that a single-port memory will do.
-            address.eq(Mux(write.en, self.load.address, place)),
-            write.addr.eq(address),
+            address.eq(Mux(write.en, self.load.address, place) if config.single_port else place),
+            write.addr.eq(address if config.single_port else self.load.address),
             write.data.eq(self.load.word),
             read.addr.eq(address),
-            read.en.eq(self.read & ~write.en),
+            read.en.eq(self.read & ~write.en if config.single_port else self.read),
         ]
         return read.data
 

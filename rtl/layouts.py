@@ -10,7 +10,7 @@ from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
 IMAGE_MAGIC = int.from_bytes(b"NZIM", "little")
-IMAGE_VERSION = 1
+IMAGE_VERSION = 2
 
 DESCRIPTOR_WORD_BITS = 32
 """Width of a word of program memory."""
@@ -18,7 +18,7 @@ DESCRIPTOR_WORD_BITS = 32
 
 def slice_length_bits(config):
     """Width of a slice's length once it is looked up: one more than stored, see `long_slice`."""
-    return config.length_bits * 2 + 1
+    return config.length_bits + 1
 
 
 def long_slice(length_bits):
@@ -76,10 +76,9 @@ def descriptor_layout(config):
         "kind": 2,
         "relu": 1,
         "input_signed": 1,
-        "wide_lengths": 1,
         "index_mode": 2,        # position in EngineConfig.index_bits
         "pre_shift": 2,         # position in numbers.PRE_SHIFTS
-        "reserved": 7,
+        "reserved": 8,
         "multiplier": 16,
         "input_base": 16,
         "input_words": 16,

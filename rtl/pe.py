@@ -31,7 +31,6 @@ def layer_layout(config):
     return data.StructLayout({
         "slice_base": ceil_log2(config.slice_depth),
         "entry_base": ceil_log2(config.entry_depth),
-        "wide_lengths": 1,
         "index_mode": 2,
         "plane_offsets": data.ArrayLayout(16, 3),
     })
@@ -116,7 +115,6 @@ class ProcessingElement(wiring.Component):
             lookup.load.eq(self.load), lookup.load_valid.eq(self.load_slices),
             lookup.slice_base.eq(layer.slice_base),
             lookup.entry_base.eq(layer.entry_base),
-            lookup.wide_lengths.eq(layer.wide_lengths),
             lookup.beats.eq(self.beats), lookup.beats_valid.eq(self.beats_valid),
             queue.i.payload.eq(lookup.jobs), queue.i.valid.eq(lookup.jobs_valid),
         ]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scanner: finds the non-zero activations of a layer's input, block by block."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -24,9 +24,8 @@ class Scanner(wiring.Component):
     -------
     start : In(1)
         A layer begins; the members below must hold from the next cycle on.
-    base : In, words : In(16), signed_acts : In(1), wide_lengths : In(1)
-        The layer's input: address and number of words, whether its activations are two's complement, and the size
-        of a block.
+    base : In, words : In(16), signed_acts : In(1)
+        The layer's input: address and number of words, and whether its activations are two's complement.
     readable : In(17)
         Words of the input that are there already.
     stop : In(1)
@@ -49,7 +48,6 @@ class Scanner(wiring.Component):
             "base": In(16),
             "words": In(16),
             "signed_acts": In(1),
-            "wide_lengths": In(1),
             "readable": In(17),
             "stop": In(1),
             "address": Out(ceil_log2(config.act_depth)),
@@ -64,8 +62,8 @@ class Scanner(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        act_bits, half_cols = config.act_bits, config.block_cols // 2
-        halves = config.pes // half_cols
+        act_bits, cols = config.act_bits, config.block_cols
+        blocks = config.pes // cols
 
         # Read: the next word, as soon as it is there (known a cycle late) and has somewhere to go.
         place = Signal(16)
@@ -81,10 +79,9 @@ class Scanner(wiring.Component):
         with m.If(self.start):
             m.d.sync += [place.eq(0), running.eq(1), there.eq(0)]
 
-        # Word: in a register, from which it goes on block by block; a block is one or two halves.
+        # Word: in a register, from which it goes on block by block.
         word, word_valid, word_ready = Signal(config.pes * act_bits, reset_less=True), Signal(), Signal()
-        half = Signal(range(halves))
-        step = Mux(self.wide_lengths, 1, 2)
+        number = Signal(range(blocks))
         m.d.comb += read_ready.eq(~read_valid | word_ready)
         with m.If(read_ready):
             m.d.sync += read_valid.eq(self.read)
@@ -92,36 +89,33 @@ class Scanner(wiring.Component):
             m.d.sync += [word_valid.eq(read_valid), word.eq(self.word)]
 
         # Block: its activations, and which of its non-zero ones are still to be sent.
-        block = [Signal(act_bits, name=f"act_{col}", reset_less=True) for col in range(config.block_cols)]
-        pending = Signal(config.block_cols, reset_less=True)
+        block = Signal(data.ArrayLayout(act_bits, cols), reset_less=True)
+        pending = Signal(cols, reset_less=True)
         block_valid, block_ready = Signal(), Signal()
         take_block = Signal()
-        last_half, last = Signal(), Signal()
+        last_block, last = Signal(), Signal()
         m.d.comb += [
-            last_half.eq(half + step >= halves),
+            last_block.eq(number == blocks - 1),
             take_block.eq(word_valid & block_ready),
-            word_ready.eq(~word_valid | (take_block & last_half)),
+            word_ready.eq(~word_valid | (take_block & last_block)),
         ]
-        low = [word.word_select(half * half_cols + col, act_bits) for col in range(half_cols)]
-        high = [word.word_select((half | 1) * half_cols + col, act_bits) for col in range(half_cols)]
         nonzero_act = Cat(word.word_select(lane, act_bits).any() for lane in range(config.pes))
-        nonzero = Cat(nonzero_act.word_select(half, half_cols),
-                      Mux(self.wide_lengths, 0, nonzero_act.word_select(half | 1, half_cols)))
+        nonzero = nonzero_act.word_select(number, cols)
         with m.If(block_ready):
-            m.d.sync += [block_valid.eq(word_valid), pending.eq(nonzero), last.eq(but_lowest(nonzero) == 0)]
-            m.d.sync += [kept.eq(act) for kept, act in zip(block, low + high, strict=True)]
+            m.d.sync += [block_valid.eq(word_valid), pending.eq(nonzero), last.eq(but_lowest(nonzero) == 0),
+                         block.eq(word.word_select(number, cols * act_bits))]
         with m.If(take_block):
-            m.d.sync += half.eq(Mux(last_half, 0, half + step))
+            m.d.sync += number.eq(Mux(last_block, 0, number + 1))
 
         # Emit the lowest; whether it is the block's last is known from the cycle before.
-        emit, rest = Signal(), Signal(config.block_cols)
-        col = Signal(range(config.block_cols))
+        emit, rest = Signal(), Signal(cols)
+        col = Signal(range(cols))
         act = Signal(act_bits)
-        for number in reversed(range(config.block_cols)):
-            with m.If(pending[number]):
-                m.d.comb += col.eq(number)
+        for place_in_block in reversed(range(cols)):
+            with m.If(pending[place_in_block]):
+                m.d.comb += col.eq(place_in_block)
         m.d.comb += [
-            act.eq(Array(block)[col]),
+            act.eq(block[col]),
             rest.eq(but_lowest(pending)),
             emit.eq(block_valid & ~self.stop),
             block_ready.eq(~block_valid | (emit & last)),

@@ -10,7 +10,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .layouts import beat_layout, entry_address_shape, job_layout, memory_write_layout, slice_length_bits
+from .layouts import beat_layout, entry_address_shape, job_layout, memory_write_layout
 
 __all__ = ["SliceLookup"]
 
@@ -29,8 +29,8 @@ class SliceLookup(wiring.Component):
     -------
     load : In(memory_write_layout), load_valid : In(1)
         A word of the image that is for these slices.
-    start : In(1), slice_base : In, entry_base : In, wide_lengths : In(1)
-        A layer begins: addresses of its first slice word and entry word, and its length width.
+    start : In(1), slice_base : In, entry_base : In
+        A layer begins: addresses of its first slice word and entry word.
     beats : In(beat_layout), beats_valid : In(1)
     jobs : Out(job_layout), jobs_valid : Out(1)
     dropped : Out(1)
@@ -49,7 +49,6 @@ class SliceLookup(wiring.Component):
             "start": In(1),
             "slice_base": In(ceil_log2(config.slice_depth)),
             "entry_base": In(ceil_log2(config.entry_depth)),
-            "wide_lengths": In(1),
             "beats": In(beat_layout(config)),
             "beats_valid": In(1),
             "jobs": Out(job_layout(config)),
@@ -94,31 +93,24 @@ class SliceLookup(wiring.Component):
         word = Signal(config.slice_word_bits, reset_less=True)
         m.d.sync += word.eq(read.data)
 
-        # Pairs of lengths; with wide lengths a pair is one length. All ones stand for twice that, plus one.
+        # Lengths, of which all ones stand for twice that, plus one; and the sums of pairs of them.
         fields = [word[place * bits:(place + 1) * bits] for place in range(count)]
         lengths = [Cat(field, field.all()) for field in fields]
-        joined = [Cat(low, high, low.all() & high.all()) for low, high in zip(fields[0::2], fields[1::2], strict=True)]
-        pairs = []
+        sums = []
         for number, (low, high) in enumerate(zip(lengths[0::2], lengths[1::2], strict=True)):
-            pair = Signal(slice_length_bits(config), name=f"pair_{number}", reset_less=True)
-            m.d.sync += pair.eq(Mux(self.wide_lengths, joined[number], low + high))
-            pairs.append(pair)
+            pair = Signal(bits + 2, name=f"pair_{number}", reset_less=True)
+            m.d.sync += pair.eq(low + high)
+            sums.append(pair)
 
         # What lies before a column: for each bit of its place, the sum of as many lengths to the left.
-        pair_bits = ceil_log2(count // 2)
-        odd = word_beat.col[0] & ~self.wide_lengths
-        neighbour = Signal(bits + 1, reset_less=True)
-        length, pair_length = Signal(slice_length_bits(config), reset_less=True), Signal(slice_length_bits(config))
-        m.d.comb += pair_length.eq(Array(joined)[word_beat.col[:pair_bits]])
+        length, neighbour = Signal(bits + 1, reset_less=True), Signal(bits + 1, reset_less=True)
         m.d.sync += [
-            neighbour.eq(Mux(odd, Array(lengths[0::2])[word_beat.col[1:]], 0)),
-            length.eq(Mux(self.wide_lengths, pair_length, Array(lengths)[word_beat.col])),
+            length.eq(Array(lengths)[word_beat.col]),
+            neighbour.eq(Mux(word_beat.col[0], Array(lengths[0::2])[word_beat.col[1:]], 0)),
         ]
-        place = Mux(self.wide_lengths, pair_beat.col[:pair_bits], pair_beat.col[1:])
         before = neighbour
-        sums = pairs
-        for level in range(pair_bits):
-            before = before + Mux(place[level], Array(sums[0::2])[place[level + 1:]], 0)
+        for level in range(1, len(word_beat.col)):
+            before = before + Mux(pair_beat.col[level], Array(sums[0::2])[pair_beat.col[level + 1:]], 0)
             sums = [low + high for low, high in zip(sums[0::2], sums[1::2], strict=True)]
         before_sum, block_sum = Signal.like(sums[0], reset_less=True), Signal.like(sums[0], reset_less=True)
         sum_length = Signal.like(length, reset_less=True)

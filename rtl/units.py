@@ -25,7 +25,7 @@ from .requantize import Requantizer
 from .scanner import Scanner
 from .sequencer import Sequencer
 from .slices import SliceLookup
-from .tools import KEEP_COPIES, find_tools, run_steps, tool_versions, utilisation
+from .tools import PREPARE, find_tools, run_steps, tool_versions, utilisation
 from .walker import Walker
 
 __all__ = ["PARTS", "UNITS", "build_unit"]
@@ -44,8 +44,10 @@ PARTS = {"lfe5u-25f": "--25k", "lfe5u-45f": "--45k", "lfe5u-85f": "--85k"}
 
 TARGET_MHZ = 100
 
+SYNTHESIS = f"read_rtlil unit.il; {PREPARE}; synth_ecp5 -top unit -json unit.json\n"
+
 SCRIPT = (
-    '"$YOSYS" -q -p "read_rtlil unit.il; {keep}; synth_ecp5 -abc9 -top unit -json unit.json"\n'
+    '"$YOSYS" -q -s unit.ys\n'
     '"$NEXTPNR_ECP5" --quiet {part} --package CABGA381 --speed 6 --json unit.json --freq {mhz} --seed {seed} '
     '--out-of-context --timing-allow-fail --router router2 --log unit.tim --report pnr.json\n')
 
@@ -87,7 +89,8 @@ def build_unit(name, config, part, seed, directory, command):
     with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
         place = Path(unfinished)
         (place / "unit.il").write_text(rtlil.convert(UNITS[name](config), name="unit", emit_src=False))
-        run_steps(SCRIPT.format(keep=KEEP_COPIES, part=PARTS[part], mhz=TARGET_MHZ, seed=seed), place, tools)
+        (place / "unit.ys").write_text(SYNTHESIS)
+        run_steps(SCRIPT.format(part=PARTS[part], mhz=TARGET_MHZ, seed=seed), place, tools)
         pnr = json.loads((place / "pnr.json").read_text())
         report = {
             "command": command, "unit": name, "part": part, "config_hash": config.hash.hex(), "seed": seed,

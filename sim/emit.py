@@ -35,6 +35,7 @@ IMPORTED = time.time()
 def emit(component: wiring.Component, name: str, *, random_start: bool = True) -> str:
     """The component as Verilog, its top module called ``name``.
 
+    A memory's read port gives random bits if its word is written in the same cycle.
     Ports are called as in ``amaranth.back.verilog``: member ``payload`` of stream ``i`` is ``i__payload``.
     Source locations are left out, so that a moved line does not change the text.
 
@@ -48,7 +49,10 @@ def emit(component: wiring.Component, name: str, *, random_start: bool = True) -
         Take the initial values away from everything that a reset does not set: see `without_initial_values`.
     """
     with _zeros_left_out() if random_start else nullcontext():
-        text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+        text = rtlil.convert(component, name=name, emit_src=False)
+    # What a word's reader gets in the cycle in which it is written is undefined in block RAM.
+    text = verilog._convert_rtlil_text(text.replace("COLLISION_X_MASK 1'0", "COLLISION_X_MASK 1'1"),
+                                       strip_internal_attrs=True)
     # Yosys triggers combinational processes once with a dummy register, which nobody needs.
     text = "".join(line for line in text.splitlines(keepends=True) if ":dump_module$" not in line)
     return without_initial_values(text) if random_start else text

@@ -43,7 +43,7 @@ def test_encoded_slices_are_the_matrix(density, rows):
     config = EngineConfig(pes=4, index_bits=(2, 3), slice_word_bits=16, acc_depth=1024, length_bits=8) \
         if rows == 2000 else SMALL
     codes = np.where(rng.random((rows, 16)) < density, rng.integers(1, 16, (rows, 16)), 0).astype(np.uint8)
-    assignment = assign_rows((codes != 0).sum(axis=1), config.pes)
+    assignment = assign_rows((codes != 0).sum(axis=1), config.pes, rows)
     encoded = encode_pass(codes, np.arange(16), assignment, range(assignment.words), config)
     if encoded is None:
         assert (codes != 0).sum() > 300
@@ -59,13 +59,38 @@ def test_rows_are_balanced(rows, pes):
     """Also where some PEs have a row more than others: they must get the lighter ones."""
     rng = np.random.default_rng(0)
     work = rng.binomial(4096, 0.1, rows)
-    assignment = assign_rows(work, pes)
+    assignment = assign_rows(work, pes, rows)
     loads = np.bincount(assignment.pe, weights=work, minlength=pes)
     counts = np.bincount(assignment.pe, minlength=pes)
     assert (counts.min(), counts.max()) == (rows // pes, -(-rows // pes))
     assert loads.max() <= 1.025 * loads.mean() or rows < pes
     assert len(set(assignment.position.tolist())) == rows
     assert assignment.words == -(-rows // pes)
+
+
+@pytest.mark.parametrize("rows, pass_slots", [(1000, 63), (1000, 20), (600, 3)])
+def test_rows_are_balanced_in_each_pass(rows, pass_slots):
+    rng = np.random.default_rng(0)
+    work = rng.binomial(4096, 0.1, rows)
+    assignment = assign_rows(work, 16, pass_slots)
+    assert sorted(assignment.position.tolist()) == list(range(rows))
+    passes = assignment.passes
+    assert [slot for slots in passes for slot in slots] == list(range(assignment.words))
+    for slots in passes[:-1]:
+        here = (assignment.slot >= slots.start) & (assignment.slot < slots.stop)
+        loads = np.bincount(assignment.pe[here], weights=work[here], minlength=16)
+        assert len(slots) == pass_slots and loads.max() <= 1.025 * loads.mean()
+
+
+@pytest.mark.parametrize("rows, density, passes", [
+    (64 * 4, 1.0, 5),       # slices of 13 weights: three passes' 22 would fill 31 places
+    (31 * 4, 1.0, 1 + 2),   # slices of 31 need no padding, but those of 11 even less than their lengths
+    (14 * 4, 1.0, 1), (60 * 4, 0.05, 1),
+])
+def test_there_are_as_many_passes_as_take_the_least_storage(rows, density, passes):
+    config = EngineConfig(pes=4, index_bits=(4,), slice_word_bits=16, entry_depth=4096)
+    network = random_network(np.random.default_rng(0), config, [64, rows], density)
+    assert len(pack(network, config).layers[0].passes) == passes
 
 
 def test_work_counts_weights_by_how_often_their_input_is_active():
@@ -79,7 +104,7 @@ def test_a_gap_takes_the_fewest_skips():
     codes = np.zeros((602, 2), np.uint8)
     codes[[3, 40], 0] = 5, 7
     codes[300, 1] = 9
-    assignment = Assignment(np.arange(602) // 301, np.arange(602) % 301, 2)
+    assignment = Assignment(np.arange(602) // 301, np.arange(602) % 301, 2, 301)
     encoded = encode_pass(codes, np.arange(2), assignment, range(301), config)
     assert encoded.codes[0].tolist() == [5, 0, 7, 0, 0, 9]
     assert encoded.indices[0].tolist() == [3, 1, 4, 15, 1, 12]
@@ -92,7 +117,7 @@ def test_columns_and_slots_are_chosen():
     codes = np.where(rng.random((30, 10)) < 0.4, rng.integers(1, 16, (30, 10)), 0).astype(np.uint8)
     columns = np.full(12, -1)
     columns[rng.permutation(12)[:10]] = rng.permutation(10)
-    assignment = assign_rows(row_work(codes, np.ones(10)), SMALL.pes)
+    assignment = assign_rows(row_work(codes, np.ones(10)), SMALL.pes, 8)
     encoded = encode_pass(codes, columns, assignment, range(2, 5), SMALL)
     expected = {(assignment.pe[row], assignment.slot[row] - 2, place): codes[row, columns[place]]
                 for row in range(30) if 2 <= assignment.slot[row] < 5
@@ -104,7 +129,7 @@ def test_rows_are_ordered_to_save_skips():
     """Rows 0 to 3 have one column, 4 to 7 another: in their order each column has a long gap, mixed it has none."""
     codes = np.zeros((9, 2), np.uint8)
     codes[[0, 1, 2, 3], 0] = codes[[4, 5, 6, 7], 1] = 1
-    assignment = Assignment(np.zeros(9, np.int64), np.arange(9), 2)
+    assignment = Assignment(np.zeros(9, np.int64), np.arange(9), 2, 9)
     ordered = order_rows(assignment, codes, 2)
     assert sorted(ordered.slot.tolist()) == list(range(9)) and ordered.pe.tolist() == [0] * 9
     gaps = [np.diff(np.sort(ordered.slot[rows]), prepend=-1).max() for rows in ([0, 1, 2, 3], [4, 5, 6, 7])]
@@ -130,8 +155,8 @@ def test_the_packer_takes_the_order_with_fewer_skips(density, saved):
     network = random_network(np.random.default_rng(2), ORDERED, [200, 500], density)
     layer = network.layers[0]
     one = pack(network, ORDERED).layers[0].passes[0].encoded
-    plain = encode_pass(layer.codes, np.arange(200), assign_rows(row_work(layer.codes, np.ones(200)), 4), range(125),
-                        ORDERED)
+    plain = encode_pass(layer.codes, np.arange(200), assign_rows(row_work(layer.codes, np.ones(200)), 4, 125),
+                        range(125), ORDERED)
     assert one.index_bits == plain.index_bits
     assert one.skips <= (1 - saved) * plain.skips
 
@@ -163,7 +188,7 @@ def test_image_of_a_known_network_is_these_bytes():
                           act_depth=4, acc_depth=8, packet_bytes=64)
     network = random_network(np.random.default_rng(7), config, [3, 2], 1)
     content = engine_image(pack(network, config))
-    assert content[:6] == b"NZIM\x01\x00"
+    assert content[:6] == b"NZIM\x02\x00"
     assert content[8:16] == config.hash
     assert int.from_bytes(content[16:20], "little") == len(content)
     assert zlib.crc32(content) == 0x2144DF1C  # what CRC-32 gives for anything that ends with its own CRC-32
@@ -176,7 +201,7 @@ GOLDEN_BODY = 1183375747
 @pytest.mark.parametrize("damage, message", [
     (lambda c: c[:10], "is truncated: it has 10 bytes"),
     (lambda c: b"PK" + c[2:], "is no memory image"),
-    (lambda c: c[:4] + b"\x09\x00" + c[6:], "must be of version 1, not 9"),
+    (lambda c: c[:4] + b"\x09\x00" + c[6:], "must be of version 2, not 9"),
     (lambda c: c[:8] + bytes(8) + c[16:], "was made for configuration 0000000000000000"),
     (lambda c: c[:100], "is truncated"),
     (lambda c: c[:60] + bytes([c[60] ^ 4]) + c[61:], "is damaged: the CRC-32 of its engine part"),

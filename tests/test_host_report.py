@@ -38,7 +38,7 @@ FIGURES = {
 }
 
 LAYER = {"cols": 784, "weights_total": 23520, "weights_kept": 2000, "density": 0.08503, "entries": 2100,
-         "skips": 100, "index_bits": 4, "length_bits": 8, "passes": 1, "bits_per_weight": 9.25,
+         "skips": 100, "index_bits": 4, "passes": 1, "bits_per_weight": 9.25,
          "bound_bits_per_weight": 8.875,
          "pe_entries": [500, 520, 530, 550], "pe_balance": 1.0476, "codebook": [0, -77, 42],
          "act_density": 0.191, "useful_macs": 3600.0, "broadcasts": 950.0, "cycles": 1010.0}
@@ -119,7 +119,7 @@ def test_page_has_the_layers() -> None:
     header, first, _, total = table(page(example()), "layers")
     row = dict(zip(header, first, strict=True))
     assert row == {"layer": "fc1", "outputs": "30", "inputs": "784", "kept": "2,000", "density": "8.50%",
-                   "entries": "2,100", "skips": "100", "index bits": "4", "length bits": "8", "passes": "1",
+                   "entries": "2,100", "skips": "100", "index bits": "4", "passes": "1",
                    "bits/weight": "9.25", "bound": "8.88", "PE balance": "1.05", "active inputs": "19.10%",
                    "cycles": "1,010", "limit": "950", "ideal": "900"}
     assert dict(zip(header, total, strict=True))["limit"] == "1,111"

@@ -17,7 +17,8 @@ def test_every_field_is_in_the_hash():
     base = EngineConfig()
     changes = {"pes": 32, "act_bits": 16, "weight_bits": 7, "code_bits": 5, "acc_bits": 30, "index_bits": (4, 5),
                "entries_per_word": 8, "entry_depth": 4096, "length_bits": 8, "slice_word_bits": 64, "slice_depth": 512,
-               "act_depth": 512, "acc_depth": 256, "queue_depth": 64, "program_depth": 512, "packet_bytes": 2048}
+               "act_depth": 512, "acc_depth": 256, "queue_depth": 64, "program_depth": 512, "packet_bytes": 2048,
+               "single_port": True}
     assert set(changes) | {"direct_weights"} == {field.name for field in dataclasses.fields(base)}
     assert all(dataclasses.replace(base, **{name: value}).hash != base.hash for name, value in changes.items())
     assert dataclasses.replace(base, weight_bits=4).hash \

@@ -80,7 +80,7 @@ def test_outputs_are_neither_all_zero_nor_saturated():
 def test_memories_grow_to_hold_a_layer():
     network, _ = draw(Layer("large", 700, 400, 0.3, 0.5), SMALL, 1, 0)
     config = compile_layer(network, OPTIONS).config
-    assert (config.acc_depth, config.act_depth, config.slice_depth) == (128, 512, 512)
+    assert (config.acc_depth, config.act_depth, config.slice_depth) == (128, 512, 1024)
     assert dataclasses.replace(config, acc_depth=8, act_depth=32, slice_depth=256, entry_depth=512) == SMALL
     assert compile_layer(draw(TINY[0], SMALL, 1, 0)[0], OPTIONS).config == SMALL
 
@@ -167,9 +167,9 @@ def test_energy_of_one_weight():
     counters = {name: float(values[0]) for name, values in one.prediction.counters.items()}
     assert counters["useful_macs"] == counters["broadcasts"] == 1
     # A word of inputs, a slice word in each PE, an entry word, an accumulator read and written; a job in and out of
-    # the queue (11 bits of address, 9 of length, 9 of activation); codebook, multiplication, addition.
+    # the queue (11 bits of address, 5 of length, 9 of activation); codebook, multiplication, addition.
     bits = 4 * 8 + 4 * 16 + 4 * (4 + 3) + 2 * 32
-    assert sparse_energy(one, active, counters) == pytest.approx(bits / 32 * 5 + 2 * 29 / 32 + 1 + 3.1 + 0.1)
+    assert sparse_energy(one, active, counters) == pytest.approx(bits / 32 * 5 + 2 * 25 / 32 + 1 + 3.1 + 0.1)
     assert dense_energy(4, 4, SMALL) == pytest.approx((16 * 4 + 4 * 8) / 32 * 5 + 16 * (2 + 3.1 + 0.1))
 
 

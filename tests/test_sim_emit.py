@@ -49,6 +49,12 @@ def test_memories(init, written, fixed):
     assert "store[0] = " in emit(Storage(init, written), "dut", random_start=False)
 
 
+def test_a_word_read_while_it_is_written_is_undefined():
+    """Here both ports always have the same address."""
+    assert "<= 4'hx;" in emit(Storage([], True), "dut")
+    assert "'hx" not in emit(Storage([], False), "dut")
+
+
 @pytest.mark.parametrize("width, parts", [(1, 1), (16, 1), (32, 1), (33, 2), (80, 3)])
 def test_zeroed_memories_of_all_widths(width, parts):
     text = emit(Storage([], True, width), "dut")

@@ -106,7 +106,7 @@ def run_density(options: Options, *, layer: Layer = LAYER, weight_densities: Seq
             bits = sum(one.packed.storage_bits.values())
             storage.append({"weight_density": density, "bits": bits, "over_dense": bits / dense_bits,
                             "over_dense_8_bits": bits / (layer.outputs * layer.inputs * 8 + bias_bits),
-                            "index_bits": row["index_bits"], "length_bits": row["length_bits"]})
+                            "index_bits": row["index_bits"], "passes": row["passes"]})
             counters = simulated.counters if simulated is not None else one.prediction.counters
             order = one.image.input_order
             for number, share in enumerate(act_densities):

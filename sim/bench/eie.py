@@ -50,12 +50,12 @@ def summarize_rows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def eie_table(found: dict[str, Any]) -> str:
     """The figures for a terminal."""
     header = ["layer", "seed", "ideal", "RTL", "predicted", "ratio", "EIE", "wrong", "stalls", "imbalance",
-              "bits/weight", "bound", "EIE's format", "index", "length"]
+              "bits/weight", "bound", "EIE's format", "index", "passes"]
     rows = [[row["name"], str(row["seed"]), f"{row['ideal_cycles']:.0f}", shown(row["rtl_cycles"], ".0f"),
              f"{row['predicted_cycles']:.0f}", f"{row['ratio']:.3f}", shown(row["eie_ratio"], ".2f"),
              shown(row["mismatches"], "d"), f"{row['queue_stalls']:.0f}", f"{row['imbalance']:.3f}",
              f"{row['bits_per_weight']:.2f}", f"{row['bound_bits_per_weight']:.2f}",
-             f"{row['eie_format_bits_per_weight']:.2f}", str(row["index_bits"]), str(row["length_bits"])]
+             f"{row['eie_format_bits_per_weight']:.2f}", str(row["index_bits"]), str(row["passes"])]
             for row in found["rows"]]
     config = found["config"]
     widths = ", ".join(map(str, config["index_bits"]))

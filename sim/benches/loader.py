@@ -54,7 +54,7 @@ def read(content: bytes, config: Any, before: Outcome) -> Outcome:
     if len(content) < HEADER.size:
         return whole
     magic, version, sections, config_hash, image_bytes, whole.layers, _ = HEADER.unpack_from(content)
-    for status, wrong in ((Status.BAD_MAGIC, magic != b"NZIM"), (Status.BAD_VERSION, version != 1),
+    for status, wrong in ((Status.BAD_MAGIC, magic != b"NZIM"), (Status.BAD_VERSION, version != 2),
                           (Status.WRONG_CONFIG, config_hash != config.hash),
                           (Status.BAD_SECTION, sections == 0 or whole.layers == 0)):
         if wrong:
@@ -109,7 +109,7 @@ def random_section(config: Any) -> Section:
 def encode(config: Any, sections: list[Section], /, **fields: Any) -> bytes:
     """An image of sections, sound unless a field of its header says otherwise."""
     body = b"".join(section.encode() for section in sections)
-    header = {"magic": b"NZIM", "version": 1, "sections": len(sections), "config_hash": config.hash,
+    header = {"magic": b"NZIM", "version": 2, "sections": len(sections), "config_hash": config.hash,
               "image_bytes": HEADER.size + len(body) + 4, "layers": random.randint(1, 9),
               "input_words": random.getrandbits(16)}
     return with_crc(HEADER.pack(*(header | fields).values()) + body)

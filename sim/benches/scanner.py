@@ -20,7 +20,7 @@ class Layer:
 
     def __init__(self, config: EngineConfig, *, chase: bool) -> None:
         self.config = config
-        self.wide, self.signed = random.random() < 0.5, random.random() < 0.5
+        self.signed = random.random() < 0.5
         density = random.choice([0.03, 0.3, 1.0])
         self.words = [[random.randrange(1, 1 << config.act_bits) if random.random() < density else 0
                        for _ in range(config.pes)] for _ in range(random.randint(1, 24))]
@@ -30,7 +30,7 @@ class Layer:
 
     def beats(self, word: int) -> Iterator[dict[str, int]]:
         """The beats of a word; a block without an activation is one, whose activation and column mean nothing."""
-        block_cols = self.config.block_cols_of(self.wide)
+        block_cols = self.config.block_cols
         for first in range(0, self.config.pes, block_cols):
             block = self.words[word][first:first + block_cols]
             present = [col for col, stored in enumerate(block) if stored]
@@ -44,7 +44,7 @@ class Layer:
 
     def drive(self, dut: Any) -> None:
         dut.base.value, dut.words.value = self.base, len(self.words)
-        dut.signed_acts.value, dut.wide_lengths.value = int(self.signed), int(self.wide)
+        dut.signed_acts.value = int(self.signed)
         dut.readable.value = self.readable
 
 
@@ -54,7 +54,7 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
     act_bits, layout = config.act_bits, beat_layout(config)
     words = [sum(stored << lane * act_bits for lane, stored in enumerate(word)) for word in layer.words]
     # In the cycle of `start` the layer is not there yet.
-    scramble(dut.base, dut.words, dut.signed_acts, dut.wide_lengths, dut.readable)
+    scramble(dut.base, dut.words, dut.signed_acts, dut.readable)
     dut.start.value = 1
     await RisingEdge(dut.clk)
     dut.start.value = 0
@@ -110,7 +110,7 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
 async def every_activation_leaves_once(dut: Any) -> None:
     config = EngineConfig(**parameters())
     dut.start.value = 0
-    scramble(dut.base, dut.words, dut.signed_acts, dut.wide_lengths, dut.readable, dut.stop)
+    scramble(dut.base, dut.words, dut.signed_acts, dut.readable, dut.stop)
     await start(dut)
     beats = stalls = 0
     for number in range(30):

@@ -32,8 +32,7 @@ class Layer:
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
-        self.wide = random.random() < 0.5
-        self.bits = config.length_bits_of(self.wide)
+        self.bits = config.length_bits
         blocks = random.randint(1, min(40, config.slice_depth))
         self.slice_base = random.randrange(config.slice_depth - blocks + 1)
         self.entry_base = random.randrange(config.entry_depth // 2)
@@ -41,7 +40,7 @@ class Layer:
         self.blocks = []
         for _ in range(blocks):
             lengths = []
-            for _ in range(config.block_cols_of(self.wide)):
+            for _ in range(config.block_cols):
                 stored = random.choice([0, 0, 1, random.getrandbits(self.bits), (1 << self.bits) - 1])
                 if self.entries(stored) > room:
                     stored = 0
@@ -85,7 +84,7 @@ def steps(config: EngineConfig, pause: float) -> Iterator[Step]:
             yield Step()
         yield Step(load=write)
     yield Step()
-    yield Step(start={"slice_base": layer.slice_base, "entry_base": layer.entry_base, "wide_lengths": int(layer.wide)})
+    yield Step(start={"slice_base": layer.slice_base, "entry_base": layer.entry_base})
     # No beat comes sooner, for the scanner has to read its first word.
     yield from (Step() for _ in range(Scanner.latency_cycles - 1 + random.randrange(3)))
     for step in layer.scan():

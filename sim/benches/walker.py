@@ -10,7 +10,7 @@ from amaranth.lib import data
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import entry_layout, job_layout, visit_layout
+from rtl.layouts import entry_layout, job_layout, long_slice, visit_layout
 from rtl.walker import Walker
 from sim.cocotb_bench import bench, parameters, scramble, start
 from sim.payloads import pack, unpack
@@ -36,7 +36,7 @@ def random_slice(config: EngineConfig, bits: int) -> list[Entry]:
         row += gap + 1
         entries.append({"index": gap % (1 << bits), "code": random.randrange(1, 1 << config.code_bits), "row": row - 1})
     padding = [{"index": random.getrandbits(bits), "code": 0} for _ in range(random.choice([0, 0, 0, 1, 7]))]
-    return entries + padding or random_slice(config, bits)
+    return (entries + padding)[:long_slice(config.length_bits)] or random_slice(config, bits)
 
 
 def steps(entries: list[Entry]) -> list[Entry | None]:
