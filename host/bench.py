@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks of the toolchain."""
 
+if __name__ == "__main__":
+    from host.errors import expect_interrupts
+    expect_interrupts()
+
 import argparse
 import importlib
 import importlib.util
@@ -14,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from host.errors import run_command
+from host.errors import end_with
+from host.files import check_file
 from host.image import image_file
 from host.output import shown, text_table, write_json
 from host.pack import pack
@@ -113,11 +118,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help="where encode.json goes (build/bench)")
     encode.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args(argv)
-    found = measure_encode(arguments.scale)
     path = arguments.output / "encode.json"
+    check_file(path)
+    found = measure_encode(arguments.scale)
     write_json(path, found)
     sys.stdout.write(json.dumps(found, indent=2) + "\n" if arguments.json else f"{encode_table(found)}\n{path}\n")
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    end_with(main)

@@ -3,7 +3,8 @@
 
 from collections.abc import Sequence
 
-from host.figures import Report, cut, number_text, printable, safe, share_text
+from host.errors import printable
+from host.figures import Report, cut, number_text, safe, share_text
 
 __all__ = ["balance_chart", "bar_chart", "line_chart", "storage_chart"]
 

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles a trained network into a memory image: ``python -m host.compile model.pt --data mnist``."""
 
+if __name__ == "__main__":
+    from host.errors import expect_interrupts
+    expect_interrupts()
+
 import argparse
 import json
 import sys
@@ -16,11 +20,13 @@ import torch
 from host.cycles import Prediction, predict
 from host.datasets import Dataset, load_dataset, load_inputs
 from host.decode import decode
-from host.errors import UserError, run_command
+from host.errors import UserError, check_all, end_with
+from host.files import check_files, write_whole
 from host.graph import Network
 from host.image import Image, image_file, parse_image
 from host.learning import error_percent, logits
 from host.loading import load_network
+from host.options import add_engine_options, check_range, read_engine
 from host.pack import PackedNetwork, pack
 from host.prune import PruneResult, PruneSettings, prune
 from host.quantize import QuantizedNetwork, quantize, quantize_inputs
@@ -28,19 +34,26 @@ from host.reference import forward
 from host.report import report_text, write_report
 from host.sharing import SharedNetwork, ShareSettings, share_weights
 from host.summary import summarize
-from rtl.config import ConfigError, EngineConfig, preset, read_config
+from rtl.config import EngineConfig
 
-__all__ = ["STEPS", "Compilation", "Settings", "compile_model", "main", "read_engine"]
+__all__ = ["STEPS", "Compilation", "Settings", "compile_model", "main", "write_outputs"]
 
 CALIBRATION_IMAGES = 2000
 """Images on which activity and the verification are measured."""
+
+OUTPUTS = ("model.img", "report.json", "report.html")
+CHECKPOINT = "pruning.checkpoint"
+"""Beside the outputs while pruning, and until they are written."""
+
+LARGEST_SEED = (1 << 63) - 1
 
 EXAMPLES = """examples:
   python -m host.compile model.pt --data mnist --density 0.05
   python -m host.compile model.safetensors --data idx:fashion/ --keep fc1=0.04,fc2=0.10,fc3=0.30 -o out
   python -m host.compile sparse.pt --no-prune --calib npy:examples.npy --preset tiny --json
 
-It writes model.img (the memory image), report.json and report.html into the output directory."""
+It writes model.img (the memory image), report.json and report.html into the output directory. The same command
+goes on after an interruption from pruning.checkpoint there, to the same result."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,7 @@ class Compilation:
     """A compilation under way: each step reads what those before it left here."""
 
     settings: Settings
+    checkpoint: Path | None = None
     dataset: Dataset | None = None
     calibration: np.ndarray | None = None
     dense: Network | None = None
@@ -109,10 +123,13 @@ class Compilation:
 
 def load(work: Compilation) -> str:
     settings = work.settings
-    work.dense = load_network(settings.model, normalize=settings.normalize)
-    if settings.data is not None:
-        work.dataset = load_dataset(settings.data)
-        work.dataset.require(work.dense.inputs, work.dense.outputs)
+    network: Network
+    network, work.dataset = check_all(
+        lambda: load_network(settings.model, normalize=settings.normalize),
+        lambda: None if settings.data is None else load_dataset(settings.data))
+    work.dense = network
+    if work.dataset is not None:
+        work.dataset.require(network.inputs, network.outputs)
     work.calibration = _calibration(work)
     work.test_error("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
@@ -128,7 +145,7 @@ def prune_and_retrain(work: Compilation) -> str:
     if density is None and settings.keep is None and settings.quality is None:
         density = 0.08
     how = PruneSettings(density=density, keep=settings.keep, quality=settings.quality)
-    work.pruned = prune(work.dense, work.dataset, how, settings.seed)
+    work.pruned = prune(work.dense, work.dataset, how, settings.seed, work.checkpoint)
     if work.dataset is None:
         work.notes.append("pruned in one shot and not retrained, since there is no --data: accuracy will suffer")
     work.test_error("pruned", work.network)
@@ -201,9 +218,13 @@ STEPS: list[tuple[str, Callable[[Compilation], str]]] = [
 MEASURED_AFTER = {"load": "dense", "prune and retrain": "pruned", "share": "shared", "quantize": "engine"}
 
 
-def compile_model(settings: Settings, progress: Callable[[str], object] = lambda line: None) -> Compilation:
-    """Takes a model through all `STEPS`; raises `UserError` for what the user must mend."""
-    work = Compilation(settings)
+def compile_model(settings: Settings, progress: Callable[[str], object] = lambda line: None,
+                  checkpoint: Path | None = None) -> Compilation:
+    """Takes a model through all `STEPS`; raises `UserError` for what the user must mend.
+
+    ``checkpoint`` is a file from which pruning goes on if it was interrupted; see `host.prune.prune`.
+    """
+    work = Compilation(settings, checkpoint)
     for name, step in STEPS:
         begin = time.perf_counter()
         note = step(work)
@@ -216,16 +237,11 @@ def compile_model(settings: Settings, progress: Callable[[str], object] = lambda
 
 
 def write_outputs(work: Compilation, directory: Path) -> dict[str, Any]:
-    """Writes image and reports, each whole or not at all; returns the report."""
+    """Writes image and reports, each whole or not at all; removes the checkpoint; returns the report."""
     report = summarize(work)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        part = directory / "model.img.part"
-        part.write_bytes(work.content)
-        part.replace(directory / "model.img")
-    except OSError as error:
-        raise UserError(f"directory '{directory}' cannot be written: {error.strerror}") from None
+    write_whole(directory / OUTPUTS[0], work.content)
     write_report(directory, report)
+    (directory / CHECKPOINT).unlink(missing_ok=True)
     return report
 
 
@@ -250,19 +266,15 @@ def _calibration(work: Compilation) -> np.ndarray:
     return np.random.default_rng(settings.seed).integers(0, 256, (256, network.inputs)).astype(np.uint8)
 
 
-def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:
-    """The configuration that ``--preset`` and ``--config`` name; raises `UserError`."""
-    try:
-        return read_config(config_file, preset_name) if config_file else preset(preset_name)
-    except ConfigError as error:
-        raise UserError(error.problems) from None
-
-
 def _keep(text: str) -> dict[str, float]:
     try:
-        return {name: float(value) for name, value in (part.split("=") for part in text.split(","))}
+        parts = [part.split("=") for part in text.split(",")]
+        keep = {name: float(value) for name, value in parts}
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be like fc1=0.08,fc2=0.1, not '{text}'") from None
+    if len(keep) < len(parts):
+        raise argparse.ArgumentTypeError(f"must name each layer once, not as in '{text}'")
+    return keep
 
 
 def _normalize(text: str) -> tuple[float, float]:
@@ -288,9 +300,7 @@ def _parser() -> argparse.ArgumentParser:
     amount.add_argument("--no-prune", action="store_true", help="pack the model as it is")
     parser.add_argument("--normalize", type=_normalize, metavar="MEAN,STD",
                         help="the training's normalisation of the inputs, to be folded into the first layer")
-    parser.add_argument("--preset", default="default", help="engine: tiny, default or wide (default)")
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration; fields it lacks come "
-                        "from the preset")
+    add_engine_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="same seed, same input: same image (0)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
@@ -298,12 +308,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
-    config = read_engine(arguments.preset, arguments.config)
+    directory = arguments.output or Path("build") / arguments.model.stem
+    *_, config = check_all(
+        lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
+        lambda: check_files(directory, (*OUTPUTS, CHECKPOINT)),
+        lambda: read_engine(arguments.preset, arguments.config))
     settings = Settings(arguments.model, config, str(arguments.config or arguments.preset), arguments.density,
                         arguments.keep, arguments.quality, not arguments.no_prune, arguments.data, arguments.calib,
                         arguments.normalize, arguments.seed)
-    directory = arguments.output or Path("build") / arguments.model.stem
-    work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"))
+    work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"), directory / CHECKPOINT)
     report = write_outputs(work, directory)
     if arguments.json:
         for note in work.notes:
@@ -314,4 +327,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    end_with(main)

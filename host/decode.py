@@ -12,6 +12,7 @@ import numpy as np
 from host.errors import UserError
 from host.image import Image
 from host.quantize import QuantizedLayer, QuantizedNetwork
+from host.tensors import VALUES_LIMIT
 from rtl.config import EngineConfig
 from rtl.layouts import (
     DESCRIPTOR_WORD_BITS,
@@ -97,8 +98,11 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
     columns = image.input_order
     inputs = int(columns.max(initial=0)) + 1
     number = 0
+    signed = image.input_signed
     for fields in image.layers:
         rows = len(fields["output_order"])
+        if fields["output_words"] == 0 or rows * inputs > VALUES_LIMIT:
+            raise ValueError(f"a layer of {fields['output_words']} words, {rows} rows and {inputs} columns")
         slots = fields["output_order"] // config.pes
         pes = fields["output_order"] % config.pes
         codes = np.zeros((rows, inputs), np.uint8)
@@ -122,6 +126,9 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
         layers.append(QuantizedLayer(fields["name"], codes, codebook, bias, int(descriptor.multiplier),
                                      PRE_SHIFTS[int(descriptor.pre_shift)], bool(descriptor.relu),
                                      bool(descriptor.input_signed), 1.0, 1.0, 1.0))
+        if layers[-1].input_signed != signed:
+            raise ValueError("the sign of a layer's inputs")
+        signed = not layers[-1].relu
         columns = np.full(fields["output_words"] * config.pes, -1, np.int64)
         columns[fields["output_order"]] = np.arange(rows)
         inputs = rows
@@ -179,6 +186,9 @@ def _codes(memories: _Memories, descriptor: Any,
            config: EngineConfig) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Weight codes uint8 ``[pes, rows of each PE, cols]`` of a pass, its slices' lengths, which entries are skips."""
     mode, bits = int(descriptor.index_mode), config.length_bits
+    if descriptor.input_words > config.act_depth or descriptor.output_words > config.acc_depth:
+        raise ValueError(f"a pass of {int(descriptor.input_words)} words of inputs and "
+                         f"{int(descriptor.output_words)} rows")
     cols = int(descriptor.input_words) * config.pes
     slice_words = cols // config.block_cols
     stored = memories.slices[:, int(descriptor.slice_base):][:, :slice_words]

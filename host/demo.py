@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole way on MNIST: train, compile, run in RTL, compare; ``make demo``."""
 
+if __name__ == "__main__":
+    from host.errors import expect_interrupts
+    expect_interrupts()
+
 import argparse
 import sys
 import time
@@ -8,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from host import train
-from host.compile import Settings, compile_model, write_outputs
+from host.compile import CHECKPOINT, LARGEST_SEED, OUTPUTS, Settings, compile_model, write_outputs
 from host.datasets import load_dataset
-from host.errors import UserError, run_command
+from host.errors import UserError, check_all, end_with
+from host.files import check_files
 from host.image import parse_image
+from host.options import check_range
 from host.report import report_text, write_report
 from host.run import run_image, table
 from rtl.config import preset
@@ -34,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("build/demo"), metavar="DIR",
                         help="output directory (build/demo)")
     arguments = parser.parse_args(argv)
-    if not 1 <= arguments.images <= 10000:
-        raise UserError(f"--images must be 1 to 10000, the test images of MNIST, not {arguments.images}")
     directory: Path = arguments.output
-    directory.mkdir(parents=True, exist_ok=True)
+    check_all(lambda: check_range("--images", arguments.images, 1, 10000),
+              lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
+              lambda: check_files(directory, (*OUTPUTS, CHECKPOINT)))
     begin = time.perf_counter()
 
     def say(line: str) -> None:
@@ -47,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = directory / "model.pt"
     train.main(["lenet-300-100", "--data", "mnist", "--seed", str(arguments.seed), "-o", str(model)])
     config = preset("default")
-    work = compile_model(Settings(model, config, density=DENSITY, data="mnist", seed=arguments.seed), say)
+    work = compile_model(Settings(model, config, density=DENSITY, data="mnist", seed=arguments.seed), say,
+                         directory / CHECKPOINT)
     report = write_outputs(work, directory)
     say(f"simulating the engine in RTL on {arguments.images} test images")
     run = run_image(parse_image(work.content, config), config, load_dataset("mnist"), arguments.images)
@@ -60,4 +67,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    end_with(main)

@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors that are the user's to mend, and how every command reports them."""
 
+import os
+import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 and the signal's number."""
 
 
 class UserError(Exception):
@@ -19,15 +26,78 @@ class UserError(Exception):
         super().__init__("\n".join(self.problems))
 
 
+def check_all(*checks: Callable[[], Any]) -> list[Any]:
+    """What the checks return; one `UserError` with the problems of all of them, each once, if any raises one."""
+    results, problems = [], []
+    for check in checks:
+        try:
+            results.append(check())
+        except UserError as error:
+            problems += error.problems
+    if problems:
+        raise UserError(list(dict.fromkeys(problems)))
+    return results
+
+
+def printable(value: object) -> str:
+    """Without control characters, lone surrogates and marks that turn the direction of writing."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(value))
+
+
 def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
-    """Runs a command's ``main``; returns its exit status: 0, 2 for a `UserError`, 130 for Ctrl-C."""
+    """Runs a command's ``main``; returns its exit status.
+
+    It is 0; 2 for a `UserError`, a file that the operating system refuses, or too little memory; 130 for Ctrl-C;
+    1 if whoever read the output has gone.
+    """
     try:
         main(argv)
+        sys.stdout.flush()
     except UserError as error:
-        for problem in error.problems:
-            sys.stderr.write(f"error: {problem}\n")
-        return 2
+        return _refused(error.problems)
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        where = f"'{error.filename}': " if error.filename is not None else ""
+        return _refused([f"{where}{error.strerror or error}"])
+    except MemoryError:
+        return _refused(["there is too little memory for this; use smaller data or a smaller network"])
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        return 130
+        return INTERRUPTED
     return 0
+
+
+def _refused(problems: Sequence[str]) -> int:
+    for problem in problems:
+        lines = "\n".join(map(printable, problem.split("\n")))
+        sys.stderr.write(f"error: {lines}\n")
+    return 2
+
+
+def expect_interrupts() -> None:
+    """For the top of a command's module: the imports take seconds, and Ctrl-C would give a traceback of them."""
+    def end(*_: object) -> NoReturn:
+        os.write(2, b"interrupted\n")
+        os._exit(INTERRUPTED)
+    signal.signal(signal.SIGINT, end)
+
+
+def end_with(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
+    """Runs a command as the process's only work and ends the process."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    # A path may hold bytes that are no UTF-8.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # Amaranth would say so of every component that an error leaves behind.
+    warnings.filterwarnings("ignore", message=".* created but never used")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    status = run_command(main)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt but the interpreter's own end
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python would try once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)

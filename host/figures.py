@@ -6,8 +6,10 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
+from host.errors import printable
+
 __all__ = ["ABSENT", "Report", "cut", "error_text", "hundredths_text", "kib_text", "layers_of", "main_figures",
-           "number_text", "plain", "printable", "ratio", "rtl_figures", "safe", "share_text", "show", "storage_bits",
+           "number_text", "plain", "ratio", "rtl_figures", "safe", "share_text", "show", "storage_bits",
            "tenths_text"]
 
 Report = dict[str, Any]
@@ -23,11 +25,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def printable(value: object) -> str:
-    """Without control characters, lone surrogates and marks that turn the direction of writing."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(value))
 
 
 def safe(value: object) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from host.errors import UserError
+from host.files import check_input
 from host.pack import PackedNetwork
 from rtl.config import EngineConfig
 from rtl.layouts import (
@@ -31,6 +32,11 @@ __all__ = ["HOST_MAGIC", "Image", "engine_image", "image_file", "parse_image", "
 HOST_MAGIC = b"NZHO"
 LARGEST_IMAGE_BYTES = 1 << 30
 LARGEST_HOST_BYTES = 1 << 26
+MOST_WORDS = 1 << 16
+"""Addresses of activation memory."""
+
+MOST_PLACES = 1 << 24
+"""Activations of the largest activation memory."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +127,8 @@ def _section(kind: int, pe: int, start: int, words: np.ndarray) -> bytes:
 
 def read_image(path: Path, config: EngineConfig | None = None) -> Image:
     """Reads and checks an image file. Raises `UserError`, as `parse_image`."""
+    check_input("image", path, LARGEST_IMAGE_BYTES)
     try:
-        size = path.stat().st_size
-        if size > LARGEST_IMAGE_BYTES:
-            raise UserError(f"image '{path}' must have at most {LARGEST_IMAGE_BYTES} bytes, not {size}")
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"image '{path}' cannot be read: {error.strerror}") from None
@@ -190,24 +194,40 @@ def _host_part(content: bytes, name: str) -> dict[str, Any]:
 def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[str, Any], name: str) -> Image:
     """A right CRC does not make a right content: every field is checked before it is used."""
     try:
-        layers = [{"name": str(layer["name"]), "output_base": _count(layer["output_base"]),
-                   "output_words": _count(layer["output_words"]),
-                   "output_order": _places(layer["output_order"], 0)} for layer in fields["layers"]]
+        layers: list[dict[str, Any]] = [
+            {"name": str(layer["name"]), "output_base": _count(layer["output_base"]),
+             "output_words": _count(layer["output_words"]), "output_order": _places(layer["output_order"], 0)}
+            for layer in fields["layers"]]
+        if not layers or any(layer["output_base"] + layer["output_words"] > MOST_WORDS for layer in layers):
+            raise ValueError("the layers' places in the activation memory")
         return Image(engine, config_hash, input_words, _places(fields["input_order"], -1),
-                     _places(fields["output_order"], 0), float(fields["input_scale"]), bool(fields["input_signed"]),
-                     layers)
+                     _places(fields["output_order"], 0), _scale(fields["input_scale"]),
+                     _flag(fields["input_signed"]), layers)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"image '{name}' is damaged: its host part lacks or misstates {error}") from None
 
 
 def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= 65536:
+    if type(value) is not int or not 0 <= value <= MOST_WORDS:
         raise ValueError(f"a count of words ({value!r})")
+    return value
+
+
+def _scale(value: Any) -> float:
+    # Far beyond what the compiler makes of float32 inputs, and far from overflow.
+    if type(value) not in (int, float) or not 1e-100 <= value <= 1e100:
+        raise ValueError(f"the input scale ({value!r})")
+    return float(value)
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"whether inputs are signed ({value!r})")
     return value
 
 
 def _places(value: Any, least: int) -> np.ndarray:
     places = np.array(value)
-    if places.ndim != 1 or places.dtype.kind != "i" or (places < least).any():
+    if places.ndim != 1 or places.dtype.kind != "i" or (places < least).any() or (places > MOST_PLACES).any():
         raise ValueError("an order of activations")
     return places.astype(np.int64)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from host.augment import Augmenter, image_plane
 from host.datasets import Dataset, as_inputs
+from host.errors import UserError
 
 __all__ = ["Samples", "error_percent", "logits", "one_cycle", "settle_torch", "split"]
 
@@ -70,7 +71,13 @@ Labelled = tuple[np.ndarray, np.ndarray]
 
 
 def split(dataset: Dataset, held_out: float, seed: int) -> tuple[Labelled, Labelled]:
-    """Splits the training images at random: those to train on and the fraction ``held_out``, at least one."""
+    """Splits the training images at random: those to train on and the fraction ``held_out``, at least one each.
+
+    Raises `UserError` for a single training image.
+    """
+    if len(dataset.train_labels) < 2:
+        raise UserError(f"dataset '{dataset.name}' must have at least 2 training images, one to train on and one to "
+                        "judge by, not 1; give more, or use --no-prune")
     order = np.random.default_rng(seed).permutation(len(dataset.train_labels))
     count = max(1, round(held_out * len(order)))
     train, held = np.sort(order[count:]), np.sort(order[:count])

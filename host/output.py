@@ -2,7 +2,6 @@
 """Tables for the terminal, JSON and plots for files."""
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
@@ -12,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from host.errors import UserError
+from host.files import write_whole
 
 __all__ = ["geomean", "shown", "text_table", "write_figure", "write_json"]
 
@@ -38,7 +37,7 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes the file whole or not at all. Raises `UserError` if it cannot be written."""
-    _write(path, json.dumps(content, indent=2) + "\n")
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def write_figure(path: Path, figure: Figure) -> None:
@@ -46,14 +45,4 @@ def write_figure(path: Path, figure: Figure) -> None:
     text = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "nonzero"}):
         figure.savefig(text, format="svg", metadata={"Date": None})
-    _write(path, text.getvalue())
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be written ({error.strerror}); free it or name another --output") from None
+    write_whole(path, text.getvalue().encode())

@@ -6,10 +6,14 @@ Networks", NIPS 2015, section 3: the surviving weights keep their values, remove
 neurons that have lost all inputs or all outputs go too. docs/pruning.md says what was tried and measured.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,6 +22,7 @@ from host.datasets import Dataset
 from host.errors import UserError
 from host.graph import Linear, Network
 from host.learning import one_cycle
+from host.resuming import fingerprint, read_state, write_state
 from host.retraining import Retraining
 
 __all__ = ["PruneResult", "PruneRound", "PruneSettings", "prune", "remove_dead_neurons", "spread_density"]
@@ -178,10 +183,16 @@ def remove_dead_neurons(network: Network) -> Network:
     return replace(network, layers=tuple(layers))
 
 
-def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, seed: int = 0) -> PruneResult:
+def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, seed: int = 0,
+          checkpoint: Path | None = None) -> PruneResult:
     """Prunes and, with a dataset, retrains; without one it only removes weights, in one round.
 
     The same inputs give the same bits on one machine. Zero weights of ``network`` stay zero.
+
+    Parameters
+    ----------
+    checkpoint : Path, optional
+        Written after each epoch of retraining; taken up if it is of the same inputs, else replaced.
 
     Raises
     ------
@@ -195,21 +206,50 @@ def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, se
     dataset.require(network.inputs, network.outputs)
     retraining = Retraining(network, dataset, settings.batch, settings.held_out, settings.augment, seed)
     targets = _targets(network, settings)
-    history = []
+    history: list[PruneRound] = []
+    identity = _identity(network, dataset, settings, seed)
+    state = _read(checkpoint, identity) if checkpoint else None
+    if state:
+        network = retraining.restore(network, state["retraining"])
+        history = [PruneRound(**record) for record in state["history"]]
+
+    def done() -> None:
+        progress.update()
+        if checkpoint:
+            write_state(checkpoint, {"identity": identity, "history": [asdict(record) for record in history],
+                                     "retraining": retraining.state()})
     epochs = (settings.rounds - 1) * settings.round_epochs + settings.final_epochs
-    with tqdm(total=epochs, desc="pruning", unit="epoch", disable=None) as progress:
-        for index in range(settings.rounds):
-            network = remove_dead_neurons(_cut(network, _on_the_way(targets, settings, index)))
+    before = sum(len(record.losses) for record in history) + len(retraining.losses)
+    with tqdm(total=epochs, desc="pruning", initial=before, unit="epoch", disable=None) as progress:
+        for index in range(len(history), settings.rounds):
+            if not retraining.losses:
+                network = remove_dead_neurons(_cut(network, _on_the_way(targets, settings, index)))
             if index < settings.rounds - 1:
                 network, curve = retraining.run(network, settings.round_epochs,
-                                                _constant(settings.learning_rate), settings.patience)
+                                                _constant(settings.learning_rate), settings.patience, done)
             else:
                 network, curve = retraining.run(network, settings.final_epochs,
-                                                _cycle(settings.final_learning_rate))
-            progress.update(len(curve.losses))
+                                                _cycle(settings.final_learning_rate), done=done)
             history.append(replace(_round_record(network), losses=curve.losses,
                                    held_out_errors=curve.held_out_errors, test_error=curve.test_error))
     return PruneResult(network, tuple(history))
+
+
+def _identity(network: Network, dataset: Dataset, settings: PruneSettings, seed: int) -> str:
+    """Hash of all that decides the result."""
+    digest = hashlib.sha256(f"{settings} {seed} {fingerprint(dataset)}".encode())
+    for layer in network.layers:
+        digest.update(f"{layer.name} {layer.relu}".encode() + layer.weight.tobytes() + layer.bias.tobytes())
+    return digest.hexdigest()
+
+
+def _read(checkpoint: Path, identity: str) -> dict[str, Any] | None:
+    """What there is to go on from; None for no checkpoint, a damaged one or one of other inputs."""
+    with suppress(Exception):  # read_state raises whatever the damaged part happens to raise
+        state = read_state(checkpoint)
+        if state["identity"] == identity:
+            return state
+    return None
 
 
 def _constant(rate: float) -> Callable[[float], float]:
@@ -231,7 +271,7 @@ def _targets(network: Network, settings: PruneSettings) -> dict[str, float]:
 
 def _density_above(weight: np.ndarray, quality: float) -> float:
     alive = weight[weight != 0]
-    threshold = quality * alive.std() if alive.size else 0.0
+    threshold = quality * alive.std(dtype=np.float64) if alive.size else 0.0
     return float(np.count_nonzero(np.abs(alive) >= threshold) / weight.size)
 
 

@@ -31,15 +31,13 @@ Within those, too, what is absent or None is left out or shown as a dash. Keys b
 an escape sequence, and the page escapes everything and forbids scripts and loading.
 """
 
-import contextlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from host.charts import balance_chart, bar_chart, line_chart, storage_chart
-from host.errors import UserError
+from host.errors import printable
 from host.figures import (
     Report,
     cut,
@@ -50,7 +48,6 @@ from host.figures import (
     main_figures,
     number_text,
     plain,
-    printable,
     ratio,
     rtl_figures,
     safe,
@@ -58,6 +55,7 @@ from host.figures import (
     show,
     storage_bits,
 )
+from host.files import write_whole
 
 __all__ = ["STORAGE", "report_html", "report_text", "write_report"]
 
@@ -172,16 +170,7 @@ def write_report(directory: Path, report: Report) -> None:
     contents = {"report.json": json.dumps(plain(report), indent=2, sort_keys=True, allow_nan=False) + "\n",
                 "report.html": report_html(report)}
     for name, content in contents.items():
-        path, part = directory / name, directory / f"{name}.part"
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            part.write_text(content, encoding="utf-8", newline="\n")
-            os.replace(part, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise UserError(f"report '{path}' cannot be written ({error.strerror}); free it or name another "
-                            "output directory") from None
+        write_whole(directory / name, content.encode())
 
 
 LAYER_COLUMNS: list[tuple[str, str, Callable[[Any], str], bool]] = [

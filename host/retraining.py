@@ -4,6 +4,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -52,9 +53,11 @@ class Retraining:
         self.biases = [torch.from_numpy(layer.bias.copy()).requires_grad_() for layer in network.layers]
         self.relus = [layer.relu for layer in network.layers]
         self.optimizer = torch.optim.Adam(self.weights + self.biases, fused=True)
+        self.losses: list[float] = []
+        self.errors: list[float] = []
 
     def run(self, network: Network, epochs: int, rate: Callable[[float], float],
-            patience: int | None = None) -> tuple[Network, LearningCurve]:
+            patience: int | None = None, done: Callable[[], object] = lambda: None) -> tuple[Network, LearningCurve]:
         """Trains the non-zero weights and the biases of ``network``.
 
         Parameters
@@ -65,16 +68,35 @@ class Retraining:
             Learning rate as a function of progress, 0 to 1.
         patience : int, optional
             Stop when the held-out error has not fallen for so many epochs.
+        done : callable
+            Called after each epoch; `state` is complete then.
         """
         self._load(network)
         masks = [(weight != 0).float() for weight in self.weights]
-        losses: list[float] = []
-        errors: list[float] = []
-        while len(losses) < epochs and not _flat(errors, patience):
-            losses.append(self._epoch(masks, lambda step: rate((len(losses) + step) / epochs)))
-            errors.append(error_percent(self._forward, *self.held_out))
+        while len(self.losses) < epochs and not _flat(self.errors, patience):
+            self.losses.append(self._epoch(masks, lambda step: rate((len(self.losses) + step) / epochs)))
+            self.errors.append(error_percent(self._forward, *self.held_out))
+            done()
         test_error = error_percent(self._forward, self.dataset.test_images, self.dataset.test_labels)
-        return self._trained(network), LearningCurve(tuple(losses), tuple(errors), test_error)
+        curve = LearningCurve(tuple(self.losses), tuple(self.errors), test_error)
+        self.losses, self.errors = [], []
+        return self._trained(network), curve
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs to go on after an epoch."""
+        return {"parameters": [value.detach() for value in self.weights + self.biases],
+                "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
+                "losses": self.losses, "errors": self.errors}
+
+    @torch.no_grad()
+    def restore(self, network: Network, state: dict[str, Any]) -> Network:
+        """Takes up a `state`; returns the network to `run` next, which goes on after the last epoch."""
+        for value, saved in zip(self.weights + self.biases, state["parameters"], strict=True):
+            value.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.losses, self.errors = state["losses"], state["errors"]
+        return self._trained(network)
 
     def _load(self, network: Network) -> None:
         with torch.no_grad():

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a memory image on the simulated engine and checks it: ``python -m host.run model.img --data mnist``."""
 
+if __name__ == "__main__":
+    from host.errors import expect_interrupts
+    expect_interrupts()
+
 import argparse
 import json
 import sys
@@ -10,19 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from host.compile import read_engine
 from host.cycles import Prediction, predict
 from host.datasets import Dataset, load_dataset
 from host.decode import decode
-from host.errors import UserError, run_command
-from host.figures import rtl_figures
+from host.errors import UserError, check_all, end_with
+from host.figures import ratio, rtl_figures
 from host.image import Image, read_image
+from host.options import add_engine_options, check_range, read_engine
 from host.quantize import quantize_inputs
 from host.reference import forward
 from host.simulate import Comparison, compare, simulate
 from rtl.config import EngineConfig
 
 __all__ = ["Run", "main", "run_image"]
+
+LARGEST_SEED = 1 << 30
+"""The simulator takes 31 bits, and each of several simulations gets a seed of its own."""
 
 EXAMPLES = """examples:
   python -m host.run build/model/model.img --data mnist --images 1000
@@ -48,7 +55,8 @@ class Run:
             "layers_compared": self.comparison.layers, "pes": self.pes, "cycles_per_image": cycles,
             "ideal_cycles_per_image": float(ideal.mean()), "limit_cycles_per_image": float(limit.mean()),
             "predicted_cycles_per_image": float(self.prediction.counters["cycles"].mean()),
-            "cycles_over_limit": cycles / float(limit.mean()), "cycles_over_ideal": cycles / float(ideal.mean()),
+            "cycles_over_limit": ratio(cycles, float(limit.mean())),
+            "cycles_over_ideal": ratio(cycles, float(ideal.mean())),
             "cycle_mismatches": self.comparison.counter_mismatches["cycles"],
             "counter_mismatches": self.comparison.counter_mismatches, "counters": self.comparison.mean_counters,
             "test_error": self.test_error, "seconds": round(self.seconds, 2),
@@ -68,9 +76,7 @@ def run_image(image: Image, config: EngineConfig, dataset: Dataset, images: int,
     if network.inputs > dataset.input_count:
         raise UserError(f"dataset '{dataset.name}' has {dataset.input_count} values for each image, the network needs "
                         f"{network.inputs}; give the data that it was compiled for")
-    if not 1 <= images <= len(dataset.test_labels):
-        raise UserError(f"--images must be 1 to {len(dataset.test_labels)}, the test images of '{dataset.name}', "
-                        f"not {images}")
+    check_range(f"--images of '{dataset.name}'", images, 1, len(dataset.test_labels))
     acts = quantize_inputs(network, dataset.test_images[:images])
     golden = forward(network, acts[:, :network.inputs])
     prediction = predict(decoded, acts, golden)
@@ -98,14 +104,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("image", type=Path, help="memory image that host.compile wrote")
     parser.add_argument("--data", required=True, metavar="SPEC", help="mnist, idx:DIR or npz:FILE")
     parser.add_argument("--images", type=int, default=1000, help="test images to run (1000)")
-    parser.add_argument("--preset", default="default", help="engine: tiny, default or wide (default)")
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration")
+    add_engine_options(parser)
     parser.add_argument("--seed", type=int, default=1, help="of the random contents of memories at the start (1)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args(argv)
-    config = read_engine(arguments.preset, arguments.config)
+    _, config, dataset = check_all(
+        lambda: check_range("--seed", arguments.seed, 1, LARGEST_SEED),
+        lambda: read_engine(arguments.preset, arguments.config), lambda: load_dataset(arguments.data))
     image = read_image(arguments.image, config)
-    run = run_image(image, config, load_dataset(arguments.data), arguments.images, seed=arguments.seed)
+    run = run_image(image, config, dataset, arguments.images, seed=arguments.seed)
     figures = run.figures()
     sys.stdout.write((json.dumps(figures, indent=2, sort_keys=True) if arguments.json else table(figures)) + "\n")
     failed = run.comparison.mismatches or any(run.comparison.counter_mismatches.values())
@@ -114,4 +121,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    end_with(main)

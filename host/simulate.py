@@ -2,8 +2,9 @@
 """Runs an image on the engine in RTL simulation and compares it with the golden model and the cycle model."""
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,11 @@ def simulate(config: EngineConfig, image: Image, acts: np.ndarray, *, processes:
     outputs : list of int64 array ``[n, rows]``
         Bits of the output activations of each layer in ``image.readable``, unsigned.
     counters : dict of int64 array ``[n]``
+
+    Raises
+    ------
+    UserError
+        If a tool is missing, the simulation cannot be built or dies, or an engine refuses the image.
     """
     # Verilator and cocotb are only wanted here: compiling needs neither.
     from rtl.engine import Engine
@@ -64,6 +70,8 @@ def simulate(config: EngineConfig, image: Image, acts: np.ndarray, *, processes:
 
     count = max(1, min(processes or os.cpu_count() or 1, len(acts) // 20))
     build = build_link(Engine(config), capacity_bytes=config.packet_bytes + 16)
+    links: list[SimulationLink] = []
+    stopped = threading.Event()
     parts = np.array_split(np.arange(len(acts)), count)
     outputs = [np.zeros((len(acts), len(layer["output_order"])), np.int64)
                for layer in (image.layers[number] for number in image.readable)]
@@ -71,10 +79,20 @@ def simulate(config: EngineConfig, image: Image, acts: np.ndarray, *, processes:
     with tqdm(total=len(acts), desc="RTL simulation", unit="image", disable=None) as progress:
         def run(part: np.ndarray) -> None:
             with SimulationLink(build, seed=seed + int(part[0])) as link:
-                _infer(Device(link, config), image, acts, part, outputs, counters, progress.update)
+                links.append(link)
+                if not stopped.is_set():
+                    _infer(Device(link, config), image, acts, part, outputs, counters, progress.update)
 
         with ThreadPoolExecutor(count) as pool:
-            list(pool.map(run, parts))
+            try:
+                for future in as_completed([pool.submit(run, part) for part in parts]):
+                    future.result()
+            except BaseException:
+                # The pool waits for its threads, and they for their simulations.
+                stopped.set()
+                for link in links:
+                    link.abort()
+                raise
     return outputs, counters
 
 

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains a network of the zoo: ``python -m host.train lenet-300-100 --data mnist -o model.pt``."""
 
+if __name__ == "__main__":
+    from host.errors import expect_interrupts
+    expect_interrupts()
+
 import argparse
-import hashlib
 import io
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import nn
@@ -22,8 +23,10 @@ from tqdm import tqdm
 
 from host.augment import image_plane
 from host.datasets import Dataset, load_dataset
-from host.errors import UserError, run_command
+from host.errors import UserError, end_with
+from host.files import check_file, check_files, write_whole
 from host.learning import Samples, error_percent, one_cycle, settle_torch
+from host.resuming import fingerprint, read_state, write_state
 from host.zoo import NETWORKS, build, sizes
 
 __all__ = ["TrainSettings", "main", "train"]
@@ -98,7 +101,8 @@ class _Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-        self.curve = list(state["curve"])
+        self.curve = [{"epoch": int(point["epoch"]), "loss": float(point["loss"]),
+                       "test_error": float(point["test_error"])} for point in state["curve"]]
 
 
 def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = None,
@@ -122,16 +126,16 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     UserError
         For settings out of range, a dataset that does not fit the network, or a checkpoint of another run.
     """
+    dataset.require(*sizes(build(settings.network)))
+    settings.check(dataset)
     settle_torch()
     torch.manual_seed(settings.seed)
     model = build(settings.network)
-    dataset.require(*sizes(model))
-    settings.check(dataset)
     run = _Run(model, torch.optim.Adam(model.parameters(), fused=True),
                torch.Generator().manual_seed(settings.seed), [])
-    identity = {"settings": asdict(settings), "data": _fingerprint(dataset)}
+    identity = {"settings": asdict(settings), "data": fingerprint(dataset)}
     if checkpoint and checkpoint.exists():
-        run.restore(_read_checkpoint(checkpoint, identity))
+        _take_up(run, checkpoint, identity)
     samples = Samples.for_training(dataset, augment=float(settings.augment))
     done = len(run.curve)
     epochs = range(done + 1, settings.epochs + 1)
@@ -140,7 +144,7 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
         error = error_percent(run.model, dataset.test_images, dataset.test_labels)
         run.curve.append({"epoch": epoch, "loss": loss, "test_error": error})
         if checkpoint:
-            _save(checkpoint, {**identity, **run.state()})
+            write_state(checkpoint, {**identity, **run.state()})
     return run.model, run.curve
 
 
@@ -161,43 +165,20 @@ def _train_epoch(run: _Run, samples: Samples, settings: TrainSettings, epoch: in
     return total / count
 
 
-def _fingerprint(dataset: Dataset) -> str:
-    digest = hashlib.sha256()
-    for array in (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels):
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _read_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+def _take_up(run: _Run, path: Path, identity: dict[str, Any]) -> None:
     way_out = "delete it or use --fresh to start over"
     try:
-        state = torch.load(path, weights_only=True)
+        state = read_state(path)
         different = [f"{key} {state['settings'].get(key)} instead of {value}"
                      for key, value in identity["settings"].items() if state["settings"].get(key) != value]
         if state["data"] != identity["data"]:
             different.append("other data")
-    except Exception as error:  # torch.load raises whatever the damaged part happens to raise
+        if not different:
+            run.restore(state)
+    except Exception as error:  # read_state raises whatever the damaged part happens to raise
         raise UserError(f"checkpoint '{path}' cannot be read ({type(error).__name__}); {way_out}") from None
     if different:
         raise UserError(f"checkpoint '{path}' is of another run, with {', '.join(different)}; {way_out}")
-    return state
-
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    _write(path, buffer.getvalue())
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replaces the file as a whole, so that an interruption leaves the old one or the new one."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be written: {error.strerror}") from None
 
 
 def _curve_picture(curve: list[dict[str, float]], title: str) -> bytes:
@@ -243,9 +224,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line; see ``--help``."""
     arguments = _parser().parse_args(argv)
     output = arguments.output
-    if not output.parent.is_dir() or output.is_dir():
-        raise UserError(f"output '{output}' must be a file in a directory that exists")
+    check_file(output)
     checkpoint = output.with_name(f"{output.name}.checkpoint")
+    curve_file, picture_file = output.with_suffix(".curve.json"), output.with_suffix(".curve.png")
+    check_files(output.parent, (path.name for path in (checkpoint, curve_file, picture_file)))
     if arguments.resume and not checkpoint.exists():
         raise UserError(f"there is no checkpoint '{checkpoint}' to resume from; leave out --resume")
     dataset = load_dataset(arguments.data)
@@ -257,14 +239,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.fresh:
         checkpoint.unlink(missing_ok=True)
     model, curve = train(settings, dataset, checkpoint)
-    _save(output, {"network": settings.network, "state_dict": model.state_dict(),
+    write_state(output, {"network": settings.network, "state_dict": model.state_dict(),
                    "settings": asdict(settings), "data": dataset.name})
-    _write(output.with_suffix(".curve.json"), (json.dumps(curve, indent=1) + "\n").encode())
-    _write(output.with_suffix(".curve.png"), _curve_picture(curve, f"{settings.network} on {dataset.name}"))
+    write_whole(curve_file, (json.dumps(curve, indent=1) + "\n").encode())
+    write_whole(picture_file, _curve_picture(curve, f"{settings.network} on {dataset.name}"))
     checkpoint.unlink(missing_ok=True)
     sys.stdout.write(f"{output}: {settings.network}, test error {curve[-1]['test_error']:.2f}% after "
                      f"{settings.epochs} epochs\n")
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    end_with(main)

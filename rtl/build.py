@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds bitstreams and Verilog: ``python -m rtl.build --board ulx3s-85f``."""
 
+if __name__ == "__main__":
+    from host.errors import expect_interrupts
+    expect_interrupts()
+
 import argparse
 import importlib
 import json
@@ -14,9 +18,10 @@ from pathlib import Path
 
 from amaranth.back import verilog
 
-from host.errors import UserError, run_command
+from host.errors import UserError, check_all, end_with
+from host.files import check_file, check_files, write_whole
+from host.options import check_range, read_engine
 
-from .config import ConfigError, preset, read_config
 from .engine import Engine
 from .tools import PREPARE, find_tools, run_steps, tool_versions, utilisation
 from .top import Top
@@ -25,6 +30,8 @@ from .units import PARTS, UNITS, build_unit
 __all__ = ["build_bitstream", "main"]
 
 CONSTRAINTS = Path(__file__).parent.parent / "constraints"
+OUTPUTS = ("top.bit", "top.tim", "top.rpt", "report.json")
+
 EXAMPLES = """examples:
   python -m rtl.build --board ulx3s-85f
   python -m rtl.build --board ulx3s-85f --preset tiny --seed 3 -o build/tiny
@@ -82,13 +89,11 @@ def build_bitstream(name, config, seed, directory, command):
     dict
         What ``report.json`` says.
     """
+    check_files(directory, OUTPUTS)
     board = _read_board(name)
     tools = find_tools()
     plan = _plan(board, config, seed)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"directory '{directory}' cannot be made: {error.strerror}") from None
+    directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
         place = Path(plan.extract(unfinished))
         run_steps((place / f"{plan.script}.sh").read_text(), place, tools)
@@ -100,20 +105,15 @@ def build_bitstream(name, config, seed, directory, command):
             "bitstream_bytes": (place / "top.bit").stat().st_size, "tools": tool_versions(),
         }
         (place / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        for file in ("top.bit", "top.tim", "top.rpt", "report.json"):
+        for file in OUTPUTS:
             os.replace(place / file, directory / file)
     return report
 
 
 def _write_verilog(config, output):
+    check_file(output)
     text = verilog.convert(Engine(config), name="nonzero_engine", emit_src=False, strip_internal_attrs=True)
-    part = output.with_name(f"{output.name}.part")
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text)
-        os.replace(part, output)
-    except OSError as error:
-        raise UserError(f"'{output}' cannot be written: {error.strerror}") from None
+    write_whole(output, text.encode())
 
 
 def _parser():
@@ -145,11 +145,10 @@ def _print_report(report):
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
-    name = arguments.preset or (_read_board(arguments.board)["preset"] if arguments.board else "default")
-    try:
-        config = read_config(arguments.config, name) if arguments.config else preset(name)
-    except ConfigError as error:
-        raise UserError(error.problems) from None
+    board = _read_board(arguments.board) if arguments.board is not None else {"preset": "default"}
+    name = board["preset"] if arguments.preset is None else arguments.preset
+    config, _ = check_all(lambda: read_engine(name, arguments.config),
+                          lambda: check_range("--seed", arguments.seed, 0, (1 << 31) - 1))
     if arguments.verilog:
         output = arguments.output or Path("build/engine.v")
         _write_verilog(config, output)
@@ -173,4 +172,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    end_with(main)

@@ -177,7 +177,8 @@ class EngineConfig:
 PRESETS = {
     # Four 32 KiB single-port memories, 16 bits wide, hold the entries of an iCE40 UP5K; its 30 block RAMs the rest.
     "tiny": EngineConfig(pes=4, index_bits=(4,), entries_per_word=2, entry_depth=16384, single_port=True,
-                         slice_word_bits=16, slice_depth=512, act_depth=512, acc_depth=256, queue_depth=16, packet_bytes=256),
+                         slice_word_bits=16, slice_depth=512, act_depth=512, acc_depth=256, queue_depth=16,
+                         packet_bytes=256),
     "default": EngineConfig(),
     # Three 18 kbit block RAMs for each PE: what an LFE5U-85F has for 64 of them.
     "wide": EngineConfig(pes=64, index_bits=(5,), entry_depth=512, slice_depth=512, act_depth=256),

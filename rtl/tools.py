@@ -4,12 +4,12 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from host.errors import UserError
+from host.processes import call
 
 __all__ = ["PREPARE", "find_tools", "run_steps", "tool_versions", "utilisation"]
 
@@ -93,8 +93,7 @@ def run_steps(script, directory, tools):
         if not called:
             continue
         sys.stderr.write(f"{STEPS.get(called[1], called[1])}\n")
-        done = subprocess.run(["sh", "-c", line], cwd=directory, env={**os.environ, **tools}, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-        if done.returncode:
-            last = "\n".join(done.stdout.splitlines()[-10:])
-            raise UserError(f"{TOOLS[called[1]]} failed with status {done.returncode}:\n{last}")
+        status, output = call(["sh", "-c", line], directory, {**os.environ, **tools})
+        if status:
+            last = "\n".join(output.splitlines()[-10:])
+            raise UserError(f"{TOOLS[called[1]]} failed with status {status}:\n{last}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
-from host.errors import UserError
+from host.files import check_files
 
 from .accumulate import Accumulator
 from .commands import Commands
@@ -41,6 +41,8 @@ UNITS = {
 
 PARTS = {"lfe5u-25f": "--25k", "lfe5u-45f": "--45k", "lfe5u-85f": "--85k"}
 """FPGAs of speed grade 6, and how nextpnr calls them."""
+
+OUTPUTS = ("unit.tim", "report.json")
 
 TARGET_MHZ = 100
 
@@ -81,11 +83,9 @@ def build_unit(name, config, part, seed, directory, command):
     dict
         What ``report.json`` says: `rtl.tools.utilisation` and the critical path between registers.
     """
+    check_files(directory, OUTPUTS)
     tools = find_tools()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"directory '{directory}' cannot be made: {error.strerror}") from None
+    directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
         place = Path(unfinished)
         (place / "unit.il").write_text(rtlil.convert(UNITS[name](config), name="unit", emit_src=False))
@@ -99,6 +99,6 @@ def build_unit(name, config, part, seed, directory, command):
             "critical_path": _critical_path(pnr), "tools": tool_versions(),
         }
         (place / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        for file in ("unit.tim", "report.json"):
+        for file in OUTPUTS:
             os.replace(place / file, directory / file)
     return report

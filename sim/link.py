@@ -88,8 +88,14 @@ class SimulationLink:
         with theirs, self._log.open("w") as log:
             self._process = subprocess.Popen(
                 simulation_command(build, seed=seed, waves=waves), cwd=self._directory.name, env=environment,
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()])
-        self.capacity_bytes = int(self._answer())
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
+                process_group=0)  # Ctrl-C is for the one who holds the link
+        try:
+            self.capacity_bytes = int(self._answer())
+        except BaseException:
+            self.abort()
+            self.close()
+            raise
 
     @overload
     def exchange(self, request: bytes) -> bytes: ...
@@ -159,6 +165,10 @@ class SimulationLink:
             self._process.kill()
             self._process.wait()
 
+    def abort(self) -> None:
+        """Ends the simulation at once. Any thread may do so; one that waits for an answer gets a `SimulationError`."""
+        self._process.kill()
+
     def close(self) -> None:
         """Ends the simulation; harmless when it has ended."""
         self._connection.close()
@@ -170,4 +180,6 @@ class SimulationLink:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
+        if kind is KeyboardInterrupt:  # who interrupts does not want to wait for the end of an inference
+            self.abort()
         self.close()

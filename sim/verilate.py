@@ -20,6 +20,8 @@ from pathlib import Path
 from amaranth.lib import wiring
 
 from host.errors import UserError
+from host.files import write_whole
+from host.processes import call
 
 from .emit import emit, fingerprint
 
@@ -41,7 +43,7 @@ MAKE_OPTIONS = (
 )
 
 
-class SimulationError(Exception):
+class SimulationError(UserError):
     """A simulation could not be built, did not end, or one of its tests failed."""
 
 
@@ -102,7 +104,7 @@ def build(component: wiring.Component, *, name: str = "dut", top: str | None = N
     else:
         text = emit(component, name, random_start=random_start)
         if key is not None:
-            _write_whole(shortcut, text)
+            write_whole(shortcut, text.encode())
     return build_verilog(text, top=top or name, sources=sources, parameters=parameters, waves=waves,
                          visible=visible)
 
@@ -182,19 +184,11 @@ def _hash(*contents: bytes) -> str:
 
 
 def _call(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
-    done = subprocess.run(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode != 0:
-        errors = [line for line in done.stdout.splitlines() if "rror" in line][:20]
-        shown = "\n".join(errors or done.stdout.splitlines()[-20:])
-        raise SimulationError(f"{Path(command[0]).name} failed with status {done.returncode}:\n{shown}")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix="unfinished-", delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
+    status, output = call(command, directory, environment)
+    if status != 0:
+        errors = [line for line in output.splitlines() if "rror" in line][:20]
+        shown = "\n".join(errors or output.splitlines()[-20:])
+        raise SimulationError(f"{Path(command[0]).name} failed with status {status}:\n{shown}")
 
 
 @contextmanager

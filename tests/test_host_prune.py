@@ -12,6 +12,7 @@ from host.errors import UserError
 from host.graph import Linear, Network
 from host.learning import split
 from host.prune import PruneSettings, prune, remove_dead_neurons, spread_density
+from host.resuming import read_state, write_state
 
 
 def network(seed=0, sizes=(49, 40, 20, 3)):
@@ -67,6 +68,13 @@ def test_quality_is_a_threshold_in_standard_deviations():
     for before, after in zip(net.layers, result.network.layers, strict=True):
         survives = np.abs(before.weight) >= 0.1 * before.weight.std()
         assert np.array_equal(after.weight != 0, survives)
+
+
+def test_quality_of_huge_weights():
+    net = network()
+    huge = replace(net, layers=tuple(replace(layer, weight=layer.weight * np.float32(1e37)) for layer in net.layers))
+    kept, expected = (prune(one, None, PruneSettings(quality=1.0)).network.layers[0].weight != 0 for one in (huge, net))
+    assert np.array_equal(kept, expected)
 
 
 def test_weights_that_are_zero_do_not_count_for_quality():
@@ -147,6 +155,46 @@ def test_the_seed_decides_every_bit():
     one, other = (prune(network(), dataset(), SHORT, seed=3).network for _ in range(2))
     assert same(one, other)
     assert not same(one, prune(network(), dataset(), SHORT, seed=4).network)
+
+
+@pytest.mark.parametrize("saves", [1, 2, 3, 9])
+def test_interrupted_retraining_goes_on_to_the_same_bits(tmp_path, monkeypatch, saves):
+    """After the first and the second epoch of the first round, in the second round, in the last."""
+    checkpoint = tmp_path / "pruning.checkpoint"
+    expected = prune(network(), dataset(), SHORT)
+    left = [None] * saves
+
+    def write(path, state):
+        write_state(path, state)
+        left.pop()
+        if not left:
+            raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr("host.prune.write_state", write)
+        with pytest.raises(KeyboardInterrupt):
+            prune(network(), dataset(), SHORT, checkpoint=checkpoint)
+    epochs = []
+    monkeypatch.setattr("host.prune.write_state", lambda path, state: epochs.append(path))
+    result = prune(network(), dataset(), SHORT, checkpoint=checkpoint)
+    assert same(result.network, expected.network) and result.history == expected.history
+    assert len(epochs) == sum(len(one.losses) for one in expected.history) - saves
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"settings": replace(SHORT, rounds=3)}, {"network": network(seed=1)},
+                                    {"dataset": dataset(599)}])
+def test_a_checkpoint_of_other_inputs_is_replaced(tmp_path, change):
+    checkpoint = tmp_path / "pruning.checkpoint"
+    inputs = {"network": network(), "dataset": dataset(), "settings": SHORT, "seed": 0}
+    prune(**(inputs | change), checkpoint=checkpoint)
+    assert same(prune(**inputs, checkpoint=checkpoint).network, prune(**inputs).network)
+
+
+def test_a_damaged_checkpoint_is_replaced(tmp_path):
+    checkpoint = tmp_path / "pruning.checkpoint"
+    checkpoint.write_bytes(b"PK")
+    assert same(prune(network(), dataset(), SHORT, checkpoint=checkpoint).network,
+                prune(network(), dataset(), SHORT).network)
+    assert read_state(checkpoint)["identity"]
 
 
 def test_test_images_choose_nothing():

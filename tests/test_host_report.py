@@ -313,8 +313,8 @@ def test_failure_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(UserError) as caught:
         write_report(tmp_path, example())
-    assert str(caught.value) == (f"report '{tmp_path / 'report.json'}' cannot be written (No space left on "
-                                 "device); free it or name another output directory")
+    assert str(caught.value) == (f"'{tmp_path / 'report.json'}' cannot be written (No space left on device); "
+                                 "free it or name another output")
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     assert (tmp_path / "report.json").read_text() == "old"
 

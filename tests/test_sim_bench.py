@@ -200,7 +200,8 @@ def test_commands(tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments, message", [
     (["eie", "--index-bits", "3,x"], "must be like 3,5,6, not '3,x'"),
-    (["eie", "--seeds", "0"], "must be a whole number of at least 1, not '0'"),
+    (["eie", "--seeds", "0"], "must be a whole number from 1 to 10000, not '0'"),
+    (["eie", "--vectors", "1000000000000"], "must be a whole number from 1 to 10000, not '1000000000000'"),
     (["eie", "--layer", "Alex-9"], "invalid choice: 'Alex-9'"),
 ])
 def test_bad_arguments(arguments, message, capsys):

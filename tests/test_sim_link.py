@@ -2,7 +2,9 @@
 """The bulk link to a simulated engine, with an echo in the engine's place."""
 
 import random
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from amaranth.hdl import Module, Signal
@@ -184,3 +186,27 @@ def test_waves(tmp_path):
     with SimulationLink(built, waves=tmp_path / "waves.vcd") as link:
         assert link.exchange(packet(b"ab")) == b"ba"
     assert "rx__payload [7:0]" in (tmp_path / "waves.vcd").read_text()
+
+
+def test_an_interrupted_link_ends_its_simulation_at_once(echo, monkeypatch):
+    with pytest.raises(KeyboardInterrupt), SimulationLink(echo) as link:
+        raise KeyboardInterrupt
+    assert link._process.returncode == -signal.SIGKILL
+
+    def interrupted(link):
+        links.append(link)
+        raise KeyboardInterrupt
+    links = []
+    monkeypatch.setattr(SimulationLink, "_answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        SimulationLink(echo)
+    assert links[0]._process.returncode == -signal.SIGKILL
+
+
+def test_abort_ends_a_call_of_another_thread(echo):
+    """The engine hangs after length 0, and the call has all the patience in the world."""
+    with SimulationLink(echo, patience_cycles=0xFFFF_FFFF, timeout_s=20) as link, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(link.exchange, packet(b""))
+        link.abort()
+        with pytest.raises(SimulationError, match="the simulation has ended"):
+            waiting.result()

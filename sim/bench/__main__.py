@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks of the simulated engine."""
 
+if __name__ == "__main__":
+    from host.errors import expect_interrupts
+    expect_interrupts()
+
 import argparse
 import json
 import sys
@@ -11,7 +15,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from host.errors import UserError, run_command
+from host.errors import UserError, end_with
+from host.files import check_files
 from host.output import write_figure, write_json
 from rtl.config import ConfigError
 
@@ -37,8 +42,8 @@ def _widths(text: str) -> tuple[int, ...]:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not '{text}'")
+    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 10000, not '{text}'")
     return int(text)
 
 
@@ -79,7 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _eie(arguments: argparse.Namespace) -> tuple[str, dict[str, Any], str, Figure | None]:
+def _name(arguments: argparse.Namespace) -> str:
+    """The outputs' name without its ending."""
+    if arguments.command == "density":
+        return "density"
+    return "eie" + "-uneven" * arguments.uneven + "-ablation" * arguments.ablate
+
+
+def _eie(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, Figure | None]:
     layers = [layer for layer in EIE_LAYERS if arguments.layer is None or layer.name in arguments.layer]
     try:
         config = replace(CONFIG, pes=arguments.pes, queue_depth=arguments.queue, index_bits=arguments.index_bits)
@@ -87,21 +99,22 @@ def _eie(arguments: argparse.Namespace) -> tuple[str, dict[str, Any], str, Figur
         raise UserError(error.problems) from None
     options = Options(config, uneven=arguments.uneven)
     seeds = range(1, (arguments.seeds or (1 if arguments.ablate else 3)) + 1)
-    name = "eie-uneven" if arguments.uneven else "eie"
     if arguments.ablate:
         found = run_ablation(layers, options, seeds, arguments.vectors, rtl=not arguments.no_rtl)
-        return f"{name}-ablation", found, ablation_table(found), ablation_figure(found)
+        return found, ablation_table(found), ablation_figure(found)
     found = run_eie(layers, options, seeds, arguments.vectors, rtl=not arguments.no_rtl)
-    return name, found, eie_table(found), None
+    return found, eie_table(found), None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
+    name = _name(arguments)
+    check_files(arguments.output, (f"{name}.json", f"{name}.svg"))
     figure: Figure | None
     if arguments.command == "eie":
-        name, found, table, figure = _eie(arguments)
+        found, table, figure = _eie(arguments)
     else:
-        name, found = "density", run_density(Options(), rtl=not arguments.no_rtl)
+        found = run_density(Options(), rtl=not arguments.no_rtl)
         table, figure = density_table(found), density_figure(found)
     paths = [arguments.output / f"{name}.json"]
     write_json(paths[0], found)
@@ -115,4 +128,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    end_with(main)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands' options have in common."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from host.errors import UserError
+from host.files import check_input
+from rtl.config import ConfigError, EngineConfig, preset, read_config
+
+__all__ = ["add_engine_options", "check_range", "read_engine"]
+
+LARGEST_CONFIG_BYTES = 1 << 20
+
+
+def check_range(option: str, value: int, least: int, most: int) -> None:
+    """Raises `UserError` for a whole number that is out of range."""
+    if not least <= value <= most:
+        raise UserError(f"{option} must be {least} to {most}, not {value}")
+
+
+def add_engine_options(parser: ArgumentParser) -> None:
+    """Adds ``--preset`` and ``--config``."""
+    parser.add_argument("--preset", default="default", help="engine: tiny, default or wide (default)")
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration; fields it lacks come "
+                        "from the preset")
+
+
+def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:
+    """The configuration that ``--preset`` and ``--config`` name; raises `UserError`."""
+    try:
+        if config_file is None:
+            return preset(preset_name)
+        check_input("configuration", config_file, LARGEST_CONFIG_BYTES)
+        return read_config(config_file, preset_name)
+    except TypeError:
+        raise UserError(f"configuration '{config_file}': preset must be a name, not a list or a table") from None
+    except ConfigError as error:
+        raise UserError(error.problems) from None

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls other programs."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+__all__ = ["call"]
+
+
+def call(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Runs a program to its end; returns its status and what it said.
+
+    Whatever interrupts this ends the program and all that it started: nothing goes on writing into the directory.
+    """
+    with subprocess.Popen(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace", process_group=0) as process:
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, output
