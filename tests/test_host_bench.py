@@ -6,15 +6,17 @@ import json
 
 import pytest
 
-from host.bench import VGG_LAYERS, draw, main
+from host.bench.__main__ import main
+from host.bench.encode import VGG_LAYERS, draw_network
 from host.errors import run_command
 
 
 def test_layers_have_their_sizes_and_densities():
-    network = draw(8)
-    for layer, (name, inputs, outputs, density) in zip(network.layers, VGG_LAYERS, strict=True):
-        assert (layer.name, layer.cols, layer.rows) == (name, inputs // 8, outputs // 8)
-        assert layer.weights_kept / layer.codes.size == pytest.approx(density, rel=0.05)
+    network = draw_network(8)
+    assert [layer.name for layer in VGG_LAYERS] == ["VGG-6", "VGG-7", "VGG-8"]
+    for layer, drawn in zip(VGG_LAYERS, network.layers, strict=True):
+        assert (drawn.name, drawn.cols, drawn.rows) == (layer.name, layer.inputs // 8, layer.outputs // 8)
+        assert drawn.weights_kept / drawn.codes.size == pytest.approx(layer.weight_density, rel=0.05)
 
 
 def test_encode(tmp_path, capsys):

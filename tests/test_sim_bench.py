@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from host.bench.layers import CONFIG, EIE_LAYERS, Layer, Options, compile_drawn, compile_layer, draw
 from host.errors import run_command
 from host.output import geomean, text_table, write_figure, write_json
 from sim.bench.__main__ import main
@@ -15,8 +16,6 @@ from sim.bench.ablation import VARIANTS, ablation_figure, ablation_table, empty_
 from sim.bench.density import crossing, dense_energy, density_figure, density_table, run_density, sparse_energy
 from sim.bench.eie import eie_table, run_eie
 from sim.bench.eie_format import encode_eie
-from sim.bench.layers import CONFIG, EIE_LAYERS, Layer, Options, compile_layer, draw
-from sim.bench.running import compile_drawn
 from tests.networks import SMALL
 
 TINY = (Layer("tiny", 60, 30, 0.3, 0.5, 1.5), Layer("tinier", 33, 9, 0.1, 1.0))
@@ -83,6 +82,13 @@ def test_memories_grow_to_hold_a_layer():
     assert (config.acc_depth, config.act_depth, config.slice_depth) == (128, 512, 1024)
     assert dataclasses.replace(config, acc_depth=8, act_depth=32, slice_depth=256, entry_depth=512) == SMALL
     assert compile_layer(draw(TINY[0], SMALL, 1, 0)[0], OPTIONS).config == SMALL
+
+
+def test_words_get_wider_where_depth_does_not_suffice():
+    config = dataclasses.replace(SMALL, pes=2, entries_per_word=2, slice_word_bits=8)
+    network, _ = draw(Layer("full", 1100, 300, 1.0, 1.0), config, 1, 0)
+    grown = compile_layer(network, Options(config, order=False)).config
+    assert (grown.entries_per_word, grown.entry_depth) == (4, 65536)
 
 
 def unpacked(form, rows, cols):

@@ -15,6 +15,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from host.bench.layers import CONFIG, EIE_LAYERS, Options
 from host.errors import UserError, end_with
 from host.files import check_files
 from host.output import write_figure, write_json
@@ -23,7 +24,6 @@ from rtl.config import ConfigError
 from .ablation import ablation_figure, ablation_table, run_ablation
 from .density import density_figure, density_table, run_density
 from .eie import eie_table, run_eie
-from .layers import CONFIG, EIE_LAYERS, Options
 
 EXAMPLES = """examples:
   python -m sim.bench eie                          # nine layers, three seeds: half an hour

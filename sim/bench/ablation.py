@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from host.bench.layers import Layer, Options, compile_drawn, draw
 from host.cycles import predict
 from host.decode import Decoded
 from host.output import geomean, text_table
 
-from .layers import Layer, Options, draw
-from .running import compile_drawn, figures, simulate
+from .running import figures, simulate
 
 __all__ = ["VARIANTS", "Variant", "ablation_figure", "ablation_table", "run_ablation"]
 

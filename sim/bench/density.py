@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from host.bench.layers import EIE_LAYERS, Compiled, Layer, Options, compile_drawn, draw, draw_acts
 from host.output import shown, text_table
 from rtl.config import EngineConfig
 from rtl.layouts import job_layout
 
-from .layers import EIE_LAYERS, Layer, Options, draw, draw_acts
-from .running import Compiled, compile_drawn, figures, simulate
+from .running import figures, simulate
 
 __all__ = [
     "ACT_DENSITIES",

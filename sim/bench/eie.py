@@ -7,9 +7,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from host.bench.layers import Layer, Options
 from host.output import geomean, shown, text_table
 
-from .layers import Layer, Options
 from .running import DEPTHS, run_layer
 
 __all__ = ["eie_table", "run_eie", "summarize_rows"]

@@ -8,64 +8,20 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from host.cycles import Prediction, predict
-from host.decode import Decoded, decode
+from host.bench.layers import Compiled, Layer, Options, compile_drawn, draw
 from host.device import Device
-from host.image import Image, image_file, parse_image
-from host.pack import PackedNetwork
-from host.quantize import QuantizedNetwork
-from host.reference import forward
 from host.simulate import compare
 from host.summary import bound_bits
-from rtl.config import EngineConfig
 from rtl.engine import Engine
 from rtl.protocol import COUNTERS
 from sim.link import SimulationLink, build_link
 
 from .eie_format import encode_eie
-from .layers import Layer, Options, compile_layer, draw
 
-__all__ = ["DEPTHS", "Compiled", "Simulated", "compile_drawn", "figures", "run_layer", "simulate"]
+__all__ = ["DEPTHS", "Simulated", "figures", "run_layer", "simulate"]
 
 DEPTHS = ("entry_depth", "slice_depth", "act_depth", "acc_depth")
 """Fields of `EngineConfig` that grow with the layer."""
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A layer that was drawn, packed, read back and predicted.
-
-    Attributes
-    ----------
-    outputs : list of int64 array ``[n, rows]``
-        What the golden model computes from the matrix as it was drawn, not as it was read back.
-    """
-
-    network: QuantizedNetwork
-    acts: np.ndarray
-    packed: PackedNetwork
-    image: Image
-    decoded: Decoded
-    outputs: list[np.ndarray]
-    prediction: Prediction
-
-    @property
-    def config(self) -> EngineConfig:
-        return self.packed.config
-
-    @property
-    def useful_macs(self) -> np.ndarray:
-        """Non-zero weight times non-zero activation, straight from the matrix: int64 ``[n]``."""
-        (layer,) = self.network.layers
-        return (self.acts != 0) @ np.count_nonzero(layer.codes, axis=0)
-
-    @property
-    def imbalance(self) -> float:
-        """Useful multiplications of the busiest PE over their mean, averaged over the inputs."""
-        active = (self.acts != 0)[:, np.maximum(self.image.input_order, 0)] & (self.image.input_order >= 0)
-        work = sum(active @ one.encoded.counts.T for one in self.packed.layers[0].passes)
-        assert isinstance(work, np.ndarray)
-        return float((work.max(axis=1) / np.maximum(work.mean(axis=1), 1e-9)).mean())
 
 
 @dataclass(frozen=True)
@@ -87,15 +43,6 @@ class Simulated:
     cycles: int
     seconds: float
     build_seconds: float
-
-
-def compile_drawn(network: QuantizedNetwork, acts: np.ndarray, options: Options) -> Compiled:
-    """Packs a layer, reads its image back, and predicts what it does with the activations."""
-    packed = compile_layer(network, options)
-    image = parse_image(image_file(packed), packed.config)
-    decoded = decode(image, packed.config)
-    outputs = forward(network, acts)
-    return Compiled(network, acts, packed, image, decoded, outputs, predict(decoded, acts, outputs))
 
 
 def simulate(one: Compiled, *, seed: int = 1) -> Simulated:

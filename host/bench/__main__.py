@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks of the toolchain and of what it makes."""
+
+if __name__ == "__main__":
+    from host.errors import expect_interrupts
+    expect_interrupts()
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from host.bench.encode import encode_table, measure_encode
+from host.bench.jobs import LENET, baselines, jobs_for, read_baseline
+from host.bench.layers import EIE_LAYERS
+from host.bench.seconds import run_seconds, seconds_figure, seconds_table
+from host.demo import DENSITY
+from host.errors import end_with
+from host.files import check_files
+from host.output import write_figure, write_json
+
+__all__ = ["main"]
+
+EXAMPLES = """examples:
+  python -m host.bench encode             # a quarter of a minute; with scipy installed, compares with it
+  python -m host.bench encode --scale 8   # sizes over 8: a second
+  python -m host.bench seconds            # nine layers and LeNet-300-100 in this machine's libraries: two minutes
+  python -m host.bench seconds --layer LeNet-300-100 --model build/demo/model.img"""
+
+NETWORKS = [*(layer.name for layer in EIE_LAYERS), LENET]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not '{text}'")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m host.bench", description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-o", "--output", type=Path, default=Path("build/bench"), metavar="DIR",
+                        help="where JSON and plots go (build/bench)")
+    common.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+    encode = commands.add_parser("encode", parents=[common], allow_abbrev=False, epilog=EXAMPLES,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter,
+                                 help="pack VGG-16's fully connected layers, 123 million weights",
+                                 description="Times the packing of VGG-16's fully connected layers; writes "
+                                 "encode.json.")
+    encode.add_argument("--scale", type=int, default=1, choices=[1, 2, 4, 8, 16], help="divide all sizes by this (1)")
+
+    seconds = commands.add_parser("seconds", parents=[common], allow_abbrev=False, epilog=EXAMPLES,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter,
+                                  help="one input vector on the engine and in this machine's libraries",
+                                  description="EIE's nine layers and LeNet-300-100, batch 1: the engine's predicted "
+                                  "cycles at a board's clock beside dense, sparse and 8-bit libraries, timed on this "
+                                  "machine; writes seconds.json and .svg.")
+    seconds.add_argument("--layer", action="append", choices=NETWORKS, metavar="NAME",
+                         help="only this one (can be repeated): " + ", ".join(NETWORKS))
+    seconds.add_argument("--board", default="ulx3s-85f",
+                         help=f"whose measured clock and engine: {', '.join(baselines())} (ulx3s-85f)")
+    seconds.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: the GPU's libraries too (cpu)")
+    seconds.add_argument("--threads", type=_count, default=1, help="of torch on the processor (1)")
+    seconds.add_argument("--repeats", type=_count, default=30, help="blocks of calls for each median (30)")
+    seconds.add_argument("--density", type=float, default=DENSITY,
+                         help=f"share of LeNet-300-100's weights to keep ({DENSITY})")
+    seconds.add_argument("--model", type=Path, metavar="IMAGE",
+                         help="memory image of host.compile, in place of a LeNet-300-100 with random weights")
+    seconds.add_argument("--data", default="mnist", metavar="SPEC",
+                         help="the image's inputs: mnist, idx:DIR or npz:FILE (mnist)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
+    names = [f"{arguments.command}.json", *(["seconds.svg"] if arguments.command == "seconds" else [])]
+    check_files(arguments.output, names)
+    paths = [arguments.output / name for name in names]
+    if arguments.command == "encode":
+        found = measure_encode(arguments.scale)
+        table = encode_table(found)
+    else:
+        networks = [name for name in NETWORKS if arguments.layer is None or name in arguments.layer]
+        baseline = read_baseline(arguments.board)
+        jobs = jobs_for(networks, baseline.config, arguments.density, arguments.model, arguments.data)
+        found = run_seconds(jobs, len(networks), baseline, device=arguments.device, threads=arguments.threads,
+                            repeats=arguments.repeats)
+        table = seconds_table(found)
+        write_figure(paths[1], seconds_figure(found))
+    write_json(paths[0], found)
+    written = "\n".join(map(str, paths))
+    sys.stdout.write(json.dumps(found, indent=2) + "\n" if arguments.json else f"{table}\n{written}\n")
+
+
+if __name__ == "__main__":
+    end_with(main)

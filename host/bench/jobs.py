@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `host.bench.seconds` times: networks, and how many cycles they take on a board's engine."""
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from host.bench.layers import EIE_LAYERS, Layer, Options, compile_drawn, draw
+from host.compile import STEPS, Compilation, Settings
+from host.cycles import predict
+from host.datasets import load_dataset
+from host.decode import decode
+from host.errors import UserError
+from host.graph import Linear, Network
+from host.image import Image, read_image
+from host.quantize import QuantizedNetwork, quantize_inputs
+from host.reference import forward
+from rtl.config import PRESETS, EngineConfig
+from rtl.numbers import requant_shift
+
+__all__ = ["LENET", "Baseline", "Job", "baselines", "drawn_job", "float_network", "image_job", "jobs_for",
+           "lenet_image", "read_baseline"]
+
+CONSTRAINTS = Path(__file__).parent.parent.parent / "constraints"
+LENET = "LeNet-300-100"
+LENET_SIZES = (784, 300, 100, 10)
+VECTORS = 4
+"""Vectors over which the engine's cycles of a drawn layer are averaged."""
+
+IMAGES = 1000
+"""Test images over which the engine's cycles of an image are averaged."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An engine as it was placed and routed for a board: its highest clock."""
+
+    board: str
+    fmax_mhz: float
+    preset: str
+
+    @property
+    def config(self) -> EngineConfig:
+        return PRESETS[self.preset]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network to time.
+
+    Attributes
+    ----------
+    network : Network
+        The float network whose outputs the engine's approximate.
+    vector : float64 array, shape ``[inputs]``
+        The input of the libraries, which do not care which of its values are zero.
+    act_density : float
+        Share of the engine's input activations that are not zero.
+    cycles : float
+        The engine's, averaged over some inputs.
+    enlarged : dict
+        Fields of the engine's configuration that had to grow.
+    """
+
+    name: str
+    network: Network
+    vector: np.ndarray
+    act_density: float
+    cycles: float
+    enlarged: dict[str, int]
+
+
+def baselines(directory: Path = CONSTRAINTS) -> list[str]:
+    """The boards that have a baseline."""
+    return sorted(path.stem.removeprefix("baseline_") for path in directory.glob("baseline_*.json"))
+
+
+def read_baseline(board: str, directory: Path = CONSTRAINTS) -> Baseline:
+    """The committed baseline of a board.
+
+    Raises
+    ------
+    UserError
+        If there is none, or if its engine is none of today's presets.
+    """
+    if board not in baselines(directory):
+        raise UserError(f"--board must have a baseline, one of {', '.join(baselines(directory))}, not '{board}'")
+    path = directory / f"baseline_{board}.json"
+    try:
+        found = json.loads(path.read_text())
+        fmax_mhz, config_hash = float(found["fmax_mhz"]), found["config_hash"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"baseline '{path}' cannot be read ({error!r}); build the board anew") from None
+    for name, config in PRESETS.items():
+        if config.hash.hex() == config_hash:
+            return Baseline(board, fmax_mhz, name)
+    raise UserError(f"baseline '{path}' must be of a preset ({', '.join(PRESETS)}), but its config_hash is "
+                    f"'{config_hash}'; build the board anew")
+
+
+def float_network(quantized: QuantizedNetwork) -> Network:
+    """The network that the integers approximate: float32, activations in the engine's units, no clamp."""
+    layers = []
+    for layer in quantized.layers:
+        ratio = layer.multiplier / 2.0 ** (layer.pre_shift + requant_shift(quantized.act_bits))
+        layers.append(Linear(layer.name, (layer.codebook * ratio).astype(np.float32)[layer.codes],
+                             (layer.bias * ratio).astype(np.float32), layer.relu))
+    return Network(quantized.name, tuple(layers))
+
+
+def drawn_job(layer: Layer, config: EngineConfig, seed: int = 1) -> Job:
+    """A random layer on the engine, whose memories grow to hold it (`host.bench.layers.compile_layer`)."""
+    quantized, acts = draw(layer, config, seed, VECTORS)
+    one = compile_drawn(quantized, acts, Options(config))
+    before = asdict(config)
+    enlarged = {name: value for name, value in asdict(one.config).items() if value != before[name]}
+    return Job(layer.name, float_network(quantized), acts[0].astype(np.float64), float((acts != 0).mean()),
+               float(one.prediction.counters["cycles"].mean()), enlarged)
+
+
+def lenet_image(config: EngineConfig, density: float, seed: int = 1) -> Image:
+    """LeNet-300-100 with He-initialised weights, pruned by magnitude and not trained.
+
+    Raises
+    ------
+    UserError
+        For a density out of range, or if the engine does not hold the network.
+    """
+    rng = np.random.default_rng(seed)
+    layers: list[Linear] = []
+    for cols, rows in itertools.pairwise(LENET_SIZES):
+        weight = rng.normal(0, math.sqrt(2 / cols), (rows, cols)).astype(np.float32)
+        layers.append(Linear(f"fc{len(layers) + 1}", weight, np.zeros(rows, np.float32), rows != LENET_SIZES[-1]))
+    work = Compilation(Settings(Path(LENET), config, density=density, seed=seed),
+                       calibration=load_dataset("mnist").train_images, dense=Network(LENET, tuple(layers)))
+    for _, step in STEPS[1:]:
+        step(work)
+    assert work.image is not None
+    return work.image
+
+
+def image_job(name: str, image: Image, config: EngineConfig, data: str) -> Job:
+    """A compiled network on the engine.
+
+    Raises
+    ------
+    UserError
+        If the dataset ``data`` cannot be read or has too few inputs.
+    """
+    decoded, dataset = decode(image, config), load_dataset(data)
+    quantized = decoded.network
+    if quantized.inputs > dataset.input_count:
+        raise UserError(f"dataset '{dataset.name}' has {dataset.input_count} values for each image, the network needs "
+                        f"{quantized.inputs}; give the data that it was compiled for")
+    acts = quantize_inputs(quantized, dataset.test_images[:IMAGES])
+    # A whole input for the libraries: what the image leaves out, since it has no weights, is nothing to them.
+    first = quantized.layers[0]
+    codes = np.pad(first.codes, ((0, 0), (0, acts.shape[1] - first.cols)))
+    quantized = replace(quantized, layers=(replace(first, codes=codes), *quantized.layers[1:]))
+    prediction = predict(decoded, acts, forward(quantized, acts))
+    return Job(name, float_network(quantized), acts[0].astype(np.float64), float((acts != 0).mean()),
+               float(prediction.counters["cycles"].mean()), {})
+
+
+def jobs_for(names: Sequence[str], config: EngineConfig, density: float, model: Path | None,
+             data: str) -> Iterable[Job]:
+    """The networks of these names, one after the other: a large one takes a gigabyte."""
+    by_name = {layer.name: layer for layer in EIE_LAYERS}
+    for name in names:
+        if name in by_name:
+            yield drawn_job(by_name[name], config)
+        elif model is not None:
+            yield image_job(model.name, read_image(model, config), config, data)
+        else:
+            yield image_job(name, lenet_image(config, density), config, data)
