@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from host import bench, demo, run, train
 from host import compile as host_compile
+from host import demo, run, train
+from host.bench import __main__ as bench
 from host.errors import run_command
 from host.image import image_file
 from host.pack import pack
