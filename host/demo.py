@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from host import train
-from host.compile import CHECKPOINT, LARGEST_SEED, OUTPUTS, Settings, compile_model, write_outputs
+from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, Settings, compile_model, write_outputs
 from host.datasets import load_dataset
 from host.errors import UserError, check_all, end_with
 from host.files import check_files
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory: Path = arguments.output
     check_all(lambda: check_range("--images", arguments.images, 1, 10000),
               lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
-              lambda: check_files(directory, (*OUTPUTS, CHECKPOINT)))
+              lambda: check_files(directory, (*OUTPUTS, *CHECKPOINTS)))
     begin = time.perf_counter()
 
     def say(line: str) -> None:
@@ -53,8 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = directory / "model.pt"
     train.main(["lenet-300-100", "--data", "mnist", "--seed", str(arguments.seed), "-o", str(model)])
     config = preset("default")
-    work = compile_model(Settings(model, config, density=DENSITY, data="mnist", seed=arguments.seed), say,
-                         directory / CHECKPOINT)
+    work = compile_model(Settings(model, config, density=DENSITY, data="mnist", seed=arguments.seed), say, directory)
     report = write_outputs(work, directory)
     say(f"simulating the engine in RTL on {arguments.images} test images")
     run = run_image(parse_image(work.content, config), config, load_dataset("mnist"), arguments.images)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training, retraining and fine-tuning share: samples, batches, the learning rate, the error."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,6 +14,9 @@ from host.datasets import Dataset, as_inputs
 from host.errors import UserError
 
 __all__ = ["Samples", "error_percent", "logits", "one_cycle", "settle_torch", "split"]
+
+HELD_OUT = 1 / 12
+"""Fraction of the training images that nothing is trained on: 5,000 of MNIST's 60,000."""
 
 Layers = Sequence[tuple[torch.Tensor, torch.Tensor, bool]]
 """Weight ``[rows, cols]``, bias ``[rows]`` and whether a ReLU follows, for each layer."""
@@ -50,7 +54,9 @@ class Samples:
 
     @classmethod
     def for_training(cls, dataset: Dataset, *, augment: float) -> "Samples":
-        return cls(dataset.train_images, dataset.train_labels, augment=augment)
+        """Those that are not held out (`split`)."""
+        (images, labels), _ = split(dataset)
+        return cls(images, labels, augment=augment)
 
     def batch_count(self, batch: int) -> int:
         return max(1, len(self.images) // batch)
@@ -70,16 +76,19 @@ Labelled = tuple[np.ndarray, np.ndarray]
 """Images ``[n, ...]`` and their labels ``[n]``."""
 
 
-def split(dataset: Dataset, held_out: float, seed: int) -> tuple[Labelled, Labelled]:
-    """Splits the training images at random: those to train on and the fraction ``held_out``, at least one each.
+def split(dataset: Dataset) -> tuple[Labelled, Labelled]:
+    """Splits the training images into those to train on and those held out, `HELD_OUT` of them, at least one of each.
+
+    The split depends on nothing but the number of images: training, pruning and weight sharing hold out the same
+    ones, whatever their seed. Only the held-out ones end a phase or choose between recipes, never the test images.
 
     Raises `UserError` for a single training image.
     """
     if len(dataset.train_labels) < 2:
         raise UserError(f"dataset '{dataset.name}' must have at least 2 training images, one to train on and one to "
                         "judge by, not 1; give more, or use --no-prune")
-    order = np.random.default_rng(seed).permutation(len(dataset.train_labels))
-    count = max(1, round(held_out * len(order)))
+    order = np.random.default_rng(0).permutation(len(dataset.train_labels))
+    count = max(1, round(HELD_OUT * len(order)))
     train, held = np.sort(order[count:]), np.sort(order[:count])
     return ((dataset.train_images[train], dataset.train_labels[train]),
             (dataset.train_images[held], dataset.train_labels[held]))
@@ -95,11 +104,20 @@ def one_cycle(peak: float, progress: float, *, warm_up: float = 0.15) -> float:
     return peak * (0.5 + 0.5 * math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
-def logits(layers: Layers, inputs: torch.Tensor) -> torch.Tensor:
-    """Outputs ``[n, rows]`` of a chain of layers for inputs ``[n, cols]``."""
-    for weight, bias, relu in layers:
+def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
+           generator: torch.Generator | None = None) -> torch.Tensor:
+    """Outputs ``[n, rows]`` of a chain of layers for inputs ``[n, cols]``.
+
+    Parameters
+    ----------
+    dropout : sequence of float
+        For each of the first layers the rate at which its outputs are dropped, at random from ``generator``.
+    """
+    for (weight, bias, relu), rate in zip(layers, itertools.chain(dropout, itertools.repeat(0.0)), strict=False):
         inputs = functional.linear(inputs, weight, bias)
         inputs = functional.relu(inputs) if relu else inputs
+        if rate:
+            inputs = inputs * (torch.rand(inputs.shape, generator=generator) >= rate) / (1 - rate)
     return inputs
 
 

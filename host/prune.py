@@ -1,110 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prunes a trained network: remove the smallest weights, retrain the rest, and again.
+"""Prunes a trained network: remove the weights that matter least, retrain the rest, and again.
 
 After S. Han, J. Pool, J. Tran, W. Dally, "Learning both Weights and Connections for Efficient Neural
 Networks", NIPS 2015, section 3: the surviving weights keep their values, removed ones stay removed, and
-neurons that have lost all inputs or all outputs go too. docs/pruning.md says what was tried and measured.
+neurons that have lost all inputs or all outputs go too. `host.recipe` has the options, docs/pruning.md says
+what was tried and measured.
 """
 
-import hashlib
-import math
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from host.allocation import round_keep, targets
+from host.criteria import choose, saliencies
 from host.datasets import Dataset
-from host.errors import UserError
-from host.graph import Linear, Network
+from host.graph import Network
 from host.learning import one_cycle
-from host.resuming import fingerprint, read_state, write_state
+from host.neurons import drop_dead_neurons, silence_dead_neurons
+from host.recipe import PruneSettings
+from host.resuming import Checkpoint
 from host.retraining import Retraining
 
-__all__ = ["PruneResult", "PruneRound", "PruneSettings", "prune", "remove_dead_neurons", "spread_density"]
-
-
-@dataclass(frozen=True)
-class PruneSettings:
-    """How far and how to prune. Exactly one of `density`, `keep` and `quality` says how far.
-
-    Attributes
-    ----------
-    density : float, optional
-        Kept fraction of all weights, above 0 and at most 1; `spread_density` shares it out over the layers.
-    keep : dict, optional
-        Kept fraction of each layer's weights by layer name; a layer that is not named keeps all.
-    quality : float, optional
-        Removes weights whose magnitude is below ``quality`` times the standard deviation of the non-zero
-        weights of their layer (Han et al., section 3.5). Typically 0.5 to 3.
-    rounds : int
-        Steps from `first_density` to the final density, each followed by retraining.
-    first_density : float
-        Density of a layer after the first round, where the final one is lower.
-    round_epochs, final_epochs : int
-        Epochs of retraining after each round but the last, and after the last.
-    patience : int
-        A round but the last ends when the held-out error has not fallen for so many epochs.
-    learning_rate, final_learning_rate : float
-        Adam's learning rate in the rounds, and the peak of its one-cycle schedule in the last.
-    batch : int
-        Images for each step.
-    held_out : float
-        Fraction of the training images that is not trained on; only it, never the test images, ends a round.
-    augment : float
-        Strength of the random deformations of the training images (`host.augment`), 0 for none. A sparse
-        network has less room to learn them than a dense one.
-    """
-
-    density: float | None = None
-    keep: dict[str, float] | None = None
-    quality: float | None = None
-    rounds: int = 20
-    first_density: float = 0.25
-    round_epochs: int = 1
-    final_epochs: int = 16
-    patience: int = 1
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 3e-3
-    batch: int = 256
-    held_out: float = 0.05
-    augment: float = 0.7
-
-    def check(self, network: Network) -> None:
-        """Raises `UserError` with every setting that is out of range for this network."""
-        problems = _amount_problems(self, network)
-        for name in ("rounds", "round_epochs", "final_epochs", "patience", "batch"):
-            if not 1 <= getattr(self, name) <= 100_000:
-                problems.append(f"{name} must be 1 to 100000, not {getattr(self, name)}")
-        for name in ("first_density", "learning_rate", "final_learning_rate"):
-            if not 0 < getattr(self, name) <= 1:
-                problems.append(f"{name} must be above 0 and at most 1, not {getattr(self, name)}")
-        if not 0 <= self.augment <= 4:
-            problems.append(f"augment must be 0 to 4, not {self.augment}")
-        if not 0 < self.held_out <= 0.5:
-            problems.append(f"held_out must be above 0 and at most 0.5, not {self.held_out}")
-        if problems:
-            raise UserError(problems)
-
-
-def _amount_problems(settings: PruneSettings, network: Network) -> list[str]:
-    given = [name for name in ("density", "keep", "quality") if getattr(settings, name) is not None]
-    if len(given) != 1:
-        return [f"give one of density, keep and quality, not {' and '.join(given) or 'none'}"]
-    names = [layer.name for layer in network.layers]
-    problems = [f"keep names a layer '{name}', but the network has {', '.join(names)}"
-                for name in settings.keep or {} if name not in names]
-    problems += [f"keep of layer '{name}' must be above 0 and at most 1, not {fraction}"
-                 for name, fraction in (settings.keep or {}).items() if not 0 < fraction <= 1]
-    if settings.density is not None and not 0 < settings.density <= 1:
-        problems.append(f"density must be above 0 and at most 1, not {settings.density}")
-    if settings.quality is not None and not 0 <= settings.quality < math.inf:
-        problems.append(f"quality must be 0 or more, not {settings.quality}")
-    return problems
+__all__ = ["PruneResult", "PruneRound", "prune"]
 
 
 @dataclass(frozen=True)
@@ -117,82 +37,44 @@ class PruneRound:
         Kept fraction of all weights.
     kept : dict
         Kept weights by layer name.
+    trained : tuple of str
+        Names of the layers that were pruned and retrained; the others were frozen.
     losses, held_out_errors : tuple of float
         The learning curve: mean training loss and held-out error in percent, for each epoch.
-    test_error : float or None
-        In percent, after the round; None without a dataset. Nothing is chosen by it.
+    iterations : int
+        Steps of the optimiser.
+    seconds : float
+        Wall-clock time of the retraining.
     """
 
     density: float
     kept: dict[str, int]
+    trained: tuple[str, ...] = ()
     losses: tuple[float, ...] = ()
     held_out_errors: tuple[float, ...] = ()
-    test_error: float | None = None
+    iterations: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class PruneResult:
-    """The pruned network (float32, zeros are pruned) and what happened in each round."""
+    """The pruned network (float32, zeros are pruned, dead neurons are gone) and what happened in each round."""
 
     network: Network
     history: tuple[PruneRound, ...]
 
 
-def spread_density(network: Network, density: float) -> dict[str, float]:
-    """Shares an overall density out over the layers: the Erdos-Renyi rule.
-
-    A layer's density is proportional to ``(rows + cols) / (rows * cols)``, at most 1, so that wide layers,
-    which tolerate it best, lose most. D. Mocanu et al., Nature Communications 9:2383 (2018), "Methods";
-    U. Evci et al., "Rigging the Lottery", ICML 2020, section 3.
-    """
-    wanted = density * network.weights_total
-    keep: dict[str, float] = {}
-    left = {layer.name: layer for layer in network.layers}
-    while left:
-        factor = wanted / sum(layer.rows + layer.cols for layer in left.values())
-        full = [name for name, layer in left.items()
-                if factor * (layer.rows + layer.cols) >= layer.weight.size]
-        if not full:
-            return keep | {name: factor * (layer.rows + layer.cols) / layer.weight.size
-                           for name, layer in left.items()}
-        for name in full:
-            keep[name] = 1.0
-            wanted -= left.pop(name).weight.size
-    return keep
-
-
-def remove_dead_neurons(network: Network) -> Network:
-    """Zeroes every connection of a neuron without inputs or without outputs (Han et al., section 3.4).
-
-    A neuron without inputs has a constant output; it moves into the biases of the next layer, so the
-    network computes the same function. Shapes stay.
-    """
-    layers = [replace(layer, weight=layer.weight.copy(), bias=layer.bias.copy()) for layer in network.layers]
-    changed = True
-    while changed:
-        changed = False
-        for layer, following in pairwise(layers):
-            silent = ~layer.weight.any(axis=1) & ((layer.bias != 0) | following.weight.any(axis=0))
-            constant = np.where(silent, np.maximum(layer.bias, 0) if layer.relu else layer.bias, 0)
-            following.bias[:] += following.weight @ constant.astype(np.float32)
-            unheard = ~following.weight.any(axis=0) & (layer.weight.any(axis=1) | (layer.bias != 0))
-            following.weight[:, silent] = 0
-            layer.weight[unheard] = 0
-            layer.bias[silent | unheard] = 0
-            changed |= bool(silent.any() or unheard.any())
-    return replace(network, layers=tuple(layers))
-
-
 def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, seed: int = 0,
           checkpoint: Path | None = None) -> PruneResult:
-    """Prunes and, with a dataset, retrains; without one it only removes weights, in one round.
+    """Prunes and, with a dataset, retrains; without one it only removes weights, in one round, by magnitude.
 
-    The same inputs give the same bits on one machine. Zero weights of ``network`` stay zero.
+    The same inputs give the same bits on one machine. Zero weights of ``network`` stay zero. The test images
+    are not looked at; what ends a round is the held-out part of the training images (`host.learning.split`).
 
     Parameters
     ----------
     checkpoint : Path, optional
-        Written after each epoch of retraining; taken up if it is of the same inputs, else replaced.
+        Written after each epoch. The same call goes on from it, if it is there.
 
     Raises
     ------
@@ -201,99 +83,117 @@ def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, se
     """
     settings.check(network)
     if dataset is None:
-        pruned = remove_dead_neurons(_cut(network, _targets(network, settings)))
-        return PruneResult(pruned, (_round_record(pruned),))
+        return _prune_blindly(network, settings)
     dataset.require(network.inputs, network.outputs)
-    retraining = Retraining(network, dataset, settings.batch, settings.held_out, settings.augment, seed)
-    targets = _targets(network, settings)
-    history: list[PruneRound] = []
-    identity = _identity(network, dataset, settings, seed)
-    state = _read(checkpoint, identity) if checkpoint else None
-    if state:
-        network = retraining.restore(network, state["retraining"])
-        history = [PruneRound(**record) for record in state["history"]]
-
-    def done() -> None:
-        progress.update()
-        if checkpoint:
-            write_state(checkpoint, {"identity": identity, "history": [asdict(record) for record in history],
-                                     "retraining": retraining.state()})
-    epochs = (settings.rounds - 1) * settings.round_epochs + settings.final_epochs
-    before = sum(len(record.losses) for record in history) + len(retraining.losses)
-    with tqdm(total=epochs, desc="pruning", initial=before, unit="epoch", disable=None) as progress:
-        for index in range(len(history), settings.rounds):
-            if not retraining.losses:
-                network = remove_dead_neurons(_cut(network, _on_the_way(targets, settings, index)))
-            if index < settings.rounds - 1:
-                network, curve = retraining.run(network, settings.round_epochs,
-                                                _constant(settings.learning_rate), settings.patience, done)
-            else:
-                network, curve = retraining.run(network, settings.final_epochs,
-                                                _cycle(settings.final_learning_rate), done=done)
-            history.append(replace(_round_record(network), losses=curve.losses,
-                                   held_out_errors=curve.held_out_errors, test_error=curve.test_error))
-    return PruneResult(network, tuple(history))
+    return _Pruning(network, dataset, settings, seed, checkpoint).run()
 
 
-def _identity(network: Network, dataset: Dataset, settings: PruneSettings, seed: int) -> str:
-    """Hash of all that decides the result."""
-    digest = hashlib.sha256(f"{settings} {seed} {fingerprint(dataset)}".encode())
+def _prune_blindly(network: Network, settings: PruneSettings) -> PruneResult:
+    """Magnitudes do not compare between layers, so that the allocation "global" becomes "erdos-renyi"."""
+    allocation = "erdos-renyi" if settings.everywhere else settings.allocation
+    settings = replace(settings, rounds=1, criterion="magnitude", allocation=allocation)
+    saliency = saliencies(settings.criterion, network, np.zeros(0), np.zeros(0))
+    keep = round_keep(network, targets(network, settings), settings, 0)
+    pruned = silence_dead_neurons(_masked(network, _masks(network, saliency, keep, settings, _names(network))))
+    return PruneResult(drop_dead_neurons(pruned), (_round_record(pruned),))
+
+
+class _Pruning:
+    """Pruning with retraining: a round for each pair of a group of layers and an index in its schedule."""
+
+    def __init__(self, network: Network, dataset: Dataset, settings: PruneSettings, seed: int,
+                 checkpoint: Path | None) -> None:
+        self.settings, self.seed = settings, seed
+        self.final = targets(network, settings)
+        self.retraining = Retraining(network, dataset, settings, seed)
+        self.rounds = [(group, index) for group in settings.freeze or (_names(network),)
+                       for index in range(settings.rounds)]
+        self.history: list[PruneRound] = []
+        self.checkpoint = Checkpoint(checkpoint, network, dataset, settings, seed)
+
+    def run(self) -> PruneResult:
+        settings = self.settings
+        under_way = self._take_up()
+        epochs = len(self.rounds) // settings.rounds * ((settings.rounds - 1) * settings.round_epochs
+                                                        + settings.final_epochs)
+        with tqdm(total=epochs, desc="pruning", unit="epoch", disable=None) as progress:
+            def after_epoch() -> None:
+                progress.update()
+                self.checkpoint.save({"history": [asdict(one) for one in self.history],
+                                      "retraining": self.retraining.state()})
+            for names, index in self.rounds[len(self.history):]:
+                if under_way:
+                    self.retraining.freeze(names)
+                    under_way = False
+                else:
+                    self._cut(names, index)
+                self._retrain(index == settings.rounds - 1, after_epoch)
+                self.history.append(_round_record(self.retraining.network(), trained=names, **{
+                    key: tuple(value) if isinstance(value, list) else value
+                    for key, value in self.retraining.curve.items()}))
+        return PruneResult(drop_dead_neurons(self.retraining.network()), tuple(self.history))
+
+    def _take_up(self) -> bool:
+        """Whether a checkpoint was taken up; it was written in the midst of a round."""
+        state = self.checkpoint.load()
+        if state is not None:
+            self.history = [PruneRound(**one) for one in state["history"]]
+            self.retraining.restore(state["retraining"])
+        return state is not None
+
+    def _cut(self, names: tuple[str, ...], index: int) -> None:
+        settings, retraining = self.settings, self.retraining
+        network = retraining.network()
+        saliency = saliencies(settings.criterion, network, retraining.images, retraining.labels)
+        masks = _masks(network, saliency, round_keep(network, self.final, settings, index), settings, names)
+        network = _masked(network, masks)
+        if settings.survivors == "reset":
+            network = _reset(network, names, self.seed + len(self.history))
+        retraining.begin(silence_dead_neurons(network), names)
+
+    def _retrain(self, last: bool, after_epoch: Callable[[], None]) -> None:
+        settings = self.settings
+        rate = (settings.final_learning_rate if last else settings.learning_rate) / settings.rate_divisor
+        if last and settings.final_rate == "one-cycle":
+            self.retraining.run(settings.final_epochs, lambda progress: one_cycle(rate, progress, warm_up=0.05), None,
+                                after_epoch)
+        else:
+            self.retraining.run(settings.final_epochs if last else settings.round_epochs, lambda _: rate,
+                                settings.patience, after_epoch)
+
+
+def _names(network: Network) -> tuple[str, ...]:
+    return tuple(layer.name for layer in network.layers)
+
+
+def _masks(network: Network, saliency: list[np.ndarray], keep: dict[str, float], settings: PruneSettings,
+           names: tuple[str, ...]) -> list[np.ndarray]:
+    """Where weights are left; in layers other than those of `names`, where they are now."""
+    if settings.everywhere:
+        counts: list[int] | int = round(next(iter(keep.values())) * network.weights_total)
+    else:
+        counts = [round(keep[layer.name] * layer.weight.size) if layer.name in names else layer.weight.size
+                  for layer in network.layers]
+    return [mask & (layer.weight != 0) for mask, layer in zip(choose(saliency, counts), network.layers, strict=True)]
+
+
+def _masked(network: Network, masks: list[np.ndarray]) -> Network:
+    return replace(network, layers=tuple(replace(layer, weight=np.where(mask, layer.weight, np.float32(0)))
+                                         for layer, mask in zip(network.layers, masks, strict=True)))
+
+
+def _reset(network: Network, names: tuple[str, ...], seed: int) -> Network:
+    """New random weights where there are weights, as for a network that is to be trained from scratch."""
+    generator = np.random.default_rng(seed)
+    layers = []
     for layer in network.layers:
-        digest.update(f"{layer.name} {layer.relu}".encode() + layer.weight.tobytes() + layer.bias.tobytes())
-    return digest.hexdigest()
+        spread = np.sqrt(2 / max(1, layer.weights_kept / layer.rows))
+        drawn = generator.normal(0, spread, layer.weight.shape).astype(np.float32)
+        layers.append(replace(layer, weight=np.where(layer.weight != 0, drawn, np.float32(0)))
+                      if layer.name in names else layer)
+    return replace(network, layers=tuple(layers))
 
 
-def _read(checkpoint: Path, identity: str) -> dict[str, Any] | None:
-    """What there is to go on from; None for no checkpoint, a damaged one or one of other inputs."""
-    with suppress(Exception):  # read_state raises whatever the damaged part happens to raise
-        state = read_state(checkpoint)
-        if state["identity"] == identity:
-            return state
-    return None
-
-
-def _constant(rate: float) -> Callable[[float], float]:
-    return lambda _: rate
-
-
-def _cycle(peak: float) -> Callable[[float], float]:
-    return lambda progress: one_cycle(peak, progress, warm_up=0.05)
-
-
-def _targets(network: Network, settings: PruneSettings) -> dict[str, float]:
-    """The density at which each layer ends."""
-    if settings.density is not None:
-        return spread_density(network, settings.density)
-    if settings.keep is not None:
-        return {layer.name: settings.keep.get(layer.name, 1.0) for layer in network.layers}
-    return {layer.name: _density_above(layer.weight, settings.quality or 0.0) for layer in network.layers}
-
-
-def _density_above(weight: np.ndarray, quality: float) -> float:
-    alive = weight[weight != 0]
-    threshold = quality * alive.std(dtype=np.float64) if alive.size else 0.0
-    return float(np.count_nonzero(np.abs(alive) >= threshold) / weight.size)
-
-
-def _on_the_way(targets: dict[str, float], settings: PruneSettings, index: int) -> dict[str, float]:
-    """Densities for round ``index``: equal ratios from round to round."""
-    left = 1 - (index + 1) / settings.rounds
-    return {name: target * max(1.0, settings.first_density / max(target, 1e-9)) ** left
-            for name, target in targets.items()}
-
-
-def _cut(network: Network, keep: dict[str, float]) -> Network:
-    """Keeps the greatest weights of each layer: round(keep * size) of them."""
-    def cut(layer: Linear) -> Linear:
-        magnitudes = np.abs(layer.weight).ravel()
-        removed = magnitudes.size - round(keep[layer.name] * magnitudes.size)
-        weight = layer.weight.copy().ravel()
-        # A stable sort, so that among equal magnitudes the choice is always the same.
-        weight[np.argsort(magnitudes, kind="stable")[:removed]] = 0
-        return replace(layer, weight=weight.reshape(layer.weight.shape))
-    return replace(network, layers=tuple(cut(layer) for layer in network.layers))
-
-
-def _round_record(network: Network) -> PruneRound:
+def _round_record(network: Network, **curve: object) -> PruneRound:
     return PruneRound(network.weights_kept / network.weights_total,
-                      {layer.name: layer.weights_kept for layer in network.layers})
+                      {layer.name: layer.weights_kept for layer in network.layers}, **curve)  # type: ignore[arg-type]

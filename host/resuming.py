@@ -3,6 +3,7 @@
 
 import hashlib
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,45 @@ import torch
 
 from host.datasets import Dataset
 from host.files import write_whole
+from host.graph import Network
 
-__all__ = ["fingerprint", "read_state", "write_state"]
+__all__ = ["Checkpoint", "fingerprint", "read_state", "write_state"]
+
+
+class Checkpoint:
+    """The state of one run in a file.
+
+    Parameters
+    ----------
+    path : Path or None
+        None keeps nothing.
+    network : Network
+        What the run starts from.
+    settings : tuple
+        All else that decides the result; values whose `repr` tells them apart.
+    """
+
+    def __init__(self, path: Path | None, network: Network, dataset: Dataset, *settings: object) -> None:
+        self.path = path
+        digest = hashlib.sha256(f"{settings} {fingerprint(dataset)}".encode())
+        for layer in network.layers:
+            digest.update(f"{layer.name} {layer.relu} {layer.weight.shape}".encode())
+            digest.update(layer.weight.tobytes() + layer.bias.tobytes())
+        self.identity = digest.hexdigest()
+
+    def load(self) -> dict[str, Any] | None:
+        """What was saved last; None for no checkpoint, a damaged one or one of another run."""
+        if self.path is not None:
+            with suppress(Exception):  # read_state raises whatever the damaged part happens to raise
+                found = read_state(self.path)
+                if found["identity"] == self.identity:
+                    return dict(found["state"])
+        return None
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replaces the file. Raises `UserError` if it cannot be written."""
+        if self.path is not None:
+            write_state(self.path, {"identity": self.identity, "state": state})
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -2,8 +2,8 @@
 """Retrains the weights that pruning has left; a removed weight stays removed."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,52 +13,69 @@ from host.datasets import Dataset
 from host.errors import UserError
 from host.graph import Network
 from host.learning import Samples, error_percent, logits, settle_torch, split
+from host.recipe import PruneSettings
 
-__all__ = ["LearningCurve", "Retraining"]
+__all__ = ["Retraining", "flat"]
 
-
-@dataclass(frozen=True)
-class LearningCurve:
-    """Mean training loss and held-out error in percent for each epoch, and the test error at the end."""
-
-    losses: tuple[float, ...]
-    held_out_errors: tuple[float, ...]
-    test_error: float
+TEMPERATURE = 2.0
+"""Of distillation: both networks' outputs are divided by it."""
 
 
 class Retraining:
-    """Trains with Adam, whose state lives on from one `run` to the next.
+    """Trains with Adam, whose state lives on from one round to the next.
+
+    A round is `begin`, then `run`. The learning curve of the round under way is in `curve`: for each epoch the
+    mean loss in ``losses`` and the held-out error in percent in ``held_out_errors``, with ``iterations`` and
+    wall-clock ``seconds`` in all.
 
     Parameters
     ----------
-    network : Network
-        Gives the shapes.
-    batch : int
-        Images for each step; all of them if there are fewer.
-    held_out : float
-        Fraction of the training images that is not trained on but judges when to stop.
-    augment : float
-        Strength of the random deformations of the images, if they are planes; 0 for none.
+    dense : Network
+        Gives the shapes, the connections before pruning, and what distillation compares with.
     """
 
-    def __init__(self, network: Network, dataset: Dataset, batch: int, held_out: float, augment: float,
-                 seed: int) -> None:
+    def __init__(self, dense: Network, dataset: Dataset, settings: PruneSettings, seed: int) -> None:
         settle_torch()
-        self.dataset = dataset
-        (images, labels), self.held_out = split(dataset, held_out, seed)
-        self.samples = Samples(images, labels, augment=augment)
-        self.batch = min(batch, len(labels))
+        self.dense, self.settings = dense, settings
+        (images, labels), self.held_out = split(dataset)
+        self.samples = Samples(images, labels, augment=settings.augment)
+        self.images, self.labels = images, labels
+        self.batch = min(settings.batch, len(labels))
         self.generator = torch.Generator().manual_seed(seed)
-        self.weights = [torch.from_numpy(layer.weight.copy()).requires_grad_() for layer in network.layers]
-        self.biases = [torch.from_numpy(layer.bias.copy()).requires_grad_() for layer in network.layers]
-        self.relus = [layer.relu for layer in network.layers]
+        self.weights = [torch.from_numpy(layer.weight.copy()).requires_grad_() for layer in dense.layers]
+        self.biases = [torch.from_numpy(layer.bias.copy()).requires_grad_() for layer in dense.layers]
+        self.masks = [(weight != 0).float() for weight in self.weights]
+        self.teacher = [(weight.detach().clone(), bias.detach().clone(), layer.relu)
+                        for weight, bias, layer in zip(self.weights, self.biases, dense.layers, strict=True)]
         self.optimizer = torch.optim.Adam(self.weights + self.biases, fused=True)
-        self.losses: list[float] = []
-        self.errors: list[float] = []
+        self.curve: dict[str, Any] = {}
 
-    def run(self, network: Network, epochs: int, rate: Callable[[float], float],
-            patience: int | None = None, done: Callable[[], object] = lambda: None) -> tuple[Network, LearningCurve]:
-        """Trains the non-zero weights and the biases of ``network``.
+    def begin(self, network: Network, names: Sequence[str]) -> None:
+        """Takes up a network for a round, in which its zero weights stay zero.
+
+        Parameters
+        ----------
+        names : sequence of str
+            The layers to train; all others are frozen.
+        """
+        with torch.no_grad():
+            for layer, weight, bias in zip(network.layers, self.weights, self.biases, strict=True):
+                weight.copy_(torch.from_numpy(layer.weight))
+                bias.copy_(torch.from_numpy(layer.bias))
+        self.masks = [(weight != 0).float() for weight in self.weights]
+        self.freeze(names)
+        self.curve = {"losses": [], "held_out_errors": [], "iterations": 0, "seconds": 0.0}
+
+    def freeze(self, names: Sequence[str]) -> None:
+        """Trains the named layers alone from here on."""
+        self.optimizer.zero_grad()
+        for layer, weight, bias in zip(self.dense.layers, self.weights, self.biases, strict=True):
+            weight.requires_grad_(layer.name in names)
+            bias.requires_grad_(layer.name in names)
+
+    def run(self, epochs: int, rate: Callable[[float], float], patience: int | None,
+            after_epoch: Callable[[], object]) -> None:
+        """Trains to the end of the round, from wherever `curve` says it is.
 
         Parameters
         ----------
@@ -66,80 +83,93 @@ class Retraining:
             How many at most.
         rate : callable
             Learning rate as a function of progress, 0 to 1.
-        patience : int, optional
+        patience : int or None
             Stop when the held-out error has not fallen for so many epochs.
-        done : callable
-            Called after each epoch; `state` is complete then.
         """
-        self._load(network)
-        masks = [(weight != 0).float() for weight in self.weights]
-        while len(self.losses) < epochs and not _flat(self.errors, patience):
-            self.losses.append(self._epoch(masks, lambda step: rate((len(self.losses) + step) / epochs)))
-            self.errors.append(error_percent(self._forward, *self.held_out))
-            done()
-        test_error = error_percent(self._forward, self.dataset.test_images, self.dataset.test_labels)
-        curve = LearningCurve(tuple(self.losses), tuple(self.errors), test_error)
-        self.losses, self.errors = [], []
-        return self._trained(network), curve
+        curve = self.curve
+        while len(curve["losses"]) < epochs and not flat(curve["held_out_errors"], patience):
+            begin, done = time.perf_counter(), len(curve["losses"])
+            loss = self._epoch(lambda step, done=done: rate((done + step) / epochs))  # type: ignore[misc]
+            curve["losses"].append(loss)
+            curve["held_out_errors"].append(error_percent(self._forward, *self.held_out))
+            curve["iterations"] += self.samples.batch_count(self.batch)
+            curve["seconds"] += time.perf_counter() - begin
+            after_epoch()
+
+    def network(self) -> Network:
+        """The network as it is."""
+        names = [layer.name for layer in self.dense.layers]
+        arrays = ({name: value.detach().numpy().copy() for name, value in zip(names, values, strict=True)}
+                  for values in (self.weights, self.biases))
+        return self.dense.with_weights(*arrays)
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on after an epoch."""
-        return {"parameters": [value.detach() for value in self.weights + self.biases],
-                "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
-                "losses": self.losses, "errors": self.errors}
+        """All that `restore` needs to go on to the same bits."""
+        return {"weights": [weight.detach() for weight in self.weights],
+                "biases": [bias.detach() for bias in self.biases], "masks": self.masks, "curve": self.curve,
+                "optimizer": self.optimizer.state_dict(),
+                "generator": self.generator.get_state()}
 
-    @torch.no_grad()
-    def restore(self, network: Network, state: dict[str, Any]) -> Network:
-        """Takes up a `state`; returns the network to `run` next, which goes on after the last epoch."""
-        for value, saved in zip(self.weights + self.biases, state["parameters"], strict=True):
-            value.copy_(saved)
+    def restore(self, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for ours, saved in zip(self.weights + self.biases, state["weights"] + state["biases"], strict=True):
+                ours.copy_(saved)
+        self.masks, self.curve = state["masks"], state["curve"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-        self.losses, self.errors = state["losses"], state["errors"]
-        return self._trained(network)
 
-    def _load(self, network: Network) -> None:
-        with torch.no_grad():
-            for layer, weight, bias in zip(network.layers, self.weights, self.biases, strict=True):
-                weight.copy_(torch.from_numpy(layer.weight))
-                bias.copy_(torch.from_numpy(layer.bias))
-
-    def _trained(self, network: Network) -> Network:
-        names = [layer.name for layer in network.layers]
-        weights, biases = (
-            {name: value.detach().numpy().copy() for name, value in zip(names, values, strict=True)}
-            for values in (self.weights, self.biases))
-        return network.with_weights(weights, biases)
+    def _layers(self) -> list[tuple[torch.Tensor, torch.Tensor, bool]]:
+        return list(zip(self.weights, self.biases, [layer.relu for layer in self.dense.layers], strict=True))
 
     def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return logits(list(zip(self.weights, self.biases, self.relus, strict=True)), inputs)
+        return logits(self._layers(), inputs)
 
-    def _epoch(self, masks: list[torch.Tensor], rate: Callable[[float], float]) -> float:
+    def _dropout(self) -> list[float]:
+        """For each hidden layer the rate scaled by its connections, Han et al., section 3.2."""
+        return [self.settings.dropout * math.sqrt(float(mask.sum()) / max(1, layer.weights_kept))
+                for mask, layer in zip(self.masks[:-1], self.dense.layers, strict=False)]
+
+    def _epoch(self, rate: Callable[[float], float]) -> float:
         count = self.samples.batch_count(self.batch)
+        dropout = self._dropout() if self.settings.dropout else []
         total = 0.0
         for index, (inputs, labels) in enumerate(self.samples.batches(self.batch, self.generator)):
-            loss = functional.cross_entropy(self._forward(inputs), labels)
+            outputs = logits(self._layers(), inputs, dropout, self.generator)
+            loss = functional.cross_entropy(outputs, labels)
+            if self.settings.distill:
+                loss = torch.lerp(loss, self._distance(inputs, outputs), self.settings.distill)
             self.optimizer.zero_grad()
             loss.backward()
-            self._step(masks, rate(index / count))
+            self._step(rate(index / count))
             total += loss.item()
         if not math.isfinite(total):
             raise UserError("retraining diverged; use a lower learning rate")
         return total / count
 
+    def _distance(self, inputs: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            wanted = functional.log_softmax(logits(self.teacher, inputs) / TEMPERATURE, 1)
+        found = functional.log_softmax(outputs / TEMPERATURE, 1)
+        return TEMPERATURE ** 2 * functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+
     @torch.no_grad()
-    def _step(self, masks: list[torch.Tensor], rate: float) -> None:
-        for weight, mask in zip(self.weights, masks, strict=True):
-            assert weight.grad is not None
+    def _step(self, rate: float) -> None:
+        strength = self.settings.penalty_strength
+        for weight, mask in zip(self.weights, self.masks, strict=True):
+            if weight.grad is None:
+                continue
+            if self.settings.penalty != "none":
+                weight.grad += strength * (weight if self.settings.penalty == "l2" else weight.sign())
             weight.grad *= mask
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
         # Once more, since Adam's momentum still moves weights that were removed just now.
-        for weight, mask in zip(self.weights, masks, strict=True):
+        for weight, mask in zip(self.weights, self.masks, strict=True):
             weight *= mask
 
 
-def _flat(errors: list[float], patience: int | None) -> bool:
+def flat(errors: Sequence[float], patience: int | None) -> bool:
+    """Whether the least error is more than `patience` epochs old."""
     if patience is None or len(errors) <= patience:
         return False
     return min(errors[-patience:]) >= min(errors[:-patience])

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from host.augment import image_plane
 from host.datasets import Dataset, load_dataset
 from host.errors import UserError, end_with
 from host.files import check_file, check_files, write_whole
-from host.learning import Samples, error_percent, one_cycle, settle_torch
+from host.learning import Samples, error_percent, one_cycle, settle_torch, split
 from host.resuming import fingerprint, read_state, write_state
 from host.zoo import NETWORKS, build, sizes
 
@@ -101,8 +102,9 @@ class _Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-        self.curve = [{"epoch": int(point["epoch"]), "loss": float(point["loss"]),
-                       "test_error": float(point["test_error"])} for point in state["curve"]]
+        self.curve = [{"epoch": int(point["epoch"]), "iterations": int(point["iterations"]),
+                       "seconds": float(point["seconds"]), "loss": float(point["loss"]),
+                       "held_out_error": float(point["held_out_error"])} for point in state["curve"]]
 
 
 def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = None,
@@ -119,7 +121,8 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     model : nn.Module
         As it is after the last epoch.
     curve : list of dict
-        For each epoch ``epoch`` (from 1), ``loss`` and ``test_error`` in percent, which chooses nothing.
+        For each epoch ``epoch`` (from 1), ``iterations`` and wall-clock ``seconds`` of it, ``loss`` and
+        ``held_out_error`` in percent, on the training images that are not trained on (`host.learning.split`).
 
     Raises
     ------
@@ -136,13 +139,16 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     identity = {"settings": asdict(settings), "data": fingerprint(dataset)}
     if checkpoint and checkpoint.exists():
         _take_up(run, checkpoint, identity)
-    samples = Samples.for_training(dataset, augment=float(settings.augment))
+    (images, labels), held_out = split(dataset)
+    samples = Samples(images, labels, augment=float(settings.augment))
     done = len(run.curve)
     epochs = range(done + 1, settings.epochs + 1)
     for epoch in tqdm(epochs, "training", settings.epochs, initial=done, unit="epoch", disable=None):
+        begin = time.perf_counter()
         loss = _train_epoch(run, samples, settings, epoch)
-        error = error_percent(run.model, dataset.test_images, dataset.test_labels)
-        run.curve.append({"epoch": epoch, "loss": loss, "test_error": error})
+        error = error_percent(run.model, *held_out)
+        run.curve.append({"epoch": epoch, "iterations": samples.batch_count(settings.batch),
+                          "seconds": time.perf_counter() - begin, "loss": loss, "held_out_error": error})
         if checkpoint:
             write_state(checkpoint, {**identity, **run.state()})
     return run.model, run.curve
@@ -189,9 +195,9 @@ def _curve_picture(curve: list[dict[str, float]], title: str) -> bytes:
     axes.semilogy(epochs, [point["loss"] for point in curve], label="training loss", color="tab:blue")
     axes.set(xlabel="epoch", ylabel="training loss", title=title)
     right = axes.twinx()
-    right.semilogy(epochs, [max(point["test_error"], 0.01) for point in curve], label="test error",
+    right.semilogy(epochs, [max(point["held_out_error"], 0.01) for point in curve], label="held-out error",
                    color="tab:orange")
-    right.set_ylabel("test error, %")
+    right.set_ylabel("held-out error, %")
     figure.legend(loc="upper right", bbox_to_anchor=(0.88, 0.9))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
@@ -244,8 +250,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_whole(curve_file, (json.dumps(curve, indent=1) + "\n").encode())
     write_whole(picture_file, _curve_picture(curve, f"{settings.network} on {dataset.name}"))
     checkpoint.unlink(missing_ok=True)
-    sys.stdout.write(f"{output}: {settings.network}, test error {curve[-1]['test_error']:.2f}% after "
-                     f"{settings.epochs} epochs\n")
+    error = error_percent(model, dataset.test_images, dataset.test_labels)
+    sys.stdout.write(f"{output}: {settings.network}, test error {error:.2f}% after "
+                     f"{settings.epochs} epochs, {sum(point['iterations'] for point in curve):,.0f} iterations, "
+                     f"{sum(point['seconds'] for point in curve):.0f} s\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pruning: what is removed, what stays removed, and that dead neurons go without a trace."""
+"""Pruning with retraining: what is removed, what stays removed, every rule of the recipe, going on after a kill."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -7,46 +7,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from host.datasets import Dataset
+from host.allocation import round_keep, spread_density, targets
 from host.errors import UserError
-from host.graph import Linear, Network
-from host.learning import split
-from host.prune import PruneSettings, prune, remove_dead_neurons, spread_density
-from host.resuming import read_state, write_state
-
-
-def network(seed=0, sizes=(49, 40, 20, 3)):
-    rng = np.random.default_rng(seed)
-    return Network("small", tuple(
-        Linear(f"fc{index + 1}", rng.normal(0, cols ** -0.5, (rows, cols)).astype(np.float32),
-               rng.normal(0, 0.1, rows).astype(np.float32), index < len(sizes) - 2)
-        for index, (cols, rows) in enumerate(pairwise(sizes))))
-
-
-def dataset(count=600):
-    """7 x 7 images of three classes: a bright stripe in one third of the image."""
-    rng = np.random.default_rng(7)
-    labels = rng.integers(0, 3, count)
-    images = rng.integers(0, 100, (count, 7, 7), np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[2 * label:2 * label + 2] += 100
-    return Dataset("stripes", images[100:], labels[100:], images[:100], labels[:100])
-
+from host.learning import HELD_OUT, split
+from host.prune import prune
+from host.recipe import PruneSettings
+from host.resuming import Checkpoint
+from host.retraining import Retraining, flat
+from tests.stripes import dataset, network, run, same
 
 SHORT = PruneSettings(density=0.1, rounds=4, round_epochs=2, final_epochs=4, batch=50, learning_rate=0.01,
                       final_learning_rate=0.02, augment=0.3)
-
-
-def run(net, inputs):
-    for layer in net.layers:
-        inputs = inputs @ layer.weight.astype(np.float64).T + layer.bias
-        inputs = np.maximum(inputs, 0) if layer.relu else inputs
-    return inputs
-
-
-def same(one, other):
-    return all(np.array_equal(a.weight, b.weight) and np.array_equal(a.bias, b.bias)
-               for a, b in zip(one.layers, other.layers, strict=True))
 
 
 def test_one_shot_keeps_the_greatest_weights():
@@ -58,7 +29,7 @@ def test_one_shot_keeps_the_greatest_weights():
         assert kept.sum() == round(fraction * kept.size)
         assert np.abs(before.weight[kept]).min() >= np.abs(before.weight[~kept]).max(initial=0)
     (record,) = result.history
-    assert record.kept == {"fc1": 490, "fc2": 400, "fc3": 60} and record.test_error is None
+    assert record.kept == {"fc1": 490, "fc2": 400, "fc3": 60} and record.losses == ()
     assert record.density == 950 / (1960 + 800 + 60)
 
 
@@ -98,52 +69,16 @@ def test_density_is_met_overall_and_lowest_in_the_widest_layer():
     assert prune(net, None, PruneSettings(density=0.04)).network.weights_kept == pytest.approx(10648, abs=2)
 
 
-def test_dead_neurons_are_removed_and_the_function_stays():
-    net = network()
-    one, two, three = (layer.weight.copy() for layer in net.layers)
-    one[[3, 5, 7]] = 0         # no inputs: constant outputs
-    two[:, [8, 9]] = 0         # no outputs
-    two[4] = 0
-    two[6, [i for i in range(40) if i not in (3, 5)]] = 0  # inputs from dead neurons only
-    three[:, 11] = 0
-    net = net.with_weights({"fc1": one, "fc2": two, "fc3": three},
-                           {layer.name: layer.bias for layer in net.layers})
-    cleaned = remove_dead_neurons(net)
-    one, two, three = (layer.weight for layer in cleaned.layers)
-    assert not two[:, [3, 5, 7]].any() and not one[[8, 9]].any()
-    assert not three[:, [4, 6]].any() and not two[11].any()
-    assert not cleaned.layers[0].bias[[3, 5, 7, 8, 9]].any() and not cleaned.layers[1].bias[[4, 6, 11]].any()
-    assert cleaned.weights_kept < net.weights_kept
-    inputs = np.random.default_rng(1).uniform(size=(50, 49))
-    assert np.allclose(run(cleaned, inputs), run(net, inputs), rtol=0, atol=1e-5)
-    assert same(remove_dead_neurons(cleaned), cleaned)
-
-
-def test_death_spreads_through_layers_without_relu():
-    net = network(sizes=(5, 4, 3, 2))
-    net = replace(net, layers=tuple(replace(layer, relu=False) for layer in net.layers))
-    third = net.layers[2].weight.copy()
-    third[:] = 0
-    net = replace(net, layers=(*net.layers[:2], replace(net.layers[2], weight=third)))
-    cleaned = remove_dead_neurons(net)
-    assert cleaned.weights_kept == 0 and not cleaned.layers[0].bias.any()
-    assert np.array_equal(cleaned.layers[2].bias, net.layers[2].bias)
-    first = replace(net.layers[0], weight=np.zeros((4, 5), np.float32))
-    blind = replace(network(sizes=(5, 4, 3, 2)), layers=(first, *network(sizes=(5, 4, 3, 2)).layers[1:]))
-    cleaned = remove_dead_neurons(blind)
-    assert cleaned.weights_kept == 0
-    assert np.allclose(cleaned.layers[2].bias, run(blind, np.zeros((1, 5)))[0], atol=1e-6)
-
-
 def test_retraining_learns_and_removed_weights_stay_removed():
     net = network()
     result = prune(net, dataset(), SHORT)
     history = result.history
-    assert len(history) == 4 and all(record.test_error is not None for record in history)
+    assert len(history) == 4 and all(record.trained == ("fc1", "fc2", "fc3") for record in history)
+    assert history[-1].iterations == 4 * (458 // 50) and all(record.seconds > 0 for record in history)
     assert all(later.density < earlier.density for earlier, later in pairwise(history))
     assert result.network.weights_kept == sum(history[-1].kept.values()) <= round(0.1 * net.weights_total)
     assert result.network.weights_kept > 0.09 * net.weights_total
-    assert history[-1].test_error == 0 and history[-1].losses[-1] < history[0].losses[0]
+    assert history[-1].held_out_errors[-1] == 0 and history[-1].losses[-1] < history[0].losses[0]
     assert len(history[-1].losses) == len(history[-1].held_out_errors) == 4
     one_round = prune(result.network, dataset(), replace(SHORT, density=1.0, rounds=1))
     for before, after in zip(result.network.layers, one_round.network.layers, strict=True):
@@ -155,46 +90,6 @@ def test_the_seed_decides_every_bit():
     one, other = (prune(network(), dataset(), SHORT, seed=3).network for _ in range(2))
     assert same(one, other)
     assert not same(one, prune(network(), dataset(), SHORT, seed=4).network)
-
-
-@pytest.mark.parametrize("saves", [1, 2, 3, 9])
-def test_interrupted_retraining_goes_on_to_the_same_bits(tmp_path, monkeypatch, saves):
-    """After the first and the second epoch of the first round, in the second round, in the last."""
-    checkpoint = tmp_path / "pruning.checkpoint"
-    expected = prune(network(), dataset(), SHORT)
-    left = [None] * saves
-
-    def write(path, state):
-        write_state(path, state)
-        left.pop()
-        if not left:
-            raise KeyboardInterrupt
-    with monkeypatch.context() as patch:
-        patch.setattr("host.prune.write_state", write)
-        with pytest.raises(KeyboardInterrupt):
-            prune(network(), dataset(), SHORT, checkpoint=checkpoint)
-    epochs = []
-    monkeypatch.setattr("host.prune.write_state", lambda path, state: epochs.append(path))
-    result = prune(network(), dataset(), SHORT, checkpoint=checkpoint)
-    assert same(result.network, expected.network) and result.history == expected.history
-    assert len(epochs) == sum(len(one.losses) for one in expected.history) - saves
-
-
-@pytest.mark.parametrize("change", [{"seed": 1}, {"settings": replace(SHORT, rounds=3)}, {"network": network(seed=1)},
-                                    {"dataset": dataset(599)}])
-def test_a_checkpoint_of_other_inputs_is_replaced(tmp_path, change):
-    checkpoint = tmp_path / "pruning.checkpoint"
-    inputs = {"network": network(), "dataset": dataset(), "settings": SHORT, "seed": 0}
-    prune(**(inputs | change), checkpoint=checkpoint)
-    assert same(prune(**inputs, checkpoint=checkpoint).network, prune(**inputs).network)
-
-
-def test_a_damaged_checkpoint_is_replaced(tmp_path):
-    checkpoint = tmp_path / "pruning.checkpoint"
-    checkpoint.write_bytes(b"PK")
-    assert same(prune(network(), dataset(), SHORT, checkpoint=checkpoint).network,
-                prune(network(), dataset(), SHORT).network)
-    assert read_state(checkpoint)["identity"]
 
 
 def test_test_images_choose_nothing():
@@ -211,13 +106,166 @@ def test_a_round_ends_when_the_held_out_error_is_flat():
     assert all(error >= best for error in first.held_out_errors[-3:])
 
 
-def test_split_is_random_and_complete():
+def test_the_learning_curve_is_flat():
+    assert not flat([3, 2, 2], None) and not flat([3, 2], 2) and not flat([3, 2, 1], 1) and not flat([3, 2, 3, 1], 2)
+    assert flat([3, 2, 2], 1) and flat([3, 2, 2, 3], 2) and flat([2, 3, 3], 2)
+
+
+def test_split_is_the_same_for_every_run_and_complete():
     data = dataset()
-    (images, labels), (held_images, held_labels) = split(data, 0.1, seed=1)
-    assert (len(labels), len(held_labels), len(images), len(held_images)) == (450, 50, 450, 50)
+    (images, labels), (held_images, held_labels) = split(data)
+    assert (len(labels), len(held_labels), len(images), len(held_images)) == (458, 42, 458, 42)
     both = np.concatenate([images, held_images]).reshape(500, -1)
     assert np.array_equal(np.unique(both, axis=0), np.unique(data.train_images.reshape(500, -1), axis=0))
-    assert not np.array_equal(held_labels, split(data, 0.1, seed=2)[1][1])
+    assert round(60_000 * HELD_OUT) == 5000
+    other = replace(data, train_images=data.train_images[::-1])
+    assert np.array_equal(split(other)[1][1], held_labels) and not np.array_equal(split(other)[1][0], held_images)
+
+
+def test_quality_by_layer_and_anew_in_each_round():
+    net = network()
+    by_layer = PruneSettings(quality={"fc1": 0.5, "fc3": 2.0})
+    keep = targets(net, by_layer)
+    first = net.layers[0].weight
+    assert keep["fc1"] == np.mean(np.abs(first) >= 0.5 * first.std()) and keep["fc2"] == 1 and keep["fc3"] < 0.1
+    greedy = PruneSettings(quality=0.5, schedule="greedy")
+    once = prune(net, None, greedy).network
+    again = round_keep(once, keep, greedy, 1)
+    assert again["fc1"] < keep["fc1"] * 0.95  # those left have a greater deviation
+    assert round_keep(once, keep, replace(by_layer, schedule="geometric", rounds=1), 0) == pytest.approx(keep)
+
+
+@pytest.mark.parametrize(("schedule", "densities"), [
+    ("geometric", [0.4 * 0.5 ** (1 / 2), 0.2]), ("cubic", [0.2 + 0.2 / 8, 0.2]), ("greedy", [0.2, 0.2])])
+def test_schedules(schedule, densities):
+    settings = PruneSettings(density=0.2, allocation="uniform", rounds=2, first_density=0.4, schedule=schedule)
+    net = network()
+    found = [round_keep(net, targets(net, settings), settings, index) for index in (0, 1)]
+    assert [keep["fc2"] for keep in found] == pytest.approx(densities)
+    assert all(len(set(keep.values())) == 1 for keep in found)
+
+
+def weights_during(settings, monkeypatch, net=None):
+    """Runs; returns the result and the network at the begin of each round, as it is after the cut."""
+    seen = []
+    begin = Retraining.begin
+
+    def spy(self, network, names):
+        seen.append(network)
+        begin(self, network, names)
+    with monkeypatch.context() as patch:
+        patch.setattr(Retraining, "begin", spy)
+        return prune(net or network(), dataset(), settings, 3), seen
+
+
+def test_survivors_keep_their_weights_or_are_reset(monkeypatch):
+    one_round = replace(SHORT, rounds=1)
+    net = network()
+    for survivors in ("keep", "reset"):
+        _, (cut,) = weights_during(replace(one_round, survivors=survivors), monkeypatch, net)
+        for before, after in zip(net.layers, cut.layers, strict=True):
+            mask = after.weight != 0
+            assert np.array_equal(after.weight[mask], before.weight[mask]) == (survivors == "keep")
+            assert np.abs(before.weight[mask]).mean() > np.abs(before.weight[~mask]).mean()
+
+
+def test_frozen_layers_stay_while_their_group_waits(monkeypatch):
+    groups = (("fc1",), ("fc2", "fc3"))
+    net = network()
+    settings = replace(SHORT, keep={"fc1": 0.5, "fc2": 0.5}, density=None, rounds=2, freeze=groups,
+                       criterion="magnitude")
+    result, seen = weights_during(settings, monkeypatch, net)
+    assert [record.trained for record in result.history] == [("fc1",), ("fc1",), ("fc2", "fc3"), ("fc2", "fc3")]
+    assert result.history[1].kept["fc1"] == 980 and result.history[1].kept["fc2"] == 800
+    assert result.history[3].kept["fc2"] == 400
+    for number in (1, 2):  # fc2 and fc3 do not move while fc1 does
+        assert np.array_equal(seen[1].layers[number].weight, net.layers[number].weight)
+        assert np.array_equal(seen[1].layers[number].bias, net.layers[number].bias)
+    assert np.array_equal(seen[2].layers[0].weight, result.network.layers[0].weight)
+    assert not np.array_equal(seen[1].layers[0].weight, seen[2].layers[0].weight)
+
+
+def test_penalties_shrink_weights():
+    sums = {penalty: [np.abs(layer.weight).sum() for layer in prune(
+        network(), dataset(), replace(SHORT, penalty=penalty, penalty_strength=0.05)).network.layers]
+        for penalty in ("none", "l1", "l2")}
+    assert sums["l1"][0] < sums["none"][0] and sums["l2"][0] < sums["none"][0]
+    assert sums["l1"] != sums["l2"]
+
+
+def test_dropout_is_scaled_by_the_connections_left(monkeypatch):
+    settings = replace(SHORT, dropout=0.5, keep={"fc1": 0.25}, density=None, rounds=1, criterion="magnitude")
+    rates = []
+    dropout = Retraining._dropout
+    monkeypatch.setattr(Retraining, "_dropout", lambda self: rates.append(dropout(self)) or rates[-1])
+    result = prune(network(), dataset(), settings)
+    assert len(rates) == 4 and rates[0] == [pytest.approx(0.5 * np.sqrt(490 / 1960), abs=0.01), pytest.approx(0.5)]
+    assert not same(result.network, prune(network(), dataset(), replace(settings, dropout=0)).network)
+
+
+def test_the_learning_rate_is_divided():
+    divided = replace(SHORT, learning_rate=0.1, final_learning_rate=0.2, rate_divisor=10)
+    assert same(prune(network(), dataset(), divided).network, prune(network(), dataset(), SHORT).network)
+
+
+def test_a_constant_rate_ends_when_the_curve_is_flat():
+    settings = replace(SHORT, rounds=1, final_epochs=40, patience=3, final_rate="constant")
+    (only,) = prune(network(), dataset(), settings).history
+    assert 4 <= len(only.losses) < 40
+
+
+def softmax(values):
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_distillation_draws_towards_the_dense_network():
+    """The dense network is untrained here: its outputs are no help, and yet they are learned."""
+    net, images = network(), dataset().test_images.reshape(100, -1) / 255
+    chances = [softmax(run(one, images) / 2) for one in (net, *(
+        prune(net, dataset(), replace(SHORT, distill=share)).network for share in (0.0, 1.0)))]
+    distances = [np.abs(chances[0] - one).mean() for one in chances[1:]]
+    assert distances[1] < 0.2 * distances[0]
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing may catch it."""
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5, 9])
+@pytest.mark.parametrize("changes", [{}, {"dropout": 0.2, "penalty": "l1", "distill": 0.5},
+                                     {"freeze": (("fc1", "fc2"), ("fc3",)), "allocation": "uniform"},
+                                     {"criterion": "magnitude", "allocation": "erdos-renyi"}])
+def test_goes_on_after_a_kill_to_the_same_bits(tmp_path, monkeypatch, epochs, changes):
+    settings = replace(SHORT, **changes)
+    whole = prune(network(), dataset(), settings, 3)
+    saved = []
+    save = Checkpoint.save
+
+    def save_and_die(self, state):
+        save(self, state)
+        saved.append(state)
+        if len(saved) == epochs:
+            raise Killed
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_die)
+        with pytest.raises(Killed):
+            prune(network(), dataset(), settings, 3, tmp_path / "pruning.checkpoint")
+    resumed = prune(network(), dataset(), settings, 3, tmp_path / "pruning.checkpoint")
+    assert same(resumed.network, whole.network)
+    assert [replace(one, seconds=0) for one in resumed.history] == [replace(one, seconds=0) for one in whole.history]
+
+
+def test_a_checkpoint_of_another_run_is_left_alone(tmp_path):
+    path = tmp_path / "pruning.checkpoint"
+    prune(network(), dataset(), SHORT, 3, path)
+    content = path.read_bytes()
+    for net, settings, seed in ((network(), replace(SHORT, rounds=5), 3), (network(), SHORT, 4),
+                                (network(1), SHORT, 3)):
+        path.write_bytes(content)
+        assert same(prune(net, dataset(), settings, seed, path).network, prune(net, dataset(), settings, seed).network)
+    path.write_bytes(b"PK\3\4 nonsense")
+    assert same(prune(network(), dataset(), SHORT, 3, path).network, prune(network(), dataset(), SHORT, 3).network)
 
 
 @pytest.mark.parametrize(("settings", "message"), [
@@ -231,8 +279,16 @@ def test_split_is_random_and_complete():
     (PruneSettings(keep={"fc1": 2.0}), "keep of layer 'fc1' must be above 0 and at most 1, not 2.0"),
     (replace(SHORT, rounds=0), "rounds must be 1 to 100000, not 0"),
     (replace(SHORT, learning_rate=0.0), "learning_rate must be above 0 and at most 1, not 0.0"),
-    (replace(SHORT, held_out=0.9), "held_out must be above 0 and at most 0.5, not 0.9"),
     (replace(SHORT, augment=-1.0), "augment must be 0 to 4, not -1.0"),
+    (replace(SHORT, distill=1.5), "distill must be 0 to 1, not 1.5"),
+    (replace(SHORT, rate_divisor=0.5), "rate_divisor must be 1 to 1e+06, not 0.5"),
+    (replace(SHORT, penalty="l3"), "penalty must be one of none, l1, l2, not 'l3'"),
+    (replace(SHORT, criterion="size"), "criterion must be one of magnitude, obd, fisher, not 'size'"),
+    (PruneSettings(quality={"fc9": 1.0}), "quality names a layer 'fc9', but the network has fc1, fc2, fc3"),
+    (replace(SHORT, freeze=(("fc1",), ("fc2",)), allocation="uniform"),
+     "freeze must name each of the layers fc1, fc2, fc3 in one group, not ['fc1', 'fc2']"),
+    (replace(SHORT, freeze=(("fc1",), ("fc2", "fc3"))),
+     "allocation 'global' needs all layers at once; use another or leave out freeze"),
 ])
 def test_settings_out_of_range(settings, message):
     with pytest.raises(UserError) as caught:

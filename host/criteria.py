@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What makes a weight worth keeping: its saliency, and the choice of the greatest.
+
+A saliency estimates how much the loss would rise without the weight. With a second derivative h of the loss by the
+weight w, that is ``h * w**2 / 2``, for every other weight as it is:
+
+- magnitude: h alike for all weights of a layer (Han et al., NIPS 2015, section 3);
+- obd: h by passing second derivatives back through the layers (Y. LeCun, J. Denker, S. Solla, "Optimal Brain
+  Damage", NIPS 1989, section 2.2);
+- fisher: h as the mean square of the gradient (L. Theis et al., arXiv 1801.05787, section 2).
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from host.datasets import as_inputs
+from host.graph import Network
+
+__all__ = ["CRITERIA", "choose", "saliencies"]
+
+IMAGES = 10_000
+"""More images than these hardly change the second derivatives."""
+
+BATCH = 1000
+
+CRITERIA = {"magnitude": "the weight's magnitude", "obd": "Optimal Brain Damage: diagonal second derivatives",
+            "fisher": "diagonal of the empirical Fisher matrix"}
+"""The criteria by name."""
+
+
+def saliencies(criterion: str, network: Network, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """The saliency of every weight: for each layer float64 ``[rows, cols]``, 0 or more, 0 for a weight of 0.
+
+    Parameters
+    ----------
+    criterion : str
+        A name of `CRITERIA`.
+    images : array, shape ``[n, ...]``
+        Training images; those after the first `IMAGES` are left out.
+    labels : int64 array, shape ``[n]``
+    """
+    magnitudes = [np.abs(layer.weight.astype(np.float64)) for layer in network.layers]
+    if criterion == "magnitude":
+        return magnitudes
+    seconds = _second_derivatives(criterion, network, images[:IMAGES], labels[:IMAGES])
+    return [second * magnitude ** 2 / 2 for second, magnitude in zip(seconds, magnitudes, strict=True)]
+
+
+@torch.no_grad()
+def _second_derivatives(criterion: str, network: Network, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """Means over the images of the second derivative of the cross-entropy by each weight."""
+    weights = [torch.from_numpy(layer.weight) for layer in network.layers]
+    biases = [torch.from_numpy(layer.bias) for layer in network.layers]
+    sums = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights]
+    for start in range(0, len(images), BATCH):
+        acts = [torch.from_numpy(as_inputs(images[start:start + BATCH]))]
+        for layer, weight, bias in zip(network.layers, weights, biases, strict=True):
+            outputs = functional.linear(acts[-1], weight, bias)
+            acts.append(functional.relu(outputs) if layer.relu else outputs)
+        chances = torch.softmax(acts[-1], 1)
+        if criterion == "obd":
+            back = chances * (1 - chances)
+        else:
+            back = chances - functional.one_hot(torch.from_numpy(labels[start:start + BATCH]), chances.shape[1])
+        for number in range(len(weights) - 1, -1, -1):
+            if network.layers[number].relu:
+                back = back * (acts[number + 1] > 0)
+            # A weight's derivative is that of its output times its input: squared, for second derivatives.
+            squares = back if criterion == "obd" else back ** 2
+            sums[number] += squares.T @ acts[number] ** 2
+            back = back @ (weights[number] ** 2 if criterion == "obd" else weights[number])
+    return [(total / len(images)).numpy() for total in sums]
+
+
+def choose(saliency: list[np.ndarray], counts: list[int] | int) -> list[np.ndarray]:
+    """Masks, bool ``[rows, cols]``, of the greatest saliencies.
+
+    Among equal ones the later are kept, so that the choice is always the same.
+
+    Parameters
+    ----------
+    counts : list of int, or int
+        How many weights each layer keeps, or how many all layers together.
+    """
+    if isinstance(counts, int):
+        chosen = _greatest(np.concatenate([layer.ravel() for layer in saliency]), counts)
+        ends = np.cumsum([layer.size for layer in saliency])[:-1]
+        return [mask.reshape(layer.shape) for mask, layer in zip(np.split(chosen, ends), saliency, strict=True)]
+    return [_greatest(layer.ravel(), count).reshape(layer.shape) for layer, count in zip(saliency, counts, strict=True)]
+
+
+def _greatest(values: np.ndarray, count: int) -> np.ndarray:
+    mask = np.ones(values.size, bool)
+    mask[np.argsort(values, kind="stable")[:values.size - count]] = False
+    return mask
