@@ -14,11 +14,15 @@ from pathlib import Path
 from host.bench.encode import encode_table, measure_encode
 from host.bench.jobs import LENET, baselines, jobs_for, read_baseline
 from host.bench.layers import EIE_LAYERS
+from host.bench.recipes import compare_recipes, recipes_table
 from host.bench.seconds import run_seconds, seconds_figure, seconds_table
+from host.datasets import load_dataset
 from host.demo import DENSITY
 from host.errors import end_with
 from host.files import check_files
+from host.loading import load_network
 from host.output import write_figure, write_json
+from host.recipe import RECIPES
 
 __all__ = ["main"]
 
@@ -26,7 +30,8 @@ EXAMPLES = """examples:
   python -m host.bench encode             # a quarter of a minute; with scipy installed, compares with it
   python -m host.bench encode --scale 8   # sizes over 8: a second
   python -m host.bench seconds            # nine layers and LeNet-300-100 in this machine's libraries: two minutes
-  python -m host.bench seconds --layer LeNet-300-100 --model build/demo/model.img"""
+  python -m host.bench seconds --layer LeNet-300-100 --model build/demo/model.img
+  python -m host.bench recipes model.pt --data mnist --density 0.017   # ways of pruning: a minute each"""
 
 NETWORKS = [*(layer.name for layer in EIE_LAYERS), LENET]
 
@@ -72,6 +77,18 @@ def _parser() -> argparse.ArgumentParser:
                          help="memory image of host.compile, in place of a LeNet-300-100 with random weights")
     seconds.add_argument("--data", default="mnist", metavar="SPEC",
                          help="the image's inputs: mnist, idx:DIR or npz:FILE (mnist)")
+
+    recipes = commands.add_parser("recipes", parents=[common], allow_abbrev=False, epilog=EXAMPLES,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter,
+                                  help="compare recipes of pruning by held-out error",
+                                  description="Prunes a model with each recipe, at equal numbers of epochs; writes "
+                                  "recipes.json.")
+    recipes.add_argument("model", type=Path, help="dense model, as for host.compile")
+    recipes.add_argument("--data", required=True, metavar="SPEC", help="mnist, idx:DIR or npz:FILE")
+    recipes.add_argument("--density", type=float, default=DENSITY, help=f"share of all weights to keep ({DENSITY})")
+    recipes.add_argument("--recipe", action="append", metavar="NAME|FILE.toml",
+                         help=f"can be repeated: {', '.join(RECIPES)}, or a file (all of these)")
+    recipes.add_argument("--seeds", type=_count, default=1, help="seeds 0, 1 and so on to prune with (1)")
     return parser
 
 
@@ -83,6 +100,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.command == "encode":
         found = measure_encode(arguments.scale)
         table = encode_table(found)
+    elif arguments.command == "recipes":
+        found = compare_recipes(load_network(arguments.model), load_dataset(arguments.data),
+                                arguments.recipe or list(RECIPES), arguments.density, arguments.seeds)
+        table = recipes_table(found)
     else:
         networks = [name for name in NETWORKS if arguments.layer is None or name in arguments.layer]
         baseline = read_baseline(arguments.board)
