@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from host.clustering import INITIALISATIONS
 from host.cycles import Prediction, predict
 from host.datasets import Dataset, load_dataset, load_inputs
 from host.decode import decode
@@ -28,8 +29,9 @@ from host.learning import error_percent, logits
 from host.loading import load_network
 from host.options import add_engine_options, check_range, read_engine
 from host.pack import PackedNetwork, pack
-from host.prune import PruneResult, PruneSettings, prune
+from host.prune import PruneResult, prune
 from host.quantize import QuantizedNetwork, quantize, quantize_inputs
+from host.recipe import RECIPES, read_recipe, with_amount
 from host.reference import forward
 from host.report import report_text, write_report
 from host.sharing import SharedNetwork, ShareSettings, share_weights
@@ -42,8 +44,8 @@ CALIBRATION_IMAGES = 2000
 """Images on which activity and the verification are measured."""
 
 OUTPUTS = ("model.img", "report.json", "report.html")
-CHECKPOINT = "pruning.checkpoint"
-"""Beside the outputs while pruning, and until they are written."""
+CHECKPOINTS = ("pruning.checkpoint", "sharing.checkpoint")
+"""Beside the outputs from the first epoch of each phase until the outputs are written."""
 
 LARGEST_SEED = (1 << 63) - 1
 
@@ -53,7 +55,7 @@ EXAMPLES = """examples:
   python -m host.compile sparse.pt --no-prune --calib npy:examples.npy --preset tiny --json
 
 It writes model.img (the memory image), report.json and report.html into the output directory. The same command
-goes on after an interruption from pruning.checkpoint there, to the same result."""
+goes on after an interruption from the checkpoints there, to the same result."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,11 @@ class Settings:
     Attributes
     ----------
     density, keep, quality
-        How far to prune, see `host.prune.PruneSettings`; none of them: density 0.08.
+        How far to prune, `host.recipe.with_amount`.
+    recipe : str
+        How to prune and retrain, `host.recipe.read_recipe`.
+    sharing : ShareSettings
+        How to share weights.
     prune : bool
         Whether to prune at all; a model that is sparse already is packed as it is.
     data : str or None
@@ -85,6 +91,8 @@ class Settings:
     calib: str | None = None
     normalize: tuple[float, float] | None = None
     seed: int = 0
+    recipe: str = "default"
+    sharing: ShareSettings = field(default_factory=ShareSettings)
 
 
 @dataclass
@@ -92,7 +100,7 @@ class Compilation:
     """A compilation under way: each step reads what those before it left here."""
 
     settings: Settings
-    checkpoint: Path | None = None
+    checkpoints: Path | None = None
     dataset: Dataset | None = None
     calibration: np.ndarray | None = None
     dense: Network | None = None
@@ -106,6 +114,10 @@ class Compilation:
     test_errors: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def checkpoint(self, phase: str) -> Path | None:
+        """Where the state of a phase is kept while it is under way."""
+        return self.checkpoints and self.checkpoints / f"{phase}.checkpoint"
 
     @property
     def network(self) -> Network:
@@ -141,27 +153,22 @@ def prune_and_retrain(work: Compilation) -> str:
     if not settings.prune:
         work.notes.append("not pruned: packed as it is")
         return f"as it is: {work.dense.weights_kept} weights"
-    density = settings.density
-    if density is None and settings.keep is None and settings.quality is None:
-        density = 0.08
-    how = PruneSettings(density=density, keep=settings.keep, quality=settings.quality)
-    work.pruned = prune(work.dense, work.dataset, how, settings.seed, work.checkpoint)
+    how = with_amount(read_recipe(settings.recipe), settings.density, settings.keep, settings.quality)
+    work.pruned = prune(work.dense, work.dataset, how, settings.seed, work.checkpoint("pruning"))
     if work.dataset is None:
         work.notes.append("pruned in one shot and not retrained, since there is no --data: accuracy will suffer")
     work.test_error("pruned", work.network)
-    return f"{work.network.weights_kept} of {work.network.weights_total} weights kept"
+    return f"{work.network.weights_kept} of {work.dense.weights_total} weights kept"
 
 
 def share(work: Compilation) -> str:
     settings = work.settings
-    work.shared = share_weights(work.network, settings.config, work.dataset, ShareSettings(), settings.seed)
-    shared = Network(work.network.name, tuple(
-        type(layer)(layer.name, one.weight.astype(np.float32), one.bias.astype(np.float32), layer.relu)
-        for layer, one in zip(work.network.layers, work.shared.layers, strict=True)))
-    work.test_error("shared", shared)
+    work.shared = share_weights(work.network, settings.config, work.dataset, settings.sharing, settings.seed,
+                                work.checkpoint("sharing"))
+    work.test_error("shared", work.shared.as_network())
     if settings.config.direct_weights:
         return f"weights of {settings.config.code_bits} bits, no codebook"
-    return f"codebooks of {(1 << settings.config.code_bits) - 1} weights"
+    return f"codebooks of {(1 << (settings.sharing.bits or settings.config.code_bits)) - 1} weights"
 
 
 def quantize_integers(work: Compilation) -> str:
@@ -219,12 +226,12 @@ MEASURED_AFTER = {"load": "dense", "prune and retrain": "pruned", "share": "shar
 
 
 def compile_model(settings: Settings, progress: Callable[[str], object] = lambda line: None,
-                  checkpoint: Path | None = None) -> Compilation:
+                  checkpoints: Path | None = None) -> Compilation:
     """Takes a model through all `STEPS`; raises `UserError` for what the user must mend.
 
-    ``checkpoint`` is a file from which pruning goes on if it was interrupted; see `host.prune.prune`.
+    ``checkpoints`` is a directory from whose `CHECKPOINTS` pruning and weight sharing go on if they were interrupted.
     """
-    work = Compilation(settings, checkpoint)
+    work = Compilation(settings, checkpoints)
     for name, step in STEPS:
         begin = time.perf_counter()
         note = step(work)
@@ -237,11 +244,12 @@ def compile_model(settings: Settings, progress: Callable[[str], object] = lambda
 
 
 def write_outputs(work: Compilation, directory: Path) -> dict[str, Any]:
-    """Writes image and reports, each whole or not at all; removes the checkpoint; returns the report."""
+    """Writes image and reports, each whole or not at all; removes the checkpoints; returns the report."""
     report = summarize(work)
     write_whole(directory / OUTPUTS[0], work.content)
     write_report(directory, report)
-    (directory / CHECKPOINT).unlink(missing_ok=True)
+    for name in CHECKPOINTS:
+        (directory / name).unlink(missing_ok=True)
     return report
 
 
@@ -298,6 +306,12 @@ def _parser() -> argparse.ArgumentParser:
     amount.add_argument("--keep", type=_keep, metavar="LAYER=SHARE,...", help="share of each layer's weights to keep")
     amount.add_argument("--quality", type=float, help="prune below so many standard deviations of a layer's weights")
     amount.add_argument("--no-prune", action="store_true", help="pack the model as it is")
+    parser.add_argument("--recipe", default="default", metavar="NAME|FILE.toml",
+                        help=f"how to prune and retrain: {', '.join(RECIPES)}, or a file (default)")
+    parser.add_argument("--share-bits", type=int, metavar="N",
+                        help="bits of shared weights, 2 to the engine's code_bits (code_bits)")
+    parser.add_argument("--share-init", default="linear", metavar="NAME",
+                        help=f"first centres of the codebooks: {', '.join(INITIALISATIONS)} (linear)")
     parser.add_argument("--normalize", type=_normalize, metavar="MEAN,STD",
                         help="the training's normalisation of the inputs, to be folded into the first layer")
     add_engine_options(parser)
@@ -311,12 +325,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory = arguments.output or Path("build") / arguments.model.stem
     *_, config = check_all(
         lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
-        lambda: check_files(directory, (*OUTPUTS, CHECKPOINT)),
+        lambda: check_files(directory, (*OUTPUTS, *CHECKPOINTS)),
+        lambda: read_recipe(arguments.recipe),
         lambda: read_engine(arguments.preset, arguments.config))
     settings = Settings(arguments.model, config, str(arguments.config or arguments.preset), arguments.density,
                         arguments.keep, arguments.quality, not arguments.no_prune, arguments.data, arguments.calib,
-                        arguments.normalize, arguments.seed)
-    work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"), directory / CHECKPOINT)
+                        arguments.normalize, arguments.seed, arguments.recipe,
+                        ShareSettings(arguments.share_init, arguments.share_bits))
+    work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"), directory)
     report = write_outputs(work, directory)
     if arguments.json:
         for note in work.notes:

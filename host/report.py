@@ -12,19 +12,22 @@ The dictionary, as `host.summary` makes it; a part whose keys are absent or None
     weights_total, weights_kept            int
     bits_per_weight, bound_bits_per_weight everything on the chip over weights kept; the least possible
     onchip_bytes, image_bytes, dense_bytes memory used on the chip, size of model.img, size as float32
+    disk_bytes        what Huffman codes of the layers' streams, and the rest as it is, would take
     storage_bits      {purpose: bits}: everything on the chip by what it is for (`STORAGE` explains purposes)
     layers            [{name: str, rows, cols, weights_total, weights_kept: int, density: 0 to 1,
                         entries, skips: int (entries counts the skips, too), index_bits,
                         passes: int, bits_per_weight, bound_bits_per_weight: float,
                         pe_entries: [int for each PE], pe_balance: maximum over mean of pe_entries,
-                        codebook: [int], act_density: mean non-zero share of its inputs, useful_macs,
-                        broadcasts, cycles: mean of an image, test_error: percent}]
+                        streams: {codes, indices, lengths: as `host.entropy.Stream`}, codebook: [int],
+                        act_density: mean non-zero share of its inputs, useful_macs, broadcasts,
+                        cycles: mean of an image, test_error: percent}]
     cycles_per_image  {predicted, ideal: useful multiplications / PEs, limit: as ideal, but no layer below
                        its broadcasts}, means over the verified images
     rtl               {images, mismatches, cycle_mismatches: int, test_error: percent, seconds: float,
                        cycles_per_image, and with predicted_, limit_ or ideal_ before it: means over the
                        images}: a run on the simulated engine, as `host.run.Run.figures` makes it
-    prune_history     [{round: int, density: 0 to 1, loss: float, held_out_error, test_error: percent}]
+    prune_history     [{round: int, density: 0 to 1, iterations: int, seconds, loss: float,
+                        held_out_error: percent}]
 
 Within those, too, what is absent or None is left out or shown as a dash. Keys beyond these are kept in
 ``report.json`` and shown nowhere. Names come from the model file: what is not printable in them is shown as
@@ -54,6 +57,7 @@ from host.figures import (
     share_text,
     show,
     storage_bits,
+    tenths_text,
 )
 from host.files import write_whole
 
@@ -137,6 +141,8 @@ def report_html(report: Report) -> str:
         _section("Accuracy at every step", _steps(report)),
         _section("Pruning", _pruning(report), "After each round, by the share of weights kept."),
         _section("Codebooks", _codebooks(report)),
+        _section("Entropy", _entropy(report), "Codes, indices and slice lengths in Huffman codes, as for storage; "
+                 "the engine reads fixed widths."),
         _section("Engine", _engine(report)),
     ]
     body = "\n".join(part for part in parts if part)
@@ -249,6 +255,15 @@ def _codebooks(report: Report) -> str:
     return _table([["layer", "weights by code"], *rows], "texts")
 
 
+def _entropy(report: Report) -> str:
+    rows = [[printable(layer.get("name", "")), kind, show(stream.get("symbols"), number_text),
+             show(stream.get("entropy"), hundredths_text),
+             show(ratio(stream.get("huffman_bits"), stream.get("symbols")), hundredths_text),
+             show(ratio(stream.get("huffman_bits"), 8), number_text)]
+            for layer in layers_of(report) for kind, stream in (layer.get("streams") or {}).items()]
+    return _table([["layer", "stream", "symbols", "entropy, bits", "Huffman code, bits", "bytes"], *rows])
+
+
 def _engine(report: Report) -> str:
     fields = {**(report.get("config") or {}), "configuration hash": report.get("config_hash")}
     rows = [[key, str(value)] for key, value in fields.items() if value is not None]
@@ -283,9 +298,9 @@ def _rtl(report: Report) -> str:
 def _pruning(report: Report) -> str:
     rounds = report.get("prune_history") or []
     rows = [[str(one.get("round", number)), show(one.get("density"), share_text),
-             show(one.get("loss"), "{:.4f}".format), show(one.get("held_out_error"), error_text),
-             show(one.get("test_error"), error_text)] for number, one in enumerate(rounds, start=1)]
-    series = [(name, [one.get(key) for one in rounds])
-              for name, key in (("held-out error, %", "held_out_error"), ("test error, %", "test_error"))]
-    chart = line_chart([row[1] for row in rows], [one for one in series if set(one[1]) != {None}])
-    return chart + _table([["round", "kept", "loss", "held-out error", "test error"], *rows])
+             show(one.get("iterations"), number_text), show(one.get("seconds"), tenths_text),
+             show(one.get("loss"), "{:.4f}".format), show(one.get("held_out_error"), error_text)]
+            for number, one in enumerate(rounds, start=1)]
+    errors = [one.get("held_out_error") for one in rounds]
+    chart = line_chart([row[1] for row in rows], [("held-out error, %", errors)] if set(errors) != {None} else [])
+    return chart + _table([["round", "kept", "iterations", "seconds", "loss", "held-out error"], *rows])

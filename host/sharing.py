@@ -5,30 +5,36 @@ After S. Han, H. Mao, W. Dally, "Deep Compression", ICLR 2016, section 3.
 """
 
 import math
+import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 from tqdm import tqdm
 
+from host.clustering import INITIALISATIONS, cluster
 from host.datasets import Dataset
 from host.errors import UserError
 from host.graph import Linear, Network
-from host.learning import Samples, logits, one_cycle, settle_torch
+from host.learning import Samples, error_percent, logits, one_cycle, settle_torch, split
+from host.resuming import Checkpoint
 
-__all__ = ["ShareSettings", "SharedLayer", "SharedNetwork", "cluster", "direct_values", "share_weights"]
-
-MAX_ITERATIONS = 1000
-"""k-means comes to rest far earlier; the limit only rules out endless loops."""
-
+__all__ = ["ShareSettings", "SharedLayer", "SharedNetwork", "direct_values", "share_weights"]
 
 @dataclass(frozen=True)
 class ShareSettings:
-    """How the codebooks are fine-tuned.
+    """How the codebooks are made and fine-tuned. Section numbers are those of Deep Compression.
 
     Attributes
     ----------
+    initialisation : str
+        First centres of k-means (section 3.2), one of `host.clustering.INITIALISATIONS`.
+    bits : int, optional
+        2 to 8, and at most what the engine's codes have: ``2**bits - 1`` centres for each layer. None: all that the
+        codes can say.
     epochs : int
         Passes over the training images; 0 keeps the cluster centres.
     learning_rate : float
@@ -40,14 +46,21 @@ class ShareSettings:
         are too few numbers to overfit.
     """
 
+    initialisation: str = "linear"
+    bits: int | None = None
     epochs: int = 4
     learning_rate: float = 1e-3
     batch: int = 256
     augment: float = 0.0
 
-    def check(self) -> None:
-        """Raises `UserError` with every setting that is out of range."""
+    def check(self, code_bits: int) -> None:
+        """Raises `UserError` with every setting that is out of range for codes of so many bits."""
         problems = []
+        if self.initialisation not in INITIALISATIONS:
+            problems.append(f"initialisation of weight sharing must be one of {', '.join(INITIALISATIONS)}, not "
+                            f"'{self.initialisation}'")
+        if self.bits is not None and not 2 <= self.bits <= code_bits:
+            problems.append(f"bits of weight sharing must be 2 to {code_bits}, the engine's code_bits, not {self.bits}")
         if not 0 <= self.epochs <= 100_000:
             problems.append(f"epochs of weight sharing must be 0 to 100000, not {self.epochs}")
         if not 1 <= self.batch <= 100_000:
@@ -88,18 +101,37 @@ class SharedLayer:
 
 @dataclass(frozen=True)
 class SharedNetwork:
-    """A chain of layers with shared weights, and the mean loss of each epoch of fine-tuning."""
+    """A chain of layers with shared weights.
+
+    Attributes
+    ----------
+    losses, held_out_errors : tuple of float
+        Of each epoch of fine-tuning; the errors in percent.
+    iterations : int
+        Steps of the optimiser.
+    seconds : float
+        Wall-clock time of fine-tuning.
+    """
 
     name: str
     layers: tuple[SharedLayer, ...]
     losses: tuple[float, ...] = ()
+    held_out_errors: tuple[float, ...] = ()
+    iterations: int = 0
+    seconds: float = 0.0
+
+    def as_network(self) -> Network:
+        """The same weights in float32, one by one."""
+        return Network(self.name, tuple(Linear(layer.name, layer.weight.astype(np.float32),
+                                               layer.bias.astype(np.float32), layer.relu) for layer in self.layers))
 
 
 def share_weights(network: Network, config, dataset: Dataset | None = None,  # type: ignore[no-untyped-def]
-                  settings: ShareSettings | None = None, seed: int = 0) -> SharedNetwork:
+                  settings: ShareSettings | None = None, seed: int = 0,
+                  checkpoint: Path | None = None) -> SharedNetwork:
     """Gives the weights of each layer codes of ``config.code_bits`` bits.
 
-    With a codebook, k-means finds ``2**code_bits - 1`` centres, which are then fine-tuned with the data,
+    With a codebook, k-means finds ``2**bits - 1`` centres, which are then fine-tuned with the data,
     together with the biases. With ``config.direct_weights`` a code is the weight itself in two's
     complement, times one scale for the layer; there is nothing to fine-tune, and a weight that rounds to 0
     is dropped.
@@ -110,6 +142,8 @@ def share_weights(network: Network, config, dataset: Dataset | None = None,  # t
         Gives ``code_bits`` and ``direct_weights``.
     dataset : Dataset, optional
         Without it the centres stay where k-means put them.
+    checkpoint : Path, optional
+        Written after each epoch of fine-tuning. The same call goes on from it, if it is there.
 
     Raises
     ------
@@ -117,59 +151,25 @@ def share_weights(network: Network, config, dataset: Dataset | None = None,  # t
         For settings out of range, or a dataset that does not fit the network.
     """
     settings = settings or ShareSettings()
-    settings.check()
+    settings.check(config.code_bits)
     if config.direct_weights:
         direct = tuple(_direct(layer, config.code_bits) for layer in network.layers)
         return SharedNetwork(network.name, direct)
-    layers = tuple(_clustered(layer, config.code_bits) for layer in network.layers)
+    layers = tuple(_clustered(layer, config.code_bits, settings, seed) for layer in network.layers)
     if dataset is None or settings.epochs == 0:
         return SharedNetwork(network.name, layers)
     dataset.require(network.inputs, network.outputs)
-    return _FineTuning(layers, dataset, settings, seed).run(network.name)
+    saved = Checkpoint(checkpoint, network, dataset, settings, seed, config.code_bits)
+    return _FineTuning(layers, dataset, settings, seed).run(network.name, saved)
 
 
-def cluster(weights: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """k-means in one dimension, from centres spread evenly between the least and greatest weight.
-
-    Linear initialisation keeps the few large weights represented (Deep Compression, section 3.2).
-
-    Parameters
-    ----------
-    weights : float array, shape ``[n]``
-    count : int
-        Centres wanted.
-
-    Returns
-    -------
-    centres : float64 array
-        Ascending, at most ``count``; every one has weights.
-    members : int64 array, shape ``[n]``
-        The index of the centre of each weight.
-    """
-    distinct = np.unique(weights.astype(np.float64))
-    if len(distinct) <= count:
-        return distinct, np.searchsorted(distinct, weights.astype(np.float64))
-    centres = np.linspace(distinct[0], distinct[-1], count)
-    values = weights.astype(np.float64)
-    members = np.zeros(len(values), np.int64)
-    for _ in range(MAX_ITERATIONS):
-        before = members
-        members = np.searchsorted((centres[1:] + centres[:-1]) / 2, values)
-        if np.array_equal(members, before):
-            break
-        sizes = np.bincount(members, minlength=count)
-        sums = np.bincount(members, values, minlength=count)
-        centres = np.where(sizes > 0, sums / np.maximum(sizes, 1), centres)
-    used, members = np.unique(members, return_inverse=True)
-    return centres[used], members
-
-
-def _clustered(layer: Linear, code_bits: int) -> SharedLayer:
+def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int) -> SharedLayer:
     codes = np.zeros(layer.weight.shape, np.uint8)
     values = np.zeros(1 << code_bits)
     kept = layer.weight != 0
     if kept.any():
-        centres, members = cluster(layer.weight[kept], len(values) - 1)
+        count = (1 << (settings.bits or code_bits)) - 1
+        centres, members = cluster(layer.weight[kept], count, settings.initialisation, seed)
         values[1:1 + len(centres)] = centres
         codes[kept] = members + 1
     return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.relu)
@@ -205,8 +205,9 @@ class _FineTuning:
                  seed: int) -> None:
         settle_torch()
         self.layers, self.settings = layers, settings
-        self.samples = Samples.for_training(dataset, augment=settings.augment)
-        self.batch = min(settings.batch, len(dataset.train_labels))
+        (images, labels), self.held_out = split(dataset)
+        self.samples = Samples(images, labels, augment=settings.augment)
+        self.batch = min(settings.batch, len(labels))
         self.generator = torch.Generator().manual_seed(seed)
         self.places = [torch.from_numpy(np.flatnonzero(layer.codes)) for layer in layers]
         self.members = [torch.from_numpy(layer.codes[layer.codes > 0].astype(np.int64)) for layer in layers]
@@ -214,22 +215,46 @@ class _FineTuning:
         self.biases = [torch.from_numpy(layer.bias).float().requires_grad_() for layer in layers]
         self.weights = [torch.from_numpy(layer.weight).float().requires_grad_() for layer in layers]
         self.optimizer = torch.optim.Adam(self.values + self.biases)
+        self.curve: dict[str, Any] = {"losses": [], "held_out_errors": [], "iterations": 0, "seconds": 0.0}
 
-    def run(self, name: str) -> SharedNetwork:
-        epochs = range(self.settings.epochs)
-        losses = [self._epoch(epoch) for epoch in tqdm(epochs, "sharing weights", unit="epoch", disable=None)]
+    def run(self, name: str, checkpoint: Checkpoint) -> SharedNetwork:
+        state = checkpoint.load()
+        if state is not None:
+            self._restore(state)
+        curve, total = self.curve, self.settings.epochs
+        epochs = range(len(curve["losses"]), total)
+        for epoch in tqdm(epochs, "sharing weights", total, initial=epochs.start, unit="epoch", disable=None):
+            begin = time.perf_counter()
+            curve["losses"].append(self._epoch(epoch))
+            curve["held_out_errors"].append(error_percent(self._forward, *self.held_out))
+            curve["iterations"] += self.samples.batch_count(self.batch)
+            curve["seconds"] += time.perf_counter() - begin
+            checkpoint.save({"values": self.values, "biases": [bias.detach() for bias in self.biases], "curve": curve,
+                             "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state()})
         layers = tuple(SharedLayer(layer.name, layer.codes, values.double().numpy(),
                                    bias.detach().double().numpy(), layer.relu)
                        for layer, values, bias in zip(self.layers, self.values, self.biases, strict=True))
-        return SharedNetwork(name, layers, tuple(losses))
+        return SharedNetwork(name, layers, tuple(curve["losses"]), tuple(curve["held_out_errors"]),
+                             curve["iterations"], curve["seconds"])
+
+    @torch.no_grad()
+    def _restore(self, state: dict[str, Any]) -> None:
+        for ours, saved in zip(self.values + self.biases, state["values"] + state["biases"], strict=True):
+            ours.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.curve = state["curve"]
+        self._spread()
+
+    def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        relus = [layer.relu for layer in self.layers]
+        return logits(list(zip(self.weights, self.biases, relus, strict=True)), inputs)
 
     def _epoch(self, epoch: int) -> float:
         count = self.samples.batch_count(self.batch)
-        relus = [layer.relu for layer in self.layers]
         total = 0.0
         for index, (inputs, labels) in enumerate(self.samples.batches(self.batch, self.generator)):
-            outputs = logits(list(zip(self.weights, self.biases, relus, strict=True)), inputs)
-            loss = functional.cross_entropy(outputs, labels)
+            loss = functional.cross_entropy(self._forward(inputs), labels)
             loss.backward()
             progress = (epoch + index / count) / self.settings.epochs
             self.optimizer.param_groups[0]["lr"] = one_cycle(self.settings.learning_rate, progress)
@@ -241,12 +266,15 @@ class _FineTuning:
 
     @torch.no_grad()
     def _step(self) -> None:
-        shared = list(zip(self.weights, self.values, self.places, self.members, strict=True))
-        for weight, values, places, members in shared:
+        for weight, values, places, members in zip(self.weights, self.values, self.places, self.members, strict=True):
             assert weight.grad is not None
             values.grad = torch.zeros_like(values).index_add_(0, members, weight.grad.flatten()[places])
             weight.grad = None
         self.optimizer.step()
         self.optimizer.zero_grad()
-        for weight, values, places, members in shared:
+        self._spread()
+
+    def _spread(self) -> None:
+        """Gives every weight the value of its code."""
+        for weight, values, places, members in zip(self.weights, self.values, self.places, self.members, strict=True):
             weight.view(-1)[places] = values[members]

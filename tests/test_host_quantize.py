@@ -10,10 +10,11 @@ import pytest
 from host.datasets import Dataset
 from host.errors import UserError
 from host.graph import Linear, Network
-from host.prune import PruneSettings, prune
+from host.prune import prune
 from host.quantize import QuantizedNetwork, accumulator_bounds, quantize, quantize_inputs, requant_constants
+from host.recipe import PruneSettings
 from host.reference import forward
-from host.sharing import SharedLayer, SharedNetwork, ShareSettings, cluster, direct_values, share_weights
+from host.sharing import SharedLayer, SharedNetwork, ShareSettings, direct_values, share_weights
 from rtl.numbers import requantize
 
 
@@ -74,43 +75,6 @@ def same(one: QuantizedNetwork, other: QuantizedNetwork) -> bool:
                zip(one.layers, other.layers, strict=True) for name in vars(a))
 
 
-def test_cluster_finds_separate_groups():
-    rng = np.random.default_rng(0)
-    truth = np.array([-2.0, -0.5, 0.5, 3.0])
-    members = rng.integers(0, 4, 1000)
-    centres, found = cluster(truth[members] + rng.normal(0, 0.01, 1000), 4)
-    assert np.array_equal(found, members) and np.allclose(centres, truth, atol=0.01)
-
-
-def test_cluster_is_at_rest_and_optimal_for_its_members():
-    weights = np.random.default_rng(1).normal(size=5000)
-    centres, members = cluster(weights, 15)
-    assert len(centres) == 15 and np.all(np.diff(centres) > 0)
-    assert np.array_equal(members, np.abs(weights[:, None] - centres).argmin(axis=1))
-    assert np.allclose(centres, [weights[members == index].mean() for index in range(15)])
-
-
-def test_cluster_of_few_values_is_exact_and_without_empty_centres():
-    weights = np.array([0.5, -1.0, 0.5, 2.0])
-    centres, members = cluster(weights, 15)
-    assert centres.tolist() == [-1.0, 0.5, 2.0] and np.array_equal(centres[members], weights)
-    far = np.concatenate([np.linspace(0, 0.1, 50), [1000.0]])
-    centres, members = cluster(far, 15)
-    assert set(members.tolist()) == set(range(len(centres))) and centres[-1] == 1000
-
-
-@pytest.mark.parametrize("code_bits", [4, 5, 8])
-def test_zeros_have_code_zero_and_nothing_else_has(code_bits):
-    net = network()
-    shared = share_weights(net, Config(code_bits=code_bits))
-    for layer, codes in zip(net.layers, shared.layers, strict=True):
-        assert codes.codes.dtype == np.uint8 and codes.codes.max() < 1 << code_bits
-        assert codes.values.shape == (1 << code_bits,) and codes.values[0] == 0
-        assert np.array_equal(codes.codes == 0, layer.weight == 0)
-        spread = layer.weight[layer.weight != 0].std()
-        assert np.abs(codes.weight - layer.weight).max() < spread * 8 / (1 << code_bits)
-
-
 def test_layer_without_weights():
     net = network()
     net = replace(net, layers=(*net.layers[:2], replace(net.layers[2], weight=net.layers[2].weight * 0)))
@@ -119,36 +83,6 @@ def test_layer_without_weights():
         assert not quantized.layers[2].codes.any() and not quantized.layers[2].weights.any()
         winner = forward(quantized, quantize_inputs(quantized, dataset().test_images))[-1].argmax(axis=1)
         assert np.all(winner == net.layers[2].bias.argmax())
-
-
-def test_fine_tuning_learns_and_shares_stay_shared():
-    net, data = network(), dataset()
-    coarse = share_weights(net, Config())
-    fine = share_weights(net, Config(), data, ShareSettings(epochs=15, batch=50, learning_rate=0.02))
-    assert len(fine.losses) == 15 and fine.losses[-1] < 0.5 * fine.losses[0]
-    for before, after in zip(coarse.layers, fine.layers, strict=True):
-        assert np.array_equal(before.codes, after.codes) and after.values[0] == 0
-        used = np.unique(before.codes[before.codes > 0])
-        assert np.all(after.values[used] != before.values[used])
-    right = [(float_outputs(shared.layers, data.test_inputs)[-1].argmax(axis=1) == data.test_labels).mean()
-             for shared in (coarse, fine)]
-    assert right[0] < 0.9 < right[1]
-
-
-def test_gradient_of_a_centre_is_the_sum_over_its_weights():
-    """One step of plain Adam has the sign of the summed gradient."""
-    data = dataset()
-    net = network(sizes=(49, 3))
-    coarse = share_weights(net, Config())
-    fine = share_weights(net, Config(), data, ShareSettings(epochs=1, batch=500, learning_rate=1e-4))
-    (layer,), (tuned,) = coarse.layers, fine.layers
-    inputs = data.train_inputs.astype(np.float64)
-    outputs = inputs @ layer.weight.T + layer.bias
-    probabilities = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
-    gradient = (probabilities - np.eye(3)[data.train_labels]).T @ inputs / len(inputs)
-    for code in range(1, 16):
-        moved = tuned.values[code] - layer.values[code]
-        assert np.sign(moved) == -np.sign(gradient[layer.codes == code].sum())
 
 
 def test_deterministic():
@@ -334,13 +268,3 @@ def test_images_that_do_not_fit():
         "calibration images must be finite; remove infinities and NaN"]
     with pytest.raises(UserError, match="at least one, of 2 values each, not 0 of 2"):
         quantize(shared_network([[1.0, 2.0]]), Config(), np.zeros((0, 2), np.uint8))
-
-
-def test_share_settings_and_data_that_do_not_fit():
-    with pytest.raises(UserError) as caught:
-        share_weights(network(), Config(), dataset(), ShareSettings(epochs=-1, batch=0, learning_rate=0.0,
-                                                                    augment=9.0))
-    assert [problem.split(" of weight")[0] for problem in caught.value.problems] == [
-        "epochs", "batch", "augment", "learning rate"]
-    with pytest.raises(UserError, match="has 49 values for each image, but the network has 50 inputs"):
-        share_weights(network(sizes=(50, 4, 3)), Config(), dataset())

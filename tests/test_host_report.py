@@ -33,8 +33,8 @@ FIGURES = {
             "cycles_per_image": 1250.0, "predicted_cycles_per_image": 1251.0, "limit_cycles_per_image": 1000.0,
             "ideal_cycles_per_image": 500.0, "counters": {"beats": 3.5}},
     "prune_history": [
-        {"round": 1, "density": 0.5, "loss": 0.0123, "held_out_error": 2.25, "test_error": None},
-        {"round": 2, "density": 0.1, "loss": 0.0456, "held_out_error": 1.75, "test_error": 1.59}],
+        {"round": 1, "density": 0.5, "iterations": 214, "seconds": 2.51, "loss": 0.0123, "held_out_error": 2.25},
+        {"round": 2, "density": 0.1, "iterations": 3424, "seconds": 41.0, "loss": 0.0456, "held_out_error": 1.75}],
 }
 
 LAYER = {"cols": 784, "weights_total": 23520, "weights_kept": 2000, "density": 0.08503, "entries": 2100,
@@ -175,7 +175,8 @@ def test_error_curves_are_to_scale() -> None:
     heights = [170 - float(one.get("cy") or 0) for one in steps.iter("circle")]
     assert heights[1] / heights[0] == pytest.approx(1.59 / 1.64, abs=0.002)
     assert [one.findtext("title") for one in section(root, "Pruning").iter("circle")] == \
-        ["held-out error, % 50.00%: 2.25", "held-out error, % 10.00%: 1.75", "test error, % 10.00%: 1.59"]
+        ["held-out error, % 50.00%: 2.25", "held-out error, % 10.00%: 1.75"]
+    assert table(section(root, "Pruning"), "")[2] == ["2", "10.00%", "3,424", "41.0", "0.0456", "1.75%"]
     assert table(root, "steps")[3] == ["verify", "2.00", "-", "every weight read back"]
 
 
@@ -276,7 +277,7 @@ def test_pruning_without_errors_is_a_table_alone() -> None:
     history = [{"round": number, "density": 0.5 ** number} for number in (1, 2)]
     root = page(example(prune_history=history))
     assert not list(section(root, "Pruning").iter("svg"))
-    assert table(section(root, "Pruning"), "")[1:] == [[number, kept, "-", "-", "-"]
+    assert table(section(root, "Pruning"), "")[1:] == [[number, kept, "-", "-", "-", "-"]
                                                        for number, kept in (("1", "50.00%"), ("2", "25.00%"))]
 
 
