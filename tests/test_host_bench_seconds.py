@@ -145,8 +145,10 @@ def test_lenet_has_its_density_and_inputs():
     config = PRESETS["default"]
     image = lenet_image(config, 0.02)
     job = image_job("LeNet", image, config, "mnist")
-    assert [job.network.inputs, *(layer.rows for layer in job.network.layers)] == [784, 300, 100, 10]
-    assert job.network.weights_kept / job.network.weights_total == pytest.approx(0.02, rel=0.05)
+    # Neurons without weights left are gone.
+    hidden1, hidden2, outputs = (layer.rows for layer in job.network.layers)
+    assert job.network.inputs == 784 and 290 <= hidden1 <= 300 and 95 <= hidden2 <= 100 and outputs == 10
+    assert job.network.weights_kept / 266_200 == pytest.approx(0.02, rel=0.05)
     assert 0.15 < job.act_density < 0.25 and job.enlarged == {}
     acts = quantize_inputs(jobs.decode(image, config).network, load_dataset("mnist").test_images[:1])
     assert np.array_equal(job.vector, acts[0])
