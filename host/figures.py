@@ -104,7 +104,7 @@ def main_figures(report: Report) -> list[tuple[str, str, str]]:
         ("on the chip", show(get("onchip_bytes"), kib_text), smaller),
         ("bits per weight kept", show(get("bits_per_weight"), hundredths_text),
          [show(get("bound_bits_per_weight"), hundredths_text, "bound of code and position {}", "")]),
-        ("on disk, Huffman coded", show(get("disk_bytes"), kib_text), [
+        ("on disk (Huffman)", show(get("disk_bytes"), kib_text), [
             show(ratio(get("dense_bytes"), get("disk_bytes")), "{:.1f}".format, "{} times less than dense", "")]),
         ("memory image", show(get("image_bytes"), number_text, "{} bytes"), []),
         ("cycles per image", show(cycles.get("predicted"), number_text), compared),
