@@ -4,6 +4,7 @@
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from .layouts import descriptor_layout, drain_step_layout, requant_layout
 
@@ -29,9 +30,9 @@ class Drain(wiring.Component):
         The constants of the layer that drains.
     arrived : In(1)
         The PEs' activations of the next row are there.
-    address : Out(16), write : Out(1)
+    address : Out, write : Out(1)
         To the activation memory.
-    written : Out(16)
+    written : Out(range(acc_depth + 1))
         Words written since ``start``.
     reading : Out(1), busy : Out(1)
         Rows are left to be read; words are left to be written.
@@ -47,9 +48,9 @@ class Drain(wiring.Component):
             "step_valid": Out(1),
             "requant": Out(requant_layout()),
             "arrived": In(1),
-            "address": Out(16),
+            "address": Out(ceil_log2(config.act_depth)),
             "write": Out(1),
-            "written": Out(16),
+            "written": Out(range(config.acc_depth + 1)),
             "reading": Out(1),
             "busy": Out(1),
         })
@@ -57,8 +58,8 @@ class Drain(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        row, words = Signal(16), Signal(16)
-        output_base = Signal(16)
+        row, words = Signal.like(self.written), Signal.like(self.written)
+        output_base = Signal.like(self.address)
         clearing = Signal()
         bias_address = Signal.like(self.step.bias_address)
         bias_word = Signal(range(config.bias_words))

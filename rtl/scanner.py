@@ -24,9 +24,9 @@ class Scanner(wiring.Component):
     -------
     start : In(1)
         A layer begins; the members below must hold from the next cycle on.
-    base : In, words : In(16), signed_acts : In(1)
+    base : In, words : In(range(act_depth + 1)), signed_acts : In(1)
         The layer's input: address and number of words, and whether its activations are two's complement.
-    readable : In(17)
+    readable : In(range(act_depth + 1))
         Words of the input that are there already.
     stop : In(1)
         Some PE's queue is nearly full: emit nothing.
@@ -45,10 +45,10 @@ class Scanner(wiring.Component):
         self.config = config
         super().__init__({
             "start": In(1),
-            "base": In(16),
-            "words": In(16),
+            "base": In(ceil_log2(config.act_depth)),
+            "words": In(range(config.act_depth + 1)),
             "signed_acts": In(1),
-            "readable": In(17),
+            "readable": In(range(config.act_depth + 1)),
             "stop": In(1),
             "address": Out(ceil_log2(config.act_depth)),
             "read": Out(1),
@@ -66,7 +66,7 @@ class Scanner(wiring.Component):
         blocks = config.pes // cols
 
         # Read: the next word, as soon as it is there (known a cycle late) and has somewhere to go.
-        place = Signal(16)
+        place = Signal.like(self.words)
         running, there = Signal(), Signal()
         read_valid, read_ready = Signal(), Signal()
         m.d.comb += [
