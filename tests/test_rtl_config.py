@@ -9,7 +9,7 @@ from rtl.config import PRESETS, ConfigError, EngineConfig, preset, read_config
 
 
 def test_presets_are_valid_and_differ():
-    assert {name: config.pes for name, config in PRESETS.items()} == {"tiny": 4, "default": 16, "wide": 64}
+    assert {name: config.pes for name, config in PRESETS.items()} == {"tiny": 2, "default": 16, "wide": 64}
     assert len({config.hash for config in PRESETS.values()}) == 3
 
 
