@@ -178,9 +178,10 @@ def test_index_overhead_counts_dummies():
 
 def test_index_overhead_of_a_random_matrix():
     network, _ = draw(Layer("drawn", 1000, 500, 0.11, 1.0), CONFIG, 1, 0)
-    for one in index_overhead(network.layers[0].codes):
-        longer = 0.89 ** (1 << one["index_bits"])
-        assert one["dummies_per_weight"] == pytest.approx(longer / (1 - longer), rel=0.05, abs=1e-3)
+    codes = network.layers[0].codes
+    for one in index_overhead(codes):
+        longer = np.mean(codes == 0) ** (1 << one["index_bits"])
+        assert one["dummies_per_weight"] == pytest.approx(longer / (1 - longer), rel=0.1, abs=1e-3)
 
 
 def test_energy_of_one_weight():
