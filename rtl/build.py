@@ -150,7 +150,7 @@ def _parser():
     what.add_argument("--board", help=f"bitstream for a board: {', '.join(_boards())}")
     what.add_argument("--unit", choices=UNITS, help="place one unit alone and show its critical path: a minute or so")
     what.add_argument("--verilog", action="store_true", help="plain Verilog of the engine, for any other flow")
-    parser.add_argument("--preset", help="engine: tiny, default or wide (the board's)")
+    parser.add_argument("--preset", help="engine: tiny, up5k, default or wide (the board's)")
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration")
     parser.add_argument("--part", choices=PARTS, default="lfe5u-85f", help="FPGA for --unit (lfe5u-85f)")
     parser.add_argument("--seed", type=int, default=1, help="of placement (1)")

@@ -175,8 +175,12 @@ class EngineConfig:
 
 
 PRESETS = {
-    # What the 5,280 logic cells of an iCE40 UP5K hold. Each PE has two of its four single-port memories of 32 KiB.
-    "tiny": EngineConfig(pes=2, acc_bits=24, index_bits=(4,), entry_depth=16384, single_port=True,
+    # Four 32 KiB single-port memories, 16 bits wide, hold the entries of an iCE40 UP5K; its 30 block RAMs the rest.
+    "tiny": EngineConfig(pes=4, index_bits=(4,), entries_per_word=2, entry_depth=16384, single_port=True,
+                         slice_word_bits=16, slice_depth=512, act_depth=512, acc_depth=256, queue_depth=16,
+                         packet_bytes=256),
+    # As many PEs as the UP5K's 5,280 logic cells hold; each has two of the large memories.
+    "up5k": EngineConfig(pes=2, acc_bits=24, index_bits=(4,), entry_depth=16384, single_port=True,
                          slice_word_bits=8, act_depth=1024, acc_depth=256, queue_depth=16, packet_bytes=256),
     "default": EngineConfig(),
     # Three 18 kbit block RAMs for each PE: what an LFE5U-85F has for 64 of them.

@@ -68,7 +68,7 @@ def test_clocks_that_no_pll_makes_are_refused(dividers):
     (["--board", "nosuch"], "--board must be one of icebreaker, ulx3s-85f, not 'nosuch'"),
     (["--board", "../secret"], "--board must be one of"),
     (["--board", "icebreaker", "--seeds", "0"], "--seeds must be 1 to 100, not 0"),
-    (["--verilog", "--preset", "huge"], "preset must be one of tiny, default, wide"),
+    (["--verilog", "--preset", "huge"], "preset must be one of tiny, up5k, default, wide"),
 ])
 def test_bad_arguments(capsys, arguments, message):
     assert run_command(main, arguments) == 2
@@ -110,7 +110,7 @@ def test_a_build_leaves_bitstream_logs_and_report(tmp_path, monkeypatch, capsys,
     report = json.loads((out / "report.json").read_text())
     assert report["command"].startswith("python -m rtl.build --board ulx3s-85f --config")
     assert {name: report[name] for name in ("pes", "seed", "fmax_mhz", "luts_per_pe", "bitstream_bytes")} \
-        == {"pes": 2, "seed": 7, "fmax_mhz": fmax, "luts_per_pe": 20, "bitstream_bytes": 5}
+        == {"pes": 4, "seed": 7, "fmax_mhz": fmax, "luts_per_pe": 10, "bitstream_bytes": 5}
     told = capsys.readouterr().err
     assert all(step in told for step in ("synthesis", "placement and routing", "packing"))
     assert ("warning: the routed design reaches" in told) is warned
