@@ -184,10 +184,7 @@ class EngineConfig:
     @property
     def hash(self):
         """Identity of the configuration: the first 8 bytes of a SHA-256 over its fields."""
-        values = asdict(self)
-        if not self.tap_bits:
-            del values["tap_bits"]
-        text = json.dumps(values, sort_keys=True)
+        text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).digest()[:8]
 
 

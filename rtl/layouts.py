@@ -38,6 +38,13 @@ class SectionKind(enum.Enum, shape=8):
     """Plane 0 of the entry memory; plane n is ``ENTRIES + n``."""
 
 
+class LayerKind(enum.Enum, shape=2):
+    """What a descriptor describes."""
+
+    FULLY_CONNECTED = 0
+    CONVOLUTION = 1
+
+
 def header_layout():
     """The first bytes of an image."""
     return data.StructLayout({
@@ -68,12 +75,12 @@ SECTION_BYTES = data.Layout.cast(section_layout()).size // 8
 def descriptor_layout(config):
     """A layer's record in program memory; its codebook follows.
 
-    ``kind`` is 0 for a fully connected layer. Addresses count words of the memory concerned; all PEs share
+    Addresses count words of the memory concerned; all PEs share
     them. ``chase_words`` is the number of input words that may be read at once: the rest become readable as the
     drain of the layer before writes them.
     """
     return data.StructLayout({
-        "kind": 2,
+        "kind": LayerKind,
         "relu": 1,
         "input_signed": 1,
         "index_mode": 2,        # position in EngineConfig.index_bits
@@ -121,6 +128,7 @@ def _convolution_fields():
         "pooled_cols": 16,
         "pooled_rows": 16,
         "output_pixel_words": 16,
+        "spare_half": 16,
     }
 
 
@@ -176,7 +184,7 @@ def beat_layout(config):
 
 
 def position_fields(config):
-    """Where a pixel's products go: accumulator of slot 0 and tap 0, and the rows and columns of taps that are inside."""
+    """Where a pixel's products go: accumulator of slot 0 and tap 0; rows and columns of taps that are inside."""
     return {"base": row_bits(config), "tap_rows": 1 << config.tap_bits, "tap_cols": 1 << config.tap_bits}
 
 

@@ -38,7 +38,7 @@ class Reader:
         self.words = [0] * config.program_depth
         self.place = 0
         self.fetched: int | None = None
-        dut.load_valid.value = dut.rewind.value = dut.load_codebook.value = dut.fetch.value = 0
+        dut.load_valid.value = dut.rewind.value = dut.load_tables.value = dut.fetch.value = 0
 
     async def load(self, address: int, word: int, kind: int = PROGRAM) -> None:
         """Writes a word; one of another kind must change nothing."""
@@ -59,7 +59,7 @@ class Reader:
 
     def check_rest(self) -> None:
         dut = self.dut
-        assert not (dut.busy.value or dut.codebook_busy.value or dut.write_codebook.value)
+        assert not (dut.busy.value or dut.tables_busy.value or dut.write_codebook.value)
         assert self.fetched is None or int(dut.next.value) == self.fetched
 
     async def rewind(self, cycles: int) -> None:
@@ -68,14 +68,14 @@ class Reader:
         self.dut.rewind.value = 0
         self.place = 0
 
-    async def read(self, *, load_codebook: bool, fetch: bool) -> None:
+    async def read(self, *, load_tables: bool, fetch: bool) -> None:
         """One command, until ``busy`` has fallen."""
         dut = self.dut
-        dut.load_codebook.value, dut.fetch.value = load_codebook, fetch
+        dut.load_tables.value, dut.fetch.value = load_tables, fetch
         await RisingEdge(dut.clk)
-        dut.load_codebook.value = dut.fetch.value = 0
+        dut.load_tables.value = dut.fetch.value = 0
         values: list[int] = []
-        if load_codebook:
+        if load_tables:
             values, count = codebook(self.config, self.words[self.place:])
             self.place += count
         before = self.fetched
@@ -88,10 +88,10 @@ class Reader:
         # The sequencer looks at `busy` in the cycle after its command.
         assert dut.busy.value == bool(values or fetch)
         while dut.busy.value:
-            assert dut.codebook_busy.value or not dut.write_codebook.value
+            assert dut.tables_busy.value or not dut.write_codebook.value
             if dut.write_codebook.value:
                 written.append(unpack(codebook_write_layout(self.config), int(dut.codebook.value)))
-            if dut.codebook_busy.value and before is not None:
+            if dut.tables_busy.value and before is not None:
                 assert int(dut.next.value) == before
             await RisingEdge(dut.clk)
         self.check_rest()
@@ -113,15 +113,15 @@ async def descriptors_and_codebooks_come_in_order(dut: Any) -> None:
             await reader.rest(random.choice([0, 0, 1]))
         for reading in range(6):
             await reader.rewind(random.choice([1, 1, 4]))
-            await reader.read(load_codebook=False, fetch=True)
+            await reader.read(load_tables=False, fetch=True)
             # Some readings stop early.
             for number in range(1, passes if reading < 2 else random.randint(1, passes)):
                 await reader.rest(random.choice([0, 0, 3]))
                 together = random.random() < 0.5
-                await reader.read(load_codebook=True, fetch=together)
+                await reader.read(load_tables=True, fetch=together)
                 await reader.rest(random.choice([0, 0, 3]))
                 if not together:
-                    await reader.read(load_codebook=False, fetch=True)
+                    await reader.read(load_tables=False, fetch=True)
                 assert reader.place == number * step + DESCRIPTOR_WORDS
             if random.random() < 0.5 or reading < 2:
-                await reader.read(load_codebook=True, fetch=False)
+                await reader.read(load_tables=True, fetch=False)
