@@ -41,15 +41,17 @@ class DecodedPass:
         Number of the layer that it belongs to.
     lengths : int64 array, shape ``[pes, cols]``
         Entries of each slice, skips and padding included.
-    skips : list of bool arrays, one for each PE
-        Which entries are no weight.
+    taps : list of int16 arrays, one for each PE
+        The tap of each entry, 0 in a fully connected layer; -1 is no weight.
+    descriptor : rtl.layouts.descriptor_layout
     input_words, chase_words, output_words : int
         See `rtl.layouts.descriptor_layout`.
     """
 
     layer: int
     lengths: np.ndarray
-    skips: list[np.ndarray]
+    taps: list[np.ndarray]
+    descriptor: Any
     input_words: int
     chase_words: int
     output_words: int
@@ -110,9 +112,9 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
         first = 0
         while first < fields["output_words"]:
             descriptor, codebook = passes[number]
-            grid, lengths, skips = _codes(memories, descriptor, config)
+            grid, lengths, taps = _codes(memories, descriptor, config)
             decoded.append(DecodedPass(
-                len(layers), lengths, skips, int(descriptor.input_words), int(descriptor.chase_words),
+                len(layers), lengths, taps, descriptor, int(descriptor.input_words), int(descriptor.chase_words),
                 int(descriptor.output_words)))
             biases = _biases(memories, descriptor, config)
             count = int(descriptor.output_words)
@@ -184,7 +186,7 @@ def _fields(words: np.ndarray, word_bits: int, bits: int) -> np.ndarray:
 
 def _codes(memories: _Memories, descriptor: Any,
            config: EngineConfig) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Weight codes uint8 ``[pes, rows of each PE, cols]`` of a pass, its slices' lengths, which entries are skips."""
+    """Weight codes uint8 ``[pes, rows of each PE, cols]`` of a pass, its slices' lengths, the entries' taps."""
     mode, bits = int(descriptor.index_mode), config.length_bits
     if descriptor.input_words > config.act_depth or descriptor.output_words > config.acc_depth:
         raise ValueError(f"a pass of {int(descriptor.input_words)} words of inputs and "
@@ -195,7 +197,7 @@ def _codes(memories: _Memories, descriptor: Any,
     lengths = _fields(stored, config.slice_word_bits, bits)
     lengths = np.where(lengths == (1 << bits) - 1, long_slice(bits), lengths)
     codes = np.zeros((config.pes, int(descriptor.output_words), cols), np.uint8)
-    skips = []
+    taps = []
     for pe in range(config.pes):
         total = int(lengths[pe].sum())
         words = -(-total // config.entries_per_word)
@@ -217,8 +219,8 @@ def _codes(memories: _Memories, descriptor: Any,
         row = reached - before[col] - 1
         useful = code != 0
         codes[pe, row[useful], col[useful]] = code[useful]
-        skips.append(~useful)
-    return codes, lengths, skips
+        taps.append(np.where(useful, 0, -1).astype(np.int16))
+    return codes, lengths, taps
 
 
 def _biases(memories: _Memories, descriptor: Any, config: EngineConfig) -> np.ndarray:
