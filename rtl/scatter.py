@@ -17,7 +17,7 @@ class ScatterWalker(Walker):
 
     A word takes a cycle for each of its useful entries, at least one. An entry adds to the slot that the entries up to
     it have reached, see `docs/formats.md`; its accumulator is the job's ``base`` plus the slot minus the tap's offset.
-    The first visit appears ten cycles after its job was taken and nine after its word was read.
+    The first visit appears nine cycles after its job was taken and eight after its word was read.
 
     Members, beside those of `Walker`
     -------
@@ -27,8 +27,8 @@ class ScatterWalker(Walker):
         An entry of the tap table.
     """
 
-    latency_cycles = 10
-    read_cycles = 9
+    latency_cycles = 9
+    read_cycles = 8
 
     def __init__(self, config):
         super().__init__(config, tap_bits=In(2), taps=In(tap_write_layout(config)), taps_valid=In(1))
