@@ -7,14 +7,19 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import codebook_write_layout, load_write_layout
+from rtl.layouts import codebook_write_layout, load_write_layout, tap_write_layout
 from sim.cocotb_bench import bench, parameters, start
 from sim.payloads import pack, unpack
 
 PROGRAM, SLICES, ENTRIES = 0, 1, 2
 """Kinds of sections, see docs/formats.md."""
 
-DESCRIPTOR_WORDS = 7
+CONVOLUTION = 1
+"""Kind of a descriptor that a tap table follows, in its two lowest bits."""
+
+
+def descriptor_words(config: Any) -> int:
+    return 15 if config.tap_bits else 7
 
 
 def codebook(config: Any, words: list[int]) -> tuple[list[int], int]:
@@ -28,6 +33,15 @@ def codebook(config: Any, words: list[int]) -> tuple[list[int], int]:
               for place in range(values)]
     half = 1 << config.weight_bits - 1
     return [(value + half) % (2 * half) - half for value in stored], count
+
+
+def tap_table(config: Any, words: list[int], descriptor: int) -> tuple[list[int], int]:
+    """The tap table at the beginning of program words, if the descriptor has one, and the words that it takes."""
+    if not config.tap_bits or descriptor & 3 != CONVOLUTION:
+        return [], 0
+    count = 4 ** config.tap_bits // 2
+    return [half % (1 << (config.acc_depth - 1).bit_length())
+            for word in words[:count] for half in (word & 0xFFFF, word >> 16)], count
 
 
 class Reader:
@@ -75,27 +89,37 @@ class Reader:
         await RisingEdge(dut.clk)
         dut.load_tables.value = dut.fetch.value = 0
         values: list[int] = []
+        taps: list[int] = []
         if load_tables:
+            assert self.fetched is not None
             values, count = codebook(self.config, self.words[self.place:])
+            self.place += count
+            taps, count = tap_table(self.config, self.words[self.place:], self.fetched)
             self.place += count
         before = self.fetched
         if fetch:
-            words = self.words[self.place:self.place + DESCRIPTOR_WORDS]
+            words_each = descriptor_words(self.config)
+            words = self.words[self.place:self.place + words_each]
             self.fetched = sum(word << 32 * place for place, word in enumerate(words))
-            self.place += DESCRIPTOR_WORDS
+            self.place += words_each
         written: list[dict[str, int]] = []
+        offsets: list[dict[str, int]] = []
         await RisingEdge(dut.clk)
         # The sequencer looks at `busy` in the cycle after its command.
-        assert dut.busy.value == bool(values or fetch)
+        assert dut.busy.value == bool(values or taps or fetch)
         while dut.busy.value:
             assert dut.tables_busy.value or not dut.write_codebook.value
             if dut.write_codebook.value:
                 written.append(unpack(codebook_write_layout(self.config), int(dut.codebook.value)))
+            if self.config.tap_bits and dut.write_taps.value:
+                assert dut.tables_busy.value
+                offsets.append(unpack(tap_write_layout(self.config), int(dut.taps.value)))
             if dut.tables_busy.value and before is not None:
                 assert int(dut.next.value) == before
             await RisingEdge(dut.clk)
         self.check_rest()
         assert written == [{"code": code, "weight": value} for code, value in enumerate(values)]
+        assert offsets == [{"tap": tap, "offset": offset} for tap, offset in enumerate(taps)]
 
 
 @bench()
@@ -103,7 +127,8 @@ async def descriptors_and_codebooks_come_in_order(dut: Any) -> None:
     config = EngineConfig(**parameters()["config"])
     reader = Reader(dut, config)
     await start(dut)
-    step = DESCRIPTOR_WORDS + codebook(config, reader.words)[1]
+    step = descriptor_words(config) + codebook(config, reader.words)[1] \
+        + tap_table(config, reader.words, CONVOLUTION)[1]
     passes = config.program_depth // step
     for image in range(3):
         addresses = list(range(config.program_depth)) if image == 0 else random.sample(range(config.program_depth), 30)
@@ -122,6 +147,6 @@ async def descriptors_and_codebooks_come_in_order(dut: Any) -> None:
                 await reader.rest(random.choice([0, 0, 3]))
                 if not together:
                     await reader.read(load_tables=False, fetch=True)
-                assert reader.place == number * step + DESCRIPTOR_WORDS
+                assert reader.place <= number * step + descriptor_words(config)
             if random.random() < 0.5 or reading < 2:
                 await reader.read(load_tables=True, fetch=False)
