@@ -131,7 +131,8 @@ class ScatterWalker(Walker):
                         for mode, width in enumerate(config.index_bits):
                             if width >= 2 * bits:
                                 with m.Case(mode):
-                                    m.d.comb += skipped.eq((index + 1) << (width - 2 * bits))
+                                    # Within a slot's taps no gap can say "the next slot", so a skip can.
+                                    m.d.comb += skipped.eq((index + (bits == 0)) << (width - 2 * bits))
         return tap, gap, skipped, fits
 
     def _tap_table(self, m, tap):

@@ -30,7 +30,7 @@ def random_taps(config: EngineConfig, bits: int, tap_bits: int) -> list[Entry]:
         carry = int(weight)
         if random.random() < 0.2:
             skipped = random.randrange(1 << min(bits, 3))
-            slot += carry + (skipped + 1 << gap_bits)
+            slot += carry + (skipped + int(tap_bits == 0) << gap_bits)
             entries.append({"index": skipped, "code": 0})
             weight = False
             continue
