@@ -28,7 +28,6 @@ NETWORKS = {
     "padded": ((3, 7, 6), [(6, {"padding": 1})]),
     "pooled": ((2, 8, 9), [(5, {"padding": 1, "pool": 2, "pool_step": 2})]),
     "overlapping windows": ((2, 9, 9), [(5, {"pool": 3, "pool_step": 2})]),
-    "windows apart": ((2, 9, 9), [(5, {"pool": 1, "pool_step": 3})]),
     "strided": ((3, 9, 8), [(9, {"stride": 2, "padding": 1})]),
     "stride of three": ((1, 11, 10), [(4, {"stride": 3, "kernel": 4})]),
     "pointwise": ((6, 5, 4), [(7, {"kernel": 1, "density": 0.2})]),
