@@ -121,14 +121,15 @@ def _tap_bits(one: DecodedPass, config: EngineConfig) -> int:
 
 
 def _visits(one: DecodedPass, config: EngineConfig) -> np.ndarray:
-    """What the scanner reads, in order: int64 ``[4, visits]``.
+    """What the scanner reads, in order: int64 ``[5, visits]``.
 
-    Each word's offset from the pass's first, the first of its columns, and as bits the rows and the columns of taps
-    that are inside.
+    Each word's offset from the pass's first, the first of its columns, as bits the rows and the columns of taps
+    that are inside, and how many activations of the word are scanned.
     """
     if not config.tap_bits:
         words = np.arange(one.input_words)
-        return np.stack([words, words * config.pes, np.ones_like(words), np.ones_like(words)])
+        return np.stack([words, words * config.pes, np.ones_like(words), np.ones_like(words),
+                         np.full_like(words, config.pes)])
     pass_ = one.descriptor
     row, col, word = np.meshgrid(np.arange(int(pass_.scan_rows)), np.arange(int(pass_.scan_cols)),
                                  np.arange(int(pass_.pixel_words)), indexing="ij")
@@ -137,7 +138,8 @@ def _visits(one: DecodedPass, config: EngineConfig) -> np.ndarray:
         (row + int(pass_.first_y), int(pass_.out_rows)), (col + int(pass_.first_x), int(pass_.out_cols)))]
     return np.stack([part.ravel() for part in (
         row * int(pass_.row_step) + col * int(pass_.pixel_step) + word, word * config.pes,
-        inside[0].sum(axis=0), inside[1].sum(axis=0))])
+        inside[0].sum(axis=0), inside[1].sum(axis=0),
+        np.where(word + 1 == int(pass_.pixel_words), (int(pass_.last_block) + 1) * config.block_cols, config.pes))])
 
 
 def _drain_steps(one: DecodedPass, config: EngineConfig) -> tuple[int, int]:
@@ -270,7 +272,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
             counters[5] += 1
         block_ready = not block_valid or (emit and last_of_block)
         take_block = word_valid and block_ready
-        word_ends = word_col + block_cols >= pes
+        word_ends = word_valid and word_col + block_cols >= visits[4, first_visit + word_word]
         word_ready = not word_valid or (take_block and word_ends)
         read_ready = not read_valid or word_ready
         readable = chase + written if draining else words

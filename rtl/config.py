@@ -129,6 +129,9 @@ class EngineConfig:
                        f"not {self.slice_word_bits}")
             elif self.pes % block:
                 yield f"slice_word_bits / length_bits = {block} columns must divide the {self.pes} PEs"
+            elif self.tap_bits and self.pes // block > 32:
+                yield (f"slice_word_bits / length_bits must be at least {self.pes // 32} columns with {self.pes} PEs and "
+                       f"convolutions, not {block}")
         if self.tap_bits not in (0, 2, 3):
             yield f"tap_bits must be 0, 2 or 3, not {self.tap_bits}"
         elif self.index_bits and self.tap_bits and self.index_bits[-1] < 2 * self.tap_bits:

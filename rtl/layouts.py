@@ -113,7 +113,7 @@ def _convolution_fields():
         "hold_sums": 1,         # the next pass adds to the same accumulators: no drain
         "pool": 4,              # edge of the window of a max pooling; 1 for none
         "pool_step": 4,
-        "spare": 5,
+        "last_block": 5,        # of the blocks of a pixel's last word, the last that is scanned
         "pixel_words": 16,
         "pixel_step": 16,       # words from a scanned pixel to the next of its row
         "row_step": 16,         # words from the start of a scanned row to the next

@@ -96,6 +96,7 @@ class Scanner(wiring.Component):
         # Word: in a register, from which it goes on block by block.
         word, word_valid, word_ready = Signal(config.pes * act_bits, reset_less=True), Signal(), Signal()
         number = Signal(range(blocks))
+        word_wraps = Signal(reset_less=True)
         m.d.comb += read_ready.eq(~read_valid | word_ready)
         with m.If(read_ready):
             m.d.sync += read_valid.eq(self.read)
@@ -109,7 +110,8 @@ class Scanner(wiring.Component):
         take_block = Signal()
         last_block, last = Signal(), Signal()
         m.d.comb += [
-            last_block.eq(number == blocks - 1),
+            last_block.eq(number == (Mux(word_wraps, self.layer.last_block, blocks - 1) if config.tap_bits
+                                     else blocks - 1)),
             take_block.eq(word_valid & block_ready),
             word_ready.eq(~word_valid | (take_block & last_block)),
         ]
@@ -149,8 +151,7 @@ class Scanner(wiring.Component):
             at = pixels.position.shape()
             read_at, word_at, block_at = (Signal(at, name=f"{step}_at", reset_less=True)
                                           for step in ("read", "word", "block"))
-            read_wraps, word_wraps, block_wraps = (Signal(name=f"{step}_wraps", reset_less=True)
-                                                   for step in ("read", "word", "block"))
+            read_wraps, block_wraps = Signal(reset_less=True), Signal(reset_less=True)
             with m.If(read_ready):
                 m.d.sync += [read_at.eq(pixels.position), read_wraps.eq(pixels.wraps)]
             with m.If(word_ready):

@@ -229,7 +229,7 @@ def _add_phase(memories, conv, shape, config, phase, descriptor, layer):
     columns = []
     for pe in range(config.pes):
         slices = []
-        for c in range(in_words * config.pes):
+        for c in range(-(-shape[0] // config.block_cols) * config.block_cols):
             targets = [(slot, j << tap_bits | i, int(conv.codes[slot * config.pes + pe, c, ky, kx]))
                        for slot in range(slots) for j, ky in enumerate(ys) for i, kx in enumerate(xs)
                        if c < shape[0] and slot * config.pes + pe < len(conv.codes)
@@ -245,7 +245,8 @@ def _add_phase(memories, conv, shape, config, phase, descriptor, layer):
     memories.add_pass(columns, descriptor | {
         "input_base": descriptor["input_base"] + offset, "input_words": descriptor["input_words"] - offset,
         "chase_words": descriptor["chase_words"] - (offset if descriptor["chase_words"] else 0),
-        "tap_bits": tap_bits, "pixel_words": in_words, "pixel_step": conv.stride * in_words,
+        "tap_bits": tap_bits, "pixel_words": in_words,
+        "last_block": (shape[0] - 1) % config.pes // config.block_cols, "pixel_step": conv.stride * in_words,
         "row_step": conv.stride * shape[2] * in_words,
         "scan_cols": -(-(shape[2] - fx) // conv.stride), "scan_rows": -(-(shape[1] - fy) // conv.stride),
         "first_x": first_x, "first_y": first_y,

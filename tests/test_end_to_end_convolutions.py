@@ -15,7 +15,7 @@ from rtl.engine import Engine
 from sim.link import SimulationLink, build_link
 from tests.scatter import compile_convs, random_conv
 
-SMALL = EngineConfig(pes=4, index_bits=(5,), entries_per_word=4, entry_depth=2048, length_bits=6, slice_word_bits=24,
+SMALL = EngineConfig(pes=4, index_bits=(5,), entries_per_word=4, entry_depth=2048, length_bits=6, slice_word_bits=12,
                      slice_depth=256, act_depth=1024, acc_depth=600, queue_depth=16, program_depth=1024, tap_bits=2,
                      packet_bytes=256)
 CONFIGS = {"4x4 taps": SMALL,
