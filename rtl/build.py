@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import statistics
 import sys
 import tempfile
 import tomllib
@@ -23,18 +24,19 @@ from host.files import check_file, check_files, write_whole
 from host.options import check_range, read_engine
 
 from .engine import Engine
-from .tools import PREPARE, find_tools, run_steps, tool_versions, utilisation
+from .tools import FAMILIES, find_tools, fmax_mhz, run_steps, tool_versions, utilisation
 from .top import Top
 from .units import PARTS, UNITS, build_unit
 
 __all__ = ["build_bitstream", "main"]
 
 CONSTRAINTS = Path(__file__).parent.parent / "constraints"
-OUTPUTS = ("top.bit", "top.tim", "top.rpt", "report.json")
+OUTPUTS = ("top.tim", "top.rpt", "report.json")
 
 EXAMPLES = """examples:
   python -m rtl.build --board ulx3s-85f
   python -m rtl.build --board ulx3s-85f --preset tiny --seed 3 -o build/tiny
+  python -m rtl.build --board icebreaker --seeds 3
   python -m rtl.build --unit walker --part lfe5u-85f
   python -m rtl.build --verilog --preset wide -o engine.v"""
 
@@ -53,7 +55,7 @@ def _read_board(name):
         raise UserError(f"board '{path}' cannot be read: {error}") from None
 
 
-def _plan(board, config, seed):
+def _plan(board, family, config):
     """The tools' input files and the script that calls them."""
     module, name = board["platform"].split(":")
     try:
@@ -61,15 +63,31 @@ def _plan(board, config, seed):
     except ModuleNotFoundError:
         raise UserError("amaranth-boards must be installed; pip install amaranth-boards") from None
     try:
-        top = Top(config, board["oscillator_mhz"], board["clock_mhz"], board["baud"])
+        top = Top(config, board["family"], board["oscillator_mhz"], board["clock_mhz"], board["baud"])
         return platform.build(
-            top, name="top", do_build=False, synth_opts=board["synth_opts"], script_after_read=PREPARE,
-            nextpnr_opts=f"{board['nextpnr_opts']} --freq {board['clock_mhz']} --seed {seed} --report pnr.json")
+            top, name="top", do_build=False, synth_opts=board["synth_opts"], script_after_read=family.prepare,
+            nextpnr_opts=f"{board['nextpnr_opts']} --freq {board['clock_mhz']} --seed $SEED --report pnr.json")
     except ValueError as error:
         raise UserError(f"the board's {error}") from None
 
 
-def build_bitstream(name, config, seed, directory, command):
+def _place(script, place, tools, family, seeds):
+    """Places and routes with each seed; leaves the files of the fastest. Returns the highest clock by seed, in MHz."""
+    files = ("pnr.json", "top.tim", family.routed)
+    found = {}
+    for seed in seeds:
+        run_steps(script, place, tools, SEED=str(seed))
+        fmax = fmax_mhz(json.loads((place / "pnr.json").read_text()))
+        if fmax > max(found.values(), default=-1):
+            for file in files:
+                os.replace(place / file, place / f"best-{file}")
+        found[seed] = fmax
+    for file in files:
+        os.replace(place / f"best-{file}", place / file)
+    return found
+
+
+def build_bitstream(name, config, seeds, directory, command):
     """Synthesises, places, routes and packs.
 
     Parameters
@@ -77,37 +95,46 @@ def build_bitstream(name, config, seed, directory, command):
     name : str
         Board, a file in ``constraints``.
     config : EngineConfig
-    seed : int
-        Of placement.
+    seeds : sequence of int
+        Of placement; the fastest becomes the bitstream.
     directory : Path
-        For ``top.bit``, the tools' logs and ``report.json``; nothing there changes if a tool fails.
+        For the bitstream, the tools' logs and ``report.json``; nothing there changes if a tool fails.
     command : str
         For the report.
 
     Returns
     -------
-    dict
+    report : dict
         What ``report.json`` says.
+    bitstream : Path
     """
-    check_files(directory, OUTPUTS)
     board = _read_board(name)
-    tools = find_tools()
-    plan = _plan(board, config, seed)
+    family = FAMILIES[board["family"]]
+    outputs = (family.bitstream, *OUTPUTS)
+    check_files(directory, outputs)
+    tools = find_tools(family)
+    plan = _plan(board, family, config)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
         place = Path(plan.extract(unfinished))
-        run_steps((place / f"{plan.script}.sh").read_text(), place, tools)
+        script = (place / f"{plan.script}.sh").read_text()
+        synthesis, placement, packing = ({variable: tool} for variable, tool in tools.items())
+        run_steps(script, place, synthesis)
+        fmax = _place(script, place, placement, family, seeds)
+        run_steps(script, place, packing)
         pnr = json.loads((place / "pnr.json").read_text())
+        netlist = json.loads((place / "top.json").read_text()) if family.netlist_cells else None
         report = {
             "command": command, "board": name, "part": board["part"], "pes": config.pes,
-            "config_hash": config.hash.hex(), "clock_target_mhz": board["clock_mhz"], "seed": seed,
-            **utilisation(pnr, config.pes),
-            "bitstream_bytes": (place / "top.bit").stat().st_size, "tools": tool_versions(),
+            "config_hash": config.hash.hex(), "clock_target_mhz": board["clock_mhz"],
+            "seed": max(fmax, key=fmax.get), **utilisation(pnr, family, config.pes, netlist),
+            "fmax_mhz_median": round(statistics.median(fmax.values()), 2), "fmax_mhz_by_seed": fmax,
+            "bitstream_bytes": (place / family.bitstream).stat().st_size, "tools": tool_versions(family),
         }
         (place / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        for file in OUTPUTS:
+        for file in outputs:
             os.replace(place / file, directory / file)
-    return report
+    return report, directory / family.bitstream
 
 
 def _write_verilog(config, output):
@@ -123,10 +150,12 @@ def _parser():
     what.add_argument("--board", help=f"bitstream for a board: {', '.join(_boards())}")
     what.add_argument("--unit", choices=UNITS, help="place one unit alone and show its critical path: a minute or so")
     what.add_argument("--verilog", action="store_true", help="plain Verilog of the engine, for any other flow")
-    parser.add_argument("--preset", help="engine: tiny, default or wide (the board's)")
+    parser.add_argument("--preset", help="engine: tiny, up5k, default or wide (the board's)")
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration")
     parser.add_argument("--part", choices=PARTS, default="lfe5u-85f", help="FPGA for --unit (lfe5u-85f)")
     parser.add_argument("--seed", type=int, default=1, help="of placement (1)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N",
+                        help="with --board, place N times, with --seed and those after it; keep the fastest (1)")
     parser.add_argument("-o", "--output", type=Path, help="directory (build/boards/BOARD, build/units/UNIT) or "
                         "Verilog file (build/engine.v)")
     return parser
@@ -147,8 +176,9 @@ def main(argv=None):
     arguments = _parser().parse_args(argv)
     board = _read_board(arguments.board) if arguments.board is not None else {"preset": "default"}
     name = board["preset"] if arguments.preset is None else arguments.preset
-    config, _ = check_all(lambda: read_engine(name, arguments.config),
-                          lambda: check_range("--seed", arguments.seed, 0, (1 << 31) - 1))
+    config, *_ = check_all(lambda: read_engine(name, arguments.config),
+                          lambda: check_range("--seed", arguments.seed, 0, (1 << 31) - 1),
+                          lambda: check_range("--seeds", arguments.seeds, 1, 100))
     if arguments.verilog:
         output = arguments.output or Path("build/engine.v")
         _write_verilog(config, output)
@@ -162,9 +192,10 @@ def main(argv=None):
         sys.stdout.write(f"{directory / 'report.json'}\n")
         return
     directory = arguments.output or Path("build/boards") / arguments.board
-    report = build_bitstream(arguments.board, config, arguments.seed, directory, command)
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    report, bitstream = build_bitstream(arguments.board, config, seeds, directory, command)
     _print_report(report)
-    sys.stdout.write(f"{directory / 'top.bit'}\n")
+    sys.stdout.write(f"{bitstream}\n")
     if report["fmax_mhz"] < report["clock_target_mhz"]:
         sys.stderr.write(f"warning: the routed design reaches {report['fmax_mhz']} MHz only, not the "
                          f"{report['clock_target_mhz']} MHz that its clock runs at; do not use this bitstream, "

@@ -130,8 +130,8 @@ class EngineConfig:
             elif self.pes % block:
                 yield f"slice_word_bits / length_bits = {block} columns must divide the {self.pes} PEs"
             elif self.tap_bits and self.pes // block > 32:
-                yield (f"slice_word_bits / length_bits must be at least {self.pes // 32} columns with {self.pes} PEs and "
-                       f"convolutions, not {block}")
+                yield (f"slice_word_bits / length_bits must be at least {self.pes // 32} columns with {self.pes} PEs "
+                       f"and convolutions, not {block}")
         if self.tap_bits not in (0, 2, 3):
             yield f"tap_bits must be 0, 2 or 3, not {self.tap_bits}"
         elif self.index_bits and self.tap_bits and self.index_bits[-1] < 2 * self.tap_bits:
@@ -187,7 +187,9 @@ class EngineConfig:
     @property
     def hash(self):
         """Identity of the configuration: the first 8 bytes of a SHA-256 over its fields."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        # Engines without convolutions keep the hash that they had before there were any.
+        text = json.dumps({name: value for name, value in asdict(self).items() if name != "tap_bits" or value},
+                          sort_keys=True)
         return hashlib.sha256(text.encode()).digest()[:8]
 
 
@@ -196,9 +198,13 @@ PRESETS = {
     "tiny": EngineConfig(pes=4, index_bits=(4,), entries_per_word=2, entry_depth=16384, single_port=True,
                          slice_word_bits=16, slice_depth=512, act_depth=512, acc_depth=256, queue_depth=16,
                          packet_bytes=256),
+    # As many PEs as the UP5K's 5,280 logic cells hold; each has two of the large memories.
+    "up5k": EngineConfig(pes=2, acc_bits=24, index_bits=(4,), entry_depth=16384, single_port=True,
+                         slice_word_bits=8, act_depth=1024, acc_depth=256, queue_depth=16, packet_bytes=256),
     "default": EngineConfig(),
     # Three 18 kbit block RAMs for each PE: what an LFE5U-85F has for 64 of them.
-    "wide": EngineConfig(pes=64, index_bits=(5,), entry_depth=512, slice_depth=512, act_depth=256),
+    "wide": EngineConfig(pes=64, acc_bits=28, index_bits=(5,), entry_depth=512, slice_depth=512, act_depth=256,
+                         packet_bytes=128),
 }
 
 

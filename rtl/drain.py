@@ -4,6 +4,7 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from .layouts import descriptor_layout, drain_step_layout, requant_layout
 from .pooling import Windows
@@ -32,9 +33,9 @@ class Drain(wiring.Component):
         The PEs' activations of the next row are there.
     complete : In(1)
         With them the word is complete: always, or at the end of a pooling window.
-    address : Out(16), write : Out(1)
+    address : Out, write : Out(1)
         To the activation memory.
-    written : Out(16)
+    written : Out
         Words written since ``start``.
     reading : Out(1), busy : Out(1)
         Rows are left to be read; words are left to be written.
@@ -51,9 +52,9 @@ class Drain(wiring.Component):
             "requant": Out(requant_layout()),
             "arrived": In(1),
             "complete": In(1),
-            "address": Out(16),
+            "address": Out(ceil_log2(config.act_depth)),
             "write": Out(1),
-            "written": Out(16),
+            "written": Out(range((config.act_depth if config.tap_bits else config.acc_depth) + 1)),
             "reading": Out(1),
             "busy": Out(1),
         })
@@ -85,8 +86,8 @@ class Drain(wiring.Component):
 
     def _rows(self, m, taken, bias_word):
         """A fully connected layer: row by row into word by word."""
-        row, words = Signal(16), Signal(16)
-        output_base, bias_address = Signal(16), Signal.like(self.step.bias_address)
+        row, words = Signal.like(self.written), Signal.like(self.written)
+        output_base, bias_address = Signal.like(self.address), Signal.like(self.step.bias_address)
         m.d.comb += [self.step.row.eq(row), self.step.bias_address.eq(bias_address),
                      self.address.eq(output_base + self.written)]
         with m.If(self.reading):
@@ -117,7 +118,7 @@ class Drain(wiring.Component):
         owed = Signal(range(32))
         m.d.sync += owed.eq(owed + taken - (self.arrived & self.busy))
         m.d.comb += self.busy.eq(self.reading | (owed != 0))
-        slot, slots, pixel, pixel_words = Signal(16), Signal(16), Signal(16), Signal(16)
+        slot, slots, pixel, pixel_words = (Signal.like(self.address) for _ in range(4))
         m.d.comb += self.address.eq(pixel + slot)
         with m.If(self.write):
             m.d.sync += slot.eq(slot + 1)

@@ -9,7 +9,7 @@ from .activations import ActivationMemory
 from .broadcast import Broadcast
 from .commands import Commands
 from .drain import Drain
-from .layouts import SectionKind, beat_layout, broadcast_cycles, memory_write_layout
+from .layouts import SectionKind, beat_layout, broadcast_cycles, counter_bits, memory_write_layout
 from .link import Link
 from .loader import Loader
 from .pe import ProcessingElement, control_layout
@@ -207,7 +207,9 @@ class Engine(wiring.Component):
                 parts.append(part)
             amount = Signal(range(len(events[name]) + 1), name=f"{name}_now")
             m.d.sync += amount.eq(sum(parts))
+            counter = Signal(counter_bits(self.config), name=name)
+            m.d.comb += commands.counters[place].eq(counter)
             with m.If(commands.run):
-                m.d.sync += commands.counters[place].eq(0)
+                m.d.sync += counter.eq(0)
             with m.Elif(sequencer.running | ends.any()):
-                m.d.sync += commands.counters[place].eq(commands.counters[place] + amount)
+                m.d.sync += counter.eq(counter + amount)

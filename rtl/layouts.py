@@ -243,6 +243,17 @@ def load_write_layout(config):
     return data.StructLayout({"kind": 8, "pe": 8, **dict(memory_write_layout(config).members)})
 
 
+def counter_bits(config):
+    """Width of a performance counter.
+
+    Without convolutions an inference takes each entry once and scans few times the activation memory.
+    """
+    if config.tap_bits:
+        return 32
+    steps = config.pes * max(config.entry_depth * config.entries_per_word, config.act_depth)
+    return min(32, max(24, ceil_log2(steps) + 6))
+
+
 def beats_in_flight(config):
     """Beats that may still reach a PE's queue after it said that it is full: see `rtl.pe` and `rtl.scanner`."""
     return 10 + broadcast_cycles(config)

@@ -71,16 +71,34 @@ class Loader(wiring.Component):
             memories[SectionKind.ENTRIES.value + number] = (width, config.entry_depth)
         return memories
 
+    def _take_header(self, m, count, wrong, sections, image_bytes, layers):
+        """A byte of the header: compared with what it must be, or kept. The first wrong field counts."""
+        known = {"magic": (IMAGE_MAGIC, Status.BAD_MAGIC), "version": (IMAGE_VERSION, Status.BAD_VERSION),
+                 "config_hash": (int.from_bytes(self.config.hash, "little"), Status.WRONG_CONFIG)}
+        kept = {"sections": sections, "image_bytes": image_bytes, "layers": layers}
+        byte = self.bytes.payload
+        with m.Switch(count):
+            for name, field in header_layout():
+                for place in range(field.width // 8):
+                    with m.Case(field.offset // 8 + place):
+                        if name in known:
+                            value, status = known[name]
+                            with m.If((byte != (value >> 8 * place) & 0xFF) & (wrong == Status.OK)):
+                                m.d.sync += wrong.eq(status)
+                        elif name in kept:
+                            m.d.sync += kept[name].word_select(place, 8).eq(byte)
+
     def elaborate(self, platform):
         m = Module()
         config = self.config
         m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
-        header = Signal(header_layout(), reset_less=True)
+        # Of the header only what is needed later; `wrong` is what is not as it must be.
+        sections_left, image_bytes, layers = Signal(16), Signal(32), Signal(16)
+        wrong = Signal(Status)
         section = Signal(section_layout(), reset_less=True)
-        next_header = Signal.like(header)
         most_bytes = -(-len(self.write.word) // 8)
         word = Signal(8 * most_bytes, reset_less=True)
-        count, sections_left, words_left = Signal(16), Signal(16), Signal(16)
+        count, words_left = Signal(16), Signal(16)
         word_bytes, depth, section_end, has_pe = Signal(8), Signal(17), Signal(17), Signal()
         taken = self.bytes.valid & self.bytes.ready
         kind = section.as_value()[:8]
@@ -88,7 +106,6 @@ class Loader(wiring.Component):
             self.bytes.ready.eq(1),
             crc.start.eq(self.begin),
             crc.data.eq(self.bytes.payload),
-            next_header.as_value().eq(Cat(header.as_value()[8:], self.bytes.payload)),
             self.write.word.eq(word), self.write.kind.eq(kind), self.write.pe.eq(section.pe),
         ]
         # What the section's memory holds, and whether the section is within it: a register each, behind the section.
@@ -121,32 +138,28 @@ class Loader(wiring.Component):
 
         m.d.sync += self.write_valid.eq(0)
         with m.If(self.begin):
-            m.d.sync += [self.status.eq(Status.OK), self.offset.eq(0), count.eq(0)]
+            m.d.sync += [self.status.eq(Status.OK), wrong.eq(Status.OK), self.offset.eq(0), count.eq(0)]
         with m.FSM():
             with state("IGNORE"):
                 pass
             with state("TAKE HEADER"):
                 take()
                 with m.If(taken):
-                    m.d.sync += header.eq(next_header)
+                    self._take_header(m, count, wrong, sections_left, image_bytes, layers)
                     with m.If(count == HEADER_BYTES - 1):
-                        m.d.sync += [count.eq(0), sections_left.eq(next_header.sections)]
+                        m.d.sync += count.eq(0)
                         m.next = "CHECK HEADER"
             with state("CHECK HEADER"):
                 m.d.comb += self.bytes.ready.eq(0)
                 # A header that is not for this engine leaves the image that is loaded alone.
                 m.d.sync += self.offset.eq(0)
                 m.next = "IGNORE"
-                with m.If(header.magic != IMAGE_MAGIC):
-                    m.d.sync += self.status.eq(Status.BAD_MAGIC)
-                with m.Elif(header.version != IMAGE_VERSION):
-                    m.d.sync += self.status.eq(Status.BAD_VERSION)
-                with m.Elif(header.config_hash != int.from_bytes(config.hash, "little")):
-                    m.d.sync += self.status.eq(Status.WRONG_CONFIG)
-                with m.Elif((header.sections == 0) | (header.layers == 0)):
+                with m.If(wrong != Status.OK):
+                    m.d.sync += self.status.eq(wrong)
+                with m.Elif((sections_left == 0) | (layers == 0)):
                     m.d.sync += self.status.eq(Status.BAD_SECTION)
                 with m.Else():
-                    m.d.sync += [self.loaded.eq(0), self.layers.eq(header.layers), self.offset.eq(HEADER_BYTES)]
+                    m.d.sync += [self.loaded.eq(0), self.layers.eq(layers), self.offset.eq(HEADER_BYTES)]
                     m.next = "TAKE SECTION"
             with state("TAKE SECTION"):
                 take()
@@ -185,7 +198,7 @@ class Loader(wiring.Component):
                 m.d.comb += self.bytes.ready.eq(0)
                 with m.If(~crc.match_detected):
                     drop(Status.IMAGE_CRC)
-                with m.Elif(self.offset != header.image_bytes):
+                with m.Elif(self.offset != image_bytes):
                     drop(Status.BAD_SECTION)
                 with m.Else():
                     m.d.sync += [self.loaded.eq(1), self.offset.eq(0)]

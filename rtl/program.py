@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program: layer descriptors and codebooks, read in order, a layer ahead of the one that runs."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -83,15 +83,16 @@ class Program(wiring.Component):
         in_word = len(range(0, DESCRIPTOR_WORD_BITS, value_bits))
         place, read_place = Signal(range(in_word)), Signal(range(in_word))
         read_value, read_value_valid = Signal.like(value), Signal()
-        remaining = Signal(range(descriptor_words(config) + 1))
+        number, arrived = Signal(range(descriptor_words(config))), Signal(range(descriptor_words(config)))
         word_arrives = Signal()
         fetch_after = Signal()
         descriptor = Signal(descriptor_layout(config), reset_less=True)
 
         # Words arrive a cycle after they were asked for.
-        m.d.sync += [read_value.eq(value), read_place.eq(place), read_value_valid.eq(0), word_arrives.eq(0)]
+        m.d.sync += [read_value.eq(value), read_place.eq(place), read_value_valid.eq(0), arrived.eq(number),
+                     word_arrives.eq(0)]
         with m.If(word_arrives):
-            m.d.sync += Cat(descriptor.as_value()).eq(Cat(descriptor.as_value()[DESCRIPTOR_WORD_BITS:], read.data))
+            m.d.sync += descriptor.as_value().word_select(arrived, DESCRIPTOR_WORD_BITS).eq(read.data)
         m.d.comb += [
             self.next.eq(descriptor),
             self.codebook.code.eq(read_value),
@@ -113,7 +114,7 @@ class Program(wiring.Component):
                 with m.If(self.rewind):
                     m.d.sync += address.eq(0)
                 m.d.sync += [
-                    fetch_after.eq(self.fetch), remaining.eq(descriptor_words(config)), value.eq(0), place.eq(0),
+                    fetch_after.eq(self.fetch), number.eq(0), value.eq(0), place.eq(0),
                 ]
                 with m.If(self.load_tables if codebook_words(config) else 0):
                     m.next = "SEND CODEBOOK"
@@ -144,8 +145,8 @@ class Program(wiring.Component):
                 with m.Else():
                     m.next = "WAIT"
             with m.State("FETCH DESCRIPTOR"):
-                m.d.sync += [word_arrives.eq(1), address.eq(address + 1), remaining.eq(remaining - 1)]
-                with m.If(remaining == 1):
+                m.d.sync += [word_arrives.eq(1), address.eq(address + 1), number.eq(number + 1)]
+                with m.If(number == descriptor_words(config) - 1):
                     m.next = "FINISH DESCRIPTOR"
             with m.State("FINISH DESCRIPTOR"):
                 m.next = "WAIT"

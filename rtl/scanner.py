@@ -25,11 +25,11 @@ class Scanner(wiring.Component):
     -------
     start : In(1)
         A layer begins; the members below must hold from the next cycle on.
-    base : In, words : In(16), signed_acts : In(1)
+    base : In, words : In(range(act_depth + 1)), signed_acts : In(1)
         The layer's input: address and number of words, and whether its activations are two's complement.
     layer : In(descriptor_layout)
         The pass, for its pixels. Only with ``config.tap_bits``; without, the input is one pixel.
-    readable : In(17)
+    readable : In(range(act_depth + 1))
         Words of the input that are there already.
     stop : In(1)
         Some PE's queue is nearly full: emit nothing.
@@ -48,11 +48,11 @@ class Scanner(wiring.Component):
         self.config = config
         super().__init__({
             "start": In(1),
-            "base": In(16),
-            "words": In(16),
+            "base": In(ceil_log2(config.act_depth)),
+            "words": In(range(config.act_depth + 1)),
             "signed_acts": In(1),
             **({"layer": In(descriptor_layout(config))} if config.tap_bits else {}),
-            "readable": In(17),
+            "readable": In(range(config.act_depth + 1)),
             "stop": In(1),
             "address": Out(ceil_log2(config.act_depth)),
             "read": Out(1),
@@ -75,7 +75,7 @@ class Scanner(wiring.Component):
             m.d.comb += [pixels.start.eq(self.start), pixels.layer.eq(self.layer), pixels.step.eq(self.read)]
             place, next_place, last_place = pixels.offset, pixels.next_offset, pixels.last
         else:
-            place = Signal(16)
+            place = Signal.like(self.words)
             next_place, last_place = place + 1, place + 1 == self.words
             with m.If(self.read):
                 m.d.sync += place.eq(place + 1)

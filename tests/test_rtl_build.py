@@ -7,8 +7,8 @@ import pytest
 
 from host.errors import UserError, run_command
 from rtl.build import CONSTRAINTS, main
-from rtl.tools import run_steps, utilisation
-from rtl.top import pll_dividers
+from rtl.clock import ecp5_dividers, ice40_dividers
+from rtl.tools import FAMILIES, run_steps, utilisation
 
 SMALL = 'preset = "tiny"\nentry_depth = 64\nslice_depth = 64\nact_depth = 64\nacc_depth = 16\n'
 
@@ -26,27 +26,49 @@ def test_figures_come_from_the_report():
     report = {"fmax": {"a": {"achieved": 91.5}, "b": {"achieved": 200.0}},
               "utilization": {"TRELLIS_COMB": {"used": 8000}, "TRELLIS_FF": {"used": 4000}, "DP16KD": {"used": 64},
                               "MULT18X18D": {"used": 32}}}
-    assert utilisation(report, 16) == {
+    assert utilisation(report, FAMILIES["ecp5"], 16) == {
         "fmax_mhz": 91.5, "luts": 8000, "ffs": 4000, "ram_blocks": 64, "dsps": 32, "luts_per_pe": 500,
         "ffs_per_pe": 250, "ram_blocks_per_pe": 4, "dsps_per_pe": 2}
 
 
+def test_figures_of_an_ice40_come_from_report_and_netlist():
+    cells = ["SB_LUT4"] * 6 + ["SB_DFF", "SB_DFFESR", "SB_CARRY"]
+    netlist = {"modules": {"top": {"cells": {str(number): {"type": kind} for number, kind in enumerate(cells)}},
+                           "SB_LUT4": {"cells": {"0": {"type": "SB_LUT4"}}}}}
+    report = {"fmax": {"a": {"achieved": 28.354}}, "utilization": {"ICESTORM_LC": {"used": 8},
+                                                                  "ICESTORM_SPRAM": {"used": 4}}}
+    assert utilisation(report, FAMILIES["ice40"], 2, netlist) == {
+        "fmax_mhz": 28.35, "luts": 6, "ffs": 2, "logic_cells": 8, "ram_blocks": 0, "large_rams": 4, "dsps": 0,
+        "luts_per_pe": 3, "ffs_per_pe": 1, "logic_cells_per_pe": 4, "ram_blocks_per_pe": 0, "large_rams_per_pe": 2,
+        "dsps_per_pe": 0}
+
+
 @pytest.mark.parametrize("output", [50, 80, 100, 62.5])
-def test_pll_dividers_give_the_clock(output):
-    input_divider, feedback, output_divider = pll_dividers(25, output)
+def test_ecp5_dividers_give_the_clock(output):
+    input_divider, feedback, output_divider = ecp5_dividers(25, output)
     assert 25 * feedback / input_divider == output
     assert 400 <= output * output_divider <= 800
 
 
-def test_clocks_that_no_pll_makes_are_refused():
-    with pytest.raises(ValueError, match=r"not 81\.3 MHz"):
-        pll_dividers(25, 81.3)
+@pytest.mark.parametrize("output", [24, 27, 30, 48])
+def test_ice40_dividers_give_the_clock(output):
+    divr, divf, divq = ice40_dividers(12, output)
+    vco = 12 / (divr + 1) * (divf + 1)
+    assert vco / 2**divq == output
+    assert 533 <= vco <= 1066 and 12 / (divr + 1) >= 10 and divf <= 127
+
+
+@pytest.mark.parametrize("dividers", [ecp5_dividers, ice40_dividers])
+def test_clocks_that_no_pll_makes_are_refused(dividers):
+    with pytest.raises(ValueError, match=r"from 25 MHz, not 81\.3 MHz"):
+        dividers(25, 81.3)
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--board", "nosuch"], "--board must be one of ulx3s-85f, not 'nosuch'"),
+    (["--board", "nosuch"], "--board must be one of icebreaker, ulx3s-85f, not 'nosuch'"),
     (["--board", "../secret"], "--board must be one of"),
-    (["--verilog", "--preset", "huge"], "preset must be one of tiny, default, wide"),
+    (["--board", "icebreaker", "--seeds", "0"], "--seeds must be 1 to 100, not 0"),
+    (["--verilog", "--preset", "huge"], "preset must be one of tiny, up5k, default, wide"),
 ])
 def test_bad_arguments(capsys, arguments, message):
     assert run_command(main, arguments) == 2
@@ -92,6 +114,23 @@ def test_a_build_leaves_bitstream_logs_and_report(tmp_path, monkeypatch, capsys,
     told = capsys.readouterr().err
     assert all(step in told for step in ("synthesis", "placement and routing", "packing"))
     assert ("warning: the routed design reaches" in told) is warned
+
+
+def test_of_several_seeds_the_fastest_becomes_the_bitstream(tmp_path, monkeypatch):
+    make_tools(
+        monkeypatch, tmp_path,
+        YOSYS='grep -q synth_ice40 top.ys && echo \'{"modules": {"top": {"cells": {}}}}\' > top.json && touch top.rpt',
+        NEXTPNR_ICE40="case \"$*\" in *'--seed 4 '*) mhz=25;; *'--seed 5 '*) mhz=29;; *) mhz=26;; esac\n"
+                      "echo $mhz | tee top.tim > top.asc\n"
+                      "printf '{\"fmax\": {\"clk\": {\"achieved\": %s}}, \"utilization\": {}}' $mhz > pnr.json",
+        ICEPACK="cp top.asc top.bin")
+    out = tmp_path / "out"
+    assert run_command(main, ["--board", "icebreaker", "--seed", "4", "--seeds", "3", "-o", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["report.json", "top.bin", "top.rpt", "top.tim"]
+    assert (out / "top.bin").read_text() == (out / "top.tim").read_text() == "29\n"
+    written = json.loads((out / "report.json").read_text())
+    assert (written["seed"], written["fmax_mhz"], written["fmax_mhz_median"]) == (5, 29, 26)
+    assert written["fmax_mhz_by_seed"] == {"4": 25, "5": 29, "6": 26}
 
 
 def test_a_unit_is_placed_alone_and_shows_its_critical_path(tmp_path, monkeypatch, capsys):

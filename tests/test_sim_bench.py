@@ -16,6 +16,7 @@ from sim.bench.ablation import VARIANTS, ablation_figure, ablation_table, empty_
 from sim.bench.density import crossing, dense_energy, density_figure, density_table, run_density, sparse_energy
 from sim.bench.eie import eie_table, run_eie
 from sim.bench.eie_format import encode_eie
+from sim.bench.index_overhead import index_overhead, overhead_table
 from tests.networks import SMALL
 
 TINY = (Layer("tiny", 60, 30, 0.3, 0.5, 1.5), Layer("tinier", 33, 9, 0.1, 1.0))
@@ -160,7 +161,27 @@ def test_density(tmp_path):
     assert last["cycles"] > 320 > first["cycles"] and last["energy_pj"] > 10 * first["energy_pj"]
     assert found["crossovers"]["storage"] < 1 and 0.1 < found["crossovers"]["cycles"]["1"] < 1
     assert "40 x 30, 4 PEs" in density_table(found)
+    assert found["index_overhead"]["weight_density"] == 0.11 and len(found["index_overhead"]["rows"]) == 7
     write_figure(tmp_path / "plot.svg", density_figure(found))
+
+
+def test_index_overhead_counts_dummies():
+    """Before the weights lie 31, 32, 0 and 64 zeros: with 5 bits none, one, none and two dummies."""
+    codes = np.zeros((2, 66), np.uint8)
+    codes.reshape(-1)[[31, 64, 65, 130]] = 3
+    four, five = index_overhead(codes, (4, 5))
+    assert five == {"index_bits": 5, "claimed": 0.15625, "dummies_per_weight": 0.75,
+                    "overhead": (4 * 5 + 3 * 37) / (4 * 32)}
+    assert four["dummies_per_weight"] == (1 + 2 + 0 + 4) / 4
+    assert overhead_table([five])[1] == [["5", "15.6%", "0.750", "102.3%"]]
+
+
+def test_index_overhead_of_a_random_matrix():
+    network, _ = draw(Layer("drawn", 1000, 500, 0.11, 1.0), CONFIG, 1, 0)
+    codes = network.layers[0].codes
+    for one in index_overhead(codes):
+        longer = np.mean(codes == 0) ** (1 << one["index_bits"])
+        assert one["dummies_per_weight"] == pytest.approx(longer / (1 - longer), rel=0.1, abs=1e-3)
 
 
 def test_energy_of_one_weight():

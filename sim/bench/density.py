@@ -14,6 +14,7 @@ from host.output import shown, text_table
 from rtl.config import EngineConfig
 from rtl.layouts import job_layout
 
+from .index_overhead import DENSITY, WEIGHT_BITS, index_overhead, overhead_table
 from .running import figures, simulate
 
 __all__ = [
@@ -119,7 +120,10 @@ def run_density(options: Options, *, layer: Layer = LAYER, weight_densities: Seq
                 cells.append({"weight_density": density, "act_density": share, "cycles": cycles,
                               "speedup": dense_cycles / cycles, "energy_pj": energy,
                               "energy_gain": joules / energy})
+    (drawn,) = draw(replace(layer, weight_density=DENSITY), options.config, seed, 0)[0].layers
     return {"config": asdict(options.config), "layer": [layer.inputs, layer.outputs],
+            "index_overhead": {"weight_density": DENSITY, "weight_bits": WEIGHT_BITS,
+                               "rows": index_overhead(drawn.codes)},
             "energy_pj": ENERGY_PJ, "cycles_from": "rtl" if rtl else "cycle model",
             "dense": {"cycles": dense_cycles, "bits": dense_bits, "energy_pj": joules}, "cells": cells,
             "storage": storage, "crossovers": _crossovers(cells, storage, act_densities),
@@ -169,6 +173,7 @@ def density_table(found: dict[str, Any]) -> str:
         return ", ".join(f"{shown(value, '.0%')} at {float(share):.0%}" for share, value in crossovers[name].items())
 
     inputs, outputs = found["layer"]
+    overhead = found["index_overhead"]
     return (f"{inputs} x {outputs}, {found['config']['pes']} PEs, cycles from {found['cycles_from']}; dense: "
             f"{found['dense']['cycles']} cycles\n"
             f"dense cycles over sparse cycles:\n{text_table(['weights', *header], rows('speedup'))}\n"
@@ -176,7 +181,10 @@ def density_table(found: dict[str, Any]) -> str:
             f"weight density from which dense wins, at an activation density (- for never):\n"
             f"  cycles: {line('cycles')}\n  energy: {line('energy')}\n"
             f"  storage: {shown(crossovers['storage'], '.0%')} (against 8 bits a weight: "
-            f"{shown(crossovers['storage_8_bits'], '.0%')})")
+            f"{shown(crossovers['storage_8_bits'], '.0%')})\n"
+            f"index overhead on weights of {overhead['weight_bits']} bits at {overhead['weight_density']:.0%} as Han "
+            f"et al. count it, and with the dummies that are needed:\n"
+            f"{text_table(*overhead_table(overhead['rows']))}")
 
 
 def density_figure(found: dict[str, Any]) -> Figure:

@@ -20,7 +20,7 @@ def random_layer(config: Any) -> tuple[int, dict[str, Any]]:
     layout = descriptor_layout(config)
     words = random.choice([1, 2, random.randint(1, config.acc_depth), config.acc_depth])
     fields = {"output_words": words, "bias_base": random.randrange(config.entry_depth - words * config.bias_words),
-              "output_base": random.randrange(60_000)}
+              "output_base": random.randrange(config.act_depth)}
     bits = random.getrandbits(layout.size)
     for name, value in fields.items():
         field = layout[name]
@@ -67,7 +67,7 @@ async def drain(dut: Any, config: Any, bits: int, layer: dict[str, Any], *, clea
         if not clear:
             assert unpack(requant_layout(), int(dut.requant.value)) == constants
             assert int(dut.written.value) == written
-            assert not arrived or int(dut.address.value) == layer["output_base"] + written
+            assert not arrived or int(dut.address.value) == (layer["output_base"] + written) % (1 << len(dut.address))
         written += arrived
         arrived = written < read // config.bias_words and random.random() >= gap
         dut.arrived.value = dut.complete.value = arrived

@@ -130,8 +130,11 @@ def sound(config: Any, sections: list[Section]) -> bytes:
 
 
 def header_for_another_engine(config: Any, sections: list[Section]) -> bytes:
-    first, end = random.choice([(0, 4), (4, 6), (8, 16)])
-    return with_crc(flipped(encode(config, sections)[:-4], first, end))
+    """One field of it is not as it must be, or several: then the first of them counts."""
+    content = encode(config, sections)[:-4]
+    for first, end in random.sample([(0, 4), (4, 6), (8, 16)], random.choice([1, 1, 2, 3])):
+        content = flipped(content, first, end)
+    return with_crc(content)
 
 
 def nothing_in_it(config: Any, sections: list[Section]) -> bytes:
