@@ -97,6 +97,12 @@ class Geometry:
         height, width = ((size - self.pool) // self.pool_stride + 1 for size in self.conv_shape)
         return height, width
 
+    @property
+    def computed_shape(self) -> tuple[int, int]:
+        """Height and width of the convolution's output without what no pooling window covers."""
+        height, width = ((size - 1) * self.pool_stride + self.pool for size in self.out_shape)
+        return height, width
+
 
 @dataclass(frozen=True)
 class Conv2d(Linear):
