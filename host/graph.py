@@ -85,6 +85,11 @@ class Geometry:
         return math.prod(self.in_shape)
 
     @property
+    def pixels(self) -> int:
+        """Inputs of a channel."""
+        return self.in_shape[1] * self.in_shape[2]
+
+    @property
     def conv_shape(self) -> tuple[int, int]:
         """Height and width of the convolution's output, before pooling."""
         height, width = ((size + 2 * padding - kernel) // stride + 1 for size, padding, kernel, stride

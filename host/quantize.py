@@ -81,17 +81,35 @@ class QuantizedLayer:
     @property
     def inputs(self) -> int:
         """Values that it takes."""
-        return self.geometry.inputs if self.geometry else self.cols
+        return self.shape.inputs
+
+    @property
+    def shape(self) -> Geometry:
+        """The geometry; a fully connected layer is a convolution of one pixel."""
+        return self.geometry or Geometry((self.cols, 1, 1), (1, 1))
 
     @property
     def outputs(self) -> int:
         """Values that it gives."""
-        return self.rows * (math.prod(self.geometry.out_shape) if self.geometry else 1)
+        return self.rows * math.prod(self.shape.out_shape)
 
     @property
     def weights(self) -> np.ndarray:
         """Integer weights, int64 ``[rows, cols]``."""
         return self.codebook[self.codes]
+
+    @property
+    def channel_codes(self) -> np.ndarray:
+        """Whether each row has a weight for each input channel: uint8 ``[rows, channels]``. Of a fully connected layer,
+        the codes themselves."""
+        if self.geometry is None:
+            return self.codes
+        groups, channels = self.geometry.groups, self.geometry.in_shape[0]
+        found = np.zeros((groups, self.rows // groups, groups, channels // groups), np.uint8)
+        weights: np.ndarray = np.any(self.codes.reshape(*found.shape[:2], found.shape[3], -1), axis=3)
+        for group in range(groups):
+            found[group, :, group] = weights[group]
+        return found.reshape(self.rows, channels)
 
     @property
     def weights_kept(self) -> int:

@@ -69,11 +69,11 @@ def scans(geometry: Geometry, edge: int, tap_bits: int) -> list[Scan]:
 
 def taps_met(geometry: Geometry) -> np.ndarray:
     """Whether each tap of the kernel ever meets an input that is not padding: bool ``[kernel rows * columns]``."""
-    met = []
+    met: list[np.ndarray] = []
     for size, kernel, stride, padding, outputs in _sizes(geometry):
         inputs = np.arange(kernel)[:, None] + np.arange(outputs) * stride - padding
-        met.append(((inputs >= 0) & (inputs < size)).any(axis=1))
-    return np.outer(*met).ravel()
+        met.append(np.any((inputs >= 0) & (inputs < size), axis=1))
+    return (met[0][:, None] & met[1]).ravel()
 
 
 def _sizes(geometry: Geometry) -> Iterator[tuple[int, int, int, int, int]]:
