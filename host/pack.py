@@ -208,7 +208,8 @@ def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.nda
         elif slots == 1:
             count, edge = fewest, edge // 2
             continue
-        count += 1 if best else 1 + count // 4
+        # At least so many that the passes have fewer slots.
+        count = max(count + (1 if best else 1 + count // 4), -(-words // (slots - 1)))
     assert best is not None     # a slice of one row and tap is one entry
     assignment, passes = best
     if order and any(one.skips for one in passes):
