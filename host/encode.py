@@ -229,15 +229,19 @@ def _collect(codes, rows, places, taps, group_rows, cols):  # type: ignore[no-un
 
 
 @numba.njit(cache=True)
-def _skipped(gap, carries, gap_bits):  # type: ignore[no-untyped-def]
-    """Rows that skips must cover, in units of ``2**gap_bits``, and the gap left to the weight.
+def _skips_before(gap, follows, carries, index_bits, tap_bits):  # type: ignore[no-untyped-def]
+    """Skip entries that a gap takes, the sum of their lengths in units of ``2**gap_bits``, the gap left to the weight.
 
-    carries : a skip in place of the gap would begin a row earlier, at that of the weight before.
+    follows : there is a weight before it in the slice. carries : its row cannot be that of the weight before.
+    A skip is 1 to ``2**index_bits`` units long, or, with taps, 0 to one less: after a weight it begins at the next row.
     """
+    gap_bits = index_bits - 2 * tap_bits
     if gap >> gap_bits == 0:
-        return 0, gap
-    distance = gap + carries
-    return distance >> gap_bits, distance & ((1 << gap_bits) - 1)
+        return 0, 0, gap
+    distance = gap - 1 if follows and not carries else gap
+    units, left = distance >> gap_bits, distance & ((1 << gap_bits) - 1)
+    longest = (1 << index_bits) - (tap_bits > 0)
+    return max(1, -(-units // longest)), units, left
 
 
 @numba.njit(cache=True)
@@ -246,10 +250,8 @@ def _skips_of_slices(gaps, taps, counts, index_bits, tap_bits):  # type: ignore[
     at = 0
     for number in range(len(counts)):
         for nth in range(counts[number]):
-            carries = tap_bits > 0 and nth > 0 and taps[at] <= taps[at - 1]
-            units = _skipped(np.int64(gaps[at]), carries, index_bits - 2 * tap_bits)[0]
-            # Each skips 1 to `2**index_bits` units.
-            skips[number] += -(-units >> index_bits)
+            carries = nth > 0 and taps[at] <= taps[at - 1]
+            skips[number] += _skips_before(np.int64(gaps[at]), nth > 0, carries, index_bits, tap_bits)[0]
             at += 1
     return skips
 
@@ -258,17 +260,18 @@ def _skips_of_slices(gaps, taps, counts, index_bits, tap_bits):  # type: ignore[
 def _entries(gaps, taps, found, counts, lengths, index_bits, tap_bits):  # type: ignore[no-untyped-def]
     """Codes and indices of all entries; those that no weight or skip takes stay 0, which is a skip."""
     codes, indices = np.zeros(lengths.sum(), np.uint8), np.zeros(lengths.sum(), np.uint8)
+    shortest = int(tap_bits == 0)
     at = begin = 0
     for number in range(len(counts)):
         place = begin
         begin += lengths[number]
         for nth in range(counts[number]):
-            carries = tap_bits > 0 and nth > 0 and taps[at] <= taps[at - 1]
-            units, gap = _skipped(np.int64(gaps[at]), carries, index_bits - 2 * tap_bits)
+            carries = nth > 0 and taps[at] <= taps[at - 1]
+            skips, units, gap = _skips_before(np.int64(gaps[at]), nth > 0, carries, index_bits, tap_bits)
             # All skips before a weight but the last are as long as can be.
-            while units > 0:
-                indices[place] = min(units, 1 << index_bits) - 1
-                units -= 1 << index_bits
+            for _ in range(skips):
+                indices[place] = min(units - shortest, (1 << index_bits) - 1)
+                units -= indices[place] + shortest
                 place += 1
             codes[place] = found[at]
             indices[place] = gap << 2 * tap_bits | taps[at]

@@ -101,7 +101,8 @@ class LayerReader:
         pixel_words = len(self.channels) // self.config.pes
         first_row = (int(descriptor.first_y) * out_cols + int(descriptor.first_x)) * slots
         expected = {
-            "pool": shape.pool, "pool_step": shape.pool_stride, "pixel_words": pixel_words,
+            "last_block": self._last_block(), "pool": shape.pool, "pool_step": shape.pool_stride,
+            "pixel_words": pixel_words,
             "pixel_step": shape.stride[1] * pixel_words & 0xFFFF,
             "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & 0xFFFF,
             "out_cols": out_cols, "out_rows": out_rows, "first_row": first_row & 0xFFFF, "row_pitch": out_cols * slots,
@@ -114,6 +115,11 @@ class LayerReader:
                 raise ValueError(f"{name} of a pass")
         if out_rows * out_cols * slots > self.config.acc_depth:
             raise ValueError("accumulators of a pass")
+
+    def _last_block(self) -> int:
+        """The last block of a pixel's last word that is scanned."""
+        lanes = np.flatnonzero(self.channels[-self.config.pes:] >= 0)
+        return int(lanes.max(initial=0) if self.geometry else self.config.pes - 1) // self.config.block_cols
 
     def _taps(self, descriptor: Any, taps: np.ndarray, tap_table: np.ndarray, slots: int) -> np.ndarray:
         """Where in the kernel the pass's taps are: row times columns plus column."""

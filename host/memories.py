@@ -60,8 +60,10 @@ def read_weights(memories: Memories, descriptor: Any, config: EngineConfig) -> P
         raise ValueError(f"a pass of {pixel_words} words of inputs and {int(descriptor.output_words)} rows")
     if config.index_bits[mode] < 2 * tap_bits:
         raise ValueError(f"taps of {tap_bits} bits in an index of {config.index_bits[mode]}")
-    cols = pixel_words * config.pes
-    slice_words = cols // config.block_cols
+    slice_words = pixel_words * config.pes // config.block_cols
+    if config.tap_bits:
+        slice_words += int(descriptor.last_block) + 1 - config.pes // config.block_cols
+    cols = slice_words * config.block_cols
     stored = memories.slices[:, int(descriptor.slice_base):][:, :slice_words]
     lengths = _fields(stored, config.slice_word_bits, bits)
     lengths = np.where(lengths == (1 << bits) - 1, long_slice(bits), lengths)
@@ -76,9 +78,9 @@ def read_weights(memories: Memories, descriptor: Any, config: EngineConfig) -> P
         # After a weight comes the next slot, but for a greater tap, which may be in the same.
         follows = np.concatenate([[False], weight[:-1]])[:len(code)] & ~begins[:-1]
         greater = np.concatenate([[False], tap[1:] > tap[:-1]])[:len(code)]
-        carry = follows & np.where(weight, ~greater, tap_bits == 0)
-        reached = np.cumsum(carry + np.where(weight, index >> 2 * tap_bits,
-                                             (index + 1) << (config.index_bits[mode] - 2 * tap_bits)))
+        carry = follows & ~(weight & greater)
+        skipped = (index + (tap_bits == 0)) << (config.index_bits[mode] - 2 * tap_bits)
+        reached = np.cumsum(carry + np.where(weight, index >> 2 * tap_bits, skipped))
         col = np.repeat(np.arange(cols), lengths[pe])
         slot = reached - np.concatenate([[0], reached])[starts][col]
         found.append([np.full(np.count_nonzero(weight), pe), *(part[weight] for part in (slot, col, tap, code))])

@@ -123,7 +123,8 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     assignments, encoded = [], []
     for number, layer in enumerate(quantized.layers):
         work = _work(layer, activity[number] if activity is not None else None) if balance else None
-        assignment, one = _assign_and_encode(layer, placements[-1].read_by(layer).channels, work, order, config)
+        channels = _scanned(placements[-1].read_by(layer), layer, config)
+        assignment, one = _assign_and_encode(layer, channels, work, order, config)
         assignments.append(assignment)
         encoded.append(one)
         placements.append(Placement.of_outputs(layer, assignment))
@@ -163,20 +164,30 @@ def _ready(words: int, placement: Placement, before: list[PackedLayer]) -> int:
     return words - len(before[-1].passes[-1].encoded.slots) if placement.pixels == 1 else 0
 
 
+def _scanned(source: Placement, layer: QuantizedLayer, config: EngineConfig) -> np.ndarray:
+    """The channels of a pixel, without the blocks at its end that have none if the layer is a convolution."""
+    if layer.geometry is None:
+        return source.channels
+    last = int(np.flatnonzero(source.channels >= 0)[-1])
+    return source.channels[:(last // config.block_cols + 1) * config.block_cols]
+
+
 def _input_channels(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig) -> np.ndarray:
     """Inputs (of a convolution: input channels) that have weights, in whole activation words; -1 fills up.
 
     The scan spends a step on a block without a non-zero activation. So every block gets its share of the inputs that
-    are seldom zero: the most active go to one block each, then the next, and so on.
+    are seldom zero: the most active go to one block each, then the next, and so on. A convolution does without the
+    blocks of a pixel that no channel needs.
     """
     used = np.flatnonzero(layer.channel_codes.any(axis=0))
     used = used if len(used) else np.array([0])
     cols = -(-len(used) // config.pes) * config.pes
     if often is None:
         return np.concatenate([used, np.full(cols - len(used), -1)])
-    blocks = np.full((config.block_cols, cols // config.block_cols), -1, np.int64)
+    count = -(-len(used) // config.block_cols) if layer.geometry else cols // config.block_cols
+    blocks = np.full((config.block_cols, count), -1, np.int64)
     blocks.flat[:len(used)] = used[np.argsort(-often[used], kind="stable")]
-    return blocks.T.ravel()
+    return np.pad(blocks.T.ravel(), (0, cols - blocks.size), constant_values=-1)
 
 
 def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.ndarray | None, order: bool,
@@ -276,7 +287,9 @@ def _place_layer(layer: QuantizedLayer, passes: list[EncodedPass], assignment: A
             "plane_offsets": offsets + [0] * (3 - len(offsets)),
         }
         if config.tap_bits:
-            descriptor |= _convolution(layer.shape, one, source.pixel_words, assignment.words, holds=holds)
+            last_block = (one.lengths.shape[1] - 1) % config.pes // config.block_cols
+            descriptor |= {"last_block": last_block} | _convolution(layer.shape, one, source.pixel_words,
+                                                                    assignment.words, holds=holds)
         placed.append(PackedPass(one, descriptor))
     return placed
 

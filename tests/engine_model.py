@@ -33,6 +33,10 @@ def _fields(bits, config):
                               if name == "kind" else int(value) for name, value in fields.items()})
 
 
+def _clamp(value, low, high):
+    return max(low, min(value, high))
+
+
 class EngineModel:
     """Memories as Python integers, word by word; accumulators and activations in lists."""
 
@@ -95,7 +99,7 @@ class EngineModel:
                     base = fields.first_row + row * fields.row_pitch + col * fields.output_words
                     offset = row * fields.row_step + col * fields.pixel_step
                 assert offset + pixel_words <= fields.input_words
-                for lane in range(pixel_words * config.pes):
+                for lane in range(self._lanes(fields, pixel_words)):
                     act = self.acts[(fields.input_base + offset) * config.pes + lane]
                     if act == 0:
                         continue
@@ -111,13 +115,19 @@ class EngineModel:
                                 address = base + slot - tap_offset & 0xFFFF
                                 self.accumulators[pe][address] += act * codebook[code]
 
+    def _lanes(self, fields, pixel_words):
+        """Activations of a pixel that are scanned."""
+        blocks = self.config.pes // self.config.block_cols
+        last_block = fields.last_block if self.config.tap_bits else blocks - 1
+        return ((pixel_words - 1) * blocks + last_block + 1) * self.config.block_cols
+
     def _slices(self, fields, pe, pixel_words):
         """Slot, tap and code of every weight, for each lane of a pixel."""
         config = self.config
         tap_bits = fields.tap_bits if config.tap_bits else 0
         gap_bits = config.index_bits[fields.index_mode] - 2 * tap_bits
         found, entry = [], fields.entry_base * config.entries_per_word
-        for lane in range(pixel_words * config.pes):
+        for lane in range(self._lanes(fields, pixel_words)):
             word, place = divmod(lane, config.block_cols)
             length = self.memories[SectionKind.SLICES.value, pe, fields.slice_base + word] \
                 >> place * config.length_bits & (1 << config.length_bits) - 1
@@ -129,7 +139,7 @@ class EngineModel:
                 entry += 1
                 tap, gap = index & (1 << 2 * tap_bits) - 1, index >> 2 * tap_bits
                 if code == 0:
-                    slot += (weight_before and tap_bits == 0) + (index + 1 << gap_bits)
+                    slot += weight_before + (index + (tap_bits == 0) << gap_bits)
                     weight_before = False
                 else:
                     slot += (weight_before and tap <= tap_before) + gap
@@ -172,7 +182,7 @@ class EngineModel:
                     total = max(self.accumulators[pe][row] for row in rows) + self._bias(fields, pe, slot)
                     value = requantize(total, multiplier=fields.multiplier,
                                        pre_shift=PRE_SHIFTS[fields.pre_shift], relu=bool(fields.relu),
-                                       act_bits=config.act_bits, clamp=lambda value, low, high: max(low, min(value, high)))
+                                       act_bits=config.act_bits, clamp=_clamp)
                     word = fields.output_base + (y * pooled_cols + x) * pixel_words + slot
                     self.acts[word * config.pes + pe] = value & (1 << config.act_bits) - 1
         for row in drained:

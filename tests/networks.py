@@ -66,8 +66,9 @@ def random_geometry(rng: np.random.Generator, channels: int, groups: int, larges
         kernel, stride, padding = (rng.integers(low, high, 2).tolist()
                                    for low, high in ((1, largest + 1), (1, 4), (0, 3)))
         pool = int(rng.integers(1, 4))
-        geometry = Geometry((channels, int(rng.integers(1, 12)), int(rng.integers(1, 12))), tuple(kernel), tuple(stride),
-                            tuple(padding), groups, pool, int(rng.integers(1, pool + 1)))
+        rows, cols = rng.integers(1, 12, 2).tolist()
+        geometry = Geometry((channels, rows, cols), tuple(kernel), tuple(stride), tuple(padding), groups, pool,
+                            int(rng.integers(1, pool + 1)))
         if min(*geometry.conv_shape, *geometry.out_shape) >= 1:
             return geometry
 

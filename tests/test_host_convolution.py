@@ -82,7 +82,8 @@ def test_kernels_are_cut_if_slices_of_one_row_are_too_long():
 
 
 @pytest.mark.parametrize("geometry", [
-    Geometry((5, 8, 8), (1, 1)), Geometry((5, 9, 7), (1, 1), stride=(2, 2)), Geometry((3, 8, 8), (11, 11), padding=(5, 5)),
+    Geometry((5, 8, 8), (1, 1)), Geometry((5, 9, 7), (1, 1), stride=(2, 2)), Geometry((3, 8, 8), (11, 11),
+                                                                                     padding=(5, 5)),
     Geometry((3, 19, 19), (11, 11), stride=(4, 4), padding=(2, 2)), Geometry((6, 8, 8), (3, 3), groups=6),
     Geometry((4, 7, 7), (1, 1), stride=(2, 2), padding=(1, 1)), Geometry((4, 1, 6), (3, 3), (2, 2), (1, 1)),
     Geometry((4, 9, 9), (3, 3), pool=3, pool_stride=2), Geometry((4, 9, 8), (2, 3), pool=2, pool_stride=1),
@@ -134,8 +135,10 @@ def test_a_tiny_image_by_hand():
     assert one.codes[0].tolist() == [1, 2, 3, 5, 6] and one.indices[0].tolist() == [0, 4, 5, 0, 1]
     assert one.codes[1].tolist() == [4] and one.indices[1].tolist() == [1]
     assert one.lengths.tolist() == [[5, 0], [1, 0]]
-    expected = {"kind": 1, "tap_bits": 2, "hold_sums": 0, "pixel_words": 1, "pixel_step": 1, "row_step": 3, "scan_cols": 3,
-                "scan_rows": 3, "first_x": 0, "first_y": 1, "out_cols": 2, "out_rows": 4, "first_row": 4, "row_pitch": 4,
+    expected = {"kind": 1, "tap_bits": 2, "hold_sums": 0, "pixel_words": 1, "pixel_step": 1, "row_step": 3,
+                "scan_cols": 3,
+                "scan_rows": 3, "first_x": 0, "first_y": 1, "out_cols": 2, "out_rows": 4, "first_row": 4,
+                "row_pitch": 4, "last_block": 0,
                 "pooled_cols": 2, "pooled_rows": 4, "output_pixel_words": 2, "pool": 1, "pool_step": 1,
                 "output_words": 2, "input_words": 9, "chase_words": 9}
     assert {name: fields[name] for name in expected} == expected
@@ -147,7 +150,7 @@ def test_a_tiny_image_by_hand():
 
 
 def test_a_greater_tap_a_skip_away():
-    """The slot reached by skips counts from that of the weight before, not from the next one."""
+    """A skip after a weight may lead to the next slot only, since a gap cannot."""
     config = replace(CONVOLUTIONS, index_bits=(4,), acc_depth=512)
     for distance in range(1, 9):
         for taps in ((1, 2), (2, 1), (1, 1)):
@@ -168,11 +171,11 @@ def refused(network, config, text):
 def test_what_does_not_fit_is_refused():
     def network(geometry, rows=5, sizes=()):
         return random_convolutions(np.random.default_rng(0), CONVOLUTIONS, [(rows, geometry)], list(sizes), 1)
-    refused(network(Geometry((1, 6, 6), (3, 3))), SMALL, "layer 'conv1' is a convolution, preset 'small' has fully conn")
+    refused(network(Geometry((1, 6, 6), (3, 3))), SMALL, "layer 'conv1' is a convolution, preset 'small' has fully ")
     refused(network(Geometry((1, 20, 20), (3, 3))), CONVOLUTIONS, "layer 'conv1' needs 324 accumulators in each PE for "
             "the 18 x 18 outputs of a channel, preset 'small' has 256; use a configuration with acc_depth = 512")
-    refused(network(Geometry((1, 9, 9), (3, 3), pool=2, pool_stride=3)), CONVOLUTIONS, "windows of max pooling must be 1 "
-            "to 15 wide and at most as far apart, not 2 wide and 3 apart")
+    refused(network(Geometry((1, 9, 9), (3, 3), pool=2, pool_stride=3)), CONVOLUTIONS, "windows of max pooling must "
+            "be 1 to 15 wide and at most as far apart, not 2 wide and 3 apart")
     refused(network(Geometry((1, 30, 70), (3, 3), stride=(3, 5))), replace(CONVOLUTIONS, act_depth=1024),
             "layer 'conv1' needs 2380 words of activation memory")
     refused(network(Geometry((1, 9, 9), (7, 7))), replace(CONVOLUTIONS, program_depth=64),
