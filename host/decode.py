@@ -89,7 +89,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
     layers: list[QuantizedLayer] = []
     decoded: list[DecodedPass] = []
     # Which input each activation before the layer is; -1 for none.
-    columns, input_base = image.input_order, 0
+    columns, input_base, ready = image.input_order, 0, image.input_words
     inputs = int(columns.max(initial=0)) + 1
     signed = image.input_signed
     for fields in image.layers:
@@ -98,7 +98,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
             inputs = geometry.inputs
         elif geometry is not None:
             raise ValueError(f"a convolution of {geometry.inputs} inputs after {inputs} values")
-        reader = LayerReader(fields, columns, input_base, inputs, config)
+        reader = LayerReader(fields, columns, input_base, ready, inputs, config)
         while not reader.complete:
             descriptor, codebook, tap_table = passes[len(decoded)]
             one = read_weights(memories, descriptor, config)
@@ -110,6 +110,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
         if layers[-1].input_signed != signed:
             raise ValueError("the sign of a layer's inputs")
         signed = not layers[-1].relu
+        ready = fields["output_words"] - decoded[-1].output_words if reader.pixels == 1 else 0
         columns, input_base = np.full(fields["output_words"] * config.pes, -1, np.int64), fields["output_base"]
         columns[fields["output_order"]] = np.arange(len(fields["output_order"]))
         inputs = len(fields["output_order"])

@@ -26,8 +26,8 @@ class LayerReader:
         The layer in `host.image.Image`.
     columns : int64 array, shape ``[input_words * pes]``
         Which input each activation before the layer is; -1 for none.
-    input_base : int
-        Address of the first of them.
+    input_base, ready : int
+        Address of the first word of them; how many are there before the drain of the layer before is through.
     inputs : int
 
     Raises
@@ -36,9 +36,9 @@ class LayerReader:
         By every method, if the passes contradict each other or the layer.
     """
 
-    def __init__(self, fields: dict[str, Any], columns: np.ndarray, input_base: int, inputs: int,
+    def __init__(self, fields: dict[str, Any], columns: np.ndarray, input_base: int, ready: int, inputs: int,
                  config: EngineConfig) -> None:
-        self.fields, self.config, self.input_base = fields, config, input_base
+        self.fields, self.config, self.input_base, self.ready = fields, config, input_base, ready
         self.geometry: Geometry | None = fields.get("geometry")
         self.shape = self.geometry or Geometry((inputs, 1, 1), (1, 1))
         self.channels = _channels(columns, self.shape, config.pes)
@@ -53,6 +53,11 @@ class LayerReader:
         self.constants: tuple[Any, ...] | None = None
 
     @property
+    def pixels(self) -> int:
+        """Of the layer's output."""
+        return math.prod(self.shape.out_shape)
+
+    @property
     def complete(self) -> bool:
         return self.first >= self.pixel_words
 
@@ -64,8 +69,8 @@ class LayerReader:
                      int(descriptor.input_signed), codebook.tobytes())
         if self.constants not in (None, constants):
             raise ValueError("the constants of a layer's passes")
-        self.constants, self.codebook = constants, codebook
         self._check(descriptor, slots)
+        self.constants, self.codebook = constants, codebook
         here = (self.slots >= self.first) & (self.slots < self.first + slots)
         row_of = np.full((self.config.pes, slots), -1, np.int64)
         row_of[self.pes[here], self.slots[here] - self.first] = np.flatnonzero(here)
@@ -95,6 +100,10 @@ class LayerReader:
         kind = LayerKind.CONVOLUTION if self.geometry else LayerKind.FULLY_CONNECTED
         if descriptor.kind != kind or slots == 0:
             raise ValueError(f"a pass of kind {descriptor.kind} and {slots} rows")
+        early = self.constants is None
+        there = self.ready if early else int(descriptor.input_words)
+        if int(descriptor.chase_words) > there or (early and descriptor.input_base != self.input_base):
+            raise ValueError("inputs that are not there when a pass begins")
         if not self.config.tap_bits:
             return
         (out_rows, out_cols), (pooled_rows, pooled_cols) = shape.computed_shape, shape.out_shape

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convolutions: golden model, packer, image and decoder, and a slow model of the engine that runs the image."""
 
+import json
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +12,12 @@ import torch
 from host.decode import decode
 from host.errors import UserError
 from host.graph import Geometry
-from host.image import image_file, parse_image
+from host.image import HOST_MAGIC, image_file, parse_image
 from host.pack import pack
-from host.quantize import QuantizedNetwork
+from host.quantize import QuantizedNetwork, quantize, quantize_inputs
 from host.reference import forward
+from host.sharing import SharedLayer, SharedNetwork
+from rtl.layouts import HEADER_BYTES, SECTION_BYTES, descriptor_layout
 from tests.engine_model import run_model
 from tests.networks import CONVOLUTIONS, SMALL, WIDE_TAPS, random_acts, random_convolutions, random_geometry
 
@@ -185,3 +189,66 @@ def test_what_does_not_fit_is_refused():
     second = network(Geometry((4, 2, 8), (1, 1)), 4).layers[0]
     refused(QuantizedNetwork("bad", (first, second), 1.0, False, 8), CONVOLUTIONS, "takes 4 x 2 x 8 values, but layer "
             "'conv1' gives 4 x 4 x 4; the engine cannot change the shape")
+
+
+FIELDS = ["kind", "hold_sums", "pool", "pool_step", "last_block", "pixel_words", "pixel_step", "row_step", "scan_cols",
+          "scan_rows", "first_x", "first_y", "out_cols", "out_rows", "first_row", "row_pitch", "pooled_cols",
+          "pooled_rows", "output_pixel_words", "input_base", "input_words", "output_base", "output_words", "tap_bits"]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_descriptor_that_does_not_fit_the_layer_is_refused(field):
+    network = random_convolutions(np.random.default_rng(6), CONVOLUTIONS, LENET, [4], 0.5)
+    image = parse_image(image_file(pack(network, CONVOLUTIONS)), CONVOLUTIONS)
+    layout = descriptor_layout(CONVOLUTIONS)
+    start, size = HEADER_BYTES + SECTION_BYTES, layout.size // 8
+    bits = int.from_bytes(image.engine[start:start + size], "little") ^ 1 << layout[field].offset
+    engine = image.engine[:start] + bits.to_bytes(size, "little") + image.engine[start + size:]
+    with pytest.raises(UserError, match="contradict each other"):
+        decode(replace(image, engine=engine), CONVOLUTIONS)
+
+
+@pytest.mark.parametrize("change", [
+    {"kernel": [3, 5]}, {"stride": [2, 1]}, {"padding": [1, 2]}, {"pool_stride": 1}, {"in_shape": [1, 12, 11]},
+    {"groups": 2}, {"kernel": [0, 5]}, {"stride": [1]}, {"pool": 1.0}, {"in_shape": [1, 1 << 16, 1 << 16]},
+])
+def test_a_geometry_that_does_not_fit_the_image_is_refused(change):
+    network = random_convolutions(np.random.default_rng(7), CONVOLUTIONS, LENET, [4], 0.5)
+    content = image_file(pack(network, CONVOLUTIONS))
+    image = parse_image(content, CONVOLUTIONS)
+    start = len(image.engine) + 8
+    host = json.loads(content[start:-4])
+    host["layers"][0]["geometry"] |= change
+    text = json.dumps(host).encode()
+    part = HOST_MAGIC + len(text).to_bytes(4, "little") + text
+    with pytest.raises(UserError, match=r"contradict each other|lacks or misstates"):
+        decode(parse_image(image.engine + part + zlib.crc32(part).to_bytes(4, "little")), CONVOLUTIONS)
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_network_of_convolutions_is_quantised(direct):
+    """The integers give the float network's outputs, but for rounding; taps that meet only padding are dropped."""
+    config = replace(CONVOLUTIONS, code_bits=8, direct_weights=direct, act_bits=16, packet_bytes=256)
+    rng = np.random.default_rng(8)
+    layers = []
+    for rows, geometry in [*LENET, (9, Geometry((8, 2, 2), (5, 5), padding=(2, 2)))]:
+        shape = rows, geometry.in_shape[0] // geometry.groups * geometry.kernel[0] * geometry.kernel[1]
+        values = np.arange(256.0) * (0.01 if direct else 1 / 256)
+        values = np.where(np.arange(256) >= 128, values - 256 * values[1], values)
+        layers.append(SharedLayer("conv", rng.integers(0, 256, shape).astype(np.uint8), values, rng.random(rows), True,
+                                  geometry))
+    shared = SharedNetwork("net", tuple(layers))
+    images = rng.random((20, 1, 12, 12)).astype(np.float32)
+    quantized = quantize(shared, config, images)
+    outputs = forward(quantized, quantize_inputs(quantized, images))
+    last = torch.from_numpy(images).double()
+    for layer, done, values in zip(layers, quantized.layers, outputs, strict=True):
+        shape = layer.geometry
+        last = torch.nn.functional.conv2d(last, torch.from_numpy(layer.weight).reshape(
+            len(layer.bias), -1, *shape.kernel), torch.from_numpy(layer.bias), padding=shape.padding).relu()
+        last = torch.nn.functional.max_pool2d(last, shape.pool, shape.pool_stride)
+        error = values * done.output_scale - last.flatten(1).numpy()
+        assert np.abs(error).mean() < 0.01 * last.abs().mean()
+        assert done.geometry == shape
+    assert (quantized.layers[2].codes.reshape(9, 8, 5, 5)[:, :, 0, 0] == 0).all()
+    assert (quantized.inputs, quantized.outputs) == (144, 36)
