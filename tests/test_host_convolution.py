@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from host.balance import tap_activity
 from host.decode import decode
 from host.errors import UserError
 from host.graph import Geometry
@@ -126,6 +127,25 @@ def test_golden_model_is_the_convolution_of_torch(seed):
     assert np.array_equal(forward(replace(network, layers=(layer,)), acts)[0], expected)
 
 
+def test_a_tap_is_as_busy_as_the_inputs_that_it_meets():
+    """Two groups of a channel; a 2 x 1 kernel with a stride of 2 and padding, whose last output row is pooled away."""
+    geometry = Geometry((2, 6, 1), (2, 1), (2, 1), (1, 0), groups=2, pool=1)
+    often = np.array([1, 2, 4, 8, 16, 32, 0, 0, 0, 0, 0, 64])
+    assert tap_activity(often, geometry).tolist() == [[2 + 8 + 32, 1 + 4 + 16], [64, 0]]
+    assert tap_activity(often, replace(geometry, pool=3, pool_stride=2)).tolist() == [[2 + 8, 1 + 4 + 16], [0, 0]]
+
+
+def test_channels_are_shared_out_by_the_work_of_their_taps():
+    """All channels have a weight, half of them at a tap that is always busy."""
+    config = replace(CONVOLUTIONS, acc_depth=512)
+    network = random_convolutions(np.random.default_rng(0), config, [(16, Geometry((1, 4, 4), (1, 2)))], [], 0)
+    codes = network.layers[0].codes
+    codes[:, 0] = codes[:8, 1] = 1
+    activity = [np.tile([0, 1, 1, 1], 4).astype(float)]
+    assignment = pack(network, config, activity=activity).layers[0].assignment
+    assert np.bincount(assignment.pe[:8]).tolist() == [2, 2, 2, 2]
+
+
 def test_a_tiny_image_by_hand():
     """Two channels of a 2 x 2 kernel over 3 x 3 pixels, on two PEs."""
     config = replace(WIDE_TAPS, tap_bits=2, index_bits=(4,), code_bits=4, weight_bits=4, direct_weights=True)
@@ -196,13 +216,14 @@ FIELDS = ["kind", "hold_sums", "pool", "pool_step", "last_block", "pixel_words",
           "pooled_rows", "output_pixel_words", "input_base", "input_words", "output_base", "output_words", "tap_bits"]
 
 
-@pytest.mark.parametrize("field", FIELDS)
-def test_a_descriptor_that_does_not_fit_the_layer_is_refused(field):
+@pytest.mark.parametrize("field, changed", [*((field, 1) for field in FIELDS), ("scan_rows", 8), ("scan_cols", 4),
+                                            ("chase_words", 256)])
+def test_a_descriptor_that_does_not_fit_the_layer_is_refused(field, changed):
     network = random_convolutions(np.random.default_rng(6), CONVOLUTIONS, LENET, [4], 0.5)
     image = parse_image(image_file(pack(network, CONVOLUTIONS)), CONVOLUTIONS)
     layout = descriptor_layout(CONVOLUTIONS)
     start, size = HEADER_BYTES + SECTION_BYTES, layout.size // 8
-    bits = int.from_bytes(image.engine[start:start + size], "little") ^ 1 << layout[field].offset
+    bits = int.from_bytes(image.engine[start:start + size], "little") ^ changed << layout[field].offset
     engine = image.engine[:start] + bits.to_bytes(size, "little") + image.engine[start + size:]
     with pytest.raises(UserError, match="contradict each other"):
         decode(replace(image, engine=engine), CONVOLUTIONS)
