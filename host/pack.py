@@ -2,14 +2,15 @@
 """Packs a quantised network into the memories of an engine: what lies where, and whether it fits."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from host.balance import Assignment, assign_rows, order_rows, row_work, tap_activity
 from host.capacity import problems_of_layers, problems_of_memories
-from host.encode import EncodedPass, encode_pass, pack_words
+from host.encode import EncodedPass, encode_pass
 from host.errors import UserError
+from host.filling import Filling, store_biases, store_entries, store_slices, tap_table
 from host.graph import Geometry
 from host.placement import Placement
 from host.quantize import QuantizedLayer, QuantizedNetwork
@@ -73,24 +74,6 @@ class PackedNetwork:
         return len(self.input_order) // self.config.pes
 
 
-@dataclass
-class _Memories:
-    """Memories while they fill up."""
-
-    config: EngineConfig
-    next_entry: int = 0
-    next_plane: list[int] = field(default_factory=list)
-    next_slice: int = 0
-    slices: list[list[np.ndarray]] = field(default_factory=list)
-    planes: list[list[list[tuple[int, np.ndarray]]]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        pes, planes = self.config.pes, len(self.config.plane_bits)
-        self.next_plane = [0] * planes
-        self.slices = [[] for _ in range(pes)]
-        self.planes = [[[] for _ in range(pes)] for _ in range(planes)]
-
-
 def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
          activity: list[np.ndarray] | None = None, preset: str = "default", balance: bool = True,
          order: bool = True) -> PackedNetwork:
@@ -112,7 +95,7 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     UserError
         If the network does not fit, naming layer, memory, sizes and the density that would fit.
     """
-    memories = _Memories(config)
+    memories = Filling(config)
     problems = problems_of_layers(quantized, config, preset)
     if problems:
         raise UserError(problems)
@@ -261,7 +244,7 @@ def _act_bases(words: list[int], config: EngineConfig) -> list[int]:
 
 
 def _place_layer(layer: QuantizedLayer, passes: list[EncodedPass], assignment: Assignment, source: Placement,
-                 bases: list[int], ready: int, memories: _Memories) -> list[PackedPass]:
+                 bases: list[int], ready: int, memories: Filling) -> list[PackedPass]:
     config = memories.config
     placed: list[PackedPass] = []
     for number, one in enumerate(passes):
@@ -269,11 +252,11 @@ def _place_layer(layer: QuantizedLayer, passes: list[EncodedPass], assignment: A
         mode = config.index_bits.index(one.index_bits)
         entry_base, slice_base = memories.next_entry, memories.next_slice
         offsets = [entry_base - base for base in memories.next_plane[1:mode + 1]]
-        _store_slices(one, memories)
-        _store_entries(one, mode, memories)
+        store_slices(one, memories)
+        store_entries(one, mode, memories)
         if number == 0 or passes[number - 1].slots != one.slots:
             bias_base = memories.next_entry
-            _store_biases(layer, assignment, first, rows, memories)
+            store_biases(layer, assignment, first, rows, memories)
         holds = number + 1 < len(passes) and passes[number + 1].slots == one.slots
         skipped = (one.scan.origin[0] * layer.shape.in_shape[2] + one.scan.origin[1]) * source.pixel_words
         descriptor: dict[str, int | list[int]] = {
@@ -312,60 +295,6 @@ def _convolution(shape: Geometry, one: EncodedPass, pixel_words: int, output_pix
     }
 
 
-def _tap_table(shape: Geometry, one: EncodedPass, config: EngineConfig) -> np.ndarray:
-    """How far the accumulator of each tap lies before that of tap 0: uint16 ``[config.taps]``."""
-    table = np.zeros(config.taps, np.uint16)
-    taps = one.scan.taps[one.scan.taps >= 0]
-    rows, cols = taps >> one.scan.tap_bits, taps & ((1 << one.scan.tap_bits) - 1)
-    table[taps] = (rows * shape.computed_shape[1] + cols) * len(one.slots)
-    return table
-
-
-def _store_slices(one: EncodedPass, memories: _Memories) -> None:
-    config = memories.config
-    stored = np.minimum(one.lengths, (1 << config.length_bits) - 1)
-    for pe in range(config.pes):
-        fields = stored[pe].reshape(-1, config.block_cols)
-        memories.slices[pe].append(pack_words(fields, config.length_bits))
-    memories.next_slice += one.slice_words(config)
-
-
-def _store_entries(one: EncodedPass, mode: int, memories: _Memories) -> None:
-    """All PEs start at the same address, that of the PE with most entries."""
-    config = memories.config
-    each, narrow = config.entries_per_word, config.index_bits[0]
-    for pe in range(config.pes):
-        words = -(-len(one.codes[pe]) // each)
-        room = words * each - len(one.codes[pe])
-        codes = np.pad(one.codes[pe], (0, room)).astype(np.int64).reshape(-1, each)
-        indices = np.pad(one.indices[pe], (0, room)).astype(np.int64).reshape(-1, each)
-        low = indices & ((1 << narrow) - 1)
-        memories.planes[0][pe].append((memories.next_entry,
-                                       pack_words(low | codes << narrow, narrow + config.code_bits)))
-        for plane in range(1, mode + 1):
-            bits = config.plane_bits[plane] // each
-            part = (indices >> config.index_bits[plane - 1]) & ((1 << bits) - 1)
-            memories.planes[plane][pe].append((memories.next_plane[plane], pack_words(part, bits)))
-    for plane in range(1, mode + 1):
-        memories.next_plane[plane] += one.entry_words(config)
-    memories.next_entry += one.entry_words(config)
-
-
-def _store_biases(layer: QuantizedLayer, assignment: Assignment, first: int, rows: int,
-                  memories: _Memories) -> None:
-    config = memories.config
-    biases = np.zeros((config.pes, rows), np.int64)
-    here = (assignment.slot >= first) & (assignment.slot < first + rows)
-    biases[assignment.pe[here], assignment.slot[here] - first] = layer.bias[here]
-    word_bits = config.entry_word_bits
-    for pe in range(config.pes):
-        unsigned = biases[pe] & ((1 << config.acc_bits) - 1)
-        shifts = np.minimum(np.arange(config.bias_words) * word_bits, 63)
-        parts = ((unsigned[:, None] >> shifts) & ((1 << min(word_bits, 62)) - 1)).reshape(-1, 1)
-        memories.planes[0][pe].append((memories.next_entry, pack_words(parts, word_bits)))
-    memories.next_entry += rows * config.bias_words
-
-
 def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
     layout = descriptor_layout(config)
     value_bits = codebook_value_bits(config)
@@ -377,7 +306,7 @@ def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
                 codebook = layer.quantized.codebook & ((1 << value_bits) - 1)
                 records.append(codebook.astype(f"<u{value_bits // 8}").tobytes())
             if layer.quantized.geometry is not None:
-                records.append(_tap_table(layer.quantized.geometry, one.encoded, config).astype("<u2").tobytes())
+                records.append(tap_table(layer.quantized.geometry, one.encoded, config).astype("<u2").tobytes())
     return np.frombuffer(b"".join(records), np.uint8).reshape(-1, 4)
 
 

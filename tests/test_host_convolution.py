@@ -136,12 +136,13 @@ def test_a_tap_is_as_busy_as_the_inputs_that_it_meets():
 
 
 def test_channels_are_shared_out_by_the_work_of_their_taps():
-    """Every channel has a weight, but only every fourth at a tap that meets inputs that are not zero."""
+    """Every channel has a weight, but only those of one PE at a tap that meets inputs that are not zero."""
     config = replace(CONVOLUTIONS, acc_depth=512)
     network = random_convolutions(np.random.default_rng(0), config, [(16, Geometry((1, 4, 4), (1, 2)))], [], 0)
     codes = network.layers[0].codes
-    busy = np.arange(16) % 4 == 0
-    codes[busy, 0] = codes[~busy, 1] = 1
+    codes[:, 1] = 1
+    busy = pack(network, config).layers[0].assignment.pe == 0
+    codes[busy] = [1, 0]
     activity = [np.tile([1, 0, 0, 0], 4).astype(float)]
     assignment = pack(network, config, activity=activity).layers[0].assignment
     assert sorted(assignment.pe[busy].tolist()) == [0, 1, 2, 3]
