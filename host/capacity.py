@@ -100,9 +100,11 @@ def problems_of_memories(quantized: QuantizedNetwork, encoded: list[list[Encoded
                             f"{config.program_depth}; use a configuration with a greater program_depth")
         both = inputs[number] + inputs[number + 1]
         if both > config.act_depth:
+            most = 1 << (both - 1).bit_length()
+            way_out = f"use a preset with more, or a configuration with act_depth = {most}" if most <= LARGEST_FIELD + 1 \
+                else "no engine has more than 65536; make the model's inputs smaller"
             problems.append(f"layer '{layer.name}' needs {both} words of activation memory for its inputs and outputs, "
-                            f"preset '{preset}' has {config.act_depth}; use a preset with more, or a configuration "
-                            f"with act_depth = {1 << (both - 1).bit_length()}")
+                            f"preset '{preset}' has {config.act_depth}; {way_out}")
     return problems
 
 
