@@ -101,8 +101,9 @@ def problems_of_memories(quantized: QuantizedNetwork, encoded: list[list[Encoded
         both = inputs[number] + inputs[number + 1]
         if both > config.act_depth:
             most = 1 << (both - 1).bit_length()
-            way_out = f"use a preset with more, or a configuration with act_depth = {most}" if most <= LARGEST_FIELD + 1 \
-                else "no engine has more than 65536; make the model's inputs smaller"
+            way_out = f"use a preset with more, or a configuration with act_depth = {most}"
+            if most > LARGEST_FIELD + 1:
+                way_out = "no engine has more than 65536; make the model's inputs smaller"
             problems.append(f"layer '{layer.name}' needs {both} words of activation memory for its inputs and outputs, "
                             f"preset '{preset}' has {config.act_depth}; {way_out}")
     return problems
