@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-__all__ = ["Assignment", "assign_rows", "order_rows", "row_work"]
+from host.graph import Geometry
+
+__all__ = ["Assignment", "assign_rows", "order_rows", "row_work", "tap_activity"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,24 @@ def row_work(codes: np.ndarray, often: np.ndarray) -> np.ndarray:
         How often each input is not zero.
     """
     return _row_work(np.ascontiguousarray(codes), often.astype(np.float64))
+
+
+def tap_activity(often: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Expected useful multiplications of a weight, for each group and tap: float64 ``[groups, cols]``.
+
+    Parameters
+    ----------
+    often : float array, shape ``[inputs]``
+        How often each input is not zero.
+    """
+    rows, cols = geometry.computed_shape
+    (step_row, step_col), (pad_rows, pad_cols) = geometry.stride, geometry.padding
+    padded = np.pad(often.reshape(geometry.in_shape), ((0, 0), (pad_rows, pad_rows), (pad_cols, pad_cols)))
+    found = np.zeros((geometry.in_shape[0], *geometry.kernel))
+    for row, col in np.ndindex(geometry.kernel):
+        met = padded[:, row:row + rows * step_row:step_row, col:col + cols * step_col:step_col]
+        found[:, row, col] = met[:, :rows, :cols].sum(axis=(1, 2))
+    return found.reshape(geometry.groups, -1)
 
 
 def assign_rows(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cycle model: predicts exactly how many cycles an inference takes, and the engine's other counters.
 
-It knows which activations are zero, how long slices are and where skips lie, and no values. Each step of the loop is a
-clock cycle: it repeats the registers of `rtl.scanner`, `rtl.slices`, `rtl.queue`, `rtl.walker`, `rtl.drain`
-and `rtl.sequencer` that decide when something happens. Compiled by Numba, it runs thousands of times faster than RTL.
+It knows which activations are zero, how long slices are and which taps they hold, and no values. Each step of the loop
+is a clock cycle: it repeats the registers of `rtl.scanner`, `rtl.slices`, `rtl.queue`, `rtl.walker`, `rtl.scatter`,
+`rtl.drain` and `rtl.sequencer` that decide when something happens. Compiled by Numba, it runs thousands of times faster
+than RTL.
 """
 
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from host.decode import Decoded
+from host.decode import Decoded, DecodedPass
 from rtl.config import EngineConfig
-from rtl.layouts import beats_in_flight, broadcast_cycles, codebook_words, descriptor_words
+from rtl.layouts import LayerKind, beats_in_flight, broadcast_cycles, codebook_words, descriptor_words
 from rtl.pe import ProcessingElement
 from rtl.protocol import COUNTERS
 from rtl.slices import SliceLookup
@@ -21,7 +22,7 @@ from rtl.slices import SliceLookup
 __all__ = ["Prediction", "predict"]
 
 # Columns of the table of passes.
-COLS, WORDS, CHASE, ROWS, SLICES, FLAGS, ACTS = range(7)
+COLS, WORDS, CHASE, DRAINED, WINDOW, SLICES, TAPS, ACTS, VISITS, VISITED, TABLES, TAP_BITS = range(12)
 
 
 @dataclass(frozen=True)
@@ -66,25 +67,30 @@ def predict(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray]) -> Pr
     """
     config, passes = decoded.config, decoded.passes
     arranged = _arranged(decoded, acts, outputs)
-    table = np.zeros((len(passes), 7), np.int64)
-    flag_offsets: list[int] = []
-    slices = acts_before = flags_before = 0
+    acts_before = np.cumsum([0, *(active.shape[1] for active in arranged)])
+    bases = _input_bases(decoded)
+    table = np.zeros((len(passes), 12), np.int64)
+    visits: list[np.ndarray] = []
+    tap_offsets: list[int] = []
+    slices = taps_before = visits_before = 0
     for row, one in zip(table, passes, strict=True):
-        cols = one.lengths.shape[1]
-        row[:] = (cols, one.input_words, one.chase_words, one.output_words, slices,
-                  len(flag_offsets), acts_before)
-        for skips in one.skips:
-            flag_offsets.append(flags_before)
-            flags_before += len(skips)
+        steps, window = _drain_steps(one, config)
+        visits.append(_visits(one, config))
+        offset = int(one.descriptor.input_base) - bases[one.layer]
+        row[:] = (one.lengths.shape[1], one.input_words, one.chase_words, steps, window, slices, len(tap_offsets),
+                  acts_before[one.layer] + offset * config.pes, visits_before, visits[-1].shape[1],
+                  _table_cycles(one, config), _tap_bits(one, config))
+        for taps in one.taps:
+            tap_offsets.append(taps_before)
+            taps_before += len(taps)
         slices += one.lengths.size
-        acts_before += cols
+        visits_before += visits[-1].shape[1]
     starts = [(np.cumsum(one.lengths, axis=1) - one.lengths).ravel() for one in passes]
-    # One more flag, so that there is an entry after the last one.
-    flags = [*(skips for one in passes for skips in one.skips), np.zeros(1, bool)]
     counters, ends, macs, sent = _simulate(
-        np.concatenate([arranged[one.layer] for one in passes], axis=1), table,
-        np.concatenate([one.lengths.ravel() for one in passes]), np.concatenate(starts), np.concatenate(flags),
-        np.array(flag_offsets, np.int64), _constants(config))
+        np.concatenate(arranged, axis=1), table, np.concatenate(visits, axis=1),
+        np.concatenate([one.lengths.ravel() for one in passes]), np.concatenate(starts),
+        np.concatenate([taps for one in passes for taps in one.taps]),
+        np.array(tap_offsets, np.int64), _constants(config))
     owner = np.array([one.layer for one in passes])
     merged = [np.stack([values[:, owner == number].sum(axis=1) for number in range(len(outputs))], axis=1)
               for values in (macs, sent)]
@@ -102,32 +108,108 @@ def _arranged(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray]) -> 
     return arranged
 
 
+def _input_bases(decoded: Decoded) -> list[int]:
+    """Activation memory's address of each layer's input: 0, then where the layer before begins to write."""
+    layers = len(decoded.network.layers)
+    outputs = [min(int(one.descriptor.output_base) for one in decoded.passes if one.layer == number)
+               for number in range(layers - 1)]
+    return [0, *outputs]
+
+
+def _tap_bits(one: DecodedPass, config: EngineConfig) -> int:
+    return int(one.descriptor.tap_bits) if config.tap_bits else 0
+
+
+def _visits(one: DecodedPass, config: EngineConfig) -> np.ndarray:
+    """What the scanner reads, in order: int64 ``[5, visits]``.
+
+    Each word's offset from the pass's first, the first of its columns, as bits the rows and the columns of taps
+    that are inside, and how many activations of the word are scanned.
+    """
+    if not config.tap_bits:
+        words = np.arange(one.input_words)
+        return np.stack([words, words * config.pes, np.ones_like(words), np.ones_like(words),
+                         np.full_like(words, config.pes)])
+    pass_ = one.descriptor
+    row, col, word = np.meshgrid(np.arange(int(pass_.scan_rows)), np.arange(int(pass_.scan_cols)),
+                                 np.arange(int(pass_.pixel_words)), indexing="ij")
+    tap = np.arange(1 << config.tap_bits)[:, None, None, None]
+    inside = [((at - tap >= 0) & (at - tap < size)) * (1 << tap) for at, size in (
+        (row + int(pass_.first_y), int(pass_.out_rows)), (col + int(pass_.first_x), int(pass_.out_cols)))]
+    return np.stack([part.ravel() for part in (
+        row * int(pass_.row_step) + col * int(pass_.pixel_step) + word, word * config.pes,
+        inside[0].sum(axis=0), inside[1].sum(axis=0),
+        np.where(word + 1 == int(pass_.pixel_words), (int(pass_.last_block) + 1) * config.block_cols, config.pes))])
+
+
+def _drain_steps(one: DecodedPass, config: EngineConfig) -> tuple[int, int]:
+    """Accumulators of a PE that the drain reads after a pass, some of them twice, and how many make one activation."""
+    if not config.tap_bits:
+        return one.output_words, 1
+    window = int(one.descriptor.pool) ** 2
+    pixels = int(one.descriptor.pooled_cols) * int(one.descriptor.pooled_rows)
+    return 0 if one.descriptor.hold_sums else one.output_words * pixels * window, window
+
+
+def _table_cycles(one: DecodedPass, config: EngineConfig) -> int:
+    """Cycles in which a pass's codebook and tap table are sent."""
+    entries = config.codebook_entries if codebook_words(config) else 0
+    if config.tap_bits and one.descriptor.kind == LayerKind.CONVOLUTION:
+        entries += config.taps
+    return entries + 1 if entries else 0
+
+
 def _constants(config: EngineConfig) -> np.ndarray:
-    codebook_cycles = config.codebook_entries + 1 if codebook_words(config) else 0
     return np.array([config.pes, config.block_cols, config.entries_per_word, config.queue_depth,
                      config.queue_depth - beats_in_flight(config), broadcast_cycles(config), config.bias_words,
-                     codebook_cycles, descriptor_words(config) + 1, SliceLookup.latency_cycles,
-                     ProcessingElement.drain_cycles])
+                     descriptor_words(config) + 1, SliceLookup.latency_cycles,
+                     ProcessingElement.drain_cycles, config.tap_bits])
 
 
 @numba.njit(cache=True)
-def _simulate(active, table, lengths, starts, flags, flag_offsets, constants):  # type: ignore[no-untyped-def]
+def _simulate(active, table, visits, lengths, starts, taps, tap_offsets, constants):  # type: ignore[no-untyped-def]
     images, passes = active.shape[0], table.shape[0]
     counters = np.zeros((images, 7), np.int64)
     ends = np.zeros((images, passes), np.int64)
     macs = np.zeros((images, passes), np.int64)
     sent = np.zeros((images, passes), np.int64)
     for image in range(images):
-        _infer(active[image], table, lengths, starts, flags, flag_offsets, constants,
+        _infer(active[image], table, visits, lengths, starts, taps, tap_offsets, constants,
                counters[image], ends[image], macs[image], sent[image])
     return counters, ends, macs, sent
 
 
 @numba.njit(cache=True)
-def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # type: ignore[no-untyped-def]
+def _steps_of_rows(taps, at, last):  # type: ignore[no-untyped-def]
+    """Steps and weights of a word's entries in `rtl.walker`: a skip is free beside the weight after it."""
+    steps, weights = 0, 0
+    while at <= last:
+        if taps[at] >= 0:
+            weights += 1
+            steps += 1
+        elif at == last or taps[at + 1] < 0:
+            steps += 1
+        at += 1
+    return steps, weights
+
+
+@numba.njit(cache=True)
+def _steps_of_taps(taps, at, last, tap_bits, rows, cols):  # type: ignore[no-untyped-def]
+    """Steps and useful weights of a word's entries in `rtl.scatter`: only weights whose tap is inside take one."""
+    useful = 0
+    while at <= last:
+        tap = taps[at]
+        if tap >= 0 and (rows >> (tap >> tap_bits)) & 1 and (cols >> (tap & ((1 << tap_bits) - 1))) & 1:
+            useful += 1
+        at += 1
+    return max(useful, 1), useful
+
+
+@numba.njit(cache=True)
+def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,  # type: ignore[no-untyped-def]
            counters, ends, macs, sent):
-    (pes, block_cols, each, depth, limit, spread, bias_words, codebook_cycles, fetch_cycles, lookup_cycles,
-     drain_latency) = constants
+    (pes, block_cols, each, depth, limit, spread, bias_words, fetch_cycles, lookup_cycles, drain_latency,
+     tapped) = constants
     passes = table.shape[0]
     number = 0
 
@@ -136,8 +218,8 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
     read_valid, read_word = False, 0
     word_valid, word_word, word_col = False, 0, 0
     block_valid, block_first, block_next = False, 0, 0
-    # A beat is -1 (none), or twice its column, plus one if it is present. Beats on their way: scanner's output,
-    # broadcast, slice lookup.
+    # A beat is -1 (none), or twice its activation (visit, lane), plus one if it is present. Beats on their way:
+    # scanner's output, broadcast, slice lookup.
     stages = 1 + spread + lookup_cycles
     beats = np.full(stages, -1, np.int64)
     stop, full_before = False, False
@@ -148,29 +230,36 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
     job_valid, job_entry, job_length = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     fetched, fetched_entry, fetched_last = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     raw, raw_entry, raw_last = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
-    valid, entry, last_entry = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
+    # Two more registers of `rtl.scatter`; what is decoded, as steps to come; whether a visit is on its way.
+    advanced, advanced_steps, advanced_useful = \
+        np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
+    summed, summed_steps, summed_useful = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
+    left, useful, picked = np.zeros(pes, np.int64), np.zeros(pes, np.int64), np.zeros(pes, np.bool_)
+    job_visit, fetched_visit, raw_visit = np.zeros(pes, np.int64), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     # Drain, program, sequencer.
-    steps_left, bias_word, words_left, written, draining = 0, 0, 0, 0, False
+    steps_left, bias_word, acts_left, in_window, written, draining = 0, 0, 0, 0, 0, False
     arriving = np.zeros(spread + drain_latency, np.bool_)
     holds = np.zeros(spread, np.bool_)
-    codebook_left, fetch_left = 0, (fetch_cycles if passes > 1 else 0)
+    window, tables_left, fetch_left = 1, 0, (fetch_cycles if passes > 1 else 0)
     settle, final, quiet = 2, False, False
     cycle = 0
 
     while True:
         cycle += 1
         cols, words, chase = table[number, COLS], table[number, WORDS], table[number, CHASE]
-        slices, acts, flag_row = table[number, SLICES], table[number, ACTS], table[number, FLAGS]
+        slices, acts, tap_row = table[number, SLICES], table[number, ACTS], table[number, TAPS]
+        first_visit, count, tap_bits = table[number, VISITS], table[number, VISITED], table[number, TAP_BITS]
 
         # Scanner, combinational.
         beat, last_of_block = -1, False
         if block_valid:
+            block_acts = acts + visits[0, first_visit + block_first // pes] * pes - block_first // pes * pes
             col = block_next
-            while col < block_first + block_cols and not active[acts + col]:
+            while col < block_first + block_cols and not active[block_acts + col]:
                 col += 1
             if col < block_first + block_cols:
                 following = col + 1
-                while following < block_first + block_cols and not active[acts + following]:
+                while following < block_first + block_cols and not active[block_acts + following]:
                     following += 1
                 last_of_block = following >= block_first + block_cols
                 beat = 2 * col + 1
@@ -183,7 +272,7 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
             counters[5] += 1
         block_ready = not block_valid or (emit and last_of_block)
         take_block = word_valid and block_ready
-        word_ends = word_col + block_cols >= pes
+        word_ends = word_valid and word_col + block_cols >= visits[4, first_visit + word_word]
         word_ready = not word_valid or (take_block and word_ends)
         read_ready = not read_valid or word_ready
         readable = chase + written if draining else words
@@ -205,7 +294,8 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
         # Processing elements.
         arrived_beat = beats[stages - 1]
         arrived = arrived_beat >= 0 and (arrived_beat & 1) == 1
-        arrived_col = arrived_beat >> 1
+        arrived_act = arrived_beat >> 1
+        arrived_col = visits[1, first_visit + arrived_act // pes] + arrived_act % pes if arrived else 0
         hold = holds[spread - 1]
         full_now, next_idle = False, True
         for pe in range(pes):
@@ -217,50 +307,67 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
                     counters[4] += 1
             full_now |= level[pe] >= limit
             next_idle &= not (in_lookup or put or level[pe] > 0 or job_valid[pe] or fetched[pe] or raw[pe]
-                              or valid[pe])
+                              or advanced[pe] or summed[pe] or left[pe] > 0 or picked[pe])
             # Decode.
-            done, useful, pair = False, False, False
-            if valid[pe]:
-                at = flag_offsets[flag_row + pe] + entry[pe]
-                skips = flags[at]
-                at_last = entry[pe] == last_entry[pe]
-                pair = skips and not at_last and not flags[at + 1]
-                useful = not skips or pair
-                done = at_last or (pair and entry[pe] + 1 == last_entry[pe])
-                if useful:
-                    counters[3] += 1
-                    macs[number] += 1
-            ready = not valid[pe] or done
-            raw_ready = not raw[pe] or ready
+            ready = left[pe] <= 1
+            summed_ready = not summed[pe] or ready
+            advanced_ready = not advanced[pe] or summed_ready
+            raw_ready = not raw[pe] or (advanced_ready if tapped else ready)
             fetch_ready = not fetched[pe] or raw_ready
             room = each - job_entry[pe] % each
             fetch = job_valid[pe] and fetch_ready and not hold
             at_end = job_length[pe] <= room
             next_job = not job_valid[pe] or (fetch and at_end)
             take = offered[pe] and next_job
-            if ready:
-                valid[pe], entry[pe], last_entry[pe] = raw[pe], raw_entry[pe], raw_last[pe]
+            word_steps, word_useful = 0, 0
+            if raw[pe] and raw_ready:
+                at = tap_offsets[tap_row + pe] + raw_entry[pe]
+                last = tap_offsets[tap_row + pe] + raw_last[pe]
+                if tapped:
+                    visit = first_visit + raw_visit[pe]
+                    word_steps, word_useful = _steps_of_taps(taps, at, last, tap_bits, visits[2, visit],
+                                                             visits[3, visit])
+                else:
+                    word_steps, word_useful = _steps_of_rows(taps, at, last)
+                counters[3] += word_useful
+                macs[number] += word_useful
+            if tapped:
+                picked[pe] = left[pe] > 0 and useful[pe] > 0
+                if ready:
+                    left[pe], useful[pe] = (summed_steps[pe], summed_useful[pe]) if summed[pe] else (0, 0)
+                else:
+                    left[pe] -= 1
+                if summed_ready:
+                    summed[pe] = advanced[pe]
+                    summed_steps[pe], summed_useful[pe] = advanced_steps[pe], advanced_useful[pe]
+                if advanced_ready:
+                    advanced[pe], advanced_steps[pe], advanced_useful[pe] = raw[pe], word_steps, word_useful
+            elif ready:
+                left[pe] = word_steps if raw[pe] else 0
             else:
-                entry[pe] += 2 if pair else 1
+                left[pe] -= 1
             if raw_ready:
                 raw[pe], raw_entry[pe], raw_last[pe] = fetched[pe], fetched_entry[pe], fetched_last[pe]
+                raw_visit[pe] = fetched_visit[pe]
             # Fetch.
             if fetch_ready:
                 fetched[pe] = fetch
                 fetched_entry[pe] = job_entry[pe]
                 fetched_last[pe] = job_entry[pe] + min(room, job_length[pe]) - 1
+                fetched_visit[pe] = job_visit[pe]
             if next_job:
                 job_valid[pe] = take
                 if take:
-                    job = first + waiting[pe, front[pe]]
-                    job_entry[pe], job_length[pe] = starts[job], lengths[job]
+                    act = waiting[pe, front[pe]]
+                    job = first + visits[1, first_visit + act // pes] + act % pes
+                    job_entry[pe], job_length[pe], job_visit[pe] = starts[job], lengths[job], act // pes
             elif fetch:
                 job_entry[pe] += room
                 job_length[pe] -= room
             # Queue.
             before = level[pe]
             if put:
-                waiting[pe, (front[pe] + before) % depth] = arrived_col
+                waiting[pe, (front[pe] + before) % depth] = arrived_act
             if take:
                 front[pe] = (front[pe] + 1) % depth
             offered[pe] = before > (1 if take else 0)
@@ -272,14 +379,14 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
         arrived_word = arriving[spread + drain_latency - 1]
         if reading:
             counters[6] += 1
-        program_busy = codebook_left > 0 or fetch_left > 0
+        program_busy = tables_left > 0 or fetch_left > 0
         switch = settle == 0 and not final and quiet and not draining and not program_busy
         ended = final and not draining
 
         # Registers.
         for stage in range(spread - 1, 0, -1):
             holds[stage] = holds[stage - 1]
-        holds[0] = reading or codebook_left > 0
+        holds[0] = reading or tables_left > 0
         for stage in range(spread + drain_latency - 1, 0, -1):
             arriving[stage] = arriving[stage - 1]
         arriving[0] = taken
@@ -287,11 +394,14 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
             steps_left -= 1
             bias_word = 0 if taken else bias_word + 1
         if arrived_word and draining:
-            written += 1
-            words_left -= 1
-            draining = words_left > 0
-        if codebook_left > 0:
-            codebook_left -= 1
+            in_window += 1
+            if in_window == window:
+                written += 1
+                in_window = 0
+            acts_left -= 1
+            draining = acts_left > 0
+        if tables_left > 0:
+            tables_left -= 1
         elif fetch_left > 0:
             fetch_left -= 1
         for stage in range(stages - 1, 0, -1):
@@ -311,8 +421,8 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
             read_valid, read_word = read, place
         if read:
             place += 1
-            running = place != words
-        there = place < readable
+            running = place != count
+        there = place < count and visits[0, first_visit + place] < readable
         stop, full_before = full_before, full_now
         next_quiet = sent_all and idle_all
         sent_all, idle_all = next_sent, next_idle
@@ -324,12 +434,14 @@ def _infer(active, table, lengths, starts, flags, flag_offsets, constants,  # ty
             return
         if switch:
             ends[number] = cycle
-            steps_left, bias_word = table[number, ROWS] * bias_words, 0
-            words_left, written, draining = table[number, ROWS], 0, True
+            if table[number, DRAINED] > 0:
+                steps_left, bias_word = table[number, DRAINED] * bias_words, 0
+                acts_left, written, draining = table[number, DRAINED], 0, True
+                window, in_window = table[number, WINDOW], 0
             if number == passes - 1:
                 final = True
             else:
                 number += 1
-                codebook_left = codebook_cycles
+                tables_left = table[number, TABLES]
                 fetch_left = fetch_cycles if number < passes - 1 else 0
                 place, running, there, settle = 0, True, False, 2

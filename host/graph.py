@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network as the compiler sees it: an ordered list of layers with float weights."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,21 +44,104 @@ class Linear:
     def density(self) -> float:
         return self.weights_kept / self.weight.size
 
+    @property
+    def inputs(self) -> int:
+        """Values that it takes."""
+        return self.cols
+
+    @property
+    def outputs(self) -> int:
+        """Values that it gives."""
+        return self.rows
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a convolution's kernel goes, and the max pooling after it.
+
+    Attributes
+    ----------
+    in_shape : (int, int, int)
+        Channels, height and width of the input.
+    kernel, stride, padding : (int, int)
+        Of rows and columns. Padding is zeros on both sides.
+    groups : int
+        Divides the input and the output channels.
+    pool : int
+        Edge of the max-pooling window; 1 for none. Windows that do not fit at the end are left out.
+    pool_stride : int
+    """
+
+    in_shape: tuple[int, int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    groups: int = 1
+    pool: int = 1
+    pool_stride: int = 1
+
+    @property
+    def inputs(self) -> int:
+        return math.prod(self.in_shape)
+
+    @property
+    def pixels(self) -> int:
+        """Inputs of a channel."""
+        return self.in_shape[1] * self.in_shape[2]
+
+    @property
+    def conv_shape(self) -> tuple[int, int]:
+        """Height and width of the convolution's output, before pooling."""
+        height, width = ((size + 2 * padding - kernel) // stride + 1 for size, padding, kernel, stride
+                         in zip(self.in_shape[1:], self.padding, self.kernel, self.stride, strict=True))
+        return height, width
+
+    @property
+    def out_shape(self) -> tuple[int, int]:
+        """Height and width of the output, after pooling."""
+        height, width = ((size - self.pool) // self.pool_stride + 1 for size in self.conv_shape)
+        return height, width
+
+    @property
+    def computed_shape(self) -> tuple[int, int]:
+        """Height and width of the convolution's output without what no pooling window covers."""
+        height, width = ((size - 1) * self.pool_stride + self.pool for size in self.out_shape)
+        return height, width
+
+
+@dataclass(frozen=True)
+class Conv2d(Linear):
+    """A convolution, bias, ReLU and max pooling.
+
+    ``weight`` is ``[output channels, input channels / groups * kernel rows * kernel columns]``, its columns in
+    torch's order. Input and output values are flattened in torch's order: channel, row, column.
+    """
+
+    geometry: Geometry
+
+    @property
+    def inputs(self) -> int:
+        return self.geometry.inputs
+
+    @property
+    def outputs(self) -> int:
+        return self.rows * math.prod(self.geometry.out_shape)
+
 
 @dataclass(frozen=True)
 class Network:
-    """A chain of layers; each one's ``cols`` is the ``rows`` of the one before."""
+    """A chain of layers; each one's ``inputs`` are the ``outputs`` of the one before."""
 
     name: str
     layers: tuple[Linear, ...]
 
     @property
     def inputs(self) -> int:
-        return self.layers[0].cols
+        return self.layers[0].inputs
 
     @property
     def outputs(self) -> int:
-        return self.layers[-1].rows
+        return self.layers[-1].outputs
 
     @property
     def weights_total(self) -> int:

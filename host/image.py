@@ -7,7 +7,7 @@ how inputs and outputs map to activations. Each ends with its own CRC-32. Nothin
 
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from host.errors import UserError
 from host.files import check_input
+from host.graph import Geometry
 from host.pack import PackedNetwork
 from rtl.config import EngineConfig
 from rtl.layouts import (
@@ -56,7 +57,8 @@ class Image:
     input_scale : float
     input_signed : bool
     layers : list of dict
-        ``name``, ``output_base`` and ``output_words`` (activation words), ``output_order`` of each layer.
+        ``name``, ``output_base`` and ``output_words`` (activation words), ``output_order`` of each layer; its
+        ``geometry`` if it is a convolution.
     """
 
     engine: bytes
@@ -102,10 +104,15 @@ def image_file(packed: PackedNetwork) -> bytes:
         "input_order": packed.input_order.tolist(), "output_order": packed.output_order.tolist(),
         "input_scale": packed.quantized.input_scale, "input_signed": packed.quantized.input_signed,
         "layers": [{"name": layer.quantized.name, "output_base": layer.output_base,
-                    "output_words": layer.assignment.words,
-                    "output_order": layer.assignment.position.tolist()} for layer in packed.layers],
+                    "output_words": layer.placement.words,
+                    "output_order": layer.placement.positions.tolist(), **_geometry_fields(layer.quantized.geometry)}
+                   for layer in packed.layers],
     }, separators=(",", ":"), sort_keys=True).encode()
     return engine_image(packed) + _with_crc(HOST_MAGIC + len(host).to_bytes(4, "little") + host)
+
+
+def _geometry_fields(geometry: Geometry | None) -> dict[str, Any]:
+    return {"geometry": asdict(geometry)} if geometry else {}
 
 
 def _with_crc(content: bytes) -> bytes:
@@ -194,10 +201,7 @@ def _host_part(content: bytes, name: str) -> dict[str, Any]:
 def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[str, Any], name: str) -> Image:
     """A right CRC does not make a right content: every field is checked before it is used."""
     try:
-        layers: list[dict[str, Any]] = [
-            {"name": str(layer["name"]), "output_base": _count(layer["output_base"]),
-             "output_words": _count(layer["output_words"]), "output_order": _places(layer["output_order"], 0)}
-            for layer in fields["layers"]]
+        layers = [_layer(layer) for layer in fields["layers"]]
         if not layers or any(layer["output_base"] + layer["output_words"] > MOST_WORDS for layer in layers):
             raise ValueError("the layers' places in the activation memory")
         return Image(engine, config_hash, input_words, _places(fields["input_order"], -1),
@@ -205,6 +209,36 @@ def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[s
                      _flag(fields["input_signed"]), layers)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"image '{name}' is damaged: its host part lacks or misstates {error}") from None
+
+
+def _layer(values: dict[str, Any]) -> dict[str, Any]:
+    layer: dict[str, Any] = {
+        "name": str(values["name"]), "output_base": _count(values["output_base"]),
+        "output_words": _count(values["output_words"]), "output_order": _places(values["output_order"], 0)}
+    if "geometry" in values:
+        layer["geometry"] = _geometry(values["geometry"])
+    return layer
+
+
+def _geometry(values: dict[str, Any]) -> Geometry:
+    """A convolution with inputs and outputs."""
+    channels, height, width = _sizes(values["in_shape"], 3, 1)
+    (kernel_rows, kernel_cols), (step_rows, step_cols), (pad_rows, pad_cols) = (
+        _sizes(values[name], 2, least) for name, least in (("kernel", 1), ("stride", 1), ("padding", 0)))
+    groups, pool, pool_stride = _sizes([values[name] for name in ("groups", "pool", "pool_stride")], 3, 1)
+    geometry = Geometry((channels, height, width), (kernel_rows, kernel_cols), (step_rows, step_cols),
+                        (pad_rows, pad_cols), groups, pool, pool_stride)
+    if min(*geometry.conv_shape, *geometry.out_shape) < 1 or geometry.inputs > MOST_PLACES \
+            or geometry.in_shape[0] % groups:
+        raise ValueError(f"a geometry ({values!r})")
+    return geometry
+
+
+def _sizes(values: Any, count: int, least: int) -> tuple[int, ...]:
+    if type(values) is not list or len(values) != count \
+            or any(type(value) is not int or not least <= value <= MOST_WORDS for value in values):
+        raise ValueError(f"sizes of a convolution ({values!r})")
+    return tuple(values)
 
 
 def _count(value: Any) -> int:

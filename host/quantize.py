@@ -5,12 +5,15 @@ The contract of all these integers is `rtl.numbers`. Activations have zero point
 for its weights and one for its outputs.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from host.errors import UserError
-from host.reference import totals
+from host.graph import Geometry
+from host.reference import convolve, totals
+from host.scans import taps_met
 from host.sharing import SharedLayer, SharedNetwork, direct_values
 from rtl.numbers import MULTIPLIER_BITS, NARROW_BITS, PRE_SHIFTS, act_range, requant_shift, requantize
 
@@ -22,6 +25,14 @@ CLIPS = np.linspace(0.3, 1.0, 36)
 
 CALIBRATION_IMAGES = 10_000
 """More images than these do not change the scales noticeably, and only take time."""
+
+CALIBRATION_VALUES = 1 << 25
+"""Networks with convolutions are calibrated on fewer images, at least `FEWEST_IMAGES`: so many values of a layer."""
+
+FEWEST_IMAGES = 16
+
+SCALE_VALUES = 1 << 22
+"""The scale of a convolution's outputs is chosen by about so many of them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,8 @@ class QuantizedLayer:
         Whether the input activations are two's complement.
     input_scale, weight_scale, output_scale : float
         A float is its integer times the scale.
+    geometry : Geometry, optional
+        Of a convolution; None for a fully connected layer.
     """
 
     name: str
@@ -55,6 +68,7 @@ class QuantizedLayer:
     input_scale: float
     weight_scale: float
     output_scale: float
+    geometry: Geometry | None = None
 
     @property
     def rows(self) -> int:
@@ -65,9 +79,37 @@ class QuantizedLayer:
         return int(self.codes.shape[1])
 
     @property
+    def inputs(self) -> int:
+        """Values that it takes."""
+        return self.shape.inputs
+
+    @property
+    def shape(self) -> Geometry:
+        """The geometry; a fully connected layer is a convolution of one pixel."""
+        return self.geometry or Geometry((self.cols, 1, 1), (1, 1))
+
+    @property
+    def outputs(self) -> int:
+        """Values that it gives."""
+        return self.rows * math.prod(self.shape.out_shape)
+
+    @property
     def weights(self) -> np.ndarray:
         """Integer weights, int64 ``[rows, cols]``."""
         return self.codebook[self.codes]
+
+    @property
+    def channel_codes(self) -> np.ndarray:
+        """Whether each row has a weight for each input channel: uint8 ``[rows, channels]``. Of a fully connected layer,
+        the codes themselves."""
+        if self.geometry is None:
+            return self.codes
+        groups, channels = self.geometry.groups, self.geometry.in_shape[0]
+        found = np.zeros((groups, self.rows // groups, groups, channels // groups), np.uint8)
+        weights: np.ndarray = np.any(self.codes.reshape(*found.shape[:2], found.shape[3], -1), axis=3)
+        for group in range(groups):
+            found[group, :, group] = weights[group]
+        return found.reshape(self.rows, channels)
 
     @property
     def weights_kept(self) -> int:
@@ -96,11 +138,11 @@ class QuantizedNetwork:
 
     @property
     def inputs(self) -> int:
-        return self.layers[0].cols
+        return self.layers[0].inputs
 
     @property
     def outputs(self) -> int:
-        return self.layers[-1].rows
+        return self.layers[-1].outputs
 
     @property
     def weights_total(self) -> int:
@@ -133,14 +175,15 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray) -> QuantizedNetw
         could overflow, or that has no requantisation constants.
     """
     _check_images(shared, images)
-    images = images[np.linspace(0, len(images) - 1, min(len(images), CALIBRATION_IMAGES)).astype(np.int64)]
+    images = images[np.linspace(0, len(images) - 1, min(len(images), _most_images(shared))).astype(np.int64)]
     scale, signed = _input_scale(images, config.act_bits)
     network = QuantizedNetwork(shared.name, (), scale, signed, config.act_bits)
     acts = quantize_inputs(network, images)
     exact = acts * scale
     layers = []
     for index, layer in enumerate(shared.layers):
-        exact = exact @ layer.weight.T + layer.bias
+        exact = convolve(layer.weight, layer.bias, exact, layer.geometry) if layer.geometry \
+            else exact @ layer.weight.T + layer.bias
         exact = np.maximum(exact, 0) if layer.relu else exact
         winners = exact.argmax(axis=1) if index == len(shared.layers) - 1 else None
         quantized, acts = _quantize_layer(layer, config, acts, scale, signed, winners)
@@ -198,8 +241,15 @@ def requant_constants(name: str, ratio: float, bounds: tuple[int, int], act_bits
                     f"{(1 << MULTIPLIER_BITS) - 1}; rescale the layer's weights")
 
 
+def _most_images(shared: SharedNetwork) -> int:
+    if all(layer.geometry is None for layer in shared.layers):
+        return CALIBRATION_IMAGES
+    largest = max(layer.inputs for layer in shared.layers)
+    return min(CALIBRATION_IMAGES, max(FEWEST_IMAGES, CALIBRATION_VALUES // largest))
+
+
 def _check_images(shared: SharedNetwork, images: np.ndarray) -> None:
-    inputs = shared.layers[0].codes.shape[1]
+    inputs = shared.layers[0].inputs
     values = int(np.prod(images.shape[1:]))
     problems = []
     if len(images) == 0 or values != inputs:
@@ -231,14 +281,25 @@ def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float, 
                         f"{config.acc_bits} bits in units of {sum_scale:.3g}; reduce it")
     bias = bias.astype(np.int64)
     bounds = _proven_bounds(layer.name, codebook[codes], bias, config, signed)
-    sums = totals(codebook[codes], bias, acts)
-    output_scale, constants, outputs = _output_scale(layer, config, sums, sum_scale, bounds, winners)
+    sums = totals(codebook[codes], bias, acts, layer.geometry)
+    some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] if layer.geometry and winners is None else sums
+    output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners)
+    if some is not sums:
+        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], relu=layer.relu,
+                             act_bits=config.act_bits, clamp=np.clip)
     return QuantizedLayer(layer.name, codes, codebook, bias, *constants, layer.relu, signed, scale,
-                          weight_scale, output_scale), outputs
+                          weight_scale, output_scale, layer.geometry), outputs
 
 
 def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray, float]:  # type: ignore[no-untyped-def]
-    """Codes, codebook, weight scale. A weight whose integer is 0 is dropped: it would only cost a cycle."""
+    """Codes, codebook, weight scale.
+
+    A weight whose integer is 0 is dropped: it would only cost a cycle. So is one that only ever meets padding.
+    """
+    if layer.geometry is not None:
+        taps = math.prod(layer.geometry.kernel)
+        met = np.tile(taps_met(layer.geometry), layer.codes.shape[1] // taps)
+        layer = replace(layer, codes=np.where(met, layer.codes, 0).astype(np.uint8))
     if config.direct_weights:
         return layer.codes, direct_values(config.code_bits), float(layer.values[1])
     greatest = float(np.abs(layer.values).max()) or 1.0

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from host.clustering import INITIALISATIONS, cluster
 from host.datasets import Dataset
 from host.errors import UserError
-from host.graph import Linear, Network
+from host.graph import Geometry, Linear, Network
 from host.learning import Samples, error_percent, logits, one_cycle, settle_torch, split
 from host.resuming import Checkpoint
 
@@ -85,6 +85,8 @@ class SharedLayer:
     values : float64 array, shape ``[2**code_bits]``
         What a code stands for; the first is 0.
     bias : float64 array, shape ``[rows]``
+    geometry : Geometry, optional
+        Of a convolution; None for a fully connected layer.
     """
 
     name: str
@@ -92,6 +94,12 @@ class SharedLayer:
     values: np.ndarray
     bias: np.ndarray
     relu: bool
+    geometry: Geometry | None = None
+
+    @property
+    def inputs(self) -> int:
+        """Values that it takes."""
+        return self.geometry.inputs if self.geometry else int(self.codes.shape[1])
 
     @property
     def weight(self) -> np.ndarray:

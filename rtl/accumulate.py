@@ -23,8 +23,8 @@ class Accumulator(wiring.Component):
 
     Members
     -------
-    row : In(row_bits), valid : In(1), drain : In(1)
-        What to do, and with which row.
+    row : In(row_bits), valid : In(1), drain : In(1), keep : In(1)
+        What to do, and with which row; with ``keep`` a drained row stays as it is.
     term : In(signed(acc_bits))
         What to add, one cycle later than ``row``.
     total : Out(signed(acc_bits)), total_valid : Out(1)
@@ -40,6 +40,7 @@ class Accumulator(wiring.Component):
             "row": In(row_bits(config)),
             "valid": In(1),
             "drain": In(1),
+            "keep": In(1),
             "term": In(signed(config.acc_bits)),
             "total": Out(signed(config.acc_bits)),
             "total_valid": Out(1),
@@ -54,14 +55,16 @@ class Accumulator(wiring.Component):
         m.d.comb += [read.addr.eq(self.row), read.en.eq(1)]
 
         # Steps: the memory answers (answer), the sum is made and written (add), it lies in a register (store).
-        rows, valids, drains = {}, {}, {}
-        row, valid, drain = self.row, self.valid, self.drain
+        # `valid` speaks of rows that change.
+        rows, valids, drains, takes = {}, {}, {}, {}
+        row, valid, drain, take = self.row, self.valid & ~(self.drain & self.keep), self.drain, self.drain & self.valid
         for step in ("answer", "add", "store"):
             rows[step] = Signal(row_bits(self.config), name=f"{step}_row", reset_less=True)
             valids[step] = Signal(name=f"{step}_valid")
             drains[step] = Signal(name=f"{step}_drain", reset_less=True)
-            m.d.sync += [rows[step].eq(row), valids[step].eq(valid), drains[step].eq(drain)]
-            row, valid, drain = rows[step], valids[step], drains[step]
+            takes[step] = Signal(name=f"{step}_take")
+            m.d.sync += [rows[step].eq(row), valids[step].eq(valid), drains[step].eq(drain), takes[step].eq(take)]
+            row, valid, drain, take = rows[step], valids[step], drains[step], takes[step]
 
         # A row is not yet in memory if it was written a cycle before, or while it was read: its sum is kept for one
         # cycle. Rows are compared a cycle before the values are needed.
@@ -84,6 +87,6 @@ class Accumulator(wiring.Component):
             write.addr.eq(rows["add"]),
             write.data.eq(Mux(drains["add"], 0, total)),
             write.en.eq(valids["add"]),
-            self.total_valid.eq(valids["store"] & drains["store"]),
+            self.total_valid.eq(takes["store"]),
         ]
         return m

@@ -57,6 +57,9 @@ class EngineConfig:
         Words of activation memory, each of `pes` activations.
     acc_depth : int
         Accumulators for each PE: the rows of a layer that a PE can hold in one pass.
+    tap_bits : int
+        The engine runs convolutions: kernels of up to ``2**tap_bits`` taps a side in one pass. 0: fully connected
+        layers only.
     queue_depth : int
         Slices waiting in a PE. A power of two, at least 16.
     program_depth : int
@@ -80,6 +83,7 @@ class EngineConfig:
     slice_depth: int = 1024
     act_depth: int = 1024
     acc_depth: int = 512
+    tap_bits: int = 0
     queue_depth: int = 32
     program_depth: int = 256
     packet_bytes: int = 1024
@@ -125,6 +129,14 @@ class EngineConfig:
                        f"not {self.slice_word_bits}")
             elif self.pes % block:
                 yield f"slice_word_bits / length_bits = {block} columns must divide the {self.pes} PEs"
+            elif self.tap_bits and self.pes // block > 32:
+                yield (f"slice_word_bits / length_bits must be at least {self.pes // 32} columns with {self.pes} PEs "
+                       f"and convolutions, not {block}")
+        if self.tap_bits not in (0, 2, 3):
+            yield f"tap_bits must be 0, 2 or 3, not {self.tap_bits}"
+        elif self.index_bits and self.tap_bits and self.index_bits[-1] < 2 * self.tap_bits:
+            yield (f"index_bits must have a width of at least {2 * self.tap_bits}, the two coordinates of a tap, not "
+                   f"{list(self.index_bits)}")
         if self.packet_bytes < self.pes * self.act_bytes + 4:
             yield (f"packet_bytes must hold an activation word ({self.pes * self.act_bytes} bytes) and its address, "
                    f"not {self.packet_bytes}")
@@ -168,9 +180,16 @@ class EngineConfig:
         return 0 if self.direct_weights else 1 << self.code_bits
 
     @property
+    def taps(self):
+        """Taps that a kernel can have in one pass; 0 without convolutions."""
+        return 1 << 2 * self.tap_bits if self.tap_bits else 0
+
+    @property
     def hash(self):
         """Identity of the configuration: the first 8 bytes of a SHA-256 over its fields."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        # Engines without convolutions keep the hash that they had before there were any.
+        text = json.dumps({name: value for name, value in asdict(self).items() if name != "tap_bits" or value},
+                          sort_keys=True)
         return hashlib.sha256(text.encode()).digest()[:8]
 
 

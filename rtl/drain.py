@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The drain: reads the same row out of every PE at once and writes the activations that come back."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .layouts import descriptor_layout, drain_step_layout, requant_layout
+from .pooling import Windows
 
 __all__ = ["Drain"]
 
@@ -30,9 +31,11 @@ class Drain(wiring.Component):
         The constants of the layer that drains.
     arrived : In(1)
         The PEs' activations of the next row are there.
+    complete : In(1)
+        With them the word is complete: always, or at the end of a pooling window.
     address : Out, write : Out(1)
         To the activation memory.
-    written : Out(range(acc_depth + 1))
+    written : Out
         Words written since ``start``.
     reading : Out(1), busy : Out(1)
         Rows are left to be read; words are left to be written.
@@ -48,9 +51,10 @@ class Drain(wiring.Component):
             "step_valid": Out(1),
             "requant": Out(requant_layout()),
             "arrived": In(1),
+            "complete": In(1),
             "address": Out(ceil_log2(config.act_depth)),
             "write": Out(1),
-            "written": Out(range(config.acc_depth + 1)),
+            "written": Out(range((config.act_depth if config.tap_bits else config.acc_depth) + 1)),
             "reading": Out(1),
             "busy": Out(1),
         })
@@ -58,35 +62,68 @@ class Drain(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        row, words = Signal.like(self.written), Signal.like(self.written)
-        output_base = Signal.like(self.address)
         clearing = Signal()
-        bias_address = Signal.like(self.step.bias_address)
         bias_word = Signal(range(config.bias_words))
         bias_last = bias_word == config.bias_words - 1
-
         m.d.comb += [
-            self.step.row.eq(row), self.step.bias_address.eq(bias_address), self.step.bias_last.eq(bias_last),
-            self.step_valid.eq(self.reading),
-            self.address.eq(output_base + self.written),
-            self.write.eq(self.arrived & self.busy & ~clearing),
+            self.step.bias_last.eq(bias_last), self.step_valid.eq(self.reading),
+            self.write.eq(self.complete & self.busy & ~clearing),
         ]
         with m.If(self.reading):
-            m.d.sync += [bias_address.eq(bias_address + 1), bias_word.eq(bias_word + 1)]
-            with m.If(bias_last):
-                m.d.sync += [bias_word.eq(0), row.eq(row + 1), self.reading.eq(row + 1 != words)]
-        with m.If(self.arrived & self.busy):
-            m.d.sync += [self.written.eq(self.written + 1), self.busy.eq(self.written + 1 != words)]
+            m.d.sync += bias_word.eq(Mux(bias_last, 0, bias_word + 1))
+        with m.If(self.complete & self.busy):
+            m.d.sync += self.written.eq(self.written + 1)
         with m.If(self.start):
             m.d.sync += [
-                row.eq(0), self.reading.eq(1), self.busy.eq(1), self.written.eq(0),
-                bias_word.eq(0), bias_address.eq(self.layer.bias_base),
-                words.eq(self.layer.output_words), output_base.eq(self.layer.output_base),
+                self.reading.eq(1), self.written.eq(0), bias_word.eq(0),
                 self.requant.multiplier.eq(self.layer.multiplier),
                 self.requant.pre_shift.eq(self.layer.pre_shift),
                 self.requant.relu.eq(self.layer.relu),
                 clearing.eq(self.clear),
             ]
-            with m.If(self.clear):
-                m.d.sync += words.eq(config.acc_depth)
+        (self._windows if config.tap_bits else self._rows)(m, self.reading & bias_last, bias_word)
         return m
+
+    def _rows(self, m, taken, bias_word):
+        """A fully connected layer: row by row into word by word."""
+        row, words = Signal.like(self.written), Signal.like(self.written)
+        output_base, bias_address = Signal.like(self.address), Signal.like(self.step.bias_address)
+        m.d.comb += [self.step.row.eq(row), self.step.bias_address.eq(bias_address),
+                     self.address.eq(output_base + self.written)]
+        with m.If(self.reading):
+            m.d.sync += bias_address.eq(bias_address + 1)
+        with m.If(taken):
+            m.d.sync += [row.eq(row + 1), self.reading.eq(row + 1 != words)]
+        with m.If(self.arrived & self.busy):
+            m.d.sync += self.busy.eq(self.written + 1 != words)
+        with m.If(self.start):
+            m.d.sync += [
+                row.eq(0), self.busy.eq(1), bias_address.eq(self.layer.bias_base),
+                words.eq(Mux(self.clear, self.config.acc_depth, self.layer.output_words)),
+                output_base.eq(self.layer.output_base),
+            ]
+
+    def _windows(self, m, taken, bias_word):
+        """Pooling window by pooling window; a pixel's words lie ``output_pixel_words`` from the next one's."""
+        m.submodules.windows = windows = Windows(self.config)
+        m.d.comb += [
+            windows.start.eq(self.start), windows.layer.eq(self.layer), windows.clear.eq(self.clear),
+            windows.step.eq(taken),
+            self.step.row.eq(windows.row), self.step.keep.eq(windows.keep),
+            self.step.bias_address.eq(windows.bias_address + bias_word),
+        ]
+        with m.If(taken & windows.last):
+            m.d.sync += self.reading.eq(0)
+        # Words that the PEs still owe.
+        owed = Signal(range(32))
+        m.d.sync += owed.eq(owed + taken - (self.arrived & self.busy))
+        m.d.comb += self.busy.eq(self.reading | (owed != 0))
+        slot, slots, pixel, pixel_words = (Signal.like(self.address) for _ in range(4))
+        m.d.comb += self.address.eq(pixel + slot)
+        with m.If(self.write):
+            m.d.sync += slot.eq(slot + 1)
+            with m.If(slot + 1 == slots):
+                m.d.sync += [slot.eq(0), pixel.eq(pixel + pixel_words)]
+        with m.If(self.start):
+            m.d.sync += [slot.eq(0), slots.eq(self.layer.output_words), pixel.eq(self.layer.output_base),
+                         pixel_words.eq(self.layer.output_pixel_words)]

@@ -13,6 +13,7 @@ from .layouts import SectionKind, beat_layout, broadcast_cycles, counter_bits, m
 from .link import Link
 from .loader import Loader
 from .pe import ProcessingElement, control_layout
+from .pooling import MaxPool
 from .program import Program
 from .protocol import COUNTERS
 from .scanner import Scanner
@@ -116,7 +117,7 @@ class Engine(wiring.Component):
             commands.settled.eq(sequencer.settled),
             sequencer.next.eq(program.next), sequencer.program_busy.eq(program.busy),
             program.rewind.eq(sequencer.rewind), program.fetch.eq(sequencer.fetch),
-            program.load_codebook.eq(sequencer.load_codebook),
+            program.load_tables.eq(sequencer.load_tables),
             drain.start.eq(sequencer.drain_start), drain.clear.eq(sequencer.drain_clear),
             drain.layer.eq(sequencer.layer), drain.arrived.eq(pes[0].act_valid),
             sequencer.drain_busy.eq(drain.busy),
@@ -125,11 +126,22 @@ class Engine(wiring.Component):
     def _connect_acts(self, m, commands, sequencer, acts, scanner, drain, pes):
         """The activation memory: between the layers, and between the host and the first and last of them."""
         layer = sequencer.layer
+        drained = Cat(pe.act for pe in pes)
+        if self.config.tap_bits:
+            m.submodules.pool = pool = MaxPool(self.config)
+            m.d.comb += [
+                pool.start.eq(sequencer.drain_start), pool.pool.eq(layer.pool), pool.relu.eq(drain.requant.relu),
+                pool.acts.eq(drained), pool.arrived.eq(pes[0].act_valid), drain.complete.eq(pool.valid),
+                scanner.layer.eq(layer),
+            ]
+            drained = pool.word
+        else:
+            m.d.comb += drain.complete.eq(pes[0].act_valid)
         # A register before the memory: the scanner learns of a word that is written no sooner than it can be read.
         m.d.sync += [
             acts.write.eq(drain.write | commands.write),
             acts.write_address.eq(Mux(drain.write, drain.address, commands.write_address)),
-            acts.write_word.eq(Mux(drain.write, Cat(pe.act for pe in pes), commands.write_word)),
+            acts.write_word.eq(Mux(drain.write, drained, commands.write_word)),
         ]
         m.d.comb += [
             acts.read.eq(Mux(sequencer.running, scanner.read, commands.read)),
@@ -150,12 +162,16 @@ class Engine(wiring.Component):
         m.d.sync += start.eq(sequencer.start)
         m.d.comb += [
             broadcast.i.eq(scanner.beats), broadcast.i_valid.eq(scanner.beats_valid),
-            to_pes.hold.eq(drain.reading | program.codebook_busy),
+            to_pes.hold.eq(drain.reading | program.tables_busy),
             to_pes.drain.eq(drain.step_valid), to_pes.drain_step.eq(drain.step),
             to_pes.write_codebook.eq(program.write_codebook), to_pes.codebook.eq(program.codebook),
             control.i_valid.eq(1),
         ]
+        if self.config.tap_bits:
+            m.d.comb += [to_pes.write_taps.eq(program.write_taps), to_pes.taps.eq(program.taps)]
         for number, pe in enumerate(pes):
+            if self.config.tap_bits:
+                m.d.comb += pe.layer.tap_bits.eq(sequencer.layer.tap_bits)
             m.d.comb += [
                 pe.start.eq(start),
                 pe.layer.slice_base.eq(sequencer.layer.slice_base),

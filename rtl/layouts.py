@@ -38,6 +38,13 @@ class SectionKind(enum.Enum, shape=8):
     """Plane 0 of the entry memory; plane n is ``ENTRIES + n``."""
 
 
+class LayerKind(enum.Enum, shape=2):
+    """What a descriptor describes."""
+
+    FULLY_CONNECTED = 0
+    CONVOLUTION = 1
+
+
 def header_layout():
     """The first bytes of an image."""
     return data.StructLayout({
@@ -68,12 +75,12 @@ SECTION_BYTES = data.Layout.cast(section_layout()).size // 8
 def descriptor_layout(config):
     """A layer's record in program memory; its codebook follows.
 
-    ``kind`` is 0 for a fully connected layer. Addresses count words of the memory concerned; all PEs share
+    Addresses count words of the memory concerned; all PEs share
     them. ``chase_words`` is the number of input words that may be read at once: the rest become readable as the
     drain of the layer before writes them.
     """
     return data.StructLayout({
-        "kind": 2,
+        "kind": LayerKind,
         "relu": 1,
         "input_signed": 1,
         "index_mode": 2,        # position in EngineConfig.index_bits
@@ -90,7 +97,39 @@ def descriptor_layout(config):
         "bias_base": 16,
         "plane_offsets": data.ArrayLayout(16, 3),   # entry word address minus that of planes 1 to 3
         "unused": 16,
+        **(_convolution_fields() if config.tap_bits else {}),
     })
+
+
+def _convolution_fields():
+    """What a pass of a convolution is; a fully connected layer is one pixel with all its words.
+
+    A pass scans pixels of the input, each of ``pixel_words`` words, and scatters into accumulators that lie pixel by
+    pixel of the convolution's output, ``output_words`` for each. Its kernel has stride 1: the passes of a
+    stride of more scan every so-manieth pixel and have every so-manieth tap.
+    """
+    return {
+        "tap_bits": 2,          # width of a tap's coordinates in the entries' indices; 0 for none
+        "hold_sums": 1,         # the next pass adds to the same accumulators: no drain
+        "pool": 4,              # edge of the window of a max pooling; 1 for none
+        "pool_step": 4,
+        "last_block": 5,        # of the blocks of a pixel's last word, the last that is scanned
+        "pixel_words": 16,
+        "pixel_step": 16,       # words from a scanned pixel to the next of its row
+        "row_step": 16,         # words from the start of a scanned row to the next
+        "scan_cols": 16,
+        "scan_rows": 16,
+        "first_x": signed(16),  # output column that tap column 0 of the first pixel adds to
+        "first_y": signed(16),
+        "out_cols": 16,         # of the convolution, before pooling
+        "out_rows": 16,
+        "first_row": 16,        # accumulator of tap 0 of the first pixel, modulo 2**16
+        "row_pitch": 16,        # accumulators of a row of the convolution's output
+        "pooled_cols": 16,
+        "pooled_rows": 16,
+        "output_pixel_words": 16,
+        "spare_half": 16,
+    }
 
 
 def descriptor_words(config):
@@ -101,6 +140,15 @@ def descriptor_words(config):
 def codebook_words(config):
     """Program words of a codebook; each value is sign-extended to 8 or 16 bits."""
     return config.codebook_entries * codebook_value_bits(config) // DESCRIPTOR_WORD_BITS
+
+
+def tap_table_words(config):
+    """Program words of the tap table that follows the codebook of a convolution's pass: 16 bits for each tap.
+
+    The accumulator of tap ``j * 2**tap_bits + i`` (row, column; ``tap_bits`` of the pass) lies
+    ``j * row_pitch + i * output_words`` before that of tap 0.
+    """
+    return config.taps * 16 // DESCRIPTOR_WORD_BITS
 
 
 def codebook_value_bits(config):
@@ -130,7 +178,14 @@ def beat_layout(config):
         "col": ceil_log2(config.block_cols),    # place of the column in its block
         "present": 1,                           # there is a non-zero activation; otherwise the block was empty
         "last": 1,                              # last beat of the block
+        **(position_fields(config) if config.tap_bits else {}),
+        **({"wraps": 1} if config.tap_bits else {}),  # last block of the pixel
     })
+
+
+def position_fields(config):
+    """Where a pixel's products go: accumulator of slot 0 and tap 0; rows and columns of taps that are inside."""
+    return {"base": row_bits(config), "tap_rows": 1 << config.tap_bits, "tap_cols": 1 << config.tap_bits}
 
 
 def job_layout(config):
@@ -139,6 +194,7 @@ def job_layout(config):
         "start": entry_address_shape(config),
         "length": slice_length_bits(config),
         "act": signed(config.operand_bits),
+        **(position_fields(config) if config.tap_bits else {}),
     })
 
 
@@ -157,6 +213,7 @@ def drain_step_layout(config):
         "row": row_bits(config),
         "bias_address": ceil_log2(config.entry_depth),
         "bias_last": 1,                         # the bias is complete with this word: take the row
+        **({"keep": 1} if config.tap_bits else {}),  # another pooling window wants the row as well: do not clear it
     })
 
 
@@ -168,6 +225,11 @@ def requant_layout():
 def codebook_write_layout(config):
     """A codebook value on its way to every PE."""
     return data.StructLayout({"code": config.code_bits, "weight": signed(config.weight_bits)})
+
+
+def tap_write_layout(config):
+    """A value of the tap table on its way to every PE."""
+    return data.StructLayout({"tap": 2 * config.tap_bits, "offset": row_bits(config)})
 
 
 def memory_write_layout(config):
@@ -182,7 +244,12 @@ def load_write_layout(config):
 
 
 def counter_bits(config):
-    """Width of a performance counter: an inference takes each entry once and scans few times the activation memory."""
+    """Width of a performance counter.
+
+    Without convolutions an inference takes each entry once and scans few times the activation memory.
+    """
+    if config.tap_bits:
+        return 32
     steps = config.pes * max(config.entry_depth * config.entries_per_word, config.act_depth)
     return min(32, max(24, ceil_log2(steps) + 6))
 

@@ -17,9 +17,11 @@ from .layouts import (
     job_layout,
     memory_write_layout,
     requant_layout,
+    tap_write_layout,
 )
 from .queue import Queue
 from .requantize import Requantizer
+from .scatter import ScatterWalker
 from .slices import SliceLookup
 from .walker import Walker
 
@@ -33,17 +35,19 @@ def layer_layout(config):
         "entry_base": ceil_log2(config.entry_depth),
         "index_mode": 2,
         "plane_offsets": data.ArrayLayout(16, 3),
+        **({"tap_bits": 2} if config.tap_bits else {}),
     })
 
 
 def control_layout(config):
     """What the sequencer tells all PEs in each cycle."""
     return data.StructLayout({
-        "hold": 1,                  # the walkers wait: the drain runs, or the codebook is not there yet
+        "hold": 1,                  # the walkers wait: the drain runs, or the tables are not there yet
         "drain": 1,
         "drain_step": drain_step_layout(config),
         "write_codebook": 1,
         "codebook": codebook_write_layout(config),
+        **({"write_taps": 1, "taps": tap_write_layout(config)} if config.tap_bits else {}),
     })
 
 
@@ -101,7 +105,7 @@ class ProcessingElement(wiring.Component):
         m.submodules.lookup = lookup = SliceLookup(config)
         m.submodules.queue = queue = Queue(job_layout(config), config.queue_depth)
         m.submodules.entries = entries = EntryMemory(config)
-        m.submodules.walker = walker = Walker(config)
+        m.submodules.walker = walker = (ScatterWalker if config.tap_bits else Walker)(config)
         m.submodules.codebook = codebook = Codebook(config)
         m.submodules.accumulator = accumulator = Accumulator(config)
         m.submodules.requantizer = requantizer = Requantizer(config)
@@ -121,6 +125,7 @@ class ProcessingElement(wiring.Component):
         connect(m, queue.o, walker.jobs)
 
         # The entry memory serves the walker, and the drain while the walker holds.
+        take_row, keep = Signal(), Signal(reset_less=True)
         drain, step = self.control.drain, self.control.drain_step
         m.d.comb += [
             entries.load.eq(self.load), entries.load_planes.eq(self.load_planes),
@@ -132,6 +137,9 @@ class ProcessingElement(wiring.Component):
             walker.index_mode.eq(layer.index_mode),
             walker.word.eq(entries.word),
         ]
+        if config.tap_bits:
+            m.d.comb += [walker.tap_bits.eq(layer.tap_bits), walker.taps.eq(self.control.taps),
+                         walker.taps_valid.eq(self.control.write_taps), accumulator.keep.eq(keep)]
 
         # Multiply: the weight comes out of the codebook a cycle after the visit.
         act, product = Signal(signed(config.operand_bits), reset_less=True), \
@@ -149,7 +157,7 @@ class ProcessingElement(wiring.Component):
 
         # Accumulate products, or drain a row with its bias, whose words arrive least significant first. They come from
         # registers, since the memory is slow; so does the row.
-        take_row, draining = Signal(), Signal()
+        draining = Signal()
         drain_row = Signal.like(step.row, reset_less=True)
         bias, arrived = [], entries.raw
         for number in range(config.bias_words):
@@ -157,6 +165,8 @@ class ProcessingElement(wiring.Component):
             m.d.sync += word.eq(arrived)
             bias.insert(0, word)
             arrived = word
+        if config.tap_bits:
+            m.d.sync += keep.eq(step.keep)
         m.d.sync += [take_row.eq(drain & step.bias_last), drain_row.eq(step.row), draining.eq(take_row)]
         m.d.comb += [
             accumulator.row.eq(Mux(take_row, drain_row, visit_row)),

@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2
 
 from .layouts import (
     DESCRIPTOR_WORD_BITS,
+    LayerKind,
     SectionKind,
     codebook_value_bits,
     codebook_words,
@@ -15,6 +16,8 @@ from .layouts import (
     descriptor_layout,
     descriptor_words,
     load_write_layout,
+    row_bits,
+    tap_write_layout,
 )
 
 __all__ = ["Program"]
@@ -32,13 +35,17 @@ class Program(wiring.Component):
     load : In(load_write_layout), load_valid : In(1)
     rewind : In(1)
         Back to the first descriptor.
-    load_codebook : In(1), fetch : In(1)
-        Send the codebook that comes next to the PEs; read the descriptor that comes next. The codebook first if
-        both are asked for. Only while ``busy`` is low.
+    load_tables : In(1), fetch : In(1)
+        Send the codebook that comes next, and the tap table, to the PEs; read the descriptor that comes next. The
+        tables first if both are asked for. Only while ``busy`` is low.
     next : Out(descriptor_layout)
         The descriptor fetched last.
     codebook : Out(codebook_write_layout), write_codebook : Out(1)
-    codebook_busy : Out(1), busy : Out(1)
+    taps : Out(tap_write_layout), write_taps : Out(1)
+        The tap table, which follows the codebook of a convolution's pass. Only with ``config.tap_bits``.
+    taps : Out(tap_write_layout), write_taps : Out(1)
+        The tap table, which follows the codebook of a convolution. Only with ``config.tap_bits``.
+    tables_busy : Out(1), busy : Out(1)
     """
 
     def __init__(self, config):
@@ -47,12 +54,14 @@ class Program(wiring.Component):
             "load": In(load_write_layout(config)),
             "load_valid": In(1),
             "rewind": In(1),
-            "load_codebook": In(1),
+            "load_tables": In(1),
             "fetch": In(1),
             "next": Out(descriptor_layout(config)),
             "codebook": Out(codebook_write_layout(config)),
             "write_codebook": Out(1),
-            "codebook_busy": Out(1),
+            **({"taps": Out(tap_write_layout(config)), "write_taps": Out(1)} if config.tap_bits else {}),
+            **({"taps": Out(tap_write_layout(config)), "write_taps": Out(1)} if config.tap_bits else {}),
+            "tables_busy": Out(1),
             "busy": Out(1),
         })
 
@@ -91,6 +100,15 @@ class Program(wiring.Component):
             self.write_codebook.eq(read_value_valid),
         ]
 
+        if config.tap_bits:
+            has_taps = Signal()
+            tap, read_tap, read_tap_valid = Signal(2 * config.tap_bits), Signal(2 * config.tap_bits), Signal()
+            m.d.sync += [read_tap.eq(tap), read_tap_valid.eq(0)]
+            m.d.comb += [
+                has_taps.eq(descriptor.kind == LayerKind.CONVOLUTION),
+                self.taps.tap.eq(read_tap), self.write_taps.eq(read_tap_valid),
+                self.taps.offset.eq(read.data.word_select(read_tap[0], 16)[:row_bits(config)]),
+            ]
         with m.FSM() as fsm:
             with m.State("WAIT"):
                 with m.If(self.rewind):
@@ -98,8 +116,11 @@ class Program(wiring.Component):
                 m.d.sync += [
                     fetch_after.eq(self.fetch), number.eq(0), value.eq(0), place.eq(0),
                 ]
-                with m.If(self.load_codebook if codebook_words(config) else 0):
+                with m.If(self.load_tables if codebook_words(config) else 0):
                     m.next = "SEND CODEBOOK"
+                if config.tap_bits:
+                    with m.Elif(self.load_tables & has_taps):
+                        m.next = "SEND TAPS"
                 with m.Elif(self.fetch):
                     m.next = "FETCH DESCRIPTOR"
             with m.State("SEND CODEBOOK"):
@@ -107,8 +128,18 @@ class Program(wiring.Component):
                 with m.If(place == in_word - 1):
                     m.d.sync += address.eq(address + 1)
                 with m.If(value == config.codebook_entries - 1):
-                    m.next = "FINISH CODEBOOK"
-            with m.State("FINISH CODEBOOK"):
+                    m.next = "FINISH TABLES"
+                    if config.tap_bits:
+                        with m.If(has_taps):
+                            m.next = "SEND TAPS"
+            if config.tap_bits:
+                with m.State("SEND TAPS"):
+                    m.d.sync += [read_tap_valid.eq(1), tap.eq(tap + 1)]
+                    with m.If(tap[0]):
+                        m.d.sync += address.eq(address + 1)
+                    with m.If(tap == config.taps - 1):
+                        m.next = "FINISH TABLES"
+            with m.State("FINISH TABLES"):
                 with m.If(fetch_after):
                     m.next = "FETCH DESCRIPTOR"
                 with m.Else():
@@ -120,7 +151,8 @@ class Program(wiring.Component):
             with m.State("FINISH DESCRIPTOR"):
                 m.next = "WAIT"
         m.d.comb += [
-            self.codebook_busy.eq(fsm.ongoing("SEND CODEBOOK") | fsm.ongoing("FINISH CODEBOOK")),
+            self.tables_busy.eq(fsm.ongoing("SEND CODEBOOK") | fsm.ongoing("SEND TAPS")
+                                | fsm.ongoing("FINISH TABLES")),
             self.busy.eq(~fsm.ongoing("WAIT")),
         ]
         return m

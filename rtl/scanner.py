@@ -6,7 +6,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .layouts import beat_layout, but_lowest
+from .layouts import beat_layout, but_lowest, descriptor_layout
+from .pixels import Pixels
 
 __all__ = ["Scanner"]
 
@@ -26,6 +27,8 @@ class Scanner(wiring.Component):
         A layer begins; the members below must hold from the next cycle on.
     base : In, words : In(range(act_depth + 1)), signed_acts : In(1)
         The layer's input: address and number of words, and whether its activations are two's complement.
+    layer : In(descriptor_layout)
+        The pass, for its pixels. Only with ``config.tap_bits``; without, the input is one pixel.
     readable : In(range(act_depth + 1))
         Words of the input that are there already.
     stop : In(1)
@@ -48,6 +51,7 @@ class Scanner(wiring.Component):
             "base": In(ceil_log2(config.act_depth)),
             "words": In(range(config.act_depth + 1)),
             "signed_acts": In(1),
+            **({"layer": In(descriptor_layout(config))} if config.tap_bits else {}),
             "readable": In(range(config.act_depth + 1)),
             "stop": In(1),
             "address": Out(ceil_log2(config.act_depth)),
@@ -66,22 +70,33 @@ class Scanner(wiring.Component):
         blocks = config.pes // cols
 
         # Read: the next word, as soon as it is there (known a cycle late) and has somewhere to go.
-        place = Signal.like(self.words)
+        if config.tap_bits:
+            m.submodules.pixels = pixels = Pixels(config)
+            m.d.comb += [pixels.start.eq(self.start), pixels.layer.eq(self.layer), pixels.step.eq(self.read)]
+            place, next_place, last_place = pixels.offset, pixels.next_offset, pixels.last
+        else:
+            place = Signal.like(self.words)
+            next_place, last_place = place + 1, place + 1 == self.words
+            with m.If(self.read):
+                m.d.sync += place.eq(place + 1)
+            with m.If(self.start):
+                m.d.sync += place.eq(0)
         running, there = Signal(), Signal()
         read_valid, read_ready = Signal(), Signal()
         m.d.comb += [
             self.read.eq(running & there & read_ready),
             self.address.eq(self.base + place),
         ]
-        m.d.sync += there.eq(Mux(self.read, place + 1 < self.readable, place < self.readable))
+        m.d.sync += there.eq(Mux(self.read, next_place < self.readable, place < self.readable))
         with m.If(self.read):
-            m.d.sync += [place.eq(place + 1), running.eq(place + 1 != self.words)]
+            m.d.sync += running.eq(~last_place)
         with m.If(self.start):
-            m.d.sync += [place.eq(0), running.eq(1), there.eq(0)]
+            m.d.sync += [running.eq(1), there.eq(0)]
 
         # Word: in a register, from which it goes on block by block.
         word, word_valid, word_ready = Signal(config.pes * act_bits, reset_less=True), Signal(), Signal()
         number = Signal(range(blocks))
+        word_wraps = Signal(reset_less=True)
         m.d.comb += read_ready.eq(~read_valid | word_ready)
         with m.If(read_ready):
             m.d.sync += read_valid.eq(self.read)
@@ -95,7 +110,8 @@ class Scanner(wiring.Component):
         take_block = Signal()
         last_block, last = Signal(), Signal()
         m.d.comb += [
-            last_block.eq(number == blocks - 1),
+            last_block.eq(number == (Mux(word_wraps, self.layer.last_block, blocks - 1) if config.tap_bits
+                                     else blocks - 1)),
             take_block.eq(word_valid & block_ready),
             word_ready.eq(~word_valid | (take_block & last_block)),
         ]
@@ -130,5 +146,18 @@ class Scanner(wiring.Component):
             self.beats.present.eq(pending != 0),
             self.beats.last.eq(last),
         ]
+        if config.tap_bits:
+            # The position goes along with the word, and with each of its blocks.
+            at = pixels.position.shape()
+            read_at, word_at, block_at = (Signal(at, name=f"{step}_at", reset_less=True)
+                                          for step in ("read", "word", "block"))
+            read_wraps, block_wraps = Signal(reset_less=True), Signal(reset_less=True)
+            with m.If(read_ready):
+                m.d.sync += [read_at.eq(pixels.position), read_wraps.eq(pixels.wraps)]
+            with m.If(word_ready):
+                m.d.sync += [word_at.eq(read_at), word_wraps.eq(read_wraps)]
+            with m.If(block_ready):
+                m.d.sync += [block_at.eq(word_at), block_wraps.eq(word_wraps & last_block)]
+            m.d.sync += [*(self.beats[name].eq(block_at[name]) for name, _ in at), self.beats.wraps.eq(block_wraps)]
         m.d.comb += self.done.eq(~(running | read_valid | word_valid | block_valid | self.beats_valid))
         return m

@@ -26,7 +26,7 @@ class Sequencer(wiring.Component):
     ready : Out(1), running : Out(1), settled : Out(1)
         An inference can start; one runs; neither accumulators are being cleared nor a program read ahead.
     next : In(descriptor_layout), program_busy : In(1)
-    rewind : Out(1), fetch : Out(1), load_codebook : Out(1)
+    rewind : Out(1), fetch : Out(1), load_tables : Out(1)
         From and to the `Program`.
     layer : Out(descriptor_layout), start : Out(1)
         The layer that is scanned; ``start`` comes in the cycle before ``layer`` changes to it.
@@ -42,7 +42,7 @@ class Sequencer(wiring.Component):
             "loaded": In(1), "layers": In(16), "run": In(1),
             "ready": Out(1), "running": Out(1), "settled": Out(1),
             "next": In(descriptor_layout(config)), "program_busy": In(1),
-            "rewind": Out(1), "fetch": Out(1), "load_codebook": Out(1),
+            "rewind": Out(1), "fetch": Out(1), "load_tables": Out(1),
             "layer": Out(descriptor_layout(config)), "start": Out(1),
             "quiet": In(1),
             "drain_start": Out(1), "drain_clear": Out(1), "drain_busy": In(1),
@@ -70,9 +70,9 @@ class Sequencer(wiring.Component):
                 m.next = "FETCH ON"
             with m.State("FETCH ON"):
                 with m.If(~self.program_busy):
-                    m.d.comb += self.load_codebook.eq(1)
-                    m.next = "LOAD CODEBOOK"
-            with m.State("LOAD CODEBOOK"):
+                    m.d.comb += self.load_tables.eq(1)
+                    m.next = "LOAD TABLES"
+            with m.State("LOAD TABLES"):
                 with m.If(~self.program_busy):
                     m.next = "WAIT RUN"
             with m.State("WAIT RUN"):
@@ -89,12 +89,12 @@ class Sequencer(wiring.Component):
                 m.next = "SCAN"
             with m.State("SCAN"):
                 with m.If(self.quiet & ~self.drain_busy & ~self.program_busy):
-                    m.d.comb += self.drain_start.eq(1)
+                    m.d.comb += self.drain_start.eq(~self.layer.hold_sums if self.config.tap_bits else 1)
                     m.d.sync += layers_left.eq(layers_left - 1)
                     with m.If(last):
                         m.next = "DRAIN"
                     with m.Else():
-                        m.d.comb += [self.start.eq(1), self.load_codebook.eq(1), self.fetch.eq(layers_left != 2)]
+                        m.d.comb += [self.start.eq(1), self.load_tables.eq(1), self.fetch.eq(layers_left != 2)]
                         m.next = "SETTLE"
             with m.State("DRAIN"):
                 with m.If(~self.drain_busy):

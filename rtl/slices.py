@@ -10,7 +10,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .layouts import beat_layout, entry_address_shape, job_layout, memory_write_layout
+from .layouts import beat_layout, entry_address_shape, job_layout, memory_write_layout, position_fields
 
 __all__ = ["SliceLookup"]
 
@@ -30,7 +30,7 @@ class SliceLookup(wiring.Component):
     load : In(memory_write_layout), load_valid : In(1)
         A word of the image that is for these slices.
     start : In(1), slice_base : In, entry_base : In
-        A layer begins: addresses of its first slice word and entry word.
+        A layer begins: addresses of its first slice word and entry word, which hold until the next one.
     beats : In(beat_layout), beats_valid : In(1)
     jobs : Out(job_layout), jobs_valid : Out(1)
     dropped : Out(1)
@@ -57,6 +57,10 @@ class SliceLookup(wiring.Component):
             "empty": Out(1),
         })
 
+    def _wraps(self, beat):
+        """With this beat a pixel ends: the next one has the same slices."""
+        return beat.wraps if self.config.tap_bits else 0
+
     def elaborate(self, platform):
         m = Module()
         config = self.config
@@ -78,7 +82,7 @@ class SliceLookup(wiring.Component):
         with m.If(self.start):
             m.d.sync += address.eq(self.slice_base)
         with m.Elif(self.beats_valid & self.beats.last):
-            m.d.sync += address.eq(address + 1)
+            m.d.sync += address.eq(Mux(self._wraps(self.beats), self.slice_base, address + 1))
 
         # A register behind the memory's output (it is slow), one behind the sums of pairs, one behind the other sums.
         beat, valid = self.beats, self.beats_valid
@@ -121,13 +125,15 @@ class SliceLookup(wiring.Component):
         with m.If(self.start):
             m.d.sync += base.eq(self.entry_base * config.entries_per_word)
         with m.Elif(sum_valid & sum_beat.last):
-            m.d.sync += base.eq(base + block_sum)
+            m.d.sync += base.eq(Mux(self._wraps(sum_beat), self.entry_base * config.entries_per_word,
+                                    base + block_sum))
         m.d.sync += [
             self.jobs_valid.eq(sum_valid & sum_beat.present & (sum_length != 0)),
             self.dropped.eq(sum_valid & sum_beat.present & (sum_length == 0)),
             self.jobs.start.eq(base + before_sum),
             self.jobs.length.eq(sum_length),
             self.jobs.act.eq(sum_beat.act),
+            *(self.jobs[name].eq(sum_beat[name]) for name in (position_fields(config) if config.tap_bits else ())),
         ]
         m.d.comb += self.empty.eq(~(self.beats_valid | Cat(valid for _, valid in valids).any() | self.jobs_valid))
         return m

@@ -39,9 +39,10 @@ class Walker(wiring.Component):
     latency_cycles = 6
     read_cycles = 5
 
-    def __init__(self, config):
+    def __init__(self, config, **members):
         self.config = config
         super().__init__({
+            **members,
             "hold": In(1),
             "index_mode": In(2),
             "jobs": In(stream.Signature(job_layout(config))),
@@ -55,6 +56,22 @@ class Walker(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        raw, raw_valid, raw_ready, fetching = self._fetch(m)
+        decoding = self._decode(m, raw, raw_valid, raw_ready)
+        m.d.comb += self.empty.eq(~(fetching | raw_valid | decoding))
+        return m
+
+    def _fetch(self, m):
+        """Reads the words of the jobs, one a cycle.
+
+        Returns
+        -------
+        raw : Signal(StructLayout)
+            A word in a register: its ``entries``, which of them are ``inside`` the slice, whether the slice
+            ``begins`` with it, and the ``job`` without its address and length.
+        raw_valid, raw_ready, fetching : Signal(1)
+            There is a word; it is taken; words are on their way.
+        """
         config = self.config
         place_bits = exact_log2(config.entries_per_word)
         job = job_layout(config)
@@ -62,7 +79,8 @@ class Walker(wiring.Component):
         # Fetch: one word a cycle. `last` is the place of the slice's last entry, counted from the word's first.
         address, last = Signal.like(self.address, reset_less=True), Signal(job["length"].width + 1, reset_less=True)
         first, begins = Signal(place_bits, reset_less=True), Signal(reset_less=True)
-        act = Signal.like(self.jobs.payload.act, reset_less=True)
+        rest = data.StructLayout({name: field.shape for name, field in job if name not in ("start", "length")})
+        act = Signal(rest, reset_less=True)
         job_valid, fetch, ends, read_ready = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             fetch.eq(job_valid & read_ready & ~self.hold),
@@ -77,7 +95,7 @@ class Walker(wiring.Component):
                 Cat(first, address).eq(self.jobs.payload.start),
                 last.eq(self.jobs.payload.start[:place_bits] + self.jobs.payload.length - 1),
                 begins.eq(1),
-                act.eq(self.jobs.payload.act),
+                *(act[name].eq(self.jobs.payload[name]) for name, _ in rest),
             ]
         with m.Elif(fetch):
             m.d.sync += [
@@ -86,17 +104,13 @@ class Walker(wiring.Component):
                 begins.eq(0),
             ]
 
-        # The word lies at the memory's output, then in a register (the memory is slow), then in one from which it is
-        # decoded. `inside` marks the slice's entries in it.
+        # The word lies at the memory's output, then in a register, since the memory is slow.
         count = config.entries_per_word
-        word_layout = data.StructLayout({"entries": self.word.shape(), "inside": count, "begins": 1,
-                                         "act": job["act"].shape})
+        word_layout = data.StructLayout({"entries": self.word.shape(), "inside": count, "begins": 1, "job": rest})
         read_valid, read_inside, read_begins = Signal(), Signal(count, reset_less=True), Signal(reset_less=True)
         read_act = Signal.like(act)
-        raw_valid, raw = Signal(), Signal(word_layout, reset_less=True)
-        word_valid, word = Signal(), Signal(word_layout, reset_less=True)
-        raw_ready, word_ready = Signal(), Signal()
-        m.d.comb += [read_ready.eq(~read_valid | raw_ready), raw_ready.eq(~raw_valid | word_ready)]
+        raw_valid, raw, raw_ready = Signal(), Signal(word_layout, reset_less=True), Signal()
+        m.d.comb += read_ready.eq(~read_valid | raw_ready)
         with m.If(read_ready):
             m.d.sync += [
                 read_valid.eq(fetch), read_begins.eq(begins), read_act.eq(act),
@@ -105,7 +119,16 @@ class Walker(wiring.Component):
             ]
         with m.If(raw_ready):
             m.d.sync += [raw_valid.eq(read_valid), raw.entries.eq(self.word), raw.inside.eq(read_inside),
-                         raw.begins.eq(read_begins), raw.act.eq(read_act)]
+                         raw.begins.eq(read_begins), raw.job.eq(read_act)]
+        return raw, raw_valid, raw_ready, job_valid | read_valid
+
+    def _decode(self, m, raw, raw_valid, raw_ready):
+        """From the words to the visits; returns whether there is something to decode."""
+        config = self.config
+        count = config.entries_per_word
+        place_bits = exact_log2(count)
+        word_valid, word, word_ready = Signal(), Signal.like(raw), Signal()
+        m.d.comb += raw_ready.eq(~raw_valid | word_ready)
 
         # A step is a weight, together with the skip before it (`paired`) if there is one, or a skip that no weight
         # follows; the lowest of `steps` is next. Whether it is the word's last is known from the cycle before.
@@ -132,14 +155,14 @@ class Walker(wiring.Component):
         before = Signal.like(self.word[0])
         picked_valid, picked = Signal(), Signal(data.StructLayout({
             "entry": before.shape(), "skip": before.index.shape(), "is_skip": 1, "has_skip": 1, "begins": 1,
-            "act": job["act"].shape}), reset_less=True)
+            "act": word.job.act.shape()}), reset_less=True)
         is_skip = skips.bit_select(at, 1)
         m.d.comb += before.eq(entries[(at - ~is_skip)[:place_bits]])
         m.d.sync += [
             picked_valid.eq(word_valid),
             picked.entry.eq(entries[at]), picked.skip.eq(before.index),
             picked.is_skip.eq(is_skip), picked.has_skip.eq(is_skip | paired.bit_select(at, 1)),
-            picked.begins.eq(word.begins), picked.act.eq(word.act),
+            picked.begins.eq(word.begins), picked.act.eq(word.job.act),
         ]
 
         # Row: the last entry's, plus one, plus the gap; a slice begins at row 0.
@@ -165,5 +188,4 @@ class Walker(wiring.Component):
             self.visits.code.eq(picked.entry.code),
             self.visits.act.eq(picked.act),
         ]
-        m.d.comb += self.empty.eq(~(job_valid | read_valid | raw_valid | word_valid))
-        return m
+        return word_valid

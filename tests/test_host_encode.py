@@ -3,6 +3,7 @@
 
 import itertools
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,13 @@ def test_there_are_as_many_passes_as_take_the_least_storage(rows, density, passe
     config = EngineConfig(pes=4, index_bits=(4,), slice_word_bits=16, entry_depth=4096)
     network = random_network(np.random.default_rng(0), config, [64, rows], density)
     assert len(pack(network, config).layers[0].passes) == passes
+
+
+def test_the_packer_tries_on_where_one_more_pass_changes_nothing():
+    """Five passes of eleven slots are four of three again, whose slices still need padding."""
+    config = replace(ORDERED, length_bits=2, slice_word_bits=8)
+    network = random_network(np.random.default_rng(0), config, [64, 44], 1)
+    assert len(pack(network, config).layers[0].passes) == 6
 
 
 def test_work_counts_weights_by_how_often_their_input_is_active():

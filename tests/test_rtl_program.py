@@ -15,7 +15,9 @@ from tests.units import UNIT
     {"weight_bits": 6, "code_bits": 5},
     {"weight_bits": 16},
     {"weight_bits": 6, "code_bits": 6, "direct_weights": True},
-], ids=["8-bit-values", "16-bit-values", "direct"])
+    {"tap_bits": 2, "program_depth": 250},
+    {"tap_bits": 3, "program_depth": 250, "weight_bits": 6, "code_bits": 6, "direct_weights": True},
+], ids=["8-bit-values", "16-bit-values", "direct", "taps", "direct-taps"])
 def test_descriptors_and_codebooks_come_in_order(weights):
     config = replace(UNIT, **weights)
     assert run(build(Program(config)), "sim.benches.program", parameters={"config": asdict(config)}) \

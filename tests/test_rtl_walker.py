@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The walker in RTL with every index width; its proof is in test_formal_walker.py."""
+"""The walkers in RTL with every index width; the proof of one is in test_formal_walker.py."""
 
 from dataclasses import asdict
 
 import pytest
 
 from rtl.config import EngineConfig
+from rtl.scatter import ScatterWalker
 from rtl.walker import Walker
 from sim.running import run
 from sim.verilate import build
@@ -15,7 +16,10 @@ from sim.verilate import build
     EngineConfig(),
     EngineConfig(index_bits=(2, 3, 5), entries_per_word=2, code_bits=5, acc_depth=200, act_bits=16),
     EngineConfig(index_bits=(4,), entries_per_word=8, code_bits=8, weight_bits=8, direct_weights=True, acc_depth=64),
-], ids=["four entries", "two entries", "eight entries"])
+    EngineConfig(tap_bits=2),
+    EngineConfig(tap_bits=3, index_bits=(4, 6, 8), entries_per_word=2, acc_depth=300),
+], ids=["four entries", "two entries", "eight entries", "4x4 taps", "8x8 taps"])
 def test_useful_entries_are_visited(config):
-    assert run(build(Walker(config)), "sim.benches.walker", parameters=asdict(config)) \
+    walker = ScatterWalker if config.tap_bits else Walker
+    assert run(build(walker(config)), "sim.benches.walker", parameters=asdict(config)) \
         == ["useful_entries_are_visited"]

@@ -144,11 +144,11 @@ def test_modelled_variants_change_what_they_say():
     assert costly.lengths.sum() - before.lengths.sum() == (before.lengths == 0).sum()
     for pe in range(SMALL.pes):
         # Those that were not empty have the same entries as before; the others one that is no weight.
-        slices = np.split(costly.skips[pe], np.cumsum(costly.lengths[pe])[:-1])
+        slices = np.split(costly.taps[pe], np.cumsum(costly.lengths[pe])[:-1])
         pairs = list(zip(slices, before.lengths[pe], strict=True))
-        assert np.concatenate([one for one, length in pairs if length]).tolist() == before.skips[pe].tolist()
-        assert all(one.tolist() == [True] for one, length in pairs if not length)
-        assert len(heavy.skips[pe]) == len(before.skips[pe]) and not heavy.skips[pe].any()
+        assert np.concatenate([one for one, length in pairs if length]).tolist() == before.taps[pe].tolist()
+        assert all(one.tolist() == [-1] for one, length in pairs if not length)
+        assert len(heavy.taps[pe]) == len(before.taps[pe]) and not heavy.taps[pe].any()
 
 
 def test_density(tmp_path):

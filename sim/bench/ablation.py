@@ -46,15 +46,15 @@ def empty_slices_cost(decoded: Decoded) -> Decoded:
     passes = []
     for one in decoded.passes:
         empty = one.lengths == 0
-        skips = [np.insert(flags, (np.cumsum(lengths) - lengths)[none], True)
-                 for flags, lengths, none in zip(one.skips, one.lengths, empty, strict=True)]
-        passes.append(replace(one, lengths=np.maximum(one.lengths, 1), skips=skips))
+        taps = [np.insert(before, (np.cumsum(lengths) - lengths)[none], -1)
+                for before, lengths, none in zip(one.taps, one.lengths, empty, strict=True)]
+        passes.append(replace(one, lengths=np.maximum(one.lengths, 1), taps=taps))
     return replace(decoded, passes=passes)
 
 
 def skips_cost(decoded: Decoded) -> Decoded:
     """The image with weights for all skips and padding."""
-    return replace(decoded, passes=[replace(one, skips=[np.zeros_like(flags) for flags in one.skips])
+    return replace(decoded, passes=[replace(one, taps=[np.zeros_like(taps) for taps in one.taps])
                                     for one in decoded.passes])
 
 

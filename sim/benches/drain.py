@@ -70,14 +70,14 @@ async def drain(dut: Any, config: Any, bits: int, layer: dict[str, Any], *, clea
             assert not arrived or int(dut.address.value) == (layer["output_base"] + written) % (1 << len(dut.address))
         written += arrived
         arrived = written < read // config.bias_words and random.random() >= gap
-        dut.arrived.value = arrived
+        dut.arrived.value = dut.complete.value = arrived
     assert read == len(steps)
 
 
 @bench()
 async def every_row_is_read_and_every_word_written(dut: Any) -> None:
     config = EngineConfig(**parameters()["config"])
-    dut.start.value = dut.arrived.value = 0
+    dut.start.value = dut.arrived.value = dut.complete.value = 0
     await start(dut)
     for number in range(60):
         bits, layer = random_layer(config)

@@ -7,14 +7,19 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import codebook_write_layout, load_write_layout
+from rtl.layouts import codebook_write_layout, load_write_layout, tap_write_layout
 from sim.cocotb_bench import bench, parameters, start
 from sim.payloads import pack, unpack
 
 PROGRAM, SLICES, ENTRIES = 0, 1, 2
 """Kinds of sections, see docs/formats.md."""
 
-DESCRIPTOR_WORDS = 7
+CONVOLUTION = 1
+"""Kind of a descriptor that a tap table follows, in its two lowest bits."""
+
+
+def descriptor_words(config: Any) -> int:
+    return 15 if config.tap_bits else 7
 
 
 def codebook(config: Any, words: list[int]) -> tuple[list[int], int]:
@@ -30,6 +35,15 @@ def codebook(config: Any, words: list[int]) -> tuple[list[int], int]:
     return [(value + half) % (2 * half) - half for value in stored], count
 
 
+def tap_table(config: Any, words: list[int], descriptor: int) -> tuple[list[int], int]:
+    """The tap table at the beginning of program words, if the descriptor has one, and the words that it takes."""
+    if not config.tap_bits or descriptor & 3 != CONVOLUTION:
+        return [], 0
+    count = 4 ** config.tap_bits // 2
+    return [half % (1 << (config.acc_depth - 1).bit_length())
+            for word in words[:count] for half in (word & 0xFFFF, word >> 16)], count
+
+
 class Reader:
     """Asks for one thing after the other and checks what comes; the model is ``words`` and ``place``."""
 
@@ -38,7 +52,7 @@ class Reader:
         self.words = [0] * config.program_depth
         self.place = 0
         self.fetched: int | None = None
-        dut.load_valid.value = dut.rewind.value = dut.load_codebook.value = dut.fetch.value = 0
+        dut.load_valid.value = dut.rewind.value = dut.load_tables.value = dut.fetch.value = 0
 
     async def load(self, address: int, word: int, kind: int = PROGRAM) -> None:
         """Writes a word; one of another kind must change nothing."""
@@ -59,7 +73,7 @@ class Reader:
 
     def check_rest(self) -> None:
         dut = self.dut
-        assert not (dut.busy.value or dut.codebook_busy.value or dut.write_codebook.value)
+        assert not (dut.busy.value or dut.tables_busy.value or dut.write_codebook.value)
         assert self.fetched is None or int(dut.next.value) == self.fetched
 
     async def rewind(self, cycles: int) -> None:
@@ -68,34 +82,44 @@ class Reader:
         self.dut.rewind.value = 0
         self.place = 0
 
-    async def read(self, *, load_codebook: bool, fetch: bool) -> None:
+    async def read(self, *, load_tables: bool, fetch: bool) -> None:
         """One command, until ``busy`` has fallen."""
         dut = self.dut
-        dut.load_codebook.value, dut.fetch.value = load_codebook, fetch
+        dut.load_tables.value, dut.fetch.value = load_tables, fetch
         await RisingEdge(dut.clk)
-        dut.load_codebook.value = dut.fetch.value = 0
+        dut.load_tables.value = dut.fetch.value = 0
         values: list[int] = []
-        if load_codebook:
+        taps: list[int] = []
+        if load_tables:
+            assert self.fetched is not None
             values, count = codebook(self.config, self.words[self.place:])
+            self.place += count
+            taps, count = tap_table(self.config, self.words[self.place:], self.fetched)
             self.place += count
         before = self.fetched
         if fetch:
-            words = self.words[self.place:self.place + DESCRIPTOR_WORDS]
+            words_each = descriptor_words(self.config)
+            words = self.words[self.place:self.place + words_each]
             self.fetched = sum(word << 32 * place for place, word in enumerate(words))
-            self.place += DESCRIPTOR_WORDS
+            self.place += words_each
         written: list[dict[str, int]] = []
+        offsets: list[dict[str, int]] = []
         await RisingEdge(dut.clk)
         # The sequencer looks at `busy` in the cycle after its command.
-        assert dut.busy.value == bool(values or fetch)
+        assert dut.busy.value == bool(values or taps or fetch)
         while dut.busy.value:
-            assert dut.codebook_busy.value or not dut.write_codebook.value
+            assert dut.tables_busy.value or not dut.write_codebook.value
             if dut.write_codebook.value:
                 written.append(unpack(codebook_write_layout(self.config), int(dut.codebook.value)))
-            if dut.codebook_busy.value and before is not None:
+            if self.config.tap_bits and dut.write_taps.value:
+                assert dut.tables_busy.value
+                offsets.append(unpack(tap_write_layout(self.config), int(dut.taps.value)))
+            if dut.tables_busy.value and before is not None:
                 assert int(dut.next.value) == before
             await RisingEdge(dut.clk)
         self.check_rest()
         assert written == [{"code": code, "weight": value} for code, value in enumerate(values)]
+        assert offsets == [{"tap": tap, "offset": offset} for tap, offset in enumerate(taps)]
 
 
 @bench()
@@ -103,7 +127,8 @@ async def descriptors_and_codebooks_come_in_order(dut: Any) -> None:
     config = EngineConfig(**parameters()["config"])
     reader = Reader(dut, config)
     await start(dut)
-    step = DESCRIPTOR_WORDS + codebook(config, reader.words)[1]
+    step = descriptor_words(config) + codebook(config, reader.words)[1] \
+        + tap_table(config, reader.words, CONVOLUTION)[1]
     passes = config.program_depth // step
     for image in range(3):
         addresses = list(range(config.program_depth)) if image == 0 else random.sample(range(config.program_depth), 30)
@@ -113,15 +138,15 @@ async def descriptors_and_codebooks_come_in_order(dut: Any) -> None:
             await reader.rest(random.choice([0, 0, 1]))
         for reading in range(6):
             await reader.rewind(random.choice([1, 1, 4]))
-            await reader.read(load_codebook=False, fetch=True)
+            await reader.read(load_tables=False, fetch=True)
             # Some readings stop early.
             for number in range(1, passes if reading < 2 else random.randint(1, passes)):
                 await reader.rest(random.choice([0, 0, 3]))
                 together = random.random() < 0.5
-                await reader.read(load_codebook=True, fetch=together)
+                await reader.read(load_tables=True, fetch=together)
                 await reader.rest(random.choice([0, 0, 3]))
                 if not together:
-                    await reader.read(load_codebook=False, fetch=True)
-                assert reader.place == number * step + DESCRIPTOR_WORDS
+                    await reader.read(load_tables=False, fetch=True)
+                assert reader.place <= number * step + descriptor_words(config)
             if random.random() < 0.5 or reading < 2:
-                await reader.read(load_codebook=True, fetch=False)
+                await reader.read(load_tables=True, fetch=False)

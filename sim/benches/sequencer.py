@@ -93,13 +93,13 @@ class Surroundings:
 
     def _watch_program(self) -> None:
         dut, layers = self.dut, len(self.descriptors)
-        self.fetching, load_codebook = bool(dut.fetch.value), bool(dut.load_codebook.value)
-        self.asked = self.fetching or load_codebook
+        self.fetching, load_tables = bool(dut.fetch.value), bool(dut.load_tables.value)
+        self.asked = self.fetching or load_tables
         assert self.program_left == 0 or not (self.asked or dut.rewind.value)
         if dut.rewind.value:
             assert not self.running or self.drained == layers - 1
             self.place = 0
-        if load_codebook:
+        if load_tables:
             # The walkers need that of the layer before until its scan has ended.
             assert self.place % 2 == 1 and self.scan_left == 0
             self.place += 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The walker against the rows that random slices were encoded from; each step of it has its cycle."""
+"""Both walkers against the rows that random slices were encoded from; each step of them has its cycle."""
 
 import random
 from collections import deque
@@ -10,7 +10,8 @@ from amaranth.lib import data
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import entry_layout, job_layout, long_slice, visit_layout
+from rtl.layouts import entry_layout, job_layout, long_slice, row_bits, tap_write_layout, visit_layout
+from rtl.scatter import ScatterWalker
 from rtl.walker import Walker
 from sim.cocotb_bench import bench, parameters, scramble, start
 from sim.payloads import pack, unpack
@@ -18,6 +19,28 @@ from sim.streams import StreamDriver
 
 Entry = dict[str, int]
 """Index, code and, for a weight, its row."""
+
+
+def random_taps(config: EngineConfig, bits: int, tap_bits: int) -> list[Entry]:
+    """A slice of a convolution: each weight's row is its slot, and ``tap`` is its tap."""
+    entries: list[Entry] = []
+    slot, tap, weight = 0, 0, False
+    gap_bits = bits - 2 * tap_bits
+    for _ in range(random.choice([1, 2, 3, 10, 30])):
+        carry = int(weight)
+        if random.random() < 0.2:
+            skipped = random.randrange(1 << min(bits, 3))
+            slot += carry + (skipped + int(tap_bits == 0) << gap_bits)
+            entries.append({"index": skipped, "code": 0})
+            weight = False
+            continue
+        new_tap = random.randrange(1 << 2 * tap_bits)
+        gap = random.randrange(1 << gap_bits) if random.random() < 0.5 else 0
+        slot += gap + int(weight and new_tap <= tap)
+        tap, weight = new_tap, True
+        entries.append({"index": gap << 2 * tap_bits | tap, "code": random.randrange(1, 1 << config.code_bits),
+                        "row": slot, "tap": tap})
+    return entries[:long_slice(config.length_bits)]
 
 
 def random_slice(config: EngineConfig, bits: int) -> list[Entry]:
@@ -37,6 +60,14 @@ def random_slice(config: EngineConfig, bits: int) -> list[Entry]:
         entries.append({"index": gap % (1 << bits), "code": random.randrange(1, 1 << config.code_bits), "row": row - 1})
     padding = [{"index": random.getrandbits(bits), "code": 0} for _ in range(random.choice([0, 0, 0, 1, 7]))]
     return (entries + padding)[:long_slice(config.length_bits)] or random_slice(config, bits)
+
+
+def useful_taps(entries: list[Entry], job: dict[str, int], tap_bits: int) -> list[Entry | None]:
+    """What the entries of one word take a cycle each for in a convolution: the weights whose tap is inside."""
+    found: list[Entry | None] = [entry for entry in entries if entry["code"]
+                                 and job["tap_rows"] >> (entry["tap"] >> tap_bits) & 1
+                                 and job["tap_cols"] >> (entry["tap"] & (1 << tap_bits) - 1) & 1]
+    return found or [None]
 
 
 def steps(entries: list[Entry]) -> list[Entry | None]:
@@ -61,22 +92,45 @@ class Layer:
         self.base = random.randrange(config.entry_depth // 2)
         self.jobs: list[dict[str, int]] = []
         self.slices: list[list[tuple[int, list[Entry | None]]]] = []
+        # The pass's taps; their offsets; what is added to every row.
+        self.tap_bits = random.choice([width for width in {0, 2, config.tap_bits} if 2 * width <= bits]) \
+            if config.tap_bits else 0
+        self.offsets = [random.randrange(config.acc_depth) for _ in range(config.taps)]
         while len(memory) < 600:
-            entries = random_slice(config, bits)
+            entries = random_taps(config, bits, self.tap_bits) if config.tap_bits else random_slice(config, bits)
             memory += ({"index": random.getrandbits(bits), "code": random.getrandbits(config.code_bits)}
                        for _ in range(random.choice([0, 0, 0, 3])))
             first = self.base * each + len(memory)
             act = random.choice([-1, 1]) * random.randrange(1, 1 << config.act_bits)
-            self.jobs.append({"start": first, "length": len(entries), "act": act})
+            job = {"start": first, "length": len(entries), "act": act}
+            if config.tap_bits:
+                inside = 1 << config.tap_bits
+                job |= {"base": random.randrange(config.acc_depth),
+                        "tap_rows": random.getrandbits(inside) if self.tap_bits else 1,
+                        "tap_cols": random.getrandbits(inside) if self.tap_bits else 1}
+            self.jobs.append(job)
             ends = [0, *range(each - first % each, len(entries), each), len(entries)]
-            self.slices.append([((first + begin) // each, steps(entries[begin:end]))
+            self.slices.append([((first + begin) // each, self.steps(entries[begin:end], job))
                                 for begin, end in pairwise(ends)])
             memory += entries
         memory += [{"index": 0, "code": 0}] * (-len(memory) % each)
         layout = data.ArrayLayout(entry_layout(config, config.index_bits[-1]), each)
-        bare = [{"index": entry["index"], "code": entry["code"]} for entry in memory]
+        bare = [{name: entry[name] for name in ("index", "code")} for entry in memory]
         self.words = [pack(layout, bare[place:place + each]) for place in range(0, len(bare), each)]
         assert self.base + len(self.words) <= config.entry_depth
+
+
+    def steps(self, entries: list[Entry], job: dict[str, int]) -> list[Entry | None]:
+        """The steps of a word, with the accumulators of its visits as rows."""
+        if not self.config.tap_bits:
+            return steps(entries)
+        found = []
+        for entry in useful_taps(entries, job, self.tap_bits):
+            if entry is not None:
+                offset = self.offsets[entry["tap"]] if self.tap_bits else 0
+                entry = {**entry, "row": (job["base"] + entry["row"] - offset) % (1 << row_bits(self.config))}
+            found.append(entry)
+        return found
 
 
 class Model:
@@ -90,6 +144,7 @@ class Model:
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
+        self.walker = ScatterWalker if layer.config.tap_bits else Walker
         self.jobs = deque(zip(layer.jobs, layer.slices, strict=True))
         # Words of jobs taken, each with the earliest cycle of its first step, its activation and its steps.
         self.words: deque[tuple[int, int, int, list[Entry | None]]] = deque()
@@ -99,14 +154,14 @@ class Model:
 
     def take(self, cycle: int) -> None:
         job, words = self.jobs.popleft()
-        self.words += ((address, cycle + Walker.latency_cycles, job["act"], steps) for address, steps in words)
+        self.words += ((address, cycle + self.walker.latency_cycles, job["act"], steps) for address, steps in words)
 
     def read(self, cycle: int, address: int) -> int:
         """A word is read; returns it."""
         assert self.words, f"cycle {cycle}: a word too many"
         expected, earliest, act, steps = self.words.popleft()
         assert address == expected, f"cycle {cycle}"
-        begin = max(cycle + Walker.read_cycles, self.busy_until + 1)
+        begin = max(cycle + self.walker.read_cycles, self.busy_until + 1)
         self.late_cycles += begin - max(earliest, self.busy_until + 1)
         for number, entry in enumerate(steps):
             if entry is not None:
@@ -115,8 +170,8 @@ class Model:
         return self.layer.words[address - self.layer.base]
 
     def under_way(self, cycle: int) -> bool:
-        """More than one step's visit is due after this cycle, of jobs from before it."""
-        return bool(self.words) or self.read_last < cycle < self.busy_until - 1
+        """More than one cycle after this one a visit is due, of jobs from before it."""
+        return bool(self.words) or self.read_last < cycle < max(self.due, default=0) - 1
 
     def idle(self, cycle: int) -> bool:
         """All steps were taken before this cycle."""
@@ -127,6 +182,12 @@ async def walk(dut: Any, driver: StreamDriver, layer: Layer, *, hold_rate: float
     """Runs a layer; returns its visits."""
     model, layout = Model(layer), visit_layout(layer.config)
     dut.index_mode.value = layer.mode
+    if layer.config.tap_bits:
+        dut.tap_bits.value, dut.taps_valid.value = layer.tap_bits, 1
+        for tap, offset in enumerate(layer.offsets):
+            dut.taps.value = pack(tap_write_layout(layer.config), {"tap": tap, "offset": offset})
+            await RisingEdge(dut.clk)
+        dut.taps_valid.value = 0
     sending = driver.start(layer.jobs)
     visits = cycle = hold = 0
     while model.jobs or not model.idle(cycle):
@@ -162,6 +223,8 @@ async def useful_entries_are_visited(dut: Any) -> None:
     driver = StreamDriver(dut, "jobs", shape=job_layout(config))
     dut.hold.value = 0
     scramble(dut.word, dut.index_mode)
+    if config.tap_bits:
+        dut.taps_valid.value = 0
     await start(dut)
     visits = 0
     for idle, hold_rate in [(0.0, 0.0), (0.7, 0.0), (0.0, 0.2), (0.3, 0.1)] * 2:

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does not fit an engine: every problem names layer, memory, sizes and a way out."""
+
+import itertools
+import math
+
+from host.balance import Assignment
+from host.encode import EncodedPass
+from host.quantize import QuantizedLayer, QuantizedNetwork
+from rtl.config import EngineConfig
+from rtl.layouts import codebook_words, descriptor_words, tap_table_words
+
+__all__ = ["problems_of_layers", "problems_of_memories"]
+
+LARGEST_POOL = 15
+LARGEST_FIELD = (1 << 16) - 1
+
+
+def problems_of_layers(quantized: QuantizedNetwork, config: EngineConfig, preset: str) -> list[str]:
+    """Every layer that cannot run on the engine, whatever its weights."""
+    problems = [problem for layer in quantized.layers if layer.geometry
+                for problem in _problems_of_convolution(layer, config, preset)]
+    for before, layer in itertools.pairwise(quantized.layers):
+        if before.outputs != layer.inputs:
+            problems.append(f"layer '{layer.name}' takes {layer.inputs} values, but layer '{before.name}' gives "
+                            f"{before.outputs}")
+        elif layer.geometry and (before.rows, *before.shape.out_shape) != layer.geometry.in_shape:
+            given = " x ".join(str(size) for size in (before.rows, *before.shape.out_shape))
+            wanted = " x ".join(str(size) for size in layer.geometry.in_shape)
+            problems.append(f"layer '{layer.name}' takes {wanted} values, but layer '{before.name}' gives {given}; the "
+                            "engine cannot change the shape between them")
+    return problems
+
+
+def _problems_of_convolution(layer: QuantizedLayer, config: EngineConfig, preset: str) -> list[str]:
+    if not config.tap_bits:
+        problem = (f"layer '{layer.name}' is a convolution, preset '{preset}' has fully connected layers only; use a "
+                   "configuration with tap_bits = 2")
+        return [problem]
+    shape, problems = layer.shape, []
+    if not (1 <= shape.pool <= LARGEST_POOL and 1 <= shape.pool_stride <= shape.pool):
+        problems.append(f"layer '{layer.name}': windows of max pooling must be 1 to {LARGEST_POOL} wide and at most as "
+                        f"far apart, not {shape.pool} wide and {shape.pool_stride} apart")
+    if min(*shape.conv_shape, *shape.out_shape) < 1:
+        problems.append(f"layer '{layer.name}' has no outputs: its kernel or its pooling window exceeds its input")
+    elif layer.rows % shape.groups or shape.in_shape[0] % shape.groups \
+            or layer.cols != shape.in_shape[0] // shape.groups * math.prod(shape.kernel):
+        problems.append(f"layer '{layer.name}': its {layer.rows} x {layer.cols} weights do not fit {shape.in_shape[0]} "
+                        f"input channels in {shape.groups} groups and a kernel of "
+                        f"{shape.kernel[0]} x {shape.kernel[1]}")
+    elif math.prod(shape.computed_shape) > min(config.acc_depth, LARGEST_FIELD):
+        rows, cols = shape.computed_shape
+        needs = rows * cols
+        most = 1 << (needs - 1).bit_length()
+        way_out = f"a configuration with acc_depth = {most}" if most <= LARGEST_FIELD else "smaller inputs"
+        problems.append(f"layer '{layer.name}' needs {needs} accumulators in each PE for the {rows} x {cols} outputs "
+                        f"of a channel, preset '{preset}' has {config.acc_depth}; use {way_out}")
+    return problems
+
+
+def problems_of_memories(quantized: QuantizedNetwork, encoded: list[list[EncodedPass]],
+                         assignments: list[Assignment], inputs: list[int], config: EngineConfig,
+                         preset: str) -> list[str]:
+    """Every memory that is too small, with the layer at which it overflows.
+
+    Parameters
+    ----------
+    inputs : list of int
+        Activation words of each layer's input, and of the last one's output.
+    """
+    problems = []
+    kept = quantized.weights_kept / max(1, quantized.weights_total)
+    entry_words = slice_words = program_words = 0
+    overflown: set[str] = set()
+    total = sum(_entry_words(passes, assignment, config) for passes, assignment
+                in zip(encoded, assignments, strict=True))
+    for number, layer in enumerate(quantized.layers):
+        needs = _entry_words(encoded[number], assignments[number], config)
+        entry_words += needs
+        slice_words += sum(one.slice_words(config) for one in encoded[number])
+        tables = codebook_words(config) + (tap_table_words(config) if layer.geometry else 0)
+        program_words += len(encoded[number]) * (descriptor_words(config) + tables)
+        if entry_words > config.entry_depth and "entries" not in overflown:
+            overflown.add("entries")
+            biases = sum(assignment.words for assignment in assignments) * config.bias_words
+            fits = max(0.0, kept * (config.entry_depth - biases) / max(1, total - biases))
+            kib = sum(config.plane_bits) / 8 / 1024
+            problems.append(
+                f"layer '{layer.name}' needs {needs * kib:.1f} KiB of weight memory in each PE and the whole network "
+                f"{total * kib:.1f}, preset '{preset}' has {config.entry_depth * kib:.1f}; lower --density to "
+                f"{fits * 0.98:.3f} (now {kept:.3f}) or use a preset with more")
+        if slice_words > config.slice_depth and "slices" not in overflown:
+            overflown.add("slices")
+            problems.append(f"layer '{layer.name}' brings the slice memory to {slice_words} words in each PE, preset "
+                            f"'{preset}' has {config.slice_depth}; use a preset with more, or a configuration "
+                            f"with slice_depth = {1 << (slice_words - 1).bit_length()}")
+        if program_words > config.program_depth and "program" not in overflown:
+            overflown.add("program")
+            problems.append(f"layer '{layer.name}' brings the program to {program_words} words, preset '{preset}' has "
+                            f"{config.program_depth}; use a configuration with a greater program_depth")
+        both = inputs[number] + inputs[number + 1]
+        if both > config.act_depth:
+            most = 1 << (both - 1).bit_length()
+            way_out = f"use a preset with more, or a configuration with act_depth = {most}"
+            if most > LARGEST_FIELD + 1:
+                way_out = "no engine has more than 65536; make the model's inputs smaller"
+            problems.append(f"layer '{layer.name}' needs {both} words of activation memory for its inputs and outputs, "
+                            f"preset '{preset}' has {config.act_depth}; {way_out}")
+    return problems
+
+
+def _entry_words(passes: list[EncodedPass], assignment: Assignment, config: EngineConfig) -> int:
+    return sum(one.entry_words(config) for one in passes) + assignment.words * config.bias_words

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memories of an engine, and the weights and biases in them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rtl.config import EngineConfig
+from rtl.layouts import long_slice
+
+__all__ = ["Memories", "PassWeights", "read_biases", "read_weights"]
+
+
+@dataclass
+class Memories:
+    """Memory contents in bytes: program words, slice words and entry planes."""
+
+    program: np.ndarray
+    slices: np.ndarray
+    planes: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class PassWeights:
+    """The weights of a pass, one after the other, and how its slices hold them.
+
+    Attributes
+    ----------
+    pe, slot, col, tap : int64 arrays
+        ``col`` counts the activations of a pixel, ``tap`` is 0 in a fully connected layer.
+    codes : uint8 array
+    lengths : int64 array, shape ``[pes, cols]``
+    taps : list of int16 arrays, one for each PE
+        The tap of each entry; -1 is no weight.
+    """
+
+    pe: np.ndarray
+    slot: np.ndarray
+    col: np.ndarray
+    tap: np.ndarray
+    codes: np.ndarray
+    lengths: np.ndarray
+    taps: list[np.ndarray]
+
+
+def _fields(words: np.ndarray, word_bits: int, bits: int) -> np.ndarray:
+    """Memory words ``[..., words, bytes]`` as unsigned fields ``[..., fields]``."""
+    spread = np.unpackbits(words, axis=-1, bitorder="little")[..., :word_bits]
+    spread = spread.reshape(*words.shape[:-2], -1, bits).astype(np.int64)
+    return spread @ (1 << np.arange(bits))
+
+
+def read_weights(memories: Memories, descriptor: Any, config: EngineConfig) -> PassWeights:
+    """The weights of a pass. Raises `ValueError` or `IndexError` for a descriptor that cannot be."""
+    mode, bits = int(descriptor.index_mode), config.length_bits
+    pixel_words = int(descriptor.pixel_words if config.tap_bits else descriptor.input_words)
+    tap_bits = int(descriptor.tap_bits) if config.tap_bits else 0
+    if pixel_words > config.act_depth or descriptor.output_words > config.acc_depth:
+        raise ValueError(f"a pass of {pixel_words} words of inputs and {int(descriptor.output_words)} rows")
+    if config.index_bits[mode] < 2 * tap_bits:
+        raise ValueError(f"taps of {tap_bits} bits in an index of {config.index_bits[mode]}")
+    slice_words = pixel_words * config.pes // config.block_cols
+    if config.tap_bits:
+        slice_words += int(descriptor.last_block) + 1 - config.pes // config.block_cols
+    cols = slice_words * config.block_cols
+    stored = memories.slices[:, int(descriptor.slice_base):][:, :slice_words]
+    lengths = _fields(stored, config.slice_word_bits, bits)
+    lengths = np.where(lengths == (1 << bits) - 1, long_slice(bits), lengths)
+    found, taps = [], []
+    for pe in range(config.pes):
+        index, code = _entries(memories, descriptor, pe, int(lengths[pe].sum()), config)
+        tap = index & ((1 << 2 * tap_bits) - 1)
+        weight = code != 0
+        starts = np.cumsum(lengths[pe]) - lengths[pe]
+        begins = np.zeros(len(code) + 1, bool)
+        begins[starts] = True
+        # After a weight comes the next slot, but for a greater tap, which may be in the same.
+        follows = np.concatenate([[False], weight[:-1]])[:len(code)] & ~begins[:-1]
+        greater = np.concatenate([[False], tap[1:] > tap[:-1]])[:len(code)]
+        carry = follows & ~(weight & greater)
+        skipped = (index + (tap_bits == 0)) << (config.index_bits[mode] - 2 * tap_bits)
+        reached = np.cumsum(carry + np.where(weight, index >> 2 * tap_bits, skipped))
+        col = np.repeat(np.arange(cols), lengths[pe])
+        slot = reached - np.concatenate([[0], reached])[starts][col]
+        found.append([np.full(np.count_nonzero(weight), pe), *(part[weight] for part in (slot, col, tap, code))])
+        taps.append(np.where(weight, tap, -1).astype(np.int16))
+    pes, slots, used, numbers, codes = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return PassWeights(pes, slots, used, numbers, codes.astype(np.uint8), lengths, taps)
+
+
+def _entries(memories: Memories, descriptor: Any, pe: int, total: int,
+             config: EngineConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Index and code of each entry of a PE's pass, int64 ``[total]``."""
+    words = -(-total // config.entries_per_word)
+    base, narrow = int(descriptor.entry_base), config.index_bits[0]
+    entries = _fields(memories.planes[0][pe, base:base + words], config.entry_word_bits, narrow + config.code_bits)
+    index, code = entries[:total] & ((1 << narrow) - 1), entries[:total] >> narrow
+    if len(code) != total:
+        raise ValueError("entries beyond the memory")
+    for plane in range(1, int(descriptor.index_mode) + 1):
+        start = base - int(descriptor.plane_offsets[plane - 1])
+        part_bits = config.index_bits[plane] - config.index_bits[plane - 1]
+        part = _fields(memories.planes[plane][pe, start:start + words], config.plane_bits[plane], part_bits)
+        index = index | part[:total] << config.index_bits[plane - 1]
+    return index, code
+
+
+def read_biases(memories: Memories, descriptor: Any, config: EngineConfig) -> np.ndarray:
+    """Biases int64 ``[pes, rows of each PE]`` of a pass."""
+    base, rows = int(descriptor.bias_base), int(descriptor.output_words)
+    words = memories.planes[0][:, base:base + rows * config.bias_words]
+    bits = np.unpackbits(words, axis=-1, bitorder="little")[..., :config.entry_word_bits]
+    bits = bits.reshape(config.pes, rows, -1)[..., :config.acc_bits].astype(np.int64)
+    unsigned = bits @ (1 << np.arange(config.acc_bits))
+    return np.where(unsigned >> (config.acc_bits - 1), unsigned - (1 << config.acc_bits), unsigned)
