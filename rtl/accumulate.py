@@ -55,16 +55,17 @@ class Accumulator(wiring.Component):
         m.d.comb += [read.addr.eq(self.row), read.en.eq(1)]
 
         # Steps: the memory answers (answer), the sum is made and written (add), it lies in a register (store).
-        # `valid` speaks of rows that change.
-        rows, valids, drains, takes = {}, {}, {}, {}
-        row, valid, drain, take = self.row, self.valid & ~(self.drain & self.keep), self.drain, self.drain & self.valid
+        # `valid` speaks of rows that change, `keep` of rows that are drained and stay.
+        rows, valids, drains, keeps = {}, {}, {}, {}
+        stays = self.drain & self.keep
+        row, valid, drain, keep = self.row, self.valid & ~stays, self.drain, self.valid & stays
         for step in ("answer", "add", "store"):
             rows[step] = Signal(row_bits(self.config), name=f"{step}_row", reset_less=True)
             valids[step] = Signal(name=f"{step}_valid")
             drains[step] = Signal(name=f"{step}_drain", reset_less=True)
-            takes[step] = Signal(name=f"{step}_take")
-            m.d.sync += [rows[step].eq(row), valids[step].eq(valid), drains[step].eq(drain), takes[step].eq(take)]
-            row, valid, drain, take = rows[step], valids[step], drains[step], takes[step]
+            keeps[step] = Signal(name=f"{step}_keep")
+            m.d.sync += [rows[step].eq(row), valids[step].eq(valid), drains[step].eq(drain), keeps[step].eq(keep)]
+            row, valid, drain, keep = rows[step], valids[step], drains[step], keeps[step]
 
         # A row is not yet in memory if it was written a cycle before, or while it was read: its sum is kept for one
         # cycle. Rows are compared a cycle before the values are needed.
@@ -87,6 +88,6 @@ class Accumulator(wiring.Component):
             write.addr.eq(rows["add"]),
             write.data.eq(Mux(drains["add"], 0, total)),
             write.en.eq(valids["add"]),
-            self.total_valid.eq(takes["store"]),
+            self.total_valid.eq(valids["store"] & drains["store"] | keeps["store"]),
         ]
         return m

@@ -75,9 +75,8 @@ SECTION_BYTES = data.Layout.cast(section_layout()).size // 8
 def descriptor_layout(config):
     """A layer's record in program memory; its codebook follows.
 
-    Addresses count words of the memory concerned; all PEs share
-    them. ``chase_words`` is the number of input words that may be read at once: the rest become readable as the
-    drain of the layer before writes them.
+    Addresses count words of the memory concerned; all PEs share them. ``chase_words`` is the number of input words
+    that may be read at once: the rest become readable as the drain of the layer before writes them.
     """
     return data.StructLayout({
         "kind": LayerKind,

@@ -43,8 +43,6 @@ class Program(wiring.Component):
     codebook : Out(codebook_write_layout), write_codebook : Out(1)
     taps : Out(tap_write_layout), write_taps : Out(1)
         The tap table, which follows the codebook of a convolution's pass. Only with ``config.tap_bits``.
-    taps : Out(tap_write_layout), write_taps : Out(1)
-        The tap table, which follows the codebook of a convolution. Only with ``config.tap_bits``.
     tables_busy : Out(1), busy : Out(1)
     """
 
@@ -59,7 +57,6 @@ class Program(wiring.Component):
             "next": Out(descriptor_layout(config)),
             "codebook": Out(codebook_write_layout(config)),
             "write_codebook": Out(1),
-            **({"taps": Out(tap_write_layout(config)), "write_taps": Out(1)} if config.tap_bits else {}),
             **({"taps": Out(tap_write_layout(config)), "write_taps": Out(1)} if config.tap_bits else {}),
             "tables_busy": Out(1),
             "busy": Out(1),
