@@ -98,13 +98,15 @@ def problems_of_memories(quantized: QuantizedNetwork, encoded: list[list[Encoded
             overflown.add("program")
             problems.append(f"layer '{layer.name}' brings the program to {program_words} words, preset '{preset}' has "
                             f"{config.program_depth}; use a configuration with a greater program_depth")
-        both = inputs[number] + inputs[number + 1]
-        if both > config.act_depth:
-            most = 1 << (both - 1).bit_length()
+        # A layer that is drained once may overwrite its inputs.
+        both = inputs[number:number + 2]
+        needs = sum(both) if len(assignments[number].passes) > 1 else max(both)
+        if needs > config.act_depth:
+            most = 1 << (needs - 1).bit_length()
             way_out = f"use a preset with more, or a configuration with act_depth = {most}"
             if most > LARGEST_FIELD + 1:
                 way_out = "no engine has more than 65536; make the model's inputs smaller"
-            problems.append(f"layer '{layer.name}' needs {both} words of activation memory for its inputs and outputs, "
+            problems.append(f"layer '{layer.name}' needs {needs} words of activation memory for its inputs and outputs, "
                             f"preset '{preset}' has {config.act_depth}; {way_out}")
     return problems
 

@@ -106,6 +106,9 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
             decoded.append(DecodedPass(
                 len(layers), one.lengths, one.taps, descriptor, int(descriptor.input_words),
                 int(descriptor.chase_words), int(descriptor.output_words)))
+        begin, end = fields["output_base"], fields["output_base"] + fields["output_words"]
+        if reader.drains > 1 and begin < input_base + reader.input_words and input_base < end:
+            raise ValueError("a layer that overwrites its inputs between its passes")
         layers.append(reader.layer())
         if layers[-1].input_signed != signed:
             raise ValueError("the sign of a layer's inputs")

@@ -49,7 +49,7 @@ class LayerReader:
         if rows % self.shape.groups or rows * cols > VALUES_LIMIT:
             raise ValueError(f"a layer of {fields['output_words']} words, {rows} rows and {cols} columns")
         self.codes, self.bias = np.zeros((rows, cols), np.uint8), np.zeros(rows, np.int64)
-        self.weights = self.first = 0
+        self.weights = self.first = self.drains = 0
         self.constants: tuple[Any, ...] | None = None
 
     @property
@@ -85,6 +85,7 @@ class LayerReader:
         self.bias[here] = biases[self.pes[here], self.slots[here] - self.first]
         if not (self.config.tap_bits and descriptor.hold_sums):
             self.first += slots
+            self.drains += 1
 
     def layer(self) -> QuantizedLayer:
         """The layer, with scales of 1, after all its passes."""

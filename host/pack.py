@@ -116,7 +116,7 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     problems = problems_of_memories(quantized, encoded, assignments, words, config, preset)
     if problems:
         raise UserError(problems)
-    bases = _act_bases(words, config)
+    bases = _act_bases(words, assignments, config)
     layers: list[PackedLayer] = []
     for number, layer in enumerate(quantized.layers):
         passes = _place_layer(layer, encoded[number], assignments[number], placements[number].read_by(layer),
@@ -232,15 +232,20 @@ def _storage(passes: list[EncodedPass], config: EngineConfig) -> int:
     return sum(one.storage_bits(config) for one in passes)
 
 
-def _act_bases(words: list[int], config: EngineConfig) -> list[int]:
+def _act_bases(words: list[int], assignments: list[Assignment], config: EngineConfig) -> list[int]:
     """Addresses of the network's input and of each layer's output.
 
-    One after the other if all fit at once, so that every layer can be read after an inference; else at the two ends
-    of the memory in turn.
+    One after the other if all fit at once, so that every layer can be read after an inference. Else a layer that is
+    drained once overwrites its own inputs, which nothing reads any more by then; one with several passes of rows, which
+    all read them, writes to the other end of the memory.
     """
     if sum(words) <= config.act_depth:
         return [sum(words[:number]) for number in range(len(words))]
-    return [0 if number % 2 == 0 else config.act_depth - count for number, count in enumerate(words)]
+    bases, high = [0], False
+    for count, assignment in zip(words[1:], assignments, strict=True):
+        high ^= len(assignment.passes) > 1
+        bases.append(config.act_depth - count if high else 0)
+    return bases
 
 
 def _place_layer(layer: QuantizedLayer, passes: list[EncodedPass], assignment: Assignment, source: Placement,

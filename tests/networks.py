@@ -22,7 +22,7 @@ WIDE_ACTS = EngineConfig(pes=2, act_bits=16, weight_bits=6, code_bits=6, direct_
 """16-bit activations, weights without a codebook."""
 
 CONVOLUTIONS = EngineConfig(pes=4, index_bits=(4, 6), entries_per_word=4, entry_depth=4096, slice_word_bits=16,
-                            slice_depth=1024, act_depth=2048, acc_depth=256, tap_bits=2, queue_depth=16,
+                            slice_depth=1024, act_depth=800, acc_depth=256, tap_bits=2, queue_depth=16,
                             program_depth=4096, packet_bytes=128)
 """Runs small convolutions, with kernels of up to 4 x 4 taps in one pass."""
 

@@ -204,10 +204,12 @@ def test_what_does_not_fit_is_refused():
             "be 1 to 15 wide and at most as far apart, not 2 wide and 3 apart")
     refused(network(Geometry((1, 30, 70), (3, 3), stride=(3, 5))), replace(CONVOLUTIONS, act_depth=1024),
             "layer 'conv1' needs 2380 words of activation memory")
+    refused(network(Geometry((1, 16, 16), (3, 3), padding=(1, 1)), 12), CONVOLUTIONS,
+            "layer 'conv1' needs 1024 words of activation memory for its inputs and outputs")
     refused(network(Geometry((1, 200, 200), (1, 1), (50, 50)), 30), replace(CONVOLUTIONS, acc_depth=512),
-            "layer 'conv1' needs 40128 words of activation memory .*, preset 'small' has 2048; use a preset with")
+            "layer 'conv1' needs 40000 words of activation memory .*, preset 'small' has 800; use a preset with")
     refused(network(Geometry((1, 300, 300), (1, 1), (50, 50)), 30), replace(CONVOLUTIONS, acc_depth=512),
-            "layer 'conv1' needs 90288 words of activation memory .*, preset 'small' has 2048; no engine has more")
+            "layer 'conv1' needs 90000 words of activation memory .*, preset 'small' has 800; no engine has more")
     refused(network(Geometry((1, 9, 9), (7, 7))), replace(CONVOLUTIONS, program_depth=64),
             "layer 'conv1' brings the program to 108 words, preset 'small' has 64")
     refused(network(Geometry((64, 4, 4), (3, 3))), replace(CONVOLUTIONS, entry_depth=64), "KiB of weight memory")
