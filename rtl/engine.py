@@ -164,11 +164,16 @@ class Engine(wiring.Component):
             broadcast.i.eq(scanner.beats), broadcast.i_valid.eq(scanner.beats_valid),
             to_pes.hold.eq(drain.reading | program.tables_busy),
             to_pes.drain.eq(drain.step_valid), to_pes.drain_step.eq(drain.step),
-            to_pes.write_codebook.eq(program.write_codebook), to_pes.codebook.eq(program.codebook),
             control.i_valid.eq(1),
         ]
+        # The program's memory is slow, so its tables come out of a register, a cycle after `hold` says that they do:
+        # a walker that goes on has no visit for the codebook by then.
+        tables = {"write_codebook": Signal(), "codebook": Signal.like(program.codebook, reset_less=True)}
         if self.config.tap_bits:
-            m.d.comb += [to_pes.write_taps.eq(program.write_taps), to_pes.taps.eq(program.taps)]
+            tables |= {"write_taps": Signal(), "taps": Signal.like(program.taps, reset_less=True)}
+        for name, register in tables.items():
+            m.d.sync += register.eq(getattr(program, name))
+            m.d.comb += to_pes[name].eq(register)
         for number, pe in enumerate(pes):
             if self.config.tap_bits:
                 m.d.comb += pe.layer.tap_bits.eq(sequencer.layer.tap_bits)
