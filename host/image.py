@@ -6,6 +6,7 @@ how inputs and outputs map to activations. Each ends with its own CRC-32. Nothin
 """
 
 import json
+import math
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 from host.errors import UserError
 from host.files import check_input
 from host.graph import Geometry
-from host.pack import PackedNetwork
+from host.pack import PackedLayer, PackedNetwork
+from host.placement import Placement
 from rtl.config import EngineConfig
 from rtl.layouts import (
     HEADER_BYTES,
@@ -52,7 +54,7 @@ class Image:
         The `EngineConfig.hash` it was made for.
     input_words : int
         Activation words of one input.
-    input_order, output_order : int64 arrays
+    input_order : int64 array
         See `host.pack.PackedNetwork`.
     input_scale : float
     input_signed : bool
@@ -65,7 +67,6 @@ class Image:
     config_hash: bytes
     input_words: int
     input_order: np.ndarray
-    output_order: np.ndarray
     input_scale: float
     input_signed: bool
     layers: list[dict[str, Any]]
@@ -101,18 +102,19 @@ def engine_image(packed: PackedNetwork) -> bytes:
 def image_file(packed: PackedNetwork) -> bytes:
     """The whole file; the same bytes for the same network."""
     host = json.dumps({
-        "input_order": packed.input_order.tolist(), "output_order": packed.output_order.tolist(),
+        "input_order": packed.source.channels.tolist(),
         "input_scale": packed.quantized.input_scale, "input_signed": packed.quantized.input_signed,
         "layers": [{"name": layer.quantized.name, "output_base": layer.output_base,
                     "output_words": layer.placement.words,
-                    "output_order": layer.placement.positions.tolist(), **_geometry_fields(layer.quantized.geometry)}
+                    "output_order": layer.placement.channel_positions.tolist(), **_convolution_fields(layer)}
                    for layer in packed.layers],
     }, separators=(",", ":"), sort_keys=True).encode()
     return engine_image(packed) + _with_crc(HOST_MAGIC + len(host).to_bytes(4, "little") + host)
 
 
-def _geometry_fields(geometry: Geometry | None) -> dict[str, Any]:
-    return {"geometry": asdict(geometry)} if geometry else {}
+def _convolution_fields(layer: PackedLayer) -> dict[str, Any]:
+    geometry = layer.quantized.geometry
+    return {"geometry": asdict(geometry), "output_step": len(layer.placement.channels)} if geometry else {}
 
 
 def _with_crc(content: bytes) -> bytes:
@@ -204,20 +206,33 @@ def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[s
         layers = [_layer(layer) for layer in fields["layers"]]
         if not layers or any(layer["output_base"] + layer["output_words"] > MOST_WORDS for layer in layers):
             raise ValueError("the layers' places in the activation memory")
-        return Image(engine, config_hash, input_words, _places(fields["input_order"], -1),
-                     _places(fields["output_order"], 0), _scale(fields["input_scale"]),
-                     _flag(fields["input_signed"]), layers)
+        channels = _places(fields["input_order"], -1)
+        pixels = layers[0]["geometry"].pixels if "geometry" in layers[0] else 1
+        _check_size(len(channels), pixels)
+        return Image(engine, config_hash, input_words, Placement(channels, 1, pixels).values,
+                     _scale(fields["input_scale"]), _flag(fields["input_signed"]), layers)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"image '{name}' is damaged: its host part lacks or misstates {error}") from None
 
 
 def _layer(values: dict[str, Any]) -> dict[str, Any]:
+    order = _places(values["output_order"], 0)
     layer: dict[str, Any] = {
         "name": str(values["name"]), "output_base": _count(values["output_base"]),
-        "output_words": _count(values["output_words"]), "output_order": _places(values["output_order"], 0)}
+        "output_words": _count(values["output_words"]), "output_order": order}
     if "geometry" in values:
         layer["geometry"] = _geometry(values["geometry"])
+        pixels, step = math.prod(layer["geometry"].out_shape), values["output_step"]
+        _check_size(len(order), pixels)
+        if type(step) is not int or not 0 < step <= MOST_PLACES:
+            raise ValueError(f"activations of a pixel ({step!r})")
+        layer["output_order"] = (order[:, None] + np.arange(pixels) * step).ravel()
     return layer
+
+
+def _check_size(channels: int, pixels: int) -> None:
+    if channels * pixels > MOST_PLACES:
+        raise ValueError(f"a feature map ({channels} channels of {pixels} pixels)")
 
 
 def _geometry(values: dict[str, Any]) -> Geometry:

@@ -48,10 +48,8 @@ class PackedNetwork:
 
     Attributes
     ----------
-    input_order : int64 array, shape ``[input_words * pes]``
-        Which input each activation is; -1 where there is none. Inputs without weights are left out.
-    output_order : int64 array, shape ``[outputs]``
-        Place of each output in the last layer's activations.
+    source : Placement
+        Of the inputs. Those without weights are left out.
     program : uint8 array, shape ``[words, 4]``
     slices : list of uint8 arrays, shape ``[words, bytes]``, one for each PE
     planes : list (planes) of lists (PEs) of lists of (first address, uint8 array ``[words, bytes]``)
@@ -62,8 +60,7 @@ class PackedNetwork:
     config: EngineConfig
     quantized: QuantizedNetwork
     layers: list[PackedLayer]
-    input_order: np.ndarray
-    output_order: np.ndarray
+    source: Placement
     program: np.ndarray
     slices: list[np.ndarray]
     planes: list[list[list[tuple[int, np.ndarray]]]]
@@ -71,7 +68,7 @@ class PackedNetwork:
 
     @property
     def input_words(self) -> int:
-        return len(self.input_order) // self.config.pes
+        return self.source.words
 
 
 def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
@@ -124,7 +121,7 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
         layers.append(PackedLayer(layer, assignments[number], placements[number + 1], passes, words[number],
                                   bases[number + 1]))
     program = _program(layers, config)
-    return PackedNetwork(config, quantized, layers, source.values, layers[-1].placement.positions, program,
+    return PackedNetwork(config, quantized, layers, source, program,
                          [np.concatenate(parts) for parts in memories.slices], memories.planes,
                          _storage_bits(layers, program, config))
 

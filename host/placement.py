@@ -53,10 +53,9 @@ class Placement:
         return np.where(self.channels >= 0, values, -1).ravel()
 
     @property
-    def positions(self) -> np.ndarray:
-        """Place of each value in the activations, int64 ``[values]``. Every channel must have one."""
-        values = self.values
-        used = np.flatnonzero(values >= 0)
+    def channel_positions(self) -> np.ndarray:
+        """Place of each channel in a pixel's activations, int64 ``[channels]``. Every channel must have one."""
+        used = np.flatnonzero(self.channels >= 0)
         positions = np.empty(len(used), np.int64)
-        positions[values[used]] = used
+        positions[self.channels[used]] = used
         return positions

@@ -205,7 +205,7 @@ def compile_convs(convs, shape, config):
                        "output_order": order})
         shape, base, words, signed = out_shape, base_out, out_words, not conv.relu
     engine = memories.image(input_words)
-    image = Image(engine, config.hash, input_words, input_order, order, 1.0, False, layers)
+    image = Image(engine, config.hash, input_words, input_order, 1.0, False, layers)
     return image, memories.passes
 
 

@@ -170,8 +170,9 @@ def test_a_tiny_image_by_hand():
     assert {name: fields[name] for name in expected} == expected
     table = packed.program.tobytes()[-16 * 2:]
     assert np.frombuffer(table, "<u2").tolist() == [0, 2, 0, 0, 4, 6] + [0] * 10
-    assert packed.input_order.tolist() == [value for pixel in range(9) for value in (pixel, -1)]
-    assert packed.output_order[:8].tolist() == [0, 4, 8, 12, 16, 20, 24, 28]
+    image = parse_image(image_file(packed), config)
+    assert image.input_order.tolist() == [value for pixel in range(9) for value in (pixel, -1)]
+    assert image.layers[0]["output_order"][:8].tolist() == [0, 4, 8, 12, 16, 20, 24, 28]
     check(network, config)
 
 
@@ -239,15 +240,25 @@ def test_a_descriptor_that_does_not_fit_the_layer_is_refused(field, changed):
 
 @pytest.mark.parametrize("change", [
     {"kernel": [3, 5]}, {"stride": [2, 1]}, {"padding": [1, 2]}, {"pool_stride": 1}, {"in_shape": [1, 12, 11]},
-    {"groups": 2}, {"kernel": [0, 5]}, {"stride": [1]}, {"pool": 1.0}, {"in_shape": [1, 1 << 16, 1 << 16]},
+    {"groups": 2}, {"in_shape": [1, 1 << 13, 1 << 13]}, {"kernel": [0, 5]}, {"stride": [1]}, {"pool": 1.0}, {"in_shape": [1, 1 << 16, 1 << 16]},
 ])
 def test_a_geometry_that_does_not_fit_the_image_is_refused(change):
+    host_changed(lambda layer: layer["geometry"].update(change))
+
+
+@pytest.mark.parametrize("step", [0, 4, 1 << 25, 8.0, None])
+def test_a_wrong_step_between_pixels_is_refused(step):
+    host_changed(lambda layer: layer.update(output_step=step))
+
+
+def host_changed(change):
+    """The image of a convolutional network whose host part is changed is refused."""
     network = random_convolutions(np.random.default_rng(7), CONVOLUTIONS, LENET, [4], 0.5)
     content = image_file(pack(network, CONVOLUTIONS))
     image = parse_image(content, CONVOLUTIONS)
     start = len(image.engine) + 8
     host = json.loads(content[start:-4])
-    host["layers"][0]["geometry"] |= change
+    change(host["layers"][0])
     text = json.dumps(host).encode()
     part = HOST_MAGIC + len(text).to_bytes(4, "little") + text
     with pytest.raises(UserError, match=r"contradict each other|lacks or misstates"):
