@@ -195,14 +195,14 @@ def _steps_of_rows(taps, at, last):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True)
 def _steps_of_taps(taps, at, last, tap_bits, rows, cols):  # type: ignore[no-untyped-def]
-    """Steps and useful weights of a word's entries in `rtl.scatter`: only weights whose tap is inside take one."""
+    """Useful weights of a word's entries in `rtl.scatter`: only those whose tap is inside take a step."""
     useful = 0
     while at <= last:
         tap = taps[at]
         if tap >= 0 and (rows >> (tap >> tap_bits)) & 1 and (cols >> (tap & ((1 << tap_bits) - 1))) & 1:
             useful += 1
         at += 1
-    return max(useful, 1), useful
+    return useful
 
 
 @numba.njit(cache=True)
@@ -231,10 +231,9 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
     fetched, fetched_entry, fetched_last = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     raw, raw_entry, raw_last = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     # Two more registers of `rtl.scatter`; what is decoded, as steps to come; whether a visit is on its way.
-    advanced, advanced_steps, advanced_useful = \
-        np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
-    summed, summed_steps, summed_useful = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
-    left, useful, picked = np.zeros(pes, np.int64), np.zeros(pes, np.int64), np.zeros(pes, np.bool_)
+    advanced, advanced_steps = np.zeros(pes, np.bool_), np.zeros(pes, np.int64)
+    summed, summed_steps = np.zeros(pes, np.bool_), np.zeros(pes, np.int64)
+    left, picked = np.zeros(pes, np.int64), np.zeros(pes, np.bool_)
     job_visit, fetched_visit, raw_visit = np.zeros(pes, np.int64), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     # Drain, program, sequencer.
     steps_left, bias_word, acts_left, in_window, written, draining = 0, 0, 0, 0, 0, False
@@ -310,7 +309,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
                               or advanced[pe] or summed[pe] or left[pe] > 0 or picked[pe])
             # Decode.
             ready = left[pe] <= 1
-            summed_ready = not summed[pe] or ready
+            summed_ready = not summed[pe] or ready or summed_steps[pe] == 0
             advanced_ready = not advanced[pe] or summed_ready
             raw_ready = not raw[pe] or (advanced_ready if tapped else ready)
             fetch_ready = not fetched[pe] or raw_ready
@@ -325,23 +324,21 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
                 last = tap_offsets[tap_row + pe] + raw_last[pe]
                 if tapped:
                     visit = first_visit + raw_visit[pe]
-                    word_steps, word_useful = _steps_of_taps(taps, at, last, tap_bits, visits[2, visit],
-                                                             visits[3, visit])
+                    word_useful = _steps_of_taps(taps, at, last, tap_bits, visits[2, visit], visits[3, visit])
                 else:
                     word_steps, word_useful = _steps_of_rows(taps, at, last)
                 counters[3] += word_useful
                 macs[number] += word_useful
             if tapped:
-                picked[pe] = left[pe] > 0 and useful[pe] > 0
+                picked[pe] = left[pe] > 0
                 if ready:
-                    left[pe], useful[pe] = (summed_steps[pe], summed_useful[pe]) if summed[pe] else (0, 0)
+                    left[pe] = summed_steps[pe] if summed[pe] else 0
                 else:
                     left[pe] -= 1
                 if summed_ready:
-                    summed[pe] = advanced[pe]
-                    summed_steps[pe], summed_useful[pe] = advanced_steps[pe], advanced_useful[pe]
+                    summed[pe], summed_steps[pe] = advanced[pe], advanced_steps[pe]
                 if advanced_ready:
-                    advanced[pe], advanced_steps[pe], advanced_useful[pe] = raw[pe], word_steps, word_useful
+                    advanced[pe], advanced_steps[pe] = raw[pe], word_useful
             elif ready:
                 left[pe] = word_steps if raw[pe] else 0
             else:

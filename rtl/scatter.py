@@ -13,11 +13,12 @@ __all__ = ["ScatterWalker"]
 
 
 class ScatterWalker(Walker):
-    """Emits one useful entry in each cycle; skips, and taps outside the output, are free beside one in their word.
+    """Emits one useful entry in each cycle; skips, and taps outside the output, are free.
 
-    A word takes a cycle for each of its useful entries, at least one. An entry adds to the slot that the entries up to
-    it have reached, see `docs/formats.md`; its accumulator is the job's ``base`` plus the slot minus the tap's offset.
-    The first visit appears nine cycles after its job was taken and eight after its word was read.
+    A word takes a cycle for each of its useful entries. One without any passes while the word before it is picked from;
+    only when words arrive too slowly for that does it take a cycle. An entry adds to the slot that the entries up to it
+    have reached, see `docs/formats.md`; its accumulator is the job's ``base`` plus the slot minus the tap's offset. The
+    first visit appears nine cycles after its job was taken and eight after its word was read.
 
     Members, beside those of `Walker`
     -------
@@ -76,19 +77,23 @@ class ScatterWalker(Walker):
                 slots = (slots + advanced.entries[place].slots)[:rows]
                 m.d.sync += summed.entries[place].slots.eq(slots)
 
+        # Base: of the word in the last register but one; that of the word before it and its slots come from when it
+        # left. Words without a useful entry go no further.
+        useful, last_base, last_slots = Signal(), Signal(rows, reset_less=True), Signal(rows, reset_less=True)
+        base = Signal(rows)
+        m.d.comb += [useful.eq(summed.useful.any()),
+                     base.eq(Mux(summed.begins, summed.base, last_base + last_slots))]
+        with m.If(summed_valid & summed_ready):
+            m.d.sync += [last_base.eq(base), last_slots.eq(summed.entries[count - 1].slots)]
+
         # Pick: the lowest useful entry; whether it is the word's last is known from the cycle before.
         picking, picking_valid, picking_ready = Signal(word, reset_less=True), Signal(), Signal()
         last_step, rest = Signal(reset_less=True), Signal(count)
-        m.d.comb += [summed_ready.eq(~summed_valid | picking_ready), rest.eq(but_lowest(picking.useful)),
+        m.d.comb += [summed_ready.eq(~summed_valid | picking_ready | ~useful), rest.eq(but_lowest(picking.useful)),
                      picking_ready.eq(~picking_valid | last_step)]
         with m.If(picking_ready):
-            m.d.sync += picking_valid.eq(summed_valid)
-            with m.If(summed_valid):
-                m.d.sync += [
-                    picking.eq(summed), last_step.eq(but_lowest(summed.useful) == 0),
-                    picking.base.eq(Mux(summed.begins, summed.base,
-                                        picking.base + picking.entries[count - 1].slots)),
-                ]
+            m.d.sync += [picking_valid.eq(summed_valid & useful), picking.eq(summed), picking.base.eq(base),
+                         last_step.eq(but_lowest(summed.useful) == 0)]
         with m.Else():
             m.d.sync += [picking.useful.eq(rest), last_step.eq(but_lowest(rest) == 0)]
         at = Signal(exact_log2(count))
@@ -98,7 +103,7 @@ class ScatterWalker(Walker):
         entries = Array(picking.entries[place] for place in range(count))
         picked_valid, picked = Signal(), Signal(data.StructLayout({
             "entry": picking.entries[0].shape(), "base": rows, "act": picking.act.shape()}), reset_less=True)
-        m.d.sync += [picked_valid.eq(picking_valid & picking.useful.any()), picked.entry.eq(entries[at]),
+        m.d.sync += [picked_valid.eq(picking_valid), picked.entry.eq(entries[at]),
                      picked.base.eq(picking.base), picked.act.eq(picking.act)]
 
         # Place: the slot's accumulator, while the tap's offset is looked up; then the difference.

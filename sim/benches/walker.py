@@ -62,12 +62,11 @@ def random_slice(config: EngineConfig, bits: int) -> list[Entry]:
     return (entries + padding)[:long_slice(config.length_bits)] or random_slice(config, bits)
 
 
-def useful_taps(entries: list[Entry], job: dict[str, int], tap_bits: int) -> list[Entry | None]:
+def useful_taps(entries: list[Entry], job: dict[str, int], tap_bits: int) -> list[Entry]:
     """What the entries of one word take a cycle each for in a convolution: the weights whose tap is inside."""
-    found: list[Entry | None] = [entry for entry in entries if entry["code"]
-                                 and job["tap_rows"] >> (entry["tap"] >> tap_bits) & 1
-                                 and job["tap_cols"] >> (entry["tap"] & (1 << tap_bits) - 1) & 1]
-    return found or [None]
+    return [entry for entry in entries if entry["code"]
+            and job["tap_rows"] >> (entry["tap"] >> tap_bits) & 1
+            and job["tap_cols"] >> (entry["tap"] & (1 << tap_bits) - 1) & 1]
 
 
 def steps(entries: list[Entry]) -> list[Entry | None]:
@@ -124,17 +123,14 @@ class Layer:
         """The steps of a word, with the accumulators of its visits as rows."""
         if not self.config.tap_bits:
             return steps(entries)
-        found = []
-        for entry in useful_taps(entries, job, self.tap_bits):
-            if entry is not None:
-                offset = self.offsets[entry["tap"]] if self.tap_bits else 0
-                entry = {**entry, "row": (job["base"] + entry["row"] - offset) % (1 << row_bits(self.config))}
-            found.append(entry)
-        return found
+        return [{**entry, "row": (job["base"] + entry["row"] - (self.offsets[entry["tap"]] if self.tap_bits else 0))
+                 % (1 << row_bits(self.config))} for entry in useful_taps(entries, job, self.tap_bits)]
 
 
 class Model:
     """When which visit is due: a word's first step so long after its reading, or right behind the word before it.
+
+    A word without steps passes the one before it while that takes its steps, but not the one before that.
 
     Attributes
     ----------
@@ -149,24 +145,28 @@ class Model:
         # Words of jobs taken, each with the earliest cycle of its first step, its activation and its steps.
         self.words: deque[tuple[int, int, int, list[Entry | None]]] = deque()
         self.due: dict[int, dict[str, int]] = {}
-        self.read_last = self.busy_until = 0
+        # The cycles of the last word's reading and of its first step, if it had one; and of the last step.
+        self.read_last = self.passed = self.busy_until = 0
         self.late_cycles = 0
 
     def take(self, cycle: int) -> None:
         job, words = self.jobs.popleft()
-        self.words += ((address, cycle + self.walker.latency_cycles, job["act"], steps) for address, steps in words)
+        self.words += ((address, cycle + self.walker.latency_cycles + number, job["act"], steps)
+                       for number, (address, steps) in enumerate(words))
 
     def read(self, cycle: int, address: int) -> int:
         """A word is read; returns it."""
         assert self.words, f"cycle {cycle}: a word too many"
         expected, earliest, act, steps = self.words.popleft()
         assert address == expected, f"cycle {cycle}"
-        begin = max(cycle + self.walker.read_cycles, self.busy_until + 1)
-        self.late_cycles += begin - max(earliest, self.busy_until + 1)
+        free = max(self.passed, self.busy_until if steps else 0) + 1
+        begin = max(cycle + self.walker.read_cycles, free)
+        self.late_cycles += begin - max(earliest, free)
         for number, entry in enumerate(steps):
             if entry is not None:
                 self.due[begin + number] = {"row": entry["row"], "code": entry["code"], "act": act}
-        self.read_last, self.busy_until = cycle, begin + len(steps) - 1
+        self.read_last, self.passed = cycle, begin
+        self.busy_until = max(self.busy_until, begin + len(steps) - 1)
         return self.layer.words[address - self.layer.base]
 
     def under_way(self, cycle: int) -> bool:
@@ -175,7 +175,7 @@ class Model:
 
     def idle(self, cycle: int) -> bool:
         """All steps were taken before this cycle."""
-        return not self.words and cycle > self.busy_until
+        return not self.words and cycle > max(self.passed, self.busy_until)
 
 
 async def walk(dut: Any, driver: StreamDriver, layer: Layer, *, hold_rate: float) -> int:
