@@ -131,7 +131,7 @@ class Engine(wiring.Component):
             m.submodules.pool = pool = MaxPool(self.config)
             m.d.comb += [
                 pool.start.eq(sequencer.drain_start), pool.pool.eq(layer.pool), pool.relu.eq(drain.requant.relu),
-                pool.acts.eq(drained), pool.arrived.eq(pes[0].act_valid), drain.complete.eq(pool.valid),
+                pool.drained.eq(drained), pool.arrived.eq(pes[0].act_valid), drain.complete.eq(pool.valid),
                 scanner.layer.eq(layer),
             ]
             drained = pool.word

@@ -109,7 +109,7 @@ class MaxPool(wiring.Component):
         A drain begins, with windows of so many activations a side.
     relu : In(1)
         Activations are unsigned.
-    acts : In(ArrayLayout(act_bits, pes)), arrived : In(1)
+    drained : In(ArrayLayout(act_bits, pes)), arrived : In(1)
     word : Out(pes * act_bits), valid : Out(1)
     """
 
@@ -120,7 +120,7 @@ class MaxPool(wiring.Component):
             "start": In(1),
             "pool": In(4),
             "relu": In(1),
-            "acts": In(lanes),
+            "drained": In(lanes),
             "arrived": In(1),
             "word": Out(lanes),
             "valid": Out(1),
@@ -133,7 +133,7 @@ class MaxPool(wiring.Component):
         m.d.comb += self.valid.eq(self.arrived & (number + 1 == size))
         with m.If(self.arrived):
             m.d.sync += [number.eq(Mux(self.valid, 0, number + 1)), held.eq(self.word)]
-        for act, before, greatest in zip(self.acts, held, self.word, strict=True):
+        for act, before, greatest in zip(self.drained, held, self.word, strict=True):
             less = Mux(self.relu, before > act, before.as_signed() > act.as_signed())
             m.d.comb += greatest.eq(Mux((number != 0) & less, before, act))
         with m.If(self.start):

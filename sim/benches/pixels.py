@@ -134,11 +134,11 @@ async def the_greatest_of_each_window_comes_out(dut: Any) -> None:
             for number, acts in enumerate(window):
                 while random.random() < 0.3:
                     dut.arrived.value = 0
-                    scramble(dut.acts)
+                    scramble(dut.drained)
                     await RisingEdge(dut.clk)
                     assert not dut.valid.value
                 dut.arrived.value = 1
-                dut.acts.value = sum((act & (1 << bits) - 1) << lane * bits for lane, act in enumerate(acts))
+                dut.drained.value = sum((act & (1 << bits) - 1) << lane * bits for lane, act in enumerate(acts))
                 await RisingEdge(dut.clk)
                 assert bool(dut.valid.value) == (number == edge * edge - 1)
             greatest = [max(acts) & (1 << bits) - 1 for acts in zip(*window, strict=True)]
