@@ -106,8 +106,8 @@ def problems_of_memories(quantized: QuantizedNetwork, encoded: list[list[Encoded
             way_out = f"use a preset with more, or a configuration with act_depth = {most}"
             if most > LARGEST_FIELD + 1:
                 way_out = "no engine has more than 65536; make the model's inputs smaller"
-            problems.append(f"layer '{layer.name}' needs {needs} words of activation memory for its inputs and outputs, "
-                            f"preset '{preset}' has {config.act_depth}; {way_out}")
+            problems.append(f"layer '{layer.name}' needs {needs} words of activation memory for its inputs and "
+                            f"outputs, preset '{preset}' has {config.act_depth}; {way_out}")
     return problems
 
 

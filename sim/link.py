@@ -20,7 +20,7 @@ BLOCK_BYTES = 256
 
 
 def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: bool = False,
-               random_start: bool = True) -> Build:
+               random_start: bool = True, record_acts: bool = False) -> Build:
     """Builds the simulation of an engine behind its link, or finds it in the cache.
 
     Parameters
@@ -32,8 +32,11 @@ def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: b
         Bytes of the longest request and of the longest response; rounded up to whole `BLOCK_BYTES`.
     waves, random_start
         See `sim.verilate.build`.
+    record_acts : bool
+        The simulation notes all writes to the activation memory (`SimulationLink.act_writes`); only of an `Engine`.
     """
-    return build(engine, name="engine", top="link_port", sources=[Path(__file__).with_name("link_port.sv")],
+    sources = [Path(__file__).with_name(f"{name}.sv") for name in ("link_port", "act_recorder")]
+    return build(engine, name="engine", top="link_port", sources=sources[:1 + record_acts],
                  parameters={"blocks": -(-capacity_bytes // BLOCK_BYTES), "block_bytes": BLOCK_BYTES},
                  waves=waves, random_start=random_start)
 
@@ -137,6 +140,17 @@ class SimulationLink:
     def cycles(self) -> int:
         """Clock cycles simulated since the start."""
         return int(self._call("cycles"))
+
+    def act_writes(self) -> list[tuple[int, int, int]]:
+        """Ends the simulation; the writes to the activation memory, in order: cycle of the inference, address, word.
+
+        Cycle 0 stands for a time without an inference. The build must have been made with ``record_acts``.
+        """
+        self._connection.close()
+        self._wait()
+        with (Path(self._directory.name) / "acts.txt").open() as lines:
+            parts = (line.split() for line in lines)
+            return [(int(cycle), int(address, 16), int(word, 16)) for cycle, address, word in parts]
 
     def _call(self, *command: Any) -> Any:
         with suppress(OSError):  # the answer will not come either, and tells why

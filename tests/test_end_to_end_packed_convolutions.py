@@ -29,7 +29,8 @@ NETWORKS = {
                     False),
     "sparse": ([(40, Geometry((7, 5, 5), (2, 2))), (30, Geometry((40, 4, 4), (3, 3)))], [9], 0.04, False),
     # More activations than fit at once; the second layer takes two passes of rows, the others overwrite their inputs.
-    "in place": ([(4, Geometry((3, 16, 16), (3, 3), padding=(1, 1))), (8, Geometry((4, 16, 16), (3, 3), padding=(1, 1))),
+    "in place": ([(4, Geometry((3, 16, 16), (3, 3), padding=(1, 1))),
+                  (8, Geometry((4, 16, 16), (3, 3), padding=(1, 1))),
                   (4, Geometry((8, 16, 16), (3, 3), padding=(1, 1)))], [5], 0.3, False),
 }
 

@@ -16,6 +16,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from host.bench.layers import CONFIG, EIE_LAYERS, Options
+from host.bench.networks import DRAWN
 from host.errors import UserError, end_with
 from host.files import check_files
 from host.output import write_figure, write_json
@@ -24,6 +25,7 @@ from rtl.config import ConfigError
 from .ablation import ablation_figure, ablation_table, run_ablation
 from .density import density_figure, density_table, run_density
 from .eie import eie_table, run_eie
+from .networks import networks_table, run_networks
 
 EXAMPLES = """examples:
   python -m sim.bench eie                          # nine layers, three seeds: half an hour
@@ -31,7 +33,10 @@ EXAMPLES = """examples:
   python -m sim.bench eie --layer NT-We --seeds 1 --queue 32
   python -m sim.bench eie --uneven
   python -m sim.bench eie --ablate                 # what each mechanism is worth
-  python -m sim.bench density                      # against a dense engine"""
+  python -m sim.bench density                      # against a dense engine
+  python -m sim.bench networks                     # LeNets, AlexNet and VGG-16 whole: an hour
+  python -m sim.bench networks --network LeNet-5 --images 10
+  python -m sim.bench networks --no-rtl            # the cycle model alone: five minutes"""
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -81,13 +86,24 @@ def _parser() -> argparse.ArgumentParser:
                         help="one layer at all densities, against a dense engine",
                         description="A layer of 4096 x 1000 with 1 to 100 % of its weights and 10 to 100 % of its "
                         "activations, against a dense engine of 64 PEs; writes density.json and .svg")
+
+    networks = commands.add_parser("networks", parents=[common], allow_abbrev=False, epilog=EXAMPLES,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter,
+                                   help="whole networks, layer by layer",
+                                   description="LeNet-300-100, LeNet-5, AlexNet and VGG-16 with random weights of the "
+                                   "densities that Han et al. published, on images drawn to look natural; in RTL, "
+                                   "every layer compared with golden model and cycle model; writes networks.json")
+    networks.add_argument("--network", action="append", choices=list(DRAWN), metavar="NAME",
+                          help="only this network (can be repeated): " + ", ".join(DRAWN))
+    networks.add_argument("--images", type=_count, default=1, help="images for each network (1)")
+    networks.add_argument("--seed", type=_count, default=1, help="of weights and images (1)")
     return parser
 
 
 def _name(arguments: argparse.Namespace) -> str:
     """The outputs' name without its ending."""
-    if arguments.command == "density":
-        return "density"
+    if arguments.command != "eie":
+        return str(arguments.command)
     return "eie" + "-uneven" * arguments.uneven + "-ablation" * arguments.ablate
 
 
@@ -113,6 +129,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     figure: Figure | None
     if arguments.command == "eie":
         found, table, figure = _eie(arguments)
+    elif arguments.command == "networks":
+        found = run_networks(arguments.network or list(DRAWN), images=arguments.images, seed=arguments.seed,
+                             rtl=not arguments.no_rtl)
+        table, figure = networks_table(found), None
     else:
         found = run_density(Options(), rtl=not arguments.no_rtl)
         table, figure = density_table(found), density_figure(found)
