@@ -18,7 +18,7 @@ from host.graph import Geometry
 from host.sharing import SharedLayer, SharedNetwork
 from rtl.config import EngineConfig
 
-__all__ = ["DRAWN", "Drawn", "Stage", "draw_images", "draw_network"]
+__all__ = ["ALEXNET", "DRAWN", "VGG16", "Drawn", "Stage", "draw_images", "draw_network"]
 
 SPREAD = 0.5
 """The channels of a layer have densities of activations of their own, so much above and below their mean."""

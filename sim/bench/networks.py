@@ -213,7 +213,8 @@ def networks_table(found: dict[str, Any]) -> str:
         config, memory = row["config"], row["memory_bits"]
         sizes = ", ".join(f"{name} {bits / 8 / 2 ** 20:.2f}" for name, bits in memory.items())
         text = (f"{row['name']}: {config['pes']} PEs; memories in MiB: {sizes}\n{text_table(header, rows)}\n"
-                f"{row['frames_per_second']:.1f} frames/s at {found['clock_mhz']} MHz; image {row['image_bytes']} bytes\n"
+                f"{row['frames_per_second']:.1f} frames/s at {found['clock_mhz']} MHz; image {row['image_bytes']} "
+                "bytes\n"
                 f"smaller than dense float32: {row['pruning_ratio']:.1f} x pruned, {row['indexed_ratio']:.1f} x with "
                 f"indices, {row['storage_ratio']:.1f} x on chip; compiled in {row['compile_seconds']:.1f} s")
         if row["simulated_cycles"]:
