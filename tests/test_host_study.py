@@ -15,8 +15,9 @@ from host.charts import xy_chart
 from host.errors import UserError, run_command
 from host.graph import Linear, Network
 from host.learning import logits
+from host.sharing import share_weights
 from host.study.fastfood import Fastfood, fry
-from host.study.measuring import Outcome, distributions, on_disk, on_engine
+from host.study.measuring import Outcome, distributions, engine, on_disk, on_engine
 from host.study.methods import METHODS, factored
 from host.study.subject import QUICK, Subject
 from tests.stripes import dataset, network
@@ -240,6 +241,14 @@ def test_layers_of_other_kinds_stay_whole():
     other = Other("a", np.ones((30, 30), np.float32), np.zeros(30, np.float32), True)
     last = Linear("b", np.ones((30, 30), np.float32), np.zeros(30, np.float32), False)
     assert factored(Network("", (other, last)), 0.5).layers == (other, last)
+
+
+@pytest.mark.parametrize("code_bits", [4, 8])
+def test_the_engine_holds_codebooks(tmp_path, code_bits):
+    subject = Subject("lenet-300-100", dataset(), QUICK, tmp_path)
+    shared = share_weights(network(sizes=(49, 40, 40, 40, 40)), engine(code_bits, direct=False))
+    found = on_engine(subject, shared, 100, 0.0, code_bits)
+    assert found.place == "chip" and found.bits > code_bits * found.parameters
 
 
 def test_what_the_engine_refuses_stays_on_disk(tmp_path, monkeypatch):

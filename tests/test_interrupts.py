@@ -4,9 +4,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -113,7 +115,9 @@ def test_a_killed_study_leaves_no_workers(tmp_path, data):
         started.kill()
     while processes(tmp_path):
         time.sleep(0.02)
-    assert not (tmp_path / "out" / "study.json").exists()
+    with closing(sqlite3.connect(tmp_path / "out" / "study.db")) as stored:
+        (waiting,), = stored.execute("select count(*) from trials where state = 'WAITING'")
+    assert waiting > 0 and names(tmp_path / "out") == ["models", "study.db"]
 
 
 def test_compiling_goes_on(tmp_path, data):

@@ -17,10 +17,7 @@ from host.sharing import SharedNetwork, share_weights
 from host.study.subject import Subject
 from rtl.config import EngineConfig
 
-__all__ = ["CODE_BITS", "Outcome", "distributions", "engine", "on_disk", "on_engine"]
-
-CODE_BITS = range(4, 9)
-"""Widths of the engine's weight codes."""
+__all__ = ["Outcome", "distributions", "engine", "on_disk", "on_engine"]
 
 BINS = 60
 FLOAT_BITS = 32
@@ -56,9 +53,9 @@ class Outcome:
 
 
 def engine(code_bits: int, *, direct: bool) -> EngineConfig:
-    """The default engine with such codes and memories that hold a dense network."""
+    """The default engine with such codes and memories that hold a dense network and its codebooks."""
     return EngineConfig(code_bits=code_bits, direct_weights=direct, entry_depth=65536, slice_depth=65536,
-                        act_depth=65536)
+                        act_depth=65536, program_depth=65536)
 
 
 def on_engine(subject: Subject, network: Network | SharedNetwork, total: int, seconds: float,
