@@ -5,7 +5,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-__all__ = ["Augmenter", "image_plane"]
+__all__ = ["ALL", "Augmenter", "image_plane"]
+
+ALL = slice(None)
 
 
 def image_plane(images: np.ndarray) -> tuple[int, int] | None:
@@ -49,11 +51,17 @@ class Augmenter:
                   BEND * bumps.reshape(-1, height, width)]
         self.fields = strength * torch.cat(fields).reshape(-1, height * width)
 
-    def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Float32 images ``[n, height * width]``, deformed; the randomness comes from ``generator``."""
+    def __call__(self, images: torch.Tensor, generator: torch.Generator, part: slice = ALL) -> torch.Tensor:
+        """The images of ``part``, deformed; takes as much from ``generator`` whatever part that is.
+
+        Parameters
+        ----------
+        images : float32, shape ``[n, height * width]``
+        """
+        weights = torch.randn(len(images), 2, len(self.fields), generator=generator)[part]
+        images = images[part]
         n = len(images)
-        weights = torch.randn(n * 2, len(self.fields), generator=generator)
-        grids = (weights @ self.fields).reshape(n, 2, self.height, self.width).add_(self.identity)
+        grids = (weights.reshape(n * 2, -1) @ self.fields).reshape(n, 2, self.height, self.width).add_(self.identity)
         planes = images.reshape(n, 1, self.height, self.width)
         moved = functional.grid_sample(planes, grids.permute(0, 2, 3, 1), align_corners=True)
         return moved.reshape(n, -1)

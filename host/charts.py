@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The charts of a report: SVG, with a text for every bar and point. An empty text where there is nothing to draw."""
 
+import math
 from collections.abc import Sequence
 
 from host.errors import printable
 from host.figures import Report, cut, number_text, safe, share_text
 
-__all__ = ["balance_chart", "bar_chart", "line_chart", "storage_chart"]
+__all__ = ["balance_chart", "bar_chart", "line_chart", "storage_chart", "xy_chart"]
 
 WIDTH = 720
 LABELS = 150
 """Width of a chart, and of the labels left of its bars, in SVG user units."""
 
 SERIES = 7
-"""Colours that `host.report.STYLE` has, ``s0`` and up."""
+"""Colours that `host.page.STYLE` has, ``s0`` and up."""
 
 
 def storage_chart(storage: dict[str, int]) -> str:
@@ -85,6 +86,46 @@ def line_chart(labels: Sequence[str], series: Sequence[tuple[str, list[float | N
             if (len(labels) - 1 - place) % every == 0:
                 content += _text(x, y - 9 if number == 0 else y + 18, f"{value:.2f}", "", "middle")
     return _svg(bottom + 26, "error", content) + _legend([name for name, _ in series])
+
+
+def xy_chart(label: str, x_name: str, y_name: str, series: Sequence[tuple[str, Sequence[tuple[float, float]]]], *,
+             logarithmic: bool = False, markers: bool = True, highest: float = math.inf) -> str:
+    """Points ``(x, y)``, joined in their order, the y axis from 0 or below; points above ``highest`` are left out.
+
+    With ``logarithmic`` all x must be above 0.
+    """
+    series = [(name, [(x, y) for x, y in points if y <= highest]) for name, points in series]
+    everywhere = [point for _, points in series for point in points]
+    if not everywhere:
+        return ""
+    left, right, top, bottom = 62, WIDTH - 20, 34, 300
+    scale = math.log10 if logarithmic else float
+    xs, ys = [scale(x) for x, _ in everywhere], [0.0, *(y for _, y in everywhere)]
+    x_least, x_span, y_least = min(xs), max(xs) - min(xs) or 1.0, min(ys)
+    y_span = max(ys) - y_least or 1.0
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (left + (right - left) * (scale(x) - x_least) / x_span, bottom - (bottom - top) * (y - y_least) / y_span)
+    content = ""
+    for step in range(5):
+        x = x_least + x_span * step / 4
+        x = 10 ** x if logarithmic else x
+        y = y_least + y_span * step / 4
+        at_x, at_y = place(x, y)
+        content += f'<line x1="{left}" x2="{right}" y1="{at_y:.1f}" y2="{at_y:.1f}" class="axis"/>'
+        content += _text(left - 8, at_y + 4, f"{y:.3g}", "quiet", "end")
+        content += _text(at_x, bottom + 18, f"{x:.3g}", "quiet", "middle")
+    for number, (name, points) in enumerate(series):
+        dashes = ' stroke-dasharray="2 4"' if number >= SERIES else ""
+        kind = f"s{number % SERIES}"
+        placed = [(*place(x, y), x, y) for x, y in points]
+        joined = " ".join(f"{at_x:.1f},{at_y:.1f}" for at_x, at_y, *_ in placed)
+        content += f'<polyline points="{joined}" class="line {kind}"{dashes}/>'
+        for at_x, at_y, x, y in placed if markers else ():
+            content += (f'<circle cx="{at_x:.1f}" cy="{at_y:.1f}" r="3.5" class="fill {kind}">'
+                        f'<title>{safe(f"{name}: {x:.3g}, {y:.3g}")}</title></circle>')
+    content += _text((left + right) / 2, bottom + 38, x_name, "quiet", "middle") + _text(4, top - 18, y_name, "quiet")
+    return _svg(bottom + 46, label, content) + _legend([name for name, _ in series])
 
 
 def _svg(height: float, label: str, content: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from host.augment import Augmenter, image_plane
+from host.augment import ALL, Augmenter, image_plane
 from host.datasets import Dataset, as_inputs
 from host.errors import UserError
 
@@ -61,15 +61,20 @@ class Samples:
     def batch_count(self, batch: int) -> int:
         return max(1, len(self.images) // batch)
 
-    def batches(self, batch: int, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One epoch of inputs float32 ``[batch, inputs]`` and labels ``[batch]``; the rest is left out."""
+    def batches(self, batch: int, generator: torch.Generator,
+                part: slice = ALL) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One epoch of inputs float32 ``[batch, inputs]`` and labels ``[batch]``; the rest is left out.
+
+        With ``part`` only those images of each batch; ``generator`` gives the same batches whatever part that is.
+        """
         order = torch.randperm(len(self.images), generator=generator)
         for chosen in order[:self.batch_count(batch) * batch].split(batch):
             inputs = self.images[chosen]
             inputs = inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs
             if self.augmenter:
-                inputs = self.augmenter(inputs, generator)
-            yield inputs, self.labels[chosen]
+                yield self.augmenter(inputs, generator, part), self.labels[chosen[part]]
+            else:
+                yield inputs[part], self.labels[chosen[part]]
 
 
 Labelled = tuple[np.ndarray, np.ndarray]

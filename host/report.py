@@ -35,7 +35,7 @@ an escape sequence, and the page escapes everything and forbids scripts and load
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ from host.figures import (
     tenths_text,
 )
 from host.files import write_whole
+from host.page import page, section, table
 
 __all__ = ["STORAGE", "report_html", "report_text", "write_report"]
 
@@ -72,82 +73,27 @@ STORAGE = {
 }
 """What each purpose of ``storage_bits`` means; one that is not here is shown by its name."""
 
-HEAD = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8"/>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"/>
-<meta name="viewport" content="width=device-width, initial-scale=1"/>
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-"""
-
-STYLE = """
-:root { color-scheme: light; --ink: #1d2430; --quiet: #5a6472; --rule: #d8dce2; --paper: #ffffff;
-  --s0: #0b5fa5; --s1: #c8620a; --s2: #1a8a63; --s3: #8a4fa8; --s4: #a3842a; --s5: #b23a48; --s6: #6b7480; }
-@media screen and (prefers-color-scheme: dark) {
-  :root { color-scheme: dark; --ink: #e6e9ee; --quiet: #9aa4b2; --rule: #39414d; --paper: #14181e;
-    --s0: #5aa9e6; --s1: #f2994a; --s2: #4fc59a; --s3: #c48be0; --s4: #d9bc5c; --s5: #ee7885; --s6: #98a2ae; }
-}
-body { margin: 2rem auto; max-width: 64rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
-  font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0; overflow-wrap: anywhere; }
-h2 { font-size: 1.1rem; margin: 2rem 0 .4rem; }
-p { margin: .3rem 0; color: var(--quiet); overflow-wrap: anywhere; }
-.tiles { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.4rem 0; }
-.tile { flex: 1 1 9rem; border: 1px solid var(--rule); border-radius: 6px; padding: .6rem .8rem; }
-.tile b { display: block; font-size: 1.5rem; font-weight: 600; }
-.tile span { display: block; color: var(--quiet); font-size: .85rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem .25rem 0; text-align: right; border-bottom: 1px solid var(--rule);
-  vertical-align: top; }
-th { font-weight: 500; color: var(--quiet); vertical-align: bottom; }
-th:first-child, td:first-child, .texts th, .texts td { text-align: left; overflow-wrap: anywhere;
-  min-width: 5rem; }
-.steps :last-child, .storage :last-child { text-align: left; }
-.layers tr:last-child td, .storage tr:last-child td { font-weight: 600; }
-svg { display: block; width: 100%; max-width: 45rem; height: auto; margin: .6rem 0; }
-svg text { fill: var(--ink); font: 12px system-ui, sans-serif; }
-svg .quiet { fill: var(--quiet); } svg .axis { stroke: var(--rule); }
-.s0 { --series: var(--s0); } .s1 { --series: var(--s1); } .s2 { --series: var(--s2); }
-.s3 { --series: var(--s3); } .s4 { --series: var(--s4); } .s5 { --series: var(--s5); }
-.s6 { --series: var(--s6); }
-svg .fill { fill: var(--series); } svg .line { stroke: var(--series); fill: none; stroke-width: 2; }
-svg .line.s1 { stroke-dasharray: 6 3; }
-.key { margin-right: 1.2em; white-space: nowrap; }
-.key i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; background: var(--series); }
-@media print { body { margin: 0; font-size: 11px; } svg, tr, .tile { break-inside: avoid; }
-  .wide { overflow: visible; } table { font-size: .8em; } th, td { padding-right: .4rem; } }
-* { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-"""
-
-
 def report_html(report: Report) -> str:
     """The report as one page that needs neither scripts nor other files; see the module for its schema."""
     report = plain(report)
     notes = "".join(f"<p>Note: {safe(note)}</p>" for note in report.get("notes") or [])
     parts = [
         _heading(report), _tiles(report), notes,
-        _section("Layers", _table(_layer_rows(report, terminal=False), "layers")),
-        _section("Memory on the chip by purpose", _storage(report)),
-        _section("Entries of each processing element", balance_chart(layers_of(report)),
+        section("Layers", table(_layer_rows(report, terminal=False), "layers")),
+        section("Memory on the chip by purpose", _storage(report)),
+        section("Entries of each processing element", balance_chart(layers_of(report)),
                  "A bar for each PE, the dashed line their mean. Uneven bars cost cycles."),
-        _section("Cycles of each layer", _cycles(report),
+        section("Cycles of each layer", _cycles(report),
                  "Mean of an image. Ideal: useful multiplications over PEs; limit: at least the broadcasts."),
-        _section("Run in RTL", _rtl(report), "The simulated engine beside the golden model and the cycle model."),
-        _section("Accuracy at every step", _steps(report)),
-        _section("Pruning", _pruning(report), "After each round, by the share of weights kept."),
-        _section("Codebooks", _codebooks(report)),
-        _section("Entropy", _entropy(report), "Codes, indices and slice lengths in Huffman codes, as for storage; "
+        section("Run in RTL", _rtl(report), "The simulated engine beside the golden model and the cycle model."),
+        section("Accuracy at every step", _steps(report)),
+        section("Pruning", _pruning(report), "After each round, by the share of weights kept."),
+        section("Codebooks", _codebooks(report)),
+        section("Entropy", _entropy(report), "Codes, indices and slice lengths in Huffman codes, as for storage; "
                  "the engine reads fixed widths."),
-        _section("Engine", _engine(report)),
+        section("Engine", _engine(report)),
     ]
-    body = "\n".join(part for part in parts if part)
-    head = HEAD.format(title=safe(report.get("network") or "network"), style=STYLE)
-    return f"{head}{body}\n</body>\n</html>\n"
+    return page(report.get("network") or "network", parts)
 
 
 def report_text(report: Report) -> str:
@@ -212,20 +158,6 @@ def _layer_rows(report: Report, *, terminal: bool) -> list[list[str]]:
             [show(whole.get(key), form, absent="") for _, key, form, _ in columns]]
 
 
-def _table(rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """The first row holds the titles. Cells are texts that are not escaped yet."""
-    if len(rows) < 2:
-        return ""
-    lines = [f"<tr>{''.join(f'<{tag}>{safe(cell)}</{tag}>' for cell in row)}</tr>"
-             for tag, row in zip(["th"] + ["td"] * len(rows), rows, strict=False)]
-    return f'<div class="wide"><table class="{kind}">{"".join(lines)}</table></div>'
-
-
-def _section(title: str, content: str, caption: str = "") -> str:
-    note = f"<p>{caption}</p>" if caption else ""
-    return f"<section><h2>{title}</h2>{note}{content}</section>" if content else ""
-
-
 def _heading(report: Report) -> str:
     made = [f"{key} {safe(report[key])}" for key in ("source", "dataset", "preset", "seed")
             if report.get(key) is not None]
@@ -246,13 +178,13 @@ def _steps(report: Report) -> str:
                        [("test error, %", [step["test_error"] for step in measured])])
     rows = [[printable(step.get("name", "")), show(step.get("seconds"), hundredths_text),
              show(step.get("test_error"), error_text), printable(step.get("note", ""))] for step in steps]
-    return chart + _table([["step", "seconds", "test error", ""], *rows], "steps")
+    return chart + table([["step", "seconds", "test error", ""], *rows], "steps")
 
 
 def _codebooks(report: Report) -> str:
     rows = [[printable(layer.get("name", "")), " ".join(map(str, layer["codebook"]))]
             for layer in layers_of(report) if layer.get("codebook")]
-    return _table([["layer", "weights by code"], *rows], "texts")
+    return table([["layer", "weights by code"], *rows], "texts")
 
 
 def _entropy(report: Report) -> str:
@@ -261,13 +193,13 @@ def _entropy(report: Report) -> str:
              show(ratio(stream.get("huffman_bits"), stream.get("symbols")), hundredths_text),
              show(ratio(stream.get("huffman_bits"), 8), number_text)]
             for layer in layers_of(report) for kind, stream in (layer.get("streams") or {}).items()]
-    return _table([["layer", "stream", "symbols", "entropy, bits", "Huffman code, bits", "bytes"], *rows])
+    return table([["layer", "stream", "symbols", "entropy, bits", "Huffman code, bits", "bytes"], *rows])
 
 
 def _engine(report: Report) -> str:
     fields = {**(report.get("config") or {}), "configuration hash": report.get("config_hash")}
     rows = [[key, str(value)] for key, value in fields.items() if value is not None]
-    return _table([["field", "value"], *rows], "texts")
+    return table([["field", "value"], *rows], "texts")
 
 
 def _storage(report: Report) -> str:
@@ -277,7 +209,7 @@ def _storage(report: Report) -> str:
             *([name, hundredths_text(bits / 8192), share_text(bits / total),
                show(ratio(bits, kept), hundredths_text), STORAGE.get(name, "")] for name, bits in storage.items()),
             ["total", hundredths_text(total / 8192), "", show(ratio(total, kept), hundredths_text), ""]]
-    return storage_chart(storage) + _table(rows, "storage") if storage else ""
+    return storage_chart(storage) + table(rows, "storage") if storage else ""
 
 
 def _cycles(report: Report) -> str:
@@ -292,7 +224,7 @@ def _rtl(report: Report) -> str:
     kinds = ("cycles", "limit", "ideal", "predicted")
     values = [rtl.get("cycles_per_image" if kind == "cycles" else f"{kind}_cycles_per_image") for kind in kinds]
     chart = bar_chart("cycles of an image in RTL", kinds, [("an image", values)]) if any(values) else ""
-    return chart + _table([["figure", "value"], *rtl_figures(rtl)])
+    return chart + table([["figure", "value"], *rtl_figures(rtl)])
 
 
 def _pruning(report: Report) -> str:
@@ -303,4 +235,4 @@ def _pruning(report: Report) -> str:
             for number, one in enumerate(rounds, start=1)]
     errors = [one.get("held_out_error") for one in rounds]
     chart = line_chart([row[1] for row in rows], [("held-out error, %", errors)] if set(errors) != {None} else [])
-    return chart + _table([["round", "kept", "iterations", "seconds", "loss", "held-out error"], *rows])
+    return chart + table([["round", "kept", "iterations", "seconds", "loss", "held-out error"], *rows])

@@ -70,6 +70,9 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What `write_state` saved. Of a damaged file it raises whatever the damaged part happens to raise."""
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    """What `write_state` saved, its tensors on the processor.
+
+    Of a damaged file it raises whatever the damaged part happens to raise.
+    """
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     return state

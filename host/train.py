@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from host.augment import image_plane
 from host.datasets import Dataset, load_dataset
+from host.distributed import ALONE, Group, process_group
 from host.errors import UserError, end_with
 from host.files import check_file, check_files, write_whole
 from host.learning import Samples, error_percent, one_cycle, settle_torch, split
@@ -35,9 +36,11 @@ __all__ = ["TrainSettings", "main", "train"]
 EXAMPLES = """examples:
   python -m host.train lenet-300-100 --data mnist -o model.pt
   python -m host.train lenet-300-100 --data idx:fashion/ --epochs 40 --seed 1 -o fashion.pt
+  torchrun --nproc-per-node 2 -m host.train lenet-300-100 --data mnist -o model.pt   # each batch shared by 2 processes
 
 Beside the output it writes model.curve.json and model.curve.png, the learning curve, and after each epoch
-model.pt.checkpoint, from which the same command goes on after an interruption to the same result."""
+model.pt.checkpoint, from which the same command goes on after an interruption to the same result, with any number of
+processes: that changes only how sums are rounded."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,11 @@ class _Run:
     """A training under way: all that a checkpoint has to keep."""
 
     model: nn.Module
+    forward: Callable[[torch.Tensor], torch.Tensor]
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     curve: list[dict[str, float]]
+    group: Group
 
     def state(self) -> dict[str, Any]:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
@@ -107,19 +112,23 @@ class _Run:
                        "held_out_error": float(point["held_out_error"])} for point in state["curve"]]
 
 
-def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = None,
-          ) -> tuple[nn.Module, list[dict[str, float]]]:
+def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = None, *, group: Group = ALONE,
+          make: Callable[[], nn.Module] | None = None) -> tuple[nn.Module, list[dict[str, float]]]:
     """Trains a network with Adam on the cross-entropy; the same settings give the same bits on one machine.
 
     Parameters
     ----------
     checkpoint : Path, optional
         Written after each epoch, and taken up if it exists.
+    group : Group
+        The processes that call this together. They share out each batch, and all return the same model.
+    make : callable, optional
+        Makes the model with random weights, in place of that of the zoo.
 
     Returns
     -------
     model : nn.Module
-        As it is after the last epoch.
+        As it is after the last epoch, on the processor.
     curve : list of dict
         For each epoch ``epoch`` (from 1), ``iterations`` and wall-clock ``seconds`` of it, ``loss`` and
         ``held_out_error`` in percent, on the training images that are not trained on (`host.learning.split`).
@@ -131,11 +140,14 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     """
     dataset.require(*sizes(build(settings.network)))
     settings.check(dataset)
+    if settings.batch < group.size:
+        raise UserError(f"batch must be at least {group.size}, one image for each process of torchrun, not "
+                        f"{settings.batch}; give more or use fewer processes")
     settle_torch()
     torch.manual_seed(settings.seed)
-    model = build(settings.network)
-    run = _Run(model, torch.optim.Adam(model.parameters(), fused=True),
-               torch.Generator().manual_seed(settings.seed), [])
+    model = (make() if make else build(settings.network)).to(group.device)
+    run = _Run(model, group.forward(model), torch.optim.Adam(model.parameters(), fused=True),
+               torch.Generator().manual_seed(settings.seed), [], group)
     identity = {"settings": asdict(settings), "data": fingerprint(dataset)}
     if checkpoint and checkpoint.exists():
         _take_up(run, checkpoint, identity)
@@ -143,28 +155,32 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     samples = Samples(images, labels, augment=float(settings.augment))
     done = len(run.curve)
     epochs = range(done + 1, settings.epochs + 1)
-    for epoch in tqdm(epochs, "training", settings.epochs, initial=done, unit="epoch", disable=None):
+    for epoch in tqdm(epochs, "training", settings.epochs, initial=done, unit="epoch",
+                      disable=None if group.leads else True):
         begin = time.perf_counter()
         loss = _train_epoch(run, samples, settings, epoch)
-        error = error_percent(run.model, *held_out)
+        error = error_percent(lambda inputs: model(inputs.to(group.device)).cpu(), *held_out)
         run.curve.append({"epoch": epoch, "iterations": samples.batch_count(settings.batch),
                           "seconds": time.perf_counter() - begin, "loss": loss, "held_out_error": error})
-        if checkpoint:
+        if checkpoint and group.leads:
             write_state(checkpoint, {**identity, **run.state()})
-    return run.model, run.curve
+    return model.cpu(), run.curve
 
 
 def _train_epoch(run: _Run, samples: Samples, settings: TrainSettings, epoch: int) -> float:
-    count = samples.batch_count(settings.batch)
+    count, group = samples.batch_count(settings.batch), run.group
+    batch = min(settings.batch, len(samples.labels))
     total = 0.0
-    for index, (inputs, labels) in enumerate(samples.batches(settings.batch, run.generator)):
+    for index, (inputs, labels) in enumerate(samples.batches(settings.batch, run.generator, group.part)):
         progress = (epoch - 1 + index / count) / settings.epochs
         run.optimizer.param_groups[0]["lr"] = one_cycle(settings.learning_rate, progress)
-        loss = functional.cross_entropy(run.model(inputs), labels)
+        loss = functional.cross_entropy(run.forward(inputs.to(group.device)), labels.to(group.device))
         run.optimizer.zero_grad()
-        loss.backward()
+        # The group averages gradients over its processes, whose parts of the batch may differ in size.
+        (loss * (group.size * len(labels) / batch)).backward()
         run.optimizer.step()
-        total += loss.item()
+        total += loss.item() * len(labels) / batch
+    total = group.sum(total)
     if not math.isfinite(total):
         raise UserError(f"training diverged in epoch {epoch}; use a lower --learning-rate than "
                         f"{settings.learning_rate}")
@@ -236,15 +252,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_files(output.parent, (path.name for path in (checkpoint, curve_file, picture_file)))
     if arguments.resume and not checkpoint.exists():
         raise UserError(f"there is no checkpoint '{checkpoint}' to resume from; leave out --resume")
+    with process_group() as group:
+        _train_and_write(arguments, group, checkpoint, curve_file, picture_file)
+
+
+def _train_and_write(arguments: argparse.Namespace, group: Group, checkpoint: Path, curve_file: Path,
+                     picture_file: Path) -> None:
     dataset = load_dataset(arguments.data)
     augment = arguments.augment
     if augment is None:
         augment = image_plane(dataset.train_images) is not None
     settings = TrainSettings(arguments.network, arguments.epochs, arguments.batch, arguments.learning_rate,
                              augment, arguments.seed)
-    if arguments.fresh:
+    if arguments.fresh and group.leads:
         checkpoint.unlink(missing_ok=True)
-    model, curve = train(settings, dataset, checkpoint)
+    group.wait()
+    model, curve = train(settings, dataset, checkpoint, group=group)
+    if not group.leads:
+        return
+    output = arguments.output
     write_state(output, {"network": settings.network, "state_dict": model.state_dict(),
                    "settings": asdict(settings), "data": dataset.name})
     write_whole(curve_file, (json.dumps(curve, indent=1) + "\n").encode())

@@ -11,7 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from host.errors import UserError
-from host.report import STYLE, report_html, report_text, write_report
+from host.page import STYLE
+from host.report import report_html, report_text, write_report
 
 HOSTILE = "</title><script>alert('1')</script>\"&\x1b[2J\u202e\ud800$x_{"
 HOSTILE_SHOWN = "</title><script>alert('1')</script>\"&\\x1b[2J\\u202e\\ud800$x_{"

@@ -13,6 +13,7 @@ from host.bench import __main__ as bench
 from host.errors import run_command
 from host.image import image_file
 from host.pack import pack
+from host.study import __main__ as study
 from rtl import build
 from rtl.config import PRESETS
 from sim.bench import __main__ as sim_bench
@@ -90,6 +91,13 @@ CASES = [
     (bench, [], "the following arguments are required: COMMAND"),
     (bench, ["encode", "--scale", "0"], "invalid choice: 0"),
     (bench, ["encode", "-o", "file"], "output directory 'file' cannot be written"),
+    (study, ["--seeds", "0"], "--seeds must be 1 to 1000, not 0"),
+    (study, ["--workers", "0"], "--workers must be 1 to 256, not 0"),
+    (study, ["--network", "vgg"], "network must be one of lenet-300-100"),
+    (study, ["--method", "magic"], "invalid choice: 'magic'"),
+    (study, ["--data", "npz:data.npz", "-o", "out"], "has 20 values for each image"),
+    (study, ["-o", "file"], "output directory 'file' cannot be written"),
+    (study, ["-o", "taken"], "output 'taken/study.html' must be a file"),
     (sim_bench, ["density", "-o", "file"], "output directory 'file' cannot be written"),
     (sim_bench, ["eie", "--uneven", "--ablate", "-o", "taken"], "eie-uneven-ablation.svg' must be a file"),
     (sim_bench, ["eie", "--no-rtl", "--pes", "1000"], "pes must be 2 to 256, not 1000"),
@@ -127,7 +135,7 @@ def place(tmp_path_factory):
                           ("list.toml", "preset = ['tiny']"), ("huge.toml", "pes = 99999999999999999999")):
         (place / name).write_text(content)
     (place / "directory").mkdir()
-    for name in ("report.html", "eie-uneven-ablation.svg"):
+    for name in ("report.html", "study.html", "eie-uneven-ablation.svg"):
         (place / "taken" / name).mkdir(parents=True)
     os.mkfifo(place / "pipe")
     labels = np.arange(20) % 3

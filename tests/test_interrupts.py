@@ -4,9 +4,11 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -75,8 +77,8 @@ def small(tmp_path):
     return tmp_path / "small.toml"
 
 
-@pytest.mark.parametrize("module", ["host.train", "host.compile", "host.run", "host.demo", "host.bench", "rtl.build",
-                                    "sim.bench"])
+@pytest.mark.parametrize("module", ["host.train", "host.compile", "host.run", "host.demo", "host.bench", "host.study",
+                                    "rtl.build", "sim.bench"])
 def test_during_the_imports(module, tmp_path):
     """Python has read the library of errors, and goes on to those that take seconds."""
     (tmp_path / "argparse.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
@@ -92,6 +94,30 @@ def test_training_goes_on(tmp_path, data):
     subprocess.run([*command(arguments), "--resume"], cwd=ROOT, check=True, capture_output=True)
     curve = json.loads((tmp_path / "m.curve.json").read_text())
     assert [point["epoch"] for point in curve] == list(range(1, 21))
+
+
+def test_a_study_goes_on(tmp_path, data):
+    pytest.importorskip("optuna")
+    arguments = ["host.study", "--quick", "--seeds", "1", "--workers", "1", "--data", data, "-o", tmp_path / "out"]
+    assert interrupt(arguments, tmp_path, lambda: any((tmp_path / "out").rglob("*.pt"))) == []
+    assert names(tmp_path / "out") == ["models", "study.db"]
+    subprocess.run([*command(arguments), "--method", "cut"], cwd=ROOT, check=True, capture_output=True)
+    assert names(tmp_path / "out") == ["models", "study.db", "study.html", "study.json"]
+
+
+def test_a_killed_study_leaves_no_workers(tmp_path, data):
+    pytest.importorskip("optuna")
+    arguments = ["host.study", "--quick", "--workers", "2", "--data", data, "-o", tmp_path / "out"]
+    with subprocess.Popen(command(arguments), cwd=ROOT, stderr=subprocess.DEVNULL,
+                          env={**os.environ, MARK: str(tmp_path)}) as started:
+        while len(processes(tmp_path)) < 3 or not (tmp_path / "out" / "study.db").exists():
+            time.sleep(0.02)
+        started.kill()
+    while processes(tmp_path):
+        time.sleep(0.02)
+    with closing(sqlite3.connect(tmp_path / "out" / "study.db")) as stored:
+        (waiting,), = stored.execute("select count(*) from trials where state = 'WAITING'")
+    assert waiting > 0 and "study.json" not in names(tmp_path / "out")
 
 
 def test_compiling_goes_on(tmp_path, data):

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training in several processes that torchrun has started; one process is a group of one."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from host.errors import UserError
+
+__all__ = ["ALONE", "Group", "process_group"]
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Group:
+    """This process among those that train together.
+
+    Attributes
+    ----------
+    rank, size : int
+        Which process this is, from 0, and how many there are.
+    device : torch.device
+        Where it computes: with several processes its GPU, if there is one; else the processor.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = CPU
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and talks to the user."""
+        return self.rank == 0
+
+    @property
+    def part(self) -> slice:
+        """What this process takes of every batch."""
+        return slice(self.rank, None, self.size)
+
+    def forward(self, model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The model with gradients that are averages over the group."""
+        if self.size == 1:
+            return model
+        return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
+
+    def sum(self, value: float) -> float:
+        """The sum over the group."""
+        if self.size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total)
+        return float(total)
+
+    def wait(self) -> None:
+        """Returns when the whole group is here."""
+        if self.size > 1:
+            torch.distributed.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
+
+
+ALONE = Group()
+
+
+@contextmanager
+def process_group() -> Iterator[Group]:
+    """The group that torchrun's environment names: by gloo on processors, by nccl where there are GPUs.
+
+    Raises
+    ------
+    UserError
+        For more processes on this machine than it has GPUs, if it has any.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield ALONE
+        return
+    rank, local, gpus = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if gpus and local >= gpus:
+        raise UserError(f"--nproc-per-node of torchrun must be at most {gpus}, the GPUs of this machine, not "
+                        f"{os.environ['LOCAL_WORLD_SIZE']}; give fewer, or hide the GPUs with CUDA_VISIBLE_DEVICES=")
+    device = torch.device("cuda", local) if gpus else CPU
+    if gpus:
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if gpus else "gloo")
+    try:
+        yield Group(rank, size, device)
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compresses one network in every way, and compares: parameters, bits, error, seconds of training."""
+
+if __name__ == "__main__":
+    from host.errors import expect_interrupts
+    expect_interrupts()
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+
+from host.datasets import Dataset, load_dataset
+from host.errors import UserError, check_all, end_with
+from host.figures import safe
+from host.files import check_files, write_whole
+from host.options import check_range
+from host.output import write_json
+from host.resuming import fingerprint
+from host.sensitivity import scan
+from host.study.methods import METHODS
+from host.study.subject import FULL, QUICK, Effort, Subject
+from host.zoo import NETWORKS, build, sizes
+
+__all__ = ["main"]
+
+EXAMPLES = """examples:
+  python -m host.study                                  # all methods, two seeds: half an hour on two cores
+  python -m host.study --quick --seeds 1                # a few minutes: every method once, hardly trained
+  python -m host.study --method cut --method iterative  # these two, and what they are compared with
+  python -m host.study --seeds 3 --workers 8
+
+It writes study.json and study.html into the output directory, and keeps there what is measured (study.db, an Optuna
+study) and trained (models/). The same command goes on after an interruption and measures no row again; started a second
+time in another terminal it takes a share of the rows."""
+
+
+SHAPES = ("iterative", {"kept": 0.08})
+"""The row whose weights are drawn."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m host.study", description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--network", default="lenet-300-100", metavar="NAME",
+                        help=f"one of {', '.join(NETWORKS)} (lenet-300-100)")
+    parser.add_argument("--data", default="mnist", metavar="SPEC", help="mnist, idx:DIR or npz:FILE (mnist)")
+    parser.add_argument("--method", action="append", choices=list(METHODS), metavar="NAME",
+                        help=f"only this one (can be repeated): {', '.join(METHODS)}")
+    parser.add_argument("--seeds", type=int, default=2, help="seeds 0, 1 and so on of each row (2)")
+    parser.add_argument("--workers", type=int, default=2, help="processes, each on one core (2)")
+    parser.add_argument("--quick", action="store_true", help="few settings and epochs, to see that all of it works")
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/study"), metavar="DIR",
+                        help="where results go (build/study)")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _need_optuna() -> None:
+    if find_spec("optuna") is None:
+        raise UserError("python -m host.study needs the package optuna, which is not installed; run "
+                        "pip install 'nonzero[study]'")
+
+
+def _identity(network: str, dataset: Dataset, effort: Effort) -> str:
+    """A name that tells rows apart that must not be taken for each other."""
+    return f"{network}-{hashlib.sha256(f'{fingerprint(dataset)} {effort}'.encode()).hexdigest()[:12]}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line; see ``--help``."""
+    arguments = _parser().parse_args(argv)
+    output, quick = arguments.output, arguments.quick
+    *_, model, dataset = check_all(
+        _need_optuna,
+        lambda: check_range("--seeds", arguments.seeds, 1, 1000),
+        lambda: check_range("--workers", arguments.workers, 1, 256),
+        lambda: check_files(output, ("study.json", "study.html", "study.db")),
+        lambda: build(arguments.network),
+        lambda: load_dataset(arguments.data))
+    dataset.require(*sizes(model))
+    from host.study.queue import Job, Queue
+    from host.study.results import study_page, study_rows, study_table
+    from host.study.workers import run_workers, serve
+
+    effort = QUICK if quick else FULL
+    identity = _identity(arguments.network, dataset, effort)
+    subject = Subject(arguments.network, dataset, effort, output / "models" / identity)
+    queue = Queue(output, identity)
+    if arguments.worker:
+        serve(queue, subject)
+        return
+    chosen = [method for method in METHODS.values()
+              if not arguments.method or method.name in arguments.method or method is next(iter(METHODS.values()))]
+    jobs = [Job(method.name, setting, seed) for method in chosen
+            for setting in (method.quick if quick else method.settings) for seed in range(arguments.seeds)]
+    queue.add(jobs)
+    run_workers(queue, jobs, arguments.workers, ["--network", arguments.network, "--data", arguments.data, "-o",
+                                                 str(output), *(["--quick"] if quick else [])])
+    measured = queue.measured()
+    rows = study_rows(arguments.network, jobs, measured)
+    found = scan(subject.dense("dense", 0)[0], dataset)
+    weights = next((measured[job.key].weights for job in jobs if (job.method, job.setting) == SHAPES), {})
+    note = (f"data {safe(arguments.data)}, {arguments.seeds} seeds; epochs: {effort.epochs} dense, {effort.retraining} "
+            f"of retraining, {effort.sharing} of fine-tuning shared weights; {effort.rounds} rounds where iterative")
+    write_json(output / "study.json", {"network": arguments.network, "data": arguments.data,
+                                       "effort": asdict(effort), "rows": rows,
+                                       "sensitivity": found.figures(), "weights": weights})
+    write_whole(output / "study.html", study_page(arguments.network, rows, found, weights, note).encode())
+    files = f"{output / 'study.json'}\n{output / 'study.html'}"
+    sys.stdout.write(json.dumps(rows, indent=2) + "\n" if arguments.json else f"{study_table(rows)}\n{files}\n")
+
+
+if __name__ == "__main__":
+    end_with(main)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a compressed network takes, and how often it errs."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from host.errors import UserError
+from host.graph import Network
+from host.learning import error_percent, logits
+from host.pack import pack
+from host.quantize import quantize, quantize_inputs
+from host.reference import forward
+from host.sharing import SharedNetwork, share_weights
+from host.study.subject import Subject
+from rtl.config import EngineConfig
+
+__all__ = ["Outcome", "distributions", "engine", "on_disk", "on_engine"]
+
+BINS = 60
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one method did with one seed.
+
+    Attributes
+    ----------
+    parameters, total : int
+        Weights, without biases, that are left and that the dense network has.
+    bits : int
+        What they take, biases and all else counted: in the memories of the engine, or in a file.
+    place : str
+        "chip" or "disk".
+    test_error : float
+        Percent, of what is stored: of the engine's integers on the chip, of the float network on disk.
+    seconds : float
+        Wall-clock time of all training, that of the dense network included.
+    weights : dict
+        Histograms of the layers' weights before and after, as `distributions` gives them, or empty.
+    """
+
+    parameters: int
+    total: int
+    bits: int
+    place: str
+    test_error: float
+    seconds: float
+    weights: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+
+def engine(code_bits: int, *, direct: bool) -> EngineConfig:
+    """The default engine with such codes and memories that hold a dense network and its codebooks."""
+    return EngineConfig(code_bits=code_bits, direct_weights=direct, entry_depth=65536, slice_depth=65536,
+                        act_depth=65536, program_depth=65536)
+
+
+def on_engine(subject: Subject, network: Network | SharedNetwork, total: int, seconds: float,
+              code_bits: int = 8) -> Outcome:
+    """Measures the integers that the engine computes with; a network that it cannot hold is left on disk.
+
+    Parameters
+    ----------
+    network : Network or SharedNetwork
+        Float weights become weights of 8 bits without a codebook; shared ones keep theirs.
+    code_bits : int
+        Of shared weights.
+    """
+    dataset = subject.dataset
+    direct = isinstance(network, Network)
+    config = engine(8 if direct else code_bits, direct=direct)
+    try:
+        shared = share_weights(network, config) if isinstance(network, Network) else network
+        quantized = quantize(shared, config, dataset.train_images)
+        bits = sum(pack(quantized, config).storage_bits.values())
+    except UserError:
+        return on_disk(subject, network if isinstance(network, Network) else network.as_network(), total, seconds)
+    outputs = forward(quantized, quantize_inputs(quantized, dataset.test_images))[-1]
+    error = 100 * float((outputs.argmax(axis=1) != dataset.test_labels).mean())
+    return Outcome(quantized.weights_kept, total, bits, "chip", error, seconds)
+
+
+def on_disk(subject: Subject, network: Network | nn.Module, total: int, seconds: float) -> Outcome:
+    """Measures a float network: its parameters and biases in float32, and one bit for every weight if some are zero.
+
+    A module's permutations are not counted: they follow from a seed.
+    """
+    test = subject.dataset.test_images, subject.dataset.test_labels
+    if isinstance(network, nn.Module):
+        sizes = {name: value.numel() for name, value in network.named_parameters()}
+        parameters = sum(size for name, size in sizes.items() if not name.endswith("bias"))
+        bits = FLOAT_BITS * sum(sizes.values())
+        error = error_percent(network, *test)
+    else:
+        parameters = network.weights_kept
+        stored = parameters + sum(layer.bias.size for layer in network.layers)
+        bits = FLOAT_BITS * stored + (network.weights_total if parameters < network.weights_total else 0)
+        layers = [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.relu)
+                  for layer in network.layers]
+        error = error_percent(lambda inputs: logits(layers, inputs), *test)
+    return Outcome(parameters, total, bits, "disk", error, seconds)
+
+
+def distributions(before: Network, after: Network) -> dict[str, dict[str, list[float]]]:
+    """For each layer the edges of equal bins and how many weights that are not zero fall into each of them.
+
+    The edges span the weights of both networks; ``before`` and ``after`` have one count less than ``edges``.
+    """
+    found = {}
+    for one, other in zip(before.layers, after.layers, strict=True):
+        values = [layer.weight[layer.weight != 0] for layer in (one, other)]
+        edges = np.histogram_bin_edges(np.concatenate(values), BINS)
+        found[one.name] = {"edges": edges.tolist(), "before": np.histogram(values[0], edges)[0].tolist(),
+                           "after": np.histogram(values[1], edges)[0].tolist()}
+    return found

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows to be measured, as trials of an Optuna study in a file, which any number of workers take from.
+
+Optuna hands each waiting trial to one worker, keeps what is measured, and gives the trials of a worker that has
+fallen silent to another.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import TrialState
+
+from host.errors import UserError
+from host.study.measuring import Outcome
+
+__all__ = ["Job", "Queue"]
+
+HEARTBEAT, SILENCE = 5, 20
+"""Seconds between two signs of life of a worker, and after which it counts as dead."""
+
+FILE = "study.db"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row with one seed."""
+
+    method: str
+    setting: dict[str, Any]
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """A text that no other job has."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def of(cls, key: str) -> "Job":
+        """The job of a `key`."""
+        return cls(**json.loads(key))
+
+
+class Queue:
+    """Opens the study of this name; makes it if there is none.
+
+    Raises
+    ------
+    UserError
+        If the file is no study.
+    """
+
+    def __init__(self, directory: Path, name: str) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / FILE
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats
+                storage = RDBStorage(f"sqlite:///{path}", heartbeat_interval=HEARTBEAT, grace_period=SILENCE,
+                                     heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback())
+            self.study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+        except Exception as error:  # whatever SQLAlchemy's driver raises for a damaged file
+            raise UserError(f"study '{path}' must be a file of Optuna, but cannot be opened ({type(error).__name__}); "
+                            "delete it or name another output directory") from None
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Adds those that are neither measured nor waiting nor under way."""
+        known = set(self._keys(TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING))
+        for job in jobs:
+            if job.key not in known:
+                self.study.enqueue_trial({}, user_attrs={"job": job.key})
+
+    def measured(self) -> dict[str, Outcome]:
+        """Outcomes by the key of the job."""
+        return {trial.user_attrs["job"]: Outcome(**trial.user_attrs["outcome"])
+                for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
+
+    def measured_keys(self) -> set[str]:
+        """Keys of the jobs that are measured."""
+        return set(self._keys(TrialState.COMPLETE))
+
+    def work(self, measure: Callable[[Job], Outcome]) -> None:
+        """Takes jobs until none is waiting or under way."""
+        def objective(trial: optuna.Trial) -> float:
+            key = trial.user_attrs.get("job")
+            if key is None:  # another worker was faster: Optuna made up a new trial
+                raise optuna.TrialPruned
+            outcome = measure(Job.of(key))
+            trial.set_user_attr("outcome", asdict(outcome))
+            return outcome.test_error
+        while self._keys(TrialState.WAITING, TrialState.RUNNING):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                optuna.storages.fail_stale_trials(self.study)
+            if self._keys(TrialState.WAITING):
+                self.study.optimize(objective, n_trials=1)
+            else:
+                time.sleep(1)
+
+    def _keys(self, *states: TrialState) -> list[str]:
+        trials = self.study.get_trials(deepcopy=False, states=states)
+        return [trial.user_attrs["job"] for trial in trials if "job" in trial.user_attrs]

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of measured figures: means over the seeds, as JSON, as a table and as a page."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import mean, stdev
+from typing import Any
+
+from host.charts import xy_chart
+from host.figures import number_text
+from host.output import shown, text_table
+from host.page import page, section, table
+from host.sensitivity import Scan
+from host.study.measuring import Outcome
+from host.study.methods import BASELINE
+from host.study.queue import Job
+
+__all__ = ["HEADER", "Row", "study_page", "study_rows", "study_table", "table_rows"]
+
+Row = dict[str, Any]
+"""A method at one setting, as in ``study.json``; `study_rows` has the keys."""
+
+HEADER = ["method", "network", "parameters", "kept, %", "KiB", "where", "test error, %", "spread", "seeds", "seconds"]
+
+SHOWN_LOSS = 5.0
+"""Percentage points; the figure leaves out what loses more."""
+
+
+def study_rows(network: str, jobs: Sequence[Job], measured: dict[str, Outcome]) -> list[Row]:
+    """A row for each method and setting, in the order of ``jobs``.
+
+    Returns
+    -------
+    list of dict
+        ``method``, ``setting``, ``network``; ``parameters``, ``kept`` (percent), ``bits``, ``test_error`` (percent)
+        and ``seconds``, all means over the seeds; ``place`` of the bits, "chip" or "disk"; ``test_errors``, one for
+        each of ``seeds``, and ``spread``, their standard deviation, None for a single seed.
+    """
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        if job.key in measured:
+            groups.setdefault(f"{job.method} {job.setting}", []).append(job)
+    rows = []
+    for group in groups.values():
+        found = [measured[job.key] for job in group]
+        errors = [one.test_error for one in found]
+        rows.append({"method": group[0].method, "setting": group[0].setting, "network": network,
+                     "parameters": mean(one.parameters for one in found),
+                     "kept": 100 * mean(one.parameters / one.total for one in found),
+                     "bits": mean(one.bits for one in found),
+                     "place": " or ".join(sorted({one.place for one in found})),
+                     "test_error": mean(errors), "test_errors": errors, "seeds": [job.seed for job in group],
+                     "spread": stdev(errors) if len(errors) > 1 else None,
+                     "seconds": mean(one.seconds for one in found)})
+    return rows
+
+
+def row_name(row: Row) -> str:
+    """The method and its setting."""
+    parts = [f"{name} {value:g}" if isinstance(value, int | float) else str(value)
+             for name, value in row["setting"].items() if f"{name} {value}" != f"start {BASELINE}"]
+    return ", ".join([row["method"], *parts])
+
+
+def table_rows(rows: Sequence[Row]) -> list[list[str]]:
+    """Texts under `HEADER`."""
+    return [[row_name(row), row["network"], number_text(row["parameters"]), f"{row['kept']:.2f}",
+             f"{row['bits'] / 8192:,.1f}", row["place"], f"{row['test_error']:.2f}", shown(row["spread"], ".2f"),
+             str(len(row["seeds"])), number_text(row["seconds"])] for row in rows]
+
+
+def study_table(rows: Sequence[Row]) -> str:
+    """The rows for a terminal."""
+    return text_table(HEADER, table_rows(rows))
+
+
+def study_page(name: str, rows: Sequence[Row], scan: Scan, weights: dict[str, dict[str, list[float]]],
+               note: str) -> str:
+    """The page: figures as in Han et al., NIPS 2015, figures 5, 6 and 8, then the table.
+
+    Parameters
+    ----------
+    weights : dict
+        As `host.study.measuring.distributions`.
+    note : str
+        How it was measured.
+    """
+    layers = [(layer.name, [(100 * point.density, point.error - scan.dense_error) for point in layer.points])
+              for layer in scan.layers]
+    shapes = [_distribution(layer, one) for layer, one in weights.items()]
+    return page(f"{name}: methods compared", [
+        f"<header><h1>{name}: methods compared</h1><p>{note}</p></header>",
+        section("Accuracy loss against parameters kept", _losses(rows),
+                "Percentage points of test error more than the dense network's, means over the seeds; losses above "
+                f"{SHOWN_LOSS:g} points are left out (the table has them)."),
+        section("Sensitivity of each layer", xy_chart(
+            "sensitivity", "weights of the layer kept, %", "more held-out error, points", layers, logarithmic=True,
+            highest=4 * SHOWN_LOSS),
+            "One layer cut at a time, by magnitude and without retraining; points of held-out error lost, up to "
+            f"{4 * SHOWN_LOSS:g}."),
+        section("Weights before and after pruning", "".join(shapes),
+                "Iterative pruning with retraining. Share of the weights that are not zero in each of 60 bins."),
+        section("All rows", table([HEADER, *table_rows(rows)]),
+                "Bits on the chip are those of the engine's memories, everything counted; on disk, float32. The spread "
+                "is the standard deviation over the seeds. Seconds are those of all training, the dense network's "
+                "included."),
+    ])
+
+
+def _losses(rows: Sequence[Row]) -> str:
+    """A line for each method and each of its words, over the numbers of its settings."""
+    dense = next((row["test_error"] for row in rows if row["method"] == BASELINE), 0.0)
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row["method"] != BASELINE:
+            words = {name: value for name, value in row["setting"].items() if isinstance(value, str)}
+            lines.setdefault(row_name({**row, "setting": words}), []).append((row["kept"], row["test_error"] - dense))
+    return xy_chart("accuracy loss", "parameters kept, %", "points of test error more than dense",
+                    [(name, sorted(points)) for name, points in lines.items()], logarithmic=True, highest=SHOWN_LOSS)
+
+
+def _distribution(layer: str, one: dict[str, list[float]]) -> str:
+    edges = one["edges"]
+    middles = [(low + high) / 2 for low, high in pairwise(edges)]
+    series = [(f"{layer} {when}", [(x, 100 * count / max(1, sum(one[when])))
+                                   for x, count in zip(middles, one[when], strict=True)])
+              for when in ("before", "after")]
+    return xy_chart(f"weights of {layer}", "weight", "% of the weights", series, markers=False)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compressed: a network of the zoo, its data, and the trained networks that methods start from."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from host.datasets import Dataset
+from host.graph import Network
+from host.learning import settle_torch
+from host.loading import load_network
+from host.prune import prune
+from host.recipe import PruneSettings
+from host.resuming import read_state, write_state
+from host.zoo import build
+
+__all__ = ["FULL", "QUICK", "STARTS", "Effort", "Subject"]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long all methods train alike.
+
+    Attributes
+    ----------
+    epochs : int
+        Of the dense network, and of what is trained from scratch.
+    retraining : int
+        Epochs after a cut in all, whatever the number of cuts.
+    rounds : int
+        Cuts of iterative pruning, one epoch after each but the last.
+    sharing : int
+        Epochs of fine-tuning shared weights.
+    """
+
+    epochs: int
+    retraining: int
+    rounds: int
+    sharing: int
+
+
+FULL, QUICK = Effort(20, 20, 8, 4), Effort(2, 2, 2, 1)
+
+DENSE = PruneSettings(density=1.0, criterion="magnitude", allocation="uniform", rounds=1, final_learning_rate=3e-3,
+                      augment=1.0)
+
+STARTS: dict[str, PruneSettings] = {
+    "dense": DENSE,
+    "l1": replace(DENSE, penalty="l1", penalty_strength=1e-5),
+    "l2": replace(DENSE, penalty="l2", penalty_strength=1e-4),
+    "bare": replace(DENSE, penalty="l2", penalty_strength=1e-4, dropout=0.3, augment=0.0),
+}
+"""How the dense networks are trained. "bare" is the paper's: L2 and dropout, but no deformed images."""
+
+
+class Subject:
+    """A network and its data.
+
+    Parameters
+    ----------
+    name : str
+        A network of `host.zoo`.
+    directory : Path
+        Keeps the trained dense networks.
+    """
+
+    def __init__(self, name: str, dataset: Dataset, effort: Effort, directory: Path) -> None:
+        settle_torch()
+        self.name, self.dataset, self.effort, self.directory = name, dataset, effort, directory
+
+    def start(self, seed: int) -> Network:
+        """The network with random weights."""
+        torch.manual_seed(seed)
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place) / f"{self.name}.pt"
+            write_state(path, {"state_dict": build(self.name).state_dict()})
+            return load_network(path)
+
+    def dense(self, kind: str, seed: int) -> tuple[Network, float]:
+        """A trained dense network, and the seconds that its training took; trained at the first call.
+
+        Parameters
+        ----------
+        kind : str
+            A name of `STARTS`.
+        """
+        path = self.directory / f"{kind}-{seed}.pt"
+        start = self.start(seed)
+        if not path.exists():
+            result = prune(start, self.dataset, replace(STARTS[kind], final_epochs=self.effort.epochs), seed)
+            write_state(path, {"layers": [[torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)]
+                                          for layer in result.network.layers],
+                               "seconds": result.history[-1].seconds})
+        state: dict[str, Any] = read_state(path)
+        layers = tuple(replace(layer, weight=weight.numpy(), bias=bias.numpy())
+                       for layer, (weight, bias) in zip(start.layers, state["layers"], strict=True))
+        return replace(start, layers=layers), state["seconds"]
+
+    def retrain(self, network: Network, settings: PruneSettings, seed: int) -> tuple[Network, float]:
+        """Prunes and retrains; the network that is left, and the seconds of training."""
+        result = prune(network, self.dataset, settings, seed)
+        return result.network, sum(one.seconds for one in result.history)

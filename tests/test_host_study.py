@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The study of compression methods: each method, the queue of rows, the table and the page."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from host.charts import xy_chart
+from host.errors import UserError, run_command
+from host.graph import Linear, Network
+from host.learning import logits
+from host.sharing import share_weights
+from host.study.fastfood import Fastfood, fry
+from host.study.measuring import Outcome, distributions, engine, on_disk, on_engine
+from host.study.methods import METHODS, factored
+from host.study.subject import QUICK, Subject
+from tests.stripes import dataset, network
+
+optuna = pytest.importorskip("optuna")
+study = pytest.importorskip("host.study.__main__")
+queues = pytest.importorskip("host.study.queue")
+results = pytest.importorskip("host.study.results")
+Job, Queue = queues.Job, queues.Queue
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A directory with images of three classes, 28 x 28, and a quick study of them."""
+    place = tmp_path_factory.mktemp("study")
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 3, 600)
+    images = rng.integers(0, 60, (600, 28, 28), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 + 8 * label:8 + 8 * label] += 150
+    np.savez(place / "data.npz", x_train=images[:500], y_train=labels[:500], x_test=images[500:], y_test=labels[500:])
+    study.main(arguments(place))
+    return place
+
+
+def arguments(place):
+    return ["--quick", "--seeds", "1", "--data", f"npz:{place / 'data.npz'}", "-o", str(place / "out")]
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append(tag)
+        assert not {"src", "href"} & {name for name, _ in attrs}
+
+
+def test_a_quick_study_has_every_method(place):
+    found = json.loads((place / "out" / "study.json").read_text())
+    jobs = [(method.name, setting) for method in METHODS.values() for setting in method.quick]
+    assert [(row["method"], row["setting"]) for row in found["rows"]] == jobs
+    for row in found["rows"]:
+        assert row["parameters"] > 0 and 0 < row["kept"] <= 100 and row["bits"] > 0
+        assert row["place"] == ("disk" if row["method"] in ("dense", "fastfood") else "chip")
+        assert 0 <= row["test_error"] <= 100 and row["seeds"] == [0] and row["spread"] is None
+        assert row["kept"] == pytest.approx(100 * row["setting"].get("kept", row["kept"] / 100), abs=0.3)
+    dense = found["rows"][0]
+    assert dense["kept"] == 100 and dense["bits"] == 32 * (266_200 + 410) and dense["seconds"] > 0
+    assert list(found["weights"]) == ["fc1", "fc2", "fc3"]
+    assert sum(found["weights"]["fc1"]["after"]) < 0.1 * sum(found["weights"]["fc1"]["before"])
+    page = (place / "out" / "study.html").read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert tags.found.count("svg") == 5 and tags.found.count("tr") == 1 + len(jobs) and "script" not in tags.found
+
+
+def test_nothing_is_measured_twice(place, monkeypatch, capsys):
+    before = json.loads((place / "out" / "study.json").read_text())
+    monkeypatch.setattr(subprocess, "Popen", None)
+    study.main([*arguments(place), "--json"])
+    assert json.loads(capsys.readouterr().out) == before["rows"]
+    study.main([*arguments(place), "--method", "cut"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[:-2]] == ["method", "dense", "cut, kept 0.2", "cut, kept 0.08"]
+
+
+def job(number):
+    return Job("cut", {"kept": number}, 0)
+
+
+def outcome(number):
+    return Outcome(number, 10, 8 * number, "chip", float(number), 1.0)
+
+
+def test_a_queue_keeps_what_is_measured(tmp_path):
+    queue = Queue(tmp_path, "one")
+    queue.add([job(1), job(2)])
+    taken = []
+
+    def measure(one):
+        taken.append(one)
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+        return outcome(one.setting["kept"])
+    with pytest.raises(KeyboardInterrupt):
+        queue.work(measure)
+    again = Queue(tmp_path, "one")
+    again.add([job(1), job(2), job(3)])
+    again.work(measure)
+    assert taken == [job(1), job(2), job(2), job(3)]
+    assert again.measured() == {job(number).key: outcome(number) for number in (1, 2, 3)}
+    assert Queue(tmp_path, "other").measured() == {}
+
+
+DYING_WORKER = """
+import os, sys, time
+from pathlib import Path
+from host.study.queue import Queue
+
+def measure(job):
+    time.sleep(0.5)
+    os._exit(9)
+
+Queue(Path(sys.argv[1]), "one").work(measure)
+"""
+
+
+def test_a_row_of_a_dead_worker_goes_to_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(queues, "HEARTBEAT", 1)
+    monkeypatch.setattr(queues, "SILENCE", 2)
+    queue = Queue(tmp_path, "one")
+    queue.add([job(1)])
+    subprocess.run([sys.executable, "-c", DYING_WORKER, str(tmp_path)], check=False)
+    assert queue.study.get_trials()[0].state == optuna.trial.TrialState.RUNNING
+    queue.add([job(1)])
+    queue.work(lambda one: outcome(1))
+    assert queue.measured() == {job(1).key: outcome(1)}
+
+
+def test_a_worker_whose_row_was_taken_measures_nothing(tmp_path, monkeypatch):
+    queue = Queue(tmp_path, "one")
+    queue.add([job(1)])
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        queue.study.ask()  # as another worker, just after this one has seen the row waiting
+    seen = iter([["waiting"], ["waiting"], []])
+    monkeypatch.setattr(queue, "_keys", lambda *_: next(seen))
+    queue.work(lambda one: pytest.fail("nothing to measure"))
+    monkeypatch.undo()
+    assert queue.measured() == {}
+
+
+def test_a_file_that_is_no_study_is_refused(place, tmp_path, capsys):
+    (tmp_path / "study.db").write_text("no database" * 100)
+    assert run_command(study.main, [*arguments(place)[:-1], str(tmp_path)]) == 2
+    assert f"study '{tmp_path / 'study.db'}' must be a file of Optuna" in capsys.readouterr().err
+
+
+def test_without_optuna_the_way_out_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(study, "find_spec", lambda name: None)
+    assert run_command(study.main, ["--seeds", "0"]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].endswith("run pip install 'nonzero[study]'") and told[1] == "error: --seeds must be 1 to 1000, not 0"
+
+
+def test_a_worker_that_fails_is_reported(place, tmp_path, capsys):
+    with np.load(place / "data.npz") as file:
+        np.savez(tmp_path / "huge.npz", **{name: file[name].astype(np.float32) * 1e36 if name[0] == "x" else file[name]
+                                           for name in file})
+    assert run_command(study.main, ["--quick", "--seeds", "1", "--workers", "1", "--data",
+                                    f"npz:{tmp_path / 'huge.npz'}", "-o", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "a worker ended with status 2; what is measured is kept" in told and "error: retraining diverged" in told
+
+
+def test_rows_are_means_over_the_seeds():
+    jobs = [Job("cut", {"start": "dense", "kept": kept}, seed) for kept in (0.5, 0.2, 0.1) for seed in (0, 1)]
+    measured = {one.key: Outcome(30 + one.seed, 100, 800, "chip", 1.0 + one.seed, 5.0) for one in jobs[:3]}
+    rows = results.study_rows("net", jobs, measured)
+    assert [row["setting"]["kept"] for row in rows] == [0.5, 0.2]
+    assert rows[0] == {"method": "cut", "setting": {"start": "dense", "kept": 0.5}, "network": "net",
+                       "parameters": 30.5, "kept": 30.5, "bits": 800, "place": "chip", "test_error": 1.5,
+                       "test_errors": [1.0, 2.0], "seeds": [0, 1], "spread": pytest.approx(0.5 ** 0.5), "seconds": 5.0}
+    assert results.table_rows(rows[:1])[0] == ["cut, kept 0.5", "net", "30", "30.50", "0.1", "chip", "1.50", "0.71",
+                                               "2", "5"]
+
+
+def test_fastfood_is_the_product_of_its_parts():
+    torch.manual_seed(0)
+    layer = Fastfood(5, 11)
+    hadamard = np.ones((1, 1))
+    for _ in range(3):
+        hadamard = np.kron(np.array([[1, 1], [1, -1]]), hadamard) / 2 ** 0.5
+    blocks = [np.diag(scale) @ hadamard @ np.diag(gauss) @ np.eye(8)[order] @ hadamard @ np.diag(sign)
+              for scale, gauss, order, sign in zip(*(part.detach().numpy() for part in (
+                  layer.scale, layer.gauss, layer.order, layer.sign)), strict=True)]
+    with torch.no_grad():
+        layer.bias += torch.arange(11.0)
+        found = layer(torch.eye(5)).numpy()
+    np.testing.assert_allclose(found, np.concatenate(blocks)[:11, :5].T + np.arange(11), rtol=1e-4, atol=1e-5)
+
+
+def test_fastfood_outputs_have_the_variance_of_he():
+    torch.manual_seed(0)
+    with torch.no_grad():
+        outputs = Fastfood(784, 300)(torch.randn(256, 784))
+    assert 1.3 < outputs.std() < 1.5
+
+
+def test_only_fully_connected_layers_are_fried():
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Sequential(
+        torch.nn.Linear(18, 7), torch.nn.ReLU()), torch.nn.Linear(7, 3))
+    kinds = [type(one).__name__ for one in fry(model, 1).modules()]
+    assert kinds == ["Sequential", "Conv2d", "Flatten", "Sequential", "Fastfood", "ReLU", "Linear"]
+    assert model(torch.zeros(2, 1, 5, 5)).shape == (2, 3)
+
+
+def outputs(net, images):
+    layers = [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.relu) for layer in net.layers]
+    return logits(layers, torch.from_numpy(images)).numpy()
+
+
+def test_factors_keep_the_greatest_singular_values():
+    rng = np.random.default_rng(0)
+    low_rank = (rng.normal(size=(40, 3)) @ rng.normal(size=(3, 49))).astype(np.float32)
+    whole = network()
+    whole = replace(whole, layers=(replace(whole.layers[0], weight=low_rank), *whole.layers[1:]))
+    found = factored(whole, 0.14)
+    sizes = [(layer.name, layer.rows, layer.cols, layer.relu) for layer in found.layers]
+    assert sizes == [("fc1.right", 3, 49, False), ("fc1.left", 40, 3, True), ("fc2.right", 1, 40, False),
+                     ("fc2.left", 20, 1, True), ("fc3", 3, 20, False)]
+    images = rng.uniform(size=(5, 49)).astype(np.float32)
+    first, before = (Network("", layers) for layers in (found.layers[:2], whole.layers[:1]))
+    np.testing.assert_allclose(outputs(first, images), outputs(before, images), rtol=1e-3, atol=1e-3)
+
+
+def test_layers_of_other_kinds_stay_whole():
+    class Other(Linear):
+        pass
+    other = Other("a", np.ones((30, 30), np.float32), np.zeros(30, np.float32), True)
+    last = Linear("b", np.ones((30, 30), np.float32), np.zeros(30, np.float32), False)
+    assert factored(Network("", (other, last)), 0.5).layers == (other, last)
+
+
+@pytest.mark.parametrize("code_bits", [4, 8])
+def test_the_engine_holds_codebooks(tmp_path, code_bits):
+    subject = Subject("lenet-300-100", dataset(), QUICK, tmp_path)
+    shared = share_weights(network(sizes=(49, 40, 40, 40, 40)), engine(code_bits, direct=False))
+    found = on_engine(subject, shared, 100, 0.0, code_bits)
+    assert found.place == "chip" and found.bits > code_bits * found.parameters
+
+
+def test_what_the_engine_refuses_stays_on_disk(tmp_path, monkeypatch):
+    subject = Subject("lenet-300-100", dataset(), QUICK, tmp_path)
+    net = network()
+    net.layers[0].weight[:, :40] = 0
+    chip = on_engine(subject, net, 100, 2.0)
+    assert chip.place == "chip" and 0.9 < chip.parameters / net.weights_kept <= 1 and chip.seconds == 2.0
+
+    def refuse(*_):
+        raise UserError("too large")
+    monkeypatch.setattr("host.study.measuring.pack", refuse)
+    disk = on_engine(subject, net, 100, 2.0)
+    biases = sum(layer.rows for layer in net.layers)
+    assert disk.place == "disk" and disk.bits == 32 * (net.weights_kept + biases) + net.weights_total
+    assert disk == on_disk(subject, net, 100, 2.0) and abs(disk.test_error - chip.test_error) < 20
+
+
+def test_distributions_leave_out_zeros():
+    one = Network("", (Linear("a", np.array([[0, -1, 1, 3]], np.float32), np.zeros(1, np.float32), False),))
+    other = Network("", (Linear("a", np.array([[0, 0, 0, 5]], np.float32), np.zeros(1, np.float32), False),))
+    found = distributions(one, other)["a"]
+    assert found["edges"][0] == -1 and found["edges"][-1] == 5 and len(found["edges"]) == 61
+    assert sum(found["before"]) == 3 and sum(found["after"]) == found["after"][-1] == 1
+
+
+def test_xy_chart():
+    chart = xy_chart("a", "x", "y", [("<one>", [(1, 0), (10, 2), (100, 9)]), ("two", [(100, -1)])], logarithmic=True,
+                     highest=5)
+    assert chart.count("<circle") == 3 and "&lt;one&gt;: 10, 2" in chart and "<one>" not in chart
+    at = [float(part.split('"')[0]) for part in chart.split('<circle cx="')[1:]]
+    assert at[1] - at[0] == pytest.approx(at[2] - at[1])
+    assert xy_chart("a", "x", "y", [("one", [])]) == ""
