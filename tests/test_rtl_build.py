@@ -6,7 +6,8 @@ import json
 import pytest
 
 from host.errors import UserError, run_command
-from rtl.build import CONSTRAINTS, main
+from rtl.boards import CONSTRAINTS
+from rtl.build import main
 from rtl.tools import run_steps, utilisation
 from rtl.top import pll_dividers
 
@@ -44,8 +45,8 @@ def test_clocks_that_no_pll_makes_are_refused():
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--board", "nosuch"], "--board must be one of ulx3s-85f, not 'nosuch'"),
-    (["--board", "../secret"], "--board must be one of"),
+    (["--board", "nosuch"], "board must be one of ulx3s-85f, not 'nosuch'"),
+    (["--board", "../secret"], "board must be one of"),
     (["--verilog", "--preset", "huge"], "preset must be one of tiny, default, wide"),
 ])
 def test_bad_arguments(capsys, arguments, message):
@@ -146,7 +147,7 @@ def test_missing_tools_are_named(tmp_path, monkeypatch, capsys):
 def test_a_clock_that_the_board_can_not_make_is_refused(tmp_path, monkeypatch, capsys):
     text = (CONSTRAINTS / "ulx3s-85f.toml").read_text()
     (tmp_path / "odd.toml").write_text(text.replace("clock_mhz = 80", "clock_mhz = 81.3"))
-    monkeypatch.setattr("rtl.build.CONSTRAINTS", tmp_path)
+    monkeypatch.setattr("rtl.boards.CONSTRAINTS", tmp_path)
     make_tools(monkeypatch, tmp_path, YOSYS="true", NEXTPNR_ECP5="true", ECPPACK="true")
     assert run_command(main, ["--board", "odd", "-o", str(tmp_path / "out")]) == 2
     assert "the board's clock must be a frequency that a PLL makes from 25 MHz, not 81.3 MHz" in capsys.readouterr().err
