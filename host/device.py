@@ -78,7 +78,7 @@ class Info:
 
 def unpack(opcode: Opcode, response: bytes) -> bytes:
     """The body of a response, after its status. Raises `DeviceError` for a bad packet or a status but OK."""
-    packet, _ = find_packet(bytearray(response))
+    packet = find_packet(bytearray(response))
     if packet != response or packet[1] != opcode.value:
         raise DeviceError(f"the engine gave {len(response)} bytes in answer to {opcode.name}",
                           Status.DAMAGED if response else Status.NO_ANSWER)
@@ -238,8 +238,9 @@ class Device:
         image = self._loaded()
         if self._last_signed is None:
             self._last_signed = not decode(image, self.config).network.layers[-1].relu
-        outputs = [one.layers[-1] for one in self.inferences(acts)]
-        bits = np.array(outputs, np.int64).reshape(len(acts), -1)
+        bits = np.zeros((len(acts), len(image.layers[-1]["output_order"])), np.int64)
+        for place, one in enumerate(self.inferences(acts)):
+            bits[place] = one.layers[-1]
         half = 1 << (self.config.act_bits - 1)
         return (bits ^ half) - half if self._last_signed else bits
 
@@ -273,7 +274,7 @@ class Device:
         """Input activations as bytes, in the order of the activation memory: uint8 ``[n, bytes]``."""
         arranged = np.where(image.input_order >= 0, acts[:, image.input_order], 0)
         unsigned = (arranged & ((1 << self.config.act_bits) - 1)).astype(f"<u{self.config.act_bytes}")
-        return np.ascontiguousarray(unsigned).view(np.uint8).reshape(len(acts), -1)
+        return np.ascontiguousarray(unsigned).view(np.uint8)
 
     def _writes(self, content: np.ndarray) -> list[bytes]:
         word_bytes = self.config.pes * self.config.act_bytes

@@ -27,17 +27,11 @@ ALREADY_DONE = {
 """A request that is sent again meets these if the engine took it the first time and only the answer was lost."""
 
 
-def find_packet(received: bytearray) -> tuple[bytes | None, bool]:
-    """The first sound packet, taken out of ``received`` with everything before it.
+def find_packet(received: bytearray) -> bytes | None:
+    """The first sound packet, taken out of ``received`` with everything before it; None if there is no whole one yet.
 
-    Returns
-    -------
-    packet : bytes or None
-        None if there is no whole one yet.
-    damaged : bool
-        Whether something that looked like a packet had a wrong CRC.
+    What cannot be the beginning of one is taken out as well.
     """
-    damaged = False
     while (start := received.find(SYNC)) >= 0:
         del received[:start]
         length = int.from_bytes(received[2:4], "little")
@@ -45,16 +39,15 @@ def find_packet(received: bytearray) -> tuple[bytes | None, bool]:
         if len(received) >= HEADER_BYTES and not 1 <= length <= LARGEST_PACKET_BYTES + 1:
             del received[0]
         elif len(received) < HEADER_BYTES or len(received) < end:
-            return None, damaged
+            return None
         elif zlib.crc32(received[1:end - CRC_BYTES]) == int.from_bytes(received[end - CRC_BYTES:end], "little"):
             packet = bytes(received[:end])
             del received[:end]
-            return packet, damaged
+            return packet
         else:
-            damaged = True
             del received[0]
     received.clear()
-    return None, damaged
+    return None
 
 
 class SerialPort:
@@ -130,10 +123,9 @@ class SerialPort:
                 continue
             self._send(request)
             # What the engine has to say of damage may carry any opcode.
-            response, damaged = self._receive(lambda packet: packet[1] == opcode or packet[4] in DAMAGE)
-            if damaged:
-                problem = Status.DAMAGED
+            response, heard = self._receive(lambda packet: packet[1] == opcode or packet[4] in DAMAGE)
             if response is None:
+                problem = Status.DAMAGED if heard else problem
                 continue
             status = response[HEADER_BYTES]
             if status in DAMAGE:
@@ -149,25 +141,24 @@ class SerialPort:
         self._serial.flush()
 
     def _receive(self, wanted: Callable[[bytes], bool]) -> tuple[bytes | None, bool]:
-        """The first packet that is wanted, None if none comes; and whether anything was damaged or cut off."""
-        damaged = False
+        """The first packet that is wanted, None if none comes; and whether anything came."""
+        heard = bool(self._received)
         end = time.monotonic() + self.timeout_s + self._longest_s
         while time.monotonic() < end and not self._aborted:
-            packet, wrong = find_packet(self._received)
-            damaged |= wrong
+            packet = find_packet(self._received)
             if packet is not None:
                 if wanted(packet):
-                    return packet, damaged
+                    return packet, True
                 continue  # a late response to another request
             content = self._serial.read(max(1, self._serial.in_waiting))
             self._received += content
+            heard |= bool(content)
             if not content:
                 if not self._received:
-                    return None, damaged
+                    break
                 # What looked like the beginning of a packet was none, or its end is lost.
-                damaged = True
                 del self._received[0]
-        return None, True
+        return None, heard
 
     def _resynchronise(self, attempt: int) -> bool:
         """Brings the engine to the beginning of a packet, and discards what it has sent so far.
