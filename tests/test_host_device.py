@@ -127,7 +127,7 @@ FAULTS = {
 def test_bad_cable(cable, fault):
     """Every result is right, and something was sent again."""
     network, image, acts = example(SMALL)
-    with cable(**FAULTS[fault]) as (_, target), Device.open(target, timeout_s=0.1, retries=20) as device:
+    with cable(**FAULTS[fault]) as (_, target), Device.open(target, timeout_s=0.2, retries=20) as device:
         device.load(image)
         assert device.infer(acts).tolist() == forward(network, acts)[-1].tolist()
         assert device.port.repeated > 0 or fault == "garbage on the way back"
@@ -144,7 +144,7 @@ def test_lost_answers_do_not_repeat_what_was_done(cable):
         answers.append(content[1])
         return content if len(answers) % 2 == 0 else b""
 
-    with cable() as (connection, target), Device.open(target, timeout_s=0.1) as device:
+    with cable() as (connection, target), Device.open(target, timeout_s=0.2, retries=10) as device:
         connection.from_engine = every_other
         device.load(image)
         assert device.infer(acts).tolist() == forward(network, acts)[-1].tolist()
@@ -156,7 +156,7 @@ def test_packet_that_was_begun_before(cable):
     """Another program was killed in the middle of a packet."""
     with cable() as (connection, target):
         connection.link.exchange(packet(Opcode.WRITE.value, bytes(100))[:50])
-        with Device.open(target, timeout_s=0.1) as device:
+        with Device.open(target, timeout_s=0.2, retries=10) as device:
             assert device.info().pes == SMALL.pes and device.port.repeated > 0
 
 
@@ -167,7 +167,7 @@ def test_packet_that_was_begun_before(cable):
 ])
 def test_hopeless_cable(cable, faults, status, message):
     with cable(**faults) as (_, target), pytest.raises(DeviceError, match=message) as caught:
-        Device.open(target, timeout_s=0.05, retries=2)
+        Device.open(target, timeout_s=TIMEOUT_S, retries=2)
     assert caught.value.status == status
 
 

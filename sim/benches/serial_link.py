@@ -77,7 +77,7 @@ async def byte_too_many(line: Line, packet: bytes) -> None:
 async def wrong_bit(line: Line, packet: bytes) -> None:
     damaged = bytearray(packet)
     damaged[random.randrange(len(packet))] ^= 1 << random.randrange(8)
-    await line.send(damaged)
+    await line.send(bytes(damaged))
 
 
 async def anything(line: Line, packet: bytes) -> None:
