@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from host.device import Device
+from host.device import Device, build_simulation
 from host.image import Image
 from host.serial_port import SerialPort
 from host.target import Target
@@ -90,6 +90,7 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
     layers = [image.layers[number] for number in image.readable] if every_layer else image.layers[-1:]
     batch = Batch([np.zeros((len(acts), len(layer["output_order"])), np.int64) for layer in layers],
                   {name: np.zeros(len(acts), np.int64) for name in COUNTERS}, np.full(len(acts), np.nan))
+    build_simulation(target)  # here, where Ctrl-C ends it
     devices: list[Device] = []
     stopped = threading.Event()
     with tqdm(total=len(acts), desc=target.name, unit="image", disable=None) as progress:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,9 +18,12 @@ from host.target import Target, parse_target
 from rtl.config import PRESETS, EngineConfig
 from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status, pack
 
-__all__ = ["Device", "DeviceError", "Inference", "Info", "Port", "unpack"]
+if TYPE_CHECKING:
+    from sim.verilate import Build
 
-BOARD_SIMULATION_TIMEOUT_S = 60.0
+__all__ = ["Device", "DeviceError", "Inference", "Info", "Port", "build_simulation", "unpack"]
+
+BOARD_SIMULATION_TIMEOUT_S = 20.0
 """A simulated board takes thousands of times longer than a board."""
 
 
@@ -308,20 +311,33 @@ class Device:
         return Inference(outputs, counters)
 
 
+def build_simulation(target: Target) -> "Build | None":
+    """Builds what a target simulates, or finds it in the cache; None for a serial port."""
+    if target.port is not None:
+        return None
+    assert target.config is not None
+    # Verilator and cocotb are only wanted here: a serial port needs neither.
+    from rtl.engine import Engine
+    from sim.board import build_board
+    from sim.link import build_link
+
+    if target.board is not None:
+        return build_board(target.board, target.config)
+    return build_link(Engine(target.config), capacity_bytes=target.config.packet_bytes + 16)
+
+
 def _open_port(target: Target, opened: ExitStack, timeout_s: float, retries: int, seed: int) -> Port:
     """Opens the way to an engine; ``opened`` gets what is to be closed."""
     path, baud = target.port, target.baud
     if path is None:
-        assert target.config is not None
-        # Verilator and cocotb are only wanted here: a serial port needs neither.
-        from rtl.engine import Engine
-        from sim.board import SimulatedBoard, build_board
-        from sim.link import SimulationLink, build_link
+        build = build_simulation(target)
+        from sim.board import SimulatedBoard
+        from sim.link import SimulationLink
 
-        if target.board is None:
-            build = build_link(Engine(target.config), capacity_bytes=target.config.packet_bytes + 16)
+        assert build is not None
+        if target.engine_alone:
             return opened.enter_context(SimulationLink(build, seed=seed))
-        path = opened.enter_context(SimulatedBoard(build_board(target.board, target.config), seed=seed)).path
+        path = opened.enter_context(SimulatedBoard(build, seed=seed)).path
         timeout_s = max(timeout_s, BOARD_SIMULATION_TIMEOUT_S)
     assert baud is not None
     port = SerialPort(path, baud, timeout_s=timeout_s, retries=retries)

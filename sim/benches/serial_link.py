@@ -78,6 +78,7 @@ async def wrong_bit(line: Line, packet: bytes) -> None:
     damaged = bytearray(packet)
     damaged[random.randrange(len(packet))] ^= 1 << random.randrange(8)
     await line.send(bytes(damaged))
+    assert await line.answer() != pack(damaged[1], bytes([Status.OK.value]))
 
 
 async def anything(line: Line, packet: bytes) -> None:
