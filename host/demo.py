@@ -14,12 +14,13 @@ from pathlib import Path
 from host import train
 from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, Settings, compile_model, write_outputs
 from host.datasets import load_dataset
-from host.errors import UserError, check_all, end_with
+from host.errors import check_all, end_with
 from host.files import check_files
 from host.image import parse_image
 from host.options import check_range
 from host.report import report_text, write_report
 from host.run import run_image, table
+from host.target import parse_target
 from rtl.config import preset
 
 __all__ = ["main"]
@@ -56,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     work = compile_model(Settings(model, config, density=DENSITY, data="mnist", seed=arguments.seed), say, directory)
     report = write_outputs(work, directory)
     say(f"simulating the engine in RTL on {arguments.images} test images")
-    run = run_image(parse_image(work.content, config), config, load_dataset("mnist"), arguments.images)
+    run = run_image(parse_image(work.content, config), parse_target("sim:default"), load_dataset("mnist"),
+                    arguments.images)
     report["rtl"] = run.figures()
     write_report(directory, report)
     say("done")
     sys.stdout.write(f"\n{report_text(report)}\n\n{table(report['rtl'])}\n\nreport: {directory / 'report.html'}\n")
-    if run.comparison.mismatches or any(run.comparison.counter_mismatches.values()):
-        raise UserError("the engine differs from its models: see the figures above")
+    run.check()
 
 
 if __name__ == "__main__":

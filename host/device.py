@@ -1,33 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver: the same for an engine in simulation and on a board."""
 
-import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from host.errors import UserError
-from host.image import Image
-from rtl.config import EngineConfig
-from rtl.protocol import COUNTERS, CRC_BYTES, HEADER_BYTES, SYNC, Opcode, Status, pack
+from host.decode import decode
+from host.device_error import DeviceError
+from host.image import Image, read_image
+from host.serial_port import SerialPort, find_packet
+from host.target import Target, parse_target
+from rtl.config import PRESETS, EngineConfig
+from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status, pack
 
-__all__ = ["Device", "DeviceError", "Inference", "LinkPort", "unpack"]
+if TYPE_CHECKING:
+    from sim.verilate import Build
+
+__all__ = ["Device", "DeviceError", "Inference", "Info", "Port", "build_simulation", "unpack"]
+
+BOARD_SIMULATION_TIMEOUT_S = 20.0
+"""A simulated board takes thousands of times longer than a board."""
 
 
-class LinkPort(Protocol):
+class Port(Protocol):
     """Something that carries packets to an engine and brings its responses back, in order."""
 
-    def exchange(self, requests: Sequence[bytes]) -> list[bytes]: ...
+    def exchange(self, requests: Sequence[bytes], /) -> list[bytes]: ...
 
-
-class DeviceError(UserError):
-    """The engine refused a request, or did not answer."""
-
-    def __init__(self, message: str, status: Status | None = None) -> None:
-        self.status = status
-        super().__init__(message)
+    def abort(self) -> None:
+        """Makes an exchange in another thread end at once, with an error."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Inference:
     Attributes
     ----------
     layers : list of int64 array, shape ``[rows]``
-        Output activations of the layers that were read, the last layer's last.
+        Output activations of the layers that were read, the last layer's last; their bits, unsigned.
     counters : dict
         `rtl.protocol.COUNTERS` by name.
     """
@@ -46,48 +52,156 @@ class Inference:
     counters: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Info:
+    """What an engine says of itself, and what follows from its configuration.
+
+    Attributes
+    ----------
+    protocol_version : int
+    config_hash : str
+        `EngineConfig.hash`, hexadecimal.
+    config_name : str
+        The preset's, or "custom".
+    loaded : bool
+        Whether there is a valid image.
+    pes, packet_bytes : int
+    memory_bytes : dict
+        Sizes of the memories of all PEs together: ``entries``, ``slices``, ``activations``, ``program``.
+    """
+
+    protocol_version: int
+    config_hash: str
+    config_name: str
+    loaded: bool
+    pes: int
+    packet_bytes: int
+    memory_bytes: dict[str, int]
+
+
 def unpack(opcode: Opcode, response: bytes) -> bytes:
     """The body of a response, after its status. Raises `DeviceError` for a bad packet or a status but OK."""
-    if len(response) < HEADER_BYTES + 1 + CRC_BYTES:
-        raise DeviceError(f"the engine gave {len(response)} bytes in answer to {opcode.name}; is it connected?")
-    content, crc = response[1:-CRC_BYTES], int.from_bytes(response[-CRC_BYTES:], "little")
-    length = int.from_bytes(content[1:3], "little")
-    if response[0] != SYNC or zlib.crc32(content) != crc or length != len(content) - 3:
-        raise DeviceError(f"the engine's answer to {opcode.name} was damaged on the way; try again")
-    status = Status(content[3])
+    packet = find_packet(bytearray(response))
+    if packet != response or packet[1] != opcode.value:
+        raise DeviceError(f"the engine gave {len(response)} bytes in answer to {opcode.name}",
+                          Status.DAMAGED if response else Status.NO_ANSWER)
+    if packet[4] not in [status.value for status in Status]:
+        raise DeviceError(f"the engine answered {opcode.name} with the unknown status {packet[4]}", Status.WRONG_ENGINE)
+    status = Status(packet[4])
     if status != Status.OK:
-        raise DeviceError(f"the engine refused {opcode.name}: {status.name}", status)
-    return content[4:]
+        raise DeviceError(f"the engine refused {opcode.name}", status)
+    return packet[5:-4]
 
 
 class Device:
-    """An engine behind a link.
+    """An engine behind a link; a context manager. ::
+
+        with Device.open("sim:default") as device:
+            device.load("model.img")
+            outputs = device.infer(acts)
 
     Parameters
     ----------
-    port : LinkPort
+    port : Port
+    config : EngineConfig, optional
+        The configuration that the engine is believed to have; checked at once. Without it the engine is asked, and
+        must have one of the presets'.
+
+    Attributes
+    ----------
     config : EngineConfig
-        The configuration that the engine is believed to have; checked at once.
+    image : Image or None
+        What was loaded last.
+    link_bytes : int
+        Bytes of packets, both ways.
 
     Raises
     ------
     DeviceError
-        If the engine does not answer or has another configuration.
+        If the engine does not answer (NO_ANSWER, DAMAGED) or is another one (WRONG_ENGINE).
     """
 
-    def __init__(self, port: LinkPort, config: EngineConfig) -> None:
+    def __init__(self, port: Port, config: EngineConfig | None = None) -> None:
         self.port = port
-        self.config = config
+        self.image: Image | None = None
+        self.link_bytes = 0
+        self._owned = ExitStack()
         identity = self._call(Opcode.IDENTIFY)
-        if identity[6:14] != config.hash:
-            raise DeviceError(f"the engine has configuration {identity[6:14].hex()}, not {config.hash.hex()}; use the "
-                              "--preset or --config that it was built with")
+        known = {one.hash: one for one in ([config] if config is not None else PRESETS.values())}
+        if identity[0] != PROTOCOL_VERSION or identity[6:14] not in known:
+            told = " or ".join(one.hex() for one in known)
+            raise DeviceError(f"the engine has protocol version {identity[0]} and configuration {identity[6:14].hex()},"
+                              f" not {PROTOCOL_VERSION} and {told}", Status.WRONG_ENGINE)
+        self.config: EngineConfig = known[identity[6:14]]
+        self._last_signed: bool | None = None
+
+    @classmethod
+    def open(cls, target: str | Target, *, timeout_s: float = 1.0, retries: int = 4, seed: int = 1) -> "Device":
+        """Opens a device by its name: see `host.target.FORMS`. Close it, or use it as a context manager.
+
+        Parameters
+        ----------
+        timeout_s : float
+            Seconds without a byte from a serial port after which a response counts as lost.
+        retries : int
+            How often a serial port sends a packet again that was lost or damaged.
+        seed : int
+            Decides what the memories of a simulation hold at the start.
+
+        Raises
+        ------
+        UserError
+            If the name is none, a simulation cannot be built, or the device does not answer (`DeviceError`).
+        """
+        target = parse_target(target) if isinstance(target, str) else target
+        with ExitStack() as opened:
+            port = _open_port(target, opened, timeout_s, retries, seed)
+            device = cls(port, target.config)
+            if isinstance(port, SerialPort):
+                port.packet_bytes = device.config.packet_bytes
+            device._owned = opened.pop_all()
+        return device
+
+    def close(self) -> None:
+        """Closes what `open` has opened."""
+        self._owned.close()
+
+    def abort(self) -> None:
+        """Makes whatever another thread does with the device end at once, with an error."""
+        self.port.abort()
+
+    def __enter__(self) -> "Device":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self._owned.__exit__(kind, error, traceback)
+
+    def _exchange(self, packets: list[bytes]) -> list[bytes]:
+        responses = self.port.exchange(packets)
+        self.link_bytes += sum(map(len, packets)) + sum(map(len, responses))
+        return responses
 
     def _call(self, opcode: Opcode, payload: bytes = b"") -> bytes:
-        return unpack(opcode, self.port.exchange([pack(opcode.value, payload)])[0])
+        return unpack(opcode, self._exchange([pack(opcode.value, payload)])[0])
 
-    def load(self, image: Image, *, progress: Callable[[int], object] = lambda sent: None, batch: int = 64) -> None:
-        """Loads an image. Raises `DeviceError` if the engine refuses it.
+    def info(self) -> Info:
+        """Asks the engine what it is."""
+        identity, config = self._call(Opcode.IDENTIFY), self.config
+        bits = {"entries": config.pes * config.entry_depth * sum(config.plane_bits),
+                "slices": config.pes * config.slice_depth * config.slice_word_bits,
+                "activations": config.pes * config.act_depth * config.act_bits, "program": config.program_depth * 32}
+        name = next((name for name, one in PRESETS.items() if one == config), "custom")
+        return Info(identity[0], identity[6:14].hex(), name, bool(identity[1]), int.from_bytes(identity[4:6], "little"),
+                    int.from_bytes(identity[2:4], "little"), {memory: count // 8 for memory, count in bits.items()})
+
+    def counters(self) -> dict[str, int]:
+        """Performance counters of the last inference, `rtl.protocol.COUNTERS` by name; waits for its end."""
+        return self._counters(self._call(Opcode.WAIT))
+
+    def load(self, image: Image | Path | str, *, progress: Callable[[int], object] = lambda sent: None,
+             batch: int = 64) -> None:
+        """Loads an image, or an image file. Raises `UserError` if it is damaged or the engine refuses it.
 
         Parameters
         ----------
@@ -96,44 +210,74 @@ class Device:
         batch : int
             Packets that go out together.
         """
+        image = image if isinstance(image, Image) else read_image(Path(image), self.config)
+        self.image = self._last_signed = None
         step = self.config.packet_bytes - 4
         content = image.engine
         for first in range(0, len(content), step * batch):
             part = content[first:first + step * batch]
             packets = [pack(Opcode.LOAD.value, (first + place).to_bytes(4, "little") + part[place:place + step])
                        for place in range(0, len(part), step)]
-            for response in self.port.exchange(packets):
+            for response in self._exchange(packets):
                 unpack(Opcode.LOAD, response)
             progress(len(part))
+        if not self.info().loaded:
+            raise DeviceError("the engine did not keep the image", Status.NOT_LOADED)
+        self.image = image
 
-    def infer(self, image: Image, acts: np.ndarray, *, every_layer: bool = False,
-              batch: int = 50) -> Iterator[Inference]:
-        """Runs inferences on the image that is loaded.
+    def infer(self, acts: np.ndarray) -> np.ndarray:
+        """Runs an inference for each row of ``acts`` on the image that is loaded.
 
         Parameters
         ----------
         acts : int64 array, shape ``[n, inputs]``
             Input activations (`host.quantize.quantize_inputs`).
+
+        Returns
+        -------
+        int64 array, shape ``[n, outputs]``
+            Output activations of the last layer; negative where it has no ReLU.
+        """
+        image = self._loaded()
+        if self._last_signed is None:
+            self._last_signed = not decode(image, self.config).network.layers[-1].relu
+        bits = np.zeros((len(acts), len(image.layers[-1]["output_order"])), np.int64)
+        for place, one in enumerate(self.inferences(acts)):
+            bits[place] = one.layers[-1]
+        half = 1 << (self.config.act_bits - 1)
+        return (bits ^ half) - half if self._last_signed else bits
+
+    def inferences(self, acts: np.ndarray, *, every_layer: bool = False, batch: int = 50) -> Iterator[Inference]:
+        """Runs inferences one by one, as `infer`, and reads their counters.
+
+        Parameters
+        ----------
+        acts : int64 array, shape ``[n, inputs]``
         every_layer : bool
             Read the outputs of every layer in ``image.readable``, not only the last.
         batch : int
             Inferences whose packets go out together.
         """
+        image = self._loaded()
         words = self._input_words(image, acts)
         chosen = [image.layers[number] for number in image.readable] if every_layer else image.layers[-1:]
         reads = [self._reads(layer["output_base"], layer["output_words"]) for layer in chosen]
         for first in range(0, len(words), batch):
             block = words[first:first + batch]
-            requests = [packet for one in block for packet in self._packets(one, reads)]
-            responses = iter(self.port.exchange(requests))
+            responses = iter(self._exchange([packet for one in block for packet in self._packets(one, reads)]))
             for one in block:
                 yield self._inference(one, reads, chosen, responses)
+
+    def _loaded(self) -> Image:
+        if self.image is None:
+            raise DeviceError("no inference is possible", Status.NOT_LOADED)
+        return self.image
 
     def _input_words(self, image: Image, acts: np.ndarray) -> np.ndarray:
         """Input activations as bytes, in the order of the activation memory: uint8 ``[n, bytes]``."""
         arranged = np.where(image.input_order >= 0, acts[:, image.input_order], 0)
         unsigned = (arranged & ((1 << self.config.act_bits) - 1)).astype(f"<u{self.config.act_bytes}")
-        return np.ascontiguousarray(unsigned).view(np.uint8).reshape(len(acts), -1)
+        return np.ascontiguousarray(unsigned).view(np.uint8)
 
     def _writes(self, content: np.ndarray) -> list[bytes]:
         word_bytes = self.config.pes * self.config.act_bytes
@@ -151,16 +295,51 @@ class Device:
         return [*self._writes(content), pack(Opcode.RUN.value), pack(Opcode.WAIT.value),
                 *(packet for layer in reads for packet in layer)]
 
+    def _counters(self, body: bytes) -> dict[str, int]:
+        return {name: int(value) for name, value in zip(COUNTERS, np.frombuffer(body, "<u4"), strict=True)}
+
     def _inference(self, content: np.ndarray, reads: list[list[bytes]], layers: list[dict],
                    responses: Iterator[bytes]) -> Inference:
         for _ in self._writes(content):
             unpack(Opcode.WRITE, next(responses))
         unpack(Opcode.RUN, next(responses))
-        values = np.frombuffer(unpack(Opcode.WAIT, next(responses)), "<u4")
-        counters = {name: int(value) for name, value in zip(COUNTERS, values, strict=True)}
+        counters = self._counters(unpack(Opcode.WAIT, next(responses)))
         outputs = []
         for layer, packets in zip(layers, reads, strict=True):
             body = b"".join(unpack(Opcode.READ, next(responses)) for _ in packets)
-            # Whether an output is two's complement is for the caller to know: it gets the bits.
             outputs.append(np.frombuffer(body, f"<u{self.config.act_bytes}").astype(np.int64)[layer["output_order"]])
         return Inference(outputs, counters)
+
+
+def build_simulation(target: Target) -> "Build | None":
+    """Builds what a target simulates, or finds it in the cache; None for a serial port."""
+    if target.port is not None:
+        return None
+    assert target.config is not None
+    # Verilator and cocotb are only wanted here: a serial port needs neither.
+    from rtl.engine import Engine
+    from sim.board import build_board
+    from sim.link import build_link
+
+    if target.board is not None:
+        return build_board(target.board, target.config)
+    return build_link(Engine(target.config), capacity_bytes=target.config.packet_bytes + 16)
+
+
+def _open_port(target: Target, opened: ExitStack, timeout_s: float, retries: int, seed: int) -> Port:
+    """Opens the way to an engine; ``opened`` gets what is to be closed."""
+    path, baud = target.port, target.baud
+    if path is None:
+        build = build_simulation(target)
+        from sim.board import SimulatedBoard
+        from sim.link import SimulationLink
+
+        assert build is not None
+        if target.engine_alone:
+            return opened.enter_context(SimulationLink(build, seed=seed))
+        path = opened.enter_context(SimulatedBoard(build, seed=seed)).path
+        timeout_s = max(timeout_s, BOARD_SIMULATION_TIMEOUT_S)
+    assert baud is not None
+    port = SerialPort(path, baud, timeout_s=timeout_s, retries=retries)
+    opened.callback(port.close)
+    return port

@@ -114,14 +114,14 @@ def main_figures(report: Report) -> list[tuple[str, str, str]]:
 
 
 def rtl_figures(rtl: Report) -> list[tuple[str, str]]:
-    """The figures of a run in RTL: name and value."""
-    cycles = rtl.get("cycles_per_image")
+    """The figures of a run: name and value."""
+    cycles, latency = rtl.get("cycles_per_image"), rtl.get("latency_ms") or {}
 
     def compared(name: str, key: str) -> tuple[str, str]:
         times = show(ratio(cycles, rtl.get(key)), hundredths_text, " (x {})", "")
         return name, show(rtl.get(key), tenths_text) + times
     figures = [
-        ("images run in RTL", show(rtl.get("images"), number_text)),
+        ("images run", show(rtl.get("images"), number_text)),
         ("images that differ from golden, any layer", show(rtl.get("mismatches"), number_text)),
         ("images whose cycles differ from the prediction", show(rtl.get("cycle_mismatches"), number_text)),
         ("test error on these images", show(rtl.get("test_error"), error_text)),
@@ -129,6 +129,13 @@ def rtl_figures(rtl: Report) -> list[tuple[str, str]]:
         compared("predicted", "predicted_cycles_per_image"),
         compared("limit with broadcasts", "limit_cycles_per_image"),
         compared("ideal: useful MACs / PEs", "ideal_cycles_per_image"),
-        ("seconds of simulation", show(rtl.get("seconds"), tenths_text)),
+        ("seconds", show(rtl.get("seconds"), tenths_text)),
+        ("latency, ms: median, 99 %, worst",
+         ", ".join(hundredths_text(value) for value in latency.values()) or ABSENT),
+        ("images a second", show(rtl.get("images_per_second"), tenths_text)),
+        ("... the engine alone", show(rtl.get("engine_images_per_second"), number_text)),
+        ("... the link's bits alone", show(rtl.get("link_images_per_second"), tenths_text)),
+        ("bytes on the link per image", show(rtl.get("link_bytes_per_image"), number_text)),
+        ("packets sent again", show(rtl.get("packets_repeated") or None, number_text)),
     ]
     return [(name, value) for name, value in figures if value != ABSENT]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a memory image on the simulated engine and checks it: ``python -m host.run model.img --data mnist``."""
+"""Runs a memory image on an engine, in simulation or on a board: ``python -m host.run model.img --data mnist``."""
 
 if __name__ == "__main__":
     from host.errors import expect_interrupts
@@ -10,85 +10,141 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from host.batch import Batch, Comparison, compare, run_batch
 from host.cycles import Prediction, predict
 from host.datasets import Dataset, load_dataset
 from host.decode import decode
+from host.device_error import DeviceError
 from host.errors import UserError, check_all, end_with
 from host.figures import ratio, rtl_figures
 from host.image import Image, read_image
-from host.options import add_engine_options, check_range, read_engine
+from host.options import check_range
 from host.quantize import quantize_inputs
 from host.reference import forward
-from host.simulate import Comparison, compare, simulate
-from rtl.config import EngineConfig
+from host.target import FORMS, Target, list_devices, parse_target
+from rtl.config import PRESETS
+from rtl.protocol import Status
 
-__all__ = ["Run", "main", "run_image"]
+__all__ = ["Run", "main", "run_image", "table"]
 
 LARGEST_SEED = 1 << 30
 """The simulator takes 31 bits, and each of several simulations gets a seed of its own."""
 
+UART_BITS = 10
+"""Bits of a byte on the serial line, start and stop included."""
+
 EXAMPLES = """examples:
-  python -m host.run build/model/model.img --data mnist --images 1000
-  python -m host.run model.img --data idx:fashion/ --preset tiny --json"""
+  python -m host.run build/model/model.img --data mnist --limit 100 --verify
+  python -m host.run model.img --data idx:fashion/ --device sim:tiny --json
+  python -m host.run model.img --data mnist --device sim:ulx3s-85f --limit 10
+  python -m host.run model.img --data mnist --device "serial:/dev/ttyUSB0?board=ulx3s-85f"
+  python -m host.run --list-devices"""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The engine's results beside the golden model's and the cycle model's, over the same images."""
+    """What the engine gave and how long it took; beside the golden model and the cycle model if it was verified."""
 
-    comparison: Comparison
-    prediction: Prediction
+    target: Target
+    pes: int
+    batch: Batch
     test_error: float
     seconds: float
-    pes: int
+    comparison: Comparison | None = None
+    prediction: Prediction | None = None
 
     def figures(self) -> dict[str, Any]:
-        """As in ``report.json`` under ``rtl``."""
-        ideal, limit = self.prediction.ideal_cycles(self.pes), self.prediction.limit_cycles(self.pes)
-        cycles = self.comparison.mean_counters["cycles"]
+        """As in ``report.json`` under ``rtl``. Times are None where nothing is known of them."""
+        images, means = len(self.batch.latencies), {name: float(values.mean())
+                                                    for name, values in self.batch.counters.items()}
         return {
-            "images": self.comparison.images, "mismatches": self.comparison.mismatches,
-            "layers_compared": self.comparison.layers, "pes": self.pes, "cycles_per_image": cycles,
+            "device": self.target.name, "images": images, "pes": self.pes, "cycles_per_image": means["cycles"],
+            "counters": means, "test_error": self.test_error, "accuracy": 100 - self.test_error,
+            "seconds": round(self.seconds, 2), **self._times(images, means["cycles"]),
+            **self._verified(means["cycles"]),
+        }
+
+    def _times(self, images: int, cycles: float) -> dict[str, Any]:
+        """Measured, and of the engine and of the link's bits alone."""
+        latencies = self.batch.latencies
+        measured = not np.isnan(latencies).any()
+        clock, baud, link_bytes = self.target.clock_mhz, self.target.baud, self.batch.link_bytes / images
+        link_us = None if baud is None else link_bytes * UART_BITS * 1e6 / baud
+        engine_us = None if clock is None else cycles / clock
+        return {
+            "latency_ms": {name: float(np.percentile(latencies, share)) * 1000 for name, share in
+                           (("median", 50), ("p99", 99), ("max", 100))} if measured else None,
+            "images_per_second": ratio(images, float(latencies.sum())) if measured else None,
+            "engine_us_per_image": engine_us, "engine_images_per_second": ratio(1e6, engine_us),
+            "link_bytes_per_image": link_bytes, "link_us_per_image": link_us,
+            "link_images_per_second": ratio(1e6, link_us), "packets_repeated": self.batch.repeated,
+        }
+
+    def _verified(self, cycles: float) -> dict[str, Any]:
+        if self.comparison is None or self.prediction is None:
+            return {}
+        ideal, limit = self.prediction.ideal_cycles(self.pes), self.prediction.limit_cycles(self.pes)
+        return {
+            "mismatches": self.comparison.mismatches, "layers_compared": self.comparison.layers,
             "ideal_cycles_per_image": float(ideal.mean()), "limit_cycles_per_image": float(limit.mean()),
             "predicted_cycles_per_image": float(self.prediction.counters["cycles"].mean()),
             "cycles_over_limit": ratio(cycles, float(limit.mean())),
             "cycles_over_ideal": ratio(cycles, float(ideal.mean())),
             "cycle_mismatches": self.comparison.counter_mismatches["cycles"],
-            "counter_mismatches": self.comparison.counter_mismatches, "counters": self.comparison.mean_counters,
-            "test_error": self.test_error, "seconds": round(self.seconds, 2),
+            "counter_mismatches": self.comparison.counter_mismatches,
         }
 
+    def check(self) -> None:
+        """Raises `UserError` if the engine differs from its models."""
+        found = self.comparison
+        if found is not None and (found.mismatches or any(found.counter_mismatches.values())):
+            raise UserError("the engine differs from its models: see the figures above")
 
-def run_image(image: Image, config: EngineConfig, dataset: Dataset, images: int, *, seed: int = 1) -> Run:
-    """Runs the first test images through golden model, cycle model and RTL.
+
+def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, verify: bool = True,
+              seed: int = 1) -> Run:
+    """Runs the first test images on a device.
+
+    Parameters
+    ----------
+    target : Target
+        With its configuration.
+    verify : bool
+        Read every layer that can be read, and compare it with the golden model and all counters with the cycle model.
 
     Raises
     ------
     UserError
-        If the dataset does not fit the image, or has fewer images.
+        If the dataset does not fit the image or has fewer images, or the device fails.
     """
-    decoded = decode(image, config)
+    assert target.config is not None
+    decoded = decode(image, target.config)
     network = decoded.network
     if network.inputs > dataset.input_count:
         raise UserError(f"dataset '{dataset.name}' has {dataset.input_count} values for each image, the network needs "
                         f"{network.inputs}; give the data that it was compiled for")
-    check_range(f"--images of '{dataset.name}'", images, 1, len(dataset.test_labels))
+    check_range(f"--limit of '{dataset.name}'", images, 1, len(dataset.test_labels))
     acts = quantize_inputs(network, dataset.test_images[:images])
+    begin = time.perf_counter()
+    batch = run_batch(target, image, acts, every_layer=verify, seed=seed)
+    seconds = time.perf_counter() - begin
+    signs = 0 if network.layers[-1].relu else 1 << (target.config.act_bits - 1)
+    winners = (batch.outputs[-1] ^ signs).argmax(axis=1)
+    error = 100 * float((winners != dataset.test_labels[:images]).mean())
+    run = Run(target, target.config.pes, batch, error, seconds)
+    if not verify:
+        return run
     golden = forward(network, acts[:, :network.inputs])
     prediction = predict(decoded, acts, golden)
-    begin = time.perf_counter()
-    outputs, counters = simulate(config, image, acts, seed=seed)
-    seconds = time.perf_counter() - begin
-    comparison = compare([golden[number] for number in image.readable], outputs, prediction.counters, counters,
-                         config.act_bits)
-    signs = 0 if network.layers[-1].relu else 1 << (config.act_bits - 1)
-    winners = (outputs[-1] ^ signs).argmax(axis=1)
-    error = 100 * float((winners != dataset.test_labels[:images]).mean())
-    return Run(comparison, prediction, error, seconds, config.pes)
+    comparison = compare([golden[number] for number in image.readable], batch.outputs, prediction.counters,
+                         batch.counters, target.config.act_bits)
+    return replace(run, comparison=comparison, prediction=prediction)
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -98,26 +154,46 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
+def _read(path: Path, target: Target) -> tuple[Image, Target]:
+    """The image and the target with a configuration: a serial port's is the image's, if it is known."""
+    if target.config is not None:
+        return read_image(path, target.config), target
+    image = read_image(path)
+    config = next((config for config in PRESETS.values() if config.hash == image.config_hash), None)
+    if config is None:
+        raise DeviceError(f"image '{path}' was made for configuration {image.config_hash.hex()}, no preset's; write "
+                          f"'{target.name}' with config=FILE.toml", Status.WRONG_ENGINE)
+    return image, replace(target, config=config)
+
+
+class _ListDevices(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        sys.stdout.write("\n".join(f"{name:<20}  {what}" for name, what in list_devices()) + "\n")
+        parser.exit()
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m host.run", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("image", type=Path, help="memory image that host.compile wrote")
     parser.add_argument("--data", required=True, metavar="SPEC", help="mnist, idx:DIR or npz:FILE")
-    parser.add_argument("--images", type=int, default=1000, help="test images to run (1000)")
-    add_engine_options(parser)
-    parser.add_argument("--seed", type=int, default=1, help="of the random contents of memories at the start (1)")
+    parser.add_argument("--device", default="sim:default", metavar="NAME", help=f"{FORMS} (sim:default)")
+    parser.add_argument("--limit", type=int, default=1000, help="test images to run (1000)")
+    parser.add_argument("--verify", action="store_true",
+                        help="compare every layer with the golden model, and all counters with the cycle model")
+    parser.add_argument("--seed", type=int, default=1, help="of the random contents of simulated memories (1)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--list-devices", action=_ListDevices, nargs=0,
+                        help="show the serial ports that there are, presets and boards")
     arguments = parser.parse_args(argv)
-    _, config, dataset = check_all(
+    _, target, dataset = check_all(
         lambda: check_range("--seed", arguments.seed, 1, LARGEST_SEED),
-        lambda: read_engine(arguments.preset, arguments.config), lambda: load_dataset(arguments.data))
-    image = read_image(arguments.image, config)
-    run = run_image(image, config, dataset, arguments.images, seed=arguments.seed)
+        lambda: parse_target(arguments.device), lambda: load_dataset(arguments.data))
+    image, target = _read(arguments.image, target)
+    run = run_image(image, target, dataset, arguments.limit, verify=arguments.verify, seed=arguments.seed)
     figures = run.figures()
     sys.stdout.write((json.dumps(figures, indent=2, sort_keys=True) if arguments.json else table(figures)) + "\n")
-    failed = run.comparison.mismatches or any(run.comparison.counter_mismatches.values())
-    if failed:
-        raise UserError("the engine differs from its models: see the figures above")
+    run.check()
 
 
 if __name__ == "__main__":

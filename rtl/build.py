@@ -6,15 +6,12 @@ if __name__ == "__main__":
     expect_interrupts()
 
 import argparse
-import importlib
 import json
 import os
-import re
 import shlex
 import statistics
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
 from amaranth.back import verilog
@@ -23,6 +20,7 @@ from host.errors import UserError, check_all, end_with
 from host.files import check_file, check_files, write_whole
 from host.options import check_range, read_engine
 
+from .boards import board_names, board_platform, read_board
 from .engine import Engine
 from .tools import FAMILIES, find_tools, fmax_mhz, run_steps, tool_versions, utilisation
 from .top import Top
@@ -30,7 +28,6 @@ from .units import PARTS, UNITS, build_unit
 
 __all__ = ["build_bitstream", "main"]
 
-CONSTRAINTS = Path(__file__).parent.parent / "constraints"
 OUTPUTS = ("top.tim", "top.rpt", "report.json")
 
 EXAMPLES = """examples:
@@ -41,27 +38,9 @@ EXAMPLES = """examples:
   python -m rtl.build --verilog --preset wide -o engine.v"""
 
 
-def _boards():
-    return sorted(path.stem for path in CONSTRAINTS.glob("*.toml"))
-
-
-def _read_board(name):
-    path = CONSTRAINTS / f"{name}.toml"
-    if not re.fullmatch(r"[\w-]+", name) or not path.exists():
-        raise UserError(f"--board must be one of {', '.join(_boards())}, not '{name}'")
-    try:
-        return tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"board '{path}' cannot be read: {error}") from None
-
-
 def _plan(board, family, config):
     """The tools' input files and the script that calls them."""
-    module, name = board["platform"].split(":")
-    try:
-        platform = getattr(importlib.import_module(module), name)()
-    except ModuleNotFoundError:
-        raise UserError("amaranth-boards must be installed; pip install amaranth-boards") from None
+    platform = board_platform(board)
     try:
         top = Top(config, board["family"], board["oscillator_mhz"], board["clock_mhz"], board["baud"])
         return platform.build(
@@ -108,7 +87,7 @@ def build_bitstream(name, config, seeds, directory, command):
         What ``report.json`` says.
     bitstream : Path
     """
-    board = _read_board(name)
+    board = read_board(name)
     family = FAMILIES[board["family"]]
     outputs = (family.bitstream, *OUTPUTS)
     check_files(directory, outputs)
@@ -147,7 +126,7 @@ def _parser():
     parser = argparse.ArgumentParser(prog="python -m rtl.build", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--board", help=f"bitstream for a board: {', '.join(_boards())}")
+    what.add_argument("--board", help=f"bitstream for a board: {', '.join(board_names())}")
     what.add_argument("--unit", choices=UNITS, help="place one unit alone and show its critical path: a minute or so")
     what.add_argument("--verilog", action="store_true", help="plain Verilog of the engine, for any other flow")
     parser.add_argument("--preset", help="engine: tiny, up5k, default or wide (the board's)")
@@ -174,7 +153,7 @@ def _print_report(report):
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
-    board = _read_board(arguments.board) if arguments.board is not None else {"preset": "default"}
+    board = read_board(arguments.board) if arguments.board is not None else {"preset": "default"}
     name = board["preset"] if arguments.preset is None else arguments.preset
     config, *_ = check_all(lambda: read_engine(name, arguments.config),
                           lambda: check_range("--seed", arguments.seed, 0, (1 << 31) - 1),

@@ -15,7 +15,8 @@ import zlib
 from amaranth.lib import enum
 
 __all__ = [
-    "COUNTERS", "CRC_BYTES", "HEADER_BYTES", "PROTOCOL_VERSION", "SYNC", "Opcode", "Status", "pack", "packet_length",
+    "COUNTERS", "CRC_BYTES", "HEADER_BYTES", "PROTOCOL_VERSION", "STATUS_HELP", "SYNC", "Opcode", "Status", "pack",
+    "packet_length",
 ]
 
 SYNC = 0x4E
@@ -42,34 +43,57 @@ class Opcode(enum.Enum, shape=8):
 
 
 class Status(enum.Enum, shape=8):
-    """First byte of every response's payload. Nothing is applied unless it is OK."""
+    """First byte of every response's payload. Nothing is applied unless it is OK. `STATUS_HELP` explains each."""
 
     OK = 0
     BAD_CRC = 1
-    """The packet was damaged on the way: send it again."""
     UNKNOWN_OPCODE = 2
     TOO_LONG = 3
-    """The length exceeds packet_bytes; the rest of the packet is ignored."""
     BAD_LENGTH = 4
-    """The payload is too short or too long for this opcode."""
     BUSY = 5
-    """An inference runs: WAIT first."""
     NOT_LOADED = 6
-    """There is no valid image: LOAD first."""
     BAD_MAGIC = 7
     BAD_VERSION = 8
     WRONG_CONFIG = 9
-    """The image was made for another EngineConfig."""
     BAD_SECTION = 10
-    """A section names no memory, or an address outside it; the image is dropped."""
     BAD_OFFSET = 11
-    """A LOAD does not continue the one before; the load goes on at the expected offset, or anew at 0."""
     IMAGE_CRC = 12
-    """The image as a whole is damaged; it is dropped."""
     BAD_ADDRESS = 13
-    """Activation words outside the memory."""
     NO_INPUT = 14
-    """RUN without a WRITE since the last one."""
+    # From here on an engine sends none: the driver has them for what happens on the way.
+    NO_ANSWER = 240
+    DAMAGED = 241
+    DISCONNECTED = 242
+    WRONG_ENGINE = 243
+
+
+STATUS_HELP = {
+    Status.OK: ("done", "-"),
+    Status.BAD_CRC: ("the request was damaged on the way; nothing happened", "send it again"),
+    Status.UNKNOWN_OPCODE: ("no engine of this version knows the opcode", "use host and engine of one version"),
+    Status.TOO_LONG: ("the length exceeds packet_bytes; the rest is ignored", "send shorter packets"),
+    Status.BAD_LENGTH: ("not a length that this opcode has", "use host and engine of one version"),
+    Status.BUSY: ("an inference runs", "WAIT first"),
+    Status.NOT_LOADED: ("there is no valid image", "load one"),
+    Status.BAD_MAGIC: ("the image is none; the one before it stays", "make one with python -m host.compile"),
+    Status.BAD_VERSION: ("the image has another version; the one before it stays", "compile the model again"),
+    Status.WRONG_CONFIG: ("the image was made for another configuration; the one before it stays",
+                          "compile the model with the engine's --preset or --config"),
+    Status.BAD_SECTION: ("a section outside the memories or of a wrong length (the image is dropped), or none at all",
+                         "compile the model again"),
+    Status.BAD_OFFSET: ("LOAD does not continue where the last one ended", "go on there, or load from offset 0"),
+    Status.IMAGE_CRC: ("the image as a whole is damaged; it is dropped", "load it again, or compile the model again"),
+    Status.BAD_ADDRESS: ("activation words outside the memory", "compile the model again"),
+    Status.NO_INPUT: ("RUN without a WRITE since the last RUN", "write an input first"),
+    Status.NO_ANSWER: ("nothing came back in time, however often it was sent",
+                       "check cable, port, baud rate, and that the board holds the bitstream"),
+    Status.DAMAGED: ("every answer was damaged on the way", "take a shorter cable or a lower baud rate"),
+    Status.DISCONNECTED: ("the port cannot be opened or has gone",
+                          "plug the board in, close other programs; --list-devices shows the ports"),
+    Status.WRONG_ENGINE: ("the engine has another protocol version or a configuration that is not known here",
+                          "name the configuration that it was built with"),
+}
+"""For each status its cause and the way out, as in docs/formats.md."""
 
 
 COUNTERS = ("cycles", "beats", "broadcasts", "useful_macs", "dropped_slices", "stall_cycles", "drain_cycles")

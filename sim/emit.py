@@ -50,6 +50,25 @@ def emit(component: wiring.Component, name: str, *, random_start: bool = True) -
     """
     with _zeros_left_out() if random_start else nullcontext():
         text = rtlil.convert(component, name=name, emit_src=False)
+    return _as_verilog(text, random_start=random_start)
+
+
+def emit_board(top: Any, platform: Any) -> str:
+    """A board's top level as Verilog: module ``top``, whose ports are the pins, with instances of the FPGA's cells.
+
+    Parameters
+    ----------
+    top : rtl.top.Top
+        Not elaborated before.
+    platform : amaranth.build.Platform
+        A new one.
+    """
+    with _zeros_left_out():
+        plan = platform.prepare(top, "top", emit_src=False)
+    return _as_verilog(plan.files["top.il"], random_start=True)
+
+
+def _as_verilog(text: str, *, random_start: bool) -> str:
     # What a word's reader gets in the cycle in which it is written is undefined in block RAM.
     text = verilog._convert_rtlil_text(text.replace("COLLISION_X_MASK 1'0", "COLLISION_X_MASK 1'1"),
                                        strip_internal_attrs=True)

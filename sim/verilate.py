@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +29,7 @@ KEPT_DAYS = 30
 """A build that was not used for so long is removed from the cache."""
 
 VERILATOR_OPTIONS = (
-    "--cc", "--exe", "--vpi", "--prefix", "Vtop", "-o", "simulation", "-Mdir", "objects",
+    "--cc", "--exe", "--prefix", "Vtop", "-o", "simulation", "-Mdir", "objects",
     "-O3", "--x-assign", "unique", "--x-initial", "unique", "--timescale", "1ns/1ns",
     # Yosys's output knows nothing of linting.
     "-Wno-fatal",
@@ -94,24 +94,34 @@ def build(component: wiring.Component, *, name: str = "dut", top: str | None = N
     SimulationError
         If Verilator or the compiler refuses the design.
     """
-    # Writing the Verilog of a large engine takes longer than everything else once it is built.
-    key = fingerprint(component)
-    shortcut = _cache_directory() / "verilog" / f"{key}-{name}-{random_start}.v"
-    if key is not None and shortcut.exists():
-        text = shortcut.read_text()
-        component._MustUse__used = True  # or Amaranth warns that it was never elaborated
-        os.utime(shortcut)
-    else:
-        text = emit(component, name, random_start=random_start)
-        if key is not None:
-            write_whole(shortcut, text.encode())
+    text = emitted(component, f"{name}-{random_start}", lambda: emit(component, name, random_start=random_start))
     return build_verilog(text, top=top or name, sources=sources, parameters=parameters, waves=waves,
                          visible=visible)
 
 
-def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (),
-                  parameters: Mapping[str, int] | None = None, waves: bool = False, visible: bool = False
-                  ) -> Build:
+def emitted(component: wiring.Component, label: str, write: Callable[[], str]) -> str:
+    """The component's Verilog: from the cache, or written. With a large engine that takes longer than all the rest.
+
+    Parameters
+    ----------
+    label : str
+        Part of a file's name: what decides the Verilog besides the component.
+    """
+    key = fingerprint(component)
+    shortcut = _cache_directory() / "verilog" / f"{key}-{label}.v"
+    if key is not None and shortcut.exists():
+        component._MustUse__used = True  # or Amaranth warns that it was never elaborated
+        os.utime(shortcut)
+        return shortcut.read_text()
+    text = write()
+    if key is not None:
+        write_whole(shortcut, text.encode())
+    return text
+
+
+def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), parameters: Mapping[str, int] | None = None,
+                  defines: Mapping[str, str] | None = None, main: Path | None = None, waves: bool = False,
+                  visible: bool = False) -> Build:
     """Builds the simulation of a design in Verilog, or finds it in the cache.
 
     Several processes may build at the same time; one of those that want the same design does the work.
@@ -126,17 +136,24 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (),
         Further SystemVerilog files.
     parameters : mapping of str to int
         Parameters of the top module.
+    defines : mapping of str to str
+        Macros of the Verilog and of ``main``.
+    main : Path, optional
+        The C++ file with ``main``, instead of cocotb's. It gets the model as class ``Vtop``.
     waves : bool
         The simulation can write waveforms; it is slower then.
     visible : bool
         Python sees the signals of all modules and not only those of the top module; it is slower then.
     """
-    options = [*VERILATOR_OPTIONS, "--top-module", top,
+    # Without cocotb nobody looks inside.
+    seen = [] if main is not None else ["--vpi", *(["--public-flat-rw"] if visible else ["--public-depth", "1"])]
+    options = [*VERILATOR_OPTIONS, "--top-module", top, *seen,
                *(f"-G{parameter}={value}" for parameter, value in (parameters or {}).items()),
-               *(["--trace"] if waves else []),
-               *(["--public-flat-rw"] if visible else ["--public-depth", "1"])]
-    key = _hash(repr((options, MAKE_OPTIONS, _tools())).encode(), text.encode(),
-                *(source.read_bytes() for source in sources))
+               *(word for name, value in (defines or {}).items()
+                 for word in (f"-D{name}={value}", "-CFLAGS", f"-D{name}={value}")),
+               *(["--trace"] if waves else [])]
+    files = [*sources, *([main] if main is not None else [])]
+    key = _hash(repr((options, MAKE_OPTIONS, _tools())).encode(), text.encode(), *(file.read_bytes() for file in files))
     builds = _cache_directory() / "builds"
     result = Build(builds / f"{top}-{key}", top, waves)
     if not result.executable.exists():
@@ -144,12 +161,12 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (),
             if not result.executable.exists():
                 _remove_old(builds)
                 _remove_old(builds.parent / "verilog")
-                _make(result.directory, text, sources, options)
+                _make(result.directory, text, sources, main, options)
     os.utime(result.directory)
     return result
 
 
-def _make(directory: Path, text: str, sources: Sequence[Path], options: Sequence[str]) -> None:
+def _make(directory: Path, text: str, sources: Sequence[Path], main: Path | None, options: Sequence[str]) -> None:
     """Builds in a directory beside the final one and moves the result there whole."""
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix="unfinished-") as unfinished:
         place = Path(unfinished)
@@ -157,11 +174,11 @@ def _make(directory: Path, text: str, sources: Sequence[Path], options: Sequence
         for source in sources:
             shutil.copy(source, place)
         names = [source.name for source in sources]
-        root, libraries, main = _verilator_root(), _cocotb_libraries(), _cocotb_main()
-        link = f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"
+        root, libraries = _verilator_root(), _cocotb_libraries()
+        link = ["-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"] if main is None else []
         environment = {**os.environ, "VERILATOR_ROOT": str(root)}
         verilator = str(root / "bin" / "verilator_bin")
-        _call([verilator, *options, "-LDFLAGS", link, str(main), *names, "design.v"], place, environment)
+        _call([verilator, *options, *link, str(main or _cocotb_main()), *names, "design.v"], place, environment)
         # Verilator's own run-time library takes ten seconds to compile and is the same for all designs.
         flags = [flag for flag in options if flag == "--trace"]
         library = directory.parent.parent / "library" / _hash(repr((MAKE_OPTIONS, flags, _tools())).encode())

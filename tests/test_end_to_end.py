@@ -6,13 +6,13 @@ import functools
 import numpy as np
 import pytest
 
+from host.batch import compare
 from host.cycles import predict
 from host.decode import decode
 from host.device import Device, DeviceError
 from host.image import image_file, parse_image
 from host.pack import pack
 from host.reference import forward
-from host.simulate import compare
 from rtl.config import PRESETS
 from rtl.engine import Engine
 from rtl.protocol import Opcode, Status
@@ -48,7 +48,7 @@ def run(name, link, network, acts, config, *, fresh=True):
     decoded = decode(image, config)
     device = Device(link, config)
     device.load(image)
-    inferences = list(device.infer(image, acts, every_layer=True))
+    inferences = list(device.inferences(acts, every_layer=True))
     golden = forward(network, acts)
     assert inferences
     outputs = [np.stack([one.layers[place] for one in inferences]) for place in range(len(image.readable))]
@@ -102,7 +102,8 @@ def status(link, opcode, payload=b""):
 def still_works(device, image, network):
     acts = random_acts(np.random.default_rng(9), network, 2, 0.5)
     golden = forward(network, acts)[-1] & 0xFF
-    got = [one.layers[-1].tolist() for one in device.infer(image, acts)]
+    device.image = image
+    got = [one.layers[-1].tolist() for one in device.inferences(acts)]
     assert got == golden.tolist()
 
 

@@ -71,7 +71,7 @@ def test_random_convolutions(name):
                 golden.append(last.reshape(len(acts), -1))
             flat = acts.reshape(len(acts), -1)
             device.load(image)
-            inferences = list(device.infer(image, flat, every_layer=True))
+            inferences = list(device.inferences(flat, every_layer=True))
             outputs = [np.stack([one.layers[place] for one in inferences]) for place in range(len(golden))]
             for number, (expected, seen) in enumerate(zip(golden, outputs, strict=True)):
                 unsigned = expected & ((1 << config.act_bits) - 1)

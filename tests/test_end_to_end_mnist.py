@@ -10,6 +10,7 @@ from host.compile import Settings, compile_model
 from host.datasets import load_dataset
 from host.image import parse_image
 from host.run import run_image
+from host.target import parse_target
 from host.train import TrainSettings, train
 from rtl.config import preset
 
@@ -26,7 +27,7 @@ def test_lenet_on_mnist(tmp_path):
     config = preset("default")
     work = compile_model(Settings(tmp_path / "lenet.pt", config, density=0.1, calib=f"npy:{tmp_path / 'inputs.npy'}"))
     assert work.packed is not None and work.packed.quantized.weights_kept <= 26_620
-    run = run_image(parse_image(work.content, config), config, part, 20)
+    run = run_image(parse_image(work.content, config), parse_target("sim:default"), part, 20)
 
     assert (run.comparison.images, run.comparison.layers, run.comparison.mismatches) == (20, 3, 0)
     assert run.comparison.counter_mismatches == dict.fromkeys(run.comparison.counter_mismatches, 0)

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from host.batch import compare
 from host.cycles import predict
 from host.decode import decode
 from host.device import Device
@@ -11,7 +12,6 @@ from host.graph import Geometry
 from host.image import image_file, parse_image
 from host.pack import pack
 from host.reference import forward
-from host.simulate import compare
 from rtl.engine import Engine
 from sim.link import SimulationLink, build_link
 from tests.networks import CONVOLUTIONS, WIDE_TAPS, random_acts, random_convolutions
@@ -47,7 +47,7 @@ def test_packed_networks(config):
             acts = random_acts(rng, network, 3, 0.6)
             image = parse_image(image_file(pack(network, config)), config)
             device.load(image)
-            inferences = list(device.infer(image, acts, every_layer=True))
+            inferences = list(device.inferences(acts, every_layer=True))
             outputs = [np.stack([one.layers[place] for one in inferences]) for place in range(len(image.readable))]
             counters = {key: np.array([one.counters[key] for one in inferences]) for key in inferences[0].counters}
             golden = forward(network, acts)

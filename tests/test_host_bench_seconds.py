@@ -24,6 +24,7 @@ from host.pack import pack
 from host.quantize import quantize_inputs
 from host.reference import forward
 from host.run import run_image
+from host.target import Target
 from rtl.config import PRESETS
 from tests.networks import SMALL, random_acts, random_network
 
@@ -167,7 +168,7 @@ def test_an_image_runs_in_rtl_as_the_job_says(monkeypatch):
     network = random_network(np.random.default_rng(2), SMALL, [100, 12, 8], 0.3)
     image = parse_image(image_file(pack(network, SMALL)), SMALL)
     monkeypatch.setattr(jobs, "IMAGES", 20)
-    run = run_image(image, SMALL, load_dataset("mnist"), 20)
+    run = run_image(image, Target("sim:small", SMALL), load_dataset("mnist"), 20)
     assert run.figures()["cycles_per_image"] == image_job("small", image, SMALL, "mnist").cycles
 
 

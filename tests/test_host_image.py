@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
+from host.batch import Batch
 from host.cycles import predict
 from host.datasets import Dataset
 from host.decode import decode
@@ -16,6 +17,7 @@ from host.pack import pack
 from host.quantize import quantize_inputs
 from host.reference import forward
 from host.run import run_image
+from host.target import Target
 from rtl.layouts import HEADER_BYTES, SECTION_BYTES, descriptor_layout
 from tests.networks import SMALL, random_network
 
@@ -127,11 +129,12 @@ def test_a_network_without_work_has_no_ratio(monkeypatch):
     image = parse_image(image_file(pack(network, SMALL)), SMALL)
     blank, labels = np.zeros((4, 10), np.uint8), np.zeros(4, np.int64)
 
-    def perfect(config, image, acts, **_):
-        decoded = decode(image, config)
+    def perfect(target, image, acts, **_):
+        decoded = decode(image, target.config)
         golden = forward(decoded.network, acts[:, :decoded.network.inputs])
-        return [golden[number] & 0xFF for number in image.readable], predict(decoded, acts, golden).counters
-    monkeypatch.setattr("host.run.simulate", perfect)
-    figures = run_image(image, SMALL, Dataset("blank", blank, labels, blank, labels), 4).figures()
+        return Batch([golden[number] & 0xFF for number in image.readable], predict(decoded, acts, golden).counters,
+                     np.full(len(acts), np.nan))
+    monkeypatch.setattr("host.run.run_batch", perfect)
+    figures = run_image(image, Target("sim:small", SMALL), Dataset("blank", blank, labels, blank, labels), 4).figures()
     assert figures["mismatches"] == figures["cycle_mismatches"] == 0 and figures["cycles_per_image"] > 0
     assert figures["cycles_over_ideal"] is None

@@ -24,6 +24,9 @@ VERILOG = ["--verilog", "--preset", "tiny", "-o"]
 MODEL = ["m.pt", "--no-prune", "-o"]
 HUGE = str(1 << 70)
 
+DEVICE = ["m.pt", "--data", "npz:data.npz", "--device"]
+SMALL = ["small.img", "--data", "npz:planes.npz", "--device"]
+
 CASES = [
     # command, arguments, part of the answer
     (host_compile, ["nosuch.pt"], "nosuch.pt: there is no such file"),
@@ -79,10 +82,21 @@ CASES = [
     (run, ["m.pt", "--data", "npz:data.npz", "--seed", "0"], "--seed must be 1 to 1073741824, not 0"),
     (run, ["m.pt", "--data", "npz:unlabelled.npz"], "unlabelled.npz"),
     (run, ["m.pt", "--data", "idx:nosuch"], "nosuch"),
-    (run, ["small.img", "--data", "npz:data.npz", "--preset", "tiny"], "has 20 values for each image"),
+    (run, ["small.img", "--data", "npz:data.npz", "--device", "sim:tiny"], "has 20 values for each image"),
     (run, ["small.img", "--data", "npz:planes.npz"], "config"),
-    (run, ["small.img", "--data", "npz:planes.npz", "--preset", "tiny", "--images", "21"], "must be 1 to 20, not 21"),
-    (run, ["small.img", "--data", "npz:planes.npz", "--preset", "tiny", "--images", "-1"], "must be 1 to 20, not -1"),
+    (run, [*SMALL, "sim:tiny", "--limit", "21"], "must be 1 to 20, not 21"),
+    (run, [*SMALL, "sim:tiny", "--limit", "-1"], "must be 1 to 20, not -1"),
+    (run, [*DEVICE, ""], "device must be sim:PRESET, sim:FILE.toml, sim:BOARD"),
+    (run, [*DEVICE, "sim:"], "not 'sim:'"),
+    (run, [*DEVICE, "sim:huge"], "followed by a preset (tiny, default, wide), a board"),
+    (run, [*DEVICE, "sim:pipe.toml"], "'pipe.toml' must be a file"),
+    (run, [*DEVICE, "sim:tiny?baud=1"], "unknown key 'baud'; known are none"),
+    (run, [*DEVICE, "sim:ulx3s-85f?x=1&y"], "unknown key 'x'; known are preset"),
+    (run, [*DEVICE, "serial:p?baud=fast"], "baud must be 1 to 1e+08, not 'fast'"),
+    (run, [*DEVICE, "serial:p?clock_mhz=inf"], "clock_mhz must be 0.001 to 10000"),
+    (run, [*DEVICE, "serial:p?board=../x"], "must be one of ulx3s-85f, not '../x'"),
+    (run, [*SMALL, "serial:nosuch", "--limit", "9"], "port 'nosuch' cannot be opened: [Errno 2]"),
+    (run, [*SMALL, "serial:pipe", "--limit", "9"], "(DISCONNECTED): the port cannot be"),
     (run, ["m.pt"], "the following arguments are required: --data"),
     (demo, ["--images", "0"], "--images must be 1 to 10000, not 0"),
     (demo, ["-o", "file"], "output directory 'file' cannot be written"),
@@ -105,7 +119,7 @@ CASES = [
     (build, ["--unit", "nosuch"], "invalid choice: 'nosuch'"),
     (build, ["--unit", "scanner", "-o", "file"], "output directory 'file' cannot be written"),
     (build, [], "one of the arguments --board --unit --verilog is required"),
-    (build, ["--board", ""], "--board must be one of"),
+    (build, ["--board", ""], "board must be one of"),
     (build, ["--verilog", "--preset", ""], "preset must be one of tiny, up5k, default, wide, not ''"),
     (build, [*VERILOG, "directory"], "output 'directory' must be a file"),
     (build, [*VERILOG, "pipe"], "output 'pipe' must be a file"),
@@ -138,6 +152,7 @@ def place(tmp_path_factory):
     for name in ("report.html", "study.html", "eie-uneven-ablation.svg"):
         (place / "taken" / name).mkdir(parents=True)
     os.mkfifo(place / "pipe")
+    os.mkfifo(place / "pipe.toml")
     labels = np.arange(20) % 3
     for name, shape in (("data.npz", (20, 20)), ("planes.npz", (20, 28, 28)), ("one.npz", (1, 20))):
         images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

@@ -136,7 +136,7 @@ def test_running(tmp_path, data, small):
     network = random_network(np.random.default_rng(5), SMALL, [60, 40, 8], 0.2)
     (tmp_path / "m.img").write_bytes(image_file(pack(network, SMALL)))
     before = names(tmp_path)
-    arguments = ["host.run", tmp_path / "m.img", "--data", data, "--config", small]
+    arguments = ["host.run", tmp_path / "m.img", "--data", data, "--device", f"sim:{small}"]
     assert interrupt(arguments, tmp_path, lambda: "simulation" in processes(tmp_path)) == []
     assert names(tmp_path) == before
 
@@ -152,7 +152,7 @@ def test_building_a_simulation(tmp_path, data, small):
     """The compiler runs, in a cache that was empty."""
     network = random_network(np.random.default_rng(5), SMALL, [60, 8], 0.2)
     (tmp_path / "m.img").write_bytes(image_file(pack(network, SMALL)))
-    arguments = ["host.run", tmp_path / "m.img", "--data", data, "--config", small]
+    arguments = ["host.run", tmp_path / "m.img", "--data", data, "--device", f"sim:{small}"]
     assert interrupt(arguments, tmp_path, lambda: "make" in processes(tmp_path),
                      NONZERO_CACHE=str(tmp_path / "cache")) == []
     assert [path.suffix for path in (tmp_path / "cache" / "builds").iterdir()] == [".lock"]

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from host.errors import UserError, run_command
-from rtl.build import CONSTRAINTS, main
+from rtl.boards import CONSTRAINTS
+from rtl.build import main
 from rtl.clock import ecp5_dividers, ice40_dividers
 from rtl.tools import FAMILIES, run_steps, utilisation
 
@@ -65,8 +66,8 @@ def test_clocks_that_no_pll_makes_are_refused(dividers):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--board", "nosuch"], "--board must be one of icebreaker, ulx3s-85f, not 'nosuch'"),
-    (["--board", "../secret"], "--board must be one of"),
+    (["--board", "nosuch"], "board must be one of icebreaker, ulx3s-85f, not 'nosuch'"),
+    (["--board", "../secret"], "board must be one of"),
     (["--board", "icebreaker", "--seeds", "0"], "--seeds must be 1 to 100, not 0"),
     (["--verilog", "--preset", "huge"], "preset must be one of tiny, up5k, default, wide"),
 ])
@@ -185,7 +186,7 @@ def test_missing_tools_are_named(tmp_path, monkeypatch, capsys):
 def test_a_clock_that_the_board_can_not_make_is_refused(tmp_path, monkeypatch, capsys):
     text = (CONSTRAINTS / "ulx3s-85f.toml").read_text()
     (tmp_path / "odd.toml").write_text(text.replace("clock_mhz = 80", "clock_mhz = 81.3"))
-    monkeypatch.setattr("rtl.build.CONSTRAINTS", tmp_path)
+    monkeypatch.setattr("rtl.boards.CONSTRAINTS", tmp_path)
     make_tools(monkeypatch, tmp_path, YOSYS="true", NEXTPNR_ECP5="true", ECPPACK="true")
     assert run_command(main, ["--board", "odd", "-o", str(tmp_path / "out")]) == 2
     assert "the board's clock must be a frequency that a PLL makes from 25 MHz, not 81.3 MHz" in capsys.readouterr().err

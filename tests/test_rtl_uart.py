@@ -1,11 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The serial port against waveforms made by hand."""
+"""The serial port against waveforms made by hand, and against an independent serial port."""
 
 import numpy as np
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect
 from amaranth.sim import Simulator
 
-from rtl.uart import Uart, check_divisor
+from rtl.link import Link
+from rtl.uart import LEAST_DIVISOR, Uart, check_divisor
+from sim.running import run
+from sim.verilate import build
+
+PACKET_BYTES = 32
+
+
+class SerialLink(wiring.Component):
+    """Link and serial port; every request that arrives is answered OK."""
+
+    rx_pin: In(1, init=1)
+    tx_pin: Out(1, init=1)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.uart = uart = Uart(LEAST_DIVISOR)
+        m.submodules.link = link = Link(PACKET_BYTES)
+        connect(m, uart.received, link.rx)
+        connect(m, link.tx, uart.sent)
+        m.d.comb += [uart.rx_pin.eq(self.rx_pin), self.tx_pin.eq(uart.tx_pin), link.respond.eq(link.request)]
+        return m
 
 
 def waveform(byte, stop=1):
@@ -93,3 +117,18 @@ def test_sent_bytes(divisor):
 def test_divisors_that_are_too_small_are_refused():
     with pytest.raises(ValueError, match="UART divisor must be an integer of at least 16 clock cycles a bit, not 3"):
         check_divisor(3)
+
+
+@pytest.mark.parametrize("error", [-0.02, 0.02])
+def test_an_independent_serial_port(error):
+    """Its clock may be 2 % too fast or too slow."""
+    parameters = {"divisor": LEAST_DIVISOR, "error": error}
+    assert run(build(Uart(LEAST_DIVISOR)), "sim.benches.uart", parameters=parameters) == [
+        "both_ways_at_once_without_a_pause", "only_whole_bytes_are_received",
+        "a_byte_that_is_not_taken_is_replaced_by_the_next"]
+
+
+def test_packets_on_a_bad_line():
+    parameters = {"divisor": LEAST_DIVISOR, "error": 0.02, "packet_bytes": PACKET_BYTES}
+    assert run(build(SerialLink()), "sim.benches.serial_link", parameters=parameters) == [
+        "zeros_bring_the_link_back", "garbage_before_a_packet_does_no_harm", "a_packet_may_take_its_time"]

@@ -152,7 +152,7 @@ def _simulate(one: Compiled, seed: int) -> dict[str, Any]:
         with tqdm(total=len(one.image.engine), desc="loading", unit="B", unit_scale=True, leave=False,
                   disable=None) as progress:
             device.load(one.image, progress=progress.update)
-        inferences = list(tqdm(device.infer(one.image, one.acts, batch=1), "RTL simulation", len(one.acts),
+        inferences = list(tqdm(device.inferences(one.acts, batch=1), "RTL simulation", len(one.acts),
                                unit="image", leave=False, disable=None))
         cycles = link.cycles
         seconds = time.perf_counter() - begin

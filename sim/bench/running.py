@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from host.batch import compare
 from host.bench.layers import Compiled, Layer, Options, compile_drawn, draw
 from host.device import Device
-from host.simulate import compare
 from host.summary import bound_bits
 from rtl.engine import Engine
 from rtl.protocol import COUNTERS
@@ -57,7 +57,7 @@ def simulate(one: Compiled, *, seed: int = 1) -> Simulated:
                  leave=False, disable=None) as progress:
         device = Device(link, one.config)
         device.load(one.image, progress=progress.update)
-        inferences = list(device.infer(one.image, one.acts))
+        inferences = list(device.inferences(one.acts))
         cycles = link.cycles
     return Simulated([np.stack([inference.layers[0] for inference in inferences])],
                      {name: np.array([inference.counters[name] for inference in inferences]) for name in COUNTERS},

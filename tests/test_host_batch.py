@@ -6,10 +6,11 @@ import threading
 import numpy as np
 import pytest
 
-import host.simulate
+import host.batch
 from host.errors import UserError
 from host.image import image_file, parse_image
 from host.pack import pack
+from host.target import Target
 from rtl.protocol import Opcode
 from rtl.protocol import pack as pack_packet
 from sim.verilate import SimulationError
@@ -21,7 +22,7 @@ def test_what_stops_one_simulation_stops_all(monkeypatch, error):
     """One part fails while the other waits for an answer that does not come for an hour."""
     ends, waiting = [], threading.Event()
 
-    def infer(device, image, acts, part, *_):
+    def infer(device, target, image, acts, part, *_):
         if part[0]:
             waiting.wait()
             raise error("stop")
@@ -31,10 +32,10 @@ def test_what_stops_one_simulation_stops_all(monkeypatch, error):
             device.port.exchange([pack_packet(Opcode.RUN.value)[:-1]])
         except SimulationError as end:
             ends.append(end)
-    monkeypatch.setattr(host.simulate, "_infer", infer)
+    monkeypatch.setattr(host.batch, "_infer", infer)
     network = random_network(np.random.default_rng(5), SMALL, [40, 8], 0.2)
     image = parse_image(image_file(pack(network, SMALL)), SMALL)
     acts = random_acts(np.random.default_rng(9), network, 40, 0.5)
     with pytest.raises(error, match="stop"):
-        host.simulate.simulate(SMALL, image, acts, processes=2)
+        host.batch.run_batch(Target("sim:small", SMALL), image, acts, processes=2)
     assert len(ends) == 1 and "the simulation has ended" in str(ends[0])

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The boards: what their files in ``constraints`` say."""
+
+import importlib
+import re
+import tomllib
+from pathlib import Path
+
+from host.errors import UserError
+
+__all__ = ["CONSTRAINTS", "board_names", "board_platform", "read_board"]
+
+CONSTRAINTS = Path(__file__).parent.parent / "constraints"
+
+
+def board_names():
+    """Names of the boards, sorted."""
+    return sorted(path.stem for path in CONSTRAINTS.glob("*.toml"))
+
+
+def read_board(name):
+    """The fields of a board's file; raises `UserError` for a name that is none or a file that is damaged."""
+    path = CONSTRAINTS / f"{name}.toml"
+    if not re.fullmatch(r"[\w-]+", name) or not path.exists():
+        raise UserError(f"board must be one of {', '.join(board_names())}, not '{name}'")
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"board '{path}' cannot be read: {error}") from None
+
+
+def board_platform(board):
+    """A new Amaranth platform of a board, for one build; raises `UserError` if amaranth-boards is not installed."""
+    module, name = board["platform"].split(":")
+    try:
+        return getattr(importlib.import_module(module), name)()
+    except ModuleNotFoundError:
+        raise UserError("amaranth-boards must be installed; pip install amaranth-boards") from None
