@@ -24,6 +24,7 @@ from rtl.config import ConfigError
 from .ablation import ablation_figure, ablation_table, run_ablation
 from .density import density_figure, density_table, run_density
 from .eie import eie_table, run_eie
+from .link import axi_table, faults_table, run_axi, run_faults
 
 EXAMPLES = """examples:
   python -m sim.bench eie                          # nine layers, three seeds: half an hour
@@ -31,7 +32,9 @@ EXAMPLES = """examples:
   python -m sim.bench eie --layer NT-We --seeds 1 --queue 32
   python -m sim.bench eie --uneven
   python -m sim.bench eie --ablate                 # what each mechanism is worth
-  python -m sim.bench density                      # against a dense engine"""
+  python -m sim.bench density                      # against a dense engine
+  python -m sim.bench axi --packets 10000          # random packets over AXI, with pauses
+  python -m sim.bench faults --rounds 1000         # damaged images, mutated packets, resets"""
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -81,13 +84,27 @@ def _parser() -> argparse.ArgumentParser:
                         help="one layer at all densities, against a dense engine",
                         description="A layer of 4096 x 1000 with 1 to 100 % of its weights and 10 to 100 % of its "
                         "activations, against a dense engine of 64 PEs; writes density.json and .svg")
+    axi = commands.add_parser("axi", allow_abbrev=False, help="random packets over AXI, with random pauses",
+                              description="Random packets each way over AXI4-Stream and random accesses over "
+                              "AXI4-Lite, with random pauses; writes axi.json")
+    axi.add_argument("--packets", type=_count, default=10_000, help="each way (10000)")
+    faults = commands.add_parser("faults", allow_abbrev=False, help="damaged images, mutated packets and resets",
+                                 description="Every single bit of an image flipped, mutated packets, resets in the "
+                                 "middle of load, run and read-out; writes faults.json")
+    faults.add_argument("--rounds", type=_count, default=1000,
+                        help="resets, and eights of mutated packets (1000)")
+    for command in (axi, faults):
+        command.add_argument("--seed", type=_count, default=1, help="of what is random (1)")
+        command.add_argument("-o", "--output", type=Path, default=Path("build/bench"), metavar="DIR",
+                             help="where JSON goes (build/bench)")
+        command.add_argument("--json", action="store_true", help="print the figures as JSON")
     return parser
 
 
 def _name(arguments: argparse.Namespace) -> str:
     """The outputs' name without its ending."""
-    if arguments.command == "density":
-        return "density"
+    if arguments.command != "eie":
+        return str(arguments.command)
     return "eie" + "-uneven" * arguments.uneven + "-ablation" * arguments.ablate
 
 
@@ -113,6 +130,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     figure: Figure | None
     if arguments.command == "eie":
         found, table, figure = _eie(arguments)
+    elif arguments.command == "axi":
+        found = run_axi(arguments.packets, arguments.seed)
+        table, figure = axi_table(found), None
+    elif arguments.command == "faults":
+        found = run_faults(arguments.rounds, arguments.seed)
+        table, figure = faults_table(found), None
     else:
         found = run_density(Options(), rtl=not arguments.no_rtl)
         table, figure = density_table(found), density_figure(found)
@@ -123,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_figure(paths[1], figure)
     written = "\n".join(map(str, paths))
     sys.stdout.write(json.dumps(found, indent=2) + "\n" if arguments.json else f"{table}\n{written}\n")
-    if found["mismatches"] or found["counter_mismatches"]:
+    if found["mismatches"] or found.get("counter_mismatches"):
         raise UserError("the engine differs from its models: see the figures above")
 
 

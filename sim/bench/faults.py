@@ -4,20 +4,20 @@
 import random
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from host.device import Device
+from host.errors import UserError
 from host.image import Image
 from rtl.config import EngineConfig
 from rtl.protocol import CRC_BYTES, HEADER_BYTES, SYNC, Opcode, Status, pack, packet_length
 from sim.link import SimulationLink
 
-__all__ = ["FaultError", "Faults", "expected_statuses", "faults_table", "split_responses"]
+__all__ = ["FaultError", "Faults", "expected_statuses", "split_responses"]
 
 
-class FaultError(AssertionError):
+class FaultError(UserError):
     """The engine did not survive a fault as it should."""
 
 
@@ -179,10 +179,3 @@ class Faults:
         got = [one.layers[-1].tolist() for one in device.infer(self.image, self.acts)]
         if got != self.outputs:
             raise FaultError(f"{when}: the engine gives {got}, not {self.outputs}")
-
-
-def faults_table(found: dict[str, Any]) -> str:
-    return "\n".join(f"{found[name]:>8}  {text}" for name, text in (
-        ("flipped_bits", "single bits of the image flipped, each noticed"),
-        ("mutated_packets", "mutated packets, the engine exact after each eight"),
-        ("resets", "resets in the middle of load, run and read-out, exact after each reload")))
