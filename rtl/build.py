@@ -20,6 +20,7 @@ from host.errors import UserError, check_all, end_with
 from host.files import check_file, check_files, write_whole
 from host.options import check_range, read_engine
 
+from .axi import AxiEngine
 from .boards import board_names, board_platform, read_board
 from .engine import Engine
 from .tools import FAMILIES, find_tools, fmax_mhz, run_steps, tool_versions, utilisation
@@ -35,7 +36,11 @@ EXAMPLES = """examples:
   python -m rtl.build --board ulx3s-85f --preset tiny --seed 3 -o build/tiny
   python -m rtl.build --board icebreaker --seeds 3
   python -m rtl.build --unit walker --part lfe5u-85f
-  python -m rtl.build --verilog --preset wide -o engine.v"""
+  python -m rtl.build --verilog --preset wide -o engine.v
+  python -m rtl.build --verilog --top axi"""
+
+TOPS = {"engine": Engine, "axi": AxiEngine}
+"""What --verilog writes, by the name of its file; its module is called nonzero_ and that name."""
 
 
 def _plan(board, family, config):
@@ -116,9 +121,9 @@ def build_bitstream(name, config, seeds, directory, command):
     return report, directory / family.bitstream
 
 
-def _write_verilog(config, output):
+def _write_verilog(top, config, output):
     check_file(output)
-    text = verilog.convert(Engine(config), name="nonzero_engine", emit_src=False, strip_internal_attrs=True)
+    text = verilog.convert(TOPS[top](config), name=f"nonzero_{top}", emit_src=False, strip_internal_attrs=True)
     write_whole(output, text.encode())
 
 
@@ -129,6 +134,8 @@ def _parser():
     what.add_argument("--board", help=f"bitstream for a board: {', '.join(board_names())}")
     what.add_argument("--unit", choices=UNITS, help="place one unit alone and show its critical path: a minute or so")
     what.add_argument("--verilog", action="store_true", help="plain Verilog of the engine, for any other flow")
+    parser.add_argument("--top", choices=TOPS, default="engine", help="of --verilog: the engine with its byte link, or "
+                        "behind AXI4-Stream and AXI4-Lite (engine)")
     parser.add_argument("--preset", help="engine: tiny, up5k, default or wide (the board's)")
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration")
     parser.add_argument("--part", choices=PARTS, default="lfe5u-85f", help="FPGA for --unit (lfe5u-85f)")
@@ -136,7 +143,7 @@ def _parser():
     parser.add_argument("--seeds", type=int, default=1, metavar="N",
                         help="with --board, place N times, with --seed and those after it; keep the fastest (1)")
     parser.add_argument("-o", "--output", type=Path, help="directory (build/boards/BOARD, build/units/UNIT) or "
-                        "Verilog file (build/engine.v)")
+                        "Verilog file (build/TOP.v)")
     return parser
 
 
@@ -159,8 +166,8 @@ def main(argv=None):
                           lambda: check_range("--seed", arguments.seed, 0, (1 << 31) - 1),
                           lambda: check_range("--seeds", arguments.seeds, 1, 100))
     if arguments.verilog:
-        output = arguments.output or Path("build/engine.v")
-        _write_verilog(config, output)
+        output = arguments.output or Path(f"build/{arguments.top}.v")
+        _write_verilog(arguments.top, config, output)
         sys.stdout.write(f"{output}\n")
         return
     command = shlex.join(["python", "-m", "rtl.build", *argv])

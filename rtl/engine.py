@@ -2,7 +2,7 @@
 """The engine: a table of contents of the data path."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .activations import ActivationMemory
@@ -36,6 +36,14 @@ class Engine(wiring.Component):
         From the first byte of a packet to the last of its response.
     running : Out(1)
         An inference runs.
+    last : Out(1)
+        The byte on ``tx`` is the last of its response.
+    loaded : Out(1)
+        A whole image is in the memories.
+    last_status : Out(8)
+        `Status` of the newest response; OK after a reset.
+    counters : Out(ArrayLayout(32, len(COUNTERS)))
+        `COUNTERS` of the newest inference; they count while it runs.
     """
 
     def __init__(self, config):
@@ -45,6 +53,10 @@ class Engine(wiring.Component):
             "tx": Out(stream.Signature(8)),
             "busy": Out(1),
             "running": Out(1),
+            "last": Out(1),
+            "loaded": Out(1),
+            "last_status": Out(8),
+            "counters": Out(data.ArrayLayout(32, len(COUNTERS))),
         })
 
     def elaborate(self, platform):
@@ -70,7 +82,11 @@ class Engine(wiring.Component):
 
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
-        m.d.comb += [self.busy.eq(link.busy), self.running.eq(sequencer.running)]
+        m.d.comb += [
+            self.busy.eq(link.busy), self.running.eq(sequencer.running), self.last.eq(link.last),
+            self.loaded.eq(loader.loaded), self.last_status.eq(link.last_status),
+            self.counters.eq(commands.counters),
+        ]
         self._connect_load(m, link, commands, loader, program, load, pes)
         self._connect_control(m, loader, commands, program, sequencer, scanner, broadcast, drain, pes)
         self._connect_acts(m, commands, sequencer, acts, scanner, drain, pes)

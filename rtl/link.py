@@ -25,6 +25,10 @@ class Link(wiring.Component):
     Members
     -------
     rx : In(stream.Signature(8)), tx : Out(stream.Signature(8))
+    last : Out(1)
+        The byte on ``tx`` is the last of its response.
+    last_status : Out(8)
+        Status of the newest response; 0 after a reset.
     busy : Out(1)
         From the first byte of a packet to the last of its response.
     request : Out(1), opcode : Out(8), length : Out(16)
@@ -41,6 +45,8 @@ class Link(wiring.Component):
         super().__init__({
             "rx": In(stream.Signature(8)),
             "tx": Out(stream.Signature(8)),
+            "last": Out(1),
+            "last_status": Out(8),
             "busy": Out(1),
             "request": Out(1),
             "opcode": Out(8),
@@ -60,7 +66,7 @@ class Link(wiring.Component):
         read = buffer.read_port()
 
         count = Signal(range(max(self.packet_bytes, 1 << 16)))
-        status = Signal(8)
+        status = self.last_status
         body_bytes = Signal(16)
         response_length = Signal(16)
         received = self.rx.valid & self.rx.ready
@@ -163,7 +169,8 @@ class Link(wiring.Component):
                         m.d.sync += count.eq(0)
                         m.next = "SEND CRC"
             with m.State("SEND CRC"):
-                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc.word_select(count[:2], 8))]
+                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc.word_select(count[:2], 8)),
+                             self.last.eq(count == 3)]
                 with m.If(sent):
                     m.d.sync += count.eq(count + 1)
                     with m.If(count == 3):

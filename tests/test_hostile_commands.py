@@ -88,7 +88,7 @@ CASES = [
     (run, [*SMALL, "sim:tiny", "--limit", "-1"], "must be 1 to 20, not -1"),
     (run, [*DEVICE, ""], "device must be sim:PRESET, sim:FILE.toml, sim:BOARD"),
     (run, [*DEVICE, "sim:"], "not 'sim:'"),
-    (run, [*DEVICE, "sim:huge"], "followed by a preset (tiny, default, wide), a board"),
+    (run, [*DEVICE, "sim:huge"], "followed by a preset (tiny, up5k, default, wide"),
     (run, [*DEVICE, "sim:pipe.toml"], "'pipe.toml' must be a file"),
     (run, [*DEVICE, "sim:tiny?baud=1"], "unknown key 'baud'; known are none"),
     (run, [*DEVICE, "sim:ulx3s-85f?x=1&y"], "unknown key 'x'; known are preset"),

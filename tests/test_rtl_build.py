@@ -76,12 +76,14 @@ def test_bad_arguments(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_verilog_of_a_small_engine(tmp_path):
+@pytest.mark.parametrize("top", ["engine", "axi"])
+def test_verilog_of_a_small_engine(tmp_path, top):
     (tmp_path / "small.toml").write_text(SMALL)
     output = tmp_path / "engine.v"
-    assert run_command(main, ["--verilog", "--config", str(tmp_path / "small.toml"), "-o", str(output)]) == 0
+    arguments = ["--verilog", "--top", top, "--config", str(tmp_path / "small.toml"), "-o", str(output)]
+    assert run_command(main, arguments) == 0
     text = output.read_text()
-    assert "module nonzero_engine(" in text
+    assert f"module nonzero_{top}(" in text
     assert [path.name for path in tmp_path.glob("*.part")] == []
 
 

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults of the link: damaged images, mutated packets and resets; the engine must notice, and work afterwards."""
+
+import random
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from host.device import Device
+from host.errors import UserError
+from host.image import Image
+from rtl.config import EngineConfig
+from rtl.protocol import CRC_BYTES, HEADER_BYTES, SYNC, Opcode, Status, pack, packet_length
+from sim.link import SimulationLink
+
+__all__ = ["FaultError", "Faults", "expected_statuses", "split_responses"]
+
+
+class FaultError(UserError):
+    """The engine did not survive a fault as it should."""
+
+
+def split_responses(content: bytes) -> list[tuple[int, bytes]]:
+    """Opcode and payload of each packet. Raises `FaultError` if these bytes are anything but sound packets."""
+    found = []
+    while content:
+        length = HEADER_BYTES + int.from_bytes(content[2:4], "little")
+        body, crc = content[1:length], content[length:length + CRC_BYTES]
+        if content[0] != SYNC or len(crc) != CRC_BYTES or zlib.crc32(body) != int.from_bytes(crc, "little"):
+            raise FaultError(f"no sound response: {content.hex()}")
+        found.append((content[1], body[3:]))
+        content = content[length + CRC_BYTES:]
+    return found
+
+
+def expected_statuses(content: bytes, packet_bytes: int) -> list[tuple[int, Status]]:
+    """Opcode, and OK, BAD_CRC or TOO_LONG, of each packet that a stream of bytes holds, see docs/formats.md."""
+    found, place = [], 0
+    while (begin := content.find(SYNC, place)) >= 0 and begin + HEADER_BYTES <= len(content):
+        place = begin + HEADER_BYTES
+        length = int.from_bytes(content[begin + 2:place], "little")
+        status = Status.TOO_LONG
+        if length <= packet_bytes:
+            place += length + CRC_BYTES
+            if place > len(content):
+                break
+            sound = zlib.crc32(content[begin + 1:place - CRC_BYTES]) \
+                == int.from_bytes(content[place - CRC_BYTES:place], "little")
+            status = Status.OK if sound else Status.BAD_CRC
+        found.append((content[begin + 1], status))
+    return found
+
+
+class Faults:
+    """Faults of one engine with one image.
+
+    Parameters
+    ----------
+    link : SimulationLink
+        Holds at least eight packets, and the longest packet besides.
+    config : EngineConfig
+    image : Image
+    acts : int64 array, shape ``[n, inputs]``
+    outputs : list of list of int
+        What the engine must give for them.
+    seed : int
+
+    Every method returns how many faults it tried, and raises `FaultError` for one that the engine does not survive.
+    """
+
+    def __init__(self, link: SimulationLink, config: EngineConfig, image: Image, acts: np.ndarray,
+                 outputs: Sequence[Sequence[int]], *, seed: int = 1) -> None:
+        self.link, self.config, self.image, self.acts = link, config, image, acts
+        self.outputs = [list(output) for output in outputs]
+        self.random = random.Random(seed)
+        self.longest = packet_length(config.packet_bytes)
+
+    def flip_image_bits(self, *, step: int = 1) -> int:
+        """Flips each bit of the image, or every ``step``-th; none may be taken for an image."""
+        bits = range(0, 8 * len(self.image.engine), step)
+        for bit in bits:
+            damaged = bytearray(self.image.engine)
+            damaged[bit // 8] ^= 1 << bit % 8
+            self.link.reset()
+            responses = self.link.exchange([*self._loads(bytes(damaged)), pack(Opcode.RUN.value)])
+            status = Status(split_responses(responses[-1])[0][1][0])
+            if self._is_loaded() or status != Status.NOT_LOADED:
+                raise FaultError(f"bit {bit} of the image was flipped and nobody noticed")
+        self._reload()
+        return len(bits)
+
+    def mutate_packets(self, rounds: int) -> int:
+        """Random bytes and mutated packets, eight at a time; then the engine must answer, and rightly."""
+        self._reload()
+        for number in range(rounds):
+            content = b"".join(self._mutant() for _ in range(8)) + bytes(self.longest) + pack(Opcode.IDENTIFY.value)
+            responses = split_responses(self.link.exchange(content))
+            expected = expected_statuses(content, self.config.packet_bytes)
+            if [opcode for opcode, _ in responses] != [opcode for opcode, _ in expected]:
+                raise FaultError(f"round {number}: other responses than packets in {content.hex()}")
+            for (opcode, payload), (_, status) in zip(responses, expected, strict=True):
+                refused = Status(payload[0]) in (Status.BAD_CRC, Status.TOO_LONG)
+                if refused != (status != Status.OK) or (refused and payload != bytes([status.value])):
+                    raise FaultError(f"round {number}: opcode {opcode} has {payload.hex()}, not {status.name}")
+            if responses[-1][1][0] != Status.OK.value:
+                raise FaultError(f"round {number}: IDENTIFY is refused after {content.hex()}")
+            if not self._is_loaded():
+                self._reload()
+            else:
+                self._check(f"round {number}: after {content.hex()}")
+        return 8 * rounds
+
+    def reset_anywhere(self, rounds: int) -> int:
+        """Resets the engine in the middle of loading, running and reading; then loads and runs anew."""
+        self._reload()
+        device = Device(self.link, self.config)
+        first = device._packets(device._input_words(self.image, self.acts[:1])[0],
+                                [device._reads(layer["output_base"], layer["output_words"])
+                                 for layer in self.image.layers[-1:]])
+        for number in range(rounds):
+            packets = self._loads(self.image.engine) if number % 3 == 0 else first
+            # The later packets of an inference run and read; those before the chosen one are carried out.
+            place = self.random.randrange(len(packets)) if number % 3 != 1 else packets.index(pack(Opcode.RUN.value))
+            self.link.exchange(packets[:place])
+            self.link.interrupt(packets[place], self.random.randint(1, 2 * self.longest))
+            if self._is_loaded():
+                raise FaultError(f"reset {number}: there is an image after a reset")
+            self._reload()
+        return rounds
+
+    def _mutant(self) -> bytes:
+        """A packet with a mutation, which may keep its CRC right, or random bytes."""
+        choices = self.random
+        limit = self.config.packet_bytes
+        packets = [*self._loads(self.image.engine), pack(Opcode.RUN.value), pack(Opcode.WAIT.value),
+                   pack(Opcode.READ.value, bytes([0, 0, 4, 0])), pack(Opcode.WRITE.value, bytes(2 + 16)),
+                   pack(Opcode.IDENTIFY.value)]
+        packet = bytearray(choices.choice(packets))
+        kind = choices.choice(["bits", "cut", "insert", "twice", "sealed", "length", "noise"])
+        if kind == "bits":
+            for _ in range(choices.randint(1, 4)):
+                packet[choices.randrange(len(packet))] ^= 1 << choices.randrange(8)
+        elif kind == "cut":
+            del packet[choices.randrange(len(packet)):]
+        elif kind == "insert":
+            packet.insert(choices.randrange(len(packet)), choices.choice([0, SYNC, choices.randrange(256)]))
+        elif kind == "twice":
+            packet *= 2
+        elif kind == "sealed":
+            # Right CRC, wrong content.
+            body = bytearray(packet[HEADER_BYTES:-CRC_BYTES]) or bytearray(1)
+            body[choices.randrange(min(8, len(body)))] = choices.randrange(256)
+            packet = bytearray(pack(choices.choice([packet[1], choices.randrange(8)]), bytes(body[:limit])))
+        elif kind == "length":
+            packet[2:4] = choices.choice([0, 1, limit, limit + 1, choices.randrange(1 << 16)]).to_bytes(2, "little")
+        else:
+            packet = bytearray(choices.choice([SYNC, 0, 1, 6, choices.randrange(256)])
+                               for _ in range(choices.randint(1, 60)))
+        return bytes(packet)
+
+    def _loads(self, content: bytes) -> list[bytes]:
+        step = self.config.packet_bytes - 4
+        return [pack(Opcode.LOAD.value, place.to_bytes(4, "little") + content[place:place + step])
+                for place in range(0, len(content), step)]
+
+    def _is_loaded(self) -> bool:
+        (opcode, payload), = split_responses(self.link.exchange(pack(Opcode.IDENTIFY.value)))
+        if opcode != Opcode.IDENTIFY.value or payload[0] != Status.OK.value or payload[7:] != self.config.hash:
+            raise FaultError(f"the engine says that it is {payload.hex()}")
+        return payload[2] == 1
+
+    def _reload(self) -> None:
+        Device(self.link, self.config).load(self.image)
+        self._check("after a load")
+
+    def _check(self, when: str) -> None:
+        device = Device(self.link, self.config)
+        device.image = self.image
+        got = [one.layers[-1].tolist() for one in device.inferences(self.acts)]
+        if got != self.outputs:
+            raise FaultError(f"{when}: the engine gives {got}, not {self.outputs}")
