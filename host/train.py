@@ -133,7 +133,7 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     settings.check(dataset)
     settle_torch()
     torch.manual_seed(settings.seed)
-    model = build(settings.network)
+    model = build(settings.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = _Run(model, torch.optim.Adam(model.parameters(), fused=True),
                torch.Generator().manual_seed(settings.seed), [])
     identity = {"settings": asdict(settings), "data": fingerprint(dataset)}

@@ -98,7 +98,7 @@ CASES = [
     (build, ["--unit", "scanner", "-o", "file"], "output directory 'file' cannot be written"),
     (build, [], "one of the arguments --board --unit --verilog is required"),
     (build, ["--board", ""], "--board must be one of"),
-    (build, ["--verilog", "--preset", ""], "preset must be one of tiny, up5k, default, wide, not ''"),
+    (build, ["--verilog", "--preset", ""], "preset must be one of tiny, up5k, default, conv, wide, not ''"),
     (build, [*VERILOG, "directory"], "output 'directory' must be a file"),
     (build, [*VERILOG, "pipe"], "output 'pipe' must be a file"),
     (build, [*VERILOG, "file/engine.v"], "'file' is no directory"),
