@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from host.graph import Network
+from host.graph import Linear, Network
 from host.recipe import PruneSettings
 
 __all__ = ["density_above", "round_keep", "spread_density", "targets"]
@@ -13,23 +13,30 @@ def spread_density(network: Network, density: float) -> dict[str, float]:
     """Shares an overall density out over the layers: the Erdos-Renyi rule.
 
     A layer's density is proportional to ``(rows + cols) / (rows * cols)``, at most 1, so that wide layers,
-    which tolerate it best, lose most. D. Mocanu et al., Nature Communications 9:2383 (2018), "Methods";
+    which tolerate it best, lose most; for a convolution the two channel counts and the two edges of its kernel are
+    added up instead of rows and columns. D. Mocanu et al., Nature Communications 9:2383 (2018), "Methods";
     U. Evci et al., "Rigging the Lottery", ICML 2020, section 3.
     """
     wanted = density * network.weights_total
     keep: dict[str, float] = {}
     left = {layer.name: layer for layer in network.layers}
     while left:
-        factor = wanted / sum(layer.rows + layer.cols for layer in left.values())
+        factor = wanted / sum(map(_lengths, left.values()))
         full = [name for name, layer in left.items()
-                if factor * (layer.rows + layer.cols) >= layer.weight.size]
+                if factor * _lengths(layer) >= layer.weight.size]
         if not full:
-            return keep | {name: factor * (layer.rows + layer.cols) / layer.weight.size
-                           for name, layer in left.items()}
+            return keep | {name: factor * _lengths(layer) / layer.weight.size for name, layer in left.items()}
         for name in full:
             keep[name] = 1.0
             wanted -= left.pop(name).weight.size
     return keep
+
+
+def _lengths(layer: Linear) -> int:
+    """Sum of the axes of a layer's weights."""
+    if layer.geometry is None:
+        return layer.rows + layer.cols
+    return layer.rows + layer.geometry.in_shape[0] // layer.geometry.groups + sum(layer.geometry.kernel)
 
 
 def density_above(weight: np.ndarray, quality: float) -> float:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from host.clustering import INITIALISATIONS
 from host.cycles import Prediction, predict
@@ -25,7 +24,7 @@ from host.errors import UserError, check_all, end_with
 from host.files import check_files, write_whole
 from host.graph import Network
 from host.image import Image, image_file, parse_image
-from host.learning import error_percent, logits
+from host.learning import error_percent, logits, tensors
 from host.loading import load_network
 from host.options import add_engine_options, check_range, read_engine
 from host.pack import PackedNetwork, pack
@@ -127,8 +126,7 @@ class Compilation:
     def test_error(self, name: str, network: Network) -> None:
         """Measures the percentage of test images that a float network gets wrong, if there are test images."""
         if self.dataset is not None:
-            layers = [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.relu)
-                      for layer in network.layers]
+            layers = tensors(network)
             self.test_errors[name] = error_percent(lambda inputs: logits(layers, inputs), self.dataset.test_images,
                                                    self.dataset.test_labels)
 

@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional
 
 from host.datasets import as_inputs
-from host.graph import Network
+from host.graph import Geometry, Network
+from host.learning import activations, tensors, weighted_sums
 
 __all__ = ["CRITERIA", "choose", "saliencies"]
 
@@ -47,30 +48,66 @@ def saliencies(criterion: str, network: Network, images: np.ndarray, labels: np.
     return [second * magnitude ** 2 / 2 for second, magnitude in zip(seconds, magnitudes, strict=True)]
 
 
-@torch.no_grad()
 def _second_derivatives(criterion: str, network: Network, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     """Means over the images of the second derivative of the cross-entropy by each weight."""
-    weights = [torch.from_numpy(layer.weight) for layer in network.layers]
-    biases = [torch.from_numpy(layer.bias) for layer in network.layers]
-    sums = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights]
+    layers = tensors(network)
+    sums = [torch.zeros_like(weight, dtype=torch.float64) for weight, *_ in layers]
     for start in range(0, len(images), BATCH):
-        acts = [torch.from_numpy(as_inputs(images[start:start + BATCH]))]
-        for layer, weight, bias in zip(network.layers, weights, biases, strict=True):
-            outputs = functional.linear(acts[-1], weight, bias)
-            acts.append(functional.relu(outputs) if layer.relu else outputs)
+        acts, places = [torch.from_numpy(as_inputs(images[start:start + BATCH]))], []
+        for weight, bias, relu, geometry in layers:
+            with torch.no_grad():
+                places.append(weighted_sums(acts[-1], weight, bias, geometry))
+                acts.append(activations(places[-1], relu, geometry))
         chances = torch.softmax(acts[-1], 1)
         if criterion == "obd":
             back = chances * (1 - chances)
         else:
             back = chances - functional.one_hot(torch.from_numpy(labels[start:start + BATCH]), chances.shape[1])
-        for number in range(len(weights) - 1, -1, -1):
-            if network.layers[number].relu:
-                back = back * (acts[number + 1] > 0)
-            # A weight's derivative is that of its output times its input: squared, for second derivatives.
-            squares = back if criterion == "obd" else back ** 2
-            sums[number] += squares.T @ acts[number] ** 2
-            back = back @ (weights[number] ** 2 if criterion == "obd" else weights[number])
+        for number in range(len(layers) - 1, -1, -1):
+            weight, bias, relu, geometry = layers[number]
+            back = _through_activations(places[number], relu, geometry, back)
+            if geometry is None:
+                # A weight's derivative is that of its output times its input: squared, for second derivatives.
+                squares = back if criterion == "obd" else back ** 2
+                sums[number] += squares.T @ acts[number] ** 2
+                back = back @ (weight ** 2 if criterion == "obd" else weight)
+            elif criterion == "obd":
+                # LeCun et al., equation 5: the sum over a shared weight's connections of their second derivatives.
+                by_weight, back = _through_convolution(acts[number] ** 2, weight ** 2, geometry, back)
+                sums[number] += by_weight
+            else:
+                sums[number] += _squared_gradients(acts[number], geometry, back)
+                back = _through_convolution(acts[number], weight, geometry, back)[1]
     return [(total / len(images)).numpy() for total in sums]
+
+
+def _through_activations(sums: torch.Tensor, relu: bool, geometry: Geometry | None, back: torch.Tensor) -> torch.Tensor:
+    """Derivatives by a layer's sums from those by its outputs; alike for first and second ones."""
+    if geometry is None:
+        return back * (sums > 0) if relu else back
+    sums = sums.requires_grad_()
+    return torch.autograd.grad(activations(sums, relu, geometry), sums, back)[0]
+
+
+def _through_convolution(inputs: torch.Tensor, weight: torch.Tensor, geometry: Geometry,
+                         back: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Derivatives by the weights, summed over the images, and by the inputs, from those by the sums."""
+    inputs, weight = inputs.detach().requires_grad_(), weight.detach().requires_grad_()
+    sums = weighted_sums(inputs, weight, torch.zeros(len(weight)), geometry)
+    by_weight, by_inputs = torch.autograd.grad(sums, (weight, inputs), back)
+    return by_weight, by_inputs
+
+
+def _squared_gradients(inputs: torch.Tensor, geometry: Geometry, back: torch.Tensor) -> torch.Tensor:
+    """Squares of each image's derivatives by a convolution's weights, summed over the images: ``[rows, cols]``."""
+    total = torch.zeros(())
+    for images, derivatives in zip(inputs.split(100), back.split(100), strict=True):
+        patches = functional.unfold(images.view(-1, *geometry.in_shape), geometry.kernel, padding=geometry.padding,
+                                    stride=geometry.stride)
+        grouped = (len(images), geometry.groups, -1, patches.shape[-1])
+        gradients = derivatives.reshape(grouped) @ patches.view(grouped).transpose(2, 3)
+        total = total + gradients.square().sum(0)
+    return total.flatten(0, 1)
 
 
 def choose(saliency: list[np.ndarray], counts: list[int] | int) -> list[np.ndarray]:

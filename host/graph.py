@@ -2,7 +2,7 @@
 """The network as the compiler sees it: an ordered list of layers with float weights."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,12 +21,15 @@ class Linear:
         Zeros if the layer has none.
     relu : bool
         Whether a ReLU follows.
+    geometry : Geometry, optional
+        Of a convolution (`Conv2d`); None here.
     """
 
     name: str
     weight: np.ndarray
     bias: np.ndarray
     relu: bool
+    geometry: "Geometry | None" = None
 
     @property
     def rows(self) -> int:
@@ -117,7 +120,7 @@ class Conv2d(Linear):
     torch's order. Input and output values are flattened in torch's order: channel, row, column.
     """
 
-    geometry: Geometry
+    geometry: Geometry = field()
 
     @property
     def inputs(self) -> int:

@@ -12,14 +12,16 @@ from torch.nn import functional
 from host.augment import ALL, Augmenter, image_plane
 from host.datasets import Dataset, as_inputs
 from host.errors import UserError
+from host.graph import Geometry, Network
 
-__all__ = ["Samples", "error_percent", "logits", "one_cycle", "settle_torch", "split"]
+__all__ = ["Layers", "Samples", "activations", "error_percent", "logits", "one_cycle", "settle_torch", "split",
+           "tensors", "weighted_sums"]
 
 HELD_OUT = 1 / 12
 """Fraction of the training images that nothing is trained on: 5,000 of MNIST's 60,000."""
 
-Layers = Sequence[tuple[torch.Tensor, torch.Tensor, bool]]
-"""Weight ``[rows, cols]``, bias ``[rows]`` and whether a ReLU follows, for each layer."""
+Layers = Sequence[tuple[torch.Tensor, torch.Tensor, bool, Geometry | None]]
+"""Weight ``[rows, cols]``, bias ``[rows]``, whether a ReLU follows, and a convolution's geometry, for each layer."""
 
 
 def settle_torch() -> None:
@@ -109,6 +111,39 @@ def one_cycle(peak: float, progress: float, *, warm_up: float = 0.15) -> float:
     return peak * (0.5 + 0.5 * math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
+def tensors(network: Network) -> list[tuple[torch.Tensor, torch.Tensor, bool, Geometry | None]]:
+    """The layers of a network as `logits` takes them; they share its memory."""
+    return [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.relu, layer.geometry)
+            for layer in network.layers]
+
+
+def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
+                  geometry: Geometry | None) -> torch.Tensor:
+    """A layer's sums before its ReLU: ``[n, rows]``, of a convolution ``[n, channels, height, width]``.
+
+    Parameters
+    ----------
+    inputs : tensor, shape ``[n, inputs]``
+        In the order channel, row, column for a convolution.
+    """
+    if geometry is None:
+        return functional.linear(inputs, weight, bias)
+    kernel = weight.view(len(weight), geometry.in_shape[0] // geometry.groups, *geometry.kernel)
+    planes = inputs.view(len(inputs), *geometry.in_shape)
+    # Channels last takes a third less time.
+    return functional.conv2d(planes.contiguous(memory_format=torch.channels_last),
+                             kernel.contiguous(memory_format=torch.channels_last), bias, geometry.stride,
+                             geometry.padding, groups=geometry.groups)
+
+
+def activations(sums: torch.Tensor, relu: bool, geometry: Geometry | None) -> torch.Tensor:
+    """Outputs ``[n, outputs]`` of a layer from its `weighted_sums`, after ReLU and max pooling."""
+    outputs = functional.relu(sums) if relu else sums
+    if geometry is not None and geometry.pool > 1:
+        outputs = functional.max_pool2d(outputs, geometry.pool, geometry.pool_stride)
+    return outputs.flatten(1)
+
+
 def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
            generator: torch.Generator | None = None) -> torch.Tensor:
     """Outputs ``[n, rows]`` of a chain of layers for inputs ``[n, cols]``.
@@ -118,9 +153,9 @@ def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
     dropout : sequence of float
         For each of the first layers the rate at which its outputs are dropped, at random from ``generator``.
     """
-    for (weight, bias, relu), rate in zip(layers, itertools.chain(dropout, itertools.repeat(0.0)), strict=False):
-        inputs = functional.linear(inputs, weight, bias)
-        inputs = functional.relu(inputs) if relu else inputs
+    for layer, rate in zip(layers, itertools.chain(dropout, itertools.repeat(0.0)), strict=False):
+        weight, bias, relu, geometry = layer
+        inputs = activations(weighted_sums(inputs, weight, bias, geometry), relu, geometry)
         if rate:
             inputs = inputs * (torch.rand(inputs.shape, generator=generator) >= rate) / (1 - rate)
     return inputs

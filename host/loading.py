@@ -11,6 +11,7 @@ see `host.unpickling` and `host.checkpoints`. These files are accepted:
 A state dictionary knows only tensors. Its order is taken as that of computation (a safetensors file,
 which has none, is ordered by shapes and numbers in names), batch normalisation is taken to stand
 between a linear layer and its ReLU, with eps = 1e-5, and a ReLU to follow every layer but the last.
+One whose names and shapes are those of a convolutional network of `host.zoo` is read as that network.
 A pickled Sequential says all of this by itself. A softmax or log-softmax at the end is dropped: it
 does not change which output is greatest.
 """
@@ -31,6 +32,7 @@ from host.errors import UserError
 from host.graph import Network
 from host.modules import module_parts, state_dict_parts
 from host.ordering import order_parts
+from host.recognition import recognise
 from host.tensors import StoredTensor, TensorError, dtype_problem, finite, shape_problem
 from host.unpickling import Record
 
@@ -145,20 +147,20 @@ def _load(path: Path) -> Network:
             file.seek(0)
             if path.suffix == ".safetensors" or start[8:] == b"{":
                 return _load_safetensors(path, int.from_bytes(start[:8], "little"), size)
-            return assemble(path.stem, _checkpoint_parts(read_checkpoint(file)))
+            return _checkpoint_network(path.stem, read_checkpoint(file))
     except OSError as error:
         raise UserError(f"it cannot be read: {error.strerror or error}") from None
 
 
-def _checkpoint_parts(checkpoint: Checkpoint) -> list[Part]:
-    """The layers of what torch.save wrote."""
+def _checkpoint_network(name: str, checkpoint: Checkpoint) -> Network:
+    """The network in what torch.save wrote."""
     strange = [name for name in checkpoint.names if name not in HARMLESS
                and not name.startswith("torch.nn.modules.") and not _NUMBER_FORMAT.fullmatch(name)]
     if strange:
         raise UserError([_strange_problem(name) for name in strange])
     model = _find_model(checkpoint)
     if type(model) is Record:
-        return module_parts(checkpoint, model)
+        return assemble(name, module_parts(checkpoint, model))
     _check_count(len(model))
     tensors = {}
     for key, value in model.items():
@@ -166,7 +168,7 @@ def _checkpoint_parts(checkpoint: Checkpoint) -> list[Part]:
             tensors[str(key)] = tensor
         elif type(value) is Record and str(key).endswith(("weight", "bias")):
             tensors[str(key)] = StoredTensor((), problem=f"is not a torch tensor but a {value.name}")
-    return _with_relus(state_dict_parts(tensors))
+    return recognise(name, tensors) or assemble(name, _with_relus(state_dict_parts(tensors)))
 
 
 def _check_count(tensors: int) -> None:
@@ -228,7 +230,8 @@ def _load_safetensors(path: Path, header: int, size: int) -> Network:
             names = file.keys()
             _check_count(len(names))
             tensors = {name: _safetensor(file, name) for name in names}
-            return assemble(path.stem, _with_relus(order_parts(state_dict_parts(tensors))))
+            return recognise(path.stem, tensors) \
+                or assemble(path.stem, _with_relus(order_parts(state_dict_parts(tensors))))
     except SafetensorError as error:
         raise UserError(f"it is a damaged safetensors file ({error}); save it again") from None
 

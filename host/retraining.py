@@ -12,7 +12,7 @@ from torch.nn import functional
 from host.datasets import Dataset
 from host.errors import UserError
 from host.graph import Network
-from host.learning import Samples, error_percent, logits, settle_torch, split
+from host.learning import Layers, Samples, error_percent, logits, settle_torch, split, tensors
 from host.recipe import PruneSettings
 
 __all__ = ["Retraining", "flat"]
@@ -45,8 +45,7 @@ class Retraining:
         self.weights = [torch.from_numpy(layer.weight.copy()).requires_grad_() for layer in dense.layers]
         self.biases = [torch.from_numpy(layer.bias.copy()).requires_grad_() for layer in dense.layers]
         self.masks = [(weight != 0).float() for weight in self.weights]
-        self.teacher = [(weight.detach().clone(), bias.detach().clone(), layer.relu)
-                        for weight, bias, layer in zip(self.weights, self.biases, dense.layers, strict=True)]
+        self.teacher = tensors(dense)
         self.optimizer = torch.optim.Adam(self.weights + self.biases, fused=True)
         self.curve: dict[str, Any] = {}
 
@@ -118,8 +117,9 @@ class Retraining:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
 
-    def _layers(self) -> list[tuple[torch.Tensor, torch.Tensor, bool]]:
-        return list(zip(self.weights, self.biases, [layer.relu for layer in self.dense.layers], strict=True))
+    def _layers(self) -> Layers:
+        return [(weight, bias, layer.relu, layer.geometry)
+                for weight, bias, layer in zip(self.weights, self.biases, self.dense.layers, strict=True)]
 
     def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return logits(self._layers(), inputs)

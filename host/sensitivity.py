@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from host.criteria import choose
@@ -26,7 +25,7 @@ from host.datasets import Dataset, load_dataset
 from host.errors import UserError, check_all, end_with
 from host.files import check_files
 from host.graph import Linear, Network
-from host.learning import error_percent, logits, settle_torch, split
+from host.learning import error_percent, logits, settle_torch, split, tensors
 from host.loading import load_network
 from host.output import text_table, write_figure, write_json
 
@@ -138,7 +137,7 @@ def scan(network: Network, dataset: Dataset, densities: Sequence[float] = DENSIT
 
 
 def _error(network: Network, held_out: tuple[np.ndarray, np.ndarray]) -> float:
-    layers = [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.relu) for layer in network.layers]
+    layers = tensors(network)
     return error_percent(lambda inputs: logits(layers, inputs), *held_out)
 
 

@@ -6,7 +6,7 @@ After S. Han, H. Mao, W. Dally, "Deep Compression", ICLR 2016, section 3.
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from host.clustering import INITIALISATIONS, cluster
 from host.datasets import Dataset
 from host.errors import UserError
-from host.graph import Geometry, Linear, Network
+from host.graph import Conv2d, Geometry, Linear, Network
 from host.learning import Samples, error_percent, logits, one_cycle, settle_torch, split
 from host.resuming import Checkpoint
 
@@ -130,8 +130,14 @@ class SharedNetwork:
 
     def as_network(self) -> Network:
         """The same weights in float32, one by one."""
-        return Network(self.name, tuple(Linear(layer.name, layer.weight.astype(np.float32),
-                                               layer.bias.astype(np.float32), layer.relu) for layer in self.layers))
+        return Network(self.name, tuple(map(_as_layer, self.layers)))
+
+
+def _as_layer(layer: SharedLayer) -> Linear:
+    weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
+    if layer.geometry is None:
+        return Linear(layer.name, weight, bias, layer.relu)
+    return Conv2d(layer.name, weight, bias, layer.relu, layer.geometry)
 
 
 def share_weights(network: Network, config, dataset: Dataset | None = None,  # type: ignore[no-untyped-def]
@@ -180,7 +186,7 @@ def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int
         centres, members = cluster(layer.weight[kept], count, settings.initialisation, seed)
         values[1:1 + len(centres)] = centres
         codes[kept] = members + 1
-    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.relu)
+    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.relu, layer.geometry)
 
 
 def direct_values(code_bits: int) -> np.ndarray:
@@ -203,7 +209,7 @@ def _direct(layer: Linear, code_bits: int) -> SharedLayer:
     scale = scales[int(np.argmin(errors))]
     codes = (rounded(weight, scale).astype(np.int64) & ((1 << code_bits) - 1)).astype(np.uint8)
     return SharedLayer(layer.name, codes, direct_values(code_bits) * scale, layer.bias.astype(np.float64),
-                       layer.relu)
+                       layer.relu, layer.geometry)
 
 
 class _FineTuning:
@@ -239,8 +245,7 @@ class _FineTuning:
             curve["seconds"] += time.perf_counter() - begin
             checkpoint.save({"values": self.values, "biases": [bias.detach() for bias in self.biases], "curve": curve,
                              "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state()})
-        layers = tuple(SharedLayer(layer.name, layer.codes, values.double().numpy(),
-                                   bias.detach().double().numpy(), layer.relu)
+        layers = tuple(replace(layer, values=values.double().numpy(), bias=bias.detach().double().numpy())
                        for layer, values, bias in zip(self.layers, self.values, self.biases, strict=True))
         return SharedNetwork(name, layers, tuple(curve["losses"]), tuple(curve["held_out_errors"]),
                              curve["iterations"], curve["seconds"])
@@ -255,8 +260,8 @@ class _FineTuning:
         self._spread()
 
     def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        relus = [layer.relu for layer in self.layers]
-        return logits(list(zip(self.weights, self.biases, relus, strict=True)), inputs)
+        return logits([(weight, bias, layer.relu, layer.geometry) for weight, bias, layer
+                       in zip(self.weights, self.biases, self.layers, strict=True)], inputs)
 
     def _epoch(self, epoch: int) -> float:
         count = self.samples.batch_count(self.batch)

@@ -146,6 +146,7 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     settle_torch()
     torch.manual_seed(settings.seed)
     model = (make() if make else build(settings.network)).to(group.device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = _Run(model, group.forward(model), torch.optim.Adam(model.parameters(), fused=True),
                torch.Generator().manual_seed(settings.seed), [], group)
     identity = {"settings": asdict(settings), "data": fingerprint(dataset)}

@@ -69,7 +69,7 @@ def test_clocks_that_no_pll_makes_are_refused(dividers):
     (["--board", "nosuch"], "board must be one of icebreaker, ulx3s-85f, not 'nosuch'"),
     (["--board", "../secret"], "board must be one of"),
     (["--board", "icebreaker", "--seeds", "0"], "--seeds must be 1 to 100, not 0"),
-    (["--verilog", "--preset", "huge"], "preset must be one of tiny, up5k, default, wide"),
+    (["--verilog", "--preset", "huge"], "preset must be one of tiny, up5k, default, conv, wide"),
 ])
 def test_bad_arguments(capsys, arguments, message):
     assert run_command(main, arguments) == 2

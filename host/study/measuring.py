@@ -4,12 +4,11 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import nn
 
 from host.errors import UserError
 from host.graph import Network
-from host.learning import error_percent, logits
+from host.learning import error_percent, logits, tensors
 from host.pack import pack
 from host.quantize import quantize, quantize_inputs
 from host.reference import forward
@@ -98,8 +97,7 @@ def on_disk(subject: Subject, network: Network | nn.Module, total: int, seconds:
         parameters = network.weights_kept
         stored = parameters + sum(layer.bias.size for layer in network.layers)
         bits = FLOAT_BITS * stored + (network.weights_total if parameters < network.weights_total else 0)
-        layers = [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.relu)
-                  for layer in network.layers]
+        layers = tensors(network)
         error = error_percent(lambda inputs: logits(layers, inputs), *test)
     return Outcome(parameters, total, bits, "disk", error, seconds)
 

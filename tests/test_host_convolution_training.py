@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training, pruning and weight sharing of convolutions, on a small problem and against torch by itself."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from host.allocation import spread_density
+from host.compile import Settings, compile_model
+from host.criteria import saliencies
+from host.errors import UserError
+from host.graph import Conv2d, Geometry, Linear, Network
+from host.learning import error_percent, logits, tensors, weighted_sums
+from host.loading import load_network
+from host.neurons import drop_dead_neurons, silence_dead_neurons
+from host.prune import prune
+from host.recipe import PruneSettings
+from host.sensitivity import scan
+from host.sharing import ShareSettings, share_weights
+from host.zoo import build
+from tests.networks import CONVOLUTIONS, WIDE_TAPS
+from tests.stripes import dataset
+
+POOLED = (4, Geometry((1, 7, 7), (3, 3), padding=(1, 1), pool=2, pool_stride=2))
+OVERLAPPING = (6, Geometry((1, 7, 7), (2, 3), stride=(1, 2), pool=3, pool_stride=1))
+SECOND = (6, Geometry((4, 3, 3), (2, 2)))
+PADDED = (5, Geometry((4, 3, 3), (3, 3), padding=(1, 1)))
+GROUPS = (6, Geometry((4, 3, 3), (2, 2), groups=2))
+
+SHORT = PruneSettings(density=0.25, rounds=3, final_epochs=6, batch=50, learning_rate=0.01, final_learning_rate=0.02,
+                      augment=0.3)
+
+
+def network(*convolutions, relu=True, seed=0):
+    """Convolutions, each with its output channels, and a fully connected layer of three classes."""
+    rng = np.random.default_rng(seed)
+    layers: list[Linear] = []
+    for number, (rows, geometry) in enumerate(convolutions):
+        cols = geometry.in_shape[0] // geometry.groups * geometry.kernel[0] * geometry.kernel[1]
+        layers.append(Conv2d(f"conv{number + 1}", rng.normal(0, cols ** -0.5, (rows, cols)).astype(np.float32),
+                             rng.normal(0, 0.1, rows).astype(np.float32), relu, geometry))
+    cols = layers[-1].outputs
+    layers.append(Linear("fc", rng.normal(0, cols ** -0.5, (3, cols)).astype(np.float32), np.zeros(3, np.float32),
+                         False))
+    return Network("small", tuple(layers))
+
+
+def outputs(net, seed=1):
+    inputs = torch.from_numpy(np.random.default_rng(seed).uniform(size=(30, net.inputs)))
+    return logits([(weight.double(), bias.double(), relu, geometry) for weight, bias, relu, geometry in tensors(net)],
+                  inputs).numpy()
+
+
+def changed(net, weights=None, biases=None):
+    """The network with other weights or biases of some layers."""
+    return net.with_weights({layer.name: layer.weight for layer in net.layers} | (weights or {}),
+                            {layer.name: layer.bias for layer in net.layers} | (biases or {}))
+
+
+def test_outputs_are_those_of_torch_modules():
+    torch.manual_seed(0)
+    model = build("lenet-5")
+    inputs = torch.rand(4, 784)
+    layers = []
+    geometries = (Geometry((1, 28, 28), (5, 5), pool=2, pool_stride=2),
+                  Geometry((20, 12, 12), (5, 5), pool=2, pool_stride=2), None, None)
+    for name, geometry in zip(("conv1", "conv2", "fc1", "fc2"), geometries, strict=True):
+        module = getattr(model, name)
+        layers.append((module.weight.detach().flatten(1), module.bias.detach(), name != "fc2", geometry))
+    assert torch.allclose(logits(layers, inputs), model(inputs), atol=1e-6)
+    assert torch.allclose(model(inputs.view(4, 1, 28, 28)), model(inputs))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_trained_network_of_the_zoo_loads(tmp_path, suffix):
+    torch.manual_seed(0)
+    model = build("lenet-5")
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".pt":
+        torch.save({"network": "lenet-5", "state_dict": model.state_dict()}, path)
+    else:
+        from safetensors.torch import save_file
+        save_file(model.state_dict(), path)
+    net = load_network(path)
+    inputs = torch.rand(4, 784)
+    assert [layer.name for layer in net.layers] == ["conv1", "conv2", "fc1", "fc2"]
+    assert net.weights_total == 430_500
+    assert torch.allclose(logits(tensors(net), inputs), model(inputs), atol=1e-6)
+
+
+def test_a_network_of_the_zoo_with_bad_values_is_refused(tmp_path):
+    state = build("lenet-5").state_dict()
+    state["conv1.weight"][0, 0, 0, 0] = torch.nan
+    state["fc2.bias"][0] = torch.inf
+    torch.save(state, tmp_path / "model.pt")
+    with pytest.raises(UserError, match=r"conv1\.weight.*NaN") as caught:
+        load_network(tmp_path / "model.pt")
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize("convolutions", [(POOLED, SECOND), (POOLED, GROUPS), (POOLED, PADDED), (OVERLAPPING,)])
+def test_fisher_is_the_mean_square_of_the_gradient(convolutions):
+    net, data = network(*convolutions), dataset(120)
+    layers = [(weight.double().requires_grad_(), bias.double(), relu, geometry)
+              for weight, bias, relu, geometry in tensors(net)]
+    sums = [torch.zeros_like(weight) for weight, *_ in layers]
+    for image, label in zip(data.train_images, data.train_labels, strict=True):
+        loss = functional.cross_entropy(logits(layers, torch.from_numpy(image.reshape(1, -1) / 255)),
+                                        torch.tensor([label]))
+        for total, gradient in zip(sums, torch.autograd.grad(loss, [weight for weight, *_ in layers]), strict=True):
+            total += gradient ** 2
+    found = saliencies("fisher", net, data.train_images, data.train_labels)
+    for one, total, (weight, *_) in zip(found, sums, layers, strict=True):
+        assert np.allclose(one, (total / 20 * weight ** 2 / 2).detach().numpy(), rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("convolution", [PADDED, GROUPS, SECOND])
+def test_obd_sums_over_the_connections_that_share_a_weight(convolution):
+    """The same network with every connection written out as a fully connected layer is the reference."""
+    rows, geometry = convolution
+    net = network((rows, replace(geometry, in_shape=(4, 7, 7))))
+    conv = net.layers[0]
+
+    def written_out(weight):
+        sums = weighted_sums(torch.eye(conv.inputs), torch.from_numpy(weight), torch.zeros(rows), conv.geometry)
+        return sums.flatten(1).T.numpy()
+    pixels = conv.outputs // rows
+    dense = Network("dense", (Linear("conv1", written_out(conv.weight), np.repeat(conv.bias, pixels), True),
+                              net.layers[1]))
+    images = np.random.default_rng(2).uniform(size=(40, 196)).astype(np.float32)
+    labels = np.zeros(40, np.int64)
+    by_connection, last = saliencies("obd", dense, images, labels)
+    found = saliencies("obd", net, images, labels)
+    assert np.allclose(found[1], last, rtol=1e-4)
+    for place in np.ndindex(conv.weight.shape):
+        one = np.zeros_like(conv.weight)
+        one[place] = 1
+        assert np.isclose(found[0][place], by_connection[written_out(one) == 1].sum(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("convolutions", [(POOLED, SECOND), (POOLED, GROUPS), (POOLED, PADDED), (POOLED,)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_dead_channels_go_and_the_function_stays(convolutions, relu):
+    net = network(*convolutions, relu=relu)
+    first, second = net.layers[0].weight.copy(), net.layers[1].weight.copy()
+    first[[0, 2]] = 0  # constant: one positive, one negative
+    groups = net.layers[1].geometry.groups if net.layers[1].geometry else 1
+    second.reshape(groups, len(second) // groups, 4 // groups, -1)[-1, :, -1] = 0  # the last channel is not heard
+    net = changed(net, {"conv1": first, net.layers[1].name: second},
+                  {"conv1": np.array([0.3, 0.1, -0.2, 0.4], np.float32)})
+    silenced, dropped = silence_dead_neurons(net), drop_dead_neurons(net)
+    for cleaned in (silenced, dropped):
+        assert np.allclose(outputs(cleaned), outputs(net), atol=1e-5)
+    assert silenced.weights_kept == dropped.weights_kept < net.weights_kept
+    assert not silenced.layers[0].weight[3].any() and not silenced.layers[0].bias[3]
+    # What a constant other than zero adds differs where a kernel hangs over the border.
+    constants = [0] if convolutions[1:] == (PADDED,) and relu else [0, 2] if convolutions[1:] == (PADDED,) else []
+    assert silenced.layers[0].bias.nonzero()[0].tolist() == sorted([1, *constants])
+    if groups == 1:
+        assert dropped.layers[0].rows == 1 + len(constants)
+        assert dropped.layers[1].inputs == dropped.layers[0].outputs
+    else:
+        assert dropped.layers[0].rows == 4
+
+
+def test_density_is_spread_by_channels_and_edges_of_kernels():
+    keep = spread_density(network(POOLED, SECOND), 0.5)
+    lengths = {"conv1": 4 + 1 + 3 + 3, "conv2": 6 + 4 + 2 + 2, "fc": 24 + 3}
+    sizes = {"conv1": 36, "conv2": 96, "fc": 72}
+    assert sum(keep[name] * size for name, size in sizes.items()) == pytest.approx(0.5 * 204)
+    assert keep["conv1"] / keep["conv2"] == pytest.approx(lengths["conv1"] / 36 / (lengths["conv2"] / 96))
+
+
+def test_pruned_and_shared_convolutions_learn():
+    net, data = network(POOLED, SECOND), dataset()
+
+    def error(one):
+        layers = tensors(one)
+        return error_percent(lambda inputs: logits(layers, inputs), data.test_images, data.test_labels)
+    pruned = prune(net, data, SHORT).network
+    assert pruned.weights_kept <= 0.25 * net.weights_total and error(net) > 30 and error(pruned) < 5
+    assert all(type(after) is kind for kind, after in zip((Conv2d, Conv2d, Linear), pruned.layers, strict=True))
+    for config in (CONVOLUTIONS, WIDE_TAPS):
+        settings = ShareSettings(epochs=2, batch=50)
+        shared = share_weights(pruned, config, data, settings).as_network()
+        assert [layer.geometry for layer in shared.layers] == [layer.geometry for layer in pruned.layers]
+        assert [layer.outputs for layer in shared.layers] == [layer.outputs for layer in pruned.layers]
+        assert error(shared) < 5
+    assert [layer.name for layer in scan(pruned, data, [0.5]).layers] == ["conv1", "conv2", "fc"]
+
+
+def test_compiling_convolutions(monkeypatch):
+    """From the float network to the image and back; the file and its loader stand aside."""
+    net, data = network(POOLED, SECOND), dataset()
+    monkeypatch.setattr("host.compile.load_network", lambda path, normalize: net)
+    monkeypatch.setattr("host.compile.load_dataset", lambda spec: data)
+    monkeypatch.setattr("host.compile.read_recipe", lambda name: SHORT)
+    work = compile_model(Settings(Path("small.pt"), CONVOLUTIONS, density=0.25, data="stripes"))
+    assert work.test_errors["engine"] < 5
+    assert work.prediction is not None and work.prediction.counters["cycles"].min() > 0
