@@ -14,7 +14,7 @@ import torch
 from host.charts import xy_chart
 from host.errors import UserError, run_command
 from host.graph import Linear, Network
-from host.learning import logits
+from host.learning import logits, tensors
 from host.sharing import share_weights
 from host.study.fastfood import Fastfood, fry
 from host.study.measuring import Outcome, distributions, engine, on_disk, on_engine
@@ -217,8 +217,7 @@ def test_only_fully_connected_layers_are_fried():
 
 
 def outputs(net, images):
-    layers = [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.relu) for layer in net.layers]
-    return logits(layers, torch.from_numpy(images)).numpy()
+    return logits(tensors(net), torch.from_numpy(images)).numpy()
 
 
 def test_factors_keep_the_greatest_singular_values():

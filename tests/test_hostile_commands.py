@@ -94,7 +94,7 @@ CASES = [
     (run, [*DEVICE, "sim:ulx3s-85f?x=1&y"], "unknown key 'x'; known are preset"),
     (run, [*DEVICE, "serial:p?baud=fast"], "baud must be 1 to 1e+08, not 'fast'"),
     (run, [*DEVICE, "serial:p?clock_mhz=inf"], "clock_mhz must be 0.001 to 10000"),
-    (run, [*DEVICE, "serial:p?board=../x"], "must be one of ulx3s-85f, not '../x'"),
+    (run, [*DEVICE, "serial:p?board=../x"], "must be one of icebreaker, ulx3s-85f, not '../x'"),
     (run, [*SMALL, "serial:nosuch", "--limit", "9"], "port 'nosuch' cannot be opened: [Errno 2]"),
     (run, [*SMALL, "serial:pipe", "--limit", "9"], "(DISCONNECTED): the port cannot be"),
     (run, ["m.pt"], "the following arguments are required: --data"),
