@@ -155,7 +155,7 @@ class AxiEngine(wiring.Component):
         m = Module()
         m.domains.sync = ClockDomain()
         m.d.comb += [ClockSignal().eq(self.aclk), ResetSignal().eq(~self.aresetn)]
-        m.submodules.engine = engine = Engine(self.config)
+        m.submodules.engine = engine = Engine(self.config, observed=True)
         m.submodules.registers = registers = Registers(self.config)
         # AXI wants every `valid` low during a reset, from its first cycle on.
         m.d.comb += [

@@ -28,6 +28,8 @@ class Engine(wiring.Component):
     Parameters
     ----------
     config : EngineConfig
+    observed : bool
+        Has the outputs from ``last`` on.
 
     Members
     -------
@@ -46,24 +48,22 @@ class Engine(wiring.Component):
         `COUNTERS` of the newest inference; they count while it runs.
     """
 
-    def __init__(self, config):
-        self.config = config
+    def __init__(self, config, *, observed=False):
+        self.config, self.observed = config, observed
         super().__init__({
             "rx": In(stream.Signature(8)),
             "tx": Out(stream.Signature(8)),
             "busy": Out(1),
             "running": Out(1),
-            "last": Out(1),
-            "loaded": Out(1),
-            "last_status": Out(8),
-            "counters": Out(data.ArrayLayout(32, len(COUNTERS))),
+            **({"last": Out(1), "loaded": Out(1), "last_status": Out(8),
+                "counters": Out(data.ArrayLayout(32, len(COUNTERS)))} if observed else {}),
         })
 
     def elaborate(self, platform):
         m = Module()
         config = self.config
         # Load time.
-        m.submodules.link = link = Link(config.packet_bytes)
+        m.submodules.link = link = Link(config.packet_bytes, observed=self.observed)
         m.submodules.commands = commands = Commands(config)
         m.submodules.loader = loader = Loader(config)
         # Run time, in the order in which an activation passes.
@@ -82,11 +82,10 @@ class Engine(wiring.Component):
 
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
-        m.d.comb += [
-            self.busy.eq(link.busy), self.running.eq(sequencer.running), self.last.eq(link.last),
-            self.loaded.eq(loader.loaded), self.last_status.eq(link.last_status),
-            self.counters.eq(commands.counters),
-        ]
+        m.d.comb += [self.busy.eq(link.busy), self.running.eq(sequencer.running)]
+        if self.observed:
+            m.d.comb += [self.last.eq(link.last), self.loaded.eq(loader.loaded),
+                         self.last_status.eq(link.last_status), self.counters.eq(commands.counters)]
         self._connect_load(m, link, commands, loader, program, load, pes)
         self._connect_control(m, loader, commands, program, sequencer, scanner, broadcast, drain, pes)
         self._connect_acts(m, commands, sequencer, acts, scanner, drain, pes)

@@ -21,6 +21,8 @@ class Link(wiring.Component):
     ----------
     packet_bytes : int
         The longest payload of a request.
+    observed : bool
+        Has ``last`` and ``last_status``.
 
     Members
     -------
@@ -40,13 +42,12 @@ class Link(wiring.Component):
     body : In(stream.Signature(8))
     """
 
-    def __init__(self, packet_bytes):
-        self.packet_bytes = packet_bytes
+    def __init__(self, packet_bytes, *, observed=False):
+        self.packet_bytes, self.observed = packet_bytes, observed
         super().__init__({
             "rx": In(stream.Signature(8)),
             "tx": Out(stream.Signature(8)),
-            "last": Out(1),
-            "last_status": Out(8),
+            **({"last": Out(1), "last_status": Out(8)} if observed else {}),
             "busy": Out(1),
             "request": Out(1),
             "opcode": Out(8),
@@ -66,7 +67,9 @@ class Link(wiring.Component):
         read = buffer.read_port()
 
         count = Signal(range(max(self.packet_bytes, 1 << 16)))
-        status = self.last_status
+        status = Signal(8)
+        if self.observed:
+            m.d.comb += self.last_status.eq(status)
         body_bytes = Signal(16)
         response_length = Signal(16)
         received = self.rx.valid & self.rx.ready
@@ -169,8 +172,9 @@ class Link(wiring.Component):
                         m.d.sync += count.eq(0)
                         m.next = "SEND CRC"
             with m.State("SEND CRC"):
-                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc.word_select(count[:2], 8)),
-                             self.last.eq(count == 3)]
+                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc.word_select(count[:2], 8))]
+                if self.observed:
+                    m.d.comb += self.last.eq(count == 3)
                 with m.If(sent):
                     m.d.sync += count.eq(count + 1)
                     with m.If(count == 3):
