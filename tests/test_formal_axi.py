@@ -85,7 +85,7 @@ def registers_specification(component):
 
 def link_specification(component):
     m, clock = specify()
-    m.submodules.dut = dut = component(4)
+    m.submodules.dut = dut = component(4, observed=True)
     for port in (dut.rx.valid, dut.rx.payload, dut.tx.ready, dut.payload.ready, dut.respond, dut.status,
                  dut.body_bytes, dut.body.valid, dut.body.payload):
         m.d.comb += port.eq(AnySeq(len(port)))
