@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from host.cycles import Prediction, predict
-from host.datasets import Dataset, load_dataset
+from host.datasets import SPECS, Dataset, load_dataset
 from host.decode import decode
 from host.errors import UserError, check_all, end_with
 from host.figures import ratio, rtl_figures
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m host.run", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("image", type=Path, help="memory image that host.compile wrote")
-    parser.add_argument("--data", required=True, metavar="SPEC", help="mnist, idx:DIR or npz:FILE")
+    parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
     parser.add_argument("--images", type=int, default=1000, help="test images to run (1000)")
     add_engine_options(parser)
     parser.add_argument("--seed", type=int, default=1, help="of the random contents of memories at the start (1)")
