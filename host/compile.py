@@ -18,7 +18,7 @@ import numpy as np
 
 from host.clustering import INITIALISATIONS
 from host.cycles import Prediction, predict
-from host.datasets import Dataset, load_dataset, load_inputs
+from host.datasets import SPECS, Dataset, load_dataset, load_inputs
 from host.decode import decode
 from host.errors import UserError, check_all, end_with
 from host.files import check_files, write_whole
@@ -296,7 +296,7 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("model", type=Path, help="state_dict, checkpoint, nn.Module of standard layers, .safetensors")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")
-    parser.add_argument("--data", metavar="SPEC", help="mnist, idx:DIR or npz:FILE; to retrain, calibrate and test")
+    parser.add_argument("--data", metavar="SPEC", help=f"{SPECS}; to retrain, calibrate and test")
     parser.add_argument("--calib", metavar="SPEC", help="inputs to calibrate on, without labels: npy:FILE, npz:FILE, "
                         "idx:FILE, idx:DIR or mnist")
     amount = parser.add_mutually_exclusive_group()

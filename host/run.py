@@ -18,7 +18,7 @@ import numpy as np
 
 from host.batch import Batch, Comparison, compare, run_batch
 from host.cycles import Prediction, predict
-from host.datasets import Dataset, load_dataset
+from host.datasets import SPECS, Dataset, load_dataset
 from host.decode import decode
 from host.device_error import DeviceError
 from host.errors import UserError, check_all, end_with
@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m host.run", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("image", type=Path, help="memory image that host.compile wrote")
-    parser.add_argument("--data", required=True, metavar="SPEC", help="mnist, idx:DIR or npz:FILE")
+    parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
     parser.add_argument("--device", default="sim:default", metavar="NAME", help=f"{FORMS} (sim:default)")
     parser.add_argument("--limit", type=int, default=1000, help="test images to run (1000)")
     parser.add_argument("--verify", action="store_true",

@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from host.criteria import choose
-from host.datasets import Dataset, load_dataset
+from host.datasets import SPECS, Dataset, load_dataset
 from host.errors import UserError, check_all, end_with
 from host.files import check_files
 from host.graph import Linear, Network
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m host.sensitivity", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("model", type=Path, help="dense model, as for host.compile")
-    parser.add_argument("--data", required=True, metavar="SPEC", help="mnist, idx:DIR or npz:FILE")
+    parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
     parser.add_argument("--densities", type=_densities, default=list(DENSITIES), metavar="SHARE,...",
                         help="shares of a layer's weights to try (17 from 1 down to 0.01)")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="POINTS",

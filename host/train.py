@@ -23,7 +23,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from host.augment import image_plane
-from host.datasets import Dataset, load_dataset
+from host.datasets import SPECS, Dataset, load_dataset
 from host.distributed import ALONE, Group, process_group
 from host.errors import UserError, end_with
 from host.files import check_file, check_files, write_whole
@@ -227,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
                                      epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      allow_abbrev=False)
     parser.add_argument("network", help=f"one of {', '.join(NETWORKS)}")
-    parser.add_argument("--data", required=True, help="mnist, idx:DIRECTORY or npz:FILE")
+    parser.add_argument("--data", required=True, help=SPECS)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the model file to write (.pt)")
     parser.add_argument("--epochs", type=int, default=defaults.epochs, help="default %(default)s")
     parser.add_argument("--batch", type=int, default=defaults.batch,

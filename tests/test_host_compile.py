@@ -114,7 +114,8 @@ def test_without_data_it_prunes_in_one_shot_and_says_so(problem, capsys):
     (["--config", "nosuch.toml"], "configuration 'nosuch.toml' cannot be read"),
     (["--data", "npz:nosuch.npz"], "nosuch.npz"),
     (["--data", "cifar"], "cifar"),
-    (["--data", "npy:a.npy"], "dataset must be mnist, idx:DIRECTORY or npz:FILE, not 'npy:a.npy'"),
+    (["--data", "npy:a.npy"],
+     "dataset must be mnist, idx:DIRECTORY, npz:FILE or PACKAGE.MODULE:FUNCTION, not 'npy:a.npy'"),
     (["--calib", "npy:nosuch.npy"], "npy file 'nosuch.npy' cannot be read: No such file or directory"),
     (["--calib", "a.npy"], "inputs must be mnist, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE, not 'a.npy'"),
 ])

@@ -89,9 +89,9 @@ def test_damaged_mnist_is_refused(tmp_path, monkeypatch):
     assert "train-labels-idx1-ubyte.gz' cannot be read (No such file or directory)" in text
 
 
-@pytest.mark.parametrize("spec", ["", "mnist2", "idx:", "npz:", "npz", "csv:a"])
+@pytest.mark.parametrize("spec", ["", "mnist2", "idx:", "npz:", "npz", "npy:a", "a b:c", "a.:b", "a:b:c", ".a:b"])
 def test_unknown_spec(spec):
-    assert problems(spec) == f"dataset must be mnist, idx:DIRECTORY or npz:FILE, not '{spec}'"
+    assert problems(spec) == f"dataset must be mnist, idx:DIRECTORY, npz:FILE or PACKAGE.MODULE:FUNCTION, not '{spec}'"
 
 
 @pytest.mark.parametrize("dots", [False, True])

@@ -16,7 +16,7 @@ from host.bench.jobs import LENET, baselines, jobs_for, read_baseline
 from host.bench.layers import EIE_LAYERS
 from host.bench.recipes import compare_recipes, recipes_table
 from host.bench.seconds import run_seconds, seconds_figure, seconds_table
-from host.datasets import load_dataset
+from host.datasets import SPECS, load_dataset
 from host.demo import DENSITY
 from host.errors import end_with
 from host.files import check_files
@@ -75,8 +75,7 @@ def _parser() -> argparse.ArgumentParser:
                          help=f"share of LeNet-300-100's weights to keep ({DENSITY})")
     seconds.add_argument("--model", type=Path, metavar="IMAGE",
                          help="memory image of host.compile, in place of a LeNet-300-100 with random weights")
-    seconds.add_argument("--data", default="mnist", metavar="SPEC",
-                         help="the image's inputs: mnist, idx:DIR or npz:FILE (mnist)")
+    seconds.add_argument("--data", default="mnist", metavar="SPEC", help=f"the image's inputs: {SPECS} (mnist)")
 
     recipes = commands.add_parser("recipes", parents=[common], allow_abbrev=False, epilog=EXAMPLES,
                                   formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -84,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
                                   description="Prunes a model with each recipe, at equal numbers of epochs; writes "
                                   "recipes.json.")
     recipes.add_argument("model", type=Path, help="dense model, as for host.compile")
-    recipes.add_argument("--data", required=True, metavar="SPEC", help="mnist, idx:DIR or npz:FILE")
+    recipes.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
     recipes.add_argument("--density", type=float, default=DENSITY, help=f"share of all weights to keep ({DENSITY})")
     recipes.add_argument("--recipe", action="append", metavar="NAME|FILE.toml",
                          help=f"can be repeated: {', '.join(RECIPES)}, or a file (all of these)")

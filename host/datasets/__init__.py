@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled images for training, pruning and testing, and bare inputs: MNIST from this package, or files of the user."""
+"""Labelled images for training, pruning and testing, and bare inputs: MNIST from this package, or the user's own."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +13,13 @@ import numpy as np
 from host.datasets.files import FileProblem, read_idx, read_npy, read_npz
 from host.errors import UserError
 
-__all__ = ["Dataset", "load_dataset", "load_inputs"]
+__all__ = ["SPECS", "Dataset", "load_dataset", "load_inputs"]
 
-SPECS = "mnist, idx:DIRECTORY or npz:FILE"
+SPECS = "mnist, idx:DIRECTORY, npz:FILE or PACKAGE.MODULE:FUNCTION"
+"""What `load_dataset` takes, for messages and the commands' help."""
+
+FUNCTION = re.compile(r"(?!(?:idx|npz|npy):)[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
+
 INPUT_SPECS = "mnist, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE"
 REINSTALL = "reinstall the package"
 
@@ -110,7 +115,8 @@ def load_dataset(spec: str) -> Dataset:
     spec : str
         ``mnist`` (in this package), ``idx:DIRECTORY`` (four IDX files under their usual names, plain or
         ``.gz``) or ``npz:FILE`` (arrays ``train_images``, ``train_labels``, ``test_images``,
-        ``test_labels``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``).
+        ``test_labels``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``); or ``PACKAGE.MODULE:FUNCTION``, a
+        function of the user's that returns loaders, which is imported and called: `host.datasets.loaders`.
 
     Raises
     ------
@@ -124,6 +130,9 @@ def load_dataset(spec: str) -> Dataset:
         arrays = _read_all(_idx_readers(Path(where)))
     elif kind == "npz" and where:
         arrays = _read_npz(Path(where))
+    elif FUNCTION.fullmatch(spec):
+        from host.datasets.loaders import read_loaders  # imports torch, which takes seconds
+        arrays = read_loaders(spec)
     else:
         raise UserError(f"dataset must be {SPECS}, not '{spec}'")
     return _checked(spec, arrays)

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
-from host.datasets import Dataset, load_dataset
+from host.datasets import SPECS, Dataset, load_dataset
 from host.errors import UserError, check_all, end_with
 from host.figures import safe
 from host.files import check_files, write_whole
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--network", default="lenet-300-100", metavar="NAME",
                         help=f"one of {', '.join(NETWORKS)} (lenet-300-100)")
-    parser.add_argument("--data", default="mnist", metavar="SPEC", help="mnist, idx:DIR or npz:FILE (mnist)")
+    parser.add_argument("--data", default="mnist", metavar="SPEC", help=f"{SPECS} (mnist)")
     parser.add_argument("--method", action="append", choices=list(METHODS), metavar="NAME",
                         help=f"only this one (can be repeated): {', '.join(METHODS)}")
     parser.add_argument("--seeds", type=int, default=2, help="seeds 0, 1 and so on of each row (2)")
