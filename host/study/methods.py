@@ -3,7 +3,7 @@
 
 A method is a function of the subject, a setting and a seed. It works on `host.graph.Network` or on the torch module
 of `host.zoo`, and leaves layers of kinds that it does not know as they are. Methods for convolutions alone, such as
-biclustering with low-rank factors, belong here as well, with `Method.fits`.
+biclustering with low-rank factors, belong here as well.
 """
 
 from collections.abc import Callable, Sequence
