@@ -8,8 +8,9 @@ import numba
 import numpy as np
 
 from host.graph import Geometry
+from host.quantize import QuantizedLayer
 
-__all__ = ["Assignment", "assign_rows", "order_rows", "row_work", "tap_activity"]
+__all__ = ["Assignment", "assign_bands", "assign_rows", "layer_work", "order_rows", "row_work", "tap_activity"]
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,29 @@ class Assignment:
         return [range(first, min(first + self.pass_slots, self.words))
                 for first in range(0, self.words, self.pass_slots)]
 
+    def upper(self, bands: int) -> "Assignment":
+        """Where the rows of the upper one of so many bands are; all rows if there is one."""
+        rows, slots = len(self.pe) // bands, self.words // bands
+        return Assignment(self.pe[:rows], self.slot[:rows], self.pes, slots)
+
     @property
     def position(self) -> np.ndarray:
         """Place of each row's activation in the output, int64 ``[rows]``: word times PEs plus lane."""
         return self.slot * self.pes + self.pe
+
+
+def layer_work(layer: QuantizedLayer, often: np.ndarray | None) -> np.ndarray:
+    """Expected useful multiplications of each row of a layer, float64 ``[rows]``.
+
+    Parameters
+    ----------
+    often : float or bool array, shape ``[inputs]``, optional
+        How often each input is not zero.
+    """
+    shape = layer.shape
+    activity = tap_activity(np.ones(shape.inputs) if often is None else often, shape)
+    groups = zip(np.split(layer.codes, shape.groups), activity, strict=True)
+    return np.concatenate([row_work(codes, expected) for codes, expected in groups])
 
 
 def row_work(codes: np.ndarray, often: np.ndarray) -> np.ndarray:
@@ -80,6 +100,26 @@ def tap_activity(often: np.ndarray, geometry: Geometry) -> np.ndarray:
 def assign_rows(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
     """Shares rows out over PEs so that in each pass each has about the same work.
 
+    The better of two ways, if all rows are in one pass: `_assign_evenly`, or the row with most work first, each to the
+    PE with least work that has a place left. For the parameters see there.
+    """
+    evenly = _assign_evenly(work, pes, pass_slots)
+    if len(evenly.passes) > 1:
+        return evenly
+    pe, slot = np.zeros(len(work), np.int64), np.zeros(len(work), np.int64)
+    waiting = [(0.0, number, 0) for number in range(pes)]
+    for row in np.argsort(-work, kind="stable"):
+        load, pe[row], slot[row] = heapq.heappop(waiting)
+        if slot[row] + 1 < evenly.words:
+            heapq.heappush(waiting, (load + float(work[row]), int(pe[row]), int(slot[row]) + 1))
+    greedy = Assignment(pe, slot, pes, pass_slots)
+    most, least = (np.bincount(one.pe, work, pes).max() for one in (evenly, greedy))
+    return greedy if least < most else evenly
+
+
+def _assign_evenly(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
+    """Shares rows out over PEs, each getting as many.
+
     Every PE gets ``rows / pes`` rows, rounded up or down, so that the drain is no longer than it must be. The row with
     most work goes first, each to the PE and pass that still lack most work for each of their free places. So the PEs
     with a row less than others get heavier ones.
@@ -112,6 +152,23 @@ def assign_rows(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
         if free:
             heapq.heappush(waiting, (-lacks[group] / free, group))
     return Assignment(pe, slot, pes, pass_slots)
+
+
+def assign_bands(work: np.ndarray, pes: int) -> Assignment:
+    """Shares out the rows of two bands (`host.folding`), so that a row's two bands lie half the PEs apart.
+
+    Two such PEs then have the same work: both bands of the same rows. The lower band's slots follow the upper one's.
+
+    Parameters
+    ----------
+    work : float array, shape ``[2 * rows]``
+        Expected useful multiplications of each row of the upper band, then of the lower one.
+    """
+    rows, half = len(work) // 2, pes // 2
+    slots = -(-rows // pes)
+    pairs = assign_rows(work.reshape(2, rows).sum(axis=0), half, 2 * slots)
+    pe, slot = pairs.pe + pairs.slot % 2 * half, pairs.slot // 2
+    return Assignment(np.concatenate([pe, (pe + half) % pes]), np.concatenate([slot, slot + slots]), pes, 2 * slots)
 
 
 def order_rows(assignment: Assignment, codes: np.ndarray, index_bits: int) -> Assignment:

@@ -4,8 +4,7 @@
 import itertools
 import math
 
-from host.balance import Assignment
-from host.encode import EncodedPass
+from host.mapping import MappedLayer
 from host.quantize import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
 from rtl.layouts import codebook_words, descriptor_words, tap_table_words
@@ -58,31 +57,24 @@ def _problems_of_convolution(layer: QuantizedLayer, config: EngineConfig, preset
     return problems
 
 
-def problems_of_memories(quantized: QuantizedNetwork, encoded: list[list[EncodedPass]],
-                         assignments: list[Assignment], inputs: list[int], config: EngineConfig,
+def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer], config: EngineConfig,
                          preset: str) -> list[str]:
-    """Every memory that is too small, with the layer at which it overflows.
-
-    Parameters
-    ----------
-    inputs : list of int
-        Activation words of each layer's input, and of the last one's output.
-    """
+    """Every memory that is too small, with the layer at which it overflows."""
     problems = []
     kept = quantized.weights_kept / max(1, quantized.weights_total)
     entry_words = slice_words = program_words = 0
     overflown: set[str] = set()
-    total = sum(_entry_words(passes, assignment, config) for passes, assignment
-                in zip(encoded, assignments, strict=True))
-    for number, layer in enumerate(quantized.layers):
-        needs = _entry_words(encoded[number], assignments[number], config)
+    total = sum(_entry_words(one, config) for one in mapped)
+    input_words = mapped[0].source.words
+    for one in mapped:
+        layer, needs = one.layer, _entry_words(one, config)
         entry_words += needs
-        slice_words += sum(one.slice_words(config) for one in encoded[number])
+        slice_words += sum(encoded.slice_words(config) for encoded in one.passes)
         tables = codebook_words(config) + (tap_table_words(config) if layer.geometry else 0)
-        program_words += len(encoded[number]) * (descriptor_words(config) + tables)
+        program_words += len(one.passes) * (descriptor_words(config) + tables)
         if entry_words > config.entry_depth and "entries" not in overflown:
             overflown.add("entries")
-            biases = sum(assignment.words for assignment in assignments) * config.bias_words
+            biases = sum(each.assignment.words for each in mapped) * config.bias_words
             fits = max(0.0, kept * (config.entry_depth - biases) / max(1, total - biases))
             kib = sum(config.plane_bits) / 8 / 1024
             problems.append(
@@ -99,8 +91,9 @@ def problems_of_memories(quantized: QuantizedNetwork, encoded: list[list[Encoded
             problems.append(f"layer '{layer.name}' brings the program to {program_words} words, preset '{preset}' has "
                             f"{config.program_depth}; use a configuration with a greater program_depth")
         # A layer that is drained once may overwrite its inputs.
-        both = inputs[number:number + 2]
-        needs = sum(both) if len(assignments[number].passes) > 1 else max(both)
+        both = input_words, one.output_words
+        needs = sum(both) if len(one.assignment.passes) > 1 else max(both)
+        input_words = one.output_words
         if needs > config.act_depth:
             most = 1 << (needs - 1).bit_length()
             way_out = f"use a preset with more, or a configuration with act_depth = {most}"
@@ -111,5 +104,5 @@ def problems_of_memories(quantized: QuantizedNetwork, encoded: list[list[Encoded
     return problems
 
 
-def _entry_words(passes: list[EncodedPass], assignment: Assignment, config: EngineConfig) -> int:
-    return sum(one.entry_words(config) for one in passes) + assignment.words * config.bias_words
+def _entry_words(one: MappedLayer, config: EngineConfig) -> int:
+    return sum(encoded.entry_words(config) for encoded in one.passes) + one.assignment.words * config.bias_words

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from host.balance import layer_work
 from host.decode import Decoded, DecodedPass
 from rtl.config import EngineConfig
 from rtl.layouts import LayerKind, beats_in_flight, broadcast_cycles, codebook_words, descriptor_words
@@ -22,7 +23,8 @@ from rtl.slices import SliceLookup
 __all__ = ["Prediction", "predict"]
 
 # Columns of the table of passes.
-COLS, WORDS, CHASE, DRAINED, WINDOW, SLICES, TAPS, ACTS, VISITS, VISITED, TABLES, TAP_BITS = range(12)
+(COLS, WORDS, CHASE, DRAINED, WINDOW, SLICES, TAPS, ACTS, VISITS, VISITED, TABLES, TAP_BITS, SLOTS,
+ UPPER) = range(14)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Prediction:
     pass_ends : int64 array, shape ``[n, passes]``
         The cycle in which each pass of the program was handed to the drain.
     useful_macs, broadcasts : int64 array, shape ``[n, layers]``
-        Multiplications and broadcasts of each layer (of all its passes).
+        Multiplications and broadcasts of each layer (of all its passes). What two bands of a convolution both compute
+        (`host.folding`) is counted once here, and twice by the counter.
     """
 
     counters: dict[str, np.ndarray]
@@ -69,17 +72,19 @@ def predict(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray]) -> Pr
     arranged = _arranged(decoded, acts, outputs)
     acts_before = np.cumsum([0, *(active.shape[1] for active in arranged)])
     bases = _input_bases(decoded)
-    table = np.zeros((len(passes), 12), np.int64)
+    table = np.zeros((len(passes), 14), np.int64)
     visits: list[np.ndarray] = []
     tap_offsets: list[int] = []
     slices = taps_before = visits_before = 0
     for row, one in zip(table, passes, strict=True):
+        upper = int(one.descriptor.output_pixel_words) if config.tap_bits else one.output_words
         steps, window = _drain_steps(one, config)
         visits.append(_visits(one, config))
         offset = int(one.descriptor.input_base) - bases[one.layer]
         row[:] = (one.lengths.shape[1], one.input_words, one.chase_words, steps, window, slices, len(tap_offsets),
                   acts_before[one.layer] + offset * config.pes, visits_before, visits[-1].shape[1],
-                  _table_cycles(one, config), _tap_bits(one, config))
+                  _table_cycles(one, config), _tap_bits(one, config), one.output_words,
+                  upper)
         for taps in one.taps:
             tap_offsets.append(taps_before)
             taps_before += len(taps)
@@ -94,6 +99,9 @@ def predict(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray]) -> Pr
     owner = np.array([one.layer for one in passes])
     merged = [np.stack([values[:, owner == number].sum(axis=1) for number in range(len(outputs))], axis=1)
               for values in (macs, sent)]
+    first, fold = decoded.network.layers[0], decoded.image.layers[0].get("fold")
+    if fold and fold.bands > 1:
+        merged[0][:, 0] = [round(layer_work(first, one != 0).sum()) for one in acts]
     return Prediction({name: counters[:, place] for place, name in enumerate(COUNTERS)}, ends, *merged)
 
 
@@ -239,6 +247,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
     steps_left, bias_word, acts_left, in_window, written, draining = 0, 0, 0, 0, 0, False
     arriving = np.zeros(spread + drain_latency, np.bool_)
     holds = np.zeros(spread, np.bool_)
+    slot, slots, upper = 0, 1, 1
     window, tables_left, fetch_left = 1, 0, (fetch_cycles if passes > 1 else 0)
     settle, final, quiet = 2, False, False
     cycle = 0
@@ -393,7 +402,8 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         if arrived_word and draining:
             in_window += 1
             if in_window == window:
-                written += 1
+                written += slot < upper
+                slot = 0 if slot + 1 == slots else slot + 1
                 in_window = 0
             acts_left -= 1
             draining = acts_left > 0
@@ -435,6 +445,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
                 steps_left, bias_word = table[number, DRAINED] * bias_words, 0
                 acts_left, written, draining = table[number, DRAINED], 0, True
                 window, in_window = table[number, WINDOW], 0
+                slot, slots, upper = 0, table[number, SLOTS], table[number, UPPER]
             if number == passes - 1:
                 final = True
             else:

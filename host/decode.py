@@ -89,11 +89,12 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
     layers: list[QuantizedLayer] = []
     decoded: list[DecodedPass] = []
     # Which input each activation before the layer is; -1 for none.
-    columns, input_base, ready = image.input_order, 0, image.input_words
+    columns, input_base, ready = image.input_values, 0, image.input_words
     inputs = int(columns.max(initial=0)) + 1
     signed = image.input_signed
     for fields in image.layers:
-        geometry = fields.get("geometry")
+        fold = fields.get("fold")
+        geometry = fold.folded if fold else fields.get("geometry")
         if geometry is not None and (geometry.inputs == inputs or (geometry.inputs > inputs and not layers)):
             inputs = geometry.inputs
         elif geometry is not None:
@@ -109,12 +110,12 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
         begin, end = fields["output_base"], fields["output_base"] + fields["output_words"]
         if reader.drains > 1 and begin < input_base + reader.input_words and input_base < end:
             raise ValueError("a layer that overwrites its inputs between its passes")
-        layers.append(reader.layer())
+        layers.append(fold.unfolded(reader.layer()) if fold else reader.layer())
         if layers[-1].input_signed != signed:
             raise ValueError("the sign of a layer's inputs")
         signed = not layers[-1].relu
-        ready = fields["output_words"] - decoded[-1].output_words if reader.pixels == 1 else 0
-        columns, input_base = np.full(fields["output_words"] * config.pes, -1, np.int64), fields["output_base"]
+        ready = reader.words - decoded[-1].output_words if reader.pixels == 1 else 0
+        columns, input_base = np.full(reader.words * config.pes, -1, np.int64), fields["output_base"]
         columns[fields["output_order"]] = np.arange(len(fields["output_order"]))
         inputs = len(fields["output_order"])
     network = QuantizedNetwork("image", tuple(layers), image.input_scale, image.input_signed, config.act_bits)

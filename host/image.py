@@ -5,6 +5,7 @@ The file has two parts. The engine image goes over the link as it is and is pars
 how inputs and outputs map to activations. Each ends with its own CRC-32. Nothing in either is executed.
 """
 
+import functools
 import json
 import math
 import zlib
@@ -16,6 +17,7 @@ import numpy as np
 
 from host.errors import UserError
 from host.files import check_input
+from host.folding import Fold
 from host.graph import Geometry
 from host.pack import PackedLayer, PackedNetwork
 from host.placement import Placement
@@ -38,6 +40,8 @@ LARGEST_HOST_BYTES = 1 << 26
 MOST_WORDS = 1 << 16
 """Addresses of activation memory."""
 
+MOST_FOLDED_STRIDE = 1 << 8
+
 MOST_PLACES = 1 << 24
 """Activations of the largest activation memory."""
 
@@ -54,22 +58,28 @@ class Image:
         The `EngineConfig.hash` it was made for.
     input_words : int
         Activation words of one input.
-    input_order : int64 array
-        See `host.pack.PackedNetwork`.
+    input_values : int64 array
+        Which value of the first layer's input, as the engine runs that layer, each input activation is; -1 for none.
     input_scale : float
     input_signed : bool
     layers : list of dict
         ``name``, ``output_base`` and ``output_words`` (activation words), ``output_order`` of each layer; its
-        ``geometry`` if it is a convolution.
+        ``geometry`` if it is a convolution, and how it is folded (``fold``) if it is.
     """
 
     engine: bytes
     config_hash: bytes
     input_words: int
-    input_order: np.ndarray
+    input_values: np.ndarray
     input_scale: float
     input_signed: bool
     layers: list[dict[str, Any]]
+
+    @functools.cached_property
+    def input_order(self) -> np.ndarray:
+        """Which of the network's inputs each input activation is, -1 for none: int64 array."""
+        fold = self.layers[0].get("fold")
+        return np.append(fold.values, -1)[self.input_values] if fold else self.input_values
 
     @property
     def readable(self) -> list[int]:
@@ -105,8 +115,9 @@ def image_file(packed: PackedNetwork) -> bytes:
         "input_order": packed.source.channels.tolist(),
         "input_scale": packed.quantized.input_scale, "input_signed": packed.quantized.input_signed,
         "layers": [{"name": layer.quantized.name, "output_base": layer.output_base,
-                    "output_words": layer.placement.words,
-                    "output_order": layer.placement.channel_positions.tolist(), **_convolution_fields(layer)}
+                    "output_words": layer.output_words,
+                    "output_order": layer.placement.channel_positions.tolist(), **_convolution_fields(layer),
+                    **({"bands": packed.fold.bands} if packed.fold and layer is packed.layers[0] else {})}
                    for layer in packed.layers],
     }, separators=(",", ":"), sort_keys=True).encode()
     return engine_image(packed) + _with_crc(HOST_MAGIC + len(host).to_bytes(4, "little") + host)
@@ -207,8 +218,14 @@ def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[s
         if not layers or any(layer["output_base"] + layer["output_words"] > MOST_WORDS for layer in layers):
             raise ValueError("the layers' places in the activation memory")
         channels = _places(fields["input_order"], -1)
-        pixels = layers[0]["geometry"].pixels if "geometry" in layers[0] else 1
+        first = layers[0]
+        if any("fold" in layer for layer in layers[1:]):
+            raise ValueError("a fold of a layer that is not the first")
+        seen = first["fold"].folded if "fold" in first else first.get("geometry")
+        pixels = seen.pixels if seen else 1
         _check_size(len(channels), pixels)
+        if seen and channels.max(initial=0) >= seen.in_shape[0]:
+            raise ValueError("an order of activations")
         return Image(engine, config_hash, input_words, Placement(channels, 1, pixels).values,
                      _scale(fields["input_scale"]), _flag(fields["input_signed"]), layers)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -227,6 +244,8 @@ def _layer(values: dict[str, Any]) -> dict[str, Any]:
         if type(step) is not int or not 0 < step <= MOST_PLACES:
             raise ValueError(f"activations of a pixel ({step!r})")
         layer["output_order"] = (order[:, None] + np.arange(pixels) * step).ravel()
+        if "bands" in values:
+            layer["fold"] = _fold(layer["geometry"], values["bands"])
     return layer
 
 
@@ -247,6 +266,15 @@ def _geometry(values: dict[str, Any]) -> Geometry:
             or geometry.in_shape[0] % groups:
         raise ValueError(f"a geometry ({values!r})")
     return geometry
+
+
+def _fold(geometry: Geometry, bands: Any) -> Fold:
+    if type(bands) is not int or not 1 <= bands <= min(2, geometry.out_shape[0]):
+        raise ValueError(f"bands of a convolution ({bands!r})")
+    fold = Fold(geometry, bands)
+    if max(geometry.stride) > MOST_FOLDED_STRIDE or fold.folded.inputs > MOST_PLACES:
+        raise ValueError(f"a folded convolution ({geometry!r})")
+    return fold
 
 
 def _sizes(values: Any, count: int, least: int) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from host.folding import Fold
 from host.graph import Geometry
 from host.memories import PassWeights
 from host.quantize import QuantizedLayer
@@ -39,13 +40,20 @@ class LayerReader:
     def __init__(self, fields: dict[str, Any], columns: np.ndarray, input_base: int, ready: int, inputs: int,
                  config: EngineConfig) -> None:
         self.fields, self.config, self.input_base, self.ready = fields, config, input_base, ready
-        self.geometry: Geometry | None = fields.get("geometry")
+        self.fold: Fold | None = fields.get("fold")
+        self.geometry: Geometry | None = self.fold.folded if self.fold else fields.get("geometry")
         self.shape = self.geometry or Geometry((inputs, 1, 1), (1, 1))
+        self.bands = self.fold.bands if self.fold else 1
         self.channels = _channels(columns, self.shape, config.pes)
         self.input_words = len(columns) // config.pes
-        self.pixel_words, places = _output_pixel(fields, self.shape, config.pes)
+        self.pixel_words, places = _output_pixel(fields, self.shape, self.bands, config.pes)
+        self.words = self.pixel_words * fields["output_order"].size // len(places)
         self.slots, self.pes = places // config.pes, places % config.pes
-        rows, cols = len(places), self.shape.in_shape[0] // self.shape.groups * math.prod(self.shape.kernel)
+        if self.bands == 2:
+            # The lower band: slots after those of the upper one, PEs half around.
+            self.slots = np.concatenate([self.slots, self.slots + self.pixel_words])
+            self.pes = np.concatenate([self.pes, (self.pes + config.pes // 2) % config.pes])
+        rows, cols = len(self.slots), self.shape.in_shape[0] // self.shape.groups * math.prod(self.shape.kernel)
         if rows % self.shape.groups or rows * cols > VALUES_LIMIT:
             raise ValueError(f"a layer of {fields['output_words']} words, {rows} rows and {cols} columns")
         self.codes, self.bias = np.zeros((rows, cols), np.uint8), np.zeros(rows, np.int64)
@@ -55,11 +63,11 @@ class LayerReader:
     @property
     def pixels(self) -> int:
         """Of the layer's output."""
-        return math.prod(self.shape.out_shape)
+        return self.fields["output_order"].size // (len(self.slots) // self.bands)
 
     @property
     def complete(self) -> bool:
-        return self.first >= self.pixel_words
+        return self.first >= self.pixel_words * self.bands
 
     def add(self, descriptor: Any, codebook: np.ndarray, tap_table: np.ndarray, one: PassWeights,
             biases: np.ndarray) -> None:
@@ -88,7 +96,7 @@ class LayerReader:
             self.drains += 1
 
     def layer(self) -> QuantizedLayer:
-        """The layer, with scales of 1, after all its passes."""
+        """The layer, with scales of 1, after all its passes; folded, if it is."""
         if self.constants is None or np.count_nonzero(self.codes) != self.weights:
             raise ValueError("weights in several passes")
         multiplier, pre_shift, relu, input_signed, _ = self.constants
@@ -118,6 +126,7 @@ class LayerReader:
             "out_cols": out_cols, "out_rows": out_rows, "first_row": first_row & 0xFFFF, "row_pitch": out_cols * slots,
             "pooled_cols": pooled_cols, "pooled_rows": pooled_rows, "output_pixel_words": self.pixel_words,
             "output_base": self.fields["output_base"] + self.first,
+            "band_step": (math.prod(shape.out_shape) - 1) * self.pixel_words if self.bands == 2 else 0,
             "input_words": self.input_base + self.input_words - int(descriptor.input_base),
         }
         for name, value in expected.items():
@@ -173,12 +182,13 @@ def _channels(columns: np.ndarray, shape: Geometry, pes: int) -> np.ndarray:
     return channels
 
 
-def _output_pixel(fields: dict[str, Any], shape: Geometry, pes: int) -> tuple[int, np.ndarray]:
+def _output_pixel(fields: dict[str, Any], shape: Geometry, bands: int, pes: int) -> tuple[int, np.ndarray]:
     """Words of an output pixel, and the places of all channels in the first."""
-    pixels, words = math.prod(shape.out_shape), fields["output_words"]
-    order = fields["output_order"].reshape(-1, pixels)
-    pixel_words = words // pixels
-    if words == 0 or words % pixels or (order[:, 0] >= pixel_words * pes).any() \
+    order, words = fields["output_order"], fields["output_words"]
+    pixels = math.prod(fields["geometry"].out_shape) if "geometry" in fields else 1
+    order, drained = order.reshape(-1, pixels), bands * math.prod(shape.out_shape)
+    pixel_words = words // drained
+    if words == 0 or words % drained or (order[:, 0] >= pixel_words * pes).any() \
             or not np.array_equal(order, order[:, :1] + np.arange(pixels) * pixel_words * pes):
         raise ValueError(f"a layer of {words} words and {order.size} outputs")
     return pixel_words, order[:, 0]

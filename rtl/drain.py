@@ -35,8 +35,10 @@ class Drain(wiring.Component):
         With them the word is complete: always, or at the end of a pooling window.
     address : Out, write : Out(1)
         To the activation memory.
+    swap : Out(1)
+        The word's halves change places. Only with ``config.tap_bits``.
     written : Out
-        Words written since ``start``.
+        Words written since ``start``, one after the other; those of a lower band are not counted.
     reading : Out(1), busy : Out(1)
         Rows are left to be read; words are left to be written.
     """
@@ -54,6 +56,7 @@ class Drain(wiring.Component):
             "complete": In(1),
             "address": Out(ceil_log2(config.act_depth)),
             "write": Out(1),
+            **({"swap": Out(1)} if config.tap_bits else {}),
             "written": Out(range((config.act_depth if config.tap_bits else config.acc_depth) + 1)),
             "reading": Out(1),
             "busy": Out(1),
@@ -71,7 +74,7 @@ class Drain(wiring.Component):
         ]
         with m.If(self.reading):
             m.d.sync += bias_word.eq(Mux(bias_last, 0, bias_word + 1))
-        with m.If(self.complete & self.busy):
+        with m.If(self.complete & self.busy & (~self.swap if config.tap_bits else 1)):
             m.d.sync += self.written.eq(self.written + 1)
         with m.If(self.start):
             m.d.sync += [
@@ -118,12 +121,16 @@ class Drain(wiring.Component):
         owed = Signal(range(32))
         m.d.sync += owed.eq(owed + taken - (self.arrived & self.busy))
         m.d.comb += self.busy.eq(self.reading | (owed != 0))
-        slot, slots, pixel, pixel_words = (Signal.like(self.address) for _ in range(4))
-        m.d.comb += self.address.eq(pixel + slot)
+        slot, slots, pixel, pixel_words, band_step = (Signal.like(self.address) for _ in range(5))
+        # The lower band's slots come after the upper one's; their lanes are those of the PEs half around.
+        m.d.comb += self.address.eq(pixel + slot + Mux(self.swap, band_step, 0))
         with m.If(self.write):
             m.d.sync += slot.eq(slot + 1)
             with m.If(slot + 1 == slots):
-                m.d.sync += [slot.eq(0), pixel.eq(pixel + pixel_words)]
+                m.d.sync += [slot.eq(0), self.swap.eq(0), pixel.eq(pixel + pixel_words)]
+            with m.Elif(slot + 1 == pixel_words):
+                m.d.sync += self.swap.eq(1)
         with m.If(self.start):
-            m.d.sync += [slot.eq(0), slots.eq(self.layer.output_words), pixel.eq(self.layer.output_base),
-                         pixel_words.eq(self.layer.output_pixel_words)]
+            m.d.sync += [slot.eq(0), self.swap.eq(0), slots.eq(self.layer.output_words),
+                         pixel.eq(self.layer.output_base), pixel_words.eq(self.layer.output_pixel_words),
+                         band_step.eq(self.layer.band_step)]

@@ -149,7 +149,8 @@ class Engine(wiring.Component):
                 pool.drained.eq(drained), pool.arrived.eq(pes[0].act_valid), drain.complete.eq(pool.valid),
                 scanner.layer.eq(layer),
             ]
-            drained = pool.word
+            word = pool.word.as_value()
+            drained = Mux(drain.swap, word.rotate_left(len(word) // 2), word)
         else:
             m.d.comb += drain.complete.eq(pes[0].act_valid)
         # A register before the memory: the scanner learns of a word that is written no sooner than it can be read.

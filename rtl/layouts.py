@@ -127,7 +127,7 @@ def _convolution_fields():
         "pooled_cols": 16,
         "pooled_rows": 16,
         "output_pixel_words": 16,
-        "spare_half": 16,
+        "band_step": 16,        # words between slots below and from output_pixel_words on: the lower band
     }
 
 

@@ -183,8 +183,10 @@ class EngineModel:
                     value = requantize(total, multiplier=fields.multiplier,
                                        pre_shift=PRE_SHIFTS[fields.pre_shift], relu=bool(fields.relu),
                                        act_bits=config.act_bits, clamp=_clamp)
-                    word = fields.output_base + (y * pooled_cols + x) * pixel_words + slot
-                    self.acts[word * config.pes + pe] = value & (1 << config.act_bits) - 1
+                    word, lane = fields.output_base + (y * pooled_cols + x) * pixel_words + slot, pe
+                    if config.tap_bits and slot >= pixel_words:
+                        word, lane = word + fields.band_step, (pe + config.pes // 2) % config.pes
+                    self.acts[word * config.pes + lane] = value & (1 << config.act_bits) - 1
         for row in drained:
             for pe in range(config.pes):
                 self.accumulators[pe][row] = 0

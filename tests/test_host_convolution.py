@@ -203,14 +203,15 @@ def test_what_does_not_fit_is_refused():
             "the 18 x 18 outputs of a channel, preset 'small' has 256; use a configuration with acc_depth = 512")
     refused(network(Geometry((1, 9, 9), (3, 3), pool=2, pool_stride=3)), CONVOLUTIONS, "windows of max pooling must "
             "be 1 to 15 wide and at most as far apart, not 2 wide and 3 apart")
-    refused(network(Geometry((1, 30, 70), (3, 3), stride=(3, 5))), replace(CONVOLUTIONS, act_depth=1024),
-            "layer 'conv1' needs 2380 words of activation memory")
+    wide = replace(CONVOLUTIONS, acc_depth=1024)
+    refused(network(Geometry((12, 25, 25), (1, 1)), 4), replace(wide, act_depth=1024),
+            "layer 'conv1' needs 1875 words of activation memory")
     refused(network(Geometry((1, 16, 16), (3, 3), padding=(1, 1)), 12), CONVOLUTIONS,
             "layer 'conv1' needs 1024 words of activation memory for its inputs and outputs")
-    refused(network(Geometry((1, 200, 200), (1, 1), (50, 50)), 30), replace(CONVOLUTIONS, acc_depth=512),
-            "layer 'conv1' needs 40000 words of activation memory .*, preset 'small' has 800; use a preset with")
-    refused(network(Geometry((1, 300, 300), (1, 1), (50, 50)), 30), replace(CONVOLUTIONS, acc_depth=512),
-            "layer 'conv1' needs 90000 words of activation memory .*, preset 'small' has 800; no engine has more")
+    refused(network(Geometry((256, 25, 25), (1, 1)), 4), wide,
+            "layer 'conv1' needs 37500 words of activation memory .*, preset 'small' has 800; use a preset with")
+    refused(network(Geometry((512, 25, 25), (1, 1)), 4), wide,
+            "layer 'conv1' needs 7.... words of activation memory .*, preset 'small' has 800; no engine has more")
     refused(network(Geometry((1, 9, 9), (7, 7))), replace(CONVOLUTIONS, program_depth=64),
             "layer 'conv1' brings the program to 108 words, preset 'small' has 64")
     refused(network(Geometry((64, 4, 4), (3, 3))), replace(CONVOLUTIONS, entry_depth=64), "KiB of weight memory")
@@ -252,14 +253,14 @@ def test_a_wrong_step_between_pixels_is_refused(step):
     host_changed(lambda layer: layer.update(output_step=step))
 
 
-def host_changed(change):
-    """The image of a convolutional network whose host part is changed is refused."""
+def host_changed(change, number=0):
+    """The image of a convolutional network whose host part is changed, in that layer, is refused."""
     network = random_convolutions(np.random.default_rng(7), CONVOLUTIONS, LENET, [4], 0.5)
     content = image_file(pack(network, CONVOLUTIONS))
     image = parse_image(content, CONVOLUTIONS)
     start = len(image.engine) + 8
     host = json.loads(content[start:-4])
-    change(host["layers"][0])
+    change(host["layers"][number])
     text = json.dumps(host).encode()
     part = HOST_MAGIC + len(text).to_bytes(4, "little") + text
     with pytest.raises(UserError, match=r"contradict each other|lacks or misstates"):

@@ -93,7 +93,7 @@ LARGE = EngineConfig(pes=64, index_bits=(4, 5, 6, 7), entry_depth=65536, length_
                      program_depth=2048, packet_bytes=4096)
 """Holds AlexNet and VGG-16 whole: an ASIC, or a very large FPGA."""
 
-SMALL = EngineConfig(index_bits=(4, 6, 7), entry_depth=4096, length_bits=5, slice_word_bits=40, slice_depth=2048,
+SMALL = EngineConfig(index_bits=(4, 6, 7), entry_depth=4096, length_bits=6, slice_word_bits=48, slice_depth=2048,
                      act_depth=2048, acc_depth=1152, tap_bits=3, program_depth=512)
 """Holds LeNet-5 with 16 PEs."""
 
