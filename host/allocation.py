@@ -17,9 +17,9 @@ def spread_density(network: Network, density: float) -> dict[str, float]:
     added up instead of rows and columns. D. Mocanu et al., Nature Communications 9:2383 (2018), "Methods";
     U. Evci et al., "Rigging the Lottery", ICML 2020, section 3.
     """
-    wanted = density * network.weights_total
-    keep: dict[str, float] = {}
-    left = {layer.name: layer for layer in network.layers}
+    keep = {layer.name: 1.0 for layer in network.layers if layer.fixed}
+    left = {layer.name: layer for layer in network.layers if not layer.fixed}
+    wanted = density * sum(layer.weight.size for layer in left.values())
     while left:
         factor = wanted / sum(map(_lengths, left.values()))
         full = [name for name, layer in left.items()
@@ -47,7 +47,14 @@ def density_above(weight: np.ndarray, quality: float) -> float:
 
 
 def targets(network: Network, settings: PruneSettings) -> dict[str, float]:
-    """The density at which each layer ends; with the allocation "global" the same, overall, for all."""
+    """The density at which each layer ends; with the allocation "global" the same, overall, for all.
+
+    A fixed layer stays whole.
+    """
+    return _wanted(network, settings) | {layer.name: 1.0 for layer in network.layers if layer.fixed}
+
+
+def _wanted(network: Network, settings: PruneSettings) -> dict[str, float]:
     names = [layer.name for layer in network.layers]
     if settings.density is not None:
         if settings.allocation == "erdos-renyi":

@@ -1,79 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
 """Assembles a `Network` from the parts of a model: checks them, reads their tensors, folds what folds."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from host.errors import UserError
-from host.graph import Linear, Network
-from host.tensors import VALUES_LIMIT, StoredTensor, TensorError, finite
+from host.graph import Conv2d, Geometry, Linear, Network
+from host.parts import (
+    AdaptivePoolPart,
+    ConvPart,
+    FlattenPart,
+    LinearPart,
+    NormPart,
+    Part,
+    PoolPart,
+    ReluPart,
+    SoftmaxPart,
+    UnsupportedPart,
+    shown,
+    tensors_of,
+)
+from host.shape_rules import kernel_problems, pool_problems, size_text
+from host.tensors import VALUES_LIMIT, TensorError, finite
+
+__all__ = ["Chain", "assemble"]
 
 LAYERS_LIMIT = 256
-"""Linear layers of one network."""
+"""Linear layers and convolutions of one network."""
 
-
-@dataclass(frozen=True)
-class LinearPart:
-    """``weight @ x + bias``: shapes ``[rows, cols]`` and ``[rows]``."""
-
-    name: str
-    weight: StoredTensor
-    bias: StoredTensor | None
-
-
-@dataclass(frozen=True)
-class NormPart:
-    """Batch normalisation as in inference, ``(x - mean) / sqrt(variance + eps) * scale + shift``."""
-
-    name: str
-    scale: StoredTensor | None
-    shift: StoredTensor | None
-    mean: StoredTensor
-    variance: StoredTensor
-    eps: float = 1e-5
-
-
-@dataclass(frozen=True)
-class ReluPart:
-    name: str
-
-
-@dataclass(frozen=True)
-class SoftmaxPart:
-    """A softmax or log-softmax over the outputs: it keeps their order, so the network does without it."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class UnsupportedPart:
-    """A layer that the engine cannot run; ``problem`` says what it is and what would help."""
-
-    name: str
-    problem: str
-
-
-Part = LinearPart | NormPart | ReluPart | SoftmaxPart | UnsupportedPart
+NO_SHAPE = ("the file does not say how large the images are; add --input-shape CHANNELS,HEIGHT,WIDTH, for instance "
+            "1,28,28")
 
 
 @dataclass
 class _Draft:
-    """A linear layer and what follows it."""
+    """A layer with weights, or a pooling that becomes one, and what follows it."""
 
-    linear: LinearPart
+    part: LinearPart | ConvPart | PoolPart
+    geometry: Geometry | None = None
     norm: NormPart | None = None
     relu: bool = False
+    open: bool = True
+    """A max pooling may still join it."""
 
 
-def shown(name: object) -> str:
-    """A name from a file, fit for a message: quoted, escaped and cut to 80 characters."""
-    return repr(str(name)[:80])
-
-
-def assemble(name: str, parts: Sequence[Part]) -> Network:
+def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | None = None) -> Network:
     """Reads the tensors of ``parts``, which are in the order of computation, and folds the norms.
+
+    A max pooling joins the convolution before it. One that follows none, and every average pooling, becomes a
+    convolution of its own, channel by channel, whose weights are `fixed`.
+
+    Parameters
+    ----------
+    input_shape : tuple of int, optional
+        Channels, height and width of an input; convolutions need it.
 
     Raises
     ------
@@ -83,11 +66,13 @@ def assemble(name: str, parts: Sequence[Part]) -> Network:
     problems = _size_problems(parts)
     if problems:
         raise UserError(problems)
-    drafts = _draft(parts, problems)
-    problems += _chain_problems(parts)
-    layers = [_read(draft, problems) for draft in drafts]
-    if not problems and not layers:
-        problems.append("it has no linear layer; Nonzero runs chains of torch.nn.Linear layers")
+    chain = Chain(input_shape)
+    for part in parts:
+        chain.add(part)
+    problems = chain.problems
+    layers = [_read(draft, problems) for draft in chain.drafts]
+    if not problems and not any(isinstance(draft.part, LinearPart | ConvPart) for draft in chain.drafts):
+        problems.append("it has no linear layer; Nonzero runs chains of linear layers and convolutions")
     if problems:
         raise UserError(problems)
     return Network(name, tuple(layer for layer in layers if layer))
@@ -95,113 +80,229 @@ def assemble(name: str, parts: Sequence[Part]) -> Network:
 
 def _size_problems(parts: Sequence[Part]) -> list[str]:
     """What forbids reading any tensor at all."""
-    if (layers := sum(isinstance(part, LinearPart) for part in parts)) > LAYERS_LIMIT:
-        return [f"it has {layers:,} linear layers, more than {LAYERS_LIMIT}"]
-    names = [part.name for part in parts if isinstance(part, LinearPart)]
+    weighted = [part for part in parts if isinstance(part, LinearPart | ConvPart | PoolPart)]
+    if len(weighted) > LAYERS_LIMIT:
+        return [f"it has {len(weighted):,} layers, more than {LAYERS_LIMIT}"]
+    names = [part.name for part in weighted]
     if twice := [name for name in set(names) if names.count(name) > 1]:
         return [f"it has two layers named {shown(name)}; rename one" for name in twice]
-    values = sum(tensor.values for part in parts for tensor in _tensors(part).values())
+    values = sum(tensor.values for part in parts for tensor in tensors_of(part).values())
     if values > VALUES_LIMIT:
         return [f"its tensors have {values:,} values, more than {VALUES_LIMIT:,}; the engine holds far fewer"]
     return []
 
 
-def _tensors(part: Part) -> dict[str, StoredTensor]:
-    """The tensors of a part, by what a message calls them."""
-    if isinstance(part, LinearPart):
-        tensors = {"weight": part.weight, "bias": part.bias}
-    elif isinstance(part, NormPart):
-        tensors = {"weight": part.scale, "bias": part.shift,
-                   "running_mean": part.mean, "running_var": part.variance}
-    else:
-        return {}
-    return {name: tensor for name, tensor in tensors.items() if tensor}
+class Chain:
+    """Takes the parts one by one: groups them into layers, and follows the shape of what flows between them.
 
+    ``shape`` is (channels, height, width), or (values,) once flat; None if it is not known, before the first layer or
+    after a problem.
+    """
 
-def _draft(parts: Sequence[Part], problems: list[str]) -> list[_Draft]:
-    """Groups the parts into linear layers with what follows; adds what is out of place to ``problems``."""
-    drafts: list[_Draft] = []
-    before: Part | None = None
-    for part in parts:
-        if problem := _place_problem(part, before):
-            problems.append(f"layer {shown(part.name)} {problem}")
+    def __init__(self, input_shape: tuple[int, ...] | None) -> None:
+        self.shape = input_shape
+        self.drafts: list[_Draft] = []
+        self.problems: list[str] = []
+        self.before: Part | None = None
+
+    def add(self, part: Part) -> None:
+        problem = self._place_problem(part)
+        if problem:
+            self._refuse(part, problem)
         elif isinstance(part, LinearPart):
-            drafts.append(_Draft(part))
-        elif isinstance(part, ReluPart) and drafts:
-            drafts[-1].relu = True
-        elif isinstance(part, NormPart) and drafts:
-            drafts[-1].norm = part
-        before = part
-    return drafts
+            self._linear(part)
+        elif isinstance(part, ConvPart):
+            self._convolution(part)
+        elif isinstance(part, PoolPart):
+            self._pool(part)
+        elif isinstance(part, AdaptivePoolPart):
+            self._adaptive_pool(part)
+        elif isinstance(part, FlattenPart):
+            self.shape = self.shape and (math.prod(self.shape),)
+        elif isinstance(part, ReluPart):
+            self.drafts[-1].relu = True
+        elif isinstance(part, NormPart):
+            self.drafts[-1].norm = part
+            self._check_lengths(part, _rows(self.drafts[-1].part))
+        if not isinstance(part, FlattenPart):
+            self.before = part
 
-
-def _place_problem(part: Part, before: Part | None) -> str:
-    if isinstance(part, UnsupportedPart):
-        return part.problem
-    if isinstance(before, SoftmaxPart):
-        return f"follows the softmax {shown(before.name)}, which may only be last"
-    if isinstance(part, LinearPart) or isinstance(before, UnsupportedPart):
-        return ""
-    if before is None:
-        return "comes before the first linear layer; only torch.nn.Flatten, Dropout and Identity may"
-    if isinstance(part, NormPart) and not isinstance(before, LinearPart):
-        return ("is a batch normalisation that does not directly follow a linear layer; only there it folds "
-                "into the weights: train with the order Linear, BatchNorm1d, ReLU")
-    return ""
-
-
-def _chain_problems(parts: Sequence[Part]) -> list[str]:
-    """Shapes that are wrong in themselves or do not fit the layer before."""
-    problems = []
-    before: LinearPart | None = None
-    for part in parts:
-        name = shown(part.name)
+    def _place_problem(self, part: Part) -> str:
+        before = self.before
         if isinstance(part, UnsupportedPart):
-            before = None
-        elif isinstance(part, LinearPart) and not part.weight.problem:
-            if len(part.weight.shape) != 2:
-                problems.append(f"layer {name}: its weight has the shape {list(part.weight.shape)}, "
-                                "but a linear layer's has two axes")
-                continue
+            return part.problem
+        if isinstance(before, SoftmaxPart):
+            return f"follows the softmax {shown(before.name)}, which may only be last"
+        if isinstance(before, UnsupportedPart) or not isinstance(part, NormPart | ReluPart | SoftmaxPart):
+            return ""
+        if before is None:
+            return ("comes before the first linear layer or convolution; only torch.nn.Flatten, Dropout, Identity and "
+                    "pooling may")
+        if isinstance(part, NormPart) and not isinstance(before, LinearPart | ConvPart):
+            return ("is a batch normalisation that does not directly follow a linear layer or a convolution; only "
+                    "there it folds into the weights: train with the order Linear, BatchNorm1d, ReLU or Conv2d, "
+                    "BatchNorm2d, ReLU")
+        return ""
+
+    def _refuse(self, part: Part, problem: str) -> None:
+        self.problems.append(f"layer {shown(part.name)} {problem}")
+        self.shape = None
+
+    def _linear(self, part: LinearPart) -> None:
+        self.drafts.append(_Draft(part, open=False))
+        if part.weight.problem:
+            self.shape = None
+        elif len(part.weight.shape) != 2:
+            self.problems.append(f"layer {shown(part.name)}: its weight has the shape {list(part.weight.shape)}, but a "
+                                 "linear layer's has two axes")
+            self.shape = None
+        else:
             rows, cols = part.weight.shape
-            if before and before.weight.shape[0] != cols:
-                problems.append(f"layer {name} takes {cols:,} inputs, but the layer before it, "
-                                f"{shown(before.name)}, gives {before.weight.shape[0]:,} outputs; if this "
-                                "is not the order of computation, save a torch.nn.Sequential of the layers")
-            problems += _length_problems(part, rows)
-            before = part
-        elif isinstance(part, NormPart) and before:
-            problems += _length_problems(part, before.weight.shape[0])
-    return problems
+            if problem := self._inputs_problem(cols):
+                self._refuse(part, f"takes {cols:,} inputs, but {problem}")
+            self._check_lengths(part, rows)
+            self.shape = (rows,)
+
+    def _inputs_problem(self, cols: int) -> str:
+        """Why this is no input of a linear layer."""
+        shape, first = self.shape, len(self.drafts) == 1
+        if shape is None or (math.prod(shape) == cols and (first or len(shape) == 1)):
+            return ""
+        if first:
+            return f"the images have {size_text(shape)} values; check --input-shape"
+        before = shown(self.drafts[-2].part.name)
+        if math.prod(shape) == cols:
+            return (f"the layer before it, {before}, gives {size_text(shape)} feature maps; put torch.nn.Flatten() "
+                    "between")
+        size = "; if images have another size, check --input-shape" if self.drafts[-2].geometry else ""
+        return (f"the layer before it, {before}, gives {size_text(shape)} outputs; if this is not the order of "
+                f"computation, save a torch.nn.Sequential of the layers{size}")
+
+    def _convolution(self, part: ConvPart) -> None:
+        self.drafts.append(_Draft(part))
+        if part.weight.problem:
+            self.shape = None
+            return
+        if len(part.weight.shape) != 4:
+            self._refuse(part, f"has a weight of the shape {list(part.weight.shape)}, but a two-dimensional "
+                               "convolution's has four axes")
+            return
+        rows, channels, *kernel = part.weight.shape
+        problems = list(kernel_problems(part, rows, (kernel[0], kernel[1])))
+        self._check_lengths(part, rows)
+        if not problems and self._is_map(part):
+            assert self.shape is not None
+            geometry = Geometry((self.shape[0], self.shape[1], self.shape[2]), (kernel[0], kernel[1]), part.stride,
+                                part.padding, part.groups)
+            if self.shape[0] != channels * part.groups:
+                problems.append(f"takes {channels * part.groups} channels, but gets {size_text(self.shape)} values; "
+                                "check --input-shape and the order of the layers")
+            elif min(geometry.conv_shape) < 1:
+                problems.append(f"has a kernel of {size_text(tuple(kernel))}, which exceeds its input of "
+                                f"{size_text(self.shape)}; use larger images or smaller kernels")
+            else:
+                self.drafts[-1].geometry = geometry
+                self.shape = (rows, *geometry.conv_shape)
+                return
+        for problem in problems:
+            self._refuse(part, problem)
+        self.shape = None
+
+    def _is_map(self, part: Part) -> bool:
+        """Whether what comes in has channels, rows and columns; if it is known not to, this is a problem."""
+        if self.shape is not None and len(self.shape) == 3:
+            return True
+        if self.shape is not None:
+            self._refuse(part, "works on images, but gets flat values; leave out the torch.nn.Flatten before it")
+        elif self.before is None or (len(self.drafts) == 1 and self.drafts[0].part is part):
+            self._refuse(part, f"works on images, but {NO_SHAPE}")
+        return False
+
+    def _pool(self, part: PoolPart) -> None:
+        if not self._is_map(part):
+            return
+        assert self.shape is not None
+        problems = list(pool_problems(part, self.shape))
+        for problem in problems:
+            self._refuse(part, problem)
+        if problems or part.window == part.stride == (1, 1):
+            return
+        channels, height, width = self.shape
+        joins = part.kind == "max" and bool(self.drafts) and self.drafts[-1].open \
+            and self.drafts[-1].geometry is not None
+        if not joins:
+            # Of activations that are not negative, neither a mean nor a maximum is.
+            relu = bool(self.drafts) and self.drafts[-1].relu
+            geometry = Geometry((channels, height, width), (1, 1), groups=channels)
+            if part.kind == "average":
+                geometry = replace(geometry, kernel=part.window, stride=part.stride, padding=part.padding)
+            self.drafts.append(_Draft(part, geometry, relu=relu))
+        draft = self.drafts[-1]
+        assert draft.geometry is not None
+        if part.kind == "max":
+            draft.geometry = replace(draft.geometry, pool=part.window[0], pool_stride=part.stride[0])
+            draft.open = False
+        self.shape = (channels, *draft.geometry.out_shape)
+
+    def _adaptive_pool(self, part: AdaptivePoolPart) -> None:
+        if not self._is_map(part):
+            return
+        assert self.shape is not None
+        sizes = self.shape[1:]
+        wanted = [size if goal is None else goal for size, goal in zip(sizes, part.size, strict=True)]
+        if any(goal < 1 or size % goal for size, goal in zip(sizes, wanted, strict=True)):
+            self._refuse(part, f"gives {size_text(tuple(wanted))} values of {size_text(sizes)}, for which its windows "
+                               "differ in size; use images for which they do not, or a torch.nn.AvgPool2d or MaxPool2d")
+            return
+        window = sizes[0] // wanted[0], sizes[1] // wanted[1]
+        self._pool(PoolPart(part.name, part.kind, window, window))
+
+    def _check_lengths(self, part: LinearPart | ConvPart | NormPart, rows: int | None) -> None:
+        self.problems += [f"layer {shown(part.name)}: its {what} has the shape {list(tensor.shape)}, but the layer has "
+                          f"{rows:,} outputs"
+                          for what, tensor in tensors_of(part).items()
+                          if rows is not None and not tensor.problem and tensor.shape != (rows,)
+                          and not (what == "weight" and not isinstance(part, NormPart))]
 
 
-def _length_problems(part: LinearPart | NormPart, rows: int) -> list[str]:
-    return [f"layer {shown(part.name)}: its {what} has the shape {list(tensor.shape)}, "
-            f"but the layer has {rows:,} outputs"
-            for what, tensor in _tensors(part).items()
-            if not tensor.problem and tensor.shape != (rows,)
-            and not (what == "weight" and isinstance(part, LinearPart))]
+def _rows(part: Part) -> int | None:
+    if not isinstance(part, LinearPart | ConvPart) or part.weight.problem or not part.weight.shape:
+        return None
+    return part.weight.shape[0]
 
 
 def _read(draft: _Draft, problems: list[str]) -> Linear | None:
     """The layer with its norm folded in; None if anything is unusable, which adds to ``problems``."""
-    arrays = _arrays(draft.linear, problems)
+    part = draft.part
+    if isinstance(part, PoolPart):
+        assert draft.geometry is not None
+        return _fixed(part.name, draft.geometry, draft.relu)
+    arrays = _arrays(part, problems)
     norm = _arrays(draft.norm, problems) if draft.norm else {}
     if problems:
         return None
-    weight = arrays["weight"]
+    weight = arrays["weight"].reshape(len(arrays["weight"]), -1)
     bias = arrays.get("bias", np.zeros(len(weight), np.float32))
     if draft.norm:
         try:
             weight, bias = _fold(weight, bias, norm, draft.norm.eps)
         except TensorError as error:
             problems.append(f"batch normalisation {shown(draft.norm.name)}: {error}")
-    return Linear(draft.linear.name, weight, bias, draft.relu)
+    if draft.geometry is None:
+        return Linear(part.name, weight, bias, draft.relu)
+    return Conv2d(part.name, weight, bias, draft.relu, draft.geometry)
 
 
-def _arrays(part: LinearPart | NormPart, problems: list[str]) -> dict[str, np.ndarray]:
+def _fixed(name: str, geometry: Geometry, relu: bool) -> Conv2d:
+    """The mean of each window, channel by channel."""
+    taps = math.prod(geometry.kernel)
+    weight = np.full((geometry.groups, taps), 1 / taps, np.float32)
+    return Conv2d(name, weight, np.zeros(geometry.groups, np.float32), relu, geometry, fixed=True)
+
+
+def _arrays(part: LinearPart | ConvPart | NormPart, problems: list[str]) -> dict[str, np.ndarray]:
     arrays = {}
-    for what, tensor in _tensors(part).items():
+    for what, tensor in tensors_of(part).items():
         try:
             arrays[what] = tensor.read()
         except TensorError as error:

@@ -18,14 +18,14 @@ import numpy as np
 
 from host.clustering import INITIALISATIONS
 from host.cycles import Prediction, predict
-from host.datasets import SPECS, Dataset, load_dataset, load_inputs
+from host.datasets import SPECS, Dataset, load_inputs
 from host.decode import decode
 from host.errors import UserError, check_all, end_with
 from host.files import check_files, write_whole
 from host.graph import Network
 from host.image import Image, image_file, parse_image
 from host.learning import error_percent, logits, tensors
-from host.loading import load_network
+from host.loading import load_network, load_with_data
 from host.options import add_engine_options, check_range, read_engine
 from host.pack import PackedNetwork, pack
 from host.prune import PruneResult, prune
@@ -47,10 +47,12 @@ CHECKPOINTS = ("pruning.checkpoint", "sharing.checkpoint")
 """Beside the outputs from the first epoch of each phase until the outputs are written."""
 
 LARGEST_SEED = (1 << 63) - 1
+LARGEST_IMAGE = 1 << 24
 
 EXAMPLES = """examples:
   python -m host.compile model.pt --data mnist --density 0.05
   python -m host.compile model.safetensors --data idx:fashion/ --keep fc1=0.04,fc2=0.10,fc3=0.30 -o out
+  python -m host.compile cnn.pt --data npz:digits.npz --input-shape 1,28,28 --preset conv
   python -m host.compile sparse.pt --no-prune --calib npy:examples.npy --preset tiny --json
 
 It writes model.img (the memory image), report.json and report.html into the output directory. The same command
@@ -75,6 +77,8 @@ class Settings:
         Dataset to retrain, calibrate and test with.
     calib : str or None
         Inputs to calibrate on, `host.datasets.load_inputs`; without them the dataset's training images.
+    input_shape : (channels, height, width) or None
+        Of an image; without it that of the dataset's images.
     normalize : (mean, std) or None
         How the training normalised its inputs; folded into the first layer.
     """
@@ -88,6 +92,7 @@ class Settings:
     prune: bool = True
     data: str | None = None
     calib: str | None = None
+    input_shape: tuple[int, int, int] | None = None
     normalize: tuple[float, float] | None = None
     seed: int = 0
     recipe: str = "default"
@@ -133,10 +138,11 @@ class Compilation:
 
 def load(work: Compilation) -> str:
     settings = work.settings
-    network: Network
-    network, work.dataset = check_all(
-        lambda: load_network(settings.model, normalize=settings.normalize),
-        lambda: None if settings.data is None else load_dataset(settings.data))
+    if settings.data is None:
+        network = load_network(settings.model, input_shape=settings.input_shape, normalize=settings.normalize)
+    else:
+        network, work.dataset = load_with_data(settings.model, settings.data, input_shape=settings.input_shape,
+                                               normalize=settings.normalize)
     work.dense = network
     if work.dataset is not None:
         work.dataset.require(network.inputs, network.outputs)
@@ -291,6 +297,17 @@ def _normalize(text: str) -> tuple[float, float]:
     return mean, std
 
 
+def _input_shape(text: str) -> tuple[int, int, int]:
+    try:
+        channels, height, width = (int(part) for part in text.split(","))
+    except ValueError:
+        channels = height = width = 0
+    if not (min(channels, height, width) >= 1 and channels * height * width <= LARGEST_IMAGE):
+        raise argparse.ArgumentTypeError(f"must be like 1,28,28, channels, height and width, of at most "
+                                         f"{LARGEST_IMAGE} values, not '{text}'")
+    return channels, height, width
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m host.compile", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
@@ -310,6 +327,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="bits of shared weights, 2 to the engine's code_bits (code_bits)")
     parser.add_argument("--share-init", default="linear", metavar="NAME",
                         help=f"first centres of the codebooks: {', '.join(INITIALISATIONS)} (linear)")
+    parser.add_argument("--input-shape", type=_input_shape, metavar="C,H,W",
+                        help="channels, height and width of an image, if neither model nor --data tells them")
     parser.add_argument("--normalize", type=_normalize, metavar="MEAN,STD",
                         help="the training's normalisation of the inputs, to be folded into the first layer")
     add_engine_options(parser)
@@ -328,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lambda: read_engine(arguments.preset, arguments.config))
     settings = Settings(arguments.model, config, str(arguments.config or arguments.preset), arguments.density,
                         arguments.keep, arguments.quality, not arguments.no_prune, arguments.data, arguments.calib,
-                        arguments.normalize, arguments.seed, arguments.recipe,
+                        arguments.input_shape, arguments.normalize, arguments.seed, arguments.recipe,
                         ShareSettings(arguments.share_init, arguments.share_bits))
     work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"), directory)
     report = write_outputs(work, directory)

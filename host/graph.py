@@ -23,6 +23,8 @@ class Linear:
         Whether a ReLU follows.
     geometry : Geometry, optional
         Of a convolution (`Conv2d`); None here.
+    fixed : bool
+        The weights are what they are, as those of a pooling: never pruned, trained or shared.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Linear:
     bias: np.ndarray
     relu: bool
     geometry: "Geometry | None" = None
+    fixed: bool = False
 
     @property
     def rows(self) -> int:

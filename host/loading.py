@@ -8,6 +8,8 @@ see `host.unpickling` and `host.checkpoints`. These files are accepted:
 * ``torch.save(model, path)`` for a ``torch.nn.Sequential`` of standard layers;
 * a ``.safetensors`` file of the state dictionary.
 
+Convolutions need the images' shape (`load_network`), unless the file knows it.
+
 A state dictionary knows only tensors. Its order is taken as that of computation (a safetensors file,
 which has none, is ordered by shapes and numbers in names), batch normalisation is taken to stand
 between a linear layer and its ReLU, with eps = 1e-5, and a ReLU to follow every layer but the last.
@@ -26,12 +28,14 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from host.assembly import LinearPart, Part, ReluPart, assemble, shown
+from host.assembly import assemble
 from host.checkpoints import OTHER_TENSORS, SAVE_AGAIN, STORAGES, Checkpoint, read_checkpoint
-from host.errors import UserError
+from host.datasets import Dataset, load_dataset
+from host.errors import UserError, check_all
 from host.graph import Network
 from host.modules import module_parts, state_dict_parts
 from host.ordering import order_parts
+from host.parts import LinearPart, Part, ReluPart, shown
 from host.recognition import recognise
 from host.tensors import StoredTensor, TensorError, dtype_problem, finite, shape_problem
 from host.unpickling import Record
@@ -74,13 +78,16 @@ _NUMBER_FORMAT = re.compile(r"torch\.(bool|q?u?int\d+|b?float\d\w*|complex\d+)")
 _SAFETENSORS_FORMATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
-def load_network(path: Path, *, normalize: tuple[float, float] | None = None) -> Network:
+def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
+                 normalize: tuple[float, float] | None = None) -> Network:
     """Reads the network in the model file ``path``; its name is the file's, without the suffix.
 
     Parameters
     ----------
     path : Path
         A file as described at the top of this module.
+    input_shape : (channels, height, width), optional
+        Of an image; networks with convolutions need it if their file does not tell it.
     normalize : (mean, std), optional
         The inputs were normalised to ``(x - mean) / std`` in training. This is folded into the first
         layer, so that the network takes ``x`` itself, and a zero of ``x`` stays a zero.
@@ -88,19 +95,38 @@ def load_network(path: Path, *, normalize: tuple[float, float] | None = None) ->
     Raises
     ------
     UserError
-        If the file cannot be read, is damaged or hostile, or holds anything but a chain of linear
-        layers with finite weights. It lists all problems of the layers.
+        If the file cannot be read, is damaged or hostile, or holds anything but a chain of layers that
+        the engine runs, with finite weights. It lists all problems of the layers.
     """
     if normalize is not None:
         _check_normalize(*normalize)
     try:
-        network = _load(Path(path))
+        network = _load(Path(path), input_shape)
         return network if normalize is None else fold_normalization(network, *normalize)
     except UserError as error:
         problems = error.problems[:PROBLEMS_LIMIT]
         if len(error.problems) > PROBLEMS_LIMIT:
             problems.append(f"and {len(error.problems) - PROBLEMS_LIMIT:,} more problems")
         raise UserError([f"{path}: {problem}" for problem in problems]) from None
+
+
+def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None = None,
+                   normalize: tuple[float, float] | None = None) -> tuple[Network, Dataset]:
+    """A network, as `load_network`, and the dataset ``data``, whose images tell the shape if nothing else does.
+
+    Raises `UserError` with the problems of both.
+    """
+    datasets: list[Dataset] = []
+
+    def read_data() -> Dataset:
+        datasets.append(load_dataset(data))
+        return datasets[0]
+
+    def read_network() -> Network:
+        return load_network(path, input_shape=input_shape or (datasets[0].image_shape if datasets else None),
+                            normalize=normalize)
+    dataset, network = check_all(read_data, read_network)
+    return network, dataset
 
 
 def fold_normalization(network: Network, mean: float, std: float) -> Network:
@@ -111,10 +137,15 @@ def fold_normalization(network: Network, mean: float, std: float) -> Network:
     Raises
     ------
     UserError
-        If ``std`` is not positive, either is not finite, or a folded weight overflows float32.
+        If ``std`` is not positive, either is not finite, a folded weight overflows float32, or the first layer pads
+        its input and ``mean`` is not 0.
     """
     _check_normalize(mean, std)
     first = network.layers[0]
+    if first.geometry and any(first.geometry.padding) and mean:
+        raise UserError(f"layer {shown(first.name)} pads its input with zeros, which mean {-mean / std:.4g} less once "
+                        f"the mean {mean} is folded in; train on inputs that are only divided (mean 0), or without "
+                        "padding in the first layer")
     sums = first.weight.sum(axis=1, dtype=np.float64)
     try:
         with np.errstate(all="ignore"):
@@ -131,7 +162,7 @@ def _check_normalize(mean: float, std: float) -> None:
         raise UserError(f"the normalisation needs a finite mean and a positive std, not {mean} and {std}")
 
 
-def _load(path: Path) -> Network:
+def _load(path: Path, input_shape: tuple[int, ...] | None) -> Network:
     try:
         if not path.exists():
             raise UserError("there is no such file")
@@ -146,21 +177,21 @@ def _load(path: Path) -> Network:
             start = file.read(9)
             file.seek(0)
             if path.suffix == ".safetensors" or start[8:] == b"{":
-                return _load_safetensors(path, int.from_bytes(start[:8], "little"), size)
-            return _checkpoint_network(path.stem, read_checkpoint(file))
+                return _load_safetensors(path, int.from_bytes(start[:8], "little"), size, input_shape)
+            return _load_checkpoint(path.stem, read_checkpoint(file), input_shape)
     except OSError as error:
         raise UserError(f"it cannot be read: {error.strerror or error}") from None
 
 
-def _checkpoint_network(name: str, checkpoint: Checkpoint) -> Network:
-    """The network in what torch.save wrote."""
+def _load_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[int, ...] | None) -> Network:
+    """What torch.save wrote."""
     strange = [name for name in checkpoint.names if name not in HARMLESS
                and not name.startswith("torch.nn.modules.") and not _NUMBER_FORMAT.fullmatch(name)]
     if strange:
         raise UserError([_strange_problem(name) for name in strange])
     model = _find_model(checkpoint)
     if type(model) is Record:
-        return assemble(name, module_parts(checkpoint, model))
+        return assemble(name, module_parts(checkpoint, model), input_shape)
     _check_count(len(model))
     tensors = {}
     for key, value in model.items():
@@ -168,7 +199,19 @@ def _checkpoint_network(name: str, checkpoint: Checkpoint) -> Network:
             tensors[str(key)] = tensor
         elif type(value) is Record and str(key).endswith(("weight", "bias")):
             tensors[str(key)] = StoredTensor((), problem=f"is not a torch tensor but a {value.name}")
-    return recognise(name, tensors) or assemble(name, _with_relus(state_dict_parts(tensors)))
+    return _recognised(name, tensors, input_shape) \
+        or assemble(name, _with_relus(state_dict_parts(tensors)), input_shape)
+
+
+def _recognised(name: str, tensors: dict[str, StoredTensor], input_shape: tuple[int, ...] | None) -> Network | None:
+    found = recognise(tensors)
+    if found is None:
+        return None
+    parts, own_shape = found
+    if input_shape not in (None, own_shape):
+        own, given = (" x ".join(map(str, shape)) for shape in (own_shape, input_shape or ()))
+        raise UserError(f"it takes images of {own} values, not of {given}; leave out --input-shape, or give other data")
+    return assemble(name, parts, own_shape)
 
 
 def _check_count(tensors: int) -> None:
@@ -220,7 +263,7 @@ def _with_relus(parts: list[Part]) -> list[Part]:
     return with_relus
 
 
-def _load_safetensors(path: Path, header: int, size: int) -> Network:
+def _load_safetensors(path: Path, header: int, size: int, input_shape: tuple[int, ...] | None) -> Network:
     if not 2 <= header <= min(HEADER_LIMIT, size - 8):
         raise UserError(f"it is a damaged or cut-off safetensors file: its header claims {header:,} bytes "
                         f"of the file's {size:,} (at most {HEADER_LIMIT:,}); save it again")
@@ -230,8 +273,8 @@ def _load_safetensors(path: Path, header: int, size: int) -> Network:
             names = file.keys()
             _check_count(len(names))
             tensors = {name: _safetensor(file, name) for name in names}
-            return recognise(path.stem, tensors) \
-                or assemble(path.stem, _with_relus(order_parts(state_dict_parts(tensors))))
+            return _recognised(path.stem, tensors, input_shape) \
+                or assemble(path.stem, _with_relus(order_parts(state_dict_parts(tensors))), input_shape)
     except SafetensorError as error:
         raise UserError(f"it is a damaged safetensors file ({error}); save it again") from None
 

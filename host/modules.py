@@ -5,9 +5,20 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from host.assembly import LinearPart, NormPart, Part, ReluPart, SoftmaxPart, UnsupportedPart
 from host.checkpoints import Checkpoint
 from host.errors import UserError
+from host.parts import (
+    AdaptivePoolPart,
+    ConvPart,
+    FlattenPart,
+    LinearPart,
+    NormPart,
+    Part,
+    PoolPart,
+    ReluPart,
+    SoftmaxPart,
+    UnsupportedPart,
+)
 from host.tensors import StoredTensor, masked
 from host.unpickling import Record
 
@@ -17,11 +28,14 @@ MODULES_LIMIT = 4096
 NESTING_LIMIT = 32
 """Containers within containers."""
 
+OPTION_LIMIT = 1 << 16
+"""Greatest stride, padding, dilation or size of a layer."""
+
 NAME_LIMIT = 100
 """Characters in the name of a module within its container."""
 
-ONLY_LINEAR = ("Nonzero runs chains of torch.nn.Linear layers with ReLU between them (BatchNorm1d is "
-               "folded); retrain with these")
+ONLY_CHAINS = ("Nonzero runs chains of torch.nn.Linear and Conv2d layers with ReLU and pooling between them (batch "
+               "normalisation is folded); retrain with these")
 
 SEQUENTIAL = "torch.nn.modules.container.Sequential"
 
@@ -32,7 +46,7 @@ def module_parts(checkpoint: Checkpoint, root: Record, name: str = "") -> list[P
     """The layers of a pickled torch.nn model in the order in which `torch.nn.Sequential` runs them.
 
     Only attributes that the standard classes declare are looked at. Layers that do nothing in
-    inference (Dropout, Identity, and Flatten, since the engine takes flat inputs) are left out.
+    inference (Dropout, Identity) are left out.
 
     Raises
     ------
@@ -78,13 +92,13 @@ def _kind_problem(name: str) -> str:
     module, _, kind = name[:80].rpartition(".")
     kind = ascii(kind).strip("'")
     if module.endswith((".conv", ".lazy")):
-        return f"is the convolution torch.nn.{kind}; {ONLY_LINEAR}"
+        return f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d is supported"
     if module.endswith(".activation"):
         return f"is torch.nn.{kind}, but ReLU is the only activation function; retrain with torch.nn.ReLU"
     if module.endswith(".container"):
         return (f"is a torch.nn.{kind}, which does not say in which order its layers run; "
                 "put them into a torch.nn.Sequential")
-    return f"is a torch.nn.{kind}; {ONLY_LINEAR}"
+    return f"is a torch.nn.{kind}; {ONLY_CHAINS}"
 
 
 def _linear(name: str, checkpoint: Checkpoint, state: dict) -> Part:
@@ -96,16 +110,84 @@ def _linear(name: str, checkpoint: Checkpoint, state: dict) -> Part:
     return LinearPart(name, weight, bias)
 
 
+def _convolution(name: str, checkpoint: Checkpoint, state: dict) -> Part:
+    linear = _linear(name, checkpoint, state)
+    if not isinstance(linear, LinearPart):
+        return linear
+    weight = linear.weight
+    stride, dilation = _pair(state.get("stride")), _pair(state.get("dilation"))
+    padding, groups = state.get("padding"), state.get("groups")
+    if state.get("padding_mode") != "zeros":
+        return UnsupportedPart(name, "pads with something other than zeros; use padding_mode='zeros'")
+    if padding == "valid":
+        padding = (0, 0)
+    elif padding == "same" and len(weight.shape) == 4:
+        if any(edge % 2 == 0 for edge in weight.shape[2:]):
+            return UnsupportedPart(name, "has padding='same' with an even kernel, which pads one side more than the "
+                                         "other; use an odd kernel, or padding in numbers")
+        padding = tuple(edge // 2 for edge in weight.shape[2:])
+    pads = _pair(padding)
+    if stride is None or dilation is None or pads is None or type(groups) is not int:
+        return UnsupportedPart(name, f"has a stride, padding, dilation or groups that are no whole numbers of at most "
+                                     f"{OPTION_LIMIT}; save the model again")
+    return ConvPart(name, weight, linear.bias, stride, pads, dilation, groups)
+
+
+def _pair(value: Any) -> tuple[int, int] | None:
+    """One number or two as two; None if they are neither, or not from 0 to `OPTION_LIMIT`."""
+    pair: Any = (value, value) if type(value) is int else value
+    if type(pair) not in (tuple, list) or len(pair) != 2 \
+            or not all(type(one) is int and 0 <= one <= OPTION_LIMIT for one in pair):
+        return None
+    return pair[0], pair[1]
+
+
+def _max_pool(name: str, _: Checkpoint, state: dict) -> Part:
+    if _pair(state.get("dilation")) != (1, 1):
+        return UnsupportedPart(name, "has a dilation, but windows have no gaps here; use dilation=1")
+    if state.get("return_indices"):
+        return UnsupportedPart(name, "returns indices beside its values; use return_indices=False")
+    return _pool(name, "max", state)
+
+
+def _average_pool(name: str, _: Checkpoint, state: dict) -> Part:
+    if state.get("divisor_override") is not None:
+        return UnsupportedPart(name, "divides by a number of its own; leave out divisor_override")
+    return _pool(name, "average", state)
+
+
+def _pool(name: str, kind: str, state: dict) -> Part:
+    window, padding = _pair(state.get("kernel_size")), _pair(state.get("padding"))
+    stride = window if state.get("stride") is None else _pair(state.get("stride"))
+    if window is None or stride is None or padding is None:
+        return UnsupportedPart(name, f"has a kernel_size, stride or padding that are no whole numbers of at most "
+                                     f"{OPTION_LIMIT}; save the model again")
+    return PoolPart(name, kind, window, stride, padding, bool(state.get("ceil_mode")),
+                    bool(state.get("count_include_pad", True)))
+
+
+def _adaptive_pool(kind: str) -> Callable[[str, Checkpoint, dict], Part]:
+    def read(name: str, _: Checkpoint, state: dict) -> Part:
+        size = state.get("output_size")
+        pair: Any = (size, size) if type(size) is int else size
+        if type(pair) not in (tuple, list) or len(pair) != 2 \
+                or not all(one is None or (type(one) is int and 1 <= one <= OPTION_LIMIT) for one in pair):
+            return UnsupportedPart(name, f"has an output_size that is not one or two whole numbers of at most "
+                                         f"{OPTION_LIMIT}; save the model again")
+        return AdaptivePoolPart(name, kind, (pair[0], pair[1]))
+    return read
+
+
 def _norm(name: str, checkpoint: Checkpoint, state: dict) -> Part:
     scale, shift = (checkpoint.tensor(state["_parameters"].get(key)) for key in ("weight", "bias"))
     buffers = state["_buffers"]
     mean, variance = (checkpoint.tensor(buffers.get(key)) for key in ("running_mean", "running_var"))
     eps = state.get("eps")
     if mean is None or variance is None:
-        return UnsupportedPart(name, "is a BatchNorm1d without running statistics, which depends on the "
+        return UnsupportedPart(name, "is a batch normalisation without running statistics, which depends on the "
                                      "batch; train with track_running_stats=True")
     if type(eps) is not float or not (math.isfinite(eps) and eps >= 0):
-        return UnsupportedPart(name, "is a BatchNorm1d whose eps is not a small positive number")
+        return UnsupportedPart(name, "is a batch normalisation whose eps is not a small positive number")
     return NormPart(name, scale, shift, mean, variance, eps)
 
 
@@ -115,10 +197,10 @@ def _softmax(name: str, _: Checkpoint, state: dict) -> Part:
     return SoftmaxPart(name)
 
 
-def _flatten(name: str, _: Checkpoint, state: dict) -> Part | None:
+def _flatten(name: str, _: Checkpoint, state: dict) -> Part:
     if (state.get("start_dim"), state.get("end_dim")) != (1, -1):
         return UnsupportedPart(name, "is a Flatten with start_dim or end_dim; use torch.nn.Flatten()")
-    return None
+    return FlattenPart(name)
 
 
 def _nothing(name: str, _: Checkpoint, state: dict) -> None:
@@ -129,6 +211,13 @@ _MODULES: dict[str, Callable[[str, Checkpoint, dict], Part | None]] = {
     "torch.nn.modules.linear.Linear": _linear,
     "torch.nn.modules.linear.Identity": _nothing,
     "torch.nn.modules.batchnorm.BatchNorm1d": _norm,
+    "torch.nn.modules.batchnorm.BatchNorm2d": _norm,
+    "torch.nn.modules.conv.Conv2d": _convolution,
+    "torch.nn.modules.pooling.MaxPool2d": _max_pool,
+    "torch.nn.modules.pooling.AvgPool2d": _average_pool,
+    "torch.nn.modules.pooling.AdaptiveAvgPool2d": _adaptive_pool("average"),
+    "torch.nn.modules.pooling.AdaptiveMaxPool2d": _adaptive_pool("max"),
+    "torch.nn.modules.dropout.Dropout2d": _nothing,
     "torch.nn.modules.activation.ReLU": lambda name, checkpoint, state: ReluPart(name),
     "torch.nn.modules.activation.Softmax": _softmax,
     "torch.nn.modules.activation.LogSoftmax": _softmax,
@@ -168,9 +257,12 @@ def _group_part(name: str, leaves: dict[str, StoredTensor]) -> Part:
     if not weight.problem and len(weight.shape) != 2:
         shape = list(weight.shape)
         if len(weight.shape) > 2:
-            return UnsupportedPart(name, f"is a convolution (weight of the shape {shape}); {ONLY_LINEAR}")
+            return UnsupportedPart(name, f"is a convolution (weight of the shape {shape}), and a state dictionary of "
+                                         "tensors does not tell its stride, padding and pooling; save the model as "
+                                         "a torch.nn.Sequential by torch.save(model, ...), or name its tensors as a "
+                                         "network of host.zoo does")
         return UnsupportedPart(name, f"has a weight of the shape {shape}, as layer normalisations and PReLU "
-                                     f"have; {ONLY_LINEAR}")
+                                     f"have; {ONLY_CHAINS}")
     return LinearPart(name, weight, leaves.get("bias"))
 
 
@@ -186,7 +278,7 @@ def _meaning(name: str, leaves: dict[str, StoredTensor]) -> str:
     if "weight_g" in leaves:
         return "a weight normalisation; call torch.nn.utils.remove_weight_norm before saving"
     if any(leaf.startswith("weight_ih") for leaf in leaves):
-        return f"as recurrent layers have; {ONLY_LINEAR}"
+        return f"as recurrent layers have; {ONLY_CHAINS}"
     if any(leaf.startswith("in_proj") for leaf in leaves):
-        return f"as attention has; {ONLY_LINEAR}"
-    return f"which are not those of a linear layer (weight, bias); {ONLY_LINEAR}"
+        return f"as attention has; {ONLY_CHAINS}"
+    return f"which are not those of a linear layer (weight, bias); {ONLY_CHAINS}"

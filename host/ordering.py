@@ -4,8 +4,8 @@
 import re
 from collections.abc import Sequence
 
-from host.assembly import LinearPart, NormPart, Part, shown
 from host.errors import UserError
+from host.parts import LinearPart, NormPart, Part, shown
 
 PARTS_LIMIT = 256
 """Layers that are ordered; the search recurses once for each."""

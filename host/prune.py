@@ -163,14 +163,19 @@ class _Pruning:
 
 
 def _names(network: Network) -> tuple[str, ...]:
-    return tuple(layer.name for layer in network.layers)
+    """Of the layers that are trained."""
+    return tuple(layer.name for layer in network.layers if not layer.fixed)
 
 
 def _masks(network: Network, saliency: list[np.ndarray], keep: dict[str, float], settings: PruneSettings,
            names: tuple[str, ...]) -> list[np.ndarray]:
     """Where weights are left; in layers other than those of `names`, where they are now."""
+    fixed = sum(layer.weight.size for layer in network.layers if layer.fixed)
     if settings.everywhere:
-        counts: list[int] | int = round(next(iter(keep.values())) * network.weights_total)
+        saliency = [np.full_like(one, np.inf) if layer.fixed else one
+                    for one, layer in zip(saliency, network.layers, strict=True)]
+        share = next(keep[layer.name] for layer in network.layers if not layer.fixed)
+        counts: list[int] | int = fixed + round(share * (network.weights_total - fixed))
     else:
         counts = [round(keep[layer.name] * layer.weight.size) if layer.name in names else layer.weight.size
                   for layer in network.layers]

@@ -21,12 +21,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from host.criteria import choose
-from host.datasets import SPECS, Dataset, load_dataset
-from host.errors import UserError, check_all, end_with
+from host.datasets import SPECS, Dataset
+from host.errors import UserError, end_with
 from host.files import check_files
 from host.graph import Linear, Network
 from host.learning import error_percent, logits, settle_torch, split, tensors
-from host.loading import load_network
+from host.loading import load_with_data
 from host.output import text_table, write_figure, write_json
 
 __all__ = ["DENSITIES", "LayerScan", "Point", "Scan", "main", "scan"]
@@ -198,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     directory = arguments.output or Path("build") / arguments.model.stem
     check_files(directory, ("sensitivity.json", "sensitivity.svg"))
-    network, dataset = check_all(lambda: load_network(arguments.model), lambda: load_dataset(arguments.data))
+    network, dataset = load_with_data(arguments.model, arguments.data)
     found = scan(network, dataset, arguments.densities, arguments.tolerance)
     write_json(directory / "sensitivity.json", found.figures())
     write_figure(directory / "sensitivity.svg", scan_figure(found))

@@ -87,6 +87,8 @@ class SharedLayer:
     bias : float64 array, shape ``[rows]``
     geometry : Geometry, optional
         Of a convolution; None for a fully connected layer.
+    fixed : bool
+        See `host.graph.Linear`.
     """
 
     name: str
@@ -95,6 +97,7 @@ class SharedLayer:
     bias: np.ndarray
     relu: bool
     geometry: Geometry | None = None
+    fixed: bool = False
 
     @property
     def inputs(self) -> int:
@@ -137,7 +140,7 @@ def _as_layer(layer: SharedLayer) -> Linear:
     weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
     if layer.geometry is None:
         return Linear(layer.name, weight, bias, layer.relu)
-    return Conv2d(layer.name, weight, bias, layer.relu, layer.geometry)
+    return Conv2d(layer.name, weight, bias, layer.relu, layer.geometry, layer.fixed)
 
 
 def share_weights(network: Network, config, dataset: Dataset | None = None,  # type: ignore[no-untyped-def]
@@ -186,7 +189,8 @@ def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int
         centres, members = cluster(layer.weight[kept], count, settings.initialisation, seed)
         values[1:1 + len(centres)] = centres
         codes[kept] = members + 1
-    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.relu, layer.geometry)
+    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.relu, layer.geometry,
+                       layer.fixed)
 
 
 def direct_values(code_bits: int) -> np.ndarray:
@@ -209,7 +213,7 @@ def _direct(layer: Linear, code_bits: int) -> SharedLayer:
     scale = scales[int(np.argmin(errors))]
     codes = (rounded(weight, scale).astype(np.int64) & ((1 << code_bits) - 1)).astype(np.uint8)
     return SharedLayer(layer.name, codes, direct_values(code_bits) * scale, layer.bias.astype(np.float64),
-                       layer.relu, layer.geometry)
+                       layer.relu, layer.geometry, layer.fixed)
 
 
 class _FineTuning:
@@ -226,8 +230,8 @@ class _FineTuning:
         self.places = [torch.from_numpy(np.flatnonzero(layer.codes)) for layer in layers]
         self.members = [torch.from_numpy(layer.codes[layer.codes > 0].astype(np.int64)) for layer in layers]
         self.values = [torch.from_numpy(layer.values).float() for layer in layers]
-        self.biases = [torch.from_numpy(layer.bias).float().requires_grad_() for layer in layers]
-        self.weights = [torch.from_numpy(layer.weight).float().requires_grad_() for layer in layers]
+        self.biases = [torch.from_numpy(layer.bias).float().requires_grad_(not layer.fixed) for layer in layers]
+        self.weights = [torch.from_numpy(layer.weight).float().requires_grad_(not layer.fixed) for layer in layers]
         self.optimizer = torch.optim.Adam(self.values + self.biases)
         self.curve: dict[str, Any] = {"losses": [], "held_out_errors": [], "iterations": 0, "seconds": 0.0}
 
@@ -280,7 +284,8 @@ class _FineTuning:
     @torch.no_grad()
     def _step(self) -> None:
         for weight, values, places, members in zip(self.weights, self.values, self.places, self.members, strict=True):
-            assert weight.grad is not None
+            if weight.grad is None:
+                continue
             values.grad = torch.zeros_like(values).index_add_(0, members, weight.grad.flatten()[places])
             weight.grad = None
         self.optimizer.step()

@@ -28,8 +28,7 @@ class LeNet300100(nn.Module):
         self.fc3 = nn.Linear(100, 10)
 
     def forward(self, images):  # type: ignore[no-untyped-def]
-        hidden = self.relu1(self.fc1(self.flatten(images)))
-        return self.fc3(self.relu2(self.fc2(hidden)))
+        return _in_order(self, images)
 
 
 class LeNet5(nn.Module):
@@ -55,12 +54,100 @@ class LeNet5(nn.Module):
         self.fc2 = nn.Linear(500, 10)
 
     def forward(self, images):  # type: ignore[no-untyped-def]
-        planes = self.pool1(self.relu1(self.conv1(images.reshape(-1, *self.input_shape))))
-        features = self.flatten(self.pool2(self.relu2(self.conv2(planes))))
-        return self.fc2(self.relu3(self.fc1(features)))
+        return _in_order(self, images)
 
 
-NETWORKS: dict[str, type[nn.Module]] = {"lenet-300-100": LeNet300100, "lenet-5": LeNet5}
+class AlexNetGrouped(nn.Module):
+    """A. Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks", NIPS 2012, with its
+    groups and Caffe's names, without the response normalisation.
+
+    Takes images ``[n, 3, 227, 227]``; returns logits ``[n, 1000]``.
+    """
+
+    input_shape: tuple[int, ...] = (3, 227, 227)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.relu1, self.pool1 = nn.Conv2d(3, 96, 11, 4), nn.ReLU(), nn.MaxPool2d(3, 2)
+        self.conv2, self.relu2 = nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU()
+        self.pool2 = nn.MaxPool2d(3, 2)
+        self.conv3, self.relu3 = nn.Conv2d(256, 384, 3, padding=1), nn.ReLU()
+        self.conv4, self.relu4 = nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU()
+        self.conv5, self.relu5 = nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU()
+        self.pool5, self.flatten = nn.MaxPool2d(3, 2), nn.Flatten()
+        self.fc6, self.relu6, self.drop6 = nn.Linear(256 * 6 * 6, 4096), nn.ReLU(), nn.Dropout()
+        self.fc7, self.relu7, self.drop7 = nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout()
+        self.fc8 = nn.Linear(4096, 1000)
+
+    def forward(self, images):  # type: ignore[no-untyped-def]
+        return _in_order(self, images)
+
+
+class AlexNet(nn.Module):
+    """A. Krizhevsky, "One weird trick for parallelizing convolutional neural networks", arXiv 1404.5997; sizes and
+    names of tensors are torchvision's.
+
+    Takes images ``[n, 3, 224, 224]``; returns logits ``[n, 1000]``.
+    """
+
+    input_shape: tuple[int, ...] = (3, 224, 224)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2))
+        self.avgpool, self.flatten = nn.AdaptiveAvgPool2d((6, 6)), nn.Flatten()
+        self.classifier = nn.Sequential(
+            nn.Dropout(), nn.Linear(256 * 6 * 6, 4096), nn.ReLU(),
+            nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Linear(4096, 1000))
+
+    def forward(self, images):  # type: ignore[no-untyped-def]
+        return _in_order(self, images)
+
+
+class VGG16(nn.Module):
+    """K. Simonyan and A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015,
+    configuration D; names of tensors are torchvision's.
+
+    Takes images ``[n, 3, 224, 224]``; returns logits ``[n, 1000]``.
+    """
+
+    input_shape: tuple[int, ...] = (3, 224, 224)
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for width, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+            for _ in range(count):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.avgpool, self.flatten = nn.AdaptiveAvgPool2d((7, 7)), nn.Flatten()
+        self.classifier = nn.Sequential(
+            nn.Linear(512 * 7 * 7, 4096), nn.ReLU(), nn.Dropout(),
+            nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 1000))
+
+    def forward(self, images):  # type: ignore[no-untyped-def]
+        return _in_order(self, images)
+
+
+def _in_order(model: nn.Module, images):  # type: ignore[no-untyped-def]
+    """Applies a network's modules one after the other to images of any shape ``[n, ...]``."""
+    shape: tuple[int, ...] = model.input_shape  # type: ignore[assignment]
+    outputs = images.reshape(-1, *shape)
+    for module in model.children():
+        outputs = module(outputs)
+    return outputs
+
+
+NETWORKS: dict[str, type[nn.Module]] = {"lenet-300-100": LeNet300100, "lenet-5": LeNet5,
+                                        "alexnet-grouped": AlexNetGrouped, "alexnet": AlexNet, "vgg-16": VGG16}
 
 
 def build(name: str) -> nn.Module:

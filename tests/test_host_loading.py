@@ -236,14 +236,14 @@ def assert_lines_start(lines: list[str], starts: list[str]) -> None:
 
 @pytest.mark.parametrize("options", [{}, LEGACY])
 def test_all_unsupported_layers_of_a_model_are_listed_at_once(tmp_path: Path, options: dict) -> None:
-    inner = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Sigmoid(), nn.Flatten(0),
+    inner = nn.Sequential(nn.Conv1d(1, 2, 3), nn.LPPool2d(2, 2), nn.Sigmoid(), nn.Flatten(0),
                           nn.BatchNorm1d(6, track_running_stats=False), nn.ModuleList())
     model = nn.Sequential(inner, nn.Linear(6, 3), nn.Tanh(), nn.Softmax(dim=0))
     assert_lines_start(refusal(saved(tmp_path, model, **options)).splitlines(), [
-        "layer '0.0' is the convolution torch.nn.Conv2d; ", "layer '0.1' is a torch.nn.MaxPool2d; ",
+        "layer '0.0' is the convolution torch.nn.Conv1d; ", "layer '0.1' is a torch.nn.LPPool2d; ",
         "layer '0.2' is torch.nn.Sigmoid, but ReLU is the only activation function; ",
         "layer '0.3' is a Flatten with start_dim or end_dim; ",
-        "layer '0.4' is a BatchNorm1d without running statistics",
+        "layer '0.4' is a batch normalisation without running statistics",
         "layer '0.5' is a torch.nn.ModuleList, which does not say in which order",
         "layer '2' is torch.nn.Tanh, but",
         "layer '3' is a softmax over another axis",
@@ -305,10 +305,10 @@ def with_pruning() -> nn.Module:
 
 
 @pytest.mark.parametrize(("value", "start"), [
-    (lambda: nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), "layer '0' comes before the first linear layer; "),
+    (lambda: nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), "layer '0' comes before the first linear layer or conv"),
     (lambda: nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2)), "layer '0' comes before the first linear"),
     (lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2)),
-     "layer '2' is a batch normalisation that does not directly follow a linear layer; "),
+     "layer '2' is a batch normalisation that does not directly follow a linear layer or a convolution; "),
     (lambda: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(3)),
      "layer '1': its weight has the shape [3], but the layer has 2 outputs"),
     (lambda: nn.Sequential(nn.Linear(2, 2), nn.Softmax(1), nn.ReLU()), "layer '2' follows the softmax '1', "),
@@ -321,7 +321,7 @@ def with_pruning() -> nn.Module:
     (with_hook, "it refers to the class or function 'builtins.print', but nothing in a model file"),
     (with_module_as_hook, "layer 'model' has hooks, which are code; "),
     (with_pruning, "it refers to 'torch.nn.utils.prune.L1Unstructured'; call torch.nn.utils.prune.remove"),
-    (lambda: nn.Sequential(*(nn.Linear(1, 1) for _ in range(257))), "it has 257 linear layers, more than"),
+    (lambda: nn.Sequential(*(nn.Linear(1, 1) for _ in range(257))), "it has 257 layers, more than"),
     (lambda: nn.Sequential(OrderedDict({"a" * 101: nn.Linear(1, 1)})), "layer 'model' has children whose"),
 ])
 def test_models_that_the_engine_cannot_run_are_refused(tmp_path: Path, value: object, start: str) -> None:

@@ -16,11 +16,11 @@ from host.bench.jobs import LENET, baselines, jobs_for, read_baseline
 from host.bench.layers import EIE_LAYERS
 from host.bench.recipes import compare_recipes, recipes_table
 from host.bench.seconds import run_seconds, seconds_figure, seconds_table
-from host.datasets import SPECS, load_dataset
+from host.datasets import SPECS
 from host.demo import DENSITY
 from host.errors import end_with
 from host.files import check_files
-from host.loading import load_network
+from host.loading import load_with_data
 from host.output import write_figure, write_json
 from host.recipe import RECIPES
 
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = measure_encode(arguments.scale)
         table = encode_table(found)
     elif arguments.command == "recipes":
-        found = compare_recipes(load_network(arguments.model), load_dataset(arguments.data),
+        found = compare_recipes(*load_with_data(arguments.model, arguments.data),
                                 arguments.recipe or list(RECIPES), arguments.density, arguments.seeds)
         table = recipes_table(found)
     else:

@@ -74,6 +74,12 @@ class Dataset:
         return int(np.prod(self.train_images.shape[1:]))
 
     @property
+    def image_shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width of an image; None if its axes do not tell. Two axes are those of one channel."""
+        shape = self.train_images.shape[1:]
+        return (1, *shape)[-3:] if len(shape) in (2, 3) else None
+
+    @property
     def class_count(self) -> int:
         """One more than the greatest label."""
         return int(max(self.train_labels.max(), self.test_labels.max())) + 1
