@@ -15,6 +15,7 @@ from host.parts import (
     FlattenPart,
     LinearPart,
     NormPart,
+    Pair,
     Part,
     PoolPart,
     ReluPart,
@@ -192,8 +193,10 @@ class Chain:
         self._check_lengths(part, rows)
         if not problems and self._is_map(part):
             assert self.shape is not None
-            geometry = Geometry((self.shape[0], self.shape[1], self.shape[2]), (kernel[0], kernel[1]), part.stride,
-                                part.padding, part.groups)
+            size = self.shape[1], self.shape[2]
+            geometry = Geometry((self.shape[0], *size), (kernel[0], kernel[1]),
+                                _needed(part.stride, size, (kernel[0], kernel[1]), part.padding), part.padding,
+                                part.groups)
             if self.shape[0] != channels * part.groups:
                 problems.append(f"takes {channels * part.groups} channels, but gets {size_text(self.shape)} values; "
                                 "check --input-shape and the order of the layers")
@@ -235,7 +238,8 @@ class Chain:
             relu = bool(self.drafts) and self.drafts[-1].relu
             geometry = Geometry((channels, height, width), (1, 1), groups=channels)
             if part.kind == "average":
-                geometry = replace(geometry, kernel=part.window, stride=part.stride, padding=part.padding)
+                geometry = replace(geometry, kernel=part.window, padding=part.padding,
+                                   stride=_needed(part.stride, (height, width), part.window, part.padding))
             self.drafts.append(_Draft(part, geometry, relu=relu))
         draft = self.drafts[-1]
         assert draft.geometry is not None
@@ -263,6 +267,13 @@ class Chain:
                           for what, tensor in tensors_of(part).items()
                           if rows is not None and not tensor.problem and tensor.shape != (rows,)
                           and not (what == "weight" and not isinstance(part, NormPart))]
+
+
+def _needed(stride: Pair, size: Pair, kernel: Pair, padding: Pair) -> Pair:
+    """The stride; 1 where a kernel takes in all, since each phase of a stride costs a pass."""
+    rows, cols = (1 if edge == length + 2 * pad else step
+                  for step, length, edge, pad in zip(stride, size, kernel, padding, strict=True))
+    return rows, cols
 
 
 def _rows(part: Part) -> int | None:

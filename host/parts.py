@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from host.tensors import StoredTensor
 
-__all__ = ["AdaptivePoolPart", "ConvPart", "FlattenPart", "LinearPart", "NormPart", "Part", "PoolPart", "ReluPart",
-           "SoftmaxPart", "UnsupportedPart", "shown", "tensors_of"]
+__all__ = ["AdaptivePoolPart", "ConvPart", "FlattenPart", "LinearPart", "NormPart", "Pair", "Part", "PoolPart",
+           "ReluPart", "SoftmaxPart", "UnsupportedPart", "shown", "tensors_of"]
 
 Pair = tuple[int, int]
 """Of rows and columns."""

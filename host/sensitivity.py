@@ -123,6 +123,8 @@ def scan(network: Network, dataset: Dataset, densities: Sequence[float] = DENSIT
     dense_error = _error(network, held_out)
     layers = []
     for number, layer in enumerate(network.layers):
+        if layer.fixed:
+            continue
         points = []
         for density in sorted({1.0, *densities}, reverse=True):
             (mask,) = choose([np.abs(layer.weight)], [round(density * layer.weight.size)])

@@ -9,16 +9,10 @@ import numpy as np
 import pytest
 
 from host.cycles import predict
-from host.decode import decode
 from host.device import Device
-from host.graph import Geometry
-from host.image import image_file, parse_image
-from host.pack import pack
-from host.reference import forward
 from rtl.config import EngineConfig
 from rtl.engine import Engine
 from sim.link import SimulationLink, build_link
-from tests.networks import random_convolutions
 from tests.scatter import compile_convs, random_conv
 
 SMALL = EngineConfig(pes=4, index_bits=(5,), entries_per_word=4, entry_depth=2048, length_bits=6, slice_word_bits=12,
@@ -85,44 +79,5 @@ def test_random_convolutions(name):
             decoded = SimpleNamespace(image=image, config=config, passes=passes,
                                       network=SimpleNamespace(layers=convs))
             predicted = predict(decoded, flat, golden).counters
-            counters = {key: [one.counters[key] for one in inferences] for key in inferences[0].counters}
-            assert (kind, {key: values.tolist() for key, values in predicted.items()}) == (kind, counters)
-
-
-PACKED = {
-    # Rows and geometry of the first convolution; whether the packer makes bands of it.
-    "bands": (6, Geometry((2, 16, 7), (3, 3), padding=(1, 1), pool=2, pool_stride=2), 2),
-    "bands that overlap": (6, Geometry((1, 19, 8), (3, 3), pool=3, pool_stride=2), 2),
-    "bands of one slot": (2, Geometry((3, 12, 5), (2, 3)), 2),
-    "phases": (8, Geometry((3, 12, 11), (5, 4), stride=(3, 2), padding=(2, 1)), 1),
-    "phases and bands": (6, Geometry((2, 25, 12), (4, 3), stride=(2, 2), padding=(1, 0), pool=2, pool_stride=1), 2),
-    "groups": (6, Geometry((4, 17, 6), (3, 3), padding=(1, 1), groups=2), 2),
-}
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_folded_convolutions(name):
-    """As the packer compiles them, with a convolution and a fully connected layer behind."""
-    config = replace(CONFIGS[name], slice_depth=1024)
-    link_build = build_link(Engine(config), capacity_bytes=config.packet_bytes + 16)
-    with SimulationLink(link_build, idle=0.02, stall=0.02, patience_cycles=100_000, seed=4) as link:
-        device = Device(link, config)
-        for seed, (kind, (rows, geometry, bands)) in enumerate(PACKED.items()):
-            rng = np.random.default_rng(seed)
-            shapes = [(rows, geometry), (5, Geometry((rows, *geometry.out_shape), (2, 2)))]
-            network = random_convolutions(rng, config, shapes, [7], 0.7)
-            codes = network.layers[0].codes
-            codes[:] = rng.integers(1, 1 << config.code_bits, codes.shape)
-            packed = pack(network, config)
-            assert (kind, packed.fold and packed.fold.bands) == (kind, bands)
-            image = parse_image(image_file(packed), config)
-            acts = random_acts(rng, (network.inputs,), 3, config.act_bits, 0.6)
-            golden = forward(network, acts)
-            device.load(image)
-            inferences = list(device.inferences(acts, every_layer=True))
-            for number, expected in enumerate(golden):
-                seen = np.stack([one.layers[number] for one in inferences])
-                assert np.array_equal(expected & ((1 << config.act_bits) - 1), seen), (kind, number)
-            predicted = predict(decode(image, config), acts, golden).counters
             counters = {key: [one.counters[key] for one in inferences] for key in inferences[0].counters}
             assert (kind, {key: values.tolist() for key, values in predicted.items()}) == (kind, counters)

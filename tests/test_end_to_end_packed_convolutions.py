@@ -35,6 +35,32 @@ NETWORKS = {
 }
 
 
+FOLDED = {
+    # Rows and geometry of a first convolution without zeros; bands that the packer makes of it.
+    "bands": (6, Geometry((2, 16, 7), (3, 3), padding=(1, 1), pool=2, pool_stride=2), 2),
+    "bands that overlap": (6, Geometry((1, 19, 8), (3, 3), pool=3, pool_stride=2), 2),
+    "phases": (8, Geometry((3, 12, 11), (5, 4), (3, 2), (2, 1)), 1),
+    "phases and bands": (6, Geometry((2, 25, 12), (4, 3), (2, 2), (1, 0), pool=2, pool_stride=1), 2),
+    "groups": (6, Geometry((4, 17, 6), (3, 3), padding=(1, 1), groups=2), 2),
+}
+
+
+def check(device, config, kind, network, acts):
+    """Outputs of all layers that can be read, and counters; returns what was packed."""
+    packed = pack(network, config)
+    image = parse_image(image_file(packed), config)
+    device.load(image)
+    inferences = list(device.inferences(acts, every_layer=True))
+    outputs = [np.stack([one.layers[place] for one in inferences]) for place in range(len(image.readable))]
+    counters = {key: np.array([one.counters[key] for one in inferences]) for key in inferences[0].counters}
+    golden = forward(network, acts)
+    result = compare([golden[number] for number in image.readable], outputs,
+                     predict(decode(image, config), acts, golden).counters, counters, config.act_bits)
+    assert (kind, result.mismatches) == (kind, 0)
+    assert (kind, result.counter_mismatches) == (kind, dict.fromkeys(result.counter_mismatches, 0))
+    return packed
+
+
 @pytest.mark.parametrize("config", [CONVOLUTIONS, WIDE_TAPS], ids=["4x4 taps", "8x8 taps"])
 def test_packed_networks(config):
     """One engine runs all of them, one after the other, so that none may leave anything behind."""
@@ -44,14 +70,14 @@ def test_packed_networks(config):
         for seed, (kind, (convolutions, sizes, density, signed)) in enumerate(NETWORKS.items()):
             rng = np.random.default_rng(seed)
             network = random_convolutions(rng, config, convolutions, sizes, density, signed=signed)
-            acts = random_acts(rng, network, 3, 0.6)
-            image = parse_image(image_file(pack(network, config)), config)
-            device.load(image)
-            inferences = list(device.inferences(acts, every_layer=True))
-            outputs = [np.stack([one.layers[place] for one in inferences]) for place in range(len(image.readable))]
-            counters = {key: np.array([one.counters[key] for one in inferences]) for key in inferences[0].counters}
-            golden = forward(network, acts)
-            result = compare([golden[number] for number in image.readable], outputs,
-                             predict(decode(image, config), acts, golden).counters, counters, config.act_bits)
-            assert (kind, result.mismatches) == (kind, 0)
-            assert (kind, result.counter_mismatches) == (kind, dict.fromkeys(result.counter_mismatches, 0))
+            check(device, config, kind, network, random_acts(rng, network, 3, 0.6))
+        if config.pes < 4:
+            return
+        for seed, (kind, (rows, geometry, bands)) in enumerate(FOLDED.items()):
+            rng = np.random.default_rng(seed)
+            following = 5, Geometry((rows, *geometry.out_shape), (2, 2))
+            network = random_convolutions(rng, config, [(rows, geometry), following], [7], 0.7)
+            codes = network.layers[0].codes
+            codes[:] = rng.integers(1, 1 << config.code_bits, codes.shape)
+            packed = check(device, config, kind, network, random_acts(rng, network, 3, 0.6))
+            assert packed.fold is not None and (kind, packed.fold.bands) == (kind, bands)

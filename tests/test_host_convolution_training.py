@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from host.allocation import spread_density
@@ -193,11 +194,29 @@ def test_pruned_and_shared_convolutions_learn():
     assert [layer.name for layer in scan(pruned, data, [0.5]).layers] == ["conv1", "conv2", "fc"]
 
 
+@pytest.mark.parametrize("allocation", ["global", "uniform", "erdos-renyi"])
+def test_the_weights_of_a_pooling_stay(tmp_path, allocation):
+    """Pruned, retrained, shared and fine-tuned around it."""
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3))
+    torch.save(model, tmp_path / "model.pt")
+    net, data = load_network(tmp_path / "model.pt", input_shape=(1, 7, 7)), dataset()
+    pruned = prune(net, data, replace(SHORT, allocation=allocation, rounds=2, final_epochs=2)).network
+    blindly = prune(net, None, replace(SHORT, allocation=allocation)).network
+    for one in (pruned, blindly):
+        mean = one.layers[1]
+        # Of channels without weights before or behind it, nothing is left.
+        assert mean.fixed and mean.weight.any() and (mean.weight[mean.weight.any(axis=1)] == 0.25).all()
+        others = [layer for layer in one.layers if not layer.fixed]
+        assert sum(layer.weights_kept for layer in others) <= 0.25 * (36 + 108) + 1
+    shared = share_weights(pruned, CONVOLUTIONS, data, ShareSettings(epochs=2, batch=50)).layers[1]
+    assert set(shared.weight.ravel().tolist()) <= {0, 0.25} and not shared.bias.any()
+    assert [layer.name for layer in scan(net, data, [0.5]).layers] == ["0", "4"]
+
+
 def test_compiling_convolutions(monkeypatch):
     """From the float network to the image and back; the file and its loader stand aside."""
     net, data = network(POOLED, SECOND), dataset()
-    monkeypatch.setattr("host.compile.load_network", lambda path, normalize: net)
-    monkeypatch.setattr("host.loading.load_dataset", lambda spec: data)
+    monkeypatch.setattr("host.compile.load_with_data", lambda *arguments, **options: (net, data))
     monkeypatch.setattr("host.compile.read_recipe", lambda name: SHORT)
     work = compile_model(Settings(Path("small.pt"), CONVOLUTIONS, density=0.25, data="stripes"))
     assert work.test_errors["engine"] < 5
