@@ -165,12 +165,10 @@ class Chain:
             self.shape = (rows,)
 
     def _inputs_problem(self, cols: int) -> str:
-        """Why this is no input of a linear layer."""
-        shape, first = self.shape, len(self.drafts) == 1
-        if shape is None or (math.prod(shape) == cols and (first or len(shape) == 1)):
+        """Why this is no input of a linear layer; what the first takes is what the network takes."""
+        shape = self.shape
+        if shape is None or len(self.drafts) == 1 or shape == (cols,):
             return ""
-        if first:
-            return f"the images have {size_text(shape)} values; check --input-shape"
         before = shown(self.drafts[-2].part.name)
         if math.prod(shape) == cols:
             return (f"the layer before it, {before}, gives {size_text(shape)} feature maps; put torch.nn.Flatten() "

@@ -5,7 +5,6 @@ Every claim that a file makes about sizes is checked against the file before it 
 """
 
 import io
-import math
 import mmap
 import os
 import struct
@@ -17,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from host.errors import UserError
-from host.tensors import StoredTensor, decode, dtype_problem, shape_problem
+from host.tensors import StoredTensor, decode, dtype_problem, shape_problem, view_problem
 from host.unpickling import DamagedPickleError, Name, Persistent, Pickle, Record, read_pickle
 
 PICKLE_LIMIT = 1 << 23
@@ -100,7 +99,7 @@ class Checkpoint:
         problem = dtype_problem(storage.dtype) or shape_problem(shape)
         if len(args) > 6 and args[6]:
             problem = problem or "is a conjugate or negative view; save .resolve_neg()"
-        problem = problem or _view_problem(storage.values, offset, shape, strides)
+        problem = problem or view_problem(storage.values, offset, shape, strides)
         if problem:
             return StoredTensor(shape, problem=problem)
 
@@ -136,17 +135,6 @@ def _are_sizes(values: Any) -> bool:
             and all(type(value) is int and 0 <= value < 1 << 48 for value in values))
 
 
-def _view_problem(stored: int, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> str:
-    """Why ``stored`` values are too few for this view of them; the empty string if they suffice."""
-    if len(shape) != len(strides):
-        return "is described in a garbled way"
-    # Torch has no negative strides, so the last value of the view lies furthest into the storage.
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if last >= stored or math.prod(shape) > stored:
-        return f"claims {math.prod(shape):,} values, but the file holds only {stored:,} for it"
-    return ""
-
-
 def read_checkpoint(file: IO[bytes]) -> Checkpoint:
     """Describes what a file of torch.save holds; ``file`` is open at its start and stays in use.
 
@@ -168,12 +156,12 @@ def read_checkpoint(file: IO[bytes]) -> Checkpoint:
 
 
 def _read_zip(file: IO[bytes]) -> Checkpoint:
-    archive = _open_zip(file)
+    archive = open_zip(file)
     entries = {entry.filename: entry for entry in archive.infolist()}
     folders = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
     if len(folders) != 1 or folders[0] + "constants.pkl" in entries:
-        raise UserError("it is a zip file, but not one of torch.save (TorchScript and torch.export files "
-                        f"contain code); {SAVE_AGAIN}")
+        raise UserError("it is a zip file, but not one of torch.save (TorchScript files contain code); "
+                        f"{SAVE_AGAIN}")
 
     def read(name: str, size: int) -> bytes:
         entry = entries.get(folders[0] + name)
@@ -194,7 +182,7 @@ def _read_zip(file: IO[bytes]) -> Checkpoint:
     return Checkpoint(pickle.root, _names(pickle), lambda key, size: read(f"data/{key}", size))
 
 
-def _open_zip(file: IO[bytes]) -> zipfile.ZipFile:
+def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
     """Opens a zip file whose directory is of a sane size and whose entries are no larger than the file."""
     try:
         # Python reads the whole directory, at ten times its size: count its entries beforehand.

@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -144,6 +145,9 @@ def load(work: Compilation) -> str:
         network, work.dataset = load_with_data(settings.model, settings.data, input_shape=settings.input_shape,
                                                normalize=settings.normalize)
     work.dense = network
+    if settings.input_shape and math.prod(settings.input_shape) != network.inputs:
+        raise UserError(f"--input-shape has {math.prod(settings.input_shape)} values, but the network has "
+                        f"{network.inputs} inputs; leave it out, since only convolutions need it")
     if work.dataset is not None:
         work.dataset.require(network.inputs, network.outputs)
     work.calibration = _calibration(work)

@@ -6,7 +6,9 @@ see `host.unpickling` and `host.checkpoints`. These files are accepted:
 
 * ``torch.save(model.state_dict(), path)``, or a checkpoint dictionary with such a dictionary inside;
 * ``torch.save(model, path)`` for a ``torch.nn.Sequential`` of standard layers;
-* a ``.safetensors`` file of the state dictionary.
+* a ``.safetensors`` file of the state dictionary;
+* a ``.pt2`` file of torch.export.save (`host.exported`), from any class of modules;
+* an ``.onnx`` file (`host.onnx_models`), told by its suffix.
 
 Convolutions need the images' shape (`load_network`), unless the file knows it.
 
@@ -29,11 +31,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from host.assembly import assemble
-from host.checkpoints import OTHER_TENSORS, SAVE_AGAIN, STORAGES, Checkpoint, read_checkpoint
+from host.checkpoints import OTHER_TENSORS, SAVE_AGAIN, STORAGES, Checkpoint, open_zip, read_checkpoint
 from host.datasets import Dataset, load_dataset
 from host.errors import UserError, check_all
+from host.exported import is_exported, read_exported
 from host.graph import Network
 from host.modules import module_parts, state_dict_parts
+from host.onnx_models import read_onnx
 from host.ordering import order_parts
 from host.parts import LinearPart, Part, ReluPart, shown
 from host.recognition import recognise
@@ -174,7 +178,14 @@ def _load(path: Path, input_shape: tuple[int, ...] | None) -> Network:
                 raise UserError(f"it is empty; {SAVE_AGAIN}")
             if size > FILE_LIMIT:
                 raise UserError(f"it has {size:,} bytes, more than {FILE_LIMIT:,}; {SAVE_AGAIN}")
+            if path.suffix == ".onnx":
+                flow = read_onnx(path)
+                return _assembled(path.stem, flow.parts, flow.shape, input_shape)
             start = file.read(9)
+            file.seek(0)
+            if start.startswith(b"PK\x03\x04") and is_exported((archive := open_zip(file)).namelist()):
+                flow = read_exported(archive)
+                return _assembled(path.stem, flow.parts, flow.shape, input_shape)
             file.seek(0)
             if path.suffix == ".safetensors" or start[8:] == b"{":
                 return _load_safetensors(path, int.from_bytes(start[:8], "little"), size, input_shape)
@@ -207,11 +218,16 @@ def _recognised(name: str, tensors: dict[str, StoredTensor], input_shape: tuple[
     found = recognise(tensors)
     if found is None:
         return None
-    parts, own_shape = found
-    if input_shape not in (None, own_shape):
+    return _assembled(name, *found, input_shape)
+
+
+def _assembled(name: str, parts: list[Part], own_shape: tuple[int, ...] | None,
+               input_shape: tuple[int, ...] | None) -> Network:
+    """From a file that may tell the shape of an image itself."""
+    if own_shape and input_shape not in (None, own_shape):
         own, given = (" x ".join(map(str, shape)) for shape in (own_shape, input_shape or ()))
         raise UserError(f"it takes images of {own} values, not of {given}; leave out --input-shape, or give other data")
-    return assemble(name, parts, own_shape)
+    return assemble(name, parts, own_shape or input_shape)
 
 
 def _check_count(tensors: int) -> None:

@@ -94,6 +94,17 @@ def dtype_problem(dtype: str) -> str:
             f"supported are {', '.join(FLOAT_BYTES)}")
 
 
+def view_problem(stored: int, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> str:
+    """Why ``stored`` values are too few for this view of them; the empty string if they suffice."""
+    if len(shape) != len(strides):
+        return "is described in a garbled way"
+    # Torch has no negative strides, so the last value of the view lies furthest into the storage.
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if last >= stored or math.prod(shape) > stored:
+        return f"claims {math.prod(shape):,} values, but the file holds only {stored:,} for it"
+    return ""
+
+
 def decode(data: bytes, dtype: str) -> np.ndarray:
     """The values in little-endian ``data``; bfloat16, the upper half of a float32, is widened to it."""
     if dtype == "bfloat16":
