@@ -20,7 +20,7 @@ BLOCK_BYTES = 256
 
 
 def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: bool = False,
-               random_start: bool = True, record_acts: bool = False) -> Build:
+               random_start: bool = True, record_acts: bool = False, long_runs: bool = False) -> Build:
     """Builds the simulation of an engine behind its link, or finds it in the cache.
 
     Parameters
@@ -30,7 +30,7 @@ def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: b
         packet to the last of its response, and no other inputs.
     capacity_bytes : int
         Bytes of the longest request and of the longest response; rounded up to whole `BLOCK_BYTES`.
-    waves, random_start
+    waves, random_start, long_runs
         See `sim.verilate.build`.
     record_acts : bool
         The simulation notes all writes to the activation memory (`SimulationLink.act_writes`); only of an `Engine`.
@@ -38,7 +38,7 @@ def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: b
     sources = [Path(__file__).with_name(f"{name}.sv") for name in ("link_port", "act_recorder")]
     return build(engine, name="engine", top="link_port", sources=sources[:1 + record_acts],
                  parameters={"blocks": -(-capacity_bytes // BLOCK_BYTES), "block_bytes": BLOCK_BYTES},
-                 waves=waves, random_start=random_start)
+                 waves=waves, random_start=random_start, long_runs=long_runs)
 
 
 class SimulationLink:

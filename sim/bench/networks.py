@@ -145,7 +145,7 @@ def _simulate(one: Compiled, seed: int) -> dict[str, Any]:
     config = one.packed.config
     with tqdm(total=1, desc="building the engine (minutes, once)", bar_format="{desc} {elapsed}", leave=False,
               disable=None):
-        build = build_link(Engine(config), capacity_bytes=config.packet_bytes + 16, record_acts=True)
+        build = build_link(Engine(config), capacity_bytes=config.packet_bytes + 16, record_acts=True, long_runs=True)
     begin = time.perf_counter()
     with SimulationLink(build, seed=seed, patience_cycles=PATIENCE_CYCLES, timeout_s=24 * 3600) as link:
         device = Device(link, config)

@@ -50,7 +50,7 @@ def simulate(one: Compiled, *, seed: int = 1) -> Simulated:
     begin = time.perf_counter()
     with tqdm(total=1, desc="building the engine (minutes, once)", bar_format="{desc} {elapsed}", leave=False,
               disable=None):
-        build = build_link(Engine(one.config), capacity_bytes=one.config.packet_bytes + 16)
+        build = build_link(Engine(one.config), capacity_bytes=one.config.packet_bytes + 16, long_runs=True)
     built = time.perf_counter()
     with SimulationLink(build, seed=seed) as link, \
             tqdm(total=len(one.image.engine), desc=f"loading {one.network.name}", unit="B", unit_scale=True,
