@@ -112,6 +112,8 @@ class Compilation:
     pruned: PruneResult | None = None
     shared: SharedNetwork | None = None
     quantized: QuantizedNetwork | None = None
+    activity: list[np.ndarray] = field(default_factory=list)
+    """How often each input of each layer is not zero."""
     packed: PackedNetwork | None = None
     content: bytes = b""
     image: Image | None = None
@@ -192,8 +194,8 @@ def encode_and_pack(work: Compilation) -> str:
     assert work.quantized is not None and work.calibration is not None
     acts = quantize_inputs(work.quantized, _spread(work.calibration, CALIBRATION_IMAGES))
     outputs = forward(work.quantized, acts)
-    activity = [(values != 0).mean(axis=0) for values in (acts, *outputs[:-1])]
-    work.packed = pack(work.quantized, work.settings.config, activity=activity, preset=work.settings.preset)
+    work.activity = [(values != 0).mean(axis=0) for values in (acts, *outputs[:-1])]
+    work.packed = pack(work.quantized, work.settings.config, activity=work.activity, preset=work.settings.preset)
     work.content = image_file(work.packed)
     return f"{len(work.content)} bytes"
 

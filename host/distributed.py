@@ -66,6 +66,19 @@ class Group:
 ALONE = Group()
 
 
+def _number(name: str, default: int | None = None) -> int:
+    """A whole number, at least 0, of torchrun's environment; raises `UserError`."""
+    text = os.environ.get(name, "" if default is None else str(default))
+    if not text.isdecimal():
+        raise UserError(_lacking(name))
+    return int(text)
+
+
+def _lacking(name: str) -> str:
+    return (f"the environment has WORLD_SIZE={os.environ.get('WORLD_SIZE', '')}, but no usable {name}; start with "
+            "torchrun, or unset WORLD_SIZE")
+
+
 @contextmanager
 def process_group() -> Iterator[Group]:
     """The group that torchrun's environment names: by gloo on processors, by nccl where there are GPUs.
@@ -73,16 +86,20 @@ def process_group() -> Iterator[Group]:
     Raises
     ------
     UserError
-        For more processes on this machine than it has GPUs, if it has any.
+        For more processes on this machine than it has GPUs, if it has any; for half an environment.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _number("WORLD_SIZE", 1)
     if size == 1:
         yield ALONE
         return
-    rank, local, gpus = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    rank, local, gpus = _number("RANK"), _number("LOCAL_RANK"), torch.cuda.device_count()
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise UserError(_lacking(name))
     if gpus and local >= gpus:
         raise UserError(f"--nproc-per-node of torchrun must be at most {gpus}, the GPUs of this machine, not "
-                        f"{os.environ['LOCAL_WORLD_SIZE']}; give fewer, or hide the GPUs with CUDA_VISIBLE_DEVICES=")
+                        f"{_number('LOCAL_WORLD_SIZE', local + 1)}; give fewer, or hide the GPUs with "
+                        "CUDA_VISIBLE_DEVICES=")
     device = torch.device("cuda", local) if gpus else CPU
     if gpus:
         torch.cuda.set_device(device)

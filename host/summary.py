@@ -105,7 +105,9 @@ def _add_predictions(layers: list[dict[str, Any]], work: "Compilation") -> None:
     for number, layer in enumerate(layers):
         layer["useful_macs"] = float(prediction.useful_macs[:, number].mean())
         layer["broadcasts"] = float(prediction.broadcasts[:, number].mean())
-        layer["act_density"] = layer["broadcasts"] / (layer["cols"] * layer["passes"])
+        # A convolution scans some inputs several times, and others never.
+        layer["act_density"] = float(work.activity[number].mean()) if packed.layers[number].quantized.geometry \
+            else layer["broadcasts"] / (layer["cols"] * layer["passes"])
         layer["cycles"] = float(cycles[number])
 
 

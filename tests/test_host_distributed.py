@@ -129,3 +129,16 @@ def test_one_process_needs_no_group(monkeypatch):
         assert group is ALONE and group.leads and group.sum(2.5) == 2.5
         model = torch.nn.Linear(2, 2)
         assert group.forward(model) is model
+
+
+@pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "x"}, {"WORLD_SIZE": "2", "RANK": "0"},
+                                         {"WORLD_SIZE": "2", "RANK": "-1", "LOCAL_RANK": "0"},
+                                         {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}])
+def test_half_an_environment_is_refused(monkeypatch, environment):
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"the environment has WORLD_SIZE=.*; start with torchrun, or unset"), \
+            process_group():
+        pass
