@@ -41,7 +41,8 @@ from rtl.config import EngineConfig
 __all__ = ["STEPS", "Compilation", "Settings", "compile_model", "main", "write_outputs"]
 
 CALIBRATION_IMAGES = 2000
-"""Images on which activity and the verification are measured."""
+CALIBRATION_MACS = 1 << 33
+"""Most images on which activity and the verification are measured; fewer, but 2, if they took more multiplications."""
 
 OUTPUTS = ("model.img", "report.json", "report.html")
 CHECKPOINTS = ("pruning.checkpoint", "sharing.checkpoint")
@@ -192,7 +193,7 @@ def quantize_integers(work: Compilation) -> str:
 
 def encode_and_pack(work: Compilation) -> str:
     assert work.quantized is not None and work.calibration is not None
-    acts = quantize_inputs(work.quantized, _spread(work.calibration, CALIBRATION_IMAGES))
+    acts = quantize_inputs(work.quantized, _examples(work, work.calibration))
     outputs = forward(work.quantized, acts)
     work.activity = [(values != 0).mean(axis=0) for values in (acts, *outputs[:-1])]
     work.packed = pack(work.quantized, work.settings.config, activity=work.activity, preset=work.settings.preset)
@@ -207,7 +208,7 @@ def verify(work: Compilation) -> str:
     work.image = parse_image(work.content, config)
     decoded = decode(work.image, config)
     examples = work.dataset.test_images if work.dataset else work.calibration
-    acts = quantize_inputs(work.quantized, _spread(examples, CALIBRATION_IMAGES))
+    acts = quantize_inputs(work.quantized, _examples(work, examples))
     outputs = forward(work.quantized, acts)
     outputs_back = forward(decoded.network, acts[:, :decoded.network.inputs])
     for layer, back, values, values_back in zip(work.quantized.layers, decoded.network.layers, outputs,
@@ -263,9 +264,12 @@ def write_outputs(work: Compilation, directory: Path) -> dict[str, Any]:
     return report
 
 
-def _spread(images: np.ndarray, count: int) -> np.ndarray:
-    """So many images from all over the set."""
-    return images[np.linspace(0, len(images) - 1, min(len(images), count)).astype(np.int64)]
+def _examples(work: Compilation, images: np.ndarray) -> np.ndarray:
+    """As many images from all over the set as there is time for."""
+    macs = sum(layer.weight.size * (math.prod(layer.geometry.conv_shape) if layer.geometry else 1)
+               for layer in work.network.layers)
+    count = min(len(images), CALIBRATION_IMAGES, max(2, CALIBRATION_MACS // macs))
+    return images[np.linspace(0, len(images) - 1, count).astype(np.int64)]
 
 
 def _calibration(work: Compilation) -> np.ndarray:
