@@ -35,26 +35,30 @@ def cluster(weights: np.ndarray, count: int, initialisation: str = "linear",
         The index of the centre of each weight.
     """
     values = weights.astype(np.float64)
-    distinct = np.unique(values)
+    ordered = np.sort(values)
+    distinct = ordered[np.diff(ordered, prepend=-np.inf) > 0]
     if len(distinct) <= count:
         return distinct, np.searchsorted(distinct, values)
     centres = _first_centres(values, distinct, count, initialisation, seed)
-    members = np.zeros(len(values), np.int64)
+    # The weights of a centre lie side by side: their number and sum follow from where they end.
+    before = np.concatenate([[0], np.cumsum(ordered)])
+    ends = np.zeros(0, np.int64)
     for _ in range(MAX_ITERATIONS):
-        before = members
-        members = np.searchsorted((centres[1:] + centres[:-1]) / 2, values)
-        if np.array_equal(members, before):
+        last, ends = ends, np.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2, side="right")
+        if np.array_equal(last, ends):
             break
-        sizes = np.bincount(members, minlength=count)
-        sums = np.bincount(members, values, minlength=count)
+        places = np.concatenate([[0], ends, [len(ordered)]])
+        sizes, sums = np.diff(places), np.diff(before[places])
         centres = np.where(sizes > 0, sums / np.maximum(sizes, 1), centres)
         empty = np.flatnonzero(sizes == 0)
         if empty.size:  # around 0, where pruning has left no weights: better spent on those far from any centre
             distances = np.abs(distinct - centres[np.searchsorted((centres[1:] + centres[:-1]) / 2, distinct)])
             centres[empty] = distinct[np.argsort(-distances, kind="stable")[:empty.size]]
             centres.sort()
-    used, members = np.unique(members, return_inverse=True)
-    return centres[used], members
+    members = np.searchsorted((centres[1:] + centres[:-1]) / 2, values)
+    sizes, sums = np.bincount(members, minlength=count), np.bincount(members, values, minlength=count)
+    used = sizes > 0
+    return sums[used] / sizes[used], (np.cumsum(used) - 1)[members]
 
 
 def _first_centres(values: np.ndarray, distinct: np.ndarray, count: int, initialisation: str,
