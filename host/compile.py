@@ -321,7 +321,8 @@ def _input_shape(text: str) -> tuple[int, int, int]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m host.compile", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("model", type=Path, help="state_dict, checkpoint, nn.Module of standard layers, .safetensors")
+    parser.add_argument("model", type=Path, help="state_dict, checkpoint, nn.Module of standard layers, "
+                        ".safetensors, .pt2 of torch.export, .onnx")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")
     parser.add_argument("--data", metavar="SPEC", help=f"{SPECS}; to retrain, calibrate and test")
     parser.add_argument("--calib", metavar="SPEC", help="inputs to calibrate on, without labels: npy:FILE, npz:FILE, "
