@@ -4,7 +4,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -149,6 +149,20 @@ def test_a_worker_whose_row_was_taken_measures_nothing(tmp_path, monkeypatch):
     queue.work(lambda one: pytest.fail("nothing to measure"))
     monkeypatch.undo()
     assert queue.measured() == {}
+
+
+def test_a_row_that_two_workers_measure_is_told_once(tmp_path):
+    queue = Queue(tmp_path, "one")
+    queue.add([job(1)])
+
+    def measure(one):
+        trial, = queue.study.get_trials()
+        other = optuna.load_study(study_name="one", storage=f"sqlite:///{tmp_path / 'study.db'}")
+        optuna.Trial(other, trial._trial_id).set_user_attr("outcome", asdict(outcome(1)))
+        other.tell(trial.number, 1.0)
+        return outcome(1)
+    queue.work(measure)
+    assert queue.measured() == {job(1).key: outcome(1)}
 
 
 def test_a_file_that_is_no_study_is_refused(place, tmp_path, capsys):

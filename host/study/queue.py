@@ -89,7 +89,10 @@ class Queue:
 
     def work(self, measure: Callable[[Job], Outcome]) -> None:
         """Takes jobs until none is waiting or under way."""
+        key: str | None = None
+
         def objective(trial: optuna.Trial) -> float:
+            nonlocal key
             key = trial.user_attrs.get("job")
             if key is None:  # another worker was faster: Optuna made up a new trial
                 raise optuna.TrialPruned
@@ -101,7 +104,12 @@ class Queue:
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 optuna.storages.fail_stale_trials(self.study)
             if self._keys(TrialState.WAITING):
-                self.study.optimize(objective, n_trials=1)
+                try:
+                    self.study.optimize(objective, n_trials=1)
+                except ValueError:
+                    # SQLite lets two workers take one trial; the slower one must not tell it again.
+                    if key not in self.measured_keys():
+                        raise
             else:
                 time.sleep(1)
 
