@@ -203,8 +203,8 @@ PRESETS = {
                          slice_word_bits=8, act_depth=1024, acc_depth=256, queue_depth=16, packet_bytes=256),
     "default": EngineConfig(),
     # The default with convolutions. The first one of LeNet-5 has sums of 2 channels of 24 x 24 in each PE.
-    "conv": EngineConfig(length_bits=5, slice_word_bits=40, acc_depth=2048, act_depth=2048, tap_bits=3,
-                         program_depth=512),
+    "conv": EngineConfig(length_bits=5, slice_word_bits=40, slice_depth=512, acc_depth=2048, act_depth=2048,
+                         tap_bits=3, program_depth=512),
     # Three 18 kbit block RAMs for each PE: what an LFE5U-85F has for 64 of them.
     "wide": EngineConfig(pes=64, acc_bits=28, index_bits=(5,), entry_depth=512, slice_depth=512, act_depth=256,
                          packet_bytes=128),
