@@ -32,6 +32,7 @@ def test_a_network_runs_in_rtl_as_predicted(tmp_path, capsys):
     assert [layer["name"] for layer in row["layers"]] == ["conv1", "conv2", "fc1", "fc2"]
     for layer in row["layers"]:
         assert layer["rtl_cycles"] == layer["predicted_cycles"] and layer["mismatches"] == 0
+        assert layer["weights_kept"] / 2 < layer["image_bytes"] < row["image_bytes"]
         assert layer["utilisation"] == pytest.approx(layer["ideal_cycles"] / layer["rtl_cycles"])
     assert sum(layer["rtl_cycles"] for layer in row["layers"]) == row["rtl_cycles"]
     assert sum(layer["useful_macs"] for layer in row["layers"]) == row["useful_macs"]
@@ -41,7 +42,7 @@ def test_a_network_runs_in_rtl_as_predicted(tmp_path, capsys):
 
 
 def test_the_cycle_model_alone(tmp_path):
-    main(["networks", "--network", "small", "--no-rtl", "-o", str(tmp_path)])
+    main(["networks", "--network", "small", "--cycles-only", "-o", str(tmp_path)])
     (row,) = json.loads((tmp_path / "networks.json").read_text())["networks"]
     assert row["rtl_cycles"] is None and row["mismatches"] is None and row["layers"][0]["rtl_cycles"] is None
     assert row["ratio"] == pytest.approx(row["predicted_cycles"] / row["ideal_cycles"])

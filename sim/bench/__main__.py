@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-o", "--output", type=Path, default=Path("build/bench"), metavar="DIR",
                         help="where JSON and plots go (build/bench)")
-    common.add_argument("--no-rtl", action="store_true", help="cycle model alone, no simulation")
+    common.add_argument("--no-rtl", "--cycles-only", action="store_true", help="cycle model alone, no simulation")
     common.add_argument("--json", action="store_true", help="print the figures as JSON")
 
     eie = commands.add_parser("eie", parents=[common], allow_abbrev=False, epilog=EXAMPLES,

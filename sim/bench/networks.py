@@ -73,13 +73,15 @@ def _run(drawn: Drawn, images: int, seed: int, *, rtl: bool) -> dict[str, Any]:
         needed = float(predicted[number] if cycles is None else cycles[number])
         passes = [placed.encoded for placed in one.packed.layers[number].passes]
         bits = sum(part.storage_bits(config) for part in passes)
+        biases = config.pes * one.packed.layers[number].assignment.words * config.bias_words * config.entry_word_bits
         layers.append({
             "name": layer.name, "useful_macs": ideal * config.pes, "ideal_cycles": ideal,
             "rtl_cycles": None if cycles is None else needed, "predicted_cycles": float(predicted[number]),
             "ratio": needed / ideal, "utilisation": ideal / needed, "passes": len(passes),
             "weights_kept": layer.weights_kept, "density": layer.weights_kept / layer.codes.size,
             "act_density": float((one.outputs[number] != 0).mean()),
-            "bits_per_weight": bits / max(1, layer.weights_kept), "dense_bytes": 4 * layer.codes.size,
+            "bits_per_weight": bits / max(1, layer.weights_kept), "image_bytes": (bits + biases) // 8,
+            "dense_bytes": 4 * layer.codes.size,
             "mismatches": simulated["wrong"][number] if simulated else None})
     total = float(one.prediction.counters["cycles"].mean())
     ideal = float(one.prediction.ideal_cycles(config.pes).mean())
