@@ -34,6 +34,7 @@ def test_a_network_runs_in_rtl_as_predicted(tmp_path, capsys):
         assert layer["rtl_cycles"] == layer["predicted_cycles"] and layer["mismatches"] == 0
         assert layer["weights_kept"] / 2 < layer["image_bytes"] < row["image_bytes"]
         assert layer["utilisation"] == pytest.approx(layer["ideal_cycles"] / layer["rtl_cycles"])
+    assert 0 < row["loading_seconds"] < row["simulation_seconds"]
     assert sum(layer["rtl_cycles"] for layer in row["layers"]) == row["rtl_cycles"]
     assert sum(layer["useful_macs"] for layer in row["layers"]) == row["useful_macs"]
     assert row["storage_ratio"] == pytest.approx(32 * row["weights"] / row["weights_kept"] / row["bits_per_weight"])

@@ -104,6 +104,7 @@ def _run(drawn: Drawn, images: int, seed: int, *, rtl: bool) -> dict[str, Any]:
         "mismatches": sum(simulated["wrong"]) if simulated else None,
         "counter_mismatches": simulated["counter_mismatches"] if simulated else None,
         "simulated_cycles": simulated.get("cycles"), "simulation_seconds": simulated.get("seconds"),
+        "loading_seconds": simulated.get("loading"),
     }
 
 
@@ -154,6 +155,7 @@ def _simulate(one: Compiled, seed: int) -> dict[str, Any]:
         with tqdm(total=len(one.image.engine), desc="loading", unit="B", unit_scale=True, leave=False,
                   disable=None) as progress:
             device.load(one.image, progress=progress.update)
+        loading = time.perf_counter() - begin
         inferences = list(tqdm(device.inferences(one.acts, batch=1), "RTL simulation", len(one.acts),
                                unit="image", leave=False, disable=None))
         cycles = link.cycles
@@ -168,7 +170,7 @@ def _simulate(one: Compiled, seed: int) -> dict[str, Any]:
     totals = counters["cycles"] - np.array(layer_cycles).sum(axis=1)
     return {"wrong": wrong, "counters": counters, "counter_mismatches": mismatched, "cycles": cycles,
             "layer_cycles": [*np.array(layer_cycles).mean(axis=0).tolist(), float(totals.mean())],
-            "seconds": round(seconds, 1)}
+            "seconds": round(seconds, 3), "loading": round(loading, 3)}
 
 
 def _compare(one: Compiled, writes: list[tuple[int, int, int]]) -> tuple[list[int], list[list[int]]]:
@@ -222,6 +224,7 @@ def networks_table(found: dict[str, Any]) -> str:
         if row["simulated_cycles"]:
             text += (f"\nRTL: {found['images']} images, {row['mismatches']} outputs of layers differ from golden, "
                      f"{row['counter_mismatches']} counters from their prediction; {row['simulation_seconds']:.0f} s, "
+                     f"of which {row['loading_seconds']:.0f} s to load, "
                      f"{row['simulated_cycles'] / row['simulation_seconds']:.0f} simulated cycles a second")
         parts.append(text)
     return "\n\n".join(parts)
