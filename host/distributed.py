@@ -93,13 +93,13 @@ def process_group() -> Iterator[Group]:
         yield ALONE
         return
     rank, local, gpus = _number("RANK"), _number("LOCAL_RANK"), torch.cuda.device_count()
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
-        if name not in os.environ:
-            raise UserError(_lacking(name))
     if gpus and local >= gpus:
         raise UserError(f"--nproc-per-node of torchrun must be at most {gpus}, the GPUs of this machine, not "
                         f"{_number('LOCAL_WORLD_SIZE', local + 1)}; give fewer, or hide the GPUs with "
                         "CUDA_VISIBLE_DEVICES=")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise UserError(_lacking(name))
     device = torch.device("cuda", local) if gpus else CPU
     if gpus:
         torch.cuda.set_device(device)
