@@ -48,52 +48,81 @@ class Windows(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, layer = self.config, self.layer
-        slots, pool, pool_step = Signal(16), Signal(4), Signal(4)
-        cols, rows, row_pitch, bias_base = Signal(16), Signal(16), Signal(16), Signal.like(self.bias_address)
-        across, down = Signal(16), Signal(16)
-        window_col, window_row = Signal(4), Signal(4)
-        slot, col, row = Signal(16), Signal(16), Signal(16)
+        slots, pool_step, row_pitch = Signal(16), Signal(4), Signal(16)
+        across, down, bias_base = Signal(16), Signal(16), Signal.like(self.bias_address)
+        # From the innermost loop to the outermost. Each says a cycle ahead whether it is at its last turn, so that the
+        # next accumulator is one addition away.
+        window_col, window_row = _Loop(m, 4, "window_col"), _Loop(m, 4, "window_row")
+        slot, col, row = _Loop(m, 16, "slot"), _Loop(m, 16, "col"), _Loop(m, 16, "row")
         # Where the window's row, the slot, the pixel and the row of pixels begin.
         line, slot_first, pixel_first, row_first = Signal(16), Signal(16), Signal(16), Signal(16)
         m.d.comb += [
-            across.eq(pool_step * slots), down.eq(pool_step * row_pitch),
-            self.keep.eq(((window_col >= pool_step) & (col + 1 != cols))
-                         | ((window_row >= pool_step) & (row + 1 != rows))),
-            self.last.eq((window_col + 1 == pool) & (window_row + 1 == pool) & (slot + 1 == slots)
-                         & (col + 1 == cols) & (row + 1 == rows)),
+            self.keep.eq(((window_col.turn >= pool_step) & ~col.last) | ((window_row.turn >= pool_step) & ~row.last)),
+            self.last.eq(window_col.last & window_row.last & slot.last & col.last & row.last),
         ]
         following = Signal(16)
         with m.If(self.step):
-            m.d.sync += [self.row.eq(following), window_col.eq(0), line.eq(following)]
-            with m.If(window_col + 1 != pool):
+            m.d.sync += self.row.eq(following)
+            with m.If(~window_col.last):
                 m.d.comb += following.eq(self.row + slots)
-                m.d.sync += [window_col.eq(window_col + 1), line.eq(line)]
-            with m.Elif(window_row + 1 != pool):
-                m.d.comb += following.eq(line + row_pitch)
-                m.d.sync += window_row.eq(window_row + 1)
+                window_col.advance()
             with m.Else():
-                m.d.sync += [window_row.eq(0), slot_first.eq(following)]
-                with m.If(slot + 1 != slots):
-                    m.d.comb += following.eq(slot_first + 1)
-                    m.d.sync += [slot.eq(slot + 1), self.bias_address.eq(self.bias_address + config.bias_words)]
+                m.d.sync += line.eq(following)
+                window_col.restart()
+                with m.If(~window_row.last):
+                    m.d.comb += following.eq(line + row_pitch)
+                    window_row.advance()
                 with m.Else():
-                    m.d.sync += [slot.eq(0), self.bias_address.eq(bias_base), pixel_first.eq(following)]
-                    with m.If(col + 1 != cols):
-                        m.d.comb += following.eq(pixel_first + across)
-                        m.d.sync += col.eq(col + 1)
+                    m.d.sync += slot_first.eq(following)
+                    window_row.restart()
+                    with m.If(~slot.last):
+                        m.d.comb += following.eq(slot_first + 1)
+                        m.d.sync += self.bias_address.eq(self.bias_address + config.bias_words)
+                        slot.advance()
                     with m.Else():
-                        m.d.comb += following.eq(row_first + down)
-                        m.d.sync += [col.eq(0), row.eq(row + 1), row_first.eq(following)]
+                        m.d.sync += [pixel_first.eq(following), self.bias_address.eq(bias_base)]
+                        slot.restart()
+                        with m.If(~col.last):
+                            m.d.comb += following.eq(pixel_first + across)
+                            col.advance()
+                        with m.Else():
+                            m.d.comb += following.eq(row_first + down)
+                            m.d.sync += row_first.eq(following)
+                            col.restart()
+                            row.advance()
         with m.If(self.start):
+            for loop, turns in ((window_col, layer.pool), (window_row, layer.pool), (col, layer.pooled_cols),
+                                (row, layer.pooled_rows)):
+                loop.begin(Mux(self.clear, 1, turns))
+            slot.begin(Mux(self.clear, config.acc_depth, layer.output_words))
             m.d.sync += [
-                slots.eq(Mux(self.clear, config.acc_depth, layer.output_words)),
-                pool.eq(Mux(self.clear, 1, layer.pool)), pool_step.eq(Mux(self.clear, 1, layer.pool_step)),
-                cols.eq(Mux(self.clear, 1, layer.pooled_cols)), rows.eq(Mux(self.clear, 1, layer.pooled_rows)),
+                slots.eq(layer.output_words), pool_step.eq(Mux(self.clear, 1, layer.pool_step)),
                 row_pitch.eq(layer.row_pitch), bias_base.eq(layer.bias_base), self.bias_address.eq(layer.bias_base),
-                self.row.eq(0), window_col.eq(0), window_row.eq(0), slot.eq(0), col.eq(0), row.eq(0),
-                line.eq(0), slot_first.eq(0), pixel_first.eq(0), row_first.eq(0),
+                across.eq(layer.pool_step * layer.output_words), down.eq(layer.pool_step * layer.row_pitch),
+                self.row.eq(0), line.eq(0), slot_first.eq(0), pixel_first.eq(0), row_first.eq(0),
             ]
         return m
+
+
+class _Loop:
+    """A counter of turns, at least one. Its methods are called where an assignment may stand."""
+
+    def __init__(self, m, width, name):
+        self._m, self._turns, self._left = m, Signal(width, name=f"{name}_turns"), Signal(width, name=f"{name}_left")
+        self.turn, self.last = Signal(width, name=f"{name}_turn"), Signal(name=f"{name}_last")
+
+    def begin(self, turns):
+        self._m.d.sync += self._turns.eq(turns)
+        self._first(turns)
+
+    def restart(self):
+        self._first(self._turns)
+
+    def advance(self):
+        self._m.d.sync += [self.turn.eq(self.turn + 1), self._left.eq(self._left - 1), self.last.eq(self._left == 2)]
+
+    def _first(self, turns):
+        self._m.d.sync += [self.turn.eq(0), self._left.eq(turns), self.last.eq(turns == 1)]
 
 
 class MaxPool(wiring.Component):
