@@ -13,8 +13,8 @@ __all__ = ["add_engine_options", "check_range", "read_engine"]
 LARGEST_CONFIG_BYTES = 1 << 20
 
 
-def check_range(option: str, value: int, least: int, most: int) -> None:
-    """Raises `UserError` for a whole number that is out of range."""
+def check_range(option: str, value: float, least: int, most: int) -> None:
+    """Raises `UserError` for a number that is out of range."""
     if not least <= value <= most:
         raise UserError(f"{option} must be {least} to {most}, not {value}")
 

@@ -35,6 +35,7 @@ EXAMPLES = """examples:
   python -m rtl.build --board ulx3s-85f
   python -m rtl.build --board ulx3s-85f --preset tiny --seed 3 -o build/tiny
   python -m rtl.build --board icebreaker --seeds 3
+  python -m rtl.build --board ulx3s-85f --preset conv --clock 50
   python -m rtl.build --unit walker --part lfe5u-85f
   python -m rtl.build --verilog --preset wide -o engine.v
   python -m rtl.build --verilog --top axi"""
@@ -71,7 +72,7 @@ def _place(script, place, tools, family, seeds):
     return found
 
 
-def build_bitstream(name, config, seeds, directory, command):
+def build_bitstream(name, config, seeds, directory, command, clock_mhz=None):
     """Synthesises, places, routes and packs.
 
     Parameters
@@ -85,6 +86,8 @@ def build_bitstream(name, config, seeds, directory, command):
         For the bitstream, the tools' logs and ``report.json``; nothing there changes if a tool fails.
     command : str
         For the report.
+    clock_mhz : float, optional
+        Instead of the board's.
 
     Returns
     -------
@@ -93,6 +96,8 @@ def build_bitstream(name, config, seeds, directory, command):
     bitstream : Path
     """
     board = read_board(name)
+    if clock_mhz is not None:
+        board["clock_mhz"] = clock_mhz
     family = FAMILIES[board["family"]]
     outputs = (family.bitstream, *OUTPUTS)
     check_files(directory, outputs)
@@ -138,6 +143,7 @@ def _parser():
                         "behind AXI4-Stream and AXI4-Lite (engine)")
     parser.add_argument("--preset", help="engine: tiny, up5k, default or wide (the board's)")
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration")
+    parser.add_argument("--clock", type=float, metavar="MHZ", help="the engine's clock, for --board (the board's)")
     parser.add_argument("--part", choices=PARTS, default="lfe5u-85f", help="FPGA for --unit (lfe5u-85f)")
     parser.add_argument("--seed", type=int, default=1, help="of placement (1)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N",
@@ -164,7 +170,8 @@ def main(argv=None):
     name = board["preset"] if arguments.preset is None else arguments.preset
     config, *_ = check_all(lambda: read_engine(name, arguments.config),
                           lambda: check_range("--seed", arguments.seed, 0, (1 << 31) - 1),
-                          lambda: check_range("--seeds", arguments.seeds, 1, 100))
+                          lambda: check_range("--seeds", arguments.seeds, 1, 100),
+                          lambda: check_range("--clock", 1 if arguments.clock is None else arguments.clock, 1, 1000))
     if arguments.verilog:
         output = arguments.output or Path(f"build/{arguments.top}.v")
         _write_verilog(arguments.top, config, output)
@@ -179,13 +186,14 @@ def main(argv=None):
         return
     directory = arguments.output or Path("build/boards") / arguments.board
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    report, bitstream = build_bitstream(arguments.board, config, seeds, directory, command)
+    report, bitstream = build_bitstream(arguments.board, config, seeds, directory, command,
+                                        arguments.clock)
     _print_report(report)
     sys.stdout.write(f"{bitstream}\n")
     if report["fmax_mhz"] < report["clock_target_mhz"]:
         sys.stderr.write(f"warning: the routed design reaches {report['fmax_mhz']} MHz only, not the "
                          f"{report['clock_target_mhz']} MHz that its clock runs at; do not use this bitstream, "
-                         "try another --seed or a lower clock_mhz in the board's file\n")
+                         "try another --seed or a lower --clock\n")
 
 
 if __name__ == "__main__":

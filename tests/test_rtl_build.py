@@ -69,6 +69,7 @@ def test_clocks_that_no_pll_makes_are_refused(dividers):
     (["--board", "nosuch"], "board must be one of icebreaker, ulx3s-85f, not 'nosuch'"),
     (["--board", "../secret"], "board must be one of"),
     (["--board", "icebreaker", "--seeds", "0"], "--seeds must be 1 to 100, not 0"),
+    (["--board", "icebreaker", "--clock", "nan"], "--clock must be 1 to 1000, not nan"),
     (["--verilog", "--preset", "huge"], "preset must be one of tiny, up5k, default, conv, wide"),
 ])
 def test_bad_arguments(capsys, arguments, message):
@@ -99,17 +100,18 @@ def build(tmp_path, *more):
                               "-o", str(tmp_path / "out"), *more])
 
 
-@pytest.mark.parametrize("fmax, warned", [(80, False), (79.9, True)])
-def test_a_build_leaves_bitstream_logs_and_report(tmp_path, monkeypatch, capsys, fmax, warned):
+@pytest.mark.parametrize("fmax, more, clock, warned", [
+    (80, [], "80", False), (79.9, [], "80", True), (79.9, ["--clock", "50"], "50.0", False)])
+def test_a_build_leaves_bitstream_logs_and_report(tmp_path, monkeypatch, capsys, fmax, more, clock, warned):
     make_tools(
         monkeypatch, tmp_path, YOSYS="grep -q synth_ecp5 top.ys && touch top.json top.rpt",
         NEXTPNR_ECP5=f"echo \"$@\" > top.tim; echo '{pnr_report(fmax)}' > pnr.json; touch top.config",
         ECPPACK="printf 12345 > top.bit")
-    assert build(tmp_path) == 0
+    assert build(tmp_path, *more) == 0
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["report.json", "top.bit", "top.rpt", "top.tim"]
     options = (out / "top.tim").read_text()
-    assert all(option in options for option in ("--85k", "--seed 7", "--freq 80"))
+    assert all(option in options for option in ("--85k", "--seed 7", f"--freq {clock} "))
     report = json.loads((out / "report.json").read_text())
     assert report["command"].startswith("python -m rtl.build --board ulx3s-85f --config")
     assert {name: report[name] for name in ("pes", "seed", "fmax_mhz", "luts_per_pe", "bitstream_bytes")} \
