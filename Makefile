@@ -5,7 +5,9 @@ VENV := .venv
 READY := $(VENV)/.ready
 DEMO_IMAGES ?= 1000
 
-.PHONY: setup demo test lint clean
+BOARDS := $(filter-out arty-a7,$(patsubst constraints/%.toml,%,$(wildcard constraints/*.toml)))
+
+.PHONY: setup demo test lint boards clean
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
@@ -23,6 +25,10 @@ test: lint
 
 demo: $(READY)
 	$(VENV)/bin/python -m host.demo --images $(DEMO_IMAGES)
+
+# One after another: placement takes minutes and a gigabyte for each. What did not change is not placed again.
+boards: $(READY)
+	for board in $(BOARDS); do $(VENV)/bin/python -m rtl.build --board $$board || exit 1; done
 
 clean:
 	rm -rf build

@@ -68,7 +68,7 @@ class Comparison:
 
 
 def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bool = True,
-              processes: int | None = None, seed: int = 1) -> Batch:
+              processes: int | None = None, seed: int = 1, baked: bool = False) -> Batch:
     """Loads the image and runs an inference for each row of ``acts``.
 
     Parameters
@@ -80,6 +80,8 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
         Simulations side by side, if the target is an engine alone; by default one for each processor core.
     seed : int
         Decides what memories and registers without reset hold at the start of a simulation.
+    baked : bool
+        The engine has loaded the image by itself: see `Device.adopt`.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
             with Device.open(target, seed=seed + int(part[0])) as device:
                 devices.append(device)
                 return (0, 0) if stopped.is_set() else _infer(device, target, image, acts, part, batch,
-                                                              progress.update)
+                                                              progress.update, baked)
 
         with ThreadPoolExecutor(count) as pool:
             try:
@@ -117,9 +119,12 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
 
 
 def _infer(device: Device, target: Target, image: Image, acts: np.ndarray, part: np.ndarray, batch: Batch,
-           done: Callable[[], object]) -> tuple[int, int]:
+           done: Callable[[], object], baked: bool) -> tuple[int, int]:
     """Fills a part of the batch; bytes on the link, and packets that were sent again."""
-    device.load(image)
+    if baked:
+        device.adopt(image)
+    else:
+        device.load(image)
     loaded_bytes = device.link_bytes
     together = 50 if target.engine_alone else 1
     begin = time.perf_counter()

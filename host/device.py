@@ -10,18 +10,23 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from host.cycles import predict
 from host.decode import decode
 from host.device_error import DeviceError
 from host.image import Image, read_image
+from host.reference import forward
 from host.serial_port import SerialPort, find_packet
 from host.target import Target, parse_target
 from rtl.config import PRESETS, EngineConfig
-from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status, pack
+from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status, load_packets, pack, packet_length
 
 if TYPE_CHECKING:
     from sim.verilate import Build
 
 __all__ = ["Device", "DeviceError", "Inference", "Info", "Port", "build_simulation", "unpack"]
+
+ADOPTION_INPUTS = 4
+"""Inputs by which an image is recognised."""
 
 BOARD_SIMULATION_TIMEOUT_S = 20.0
 """A simulated board takes thousands of times longer than a board."""
@@ -212,17 +217,43 @@ class Device:
         """
         image = image if isinstance(image, Image) else read_image(Path(image), self.config)
         self.image = self._last_signed = None
-        step = self.config.packet_bytes - 4
-        content = image.engine
-        for first in range(0, len(content), step * batch):
-            part = content[first:first + step * batch]
-            packets = [pack(Opcode.LOAD.value, (first + place).to_bytes(4, "little") + part[place:place + step])
-                       for place in range(0, len(part), step)]
-            for response in self._exchange(packets):
+        packets = load_packets(image.engine, self.config.packet_bytes)
+        for first in range(0, len(packets), batch):
+            part = packets[first:first + batch]
+            for response in self._exchange(part):
                 unpack(Opcode.LOAD, response)
-            progress(len(part))
+            progress(sum(len(packet) - packet_length(4) for packet in part))
         if not self.info().loaded:
             raise DeviceError("the engine did not keep the image", Status.NOT_LOADED)
+        self.image = image
+
+    def adopt(self, image: Image | Path | str) -> None:
+        """Takes over an image that the engine loaded by itself: `rtl.build --bake`.
+
+        It is recognised by what it computes: outputs and all counters of fixed inputs must be those of its models.
+
+        Raises
+        ------
+        UserError
+            If the engine has no image, or another one (`DeviceError`, NOT_LOADED).
+        """
+        image = image if isinstance(image, Image) else read_image(Path(image), self.config)
+        if not self.info().loaded:
+            raise DeviceError("the engine has loaded no image at power-up", Status.NOT_LOADED)
+        decoded = decode(image, self.config)
+        network = decoded.network
+        rng = np.random.default_rng(0)
+        acts = rng.integers(0, 1 << network.act_bits - network.input_signed, (ADOPTION_INPUTS, network.inputs))
+        acts *= rng.random(acts.shape) < 0.5
+        golden = forward(network, acts)
+        predicted = predict(decoded, acts, golden).counters
+        self.image, self._last_signed = image, None
+        inferences = list(self.inferences(acts))
+        bits = golden[-1] & ((1 << network.act_bits) - 1)
+        if any((one.layers[-1] != expected).any() for one, expected in zip(inferences, bits, strict=True)) or any(
+                [one.counters[name] for one in inferences] != predicted[name].tolist() for name in COUNTERS):
+            self.image = None
+            raise DeviceError("the engine has loaded another image at power-up", Status.NOT_LOADED)
         self.image = image
 
     def infer(self, acts: np.ndarray) -> np.ndarray:
@@ -322,7 +353,10 @@ def build_simulation(target: Target) -> "Build | None":
     from sim.link import build_link
 
     if target.board is not None:
-        return build_board(target.board, target.config)
+        boot = b""
+        if target.baked is not None:
+            boot = b"".join(load_packets(read_image(target.baked, target.config).engine, target.config.packet_bytes))
+        return build_board(target.board, target.config, boot)
     return build_link(Engine(target.config), capacity_bytes=target.config.packet_bytes + 16)
 
 

@@ -44,6 +44,7 @@ EXAMPLES = """examples:
   python -m host.run model.img --data idx:fashion/ --device sim:tiny --json
   python -m host.run model.img --data mnist --device sim:ulx3s-85f --limit 10
   python -m host.run model.img --data mnist --device "serial:/dev/ttyUSB0?board=ulx3s-85f"
+  python -m host.run model.img --data mnist --device "serial:/dev/ttyUSB0?board=ulx3s-85f" --baked
   python -m host.run --list-devices"""
 
 
@@ -108,7 +109,7 @@ class Run:
 
 
 def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, verify: bool = True,
-              seed: int = 1) -> Run:
+              seed: int = 1, baked: bool = False) -> Run:
     """Runs the first test images on a device.
 
     Parameters
@@ -117,6 +118,8 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
         With its configuration.
     verify : bool
         Read every layer that can be read, and compare it with the golden model and all counters with the cycle model.
+    baked : bool
+        The engine has loaded the image by itself.
 
     Raises
     ------
@@ -132,7 +135,7 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     check_range(f"--limit of '{dataset.name}'", images, 1, len(dataset.test_labels))
     acts = quantize_inputs(network, dataset.test_images[:images])
     begin = time.perf_counter()
-    batch = run_batch(target, image, acts, every_layer=verify, seed=seed)
+    batch = run_batch(target, image, acts, every_layer=verify, seed=seed, baked=baked)
     seconds = time.perf_counter() - begin
     signs = 0 if network.layers[-1].relu else 1 << (target.config.act_bits - 1)
     winners = (batch.outputs[-1] ^ signs).argmax(axis=1)
@@ -181,6 +184,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=1000, help="test images to run (1000)")
     parser.add_argument("--verify", action="store_true",
                         help="compare every layer with the golden model, and all counters with the cycle model")
+    parser.add_argument("--baked", action="store_true", help="the board has loaded this image by itself (rtl.build "
+                        "--bake): check that, and do not load it")
     parser.add_argument("--seed", type=int, default=1, help="of the random contents of simulated memories (1)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--list-devices", action=_ListDevices, nargs=0,
@@ -190,7 +195,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         lambda: check_range("--seed", arguments.seed, 1, LARGEST_SEED),
         lambda: parse_target(arguments.device), lambda: load_dataset(arguments.data))
     image, target = _read(arguments.image, target)
-    run = run_image(image, target, dataset, arguments.limit, verify=arguments.verify, seed=arguments.seed)
+    run = run_image(image, target, dataset, arguments.limit, verify=arguments.verify, seed=arguments.seed,
+                    baked=arguments.baked)
     figures = run.figures()
     sys.stdout.write((json.dumps(figures, indent=2, sort_keys=True) if arguments.json else table(figures)) + "\n")
     run.check()

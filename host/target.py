@@ -14,7 +14,7 @@ from rtl.config import PRESETS, EngineConfig
 
 __all__ = ["FORMS", "Target", "list_devices", "parse_target"]
 
-FORMS = ("sim:PRESET, sim:FILE.toml, sim:BOARD[?preset=NAME or config=FILE.toml], "
+FORMS = ("sim:PRESET, sim:FILE.toml, sim:BOARD[?preset=NAME, config=FILE.toml, baked=IMAGE], "
          "serial:PORT[?board=NAME, baud=N, clock_mhz=N, preset=NAME, config=FILE.toml; joined by &]")
 
 LARGEST_BAUD = 100_000_000
@@ -36,6 +36,8 @@ class Target:
         The serial port.
     baud, clock_mhz : number or None
         Of the board; None in the simulation of an engine alone.
+    baked : Path or None
+        Image in the bitstream of a board to simulate.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Target:
     port: str | None = None
     baud: int | None = None
     clock_mhz: float | None = None
+    baked: Path | None = None
 
     @property
     def engine_alone(self) -> bool:
@@ -66,9 +69,10 @@ def parse_target(name: str) -> Target:
                       _number(name, "clock_mhz", options["clock_mhz"], 0.001, 10_000) if "clock_mhz" in options
                       else board.get("clock_mhz"))
     if place in board_names():
-        _check_keys(name, options, ("preset", "config"))
+        _check_keys(name, options, ("preset", "config", "baked"))
         board = read_board(place)
-        return Target(name, _config(options, board["preset"]), place, None, board["baud"], board["clock_mhz"])
+        return Target(name, _config(options, board["preset"]), place, None, board["baud"], board["clock_mhz"],
+                      Path(options["baked"]) if "baked" in options else None)
     _check_keys(name, options, ())
     if place not in PRESETS and not place.endswith(".toml"):
         raise UserError(f"device 'sim:' must be followed by a preset ({', '.join(PRESETS)}), a board "

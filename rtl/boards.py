@@ -8,7 +8,7 @@ from pathlib import Path
 
 from host.errors import UserError
 
-__all__ = ["CONSTRAINTS", "board_names", "board_platform", "read_board"]
+__all__ = ["CONSTRAINTS", "board_names", "board_platform", "led_port", "read_board"]
 
 CONSTRAINTS = Path(__file__).parent.parent / "constraints"
 
@@ -24,7 +24,7 @@ def read_board(name):
     if not re.fullmatch(r"[\w-]+", name) or not path.exists():
         raise UserError(f"board must be one of {', '.join(board_names())}, not '{name}'")
     try:
-        return tomllib.loads(path.read_text())
+        return {"name": name, **tomllib.loads(path.read_text())}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"board '{path}' cannot be read: {error}") from None
 
@@ -33,6 +33,17 @@ def board_platform(board):
     """A new Amaranth platform of a board, for one build; raises `UserError` if amaranth-boards is not installed."""
     module, name = board["platform"].split(":")
     try:
-        return getattr(importlib.import_module(module), name)()
+        platform = getattr(importlib.import_module(module), name)()
     except ModuleNotFoundError:
         raise UserError("amaranth-boards must be installed; pip install amaranth-boards") from None
+    if "section" in board:
+        platform.add_resources(getattr(platform, board["section"]))
+    return platform
+
+
+def led_port(platform, name):
+    """The port of a LED: the platform's resource, its number, and a colour if it has several; ``rgb_led.0.g``."""
+    resource, number, *colour = name.split(".")
+    if not colour:
+        return platform.request(resource, int(number), dir="-")
+    return getattr(platform.request(resource, int(number), dir={one: "-" for one in "rgb"}), colour[0])

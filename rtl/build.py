@@ -6,124 +6,42 @@ if __name__ == "__main__":
     expect_interrupts()
 
 import argparse
-import json
-import os
 import shlex
-import statistics
 import sys
-import tempfile
 from pathlib import Path
 
 from amaranth.back import verilog
 
 from host.errors import UserError, check_all, end_with
-from host.files import check_file, check_files, write_whole
+from host.files import check_file, write_whole
+from host.image import read_image
 from host.options import check_range, read_engine
 
 from .axi import AxiEngine
-from .boards import board_names, board_platform, read_board
+from .bitstream import build_bitstream, write_project
+from .boards import board_names, read_board
 from .engine import Engine
-from .tools import FAMILIES, find_tools, fmax_mhz, run_steps, tool_versions, utilisation
-from .top import Top
+from .protocol import load_packets
+from .tools import FAMILIES, find_tool, run_tool
 from .units import PARTS, UNITS, build_unit
 
-__all__ = ["build_bitstream", "main"]
-
-OUTPUTS = ("top.tim", "top.rpt", "report.json")
+__all__ = ["main"]
 
 EXAMPLES = """examples:
   python -m rtl.build --board ulx3s-85f
   python -m rtl.build --board ulx3s-85f --preset tiny --seed 3 -o build/tiny
   python -m rtl.build --board icebreaker --seeds 3
   python -m rtl.build --board ulx3s-85f --preset conv --clock 50
+  python -m rtl.build --board ulx3s-85f --bake build/demo/model.img --program
+  python -m rtl.build --board arty-a7
   python -m rtl.build --unit walker --part lfe5u-85f
   python -m rtl.build --verilog --preset wide -o engine.v
   python -m rtl.build --verilog --top axi"""
 
+PROGRAMMER = "see the package manager of your system for openfpgaloader, or load the bitstream with another tool"
+
 TOPS = {"engine": Engine, "axi": AxiEngine}
 """What --verilog writes, by the name of its file; its module is called nonzero_ and that name."""
-
-
-def _plan(board, family, config):
-    """The tools' input files and the script that calls them."""
-    platform = board_platform(board)
-    try:
-        top = Top(config, board["family"], board["oscillator_mhz"], board["clock_mhz"], board["baud"])
-        return platform.build(
-            top, name="top", do_build=False, synth_opts=board["synth_opts"], script_after_read=family.prepare,
-            nextpnr_opts=f"{board['nextpnr_opts']} --freq {board['clock_mhz']} --seed $SEED --report pnr.json")
-    except ValueError as error:
-        raise UserError(f"the board's {error}") from None
-
-
-def _place(script, place, tools, family, seeds):
-    """Places and routes with each seed; leaves the files of the fastest. Returns the highest clock by seed, in MHz."""
-    files = ("pnr.json", "top.tim", family.routed)
-    found = {}
-    for seed in seeds:
-        run_steps(script, place, tools, SEED=str(seed))
-        fmax = fmax_mhz(json.loads((place / "pnr.json").read_text()))
-        if fmax > max(found.values(), default=-1):
-            for file in files:
-                os.replace(place / file, place / f"best-{file}")
-        found[seed] = fmax
-    for file in files:
-        os.replace(place / f"best-{file}", place / file)
-    return found
-
-
-def build_bitstream(name, config, seeds, directory, command, clock_mhz=None):
-    """Synthesises, places, routes and packs.
-
-    Parameters
-    ----------
-    name : str
-        Board, a file in ``constraints``.
-    config : EngineConfig
-    seeds : sequence of int
-        Of placement; the fastest becomes the bitstream.
-    directory : Path
-        For the bitstream, the tools' logs and ``report.json``; nothing there changes if a tool fails.
-    command : str
-        For the report.
-    clock_mhz : float, optional
-        Instead of the board's.
-
-    Returns
-    -------
-    report : dict
-        What ``report.json`` says.
-    bitstream : Path
-    """
-    board = read_board(name)
-    if clock_mhz is not None:
-        board["clock_mhz"] = clock_mhz
-    family = FAMILIES[board["family"]]
-    outputs = (family.bitstream, *OUTPUTS)
-    check_files(directory, outputs)
-    tools = find_tools(family)
-    plan = _plan(board, family, config)
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
-        place = Path(plan.extract(unfinished))
-        script = (place / f"{plan.script}.sh").read_text()
-        synthesis, placement, packing = ({variable: tool} for variable, tool in tools.items())
-        run_steps(script, place, synthesis)
-        fmax = _place(script, place, placement, family, seeds)
-        run_steps(script, place, packing)
-        pnr = json.loads((place / "pnr.json").read_text())
-        netlist = json.loads((place / "top.json").read_text()) if family.netlist_cells else None
-        report = {
-            "command": command, "board": name, "part": board["part"], "pes": config.pes,
-            "config_hash": config.hash.hex(), "clock_target_mhz": board["clock_mhz"],
-            "seed": max(fmax, key=fmax.get), **utilisation(pnr, family, config.pes, netlist),
-            "fmax_mhz_median": round(statistics.median(fmax.values()), 2), "fmax_mhz_by_seed": fmax,
-            "bitstream_bytes": (place / family.bitstream).stat().st_size, "tools": tool_versions(family),
-        }
-        (place / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        for file in outputs:
-            os.replace(place / file, directory / file)
-    return report, directory / family.bitstream
 
 
 def _write_verilog(top, config, output):
@@ -141,9 +59,15 @@ def _parser():
     what.add_argument("--verilog", action="store_true", help="plain Verilog of the engine, for any other flow")
     parser.add_argument("--top", choices=TOPS, default="engine", help="of --verilog: the engine with its byte link, or "
                         "behind AXI4-Stream and AXI4-Lite (engine)")
-    parser.add_argument("--preset", help="engine: tiny, up5k, default or wide (the board's)")
+    parser.add_argument("--preset", help="engine: tiny, up5k, small, default, conv or wide "
+                        "(the board's)")
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration")
     parser.add_argument("--clock", type=float, metavar="MHZ", help="the engine's clock, for --board (the board's)")
+    parser.add_argument("--bake", type=Path, metavar="IMAGE", help="with --board: the board loads this image by itself "
+                        "at power-up")
+    parser.add_argument("--boot-kib", type=int, metavar="KIB", help="block RAM that the bitstream keeps for such an "
+                        "image (the board's)")
+    parser.add_argument("--program", action="store_true", help="with --board: then loads the bitstream into the board")
     parser.add_argument("--part", choices=PARTS, default="lfe5u-85f", help="FPGA for --unit (lfe5u-85f)")
     parser.add_argument("--seed", type=int, default=1, help="of placement (1)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N",
@@ -163,37 +87,75 @@ def _print_report(report):
     sys.stdout.write("\n".join([*lines, ""]))
 
 
+def _check_board_options(arguments):
+    options = {"--bake": arguments.bake, "--boot-kib": arguments.boot_kib, "--program": arguments.program or None,
+               "--clock": arguments.clock}
+    given = [option for option, value in options.items() if value is not None]
+    if arguments.board is None and given:
+        raise UserError(f"{', '.join(given)} need --board")
+
+
+def _read_board(arguments):
+    """The board's file, as the options change it."""
+    board = read_board(arguments.board)
+    for key, value in (("clock_mhz", arguments.clock), ("boot_kib", arguments.boot_kib)):
+        if value is not None:
+            board[key] = value
+    return board
+
+
+def _build_board(arguments, board, config, command):
+    vivado = board["family"] not in FAMILIES
+    if arguments.program:
+        if vivado:
+            raise UserError(f"--program cannot load board '{arguments.board}', whose bitstream is made by Vivado")
+        find_tool("openFPGALoader", PROGRAMMER)
+    packets = b""
+    if arguments.bake is not None:
+        packets = b"".join(load_packets(read_image(arguments.bake, config).engine, config.packet_bytes))
+    directory = arguments.output or Path("build/boards") / arguments.board
+    if vivado:
+        write_project(board, config, directory, packets)
+        sys.stdout.write(f"{directory / 'top.tcl'}\nin that directory: vivado -mode batch -source top.tcl\n")
+        return
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    report, bitstream = build_bitstream(board, config, seeds, directory, command, packets)
+    _print_report(report)
+    sys.stdout.write(f"{bitstream}\n")
+    if report["fmax_mhz"] < report["clock_target_mhz"]:
+        slow = (f"the routed design reaches {report['fmax_mhz']} MHz only, not the {report['clock_target_mhz']} MHz "
+                "that its clock runs at; do not use this bitstream, try another --seed or a lower --clock")
+        if arguments.program:
+            raise UserError(slow)
+        sys.stderr.write(f"warning: {slow}\n")
+    elif arguments.program:
+        sys.stderr.write("loading the bitstream into the board\n")
+        run_tool("openFPGALoader", directory, "-b", board["programmer"], bitstream.name, way_out=PROGRAMMER)
+
+
 def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
-    board = read_board(arguments.board) if arguments.board is not None else {"preset": "default"}
+    board = _read_board(arguments) if arguments.board is not None else {"preset": "default", "boot_kib": 0}
     name = board["preset"] if arguments.preset is None else arguments.preset
     config, *_ = check_all(lambda: read_engine(name, arguments.config),
                           lambda: check_range("--seed", arguments.seed, 0, (1 << 31) - 1),
                           lambda: check_range("--seeds", arguments.seeds, 1, 100),
-                          lambda: check_range("--clock", 1 if arguments.clock is None else arguments.clock, 1, 1000))
+                          lambda: check_range("--clock", 1 if arguments.clock is None else arguments.clock, 1, 1000),
+                          lambda: check_range("--boot-kib", board["boot_kib"], 0, 1024),
+                          lambda: _check_board_options(arguments))
+    command = shlex.join(["python", "-m", "rtl.build", *argv])
     if arguments.verilog:
         output = arguments.output or Path(f"build/{arguments.top}.v")
         _write_verilog(arguments.top, config, output)
         sys.stdout.write(f"{output}\n")
-        return
-    command = shlex.join(["python", "-m", "rtl.build", *argv])
-    if arguments.unit:
+    elif arguments.unit:
         directory = arguments.output or Path("build/units") / arguments.unit
         report = build_unit(arguments.unit, config, arguments.part, arguments.seed, directory, command)
         _print_report(report)
         sys.stdout.write(f"{directory / 'report.json'}\n")
-        return
-    directory = arguments.output or Path("build/boards") / arguments.board
-    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    report, bitstream = build_bitstream(arguments.board, config, seeds, directory, command,
-                                        arguments.clock)
-    _print_report(report)
-    sys.stdout.write(f"{bitstream}\n")
-    if report["fmax_mhz"] < report["clock_target_mhz"]:
-        sys.stderr.write(f"warning: the routed design reaches {report['fmax_mhz']} MHz only, not the "
-                         f"{report['clock_target_mhz']} MHz that its clock runs at; do not use this bitstream, "
-                         "try another --seed or a lower --clock\n")
+    else:
+        _build_board(arguments, board, config, command)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine's clock: an FPGA's PLL, and the reset that lasts until it is ready."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, Instance, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
-__all__ = ["PLLS", "add_clock", "ecp5_dividers", "ice40_dividers"]
+__all__ = ["PLLS", "add_clock", "ecp5_dividers", "gowin_dividers", "ice40_dividers", "xilinx_dividers"]
 
 ECP5_MHZ = (400, 800)
 """Range of the ECP5 PLL's oscillator."""
+
+GOWIN_MHZ, GOWIN_PHASE_MHZ = (500, 1250), (3, 500)
+"""Ranges of a GW2A's PLL: its oscillator and its phase detector."""
+
+XILINX_MHZ, XILINX_PHASE_MHZ = (800, 1600), (19, 450)
+"""The same of a 7-series PLL, speed grade 1."""
 
 ICE40_MHZ, ICE40_PHASE_MHZ = (533, 1066), (10, 133)
 """Ranges of the iCE40 PLL's oscillator and of its phase detector."""
@@ -60,6 +66,44 @@ def ice40_dividers(input_mhz, output_mhz):
     return _refuse(input_mhz, output_mhz)
 
 
+def gowin_dividers(input_mhz, output_mhz):
+    """Input, feedback and oscillator divider of a GW2A's PLL: output = input * feedback / input divider (UG286).
+
+    Raises
+    ------
+    ValueError
+        If no dividers give exactly that frequency.
+    """
+    for input_divider in range(1, 65):
+        feedback = output_mhz * input_divider / input_mhz
+        low, high = GOWIN_PHASE_MHZ
+        if feedback != int(feedback) or not 1 <= feedback <= 64 or not low <= input_mhz / input_divider <= high:
+            continue
+        for oscillator_divider in (2, 4, 8, 16, 32, 48, 64, 80, 96, 112, 128):
+            if GOWIN_MHZ[0] <= output_mhz * oscillator_divider <= GOWIN_MHZ[1]:
+                return input_divider, int(feedback), oscillator_divider
+    return _refuse(input_mhz, output_mhz)
+
+
+def xilinx_dividers(input_mhz, output_mhz):
+    """Input divider, multiplier and output divider of a 7-series PLL: output = input * multiplier / both (UG472).
+
+    Raises
+    ------
+    ValueError
+        If no dividers give exactly that frequency.
+    """
+    for input_divider in range(1, 57):
+        if not XILINX_PHASE_MHZ[0] <= input_mhz / input_divider <= XILINX_PHASE_MHZ[1]:
+            continue
+        for output_divider in range(1, 129):
+            multiplier = output_mhz * input_divider * output_divider / input_mhz
+            if multiplier == int(multiplier) and 2 <= multiplier <= 64 \
+                    and XILINX_MHZ[0] <= output_mhz * output_divider <= XILINX_MHZ[1]:
+                return input_divider, int(multiplier), output_divider
+    return _refuse(input_mhz, output_mhz)
+
+
 def _ecp5_pll(m, port, input_mhz, output_mhz, clock, locked):
     input_divider, feedback, output_divider = ecp5_dividers(input_mhz, output_mhz)
     m.submodules.oscillator = oscillator = io.Buffer("i", port)
@@ -90,7 +134,34 @@ def _ice40_pll(m, port, input_mhz, output_mhz, clock, locked):
     return waited.all()
 
 
-PLLS = {"ecp5": _ecp5_pll, "ice40": _ice40_pll}
+def _gowin_pll(m, port, input_mhz, output_mhz, clock, locked):
+    input_divider, feedback, oscillator_divider = gowin_dividers(input_mhz, output_mhz)
+    m.submodules.oscillator = oscillator = io.Buffer("i", port)
+    m.submodules.pll = Instance(
+        "rPLL", p_FCLKIN=f"{input_mhz:g}", p_DEVICE="GW2A-18C", p_IDIV_SEL=input_divider - 1, p_FBDIV_SEL=feedback - 1,
+        p_ODIV_SEL=oscillator_divider, p_DYN_IDIV_SEL="false", p_DYN_FBDIV_SEL="false", p_DYN_ODIV_SEL="false",
+        p_DYN_DA_EN="false", p_PSDA_SEL="0000", p_DUTYDA_SEL="1000", p_CLKFB_SEL="internal", p_CLKOUT_BYPASS="false",
+        p_CLKOUTP_BYPASS="false", p_CLKOUTD_BYPASS="false", p_DYN_SDIV_SEL=2, p_CLKOUTD_SRC="CLKOUT",
+        p_CLKOUTD3_SRC="CLKOUT", p_CLKOUT_FT_DIR=1, p_CLKOUTP_FT_DIR=1, p_CLKOUT_DLY_STEP=0, p_CLKOUTP_DLY_STEP=0,
+        i_CLKIN=oscillator.i, i_CLKFB=0, i_RESET=0, i_RESET_P=0, i_IDSEL=Const(0, 6), i_FBDSEL=Const(0, 6),
+        i_ODSEL=Const(0, 6), i_PSDA=Const(0, 4), i_DUTYDA=Const(0, 4), i_FDLY=Const(0, 4),
+        o_CLKOUT=clock, o_LOCK=locked)
+    return locked
+
+
+def _xilinx_pll(m, port, input_mhz, output_mhz, clock, locked):
+    input_divider, multiplier, output_divider = xilinx_dividers(input_mhz, output_mhz)
+    m.submodules.oscillator = oscillator = io.Buffer("i", port)
+    feedback, unbuffered = Signal(), Signal()
+    m.submodules.pll = Instance(
+        "PLLE2_BASE", p_CLKIN1_PERIOD=1000 / input_mhz, p_DIVCLK_DIVIDE=input_divider, p_CLKFBOUT_MULT=multiplier,
+        p_CLKOUT0_DIVIDE=output_divider, i_CLKIN1=oscillator.i, i_CLKFBIN=feedback, i_RST=0, i_PWRDWN=0,
+        o_CLKFBOUT=feedback, o_CLKOUT0=unbuffered, o_LOCKED=locked)
+    m.submodules.buffer = Instance("BUFG", i_I=unbuffered, o_O=clock)
+    return locked
+
+
+PLLS = {"ecp5": _ecp5_pll, "ice40": _ice40_pll, "gowin": _gowin_pll, "xilinx7": _xilinx_pll}
 """By the FPGA's family: adds the PLL, which drives ``clock`` and ``locked``; returns when the reset may end."""
 
 

@@ -201,6 +201,9 @@ PRESETS = {
     # As many PEs as the UP5K's 5,280 logic cells hold; each has two of the large memories.
     "up5k": EngineConfig(pes=2, acc_bits=24, index_bits=(4,), entry_depth=16384, single_port=True,
                          slice_word_bits=8, act_depth=1024, acc_depth=256, queue_depth=16, packet_bytes=256),
+    # Half an engine: what a GW2A-18 has block RAM for, and an LFE5U-25F multipliers.
+    "small": EngineConfig(pes=8, acc_bits=28, index_bits=(5,), entry_depth=1024, slice_depth=512, act_depth=512,
+                          packet_bytes=256),
     "default": EngineConfig(),
     # The default with convolutions. The first one of LeNet-5 has sums of 2 channels of 24 x 24 in each PE.
     "conv": EngineConfig(length_bits=5, slice_word_bits=40, slice_depth=512, acc_depth=2048, act_depth=2048,

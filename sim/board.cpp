@@ -129,7 +129,7 @@ int main(int argc, char **argv) {
         if (cycle % CYCLES_PER_BIT == 0 && sender.idle() && terminal.take(byte)) sender.send(byte);
         step(sender.step());
         if (receiver.step(top.tx, byte)) terminal.give(byte);
-        quiet = sender.idle() && receiver.idle() && !top.led ? quiet + 1 : 0;
+        quiet = sender.idle() && receiver.idle() && !top.busy ? quiet + 1 : 0;
         if (quiet > QUIET_CYCLES || cycle % 65536 == 0) {
             if (!terminal.wait(quiet > QUIET_CYCLES)) break;
             if (quiet > QUIET_CYCLES) quiet = 0;

@@ -18,11 +18,18 @@ from .verilate import Build, SimulationError, build_verilog, emitted
 __all__ = ["SimulatedBoard", "build_board"]
 
 
-def build_board(name: str, config: EngineConfig) -> Build:
+def build_board(name: str, config: EngineConfig, boot: bytes = b"") -> Build:
     """Builds the simulation of a board, or finds it in the cache.
 
     What is simulated is what `rtl.build` gives the synthesis, but for the UART's divisor, which is the least there is:
     a byte takes 160 cycles.
+
+    Parameters
+    ----------
+    name : str
+    config : EngineConfig
+    boot : bytes
+        Contents of the board's boot memory, see `rtl.boot.Boot`; none if empty.
 
     Raises
     ------
@@ -34,12 +41,20 @@ def build_board(name: str, config: EngineConfig) -> Build:
     board = read_board(name)
     platform = board_platform(board)
     clock_mhz = board["clock_mhz"]
-    top = Top(config, board["family"], board["oscillator_mhz"], clock_mhz, round(clock_mhz * 1e6) // LEAST_DIVISOR)
+    top = Top(config, board["family"], board["oscillator_mhz"], clock_mhz, round(clock_mhz * 1e6) // LEAST_DIVISOR,
+              board["leds"], boot)
     text = emitted(top, type(platform).__name__, lambda: emit_board(top, platform))
     here = Path(__file__).parent
     return build_verilog(text, top="board", sources=[here / "board.sv"], main=here / "board.cpp",
                          defines={"OSCILLATOR": f"{platform.default_clk}_0__io",
-                                  "CYCLES_PER_BIT": str(LEAST_DIVISOR)})
+                                  "CYCLES_PER_BIT": str(LEAST_DIVISOR),
+                                  **{what.upper(): _pin(port) for what, port in board["leds"].items()}})
+
+
+def _pin(port: str) -> str:
+    """What the top level calls a LED of a board's file."""
+    resource, number, *colour = port.split(".")
+    return "__".join([f"{resource}_{number}", *colour, "io"])
 
 
 class SimulatedBoard:

@@ -65,6 +65,8 @@ def emit_board(top: Any, platform: Any) -> str:
     """
     with _zeros_left_out():
         plan = platform.prepare(top, "top", emit_src=False)
+    if "top.v" in plan.files:  # the vendor's tools take nothing else
+        return without_initial_values(_without_dummies(plan.files["top.v"]))
     return _as_verilog(plan.files["top.il"], random_start=True)
 
 
@@ -72,9 +74,13 @@ def _as_verilog(text: str, *, random_start: bool) -> str:
     # What a word's reader gets in the cycle in which it is written is undefined in block RAM.
     text = verilog._convert_rtlil_text(text.replace("COLLISION_X_MASK 1'0", "COLLISION_X_MASK 1'1"),
                                        strip_internal_attrs=True)
-    # Yosys triggers combinational processes once with a dummy register, which nobody needs.
-    text = "".join(line for line in text.splitlines(keepends=True) if ":dump_module$" not in line)
+    text = _without_dummies(text)
     return without_initial_values(text) if random_start else text
+
+
+def _without_dummies(text: str) -> str:
+    """Yosys triggers combinational processes once with a dummy register, which nobody needs."""
+    return "".join(line for line in text.splitlines(keepends=True) if ":dump_module$" not in line)
 
 
 @contextmanager

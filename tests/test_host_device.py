@@ -86,6 +86,37 @@ def test_the_icebreaker():
         assert device.infer(acts).tolist() == forward(network, acts)[-1].tolist()
 
 
+def test_a_board_answers_from_power_up_with_the_image_in_its_bitstream(tmp_path):
+    network, _, acts = example(SMALL)
+    baked = tmp_path / "baked.img"
+    baked.write_bytes(image_file(pack(network, SMALL)))
+    with Device.open(replace(parse_target(f"sim:ulx3s-85f?baked={baked}"), config=SMALL)) as device:
+        device.adopt(baked)
+        assert device.infer(acts).tolist() == forward(network, acts)[-1].tolist()
+        _, other, _ = example(SMALL, (40, 30, 6))
+        with pytest.raises(DeviceError, match="another image at power-up"):
+            device.adopt(other)
+        with pytest.raises(DeviceError, match="no inference is possible"):
+            device.infer(acts)
+        device.load(other)
+        device.adopt(other)
+
+
+def test_a_board_without_an_image_has_none_to_adopt():
+    _, image, _ = example(SMALL)
+    with Device.open(replace(parse_target("sim:ulx3s-85f"), config=SMALL)) as device, \
+            pytest.raises(DeviceError, match="no image at power-up"):
+        device.adopt(image)
+
+
+@pytest.mark.parametrize("name", ["tang-primer-20k", "ecpix-5", "icepi-zero", "arty-a7"])
+def test_every_family_of_boards(name):
+    network, image, acts = example(SMALL)
+    with Device.open(replace(parse_target(f"sim:{name}"), config=SMALL)) as device:
+        device.load(image)
+        assert device.infer(acts).tolist() == forward(network, acts)[-1].tolist()
+
+
 def test_image_file(device, tmp_path):
     network, _, acts = example(device.config)
     (tmp_path / "model.img").write_bytes(image_file(pack(network, device.config)))

@@ -2,14 +2,22 @@
 """Building: arguments, clock, report, Verilog. Placing and routing is not part of the tests."""
 
 import json
+import re
 
+import numpy as np
 import pytest
 
 from host.errors import UserError, run_command
-from rtl.boards import CONSTRAINTS
+from host.image import image_file, read_image
+from host.pack import pack
+from rtl.bitstream import _placeholder
+from rtl.boards import CONSTRAINTS, board_names, read_board
 from rtl.build import main
-from rtl.clock import ecp5_dividers, ice40_dividers
+from rtl.clock import ecp5_dividers, gowin_dividers, ice40_dividers, xilinx_dividers
+from rtl.config import read_config
+from rtl.protocol import load_packets
 from rtl.tools import FAMILIES, run_steps, utilisation
+from tests.networks import random_network
 
 SMALL = 'preset = "tiny"\nentry_depth = 64\nslice_depth = 64\nact_depth = 64\nacc_depth = 16\n'
 
@@ -59,18 +67,34 @@ def test_ice40_dividers_give_the_clock(output):
     assert 533 <= vco <= 1066 and 12 / (divr + 1) >= 10 and divf <= 127
 
 
-@pytest.mark.parametrize("dividers", [ecp5_dividers, ice40_dividers])
+@pytest.mark.parametrize("output", [54, 81, 108])
+def test_gowin_dividers_give_the_clock(output):
+    input_divider, feedback, oscillator_divider = gowin_dividers(27, output)
+    assert 27 * feedback / input_divider == output
+    assert 500 <= output * oscillator_divider <= 1250
+
+
+@pytest.mark.parametrize("output", [80, 100, 120])
+def test_xilinx_dividers_give_the_clock(output):
+    input_divider, multiplier, output_divider = xilinx_dividers(100, output)
+    assert 100 * multiplier / input_divider / output_divider == output
+    assert 800 <= 100 * multiplier / input_divider <= 1600
+
+
+@pytest.mark.parametrize("dividers", [ecp5_dividers, ice40_dividers, gowin_dividers, xilinx_dividers])
 def test_clocks_that_no_pll_makes_are_refused(dividers):
-    with pytest.raises(ValueError, match=r"from 25 MHz, not 81\.3 MHz"):
-        dividers(25, 81.3)
+    with pytest.raises(ValueError, match=r"from 25 MHz, not 81\.37 MHz"):
+        dividers(25, 81.37)
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--board", "nosuch"], "board must be one of icebreaker, ulx3s-85f, not 'nosuch'"),
+    (["--board", "nosuch"], "board must be one of arty-a7, ecpix-5, icebreaker, icepi-zero, tang-primer-20k, ulx3s-85"),
     (["--board", "../secret"], "board must be one of"),
     (["--board", "icebreaker", "--seeds", "0"], "--seeds must be 1 to 100, not 0"),
     (["--board", "icebreaker", "--clock", "nan"], "--clock must be 1 to 1000, not nan"),
-    (["--verilog", "--preset", "huge"], "preset must be one of tiny, up5k, default, conv, wide"),
+    (["--board", "icebreaker", "--boot-kib", "-1"], "--boot-kib must be 0 to 1024, not -1"),
+    (["--verilog", "--bake", "a.img", "--program"], "--bake, --program need --board"),
+    (["--verilog", "--preset", "huge"], "preset must be one of tiny, up5k, small, default, conv, wide"),
 ])
 def test_bad_arguments(capsys, arguments, message):
     assert run_command(main, arguments) == 2
@@ -107,9 +131,9 @@ def test_a_build_leaves_bitstream_logs_and_report(tmp_path, monkeypatch, capsys,
         monkeypatch, tmp_path, YOSYS="grep -q synth_ecp5 top.ys && touch top.json top.rpt",
         NEXTPNR_ECP5=f"echo \"$@\" > top.tim; echo '{pnr_report(fmax)}' > pnr.json; touch top.config",
         ECPPACK="printf 12345 > top.bit")
-    assert build(tmp_path, *more) == 0
+    assert build(tmp_path, "--boot-kib", "0", *more) == 0
     out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["report.json", "top.bit", "top.rpt", "top.tim"]
+    assert sorted(path.name for path in out.iterdir()) == ["report.json", "top.bit", "top.config", "top.rpt", "top.tim"]
     options = (out / "top.tim").read_text()
     assert all(option in options for option in ("--85k", "--seed 7", f"--freq {clock} "))
     report = json.loads((out / "report.json").read_text())
@@ -119,6 +143,121 @@ def test_a_build_leaves_bitstream_logs_and_report(tmp_path, monkeypatch, capsys,
     told = capsys.readouterr().err
     assert all(step in told for step in ("synthesis", "placement and routing", "packing"))
     assert ("warning: the routed design reaches" in told) is warned
+
+
+def stand_ins(monkeypatch, tmp_path):
+    """Tools that leave behind what they were called for; a patch gives the routed design the new contents."""
+    (tmp_path / "routed").write_text(".bram_init 3\n" + _placeholder(24 * 1024).hex("\n") + "\n")
+    make_tools(
+        monkeypatch, tmp_path, YOSYS=f"touch top.json top.rpt; echo YOSYS >> {tmp_path}/calls",
+        NEXTPNR_ECP5=f"echo '{pnr_report(90)}' > pnr.json; cp {tmp_path}/routed top.config; touch top.tim; "
+                     f"echo NEXTPNR >> {tmp_path}/calls",
+        ECPBRAM='[ "$*" = "-i top.config -o patched-top.config -f old.hex -t new.hex" ] || exit 1\n'
+                f"cp old.hex {tmp_path}/old.hex; (head -n 1 top.config; cat new.hex) > patched-top.config",
+        ECPPACK="cp top.config top.bit", OPENFPGALOADER=f"echo \"$@\" > {tmp_path}/programmed")
+
+
+def baked(out):
+    """The boot memory of a bitstream of the stand-in tools."""
+    routed, *content = (out / "top.bit").read_text().splitlines()
+    assert routed == ".bram_init 3"
+    return bytes(int(byte, 16) for byte in content)
+
+
+def image(tmp_path, inputs):
+    config = read_config(tmp_path / "small.toml")
+    network = random_network(np.random.default_rng(inputs), config, [inputs, 8], 0.3)
+    path = tmp_path / f"model{inputs}.img"
+    path.write_bytes(image_file(pack(network, config)))
+    return path, b"".join(load_packets(read_image(path, config).engine, config.packet_bytes))
+
+
+def test_an_image_is_baked_into_a_bitstream_that_is_there(tmp_path, monkeypatch, capsys):
+    stand_ins(monkeypatch, tmp_path)
+    out = tmp_path / "out"
+    assert build(tmp_path) == 0
+    assert baked(out) == bytes(24 * 1024)
+    calls = (tmp_path / "calls").read_text()
+    for inputs in (40, 24):
+        path, packets = image(tmp_path, inputs)
+        assert build(tmp_path, "--bake", str(path)) == 0
+        assert baked(out) == packets.ljust(24 * 1024, b"\0")
+        report = json.loads((out / "report.json").read_text())
+        assert (report["boot_bytes"], report["fmax_mhz"], report["seed"]) == (len(packets), 90, 7)
+        assert report["command"].endswith(str(path))
+    assert (out / "top.config").read_text() == (tmp_path / "routed").read_text()
+    assert (tmp_path / "calls").read_text() == calls == "YOSYS\nNEXTPNR\n"
+    # No 256 words of a bit are those of another place: the patch would not know which they are.
+    lines = [int(line, 16) for line in (tmp_path / "old.hex").read_text().split()]
+    stretches = [tuple(byte >> bit & 1 for byte in lines[first:first + 256])
+                 for first in range(0, len(lines), 256) for bit in range(8)]
+    assert len(lines) == 24 * 1024 and len(set(stretches)) == len(stretches)
+    # Another clock is placed anew.
+    assert build(tmp_path, "--clock", "50") == 0
+    assert (tmp_path / "calls").read_text() == 2 * calls
+    (tmp_path / "routed").write_text(".bram_init 3\n" + bytes(24 * 1024).hex("\n") + "\n")
+    assert build(tmp_path) == 2
+    assert "the boot memory was not found in top.config" in capsys.readouterr().err
+
+
+def test_an_image_without_room_is_refused(tmp_path, monkeypatch, capsys):
+    stand_ins(monkeypatch, tmp_path)
+    (tmp_path / "small.toml").write_text(SMALL)
+    path, packets = image(tmp_path, 40)
+    assert build(tmp_path, "--boot-kib", "0", "--bake", str(path)) == 2
+    told = capsys.readouterr().err
+    assert f"needs {len(packets) / 1024:.1f} KiB" in told and "--boot-kib 1" in told
+    assert build(tmp_path, "--bake", str(tmp_path / "small.toml")) == 2
+    assert "image" in capsys.readouterr().err
+
+
+def test_a_bitstream_is_loaded_into_the_board(tmp_path, monkeypatch, capsys):
+    stand_ins(monkeypatch, tmp_path)
+    assert build(tmp_path, "--program") == 0
+    assert (tmp_path / "programmed").read_text() == "-b ulx3s top.bit\n"
+    (tmp_path / "programmed").unlink()
+    make_tools(monkeypatch, tmp_path, NEXTPNR_ECP5=f"echo '{pnr_report(79)}' > pnr.json; touch top.tim; "
+                                                   f"cp {tmp_path}/routed top.config")
+    assert build(tmp_path, "--program", "--seed", "8") == 2
+    assert "reaches 79 MHz only" in capsys.readouterr().err and not (tmp_path / "programmed").exists()
+    monkeypatch.delenv("OPENFPGALOADER")
+    monkeypatch.setattr("shutil.which", lambda tool, path: None)
+    assert build(tmp_path, "--program") == 2
+    assert "openFPGALoader must be installed; see the package manager" in capsys.readouterr().err
+
+
+def test_a_vivado_project_is_complete(tmp_path, capsys):
+    (tmp_path / "small.toml").write_text(SMALL)
+    path, packets = image(tmp_path, 40)
+    out = tmp_path / "project"
+    assert run_command(main, ["--board", "arty-a7", "--config", str(tmp_path / "small.toml"), "--bake", str(path),
+                              "-o", str(out)]) == 0
+    assert "vivado -mode batch -source top.tcl" in capsys.readouterr().out
+    script, constraints = (out / "top.tcl").read_text(), (out / "top.xdc").read_text()
+    assert "xc7a35ticsg324-1L" in script and "top.v" in script and "top.xdc" in script
+    pins = {"clk100_0__io": "E3", "uart_0__rx__io": "A9", "uart_0__tx__io": "D10", "led_0__io": "H5",
+            "led_1__io": "J5", "rgb_led_0__r__io": "G6"}
+    text = (out / "top.v").read_text()
+    for port, pin in pins.items():
+        assert re.search(rf"LOC {pin} .*{port}", constraints), port
+        assert re.search(rf"\b(input|output|inout)\b.*\b{port};", text), port
+    assert "PLLE2_BASE" in text and re.search(r"create_clock.*-period 10", constraints)
+    for place in (0, 1, len(packets) - 1):
+        assert f"[{place}] = 8'h{packets[place]:02x};" in text
+    assert run_command(main, ["--board", "arty-a7", "--program", "-o", str(out)]) == 2
+    assert "--program cannot load board 'arty-a7'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_a_boards_file_is_complete(name):
+    board = read_board(name)
+    assert {"platform", "family", "part", "preset", "oscillator_mhz", "clock_mhz", "baud", "boot_kib"} <= set(board)
+    assert set(board["leds"]) == {"loaded", "busy", "error"}
+    dividers = {"ecp5": ecp5_dividers, "ice40": ice40_dividers, "gowin": gowin_dividers, "xilinx7": xilinx_dividers}
+    dividers[board["family"]](board["oscillator_mhz"], board["clock_mhz"])
+    # Within 2 % of the baud rate, as RS-232 wants it of both ends together.
+    divisor = round(board["clock_mhz"] * 1e6 / board["baud"])
+    assert abs(board["clock_mhz"] * 1e6 / divisor / board["baud"] - 1) < 0.02
 
 
 def test_of_several_seeds_the_fastest_becomes_the_bitstream(tmp_path, monkeypatch):
@@ -131,7 +270,7 @@ def test_of_several_seeds_the_fastest_becomes_the_bitstream(tmp_path, monkeypatc
         ICEPACK="cp top.asc top.bin")
     out = tmp_path / "out"
     assert run_command(main, ["--board", "icebreaker", "--seed", "4", "--seeds", "3", "-o", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["report.json", "top.bin", "top.rpt", "top.tim"]
+    assert sorted(path.name for path in out.iterdir()) == ["report.json", "top.asc", "top.bin", "top.rpt", "top.tim"]
     assert (out / "top.bin").read_text() == (out / "top.tim").read_text() == "29\n"
     written = json.loads((out / "report.json").read_text())
     assert (written["seed"], written["fmax_mhz"], written["fmax_mhz_median"]) == (5, 29, 26)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads an image that is part of the bitstream, before the link is open."""
+
+from itertools import pairwise
+
+from amaranth.hdl import Array, Module, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
+
+__all__ = ["Boot"]
+
+BLOCK_BYTES = 2048
+"""What one block RAM of an ECP5, or of most others, holds."""
+
+
+class Boot(wiring.Component):
+    """Stands between UART and engine: after a reset it is the host, and sends what it holds; then it steps aside.
+
+    The bytes are link packets, with any bytes but SYNC around them, which the engine ignores. Their answers stay here;
+    what comes from the UART meanwhile is lost.
+
+    Parameters
+    ----------
+    content : bytes
+        At least two. Meant for block RAM: nothing depends on the values, so that a bitstream can be given others.
+
+    Members
+    -------
+    from_uart : In(stream.Signature(8)), to_uart : Out(stream.Signature(8))
+    to_engine : Out(stream.Signature(8)), from_engine : In(stream.Signature(8))
+    engine_busy : In(1)
+        The engine's ``busy``.
+    """
+
+    def __init__(self, content):
+        self.content = content
+        byte = stream.Signature(8)
+        super().__init__({
+            "from_uart": In(byte), "to_uart": Out(byte), "to_engine": Out(byte), "from_engine": In(byte),
+            "engine_busy": In(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        # A register behind each block RAM, and one behind the choice among them: block RAM is slow.
+        address = Signal(ceil_log2(len(self.content)))
+        blocks = []
+        for first in range(0, len(self.content), BLOCK_BYTES):
+            content = self.content[first:first + BLOCK_BYTES]
+            m.submodules[f"block_{len(blocks)}"] = block = memory.Memory(shape=8, depth=BLOCK_BYTES, init=content)
+            read = block.read_port()
+            m.d.comb += [read.addr.eq(address), read.en.eq(1)]
+            blocks.append(Signal(8, name=f"byte_{len(blocks)}", reset_less=True))
+            m.d.sync += blocks[-1].eq(read.data)
+        byte = Signal(8, reset_less=True)
+        m.d.sync += byte.eq(Array(blocks)[address // BLOCK_BYTES])
+        m.d.comb += [self.from_uart.ready.eq(1), self.from_engine.ready.eq(1)]
+        with m.FSM():
+            for state, following in pairwise(("READ", "KEEP", "CHOOSE", "SEND")):
+                with m.State(state):
+                    m.next = following
+            with m.State("SEND"):
+                m.d.comb += [self.to_engine.payload.eq(byte), self.to_engine.valid.eq(1)]
+                with m.If(self.to_engine.ready):
+                    m.d.sync += address.eq(address + 1)
+                    m.next = "READ"
+                    with m.If(address == len(self.content) - 1):
+                        m.next = "FINISH"
+            with m.State("FINISH"):
+                with m.If(~self.engine_busy):
+                    m.next = "LINK"
+            with m.State("LINK"):
+                connect(m, flipped(self.from_uart), flipped(self.to_engine))
+                connect(m, flipped(self.from_engine), flipped(self.to_uart))
+        return m
