@@ -35,8 +35,8 @@ def boot_content(board, packets):
     if len(packets) > room:
         raise UserError(
             f"the image needs {len(packets) / 1024:.1f} KiB of block RAM to boot from, the bitstream has "
-            f"{room / 1024:.1f} for that; give it more with --boot-kib {-(-len(packets) // 1024)}, if the FPGA has as much "
-            "to spare")
+            f"{room / 1024:.1f} for that; give it more with --boot-kib {-(-len(packets) // 1024)}, if the FPGA has "
+            "as much to spare")
     return packets.ljust(room, b"\0")
 
 
