@@ -110,7 +110,7 @@ def test_without_data_it_prunes_in_one_shot_and_says_so(problem, capsys):
     (["--data", "mnist"], "784 values for each image, but the network has 20 inputs"),
     (["--density", "2"], "density must be above 0 and at most 1, not 2.0"),
     (["--keep", "nosuch=0.1"], "keep names a layer 'nosuch', but the network has"),
-    (["--preset", "huge"], "preset must be one of tiny, up5k, default, conv, wide, not 'huge'"),
+    (["--preset", "huge"], "preset must be one of tiny, up5k, small, default, conv, wide, not 'huge'"),
     (["--config", "nosuch.toml"], "configuration 'nosuch.toml' cannot be read"),
     (["--data", "npz:nosuch.npz"], "nosuch.npz"),
     (["--data", "cifar"], "cifar"),
