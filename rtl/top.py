@@ -29,7 +29,8 @@ class Top(wiring.Component):
         Bits per second of the serial port.
     leds : dict
         Port by what it shows, as far as there is one (see `rtl.boards.led_port`): ``loaded``, a whole image is in the
-        memories; ``busy``, an inference runs; ``error``, the newest request was refused.
+        memories; ``busy``, an inference runs; ``error``, the newest request was refused (it flickers while
+        one is served).
     boot : bytes
         What the engine is sent before the link opens, see `Boot`; nothing if empty.
     """
