@@ -69,7 +69,7 @@ def _parser():
                         "image (the board's)")
     parser.add_argument("--program", action="store_true", help="with --board: then loads the bitstream into the board")
     parser.add_argument("--part", choices=PARTS, default="lfe5u-85f", help="FPGA for --unit (lfe5u-85f)")
-    parser.add_argument("--seed", type=int, default=1, help="of placement (1)")
+    parser.add_argument("--seed", type=int, help="of placement (the board's, or 1)")
     parser.add_argument("--seeds", type=int, default=1, metavar="N",
                         help="with --board, place N times, with --seed and those after it; keep the fastest (1)")
     parser.add_argument("-o", "--output", type=Path, help="directory (build/boards/BOARD, build/units/UNIT) or "
@@ -138,6 +138,8 @@ def main(argv=None):
     arguments = _parser().parse_args(argv)
     board = _read_board(arguments) if arguments.board is not None else {"preset": "default", "boot_kib": 0}
     name = board["preset"] if arguments.preset is None else arguments.preset
+    if arguments.seed is None:
+        arguments.seed = board.get("seed", 1)
     config, *_ = check_all(lambda: read_engine(name, arguments.config),
                           lambda: check_range("--seed", arguments.seed, 0, (1 << 31) - 1),
                           lambda: check_range("--seeds", arguments.seeds, 1, 100),
