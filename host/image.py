@@ -19,6 +19,7 @@ from host.errors import UserError
 from host.files import check_input
 from host.folding import Fold
 from host.graph import Geometry
+from host.limits import cycle_limit
 from host.pack import PackedLayer, PackedNetwork
 from host.placement import Placement
 from rtl.config import EngineConfig
@@ -105,6 +106,7 @@ def engine_image(packed: PackedNetwork) -> bytes:
         "config_hash": int.from_bytes(packed.config.hash, "little"),
         "image_bytes": HEADER_BYTES + len(body) + 4,
         "layers": sum(len(layer.passes) for layer in packed.layers), "input_words": packed.input_words,
+        "cycle_limit": cycle_limit(packed),
     }).as_bits().to_bytes(HEADER_BYTES, "little")
     return _with_crc(header + body)
 

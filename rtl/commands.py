@@ -27,6 +27,8 @@ class Commands(wiring.Component):
         To and from the `Loader`.
     run : Out(1), running : In(1), ready : In(1), settled : In(1)
         To and from the `Sequencer`.
+    timed_out : In(1)
+        The `Watchdog` has stopped the newest inference.
     counters : In(ArrayLayout(32, len(COUNTERS)))
     write_address : Out, write_word : Out, write : Out(1), read_address : Out, read : Out(1), word : In
         To and from the activation memory.
@@ -40,7 +42,7 @@ class Commands(wiring.Component):
             "respond": Out(1), "status": Out(Status), "body_bytes": Out(16), "body": Out(stream.Signature(8)),
             "image": Out(stream.Signature(8)), "image_begin": Out(1), "image_offset": In(32),
             "image_status": In(Status), "loaded": In(1),
-            "run": Out(1), "running": In(1), "ready": In(1), "settled": In(1),
+            "run": Out(1), "running": In(1), "ready": In(1), "settled": In(1), "timed_out": In(1),
             "counters": In(data.ArrayLayout(32, len(COUNTERS))),
             "write_address": Out(address), "write_word": Out(word), "write": Out(1),
             "read_address": Out(address), "read": Out(1), "word": In(word),
@@ -109,6 +111,8 @@ class Commands(wiring.Component):
                     with m.Case(Opcode.WAIT.value):
                         with m.If(self.length != 0):
                             reject(Status.BAD_LENGTH)
+                        with m.Elif(self.timed_out):
+                            reject(Status.TIMED_OUT)
                         with m.Elif(~self.running):
                             accept(counter_bytes)
                     with m.Case(Opcode.RUN.value):

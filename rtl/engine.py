@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine: a table of contents of the data path."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -18,6 +18,7 @@ from .program import Program
 from .protocol import COUNTERS
 from .scanner import Scanner
 from .sequencer import Sequencer
+from .watchdog import Watchdog
 
 __all__ = ["Engine"]
 
@@ -30,6 +31,8 @@ class Engine(wiring.Component):
     config : EngineConfig
     observed : bool
         Has the outputs from ``last`` on.
+    gap_bits : int
+        See `Link`.
 
     Members
     -------
@@ -48,8 +51,8 @@ class Engine(wiring.Component):
         `COUNTERS` of the newest inference; they count while it runs.
     """
 
-    def __init__(self, config, *, observed=False):
-        self.config, self.observed = config, observed
+    def __init__(self, config, *, observed=False, gap_bits=0):
+        self.config, self.observed, self.gap_bits = config, observed, gap_bits
         super().__init__({
             "rx": In(stream.Signature(8)),
             "tx": Out(stream.Signature(8)),
@@ -63,22 +66,26 @@ class Engine(wiring.Component):
         m = Module()
         config = self.config
         # Load time.
-        m.submodules.link = link = Link(config.packet_bytes, observed=self.observed)
+        m.submodules.link = link = Link(config.packet_bytes, observed=self.observed, gap_bits=self.gap_bits)
         m.submodules.commands = commands = Commands(config)
         m.submodules.loader = loader = Loader(config)
-        # Run time, in the order in which an activation passes.
-        m.submodules.program = program = Program(config)
-        m.submodules.sequencer = sequencer = Sequencer(config)
-        m.submodules.acts = acts = ActivationMemory(config)
-        m.submodules.scanner = scanner = Scanner(config)
-        m.submodules.broadcast = broadcast = Broadcast(beat_layout(config), config.pes, broadcast_cycles(config))
-        m.submodules.control = control = Broadcast(control_layout(config), config.pes, broadcast_cycles(config))
         m.submodules.load = load = Broadcast(memory_write_layout(config), config.pes, 1)
-        pes = []
-        for number in range(config.pes):
-            m.submodules[f"pe_{number}"] = pe = ProcessingElement(config)
-            pes.append(pe)
-        m.submodules.drain = drain = Drain(config)
+        m.submodules.acts = acts = ActivationMemory(config)
+        m.submodules.watchdog = watchdog = Watchdog(config)
+
+        # Run time, in the order in which an activation passes: with a reset of its own.
+        def run(name, component):
+            m.submodules[name] = DomainRenamer("run")(component)
+            return component
+
+        self._add_run_domain(m, watchdog)
+        program = run("program", Program(config))
+        sequencer = run("sequencer", Sequencer(config))
+        scanner = run("scanner", Scanner(config))
+        broadcast = run("broadcast", Broadcast(beat_layout(config), config.pes, broadcast_cycles(config)))
+        control = run("control", Broadcast(control_layout(config), config.pes, broadcast_cycles(config)))
+        pes = [run(f"pe_{number}", ProcessingElement(config)) for number in range(config.pes)]
+        drain = run("drain", Drain(config))
 
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
@@ -91,7 +98,25 @@ class Engine(wiring.Component):
         self._connect_acts(m, commands, sequencer, acts, scanner, drain, pes)
         self._connect_pes(m, program, sequencer, scanner, broadcast, control, drain, pes)
         self._count(m, commands, sequencer, scanner, drain, pes)
+        self._watch(m, loader, commands, sequencer, watchdog)
         return m
+
+    def _add_run_domain(self, m, watchdog):
+        """The domain of all that an inference goes through: the clock of the others, reset by the watchdog as well."""
+        m.domains.run = ClockDomain(local=True)
+        # A register, since it leads everywhere.
+        reset = Signal(init=1)
+        m.d.sync += reset.eq(watchdog.bite)
+        m.d.comb += [ClockSignal("run").eq(ClockSignal()), ResetSignal("run").eq(reset)]
+
+    def _watch(self, m, loader, commands, sequencer, watchdog):
+        """The watchdog stops inferences that have gone wrong."""
+        m.d.comb += [
+            watchdog.running.eq(sequencer.running), watchdog.limit.eq(loader.cycle_limit),
+            watchdog.cycles.eq(commands.counters[COUNTERS.index("cycles")]),
+            watchdog.clear.eq(commands.run),
+            loader.drop.eq(watchdog.bite), commands.timed_out.eq(watchdog.timed_out),
+        ]
 
     def _connect_load(self, m, link, commands, loader, program, load, pes):
         """Link -> commands -> loader -> memories."""

@@ -7,10 +7,13 @@ All fields are little-endian; the first field of a layout lies in the least sign
 
 from amaranth.hdl import Cat, signed
 from amaranth.lib import data, enum
-from amaranth.utils import ceil_log2
+from amaranth.utils import ceil_log2, exact_log2
 
 IMAGE_MAGIC = int.from_bytes(b"NZIM", "little")
-IMAGE_VERSION = 2
+IMAGE_VERSION = 3
+
+LIMIT_STEP = 256
+"""A limit of cycles is a multiple of this."""
 
 DESCRIPTOR_WORD_BITS = 32
 """Width of a word of program memory."""
@@ -55,6 +58,7 @@ def header_layout():
         "image_bytes": 32,      # the whole engine image, header and final CRC-32 included
         "layers": 16,
         "input_words": 16,      # activation words that one inference wants
+        "cycle_limit": 32,      # an inference that takes so many cycles has gone wrong; see `rtl.watchdog`
     })
 
 
@@ -251,6 +255,11 @@ def counter_bits(config):
         return 32
     steps = config.pes * max(config.entry_depth * config.entries_per_word, config.act_depth)
     return min(32, max(24, ceil_log2(steps) + 6))
+
+
+def limit_bits(config):
+    """Width of the header's ``cycle_limit`` in the engine, which counts in `LIMIT_STEP` cycles."""
+    return counter_bits(config) - exact_log2(LIMIT_STEP)
 
 
 def beats_in_flight(config):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The link: packets in and out of a byte stream, see `rtl.protocol`."""
 
+from contextlib import contextmanager
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.crc import catalog
@@ -23,6 +25,8 @@ class Link(wiring.Component):
         The longest payload of a request.
     observed : bool
         Has ``last`` and ``last_status``.
+    gap_bits : int
+        A packet whose next byte does not come within ``2**gap_bits`` cycles is forgotten; 0 for no such limit.
 
     Members
     -------
@@ -42,8 +46,8 @@ class Link(wiring.Component):
     body : In(stream.Signature(8))
     """
 
-    def __init__(self, packet_bytes, *, observed=False):
-        self.packet_bytes, self.observed = packet_bytes, observed
+    def __init__(self, packet_bytes, *, observed=False, gap_bits=0):
+        self.packet_bytes, self.observed, self.gap_bits = packet_bytes, observed, gap_bits
         super().__init__({
             "rx": In(stream.Signature(8)),
             "tx": Out(stream.Signature(8)),
@@ -95,12 +99,24 @@ class Link(wiring.Component):
         with m.If(~self.request):
             m.d.sync += [place.eq(0), fetched.eq(0), held.eq(0)]
 
-        def receive(state, next_state, *statements, checked=True):
+        # The top bit of the cycles since the last byte of a packet.
+        silent = Signal()
+        if self.gap_bits:
+            waited = Signal(self.gap_bits + 1)
+            m.d.comb += silent.eq(waited[-1])
+            m.d.sync += waited.eq(waited + 1)
+            with m.If(received | ~self.rx.ready):
+                m.d.sync += waited.eq(0)
+
+        @contextmanager
+        def receive(state):
+            """A state that takes bytes of a packet."""
             with m.State(state):
-                m.d.comb += [self.rx.ready.eq(1), crc.valid.eq(received if checked else 0)]
+                m.d.comb += [self.rx.ready.eq(1), crc.valid.eq(received)]
                 with m.If(received):
-                    m.d.sync += statements
-                    m.next = next_state
+                    yield
+                with m.Elif(silent):
+                    m.next = "WAIT"
 
         def send(state, byte, next_state, checked=True):
             with m.State(state):
@@ -114,9 +130,12 @@ class Link(wiring.Component):
                 m.d.sync += [count.eq(0), body_bytes.eq(0)]
                 with m.If(received & (self.rx.payload == SYNC)):
                     m.next = "RECEIVE OPCODE"
-            receive("RECEIVE OPCODE", "RECEIVE LENGTH LOW", self.opcode.eq(self.rx.payload))
-            receive("RECEIVE LENGTH LOW", "RECEIVE LENGTH HIGH", self.length[:8].eq(self.rx.payload))
-            receive("RECEIVE LENGTH HIGH", "CHECK LENGTH", self.length[8:].eq(self.rx.payload))
+            for state, field, next_state in (("RECEIVE OPCODE", self.opcode, "RECEIVE LENGTH LOW"),
+                                             ("RECEIVE LENGTH LOW", self.length[:8], "RECEIVE LENGTH HIGH"),
+                                             ("RECEIVE LENGTH HIGH", self.length[8:], "CHECK LENGTH")):
+                with receive(state):
+                    m.d.sync += field.eq(self.rx.payload)
+                    m.next = next_state
             with m.State("CHECK LENGTH"):
                 with m.If(self.length > self.packet_bytes):
                     m.d.sync += status.eq(Status.TOO_LONG.value)
@@ -125,24 +144,21 @@ class Link(wiring.Component):
                     m.next = "RECEIVE CRC"
                 with m.Else():
                     m.next = "RECEIVE PAYLOAD"
-            with m.State("RECEIVE PAYLOAD"):
-                m.d.comb += [self.rx.ready.eq(1), crc.valid.eq(received), write.en.eq(received)]
-                with m.If(received):
-                    m.d.sync += count.eq(count + 1)
-                    with m.If(count == self.length - 1):
-                        m.d.sync += count.eq(0)
-                        m.next = "RECEIVE CRC"
-            with m.State("RECEIVE CRC"):
-                m.d.comb += [self.rx.ready.eq(1), crc.valid.eq(received)]
-                with m.If(received):
-                    m.d.sync += count.eq(count + 1)
-                    with m.If(count == 3):
-                        m.next = "CHECK CRC"
+            with receive("RECEIVE PAYLOAD"):
+                m.d.comb += write.en.eq(1)
+                m.d.sync += count.eq(count + 1)
+                with m.If(count == self.length - 1):
+                    m.d.sync += count.eq(0)
+                    m.next = "RECEIVE CRC"
+            with receive("RECEIVE CRC"):
+                m.d.sync += count.eq(count + 1)
+                with m.If(count == 3):
+                    m.next = "CHECK CRC"
             with m.State("CHECK CRC"):
-                m.d.sync += status.eq(Status.BAD_CRC.value)
-                m.next = "START RESPONSE"
-                with m.If(crc.match_detected):
-                    m.next = "EXECUTE"
+                m.next = "EXECUTE"
+                with m.If(~crc.match_detected):
+                    m.d.sync += status.eq(Status.BAD_CRC.value)
+                    m.next = "START RESPONSE"
             with m.State("EXECUTE"):
                 m.d.comb += self.request.eq(1)
                 with m.If(self.respond):

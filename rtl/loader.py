@@ -7,16 +7,18 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
+from amaranth.utils import ceil_log2, exact_log2
 
 from .layouts import (
     DESCRIPTOR_WORD_BITS,
     HEADER_BYTES,
     IMAGE_MAGIC,
     IMAGE_VERSION,
+    LIMIT_STEP,
     SECTION_BYTES,
     SectionKind,
     header_layout,
+    limit_bits,
     load_write_layout,
     section_layout,
 )
@@ -44,8 +46,10 @@ class Loader(wiring.Component):
         Bytes of the image taken since ``begin``; 0 after an error and after the last byte.
     status : Out(Status)
         OK, or what is wrong with the image.
-    loaded : Out(1), layers : Out(16)
-        A whole image is in the memories; its number of layers.
+    loaded : Out(1), layers : Out(16), cycle_limit : Out(limit_bits)
+        A whole image is in the memories; its number of layers, and the header's limit in units of `LIMIT_STEP`.
+    drop : In(1)
+        The image that is loaded is none any more.
     write : Out(load_write_layout), write_valid : Out(1)
     """
 
@@ -58,6 +62,8 @@ class Loader(wiring.Component):
             "status": Out(Status),
             "loaded": Out(1),
             "layers": Out(16),
+            "cycle_limit": Out(limit_bits(config)),
+            "drop": In(1),
             "write": Out(load_write_layout(config)),
             "write_valid": Out(1),
         })
@@ -71,11 +77,10 @@ class Loader(wiring.Component):
             memories[SectionKind.ENTRIES.value + number] = (width, config.entry_depth)
         return memories
 
-    def _take_header(self, m, count, wrong, sections, image_bytes, layers):
+    def _take_header(self, m, count, wrong, kept):
         """A byte of the header: compared with what it must be, or kept. The first wrong field counts."""
         known = {"magic": (IMAGE_MAGIC, Status.BAD_MAGIC), "version": (IMAGE_VERSION, Status.BAD_VERSION),
                  "config_hash": (int.from_bytes(self.config.hash, "little"), Status.WRONG_CONFIG)}
-        kept = {"sections": sections, "image_bytes": image_bytes, "layers": layers}
         byte = self.bytes.payload
         with m.Switch(count):
             for name, field in header_layout():
@@ -86,7 +91,7 @@ class Loader(wiring.Component):
                             with m.If((byte != (value >> 8 * place) & 0xFF) & (wrong == Status.OK)):
                                 m.d.sync += wrong.eq(status)
                         elif name in kept:
-                            m.d.sync += kept[name].word_select(place, 8).eq(byte)
+                            m.d.sync += kept[name][8 * place:8 * (place + 1)].eq(byte)
 
     def elaborate(self, platform):
         m = Module()
@@ -94,6 +99,8 @@ class Loader(wiring.Component):
         m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
         # Of the header only what is needed later; `wrong` is what is not as it must be.
         sections_left, image_bytes, layers = Signal(16), Signal(32), Signal(16)
+        limit = Signal(exact_log2(LIMIT_STEP) + len(self.cycle_limit), reset_less=True)
+        kept = {"sections": sections_left, "image_bytes": image_bytes, "layers": layers, "cycle_limit": limit}
         wrong = Signal(Status)
         section = Signal(section_layout(), reset_less=True)
         most_bytes = -(-len(self.write.word) // 8)
@@ -137,6 +144,8 @@ class Loader(wiring.Component):
             m.next = "IGNORE"
 
         m.d.sync += self.write_valid.eq(0)
+        with m.If(self.drop):
+            m.d.sync += self.loaded.eq(0)
         with m.If(self.begin):
             m.d.sync += [self.status.eq(Status.OK), wrong.eq(Status.OK), self.offset.eq(0), count.eq(0)]
         with m.FSM():
@@ -145,7 +154,7 @@ class Loader(wiring.Component):
             with state("TAKE HEADER"):
                 take()
                 with m.If(taken):
-                    self._take_header(m, count, wrong, sections_left, image_bytes, layers)
+                    self._take_header(m, count, wrong, kept)
                     with m.If(count == HEADER_BYTES - 1):
                         m.d.sync += count.eq(0)
                         m.next = "CHECK HEADER"
@@ -159,7 +168,8 @@ class Loader(wiring.Component):
                 with m.Elif((sections_left == 0) | (layers == 0)):
                     m.d.sync += self.status.eq(Status.BAD_SECTION)
                 with m.Else():
-                    m.d.sync += [self.loaded.eq(0), self.layers.eq(layers), self.offset.eq(HEADER_BYTES)]
+                    m.d.sync += [self.loaded.eq(0), self.layers.eq(layers), self.offset.eq(HEADER_BYTES),
+                                 self.cycle_limit.eq(limit[exact_log2(LIMIT_STEP):])]
                     m.next = "TAKE SECTION"
             with state("TAKE SECTION"):
                 take()

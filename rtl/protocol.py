@@ -37,7 +37,7 @@ class Opcode(enum.Enum, shape=8):
     RUN = 4
     """Starts an inference and answers at once."""
     WAIT = 5
-    """Answers when the inference has ended -> the `COUNTERS`, 4 bytes each."""
+    """Answers when the inference has ended -> the `COUNTERS`, 4 bytes each; or TIMED_OUT, see `rtl.watchdog`."""
     READ = 6
     """first activation word (2), count of words (2) -> activations."""
 
@@ -60,6 +60,7 @@ class Status(enum.Enum, shape=8):
     IMAGE_CRC = 12
     BAD_ADDRESS = 13
     NO_INPUT = 14
+    TIMED_OUT = 15
     # From here on an engine sends none: the driver has them for what happens on the way.
     NO_ANSWER = 240
     DAMAGED = 241
@@ -85,6 +86,8 @@ STATUS_HELP = {
     Status.IMAGE_CRC: ("the image as a whole is damaged; it is dropped", "load it again, or compile the model again"),
     Status.BAD_ADDRESS: ("activation words outside the memory", "compile the model again"),
     Status.NO_INPUT: ("RUN without a WRITE since the last RUN", "write an input first"),
+    Status.TIMED_OUT: ("the inference took longer than its program can; it was stopped, and the image is dropped",
+                       "load the image again; if that does not help, the engine is broken"),
     Status.NO_ANSWER: ("nothing came back in time, however often it was sent",
                        "check cable, port, baud rate, and that the board holds the bitstream"),
     Status.DAMAGED: ("every answer was damaged on the way", "take a shorter cable or a lower baud rate"),

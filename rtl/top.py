@@ -4,6 +4,7 @@
 from amaranth.hdl import Module
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import connect
+from amaranth.utils import ceil_log2
 
 from .boards import led_port
 from .boot import Boot
@@ -12,7 +13,11 @@ from .engine import Engine
 from .protocol import Status
 from .uart import Uart
 
-__all__ = ["Top"]
+__all__ = ["LONGEST_GAP_S", "Top"]
+
+LONGEST_GAP_S = 0.1
+"""A packet whose bytes stop for so long, rounded up to a power of two of cycles, is forgotten. A busy computer may well
+pause for some hundredths of a second between two of them."""
 
 
 class Top(wiring.Component):
@@ -29,8 +34,7 @@ class Top(wiring.Component):
         Bits per second of the serial port.
     leds : dict
         Port by what it shows, as far as there is one (see `rtl.boards.led_port`): ``loaded``, a whole image is in the
-        memories; ``busy``, an inference runs; ``error``, the newest request was refused (it flickers while
-        one is served).
+        memories; ``busy``, an inference runs; ``error``, the newest request was refused.
     boot : bytes
         What the engine is sent before the link opens, see `Boot`; nothing if empty.
     """
@@ -49,7 +53,8 @@ class Top(wiring.Component):
         m = Module()
         add_clock(m, platform, self.family, self.oscillator_mhz, self.clock_mhz)
         m.submodules.uart = uart = Uart(round(self.clock_mhz * 1e6 / self.baud))
-        m.submodules.engine = engine = Engine(self.config, observed=True)
+        gap_bits = ceil_log2(round(self.clock_mhz * 1e6 * LONGEST_GAP_S))
+        m.submodules.engine = engine = Engine(self.config, observed=True, gap_bits=gap_bits)
         if self.boot:
             m.submodules.boot = boot = Boot(self.boot)
             connect(m, uart.received, boot.from_uart)

@@ -13,6 +13,7 @@ from rtl.layouts import (
     HEADER_BYTES,
     IMAGE_MAGIC,
     IMAGE_VERSION,
+    LIMIT_STEP,
     LayerKind,
     SectionKind,
     descriptor_layout,
@@ -165,7 +166,8 @@ class Memories:
         header = header_layout().const({
             "magic": IMAGE_MAGIC, "version": IMAGE_VERSION, "sections": len(sections),
             "config_hash": int.from_bytes(config.hash, "little"), "image_bytes": HEADER_BYTES + len(body) + 4,
-            "layers": len(self.passes), "input_words": input_words}).as_bits().to_bytes(HEADER_BYTES, "little")
+            "layers": len(self.passes), "input_words": input_words,
+            "cycle_limit": (1 << 32) - LIMIT_STEP}).as_bits().to_bytes(HEADER_BYTES, "little")
         return header + body + zlib.crc32(header + body).to_bytes(4, "little")
 
 

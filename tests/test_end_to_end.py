@@ -2,6 +2,8 @@
 """Whole networks in RTL: every layer equal to golden to the bit, every counter equal to the cycle model."""
 
 import functools
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from host.pack import pack
 from host.reference import forward
 from rtl.config import PRESETS
 from rtl.engine import Engine
+from rtl.layouts import HEADER_BYTES, LIMIT_STEP, header_layout
 from rtl.protocol import Opcode, Status
 from rtl.protocol import pack as packet
 from sim.link import SimulationLink, build_link
@@ -171,7 +174,7 @@ def test_a_header_for_another_engine_leaves_the_image_alone(engine, place, value
 def test_a_damaged_image_is_dropped_and_the_next_one_taken(engine):
     link, device, image, network = engine
     rng = np.random.default_rng(4)
-    for place in rng.integers(24 * 8, len(image.engine) * 8, 12):
+    for place in rng.integers(HEADER_BYTES * 8, len(image.engine) * 8, 12):
         damaged = bytearray(image.engine)
         damaged[place // 8] ^= 1 << (place % 8)
         bad = parse_image(image_file(pack(network, SMALL)), SMALL)
@@ -205,6 +208,30 @@ def test_an_image_is_loaded_in_batches(engine):
     assert len(sent) > 2 and sum(sent) == len(image.engine)
     assert sent[:-1] == [3 * (SMALL.packet_bytes - 4)] * (len(sent) - 1)
     still_works(device, image, network)
+
+
+def test_an_inference_that_does_not_end_in_time_is_stopped(engine):
+    """As if it never ended: its image allows it fewer cycles than it takes."""
+    link, device, image, network = engine
+    long = random_network(np.random.default_rng(5), SMALL, [40, 40], 1.0)
+    sound = parse_image(image_file(pack(long, SMALL)), SMALL)
+    layout = header_layout()["cycle_limit"]
+    short = bytearray(sound.engine)
+    short[layout.offset // 8:(layout.offset + layout.width) // 8] = LIMIT_STEP.to_bytes(layout.width // 8, "little")
+    short[-4:] = zlib.crc32(short[:-4]).to_bytes(4, "little")
+    acts = random_acts(np.random.default_rng(2), long, 1, 1.0)
+    for _ in range(2):
+        device.load(replace(sound, engine=bytes(short)))
+        with pytest.raises(DeviceError, match=r"the engine refused WAIT \(TIMED_OUT\): .*; load the image again"):
+            device.infer(acts)
+        assert status(link, Opcode.WAIT) == Status.TIMED_OUT
+        assert status(link, Opcode.RUN) == Status.NOT_LOADED
+        device.load(image)
+        assert status(link, Opcode.WAIT) == Status.TIMED_OUT  # no result is valid until there is a new one
+        still_works(device, image, network)
+        assert status(link, Opcode.WAIT) == Status.OK
+    device.load(sound)
+    still_works(device, sound, long)
 
 
 def test_reset_in_the_middle_of_an_inference(engine):

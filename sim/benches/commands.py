@@ -62,6 +62,8 @@ class Engine:
         Words of the activation memory.
     may_end : bool
         Whether an inference that runs may come to its end.
+    timed_out : bool
+        Whether the newest inference was stopped by the watchdog.
     """
 
     def __init__(self, dut: Any, config: Any) -> None:
@@ -76,7 +78,7 @@ class Engine:
         self.counting_left = COUNTING_CYCLES
         self.unsettled_left = 20
         self.status = Status.OK
-        self.loaded = self.ended = self.may_end = False
+        self.loaded = self.ended = self.may_end = self.timed_out = False
         StreamMonitor(dut, "image", stall=parameters()["stall"], on_item=self.image.append)
         self._speak()
 
@@ -115,10 +117,13 @@ class Engine:
         if self.running and (self.run_left > 1 or self.may_end):
             self.run_left -= 1
             if not self.running:
+                self.timed_out = random.random() < 0.2
+                self.loaded &= not self.timed_out
                 self.unsettled_left, self.counting_left = random.randint(1, 40), COUNTING_CYCLES
         if self.dut.run.value:
             assert self.dut.ready.value
             self.runs += 1
+            self.timed_out = False
             self.run_left = random.randint(1, 60)
 
     def _remember(self) -> None:
@@ -140,6 +145,7 @@ class Engine:
         settled = self.running or self.unsettled_left == 0
         values = {"image_status": self.status.value, "image_offset": self.offset, "loaded": self.loaded,
                   "running": self.running, "settled": settled, "word": self.word, "counters": self.counters,
+                  "timed_out": self.timed_out,
                   "ready": self.loaded and settled and not self.running}
         for name, value in values.items():
             # To drive everything in every cycle takes most of the time.
@@ -289,6 +295,8 @@ async def requests_are_carried_out_or_refused(dut: Any) -> None:
             elif opcode == Opcode.RUN.value:
                 runs, has_input = 1, False
         status, body = await exchange(dut, driver, opcode, payload)
+        if opcode == Opcode.WAIT.value and not refused and engine.timed_out:
+            refused = allowed = {Status.TIMED_OUT}
         assert status in allowed
         assert body == (b"" if refused else expected_body(config, engine, opcode, payload))
         assert (engine.image, engine.begins, engine.runs, engine.writes) == (image, begins, runs, writes)
@@ -302,6 +310,7 @@ def check_coverage(seen: Counter[tuple[int, Status]]) -> None:
     """Every opcode has met every answer that it can have."""
     further = {Opcode.RUN: [Status.BUSY, Status.NOT_LOADED, Status.NO_INPUT],
                Opcode.LOAD: [Status.BUSY, Status.BAD_OFFSET, *HEADER_STATUSES, Status.BAD_SECTION, Status.IMAGE_CRC],
+               Opcode.WAIT: [Status.TIMED_OUT],
                Opcode.WRITE: [Status.BUSY, Status.BAD_ADDRESS], Opcode.READ: [Status.BUSY, Status.BAD_ADDRESS]}
     missing = [(opcode.name, status.name) for opcode in Opcode
                for status in (Status.OK, Status.BAD_LENGTH, *further.get(opcode, [])) if not seen[opcode.value, status]]

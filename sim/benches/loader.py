@@ -13,14 +13,14 @@ import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import load_write_layout
+from rtl.layouts import LIMIT_STEP, load_write_layout
 from rtl.protocol import Status
 from sim.cocotb_bench import bench, parameters, start
 from sim.payloads import unpack
 from sim.streams import StreamDriver
 
-HEADER = struct.Struct("<4sHH8sIHH")
-"""Magic, version, sections, configuration's hash, bytes of the image, passes, words of an input."""
+HEADER = struct.Struct("<4sHH8sIHHI")
+"""Magic, version, sections, configuration's hash, bytes of the image, passes, words of an input, limit of cycles."""
 
 SECTION = struct.Struct("<BBHH")
 """Kind, PE, first address, words."""
@@ -37,6 +37,7 @@ class Outcome:
     loaded: bool
     offset: int
     layers: int
+    limit: int
     writes: list[tuple[int, int, int, int]]
 
 
@@ -50,15 +51,15 @@ def memory(config: Any, kind: int) -> tuple[int, int]:
 def read(content: bytes, config: Any, before: Outcome) -> Outcome:
     """What is to come of an image, of which this may be a part only."""
     writes: list[tuple[int, int, int, int]] = []
-    whole = Outcome(Status.OK, before.loaded, len(content), before.layers, writes)
+    whole = Outcome(Status.OK, before.loaded, len(content), before.layers, before.limit, writes)
     if len(content) < HEADER.size:
         return whole
-    magic, version, sections, config_hash, image_bytes, whole.layers, _ = HEADER.unpack_from(content)
-    for status, wrong in ((Status.BAD_MAGIC, magic != b"NZIM"), (Status.BAD_VERSION, version != 2),
+    magic, version, sections, config_hash, image_bytes, whole.layers, _, whole.limit = HEADER.unpack_from(content)
+    for status, wrong in ((Status.BAD_MAGIC, magic != b"NZIM"), (Status.BAD_VERSION, version != 3),
                           (Status.WRONG_CONFIG, config_hash != config.hash),
                           (Status.BAD_SECTION, sections == 0 or whole.layers == 0)):
         if wrong:
-            return Outcome(status, before.loaded, 0, before.layers, writes)
+            return Outcome(status, before.loaded, 0, before.layers, before.limit, writes)
     whole.loaded = False
     place = HEADER.size
     for _ in range(sections):
@@ -68,7 +69,7 @@ def read(content: bytes, config: Any, before: Outcome) -> Outcome:
         place += SECTION.size
         width, depth = memory(config, kind)
         if count == 0 or pe >= (config.pes if kind else 1) or first + count > depth:
-            return Outcome(Status.BAD_SECTION, False, 0, 0, writes)
+            return Outcome(Status.BAD_SECTION, False, 0, 0, 0, writes)
         for address in range(first, first + count):
             word = content[place:place + -(-width // 8)]
             place += -(-width // 8)
@@ -79,10 +80,10 @@ def read(content: bytes, config: Any, before: Outcome) -> Outcome:
     if len(content) < place:
         return whole
     if zlib.crc32(content[:place - 4]) != int.from_bytes(content[place - 4:place], "little"):
-        return Outcome(Status.IMAGE_CRC, False, 0, 0, writes)
+        return Outcome(Status.IMAGE_CRC, False, 0, 0, 0, writes)
     if image_bytes != place or len(content) > place:
-        return Outcome(Status.BAD_SECTION, False, 0, 0, writes)
-    return Outcome(Status.OK, True, 0, whole.layers, writes)
+        return Outcome(Status.BAD_SECTION, False, 0, 0, 0, writes)
+    return Outcome(Status.OK, True, 0, whole.layers, whole.limit, writes)
 
 
 @dataclass
@@ -109,9 +110,9 @@ def random_section(config: Any) -> Section:
 def encode(config: Any, sections: list[Section], /, **fields: Any) -> bytes:
     """An image of sections, sound unless a field of its header says otherwise."""
     body = b"".join(section.encode() for section in sections)
-    header = {"magic": b"NZIM", "version": 2, "sections": len(sections), "config_hash": config.hash,
+    header = {"magic": b"NZIM", "version": 3, "sections": len(sections), "config_hash": config.hash,
               "image_bytes": HEADER.size + len(body) + 4, "layers": random.randint(1, 9),
-              "input_words": random.getrandbits(16)}
+              "input_words": random.getrandbits(16), "cycle_limit": random.getrandbits(32)}
     return with_crc(HEADER.pack(*(header | fields).values()) + body)
 
 
@@ -206,7 +207,9 @@ async def check(dut: Any, outcome: Outcome, writes: list[tuple[int, int, int, in
     await ClockCycles(dut.clk, VERDICT_CYCLES)
     assert Status(int(dut.status.value)) == outcome.status
     assert dut.loaded.value == outcome.loaded and int(dut.offset.value) == outcome.offset
-    assert not outcome.loaded or int(dut.layers.value) == outcome.layers
+    if outcome.loaded:
+        assert int(dut.layers.value) == outcome.layers
+        assert int(dut.cycle_limit.value) == outcome.limit // LIMIT_STEP % (1 << len(dut.cycle_limit))
     assert writes == outcome.writes
 
 
@@ -215,10 +218,10 @@ async def images_are_taken_apart(dut: Any) -> None:
     config = EngineConfig(**parameters()["config"])
     writes: list[tuple[int, int, int, int]] = []
     driver = StreamDriver(dut, "bytes", idle=parameters()["idle"])
-    dut.begin.value = 0
+    dut.begin.value = dut.drop.value = 0
     await start(dut)
     cocotb.start_soon(collect(dut, config, writes))
-    outcome = Outcome(Status.OK, False, 0, 0, [])
+    outcome = Outcome(Status.OK, False, 0, 0, 0, [])
     await driver.send(random.randbytes(40))
     assert not (dut.loaded.value or writes)
     seen: Counter[tuple[Status, bool]] = Counter()
@@ -239,6 +242,11 @@ async def images_are_taken_apart(dut: Any) -> None:
             outcome = read(content[:end], config, before)
             await check(dut, outcome, writes)
         seen[outcome.status, outcome.loaded] += 1
+        if outcome.loaded and random.random() < 0.1:
+            dut.drop.value = 1
+            await RisingEdge(dut.clk)
+            dut.drop.value, outcome.loaded = 0, False
+            await check(dut, outcome, writes)
     for status in (Status.BAD_MAGIC, Status.BAD_VERSION, Status.WRONG_CONFIG, Status.BAD_SECTION):
         assert seen[status, True], f"no image stayed through {status.name}"
     assert seen[Status.OK, True] > 100

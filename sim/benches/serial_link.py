@@ -9,7 +9,7 @@ from cocotbext.uart import UartSink, UartSource
 
 from rtl.protocol import SYNC, Status, pack, packet_length
 from sim.benches.uart import bit_ns, peer, rest, send_frame
-from sim.cocotb_bench import bench, parameters, start
+from sim.cocotb_bench import CLOCK_NS, bench, parameters, start
 
 BYTE_BITS = 10
 STATUS_BYTES = packet_length(1)
@@ -40,6 +40,11 @@ class Line:
         """As docs/formats.md has it."""
         await self.send(bytes(packet_length(parameters()["packet_bytes"]) + 2 * STATUS_BYTES))
         await self.answer()
+
+
+def gap_bits() -> float:
+    """The time-out between bytes, in bits of the line."""
+    return float((1 << parameters()["gap_bits"]) * CLOCK_NS / bit_ns())
 
 
 def good_packet() -> bytes:
@@ -115,12 +120,27 @@ async def garbage_before_a_packet_does_no_harm(dut: Any) -> None:
 
 @bench(cycles=10_000_000)
 async def a_packet_may_take_its_time(dut: Any) -> None:
-    """The engine has no time-out between bytes: the host decides when to give up."""
+    """Bytes may come as slowly as the time-out between them allows."""
     line = Line(dut)
     await start(dut)
     for _ in range(3):
         packet = good_packet()
         for byte in packet:
             await line.send(bytes([byte]))
-            await rest(line.pin, random.choice([0.1, 3.3, 200]))
+            await rest(line.pin, random.choice([0.1, 3.3, 0.9 * gap_bits() - BYTE_BITS]))
+        await check_answer(line, packet)
+
+
+@bench(cycles=10_000_000)
+async def silence_ends_a_packet(dut: Any) -> None:
+    """What has begun is forgotten without an answer, wherever it broke off, and the next packet is taken."""
+    line = Line(dut)
+    await start(dut)
+    for _ in range(20):
+        begun = good_packet()
+        await line.send(begun[:random.randrange(1, len(begun))])
+        await rest(line.pin, random.uniform(1.1, 3) * gap_bits())
+        assert line.sink.empty()
+        packet = good_packet()
+        await line.send(packet)
         await check_answer(line, packet)
