@@ -8,6 +8,7 @@ import random
 import re
 import statistics
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def _script(plan, place, family):
 
 def _route(plan, place, tools, family, seeds, pes):
     """Synthesis, placement and routing. Returns the report's figures."""
+    begin = time.monotonic()
     script = _script(plan, place, family)
     synthesis, placement, _ = ({variable: tool} for variable, tool in tools.items())
     run_steps(script, place, synthesis)
@@ -99,7 +101,8 @@ def _route(plan, place, tools, family, seeds, pes):
     netlist = json.loads((place / "top.json").read_text()) if family.netlist_cells else None
     pnr = json.loads((place / "pnr.json").read_text())
     return {"seed": max(fmax, key=fmax.get), **utilisation(pnr, family, pes, netlist),
-            "fmax_mhz_median": round(statistics.median(fmax.values()), 2), "fmax_mhz_by_seed": fmax}
+            "fmax_mhz_median": round(statistics.median(fmax.values()), 2), "fmax_mhz_by_seed": fmax,
+            "seconds": round(time.monotonic() - begin)}
 
 
 def _routed_before(directory, fingerprint, family):

@@ -275,6 +275,7 @@ def test_of_several_seeds_the_fastest_becomes_the_bitstream(tmp_path, monkeypatc
     written = json.loads((out / "report.json").read_text())
     assert (written["seed"], written["fmax_mhz"], written["fmax_mhz_median"]) == (5, 29, 26)
     assert written["fmax_mhz_by_seed"] == {"4": 25, "5": 29, "6": 26}
+    assert 0 <= written["seconds"] < 600
 
 
 def test_a_unit_is_placed_alone_and_shows_its_critical_path(tmp_path, monkeypatch, capsys):
