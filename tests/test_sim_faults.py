@@ -32,7 +32,11 @@ def test_flipped_bits_of_an_image_are_noticed(faults):
 
 
 def test_mutated_packets_do_no_harm(faults):
-    assert faults.mutate_packets(40) == 320
+    assert faults.mutate_packets(317) == 317
+
+
+def test_noise_does_no_harm(faults):
+    assert faults.send_noise(4001) == 4001
 
 
 def test_resets_in_the_middle_of_anything(faults):

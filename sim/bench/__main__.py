@@ -8,7 +8,7 @@ if __name__ == "__main__":
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ EXAMPLES = """examples:
   python -m sim.bench networks --network LeNet-5 --images 10
   python -m sim.bench networks --no-rtl            # the cycle model alone: five minutes
   python -m sim.bench axi --packets 10000          # random packets over AXI, with pauses
-  python -m sim.bench faults --rounds 1000         # damaged images, mutated packets, resets"""
+  python -m sim.bench faults                       # damaged images, mutated packets, noise, resets: half an hour"""
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -49,10 +49,16 @@ def _widths(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"must be like 3,5,6, not '{text}'") from None
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 10_000:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 10000, not '{text}'")
-    return int(text)
+def _whole_number(most: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {most}, not '{text}'")
+        return int(text)
+
+    return count
+
+
+_count = _whole_number(10_000)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,10 +112,12 @@ def _parser() -> argparse.ArgumentParser:
                               "AXI4-Lite, with random pauses; writes axi.json")
     axi.add_argument("--packets", type=_count, default=10_000, help="each way (10000)")
     faults = commands.add_parser("faults", allow_abbrev=False, help="damaged images, mutated packets and resets",
-                                 description="Every single bit of an image flipped, mutated packets, resets in the "
-                                 "middle of load, run and read-out; writes faults.json")
-    faults.add_argument("--rounds", type=_count, default=1000,
-                        help="resets, and eights of mutated packets (1000)")
+                                 description="Every single bit of a small image flipped, mutated packets, random "
+                                 "bytes; resets in the middle of load, run and read-out of LeNet-300-100; writes "
+                                 "faults.json")
+    faults.add_argument("--packets", type=_count, default=10_000, help="that are mutated (10000)")
+    faults.add_argument("--bytes", type=_whole_number(1 << 30), default=1_000_000, help="of noise (1000000)")
+    faults.add_argument("--resets", type=_count, default=1000, help="(1000)")
     for command in (axi, faults):
         command.add_argument("--seed", type=_count, default=1, help="of what is random (1)")
         command.add_argument("-o", "--output", type=Path, default=Path("build/bench"), metavar="DIR",
@@ -155,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = run_axi(arguments.packets, arguments.seed)
         table, figure = axi_table(found), None
     elif arguments.command == "faults":
-        found = run_faults(arguments.rounds, arguments.seed)
+        found = run_faults(arguments.packets, arguments.bytes, arguments.resets, arguments.seed)
         table, figure = faults_table(found), None
     else:
         found = run_density(Options(), rtl=not arguments.no_rtl)

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from host.device import Device
 from host.errors import UserError
@@ -52,13 +53,17 @@ def expected_statuses(content: bytes, packet_bytes: int) -> list[tuple[int, Stat
     return found
 
 
+def _progress(count: int, what: str, unit: str) -> tqdm:
+    return tqdm(total=count, desc=what, unit=unit, leave=False, disable=None)
+
+
 class Faults:
     """Faults of one engine with one image.
 
     Parameters
     ----------
     link : SimulationLink
-        Holds at least eight packets, and the longest packet besides.
+        Holds at least eight packets of the longest, and the zeros that end one besides.
     config : EngineConfig
     image : Image
     acts : int64 array, shape ``[n, inputs]``
@@ -75,11 +80,12 @@ class Faults:
         self.outputs = [list(output) for output in outputs]
         self.random = random.Random(seed)
         self.longest = packet_length(config.packet_bytes)
+        self.run_cycles = 1
 
     def flip_image_bits(self, *, step: int = 1) -> int:
         """Flips each bit of the image, or every ``step``-th; none may be taken for an image."""
         bits = range(0, 8 * len(self.image.engine), step)
-        for bit in bits:
+        for bit in tqdm(bits, "flipped bits", unit="bit", leave=False, disable=None):
             damaged = bytearray(self.image.engine)
             damaged[bit // 8] ^= 1 << bit % 8
             self.link.reset()
@@ -90,44 +96,70 @@ class Faults:
         self._reload()
         return len(bits)
 
-    def mutate_packets(self, rounds: int) -> int:
-        """Random bytes and mutated packets, eight at a time; then the engine must answer, and rightly."""
+    def mutate_packets(self, count: int) -> int:
+        """Mutated packets and short noise, eight at a time; after them the engine must answer, and rightly."""
         self._reload()
-        for number in range(rounds):
-            content = b"".join(self._mutant() for _ in range(8)) + bytes(self.longest) + pack(Opcode.IDENTIFY.value)
-            responses = split_responses(self.link.exchange(content))
-            expected = expected_statuses(content, self.config.packet_bytes)
-            if [opcode for opcode, _ in responses] != [opcode for opcode, _ in expected]:
-                raise FaultError(f"round {number}: other responses than packets in {content.hex()}")
-            for (opcode, payload), (_, status) in zip(responses, expected, strict=True):
-                refused = Status(payload[0]) in (Status.BAD_CRC, Status.TOO_LONG)
-                if refused != (status != Status.OK) or (refused and payload != bytes([status.value])):
-                    raise FaultError(f"round {number}: opcode {opcode} has {payload.hex()}, not {status.name}")
-            if responses[-1][1][0] != Status.OK.value:
-                raise FaultError(f"round {number}: IDENTIFY is refused after {content.hex()}")
-            if not self._is_loaded():
-                self._reload()
-            else:
-                self._check(f"round {number}: after {content.hex()}")
-        return 8 * rounds
+        with _progress(count, "mutated packets", "packet") as progress:
+            for first in range(0, count, 8):
+                mutants = [self._mutant() for _ in range(min(8, count - first))]
+                self._survive(b"".join(mutants), f"packet {first}")
+                progress.update(len(mutants))
+        return count
 
-    def reset_anywhere(self, rounds: int) -> int:
-        """Resets the engine in the middle of loading, running and reading; then loads and runs anew."""
+    def send_noise(self, count: int) -> int:
+        """So many random bytes, some hundreds at a time; in every other lot SYNC and small numbers are frequent."""
+        self._reload()
+        lot = 4 * self.longest
+        with _progress(count, "random bytes", "B") as progress:
+            for first in range(0, count, lot):
+                length = min(lot, count - first)
+                plain = first // lot % 2 == 0
+                noise = self.random.randbytes(length) if plain else bytes(
+                    self.random.choice([SYNC, 0, 0, 1, 2, 4, 5, 6, self.random.randrange(256)])
+                    for _ in range(length))
+                self._survive(noise, f"byte {first}")
+                progress.update(length)
+        return count
+
+    def reset_anywhere(self, count: int) -> int:
+        """Resets the engine in the middle of loading, running and reading, in turn; then loads and runs anew."""
         self._reload()
         device = Device(self.link, self.config)
-        first = device._packets(device._input_words(self.image, self.acts[:1])[0],
-                                [device._reads(layer["output_base"], layer["output_words"])
-                                 for layer in self.image.layers[-1:]])
-        for number in range(rounds):
-            packets = self._loads(self.image.engine) if number % 3 == 0 else first
-            # The later packets of an inference run and read; those before the chosen one are carried out.
-            place = self.random.randrange(len(packets)) if number % 3 != 1 else packets.index(pack(Opcode.RUN.value))
-            self.link.exchange(packets[:place])
-            self.link.interrupt(packets[place], self.random.randint(1, 2 * self.longest))
-            if self._is_loaded():
-                raise FaultError(f"reset {number}: there is an image after a reset")
+        layer = self.image.layers[-1]
+        inference = device._packets(device._input_words(self.image, self.acts[:1])[0],
+                                    [device._reads(layer["output_base"], layer["output_words"])])
+        loads, run = self._loads(self.image.engine), inference.index(pack(Opcode.RUN.value))
+        with _progress(count, "resets", "reset") as progress:
+            for number in range(count):
+                packets, place = ((loads, self.random.randrange(len(loads))), (inference, run),
+                                  (inference, self.random.randrange(run + 1, len(inference))))[number % 3]
+                # Those before the chosen one are carried out. While RUN's answer is sent the inference runs.
+                most = self.run_cycles if place == run else 2 * max(len(packets[place]), self.config.pes)
+                self.link.exchange(packets[:place])
+                self.link.interrupt(packets[place], self.random.randint(1, most))
+                if self._is_loaded():
+                    raise FaultError(f"reset {number}: there is an image after a reset")
+                self._reload()
+                progress.update()
+        return count
+
+    def _survive(self, content: bytes, where: str) -> None:
+        """The engine answers what these bytes hold of packets as it should, and afterwards works as before."""
+        content += bytes(self.longest) + pack(Opcode.IDENTIFY.value)
+        responses = split_responses(self.link.exchange(content))
+        expected = expected_statuses(content, self.config.packet_bytes)
+        if [opcode for opcode, _ in responses] != [opcode for opcode, _ in expected]:
+            raise FaultError(f"{where}: other responses than packets in {content.hex()}")
+        for (opcode, payload), (_, status) in zip(responses, expected, strict=True):
+            refused = Status(payload[0]) in (Status.BAD_CRC, Status.TOO_LONG)
+            if refused != (status != Status.OK) or (refused and payload != bytes([status.value])):
+                raise FaultError(f"{where}: opcode {opcode} has {payload.hex()}, not {status.name}")
+        if responses[-1][1][0] != Status.OK.value:
+            raise FaultError(f"{where}: IDENTIFY is refused after {content.hex()}")
+        if not self._is_loaded():
             self._reload()
-        return rounds
+        else:
+            self._check(f"{where}: after {content.hex()}")
 
     def _mutant(self) -> bytes:
         """A packet with a mutation, which may keep its CRC right, or random bytes."""
@@ -177,6 +209,8 @@ class Faults:
     def _check(self, when: str) -> None:
         device = Device(self.link, self.config)
         device.image = self.image
-        got = [one.layers[-1].tolist() for one in device.inferences(self.acts)]
+        inferences = list(device.inferences(self.acts))
+        got = [one.layers[-1].tolist() for one in inferences]
         if got != self.outputs:
             raise FaultError(f"{when}: the engine gives {got}, not {self.outputs}")
+        self.run_cycles = inferences[0].counters["cycles"]

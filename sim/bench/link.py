@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benches of the link on a small engine: random packets over AXI, and faults."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
+from host.bench.networks import DRAWN, draw_images, draw_network
 from host.image import image_file, parse_image
 from host.pack import pack
-from host.quantize import QuantizedLayer, QuantizedNetwork
+from host.quantize import QuantizedLayer, QuantizedNetwork, quantize, quantize_inputs
 from host.reference import forward
 from rtl.axi import AxiEngine
 from rtl.config import PRESETS, EngineConfig
@@ -37,8 +40,8 @@ def run_axi(packets: int, seed: int) -> dict[str, Any]:
     return {"packets": packets, "seed": seed, "mismatches": 0}
 
 
-def run_faults(rounds: int, seed: int) -> dict[str, Any]:
-    """Every bit of an image flipped, so many rounds of mutated packets, so many resets.
+def run_faults(packets: int, noise: int, resets: int, seed: int) -> dict[str, Any]:
+    """Every bit of a small image flipped, so many mutated packets and random bytes; so many resets on LeNet-300-100.
 
     Raises
     ------
@@ -46,16 +49,25 @@ def run_faults(rounds: int, seed: int) -> dict[str, Any]:
         For a fault that the engine does not survive.
     """
     network = _network(CONFIG, seed)
-    image = parse_image(image_file(pack(network, CONFIG)), CONFIG)
     acts = np.random.default_rng(seed).integers(0, 256, (1, network.inputs))
+    with _faults(CONFIG, network, acts, seed) as faults:
+        found = {"seed": seed, "image_bytes": len(faults.image.engine), "flipped_bits": faults.flip_image_bits(),
+                 "mutated_packets": faults.mutate_packets(packets), "random_bytes": faults.send_noise(noise)}
+    config, drawn = PRESETS["default"], DRAWN["LeNet-300-100"]
+    images = draw_images(drawn.in_shape, 2, seed)
+    network = quantize(draw_network(drawn, images, config.code_bits, seed), config, images)
+    with _faults(config, network, quantize_inputs(network, images[:1]), seed) as faults:
+        return {**found, "resets": faults.reset_anywhere(resets), "mismatches": 0}
+
+
+@contextmanager
+def _faults(config: EngineConfig, network: QuantizedNetwork, acts: np.ndarray, seed: int) -> Iterator[Faults]:
+    image = parse_image(image_file(pack(network, config)), config)
     outputs = (forward(network, acts)[-1] & 0xFF).tolist()
-    capacity = PACKETS_AT_ONCE * (CONFIG.packet_bytes + 16)
-    with SimulationLink(build_link(Engine(CONFIG), capacity_bytes=capacity), patience_cycles=20_000,
+    capacity = PACKETS_AT_ONCE * (config.packet_bytes + 16)
+    with SimulationLink(build_link(Engine(config), capacity_bytes=capacity), patience_cycles=20_000,
                         seed=seed) as link:
-        faults = Faults(link, CONFIG, image, acts, outputs, seed=seed)
-        return {"seed": seed, "image_bytes": len(image.engine), "flipped_bits": faults.flip_image_bits(),
-                "mutated_packets": faults.mutate_packets(rounds), "resets": faults.reset_anywhere(rounds),
-                "mismatches": 0}
+        yield Faults(link, config, image, acts, outputs, seed=seed)
 
 
 def _network(config: EngineConfig, seed: int) -> QuantizedNetwork:
@@ -78,4 +90,5 @@ def faults_table(found: dict[str, Any]) -> str:
     return "\n".join(f"{found[name]:>8}  {text}" for name, text in (
         ("flipped_bits", "single bits of the image flipped, each noticed"),
         ("mutated_packets", "mutated packets, the engine exact after each eight"),
-        ("resets", "resets in the middle of load, run and read-out, exact after each reload")))
+        ("random_bytes", "random bytes, the engine exact after every few hundred"),
+        ("resets", "resets in the middle of load, run and read-out of LeNet-300-100, exact after each reload")))
