@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 DEMO_IMAGES ?= 1000
+# A pruned and shared network to start from, of models/ for instance; none: one is trained first.
+DEMO_MODEL ?=
 
 BOARDS := $(filter-out arty-a7,$(patsubst constraints/%.toml,%,$(wildcard constraints/*.toml)))
 
@@ -24,7 +26,7 @@ test: lint
 	$(VENV)/bin/python -m pytest
 
 demo: $(READY)
-	$(VENV)/bin/python -m host.demo --images $(DEMO_IMAGES)
+	$(VENV)/bin/python -m host.demo --images $(DEMO_IMAGES) $(if $(DEMO_MODEL),--model $(DEMO_MODEL))
 
 # One after another: placement takes minutes and a gigabyte for each. What did not change is not placed again.
 boards: $(READY)

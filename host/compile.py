@@ -22,7 +22,7 @@ from host.cycles import Prediction, predict
 from host.datasets import SPECS, Dataset, load_inputs
 from host.decode import decode
 from host.errors import UserError, check_all, end_with
-from host.files import check_files, write_whole
+from host.files import check_file, check_files, write_whole
 from host.graph import Network
 from host.image import Image, image_file, parse_image
 from host.learning import error_percent, logits, tensors
@@ -34,6 +34,7 @@ from host.quantize import QuantizedNetwork, quantize, quantize_inputs
 from host.recipe import RECIPES, read_recipe, with_amount
 from host.reference import forward
 from host.report import report_text, write_report
+from host.saving import safetensors_file
 from host.sharing import SharedNetwork, ShareSettings, share_weights
 from host.summary import summarize
 from rtl.config import EngineConfig
@@ -56,6 +57,8 @@ EXAMPLES = """examples:
   python -m host.compile model.safetensors --data idx:fashion/ --keep fc1=0.04,fc2=0.10,fc3=0.30 -o out
   python -m host.compile cnn.pt --data npz:digits.npz --input-shape 1,28,28 --preset conv
   python -m host.compile sparse.pt --no-prune --calib npy:examples.npy --preset tiny --json
+  python -m host.compile model.pt --data mnist --density 0.017 --save small.safetensors
+  python -m host.compile small.safetensors --data mnist --no-prune --share-epochs 0 --preset up5k
 
 It writes model.img (the memory image), report.json and report.html into the output directory. The same command
 goes on after an interruption from the checkpoints there, to the same result."""
@@ -318,6 +321,16 @@ def _input_shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def _check_save(path: Path | None, model: Path) -> None:
+    if path is None:
+        return
+    if path.suffix != ".safetensors":
+        raise UserError(f"--save must name a .safetensors file, not '{path}'")
+    check_file(path)
+    if path.exists() and model.exists() and path.samefile(model):
+        raise UserError(f"--save must not name the model itself, '{path}'; name another file")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m host.compile", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
@@ -338,6 +351,11 @@ def _parser() -> argparse.ArgumentParser:
                         help="bits of shared weights, 2 to the engine's code_bits (code_bits)")
     parser.add_argument("--share-init", default="linear", metavar="NAME",
                         help=f"first centres of the codebooks: {', '.join(INITIALISATIONS)} (linear)")
+    parser.add_argument("--share-epochs", type=int, default=ShareSettings.epochs, metavar="N",
+                        help="epochs of fine-tuning the codebooks; 0 leaves weights that are shared already as they "
+                        "are (%(default)s)")
+    parser.add_argument("--save", type=Path, metavar="FILE.safetensors", help="also write the network as it is after "
+                        "pruning and weight sharing, without its dead neurons: a model file again")
     parser.add_argument("--input-shape", type=_input_shape, metavar="C,H,W",
                         help="channels, height and width of an image, if neither model nor --data tells them")
     parser.add_argument("--normalize", type=_normalize, metavar="MEAN,STD",
@@ -354,13 +372,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     *_, config = check_all(
         lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
         lambda: check_files(directory, (*OUTPUTS, *CHECKPOINTS)),
+        lambda: _check_save(arguments.save, arguments.model),
         lambda: read_recipe(arguments.recipe),
         lambda: read_engine(arguments.preset, arguments.config))
+    sharing = ShareSettings(arguments.share_init, arguments.share_bits, arguments.share_epochs)
+    sharing.check(config.code_bits)
     settings = Settings(arguments.model, config, str(arguments.config or arguments.preset), arguments.density,
                         arguments.keep, arguments.quality, not arguments.no_prune, arguments.data, arguments.calib,
                         arguments.input_shape, arguments.normalize, arguments.seed, arguments.recipe,
-                        ShareSettings(arguments.share_init, arguments.share_bits))
+                        sharing)
     work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"), directory)
+    if arguments.save is not None:
+        assert work.shared is not None
+        write_whole(arguments.save, safetensors_file(work.shared.as_network()))
     report = write_outputs(work, directory)
     if arguments.json:
         for note in work.notes:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole way on MNIST: train, compile, run in RTL, compare; ``make demo``."""
+"""The whole way on MNIST: train, compile, run in RTL, compare; ``make demo``.
+
+With a model of ``models/`` it starts from that: nothing is trained, pruned or shared (``make demo DEMO_MODEL=...``).
+"""
 
 if __name__ == "__main__":
     from host.errors import expect_interrupts
@@ -17,9 +20,11 @@ from host.datasets import load_dataset
 from host.errors import check_all, end_with
 from host.files import check_files
 from host.image import parse_image
+from host.loading import load_with_data
 from host.options import check_range
 from host.report import report_text, write_report
 from host.run import run_image, table
+from host.sharing import ShareSettings
 from host.target import parse_target
 from rtl.config import preset
 
@@ -30,34 +35,50 @@ DENSITY = 0.031
 
 EXAMPLES = """examples:
   python -m host.demo
-  python -m host.demo --images 10000"""
+  python -m host.demo --images 10000
+  python -m host.demo --model models/lenet-300-100.safetensors"""
+
+
+def ready_settings(model: Path, seed: int = 0) -> Settings:
+    """To pack a network for MNIST as it is, for the preset that runs it: `conv` if it has convolutions."""
+    network, _ = load_with_data(model, "mnist")
+    name = "conv" if any(layer.geometry for layer in network.layers) else "default"
+    return Settings(model, preset(name), name, prune=False, data="mnist", seed=seed, sharing=ShareSettings(epochs=0))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m host.demo", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--images", type=int, default=1000, help="test images to run in RTL, 1 to 10000 (1000)")
+    parser.add_argument("--model", type=Path, metavar="FILE", help="a network that is pruned and shared already "
+                        "(none: train LeNet-300-100)")
     parser.add_argument("--seed", type=int, default=0, help="of training and compilation (0)")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/demo"), metavar="DIR",
                         help="output directory (build/demo)")
     arguments = parser.parse_args(argv)
     directory: Path = arguments.output
-    check_all(lambda: check_range("--images", arguments.images, 1, 10000),
-              lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
-              lambda: check_files(directory, (*OUTPUTS, *CHECKPOINTS)))
+    *_, ready = check_all(
+        lambda: check_range("--images", arguments.images, 1, 10000),
+        lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
+        lambda: check_files(directory, (*OUTPUTS, *CHECKPOINTS)),
+        lambda: None if arguments.model is None else ready_settings(arguments.model, arguments.seed))
     begin = time.perf_counter()
 
     def say(line: str) -> None:
         sys.stderr.write(f"[{time.perf_counter() - begin:4.0f} s] {line}\n")
 
-    say("training LeNet-300-100 on MNIST")
-    model = directory / "model.pt"
-    train.main(["lenet-300-100", "--data", "mnist", "--seed", str(arguments.seed), "-o", str(model)])
-    config = preset("default")
-    work = compile_model(Settings(model, config, density=DENSITY, data="mnist", seed=arguments.seed), say, directory)
+    if ready is None:
+        say("training LeNet-300-100 on MNIST")
+        model = directory / "model.pt"
+        train.main(["lenet-300-100", "--data", "mnist", "--seed", str(arguments.seed), "-o", str(model)])
+        settings = Settings(model, preset("default"), density=DENSITY, data="mnist", seed=arguments.seed)
+    else:
+        settings = ready
+    config = settings.config
+    work = compile_model(settings, say, directory)
     report = write_outputs(work, directory)
     say(f"simulating the engine in RTL on {arguments.images} test images")
-    run = run_image(parse_image(work.content, config), parse_target("sim:default"), load_dataset("mnist"),
+    run = run_image(parse_image(work.content, config), parse_target(f"sim:{settings.preset}"), load_dataset("mnist"),
                     arguments.images)
     report["rtl"] = run.figures()
     write_report(directory, report)

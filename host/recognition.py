@@ -15,17 +15,24 @@ __all__ = ["recognise"]
 
 def recognise(tensors: Mapping[str, StoredTensor]) -> tuple[list[Part], tuple[int, ...]] | None:
     """The parts, and the shape of an input, of the convolutional network of the zoo that has tensors of these names and
-    shapes; None if there is none."""
+    shapes, or had them before neurons and channels were removed; None if there is none."""
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     for network in NETWORKS.values():
         with torch.device("meta"):
             model = network()
-        if shapes == {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()} \
+        if _fits(shapes, {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}) \
                 and any(isinstance(module, nn.Conv2d) for module in model.modules()):
             parts = [_part(name, module, tensors) for name, module in model.named_modules()
                      if not any(module.children())]
             return [part for part in parts if part], model.input_shape  # type: ignore[return-value]
     return None
+
+
+def _fits(shapes: dict[str, tuple[int, ...]], whole: dict[str, tuple[int, ...]]) -> bool:
+    """Whether tensors are those of a network, but for rows and columns that it has lost; kernels stay whole."""
+    return shapes.keys() == whole.keys() and all(
+        len(shape) == len(whole[key]) and shape[2:] == whole[key][2:]
+        and all(left <= size for left, size in zip(shape, whole[key], strict=True)) for key, shape in shapes.items())
 
 
 def _part(name: str, module: nn.Module, tensors: Mapping[str, StoredTensor]) -> Part | None:

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from host.compile import main
 from host.decode import decode
@@ -85,6 +86,21 @@ def test_a_sparse_model_is_packed_as_it_is(problem, capsys):
     assert report["test_error_engine"] is None
 
 
+def test_what_was_saved_packs_into_the_same_image(problem, capsys):
+    """Also where pruning took neurons out, which the file then lacks."""
+    saved, data = problem / "saved.safetensors", ("--data", f"npz:{problem / 'data.npz'}")
+    assert compile_here(problem, *data, "--density", "0.1", "--save", str(saved), out="first") == 0
+    whole = torch.load(problem / "model.pt", weights_only=True)
+    tensors = load_file(saved)
+    assert tensors.keys() == whole.keys() and tensors["0.weight"].shape < whole["0.weight"].shape
+    as_it_is = [str(saved), *data, "--no-prune", "--share-epochs", "0", "-o"]
+    assert run_command(main, [*as_it_is, str(problem / "again")]) == 0
+    assert (problem / "first/model.img").read_bytes() == (problem / "again/model.img").read_bytes()
+    capsys.readouterr()
+    assert run_command(main, [*as_it_is, str(problem / "more"), "--save", str(saved)]) == 2
+    assert "--save must not name the model itself" in capsys.readouterr().err
+
+
 def test_calibration_needs_no_labels(problem, capsys):
     with np.load(problem / "data.npz") as arrays:
         images = arrays["train_images"]
@@ -108,6 +124,8 @@ def test_without_data_it_prunes_in_one_shot_and_says_so(problem, capsys):
 
 @pytest.mark.parametrize("arguments, message", [
     (["--data", "mnist"], "784 values for each image, but the network has 20 inputs"),
+    (["--save", "small.pt"], "--save must name a .safetensors file, not 'small.pt'"),
+    (["--share-epochs", "-1"], "epochs of weight sharing must be 0 to 100000, not -1"),
     (["--density", "2"], "density must be above 0 and at most 1, not 2.0"),
     (["--keep", "nosuch=0.1"], "keep names a layer 'nosuch', but the network has"),
     (["--preset", "huge"], "preset must be one of tiny, up5k, small, default, conv, wide, not 'huge'"),

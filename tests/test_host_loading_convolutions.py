@@ -10,7 +10,9 @@ from host.assembly import Chain
 from host.errors import UserError
 from host.learning import logits, tensors
 from host.loading import fold_normalization, load_network
+from host.neurons import drop_dead_neurons
 from host.recognition import recognise
+from host.saving import safetensors_file
 from host.tensors import StoredTensor
 from host.zoo import NETWORKS, build
 
@@ -171,6 +173,23 @@ def test_networks_of_the_zoo_have_shapes_that_chain(name):
     assert not chain.problems and chain.shape == outputs.shape[1:]
     described[next(iter(described))] = StoredTensor((1, 2, 3, 4))
     assert recognise(described) is None
+
+
+def test_a_network_of_the_zoo_that_lost_channels_is_recognised(tmp_path):
+    torch.manual_seed(0)
+    torch.save(build("lenet-5").state_dict(), tmp_path / "model.pt")
+    network = load_network(tmp_path / "model.pt")
+    lost = {name: layer.weight.copy() for layer in network.layers for name in [layer.name]}
+    lost["conv1"][[2, 5]] = 0
+    lost["conv2"][7] = 0
+    lost["fc1"][:100] = 0
+    network = network.with_weights(lost, {layer.name: layer.bias for layer in network.layers})
+    dropped = drop_dead_neurons(network)
+    (tmp_path / "small.safetensors").write_bytes(safetensors_file(dropped))
+    back = load_network(tmp_path / "small.safetensors")
+    assert [layer.weight.shape for layer in back.layers] == [(18, 25), (49, 450), (400, 784), (10, 400)]
+    inputs = torch.rand(5, 784)
+    assert torch.allclose(logits(tensors(back), inputs), logits(tensors(network), inputs), atol=1e-5)
 
 
 def test_names_are_those_of_torchvision():

@@ -101,6 +101,7 @@ CASES = [
     (demo, ["--images", "0"], "--images must be 1 to 10000, not 0"),
     (demo, ["-o", "file"], "output directory 'file' cannot be written"),
     (demo, ["-o", "out", "--seed", HUGE], f"--seed must be 0 to {(1 << 63) - 1}, not {HUGE}"),
+    (demo, ["--model", "nosuch.pt"], "nosuch.pt: there is no such file"),
     (demo, ["-o", "taken"], "output 'taken/report.html' must be a file"),
     (bench, [], "the following arguments are required: COMMAND"),
     (bench, ["encode", "--scale", "0"], "invalid choice: 0"),
