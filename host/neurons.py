@@ -12,7 +12,7 @@ import numpy as np
 
 from host.graph import Linear, Network
 
-__all__ = ["drop_dead_neurons", "silence_dead_neurons"]
+__all__ = ["drop_dead_neurons", "living_neurons", "silence_dead_neurons", "take_neurons", "weight_places"]
 
 
 def silence_dead_neurons(network: Network) -> Network:
@@ -55,17 +55,39 @@ def drop_dead_neurons(network: Network) -> Network:
     Inputs and outputs of the network stay, and of each layer at least one neuron. So do the channels that go into a
     convolution with groups, or come from one.
     """
-    layers = list(silence_dead_neurons(network).layers)
-    for number, following in enumerate(layers[1:]):
-        layer = layers[number]
-        if any(one.geometry and one.geometry.groups > 1 for one in (layer, following)):
-            continue
-        alive = np.flatnonzero(layer.weight.any(axis=1) | (layer.bias != 0))
-        alive = alive if alive.size else np.array([0])
-        taken = _taken(layer, following)[0][:, alive].reshape(following.rows, -1)
-        layers[number] = replace(layer, weight=layer.weight[alive], bias=layer.bias[alive])
-        geometry = following.geometry
-        if geometry is not None:
-            geometry = replace(geometry, in_shape=(len(alive), *geometry.in_shape[1:]))
-        layers[number + 1] = replace(following, weight=taken, geometry=geometry)
+    network = silence_dead_neurons(network)
+    return take_neurons(network, living_neurons(network))
+
+
+def living_neurons(network: Network) -> list[np.ndarray]:
+    """Those that `drop_dead_neurons` leaves of a network whose dead neurons are silent: for each layer its rows."""
+    rows = [np.arange(layer.rows) for layer in network.layers]
+    for number, (layer, following) in enumerate(pairwise(network.layers)):
+        if not any(one.geometry and one.geometry.groups > 1 for one in (layer, following)):
+            alive = np.flatnonzero(layer.weight.any(axis=1) | (layer.bias != 0))
+            rows[number] = alive if alive.size else np.array([0])
+    return rows
+
+
+def take_neurons(network: Network, rows: list[np.ndarray]) -> Network:
+    """The network with these rows of each layer, and the columns that their outputs go into."""
+    layers = []
+    for number, (layer, places) in enumerate(zip(network.layers, weight_places(network, rows), strict=True)):
+        geometry = layer.geometry
+        if geometry is not None and number and len(rows[number - 1]) < network.layers[number - 1].rows:
+            geometry = replace(geometry, in_shape=(len(rows[number - 1]), *geometry.in_shape[1:]))
+        layers.append(replace(layer, weight=layer.weight.ravel()[places], bias=layer.bias[rows[number]],
+                              geometry=geometry))
     return replace(network, layers=tuple(layers))
+
+
+def weight_places(network: Network, rows: list[np.ndarray]) -> list[np.ndarray]:
+    """Where the weights that `take_neurons` leaves stand in the flattened weights of each layer: int64
+    ``[rows left, columns left]``."""
+    places = []
+    for number, layer in enumerate(network.layers):
+        own = np.arange(layer.weight.size).reshape(layer.weight.shape)[rows[number]]
+        if number and len(rows[number - 1]) < network.layers[number - 1].rows:
+            own = own.reshape(len(own), network.layers[number - 1].rows, -1)[:, rows[number - 1]].reshape(len(own), -1)
+        places.append(own)
+    return places

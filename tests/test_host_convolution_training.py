@@ -20,11 +20,13 @@ from host.loading import load_network
 from host.neurons import drop_dead_neurons, silence_dead_neurons
 from host.prune import prune
 from host.recipe import PruneSettings
+from host.resuming import Checkpoint
+from host.retraining import Retraining
 from host.sensitivity import scan
 from host.sharing import ShareSettings, share_weights
 from host.zoo import build
 from tests.networks import CONVOLUTIONS, WIDE_TAPS
-from tests.stripes import dataset
+from tests.stripes import dataset, same
 
 POOLED = (4, Geometry((1, 7, 7), (3, 3), padding=(1, 1), pool=2, pool_stride=2))
 OVERLAPPING = (6, Geometry((1, 7, 7), (2, 3), stride=(1, 2), pool=3, pool_stride=1))
@@ -194,9 +196,79 @@ def test_pruned_and_shared_convolutions_learn():
     assert [layer.name for layer in scan(pruned, data, [0.5]).layers] == ["conv1", "conv2", "fc"]
 
 
+def dying():
+    """A network of which two channels and some of its pruned weights are dead already."""
+    net = network((12, POOLED[1]), (16, replace(SECOND[1], in_shape=(12, 3, 3))))
+    first, second = (layer.weight.copy() for layer in net.layers[:2])
+    first[2] = 0
+    second[[1, 4]] = 0
+    second[0, ::3] = 0
+    return changed(net, {"conv1": first, "conv2": second})
+
+
+def test_training_without_dead_channels_is_training_with_them(monkeypatch):
+    settings, data = replace(SHORT, density=0.12, augment=0.0), dataset()
+    shapes = []
+    run = Retraining.run
+
+    def spy(self, *arguments):
+        shapes.append([weight.shape for weight in self.weights])
+        run(self, *arguments)
+    monkeypatch.setattr(Retraining, "run", spy)
+    small = prune(dying(), data, settings).network
+    assert shapes[-1] < shapes[0] < [(12, 9), (16, 48)]
+    with monkeypatch.context() as patch:
+        patch.setattr("host.retraining.living_neurons", lambda net: [np.arange(layer.rows) for layer in net.layers])
+        whole = prune(dying(), data, settings).network
+    assert shapes[-1][:2] == [(12, 9), (16, 48)]
+    for one, other in zip(small.layers, whole.layers, strict=True):
+        assert np.allclose(one.weight, other.weight, atol=1e-3) and np.allclose(one.bias, other.bias, atol=1e-3)
+        assert np.array_equal(one.weight != 0, other.weight != 0)
+
+
+def test_what_adam_knows_about_living_channels_stays():
+    net = dying()
+    retraining = Retraining(net, dataset(), SHORT, 0)
+    names = [layer.name for layer in net.layers]
+    retraining.begin(net, names)
+    retraining.run(1, lambda _: 0.01, None, lambda: None)
+    before, trained = retraining._adam_state(), retraining.network()
+    first = trained.layers[0].weight.copy()
+    first[7] = 0
+    retraining.begin(silence_dead_neurons(changed(trained, {"conv1": first})), names)
+    after = retraining._adam_state()
+    assert [len(one) for one in after] == [3] * 6 and len(retraining.weights[0]) == 10
+    dead = np.isin(np.arange(12), [2, 7])
+    for key in ("exp_avg", "exp_avg_sq"):
+        was, now = (state[0][key].numpy().reshape(12, 9) for state in (before, after))
+        assert was[7].any() and not now[dead].any() and np.array_equal(now[~dead], was[~dead])
+    assert np.array_equal(before[5]["exp_avg"], after[5]["exp_avg"])
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 6])
+def test_goes_on_after_a_kill_without_its_dead_channels(tmp_path, monkeypatch, epochs):
+    """To the same bits."""
+    settings, path = replace(SHORT, density=0.12), tmp_path / "pruning.checkpoint"
+    whole = prune(dying(), dataset(), settings).network
+    saved = []
+    save = Checkpoint.save
+
+    def save_and_die(self, state):
+        save(self, state)
+        saved.append(state)
+        if len(saved) == epochs:
+            raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            prune(dying(), dataset(), settings, 0, path)
+    assert same(prune(dying(), dataset(), settings, 0, path).network, whole)
+
+
 @pytest.mark.parametrize("allocation", ["global", "uniform", "erdos-renyi"])
 def test_the_weights_of_a_pooling_stay(tmp_path, allocation):
     """Pruned, retrained, shared and fine-tuned around it."""
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3))
     torch.save(model, tmp_path / "model.pt")
     net, data = load_network(tmp_path / "model.pt", input_shape=(1, 7, 7)), dataset()
