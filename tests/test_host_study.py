@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from host.charts import xy_chart
+from host.datasets import load_dataset
 from host.errors import UserError, run_command
-from host.graph import Linear, Network
+from host.graph import Conv2d, Geometry, Linear, Network
 from host.learning import logits, tensors
 from host.sharing import share_weights
 from host.study.fastfood import Fastfood, fry
+from host.study.low_rank import biclustered, equal_clusters, factored
 from host.study.measuring import Outcome, distributions, engine, on_disk, on_engine
-from host.study.methods import METHODS, factored
+from host.study.methods import METHODS, methods_for
 from host.study.subject import QUICK, Subject
 from tests.stripes import dataset, network
 
@@ -59,7 +61,8 @@ class Tags(HTMLParser):
 
 def test_a_quick_study_has_every_method(place):
     found = json.loads((place / "out" / "study.json").read_text())
-    jobs = [(method.name, setting) for method in METHODS.values() for setting in method.quick]
+    jobs = [(method.name, setting) for method in METHODS.values() for setting in method.quick
+            if not method.convolutions]
     assert [(row["method"], row["setting"]) for row in found["rows"]] == jobs
     for row in found["rows"]:
         assert row["parameters"] > 0 and 0 < row["kept"] <= 100 and row["bits"] > 0
@@ -254,6 +257,66 @@ def test_layers_of_other_kinds_stay_whole():
     other = Other("a", np.ones((30, 30), np.float32), np.zeros(30, np.float32), True)
     last = Linear("b", np.ones((30, 30), np.float32), np.zeros(30, np.float32), False)
     assert factored(Network("", (other, last)), 0.5).layers == (other, last)
+
+
+def convolution(weight, in_shape, **options):
+    rows, channels, *kernel = weight.shape
+    geometry = Geometry(in_shape, tuple(kernel), groups=in_shape[0] // channels, **options)
+    return Conv2d("conv", weight.reshape(rows, -1), np.arange(rows, dtype=np.float32), True, geometry)
+
+
+def test_clusters_are_equal_and_of_like_direction():
+    rng = np.random.default_rng(0)
+    directions, kinds = np.eye(6)[:3], np.array([0, 1, 2] * 5)
+    vectors = directions[kinds] * rng.uniform(1, 9, (15, 1)) + rng.normal(0, 0.05, (15, 6))
+    found = equal_clusters(vectors, 3)
+    assert sorted(map(len, found)) == [5, 5, 5] and all(len(set(kinds[one])) == 1 for one in found)
+    uneven = equal_clusters(np.ones((11, 2)), 4)
+    assert sorted(map(len, uneven)) == [2, 3, 3, 3] and sorted(np.concatenate(uneven)) == list(range(11))
+
+
+def test_biclusters_give_back_what_has_their_rank():
+    """Channels are mixed up: each pair of clusters has weights of rank 1, all of them rank 4 or more."""
+    rng = np.random.default_rng(1)
+    inputs, outputs_ = rng.permutation(6), rng.permutation(8)
+    weight = np.zeros((8, 6, 3, 3))
+    for number, rows in enumerate((outputs_[:4], outputs_[4:])):
+        for other, cols in enumerate((inputs[:3], inputs[3:])):
+            part = np.multiply.outer(rng.uniform(0.5, 1, 4), rng.normal(0, 0.05, (3, 3, 3)) + (number - 0.5)
+                                     * np.linspace(-1, 1, 3)[:, None] + (other - 0.5) * np.linspace(-1, 1, 3))
+            weight[np.ix_(rows, cols)] = part
+    whole = Network("", (convolution(weight.astype(np.float32), (6, 7, 7), padding=(1, 1), pool=2, pool_stride=2),))
+    found = biclustered(whole, 0.4, 2)
+    assert [(layer.name, layer.rows, layer.cols, layer.weights_kept, layer.relu) for layer in found.layers] == [
+        ("conv.right", 4, 54, 4 * 27, False), ("conv.left", 8, 4, 16, True)]
+    images = rng.uniform(size=(5, 6 * 49)).astype(np.float32)
+    np.testing.assert_allclose(outputs(found, images), outputs(whole, images), rtol=1e-3, atol=1e-3)
+    assert biclustered(whole, 0.9, 2).layers[0].rows == 12
+    alone = np.abs(outputs(biclustered(whole, 0.1, 1), images) - outputs(whole, images)).max()
+    assert alone > 0.1
+
+
+def test_convolutions_that_would_not_get_smaller_stay():
+    whole = Network("", (convolution(np.ones((2, 1, 1, 2), np.float32), (1, 5, 5)),
+                         convolution(np.ones((4, 1, 3, 3), np.float32), (2, 5, 4))))
+    assert biclustered(whole, 0.5, 2).layers == whole.layers
+
+
+def test_every_method_works_on_convolutions(place, tmp_path):
+    data = load_dataset(f"npz:{place / 'data.npz'}")
+    subject = Subject("lenet-5", data, QUICK, tmp_path)
+    methods = methods_for(subject.start(0))
+    assert methods == list(METHODS.values())
+    for method in methods:
+        for setting in method.quick:
+            found = method.run(subject, setting, 0)
+            assert found.total == 430_500 and found.bits > 0 and 0 <= found.test_error <= 100
+            assert found.place == ("disk" if method.name in ("dense", "fastfood") else "chip")
+            # What stays whole, the convolutions with svd, comes on top.
+            kept = found.parameters / found.total
+            assert kept == pytest.approx(setting.get("kept", kept), abs=0.07)
+    fully_connected = methods_for(Subject("lenet-300-100", data, QUICK, tmp_path).start(0))
+    assert [method.name for method in methods if method not in fully_connected] == ["bicluster"]
 
 
 @pytest.mark.parametrize("code_bits", [4, 8])

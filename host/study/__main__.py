@@ -22,7 +22,7 @@ from host.options import check_range
 from host.output import write_json
 from host.resuming import fingerprint
 from host.sensitivity import scan
-from host.study.methods import METHODS
+from host.study.methods import BASELINE, METHODS, methods_for
 from host.study.subject import FULL, QUICK, Effort, Subject
 from host.zoo import NETWORKS, build, sizes
 
@@ -95,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.worker:
         serve(queue, subject)
         return
-    chosen = [method for method in METHODS.values()
-              if not arguments.method or method.name in arguments.method or method is next(iter(METHODS.values()))]
+    chosen = [method for method in methods_for(subject.start(0))
+              if not arguments.method or method.name in arguments.method or method.name == BASELINE]
     jobs = [Job(method.name, setting, seed) for method in chosen
             for setting in (method.quick if quick else method.settings) for seed in range(arguments.seeds)]
     queue.add(jobs)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a compressed network takes, and how often it errs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import nn
@@ -14,7 +14,7 @@ from host.quantize import quantize, quantize_inputs
 from host.reference import forward
 from host.sharing import SharedNetwork, share_weights
 from host.study.subject import Subject
-from rtl.config import EngineConfig
+from rtl.config import EngineConfig, preset
 
 __all__ = ["Outcome", "distributions", "engine", "on_disk", "on_engine"]
 
@@ -51,10 +51,12 @@ class Outcome:
     weights: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
 
-def engine(code_bits: int, *, direct: bool) -> EngineConfig:
-    """The default engine with such codes and memories that hold a dense network and its codebooks."""
-    return EngineConfig(code_bits=code_bits, direct_weights=direct, entry_depth=65536, slice_depth=65536,
-                        act_depth=65536, program_depth=65536)
+def engine(code_bits: int, *, direct: bool, convolutions: bool = False) -> EngineConfig:
+    """The default engine, or the one for convolutions, with such codes and memories that hold a dense network and its
+    codebooks."""
+    return replace(preset("conv" if convolutions else "default"), code_bits=code_bits, direct_weights=direct,
+                   entry_depth=65536, slice_depth=65536, acc_depth=65536 if convolutions else 512, act_depth=65536,
+                   program_depth=65536)
 
 
 def on_engine(subject: Subject, network: Network | SharedNetwork, total: int, seconds: float,
@@ -70,7 +72,8 @@ def on_engine(subject: Subject, network: Network | SharedNetwork, total: int, se
     """
     dataset = subject.dataset
     direct = isinstance(network, Network)
-    config = engine(8 if direct else code_bits, direct=direct)
+    config = engine(8 if direct else code_bits, direct=direct,
+                    convolutions=any(layer.geometry for layer in network.layers))
     try:
         shared = share_weights(network, config) if isinstance(network, Network) else network
         quantized = quantize(shared, config, dataset.train_images)

@@ -2,28 +2,26 @@
 """The methods that are compared, each with the settings it is tried at.
 
 A method is a function of the subject, a setting and a seed. It works on `host.graph.Network` or on the torch module
-of `host.zoo`, and leaves layers of kinds that it does not know as they are. Methods for convolutions alone, such as
-biclustering with low-rank factors, belong here as well.
+of `host.zoo`, and leaves layers of kinds that it does not know as they are.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from host.clustering import INITIALISATIONS
-from host.graph import Linear, Network
+from host.graph import Network
 from host.prune import prune
 from host.recipe import DEFAULT, HAN, MAGNITUDE, PruneSettings
 from host.sharing import SharedNetwork, ShareSettings, share_weights
 from host.study.fastfood import fry
+from host.study.low_rank import biclustered, factored
 from host.study.measuring import Outcome, distributions, engine, on_disk, on_engine
 from host.study.subject import STARTS, Subject
 from host.train import TrainSettings, train
 from host.zoo import build
 
-__all__ = ["BASELINE", "METHODS", "PAPER_KEEP", "Method", "Setting", "factored"]
+__all__ = ["BASELINE", "METHODS", "PAPER_KEEP", "Method", "Setting", "methods_for"]
 
 Setting = dict[str, Any]
 """Options of a method: words and numbers."""
@@ -34,7 +32,8 @@ CUTS = (0.5, 0.3, 0.2, 0.1, 0.08, 0.05, 0.03)
 KEPT = (0.2, 0.08, 0.03)
 """Shares of the weights to keep where the rest is retrained."""
 
-PAPER_KEEP = {"lenet-300-100": {"fc1": 0.08, "fc2": 0.09, "fc3": 0.26}}
+PAPER_KEEP = {"lenet-300-100": {"fc1": 0.08, "fc2": 0.09, "fc3": 0.26},
+              "lenet-5": {"conv1": 0.66, "conv2": 0.12, "fc1": 0.08, "fc2": 0.19}}
 """What Han et al., NIPS 2015, tables 3 and 4, keep of each layer."""
 
 BASELINE = "dense"
@@ -52,12 +51,15 @@ class Method:
         What it is tried at.
     quick : tuple of dict
         The same for a quick run.
+    convolutions : bool
+        Whether it is for networks with convolutions alone.
     """
 
     name: str
     run: Callable[[Subject, Setting, int], Outcome]
     settings: tuple[Setting, ...]
     quick: tuple[Setting, ...]
+    convolutions: bool = False
 
 
 def _dense(subject: Subject, setting: Setting, seed: int) -> Outcome:
@@ -137,33 +139,18 @@ def _prune_and_share(subject: Subject, setting: Setting, seed: int) -> Outcome:
     return _share(subject, network, dense.weights_total, dense_seconds + seconds, setting, seed)
 
 
-def factored(network: Network, share: float) -> Network:
-    """Each fully connected layer as two, by the singular values that its matrix keeps (E. Denton et al., NIPS 2014).
-
-    Parameters
-    ----------
-    share : float
-        Parameters of the factors over those of the matrix; a layer where that leaves no rank stays whole, and so
-        does the last, which is small.
-    """
-    layers: list[Linear] = []
-    for layer in network.layers:
-        rank = int(share * layer.weight.size / (layer.rows + layer.cols))
-        if type(layer) is not Linear or rank < 1 or layer is network.layers[-1]:
-            layers.append(layer)
-            continue
-        left, values, right = np.linalg.svd(layer.weight.astype(np.float64), full_matrices=False)
-        root = np.sqrt(values[:rank])
-        layers += [Linear(f"{layer.name}.right", (root[:, None] * right[:rank]).astype(np.float32),
-                          np.zeros(rank, np.float32), False),
-                   replace(layer, name=f"{layer.name}.left", weight=(left[:, :rank] * root).astype(np.float32))]
-    return replace(network, layers=tuple(layers))
-
-
 def _svd(subject: Subject, setting: Setting, seed: int) -> Outcome:
     dense, dense_seconds = subject.dense("dense", seed)
     settings = replace(_once(subject), density=1.0)
     network, seconds = subject.retrain(factored(dense, setting["kept"]), settings, seed)
+    return on_engine(subject, network, dense.weights_total, dense_seconds + seconds)
+
+
+def _bicluster(subject: Subject, setting: Setting, seed: int) -> Outcome:
+    """The convolutions; the fully connected layers as in `_svd`."""
+    dense, dense_seconds = subject.dense("dense", seed)
+    small = factored(biclustered(dense, setting["kept"], setting["clusters"], seed), setting["kept"])
+    network, seconds = subject.retrain(small, replace(_once(subject), density=1.0), seed)
     return on_engine(subject, network, dense.weights_total, dense_seconds + seconds)
 
 
@@ -190,6 +177,8 @@ METHODS = {method.name: method for method in (
            _each(saliency=["obd"], kept=[0.08])),
     Method("paper", _paper, _each(kept=[0.08]), _each(kept=[0.08])),
     Method("svd", _svd, _each(kept=[0.2, 0.1, 0.05]), _each(kept=[0.1])),
+    Method("bicluster", _bicluster, _each(clusters=[2], kept=[0.4, 0.2, 0.1]) + _each(clusters=[1, 4], kept=[0.2]),
+           _each(clusters=[2], kept=[0.2]), convolutions=True),
     Method("fastfood", _fastfood, _each(layers=[1, 2]), _each(layers=[2])),
     Method("low bits", _low_bits, _each(first=INITIALISATIONS, bits=range(2, 9)), _each(first=["linear"], bits=[4])),
     Method("prune and share", _prune_and_share,
@@ -198,3 +187,9 @@ METHODS = {method.name: method for method in (
            _each(first=["linear"], bits=[4], kept=[0.08])),
 )}
 """By name; the first is what the others are compared with."""
+
+
+def methods_for(network: Network) -> list[Method]:
+    """Those of `METHODS` that have something to do."""
+    convolutions = any(layer.geometry for layer in network.layers)
+    return [method for method in METHODS.values() if convolutions or not method.convolutions]
