@@ -12,7 +12,8 @@ import numpy as np
 
 from host.graph import Linear, Network
 
-__all__ = ["drop_dead_neurons", "living_neurons", "silence_dead_neurons", "take_neurons", "weight_places"]
+__all__ = ["drop_dead_neurons", "keep_neurons", "living_neurons", "silence_dead_neurons", "take_neurons",
+           "weight_places"]
 
 
 def silence_dead_neurons(network: Network) -> Network:
@@ -47,6 +48,25 @@ def _taken(layer: Linear, following: Linear) -> np.ndarray:
     """The weights that take a layer's outputs, as a view ``[groups, rows / groups, neurons / groups, weights]``."""
     groups = following.geometry.groups if following.geometry else 1
     return following.weight.reshape(groups, following.rows // groups, layer.rows // groups, -1)
+
+
+def keep_neurons(network: Network, saliency: list[np.ndarray], counts: dict[str, int]) -> Network:
+    """Zeroes every connection of the hidden neurons that are too many; shapes stay.
+
+    Parameters
+    ----------
+    saliency : list of array, shape ``[rows, cols]``
+        Of each layer's weights; those with the greatest sum over a neuron's inputs stay.
+    counts : dict
+        Neurons to keep, by the layer's name.
+    """
+    layers = []
+    for layer, values in zip(network.layers, saliency, strict=True):
+        gone = np.argsort(-values.sum(axis=1), kind="stable")[counts.get(layer.name, layer.rows):]
+        weight, bias = layer.weight.copy(), layer.bias.copy()
+        weight[gone], bias[gone] = 0, 0
+        layers.append(replace(layer, weight=weight, bias=bias))
+    return silence_dead_neurons(replace(network, layers=tuple(layers)))
 
 
 def drop_dead_neurons(network: Network) -> Network:

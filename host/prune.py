@@ -19,7 +19,7 @@ from host.criteria import choose, saliencies
 from host.datasets import Dataset
 from host.graph import Network
 from host.learning import one_cycle
-from host.neurons import drop_dead_neurons, silence_dead_neurons
+from host.neurons import drop_dead_neurons, keep_neurons, silence_dead_neurons
 from host.recipe import PruneSettings
 from host.resuming import Checkpoint
 from host.retraining import Retraining
@@ -92,7 +92,7 @@ def _prune_blindly(network: Network, settings: PruneSettings) -> PruneResult:
     """Magnitudes do not compare between layers, so that the allocation "global" becomes "erdos-renyi"."""
     allocation = "erdos-renyi" if settings.everywhere else settings.allocation
     settings = replace(settings, rounds=1, criterion="magnitude", allocation=allocation)
-    saliency = saliencies(settings.criterion, network, np.zeros(0), np.zeros(0))
+    network, saliency = _weighed(network, settings, np.zeros(0), np.zeros(0), first=True)
     keep = round_keep(network, targets(network, settings), settings, 0)
     pruned = silence_dead_neurons(_masked(network, _masks(network, saliency, keep, settings, _names(network))))
     return PruneResult(drop_dead_neurons(pruned), (_round_record(pruned),))
@@ -143,8 +143,8 @@ class _Pruning:
 
     def _cut(self, names: tuple[str, ...], index: int) -> None:
         settings, retraining = self.settings, self.retraining
-        network = retraining.network()
-        saliency = saliencies(settings.criterion, network, retraining.images, retraining.labels)
+        network, saliency = _weighed(retraining.network(), settings, retraining.images, retraining.labels,
+                                     first=not self.history)
         masks = _masks(network, saliency, round_keep(network, self.final, settings, index), settings, names)
         network = _masked(network, masks)
         if settings.survivors == "reset":
@@ -160,6 +160,16 @@ class _Pruning:
         else:
             self.retraining.run(settings.final_epochs if last else settings.round_epochs, lambda _: rate,
                                 settings.patience, after_epoch)
+
+
+def _weighed(network: Network, settings: PruneSettings, images: np.ndarray, labels: np.ndarray, *,
+             first: bool) -> tuple[Network, list[np.ndarray]]:
+    """The network, before the first cut without the neurons that are too many, and its weights' saliencies."""
+    saliency = saliencies(settings.criterion, network, images, labels)
+    if not (first and settings.neurons):
+        return network, saliency
+    network = keep_neurons(network, saliency, settings.neurons)
+    return network, saliencies(settings.criterion, network, images, labels)
 
 
 def _names(network: Network) -> tuple[str, ...]:

@@ -58,6 +58,10 @@ class PruneSettings:
     survivors : str
         "keep" the values of the weights that are left, or "reset" them at random (section 3.3: keeping is
         better).
+    neurons : dict, optional
+        How many neurons, or channels of a convolution, a hidden layer keeps, by layer name; the others go in the first
+        cut, those of the least summed saliency, before the weights are chosen. A layer that is not named keeps all
+        (not in the paper, which removes neurons only when they have lost all connections).
     freeze : tuple of tuple of str
         Groups of layer names that are pruned and retrained one after the other, all others being frozen
         (section 3.3, convolutions and fully connected layers); none: all layers at once.
@@ -97,6 +101,7 @@ class PruneSettings:
     rounds: int = 20
     first_density: float = 0.25
     survivors: str = "keep"
+    neurons: dict[str, int] | None = None
     freeze: tuple[tuple[str, ...], ...] = ()
     round_epochs: int = 1
     final_epochs: int = 16
@@ -159,13 +164,19 @@ def _name_problems(settings: PruneSettings, network: Network) -> list[str]:
     named = {"keep": settings.keep or {}, "quality": by_layer, "freeze": frozen}
     problems = [f"{option} names a layer '{name}', but the network has {', '.join(known)}"
                 for option, names in named.items() for name in names if name not in known]
+    hidden = {layer.name: layer.rows for layer in network.layers[:-1]}
+    problems += [f"neurons names a layer '{name}', but the hidden layers are {', '.join(hidden) or 'none'}"
+                 for name in settings.neurons or {} if name not in hidden]
+    problems += [f"neurons of layer '{name}' must be 1 to {hidden[name]}, not {count}"
+                 for name, count in (settings.neurons or {}).items() if not 1 <= count <= hidden.get(name, count)]
     if frozen and not problems and sorted(frozen) != sorted(known):
         problems.append(f"freeze must name each of the layers {', '.join(known)} in one group, not {frozen}")
     return problems
 
 
 AMOUNTS = {"density": "a number", "keep": "a table of numbers by layer",
-           "quality": "a number, or a table of numbers by layer"}
+           "quality": "a number, or a table of numbers by layer", "neurons": "a table of whole numbers by layer"}
+"""What the options are that are None by default."""
 
 DEFAULT = PruneSettings()
 
@@ -230,8 +241,9 @@ def _field_problem(name: str, value: Any) -> str:
     if name not in (field.name for field in fields(PruneSettings)):
         return f"there is no field '{name}'"
     default = getattr(DEFAULT, name)
-    if name in ("density", "keep", "quality"):
+    if name in AMOUNTS:
         fits = _is_number(value) if name == "density" else _is_table(value) or (name == "quality" and _is_number(value))
+        fits &= name != "neurons" or all(isinstance(one, int) for one in value.values())
         return "" if fits else f"{name} must be {AMOUNTS[name]}, not {value!r}"
     if name == "freeze":
         groups = isinstance(value, list) and all(isinstance(group, list) and all(isinstance(one, str) for one in group)

@@ -268,6 +268,22 @@ def test_a_checkpoint_of_another_run_is_left_alone(tmp_path):
     assert same(prune(network(), dataset(), SHORT, 3, path).network, prune(network(), dataset(), SHORT, 3).network)
 
 
+def test_the_first_cut_takes_neurons(monkeypatch):
+    settings = replace(SHORT, density=0.3, neurons={"fc1": 10, "fc2": 8})
+    result, seen = weights_during(settings, monkeypatch)
+    for one in seen:
+        assert [np.count_nonzero(layer.weight.any(axis=1)) <= most
+                for layer, most in zip(one.layers, (10, 8, 3), strict=True)] == [True] * 3
+    assert result.network.layers[0].rows == 10 and result.network.layers[1].rows <= 8
+    blindly = prune(network(), None, replace(settings, density=0.2)).network
+    assert [layer.rows for layer in blindly.layers] == [10, 8, 3]
+    # The first ones to stay are those with the greatest weights.
+    rows = np.abs(network().layers[0].weight).sum(axis=1)
+    strong = network().layers[0].weight[rows >= np.sort(rows)[-10]]
+    kept = blindly.layers[0].weight
+    assert np.array_equal(kept[kept != 0], strong[kept != 0])
+
+
 @pytest.mark.parametrize(("settings", "message"), [
     (PruneSettings(), "give one of density, keep and quality, not none"),
     (PruneSettings(density=0.1, quality=1.0),
@@ -285,6 +301,9 @@ def test_a_checkpoint_of_another_run_is_left_alone(tmp_path):
     (replace(SHORT, penalty="l3"), "penalty must be one of none, l1, l2, not 'l3'"),
     (replace(SHORT, criterion="size"), "criterion must be one of magnitude, obd, fisher, not 'size'"),
     (PruneSettings(quality={"fc9": 1.0}), "quality names a layer 'fc9', but the network has fc1, fc2, fc3"),
+    (PruneSettings(density=0.5, neurons={"fc3": 2}),
+     "neurons names a layer 'fc3', but the hidden layers are fc1, fc2"),
+    (PruneSettings(density=0.5, neurons={"fc1": 41}), "neurons of layer 'fc1' must be 1 to 40, not 41"),
     (replace(SHORT, freeze=(("fc1",), ("fc2",)), allocation="uniform"),
      "freeze must name each of the layers fc1, fc2, fc3 in one group, not ['fc1', 'fc2']"),
     (replace(SHORT, freeze=(("fc1",), ("fc2", "fc3"))),
