@@ -4,10 +4,11 @@
 from enum import IntEnum
 
 from amaranth.hdl import C, Cat, ClockDomain, ClockSignal, Module, Mux, ResetSignal, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .engine import Engine
+from .layouts import counters_layout
 from .protocol import COUNTERS, PROTOCOL_VERSION
 
 __all__ = ["ADDRESS_BITS", "IDENTIFICATION", "AxiEngine", "Register", "Registers", "Response"]
@@ -72,7 +73,7 @@ class Registers(wiring.Component):
         super().__init__({
             **AXI_LITE,
             "loaded": In(1), "busy": In(1), "running": In(1), "last_status": In(8),
-            "counters": In(data.ArrayLayout(32, len(COUNTERS))),
+            "counters": In(counters_layout()),
         })
 
     def _contents(self):
@@ -84,7 +85,7 @@ class Registers(wiring.Component):
             Register.CONFIG_HASH_LOW: config_hash & 0xFFFF_FFFF, Register.CONFIG_HASH_HIGH: config_hash >> 32,
             Register.PES: self.config.pes, Register.PACKET_BYTES: self.config.packet_bytes, Register.STATUS: state,
         }
-        return contents | {Register.COUNTERS + 4 * place: self.counters[place] for place in range(len(COUNTERS))}
+        return contents | {Register.COUNTERS + 4 * place: self.counters[name] for place, name in enumerate(COUNTERS)}
 
     def elaborate(self, platform):
         m = Module()

@@ -2,10 +2,11 @@
 """The commands: carries out the link's requests, see `rtl.protocol`."""
 
 from amaranth.hdl import Array, C, Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
+from .layouts import counters_layout
 from .protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status
 
 __all__ = ["Commands"]
@@ -29,7 +30,7 @@ class Commands(wiring.Component):
         To and from the `Sequencer`.
     timed_out : In(1)
         The `Watchdog` has stopped the newest inference.
-    counters : In(ArrayLayout(32, len(COUNTERS)))
+    counters : In(counters_layout)
     write_address : Out, write_word : Out, write : Out(1), read_address : Out, read : Out(1), word : In
         To and from the activation memory.
     """
@@ -43,7 +44,7 @@ class Commands(wiring.Component):
             "image": Out(stream.Signature(8)), "image_begin": Out(1), "image_offset": In(32),
             "image_status": In(Status), "loaded": In(1),
             "run": Out(1), "running": In(1), "ready": In(1), "settled": In(1), "timed_out": In(1),
-            "counters": In(data.ArrayLayout(32, len(COUNTERS))),
+            "counters": In(counters_layout()),
             "write_address": Out(address), "write_word": Out(word), "write": Out(1),
             "read_address": Out(address), "read": Out(1), "word": In(word),
         })

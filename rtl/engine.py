@@ -2,14 +2,21 @@
 """The engine: a table of contents of the data path."""
 
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .activations import ActivationMemory
 from .broadcast import Broadcast
 from .commands import Commands
 from .drain import Drain
-from .layouts import SectionKind, beat_layout, broadcast_cycles, counter_bits, memory_write_layout
+from .layouts import (
+    SectionKind,
+    beat_layout,
+    broadcast_cycles,
+    counter_bits,
+    counters_layout,
+    memory_write_layout,
+)
 from .link import Link
 from .loader import Loader
 from .pe import ProcessingElement, control_layout
@@ -47,7 +54,7 @@ class Engine(wiring.Component):
         A whole image is in the memories.
     last_status : Out(8)
         `Status` of the newest response; OK after a reset.
-    counters : Out(ArrayLayout(32, len(COUNTERS)))
+    counters : Out(counters_layout)
         `COUNTERS` of the newest inference; they count while it runs.
     """
 
@@ -59,7 +66,7 @@ class Engine(wiring.Component):
             "busy": Out(1),
             "running": Out(1),
             **({"last": Out(1), "loaded": Out(1), "last_status": Out(8),
-                "counters": Out(data.ArrayLayout(32, len(COUNTERS)))} if observed else {}),
+                "counters": Out(counters_layout())} if observed else {}),
         })
 
     def elaborate(self, platform):
@@ -97,8 +104,8 @@ class Engine(wiring.Component):
         self._connect_control(m, loader, commands, program, sequencer, scanner, broadcast, drain, pes)
         self._connect_acts(m, commands, sequencer, acts, scanner, drain, pes)
         self._connect_pes(m, program, sequencer, scanner, broadcast, control, drain, pes)
-        self._count(m, commands, sequencer, scanner, drain, pes)
-        self._watch(m, loader, commands, sequencer, watchdog)
+        cycles = self._count(m, commands, sequencer, scanner, drain, pes)
+        self._watch(m, loader, commands, sequencer, watchdog, cycles)
         return m
 
     def _add_run_domain(self, m, watchdog):
@@ -109,12 +116,11 @@ class Engine(wiring.Component):
         m.d.sync += reset.eq(watchdog.bite)
         m.d.comb += [ClockSignal("run").eq(ClockSignal()), ResetSignal("run").eq(reset)]
 
-    def _watch(self, m, loader, commands, sequencer, watchdog):
+    def _watch(self, m, loader, commands, sequencer, watchdog, cycles):
         """The watchdog stops inferences that have gone wrong."""
         m.d.comb += [
-            watchdog.running.eq(sequencer.running), watchdog.limit.eq(loader.cycle_limit),
-            watchdog.cycles.eq(commands.counters[COUNTERS.index("cycles")]),
-            watchdog.clear.eq(commands.run),
+            watchdog.running.eq(sequencer.running), watchdog.cycles.eq(cycles),
+            watchdog.limit.eq(loader.cycle_limit), watchdog.clear.eq(commands.run),
             loader.drop.eq(watchdog.bite), commands.timed_out.eq(watchdog.timed_out),
         ]
 
@@ -231,7 +237,13 @@ class Engine(wiring.Component):
             ]
 
     def _count(self, m, commands, sequencer, scanner, drain, pes):
-        """Performance counters; they hold their values after an inference and start anew with the next."""
+        """Performance counters; they hold their values after an inference and start anew with the next.
+
+        Returns
+        -------
+        Signal(counter_bits)
+            The one of the cycles.
+        """
         # Events are summed in two steps, first over some PEs; so the counters run on for two cycles.
         ends = Signal(2)
         m.d.sync += ends.eq(Cat(sequencer.running, ends))
@@ -244,7 +256,8 @@ class Engine(wiring.Component):
             "stall_cycles": [scanner.stalled],
             "drain_cycles": [drain.reading],
         }
-        for place, name in enumerate(COUNTERS):
+        counters = {name: Signal(counter_bits(self.config), name=name) for name in COUNTERS}
+        for name, counter in counters.items():
             parts = []
             for first in range(0, len(events[name]), 8):
                 some = events[name][first:first + 8]
@@ -253,9 +266,9 @@ class Engine(wiring.Component):
                 parts.append(part)
             amount = Signal(range(len(events[name]) + 1), name=f"{name}_now")
             m.d.sync += amount.eq(sum(parts))
-            counter = Signal(counter_bits(self.config), name=name)
-            m.d.comb += commands.counters[place].eq(counter)
+            m.d.comb += commands.counters[name].eq(counter)
             with m.If(commands.run):
                 m.d.sync += counter.eq(0)
             with m.Elif(sequencer.running | ends.any()):
                 m.d.sync += counter.eq(counter + amount)
+        return counters["cycles"]

@@ -9,6 +9,8 @@ from amaranth.hdl import Cat, signed
 from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2, exact_log2
 
+from .protocol import COUNTERS
+
 IMAGE_MAGIC = int.from_bytes(b"NZIM", "little")
 IMAGE_VERSION = 3
 
@@ -244,6 +246,14 @@ def memory_write_layout(config):
 def load_write_layout(config):
     """A word of the image, and which memory of which PE it is for."""
     return data.StructLayout({"kind": 8, "pe": 8, **dict(memory_write_layout(config).members)})
+
+
+def counters_layout():
+    """All performance counters, in the order of WAIT's answer.
+
+    Not an array: Yosys's abc9 takes bit 0 of an array's element n for bit n of the array.
+    """
+    return data.StructLayout(dict.fromkeys(COUNTERS, 32))
 
 
 def counter_bits(config):

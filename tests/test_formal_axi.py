@@ -45,7 +45,8 @@ def registers_specification(component):
     # Reads: what was asked, and what there was then.
     asked, address, counter, status = Signal(), Signal(12), Signal(32), Signal(8)
     with m.If(dut.arvalid & dut.arready):
-        m.d.sync += [asked.eq(1), address.eq(dut.araddr), counter.eq(dut.counters[2]), status.eq(dut.last_status)]
+        m.d.sync += [asked.eq(1), address.eq(dut.araddr), counter.eq(dut.counters.broadcasts),
+                     status.eq(dut.last_status)]
     with m.Elif(dut.rvalid & dut.rready):
         m.d.sync += asked.eq(0)
     m.d.comb += [Assert(dut.rvalid == asked), Assert(~(asked & dut.arready))]

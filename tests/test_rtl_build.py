@@ -14,7 +14,7 @@ from rtl.bitstream import _placeholder
 from rtl.boards import CONSTRAINTS, board_names, read_board
 from rtl.build import main
 from rtl.clock import ecp5_dividers, gowin_dividers, ice40_dividers, xilinx_dividers
-from rtl.config import read_config
+from rtl.config import PRESETS, read_config
 from rtl.protocol import load_packets
 from rtl.tools import FAMILIES, run_steps, utilisation
 from tests.networks import random_network
@@ -343,3 +343,18 @@ def test_committed_baselines_name_their_command():
         assert baseline["fmax_mhz"] == max(baseline["fmax_mhz_by_seed"].values()) >= baseline["clock_target_mhz"]
         assert min(baseline["fmax_mhz_by_seed"].values()) <= baseline["fmax_mhz_median"] <= baseline["fmax_mhz"]
         assert baseline["tools"]
+
+
+def test_the_table_of_boards_tells_the_baselines():
+    lines = (CONSTRAINTS.parent / "README.md").read_text().splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("| board | FPGA |"))
+    shown = {line for line in lines[begin + 2:] if line.startswith("| `")}
+    expected = set()
+    for path in CONSTRAINTS.glob("baseline_*.json"):
+        found = json.loads(path.read_text())
+        preset = next(name for name, config in PRESETS.items() if config.hash.hex() == found["config_hash"])
+        memories = f"{found['ram_blocks']}" + (f" and {found['large_rams']} large" if "large_rams" in found else "")
+        expected.add(f"| `{found['board']}` | {found['part']} | `{preset}`, {found['pes']} PEs | "
+                     f"{found['clock_target_mhz']:g} | {found['fmax_mhz']:g} | {found['luts']:,} | {memories} | "
+                     f"{found['dsps']} | {found['bitstream_bytes'] / 1024:.0f} | {found['seconds'] / 60:.0f} |")
+    assert {line for line in shown if line.split("`")[1] in board_names()} == expected
