@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
@@ -15,6 +15,7 @@ from host.device import Device, build_simulation
 from host.image import Image
 from host.serial_port import SerialPort
 from host.target import Target
+from host.trace import Bins
 from rtl.protocol import COUNTERS
 
 __all__ = ["Batch", "Comparison", "compare", "run_batch"]
@@ -35,6 +36,8 @@ class Batch:
         Bytes of the inferences' packets, both ways.
     repeated : int
         Packets that were sent again.
+    bins : list of Bins
+        What the PEs did in each inference, if the target notes that.
     """
 
     outputs: list[np.ndarray]
@@ -42,6 +45,7 @@ class Batch:
     latencies: np.ndarray
     link_bytes: int = 0
     repeated: int = 0
+    bins: list[Bins] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
     every_layer : bool
         Read the outputs of every layer in ``image.readable``, not only the last.
     processes : int, optional
-        Simulations side by side, if the target is an engine alone; by default one for each processor core.
+        Simulations side by side, if the target is an engine alone of which nothing is recorded; by default one for each
+        processor core.
     seed : int
         Decides what memories and registers without reset hold at the start of a simulation.
     baked : bool
@@ -88,7 +93,8 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
     UserError
         If a tool is missing, a simulation cannot be built or dies, or the device does not answer or refuses the image.
     """
-    count = max(1, min(processes or os.cpu_count() or 1, len(acts) // 20)) if target.engine_alone else 1
+    alone = target.engine_alone and target.waves is None and not target.bin_cycles
+    count = max(1, min(processes or os.cpu_count() or 1, len(acts) // 20)) if alone else 1
     layers = [image.layers[number] for number in image.readable] if every_layer else image.layers[-1:]
     batch = Batch([np.zeros((len(acts), len(layer["output_order"])), np.int64) for layer in layers],
                   {name: np.zeros(len(acts), np.int64) for name in COUNTERS}, np.full(len(acts), np.nan))
@@ -99,8 +105,12 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
         def run(part: np.ndarray) -> tuple[int, int]:
             with Device.open(target, seed=seed + int(part[0])) as device:
                 devices.append(device)
-                return (0, 0) if stopped.is_set() else _infer(device, target, image, acts, part, batch,
-                                                              progress.update, baked)
+                if stopped.is_set():
+                    return 0, 0
+                link = _infer(device, target, image, acts, part, batch, progress.update, baked)
+                if target.bin_cycles:
+                    batch.bins = device.pe_bins()
+                return link
 
         with ThreadPoolExecutor(count) as pool:
             try:

@@ -17,6 +17,7 @@ from host.image import Image, read_image
 from host.reference import forward
 from host.serial_port import SerialPort, find_packet
 from host.target import Target, parse_target
+from host.trace import Bins
 from rtl.config import PRESETS, EngineConfig
 from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status, load_packets, pack, packet_length
 
@@ -256,6 +257,13 @@ class Device:
             raise DeviceError("the engine has loaded another image at power-up", Status.NOT_LOADED)
         self.image = image
 
+    def pe_bins(self) -> list[Bins]:
+        """What the PEs did in each inference so far, if the target has ``bin_cycles``; ends the device."""
+        from sim.link import SimulationLink
+
+        assert isinstance(self.port, SimulationLink)
+        return self.port.pe_bins(self.config.pes)
+
     def infer(self, acts: np.ndarray) -> np.ndarray:
         """Runs an inference for each row of ``acts`` on the image that is loaded.
 
@@ -347,6 +355,7 @@ def build_simulation(target: Target) -> "Build | None":
     if target.port is not None:
         return None
     assert target.config is not None
+    waves = target.waves.suffix if target.waves is not None else ""
     # Verilator and cocotb are only wanted here: a serial port needs neither.
     from rtl.engine import Engine
     from sim.board import build_board
@@ -356,8 +365,9 @@ def build_simulation(target: Target) -> "Build | None":
         boot = b""
         if target.baked is not None:
             boot = b"".join(load_packets(read_image(target.baked, target.config).engine, target.config.packet_bytes))
-        return build_board(target.board, target.config, boot)
-    return build_link(Engine(target.config), capacity_bytes=target.config.packet_bytes + 16)
+        return build_board(target.board, target.config, boot, waves=waves)
+    return build_link(Engine(target.config), capacity_bytes=target.config.packet_bytes + 16, waves=waves,
+                      record_pes=target.bin_cycles > 0)
 
 
 def _open_port(target: Target, opened: ExitStack, timeout_s: float, retries: int, seed: int) -> Port:
@@ -370,8 +380,9 @@ def _open_port(target: Target, opened: ExitStack, timeout_s: float, retries: int
 
         assert build is not None
         if target.engine_alone:
-            return opened.enter_context(SimulationLink(build, seed=seed))
-        path = opened.enter_context(SimulatedBoard(build, seed=seed)).path
+            return opened.enter_context(SimulationLink(build, seed=seed, waves=target.waves,
+                                                       bin_cycles=target.bin_cycles))
+        path = opened.enter_context(SimulatedBoard(build, seed=seed, waves=target.waves)).path
         timeout_s = max(timeout_s, BOARD_SIMULATION_TIMEOUT_S)
     assert baud is not None
     port = SerialPort(path, baud, timeout_s=timeout_s, retries=retries)

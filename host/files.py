@@ -2,14 +2,14 @@
 """Files of the user: refused early if they cannot be read or written, and written whole or not at all."""
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from host.errors import UserError, check_all
 
-__all__ = ["check_directory", "check_file", "check_files", "check_input", "write_whole"]
+__all__ = ["check_directory", "check_file", "check_files", "check_input", "part_of", "write_whole"]
 
 
 def check_input(what: str, path: Path, most_bytes: int) -> None:
@@ -52,11 +52,24 @@ def write_whole(path: Path, content: bytes) -> None:
     UserError
         If that is not possible.
     """
+    with part_of(path) as part:
+        part.write_bytes(content)
+
+
+@contextmanager
+def part_of(path: Path) -> Iterator[Path]:
+    """As `write_whole`, for one who writes the file under the name that the context gives; it is ``path`` afterwards.
+
+    Raises
+    ------
+    UserError
+        If that is not possible.
+    """
     check_file(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
+        yield part
         os.replace(part, path)
     except OSError as error:
         raise UserError(f"'{path}' cannot be written ({error.strerror}); free it or name another output") from None

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ import numpy as np
 from host.batch import Batch, Comparison, compare, run_batch
 from host.cycles import Prediction, predict
 from host.datasets import SPECS, Dataset, load_dataset
-from host.decode import decode
+from host.decode import Decoded, decode
 from host.device_error import DeviceError
 from host.errors import UserError, check_all, end_with
 from host.figures import ratio, rtl_figures
+from host.files import check_file, part_of, write_whole
 from host.image import Image, read_image
 from host.options import check_range
 from host.quantize import quantize_inputs
+from host.recording import MOST_IMAGES, bin_cycles, recorded_image, recording, weights_of_report
 from host.reference import forward
 from host.target import FORMS, Target, list_devices, parse_target
 from rtl.config import PRESETS
@@ -36,12 +39,17 @@ __all__ = ["Run", "main", "run_image", "table"]
 LARGEST_SEED = 1 << 30
 """The simulator takes 31 bits, and each of several simulations gets a seed of its own."""
 
+FEW_IMAGES = 4
+"""Images to run where every cycle is written down and nothing else is said."""
+
 UART_BITS = 10
 """Bits of a byte on the serial line, start and stop included."""
 
 EXAMPLES = """examples:
   python -m host.run build/model/model.img --data mnist --limit 100 --verify
   python -m host.run model.img --data idx:fashion/ --device sim:tiny --json
+  python -m host.run model.img --data mnist --trace run.json --limit 4    # then: python -m host.view run.json
+  python -m host.run model.img --data mnist --waves run.fst --limit 1
   python -m host.run model.img --data mnist --device sim:ulx3s-85f --limit 10
   python -m host.run model.img --data mnist --device "serial:/dev/ttyUSB0?board=ulx3s-85f"
   python -m host.run model.img --data mnist --device "serial:/dev/ttyUSB0?board=ulx3s-85f" --baked
@@ -50,7 +58,10 @@ EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Run:
-    """What the engine gave and how long it took; beside the golden model and the cycle model if it was verified."""
+    """What the engine gave and how long it took; beside the golden model and the cycle model if it was verified.
+
+    ``recording`` is for `host.view`, if the target notes what the PEs do.
+    """
 
     target: Target
     pes: int
@@ -59,6 +70,7 @@ class Run:
     seconds: float
     comparison: Comparison | None = None
     prediction: Prediction | None = None
+    recording: dict[str, Any] | None = None
 
     def figures(self) -> dict[str, Any]:
         """As in ``report.json`` under ``rtl``. Times are None where nothing is known of them."""
@@ -109,7 +121,7 @@ class Run:
 
 
 def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, verify: bool = True,
-              seed: int = 1, baked: bool = False) -> Run:
+              seed: int = 1, baked: bool = False, traced: Path | None = None) -> Run:
     """Runs the first test images on a device.
 
     Parameters
@@ -120,34 +132,56 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
         Read every layer that can be read, and compare it with the golden model and all counters with the cycle model.
     baked : bool
         The engine has loaded the image by itself.
+    traced : Path, optional
+        Record what the PEs do, for `host.view`; only of the simulation of an engine alone, and with ``verify``. This is
+        the image's file: the report beside it tells how many weights there were.
 
     Raises
     ------
     UserError
         If the dataset does not fit the image or has fewer images, or the device fails.
     """
-    assert target.config is not None
-    decoded = decode(image, target.config)
+    config = target.config
+    assert config is not None
+    decoded = decode(image, config)
     network = decoded.network
     if network.inputs > dataset.input_count:
         raise UserError(f"dataset '{dataset.name}' has {dataset.input_count} values for each image, the network needs "
                         f"{network.inputs}; give the data that it was compiled for")
     check_range(f"--limit of '{dataset.name}'", images, 1, len(dataset.test_labels))
     acts = quantize_inputs(network, dataset.test_images[:images])
+    golden = forward(network, acts[:, :network.inputs]) if verify else None
+    prediction = predict(decoded, acts, golden) if golden is not None else None
+    if traced is not None and prediction is not None:
+        target = replace(target, bin_cycles=bin_cycles(int(prediction.counters["cycles"].max()), config.pes))
     begin = time.perf_counter()
     batch = run_batch(target, image, acts, every_layer=verify, seed=seed, baked=baked)
     seconds = time.perf_counter() - begin
-    signs = 0 if network.layers[-1].relu else 1 << (target.config.act_bits - 1)
+    signs = 0 if network.layers[-1].relu else 1 << (config.act_bits - 1)
     winners = (batch.outputs[-1] ^ signs).argmax(axis=1)
     error = 100 * float((winners != dataset.test_labels[:images]).mean())
-    run = Run(target, target.config.pes, batch, error, seconds)
-    if not verify:
+    run = Run(target, config.pes, batch, error, seconds)
+    if golden is None or prediction is None:
         return run
-    golden = forward(network, acts[:, :network.inputs])
-    prediction = predict(decoded, acts, golden)
     comparison = compare([golden[number] for number in image.readable], batch.outputs, prediction.counters,
-                         batch.counters, target.config.act_bits)
-    return replace(run, comparison=comparison, prediction=prediction)
+                         batch.counters, config.act_bits)
+    run = replace(run, comparison=comparison, prediction=prediction)
+    if traced is None:
+        return run
+    return replace(run, recording=_recording(run, decoded, traced, dataset, acts, golden, winners))
+
+
+def _recording(run: Run, decoded: Decoded, file: Path, dataset: Dataset, acts: np.ndarray, golden: list[np.ndarray],
+               winners: np.ndarray) -> dict[str, Any]:
+    assert run.prediction is not None
+    inputs = [acts[:, :decoded.network.inputs], *golden[:-1]]
+    active = np.stack([(values != 0).sum(axis=1) for values in inputs], axis=1)
+    images = [recorded_image(number, int(dataset.test_labels[number]), int(winners[number]),
+                             {name: int(values[number]) for name, values in run.batch.counters.items()},
+                             int(run.prediction.counters["cycles"][number]), active[number].tolist(), bins)
+              for number, bins in enumerate(run.batch.bins)]
+    return recording(decoded, run.target.name, file.name, dataset.name, run.target.bin_cycles,
+                     weights_of_report(file.with_name("report.json"), decoded), images)
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -169,6 +203,28 @@ def _read(path: Path, target: Target) -> tuple[Image, Target]:
     return image, replace(target, config=config)
 
 
+def _check_target(name: str, trace: Path | None, waves: Path | None) -> Target:
+    """The target, told where to write waveforms."""
+    target = parse_target(name)
+    if trace is not None and not target.engine_alone:
+        raise UserError(f"--trace needs the simulation of an engine alone, sim:PRESET or sim:FILE.toml, not '{name}'")
+    if waves is not None and target.port is not None:
+        raise UserError(f"--waves needs a simulation, sim:..., not '{name}'")
+    return target
+
+
+def _check_waves(waves: Path | None) -> None:
+    if waves is None:
+        return
+    if waves.suffix not in (".fst", ".vcd"):
+        raise UserError(f"--waves must name a file that ends in .fst or .vcd, not '{waves}'")
+    check_file(waves)
+    if waves.suffix == ".fst":
+        from sim.verilate import check_fst  # a serial port needs no Verilator
+
+        check_fst()
+
+
 class _ListDevices(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         sys.stdout.write("\n".join(f"{name:<20}  {what}" for name, what in list_devices()) + "\n")
@@ -181,22 +237,38 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("image", type=Path, help="memory image that host.compile wrote")
     parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
     parser.add_argument("--device", default="sim:default", metavar="NAME", help=f"{FORMS} (sim:default)")
-    parser.add_argument("--limit", type=int, default=1000, help="test images to run (1000)")
+    parser.add_argument("--limit", type=int, help=f"test images to run (1000; with --trace or --waves {FEW_IMAGES})")
     parser.add_argument("--verify", action="store_true",
                         help="compare every layer with the golden model, and all counters with the cycle model")
     parser.add_argument("--baked", action="store_true", help="the board has loaded this image by itself (rtl.build "
                         "--bake): check that, and do not load it")
+    parser.add_argument("--trace", type=Path, metavar="FILE.json", help="record what every PE does in each cycle, for "
+                        f"python -m host.view; verifies, too; at most {MOST_IMAGES} images")
+    parser.add_argument("--waves", type=Path, metavar="FILE.fst", help="write the waveforms of a simulation; FST, or "
+                        "VCD if the file ends in .vcd")
     parser.add_argument("--seed", type=int, default=1, help="of the random contents of simulated memories (1)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--list-devices", action=_ListDevices, nargs=0,
                         help="show the serial ports that there are, presets and boards")
     arguments = parser.parse_args(argv)
-    _, target, dataset = check_all(
+    trace, waves = arguments.trace, arguments.waves
+    recorded = trace is not None or waves is not None
+    limit = arguments.limit if arguments.limit is not None else FEW_IMAGES if recorded else 1000
+    _, target, dataset, *_ = check_all(
         lambda: check_range("--seed", arguments.seed, 1, LARGEST_SEED),
-        lambda: parse_target(arguments.device), lambda: load_dataset(arguments.data))
+        lambda: _check_target(arguments.device, trace, waves), lambda: load_dataset(arguments.data),
+        lambda: _check_waves(waves),
+        *([lambda: check_file(trace), lambda: check_range("--limit with --trace", limit, 1, MOST_IMAGES)]
+          if trace is not None else []))
     image, target = _read(arguments.image, target)
-    run = run_image(image, target, dataset, arguments.limit, verify=arguments.verify, seed=arguments.seed,
-                    baked=arguments.baked)
+    with ExitStack() as outputs:
+        if waves is not None:
+            target = replace(target, waves=outputs.enter_context(part_of(waves)))
+        run = run_image(image, target, dataset, limit, verify=arguments.verify or trace is not None,
+                        seed=arguments.seed, baked=arguments.baked,
+                        traced=arguments.image if trace is not None else None)
+    if trace is not None:
+        write_whole(trace, json.dumps(run.recording, separators=(",", ":")).encode())
     figures = run.figures()
     sys.stdout.write((json.dumps(figures, indent=2, sort_keys=True) if arguments.json else table(figures)) + "\n")
     run.check()

@@ -14,7 +14,7 @@ from rtl.config import EngineConfig
 if TYPE_CHECKING:
     from host.compile import Compilation
 
-__all__ = ["bound_bits", "summarize"]
+__all__ = ["bound_bits", "summarize", "tool_version"]
 
 
 def bound_bits(code_bits: int, density: float) -> float:
@@ -37,7 +37,7 @@ def summarize(work: "Compilation") -> dict[str, Any]:
     _add_predictions(layers, work)
     ideal = prediction.ideal_cycles(config.pes)
     return {
-        "tool": f"nonzero {_version()}", "network": work.dense.name, "source": str(settings.model),
+        "tool": f"nonzero {tool_version()}", "network": work.dense.name, "source": str(settings.model),
         "preset": settings.preset, "config": asdict(config), "config_hash": config.hash.hex(),
         "seed": settings.seed, "dataset": settings.data, "steps": work.steps, "notes": work.notes,
         **{f"test_error_{name}": work.test_errors.get(name) for name in ("dense", "pruned", "shared", "engine")},
@@ -55,7 +55,8 @@ def summarize(work: "Compilation") -> dict[str, Any]:
     }
 
 
-def _version() -> str:
+def tool_version() -> str:
+    """The version that is installed."""
     try:
         return version("nonzero")
     except PackageNotFoundError:

@@ -38,6 +38,10 @@ class Target:
         Of the board; None in the simulation of an engine alone.
     baked : Path or None
         Image in the bitstream of a board to simulate.
+    waves : Path or None
+        Where a simulation writes its waveforms, a file that ends in .fst or .vcd.
+    bin_cycles : int
+        The simulation of an engine alone notes what its PEs do, in bins of so many cycles; 0: it does not.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Target:
     baud: int | None = None
     clock_mhz: float | None = None
     baked: Path | None = None
+    waves: Path | None = None
+    bin_cycles: int = 0
 
     @property
     def engine_alone(self) -> bool:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A simulated board at the end of a cable: its serial port is a pseudo-terminal, whose name is the first line of the
-// output. CYCLES_PER_BIT is the UART's divisor. Ends when its standard input does.
+// output. CYCLES_PER_BIT is the UART's divisor. Ends when its standard input does. With "--trace-file FILE" it writes
+// waveforms, if it was built for them.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -10,9 +11,15 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 
 #include "Vtop.h"
 #include "verilated.h"
+#if VM_TRACE_FST
+#include "verilated_fst_c.h"
+#elif VM_TRACE
+#include "verilated_vcd_c.h"
+#endif
 
 namespace {
 
@@ -101,18 +108,54 @@ private:
     unsigned frame = 0, bits = 0, cycles = 0;
 };
 
+// Waveforms, if they are wanted; a clock cycle counts as 10 ns.
+class Waves {
+public:
+#if VM_TRACE
+    Waves(Vtop &top, int argc, char **argv) {
+        for (int place = 1; place + 1 < argc; place++) {
+            if (strcmp(argv[place], "--trace-file") != 0) continue;
+            top.trace(&file, 99);
+            file.open(argv[place + 1]);
+        }
+    }
+    void step() {
+        if (file.isOpen()) file.dump(time += 5);
+    }
+    void close() {
+        if (file.isOpen()) file.close();
+    }
+
+private:
+    uint64_t time = 0;
+#if VM_TRACE_FST
+    VerilatedFstC file;
+#else
+    VerilatedVcdC file;
+#endif
+#else
+    Waves(Vtop &, int, char **) {}
+    void step() {}
+    void close() {}
+#endif
+};
+
 }  // namespace
 
 int main(int argc, char **argv) {
     VerilatedContext context;
     context.commandArgs(argc, argv);
+    context.traceEverOn(VM_TRACE);
     Vtop top{&context};
-    const auto step = [&top](bool level) {
+    Waves waves{top, argc, argv};
+    const auto step = [&top, &waves](bool level) {
         top.rx = level;
         top.clk = 1;
         top.eval();
+        waves.step();
         top.clk = 0;
         top.eval();
+        waves.step();
     };
     // Nothing is connected before the board is ready.
     for (int cycle = 0; cycle < START_CYCLES; cycle++) step(true);
@@ -136,5 +179,6 @@ int main(int argc, char **argv) {
         }
     }
     top.final();
+    waves.close();
     return 0;
 }

@@ -3,6 +3,7 @@
 
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -17,8 +18,11 @@ from .verilate import Build, SimulationError, build_verilog, emitted
 
 __all__ = ["SimulatedBoard", "build_board"]
 
+WAVES_TIMEOUT_S = 60
+"""In which a simulation must have written its last waveforms."""
 
-def build_board(name: str, config: EngineConfig, boot: bytes = b"") -> Build:
+
+def build_board(name: str, config: EngineConfig, boot: bytes = b"", *, waves: str = "") -> Build:
     """Builds the simulation of a board, or finds it in the cache.
 
     What is simulated is what `rtl.build` gives the synthesis, but for the UART's divisor, which is the least there is:
@@ -30,6 +34,8 @@ def build_board(name: str, config: EngineConfig, boot: bytes = b"") -> Build:
     config : EngineConfig
     boot : bytes
         Contents of the board's boot memory, see `rtl.boot.Boot`; none if empty.
+    waves : str
+        See `sim.verilate.build_verilog`.
 
     Raises
     ------
@@ -46,7 +52,7 @@ def build_board(name: str, config: EngineConfig, boot: bytes = b"") -> Build:
     text = emitted(top, type(platform).__name__, lambda: emit_board(top, platform))
     here = Path(__file__).parent
     return build_verilog(text, top="board", sources=[here / "board.sv"], main=here / "board.cpp",
-                         defines={"OSCILLATOR": f"{platform.default_clk}_0__io",
+                         waves=waves, defines={"OSCILLATOR": f"{platform.default_clk}_0__io",
                                   "CYCLES_PER_BIT": str(LEAST_DIVISOR),
                                   **{what.upper(): _pin(port) for what, port in board["leds"].items()}})
 
@@ -66,6 +72,8 @@ class SimulatedBoard:
         From `build_board`.
     seed : int
         Decides the random contents of memories and of registers without reset at the start.
+    waves : Path, optional
+        Write the waveforms there, until `close`; ``build`` must have been made with ``waves``.
 
     Attributes
     ----------
@@ -78,12 +86,13 @@ class SimulatedBoard:
         If the simulation does not start.
     """
 
-    def __init__(self, build: Build, *, seed: int = 1) -> None:
+    def __init__(self, build: Build, *, seed: int = 1, waves: Path | None = None) -> None:
+        self._waves = waves
         self._directory = tempfile.TemporaryDirectory(prefix="nonzero-")
         log = Path(self._directory.name) / "log"
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                simulation_command(build, seed=seed), cwd=self._directory.name, stdin=subprocess.PIPE,
+                simulation_command(build, seed=seed, waves=waves), cwd=self._directory.name, stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=errors, process_group=0)  # Ctrl-C is for the one who holds the board
         assert self._process.stdout is not None
         self.path = self._process.stdout.readline().decode().strip()
@@ -93,6 +102,11 @@ class SimulatedBoard:
 
     def close(self) -> None:
         """Ends the simulation; harmless when it has ended."""
+        if self._waves is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.stdin = None
+            with suppress(subprocess.TimeoutExpired):  # it ends by itself, and writes the rest of the waveforms
+                self._process.wait(timeout=WAVES_TIMEOUT_S)
         self._process.kill()
         self._process.communicate()
         self._directory.cleanup()
@@ -102,4 +116,6 @@ class SimulatedBoard:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
+        if kind is not None:
+            self._waves = None  # nobody will look at them
         self.close()

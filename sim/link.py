@@ -12,6 +12,9 @@ from typing import Any, overload
 
 from amaranth.lib import wiring
 
+from host.trace import Bins, read_bins
+from rtl.config import EngineConfig
+
 from .running import log_tail, simulation_command, simulation_environment
 from .verilate import Build, SimulationError, build
 
@@ -19,8 +22,9 @@ BLOCK_BYTES = 256
 """The link port carries so many bytes in one step."""
 
 
-def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: bool = False,
-               random_start: bool = True, record_acts: bool = False, long_runs: bool = False) -> Build:
+def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: str = "",
+               random_start: bool = True, record_acts: bool = False, record_pes: bool = False,
+               long_runs: bool = False) -> Build:
     """Builds the simulation of an engine behind its link, or finds it in the cache.
 
     Parameters
@@ -34,11 +38,30 @@ def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: b
         See `sim.verilate.build`.
     record_acts : bool
         The simulation notes all writes to the activation memory (`SimulationLink.act_writes`); only of an `Engine`.
+    record_pes : bool
+        The simulation notes what the PEs do (`SimulationLink.pe_bins`); only of an `Engine`.
     """
-    sources = [Path(__file__).with_name(f"{name}.sv") for name in ("link_port", "act_recorder")]
-    return build(engine, name="engine", top="link_port", sources=sources[:1 + record_acts],
+    names = ["link_port", *(["act_recorder"] if record_acts else []), *(["pe_recorder"] if record_pes else [])]
+    return build(engine, name="engine", top="link_port",
+                 sources=[Path(__file__).with_name(f"{name}.sv") for name in names],
+                 appended=_pe_recorder(engine.config) if record_pes else "",
                  parameters={"blocks": -(-capacity_bytes // BLOCK_BYTES), "block_bytes": BLOCK_BYTES},
                  waves=waves, random_start=random_start, long_runs=long_runs)
+
+
+def _pe_recorder(config: EngineConfig) -> str:
+    """Binds ``pe_recorder`` into the engine: by names of ports, and of registers before the performance counters."""
+    def of_pes(expression: str) -> str:
+        return f"{{{', '.join(expression.format(f'pe_{pe}') for pe in reversed(range(config.pes)))}}}"
+    ports = {
+        "clk": "clk", "running": "running", "start": "sequencer.start", "scanned": "scanner.done",
+        "beat": "beats_0", "broadcast": "broadcasts_0", "stalled": "stall_cycles_0", "drain": "drain_cycles_0",
+        "useful": of_pes("{}.useful"), "held": of_pes("{}.walker.hold"), "dropped": of_pes("{}.dropped"),
+        "walks": of_pes("~{0}.walker.empty | ({0}.queue.level != 0)"), "level": of_pes("{}.queue.level"),
+    }
+    connections = ",\n    ".join(f".{port}({expression})" for port, expression in ports.items())
+    return (f"\nbind engine pe_recorder #(.pes({config.pes}), .level_bits({config.queue_depth.bit_length()})) "
+            f"recorder_of_pes (\n    {connections});\n")
 
 
 class SimulationLink:
@@ -61,7 +84,9 @@ class SimulationLink:
     seed : int
         Decides the random contents at the start, and which bytes are held back.
     waves : Path, optional
-        Write the waveforms (VCD) there; ``build`` must have been made with ``waves``.
+        Write the waveforms there; ``build`` must have been made with ``waves``.
+    bin_cycles : int
+        Cycles of a bin of `pe_bins`.
     timeout_s : float
         Seconds of real time that one call may take.
 
@@ -76,7 +101,7 @@ class SimulationLink:
 
     def __init__(self, build: Build, *, idle: float = 0.0, stall: float = 0.0,
                  patience_cycles: int = 10_000_000, seed: int = 1, waves: Path | None = None,
-                 timeout_s: float = 600) -> None:
+                 bin_cycles: int = 1, timeout_s: float = 600) -> None:
         for name, probability in (("idle", idle), ("stall", stall)):
             if not 0 <= probability <= 0.9:
                 raise ValueError(f"{name} must be from 0 to 0.9, not {probability}")
@@ -88,9 +113,10 @@ class SimulationLink:
         parameters = {"idle": idle, "stall": stall, "seed": seed, "socket": theirs.fileno()}
         environment = simulation_environment(build, "sim.server", parameters=parameters, seed=seed)
         environment["COCOTB_RESULTS_FILE"] = str(self._log.with_name("results.xml"))
+        command = simulation_command(build, seed=seed, waves=waves, plusargs={"bin_cycles": bin_cycles})
         with theirs, self._log.open("w") as log:
             self._process = subprocess.Popen(
-                simulation_command(build, seed=seed, waves=waves), cwd=self._directory.name, env=environment,
+                command, cwd=self._directory.name, env=environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
                 process_group=0)  # Ctrl-C is for the one who holds the link
         try:
@@ -151,6 +177,13 @@ class SimulationLink:
         with (Path(self._directory.name) / "acts.txt").open() as lines:
             parts = (line.split() for line in lines)
             return [(int(cycle), int(address, 16), int(word, 16)) for cycle, address, word in parts]
+
+    def pe_bins(self, pes: int) -> list[Bins]:
+        """Ends the simulation; what the PEs did in each inference. The build must be one with ``record_pes``."""
+        self._connection.close()
+        self._wait()
+        with (Path(self._directory.name) / "pes.txt").open() as lines:
+            return read_bins(lines, pes)
 
     def _call(self, *command: Any) -> Any:
         with suppress(OSError):  # the answer will not come either, and tells why

@@ -41,7 +41,7 @@ def run(build: Build, bench: str, *, tests: Sequence[str] | None = None,
     timeout_s : float
         Seconds of real time after which the simulation is killed.
     waves : Path, optional
-        Write the waveforms (VCD) there; ``build`` must have been made with ``waves``.
+        Write the waveforms there; ``build`` must have been made with ``waves``.
 
     Raises
     ------
@@ -92,14 +92,16 @@ def read_results(path: Path) -> tuple[list[str], dict[str, str]]:
     return passed, failures
 
 
-def simulation_command(build: Build, *, seed: int, waves: Path | None = None) -> list[str]:
-    """The command line of a simulation."""
+def simulation_command(build: Build, *, seed: int, waves: Path | None = None,
+                       plusargs: Mapping[str, int] | None = None) -> list[str]:
+    """The command line of a simulation; its Verilog reads ``plusargs``."""
     if waves is not None and not build.waves:
-        raise ValueError("waveforms need a build with waves=True")
+        raise ValueError("waveforms need a build with waves")
     if not 1 <= seed < 1 << 31:
         raise ValueError(f"seed must be from 1 to 2**31 - 1, not {seed}")
     traced = ["--trace", "--trace-file", str(waves.absolute())] if waves is not None else []
-    return [str(build.executable), *traced, "+verilator+rand+reset+2", f"+verilator+seed+{seed}"]
+    return [str(build.executable), *traced, "+verilator+rand+reset+2", f"+verilator+seed+{seed}",
+            *(f"+{name}={value}" for name, value in (plusargs or {}).items())]
 
 
 def simulation_environment(build: Build, bench: str, *, tests: Sequence[str] | None = None,

@@ -40,6 +40,12 @@ MAKE_OPTIONS = (
     "AR=ar", "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread",
     "OPT_SLOW=-O0",
 )
+WAVES = {".fst": "--trace-fst", ".vcd": "--trace"}
+"""Verilator's option for each ending of a file of waveforms."""
+
+FST_HEADERS = {"lz4.h": "liblz4-dev", "zlib.h": "zlib1g-dev"}
+"""What a simulation that writes FST is compiled with, and Debian's packages of it."""
+
 SHORT_RUNS = ("OPT_FAST=-O1", "OPT_GLOBAL=-O1")
 LONG_RUNS = ("OPT_FAST=-O2", "OPT_GLOBAL=-O2")
 """Simulates a fifth faster, and compiles half as long again."""
@@ -59,13 +65,13 @@ class Build:
         Holds the executable, the Verilog it was made from and nothing that a run writes to.
     top : str
         The top module's name.
-    waves : bool
-        Whether it can write waveforms.
+    waves : str
+        Ending of the waveforms that it can write, a key of `WAVES`; empty if it writes none.
     """
 
     directory: Path
     top: str
-    waves: bool
+    waves: str
 
     @property
     def executable(self) -> Path:
@@ -73,8 +79,8 @@ class Build:
 
 
 def build(component: wiring.Component, *, name: str = "dut", top: str | None = None,
-          sources: Sequence[Path] = (), parameters: Mapping[str, int] | None = None, waves: bool = False,
-          visible: bool = False, random_start: bool = True, long_runs: bool = False) -> Build:
+          sources: Sequence[Path] = (), appended: str = "", parameters: Mapping[str, int] | None = None,
+          waves: str = "", visible: bool = False, random_start: bool = True, long_runs: bool = False) -> Build:
     """Builds the simulation of a component, or finds it in the cache.
 
     Parameters
@@ -86,6 +92,8 @@ def build(component: wiring.Component, *, name: str = "dut", top: str | None = N
     random_start : bool
         Registers start with random bits until they are reset, memories until they are written; see
         `sim.emit.without_initial_values`. Otherwise all start as in an FPGA that was just configured.
+    appended : str
+        SystemVerilog that follows the component's.
     top, sources, parameters, waves, visible, long_runs
         See `build_verilog`.
 
@@ -97,7 +105,7 @@ def build(component: wiring.Component, *, name: str = "dut", top: str | None = N
         If Verilator or the compiler refuses the design.
     """
     text = emitted(component, f"{name}-{random_start}", lambda: emit(component, name, random_start=random_start))
-    return build_verilog(text, top=top or name, sources=sources, parameters=parameters, waves=waves,
+    return build_verilog(text + appended, top=top or name, sources=sources, parameters=parameters, waves=waves,
                          visible=visible, long_runs=long_runs)
 
 
@@ -122,7 +130,7 @@ def emitted(component: wiring.Component, label: str, write: Callable[[], str]) -
 
 
 def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), parameters: Mapping[str, int] | None = None,
-                  defines: Mapping[str, str] | None = None, main: Path | None = None, waves: bool = False,
+                  defines: Mapping[str, str] | None = None, main: Path | None = None, waves: str = "",
                   visible: bool = False, long_runs: bool = False) -> Build:
     """Builds the simulation of a design in Verilog, or finds it in the cache.
 
@@ -142,8 +150,8 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
         Macros of the Verilog and of ``main``.
     main : Path, optional
         The C++ file with ``main``, instead of cocotb's. It gets the model as class ``Vtop``.
-    waves : bool
-        The simulation can write waveforms; it is slower then.
+    waves : str
+        The simulation can write waveforms, to files with this ending (a key of `WAVES`); it is slower then.
     visible : bool
         Python sees the signals of all modules and not only those of the top module; it is slower then.
     long_runs : bool
@@ -156,11 +164,13 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
                *(f"-G{parameter}={value}" for parameter, value in (parameters or {}).items()),
                *(word for name, value in (defines or {}).items()
                  for word in (f"-D{name}={value}", "-CFLAGS", f"-D{name}={value}")),
-               *(["--trace"] if waves else [])]
+               *([WAVES[waves]] if waves else [])]
     files = [*sources, *([main] if main is not None else [])]
     key = _hash(repr((options, make_options, _tools())).encode(), text.encode(), *(file.read_bytes() for file in files))
     builds = _cache_directory() / "builds"
     result = Build(builds / f"{top}-{key}", top, waves)
+    if waves == ".fst" and not result.executable.exists():
+        check_fst()
     if not result.executable.exists():
         with _locked(builds / f"{result.directory.name}.lock"):
             if not result.executable.exists():
@@ -186,7 +196,7 @@ def _make(directory: Path, text: str, sources: Sequence[Path], main: Path | None
         verilator = str(root / "bin" / "verilator_bin")
         _call([verilator, *options, *link, str(main or _cocotb_main()), *names, "design.v"], place, environment)
         # Verilator's own run-time library takes ten seconds to compile and is the same for all designs.
-        flags = [flag for flag in options if flag == "--trace"]
+        flags = [flag for flag in options if flag in WAVES.values()]
         library = directory.parent.parent / "library" / _hash(repr((tuple(make_options), flags, _tools())).encode())
         library.mkdir(parents=True, exist_ok=True)
         for part in library.glob("*.o"):
@@ -264,6 +274,16 @@ def _cocotb() -> Path:
 
 def _compiler() -> str:
     return os.environ.get("CXX", "g++")
+
+
+def check_fst() -> None:
+    """Raises `UserError` if there is something missing of what a simulation that writes FST is compiled with."""
+    missing = [package for header, package in FST_HEADERS.items() if subprocess.run(
+        [_compiler(), "-E", "-x", "c++", "-include", header, "-o", os.devnull, os.devnull],
+        capture_output=True).returncode]
+    if missing:
+        raise UserError(f"FST waveforms need {' and '.join(missing)}: apt install {' '.join(missing)}; or name a file "
+                        "that ends in .vcd")
 
 
 @cache

@@ -182,7 +182,7 @@ def test_wrong_probabilities(echo):
 
 
 def test_waves(tmp_path):
-    built = build_link(Echo(), waves=True)
+    built = build_link(Echo(), waves=".vcd")
     with SimulationLink(built, waves=tmp_path / "waves.vcd") as link:
         assert link.exchange(packet(b"ab")) == b"ba"
     assert "rx__payload [7:0]" in (tmp_path / "waves.vcd").read_text()

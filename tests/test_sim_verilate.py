@@ -102,12 +102,12 @@ def test_bench_that_does_not_exist(uninitialised):
 def test_wrong_arguments(uninitialised, tmp_path):
     with pytest.raises(ValueError, match=r"^seed must be from 1 to 2\*\*31 - 1, not 0$"):
         run(uninitialised, STAND_IN, seed=0)
-    with pytest.raises(ValueError, match=r"^waveforms need a build with waves=True$"):
+    with pytest.raises(ValueError, match=r"^waveforms need a build with waves$"):
         run(uninitialised, STAND_IN, waves=tmp_path / "waves.vcd")
 
 
 def test_waves(tmp_path):
-    built = build(Uninitialised(), name="uninitialised", waves=True)
+    built = build(Uninitialised(), name="uninitialised", waves=".vcd")
     run(built, STAND_IN, tests=["read_uninitialised"], parameters={"report": str(tmp_path / "report")},
         waves=tmp_path / "waves.vcd")
     assert "counted [7:0]" in (tmp_path / "waves.vcd").read_text()
@@ -154,7 +154,7 @@ def test_options_and_sources_make_other_builds(cache, monkeypatch, tmp_path):
         build_verilog("text", top="t", sources=[source])
     build_verilog("text", top="t")
     build_verilog("other", top="t")
-    build_verilog("text", top="t", waves=True)
+    build_verilog("text", top="t", waves=".vcd")
     build_verilog("text", top="t", visible=True)
     build_verilog("text", top="t", parameters={"width": 3})
     assert len(made) == 7
