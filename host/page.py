@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A page of HTML that needs neither scripts nor other files, and its parts."""
+"""A page of HTML that needs no other files, and its parts."""
 
+import base64
+import hashlib
 from collections.abc import Sequence
 
 from host.figures import safe
@@ -11,7 +13,7 @@ HEAD = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8"/>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"/>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'{scripts}"/>
 <meta name="viewport" content="width=device-width, initial-scale=1"/>
 <title>{title}</title>
 <style>{style}</style>
@@ -60,10 +62,15 @@ svg .line.s1 { stroke-dasharray: 6 3; }
 """
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """The page of this title (text) and these parts (HTML); empty parts are left out."""
-    body = "\n".join(part for part in parts if part)
-    return f"{HEAD.format(title=safe(title), style=STYLE)}{body}\n</body>\n</html>\n"
+def page(title: str, parts: Sequence[str], style: str = "", script: str = "") -> str:
+    """The page of this title (text) and these parts (HTML); empty parts are left out.
+
+    The script comes at the end, and the page allows no other; it must not hold ``</script``.
+    """
+    body = "\n".join([*(part for part in parts if part), *([f"<script>{script}</script>"] if script else [])])
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = f"; script-src 'sha256-{allowed}'" if script else ""
+    return f"{HEAD.format(title=safe(title), style=STYLE + style, scripts=scripts)}{body}\n</body>\n</html>\n"
 
 
 def table(rows: Sequence[Sequence[str]], kind: str = "") -> str:

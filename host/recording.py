@@ -32,17 +32,11 @@ import numpy as np
 from host.decode import Decoded
 from host.files import check_input
 from host.summary import tool_version
-from host.trace import SERIES, STATES, Bins
+from host.trace import FORMAT, SERIES, STATES, VERSION, Bins
 from rtl.config import EngineConfig
 from rtl.layouts import beats_in_flight
 
-__all__ = ["FORMAT", "MOST_IMAGES", "VERSION", "bin_cycles", "layer_figures", "recorded_image", "recording",
-           "weights_of_report"]
-
-FORMAT, VERSION = "nonzero run", 1
-
-MOST_IMAGES = 50
-"""Images of one recording."""
+__all__ = ["bin_cycles", "layer_figures", "recorded_image", "recording", "weights_of_report"]
 
 WANTED_BINS = 1000
 WANTED_CELLS = 1 << 16

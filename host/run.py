@@ -28,9 +28,10 @@ from host.files import check_file, part_of, write_whole
 from host.image import Image, read_image
 from host.options import check_range
 from host.quantize import quantize_inputs
-from host.recording import MOST_IMAGES, bin_cycles, recorded_image, recording, weights_of_report
+from host.recording import bin_cycles, recorded_image, recording, weights_of_report
 from host.reference import forward
 from host.target import FORMS, Target, list_devices, parse_target
+from host.trace import LARGEST_BYTES, MOST_IMAGES
 from rtl.config import PRESETS
 from rtl.protocol import Status
 
@@ -268,7 +269,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                         seed=arguments.seed, baked=arguments.baked,
                         traced=arguments.image if trace is not None else None)
     if trace is not None:
-        write_whole(trace, json.dumps(run.recording, separators=(",", ":")).encode())
+        content = json.dumps(run.recording, separators=(",", ":")).encode()
+        if len(content) > LARGEST_BYTES:
+            raise UserError(f"the recording would have {len(content)} bytes, and may have {LARGEST_BYTES}; give a "
+                            "smaller --limit")
+        write_whole(trace, content)
     figures = run.figures()
     sys.stdout.write((json.dumps(figures, indent=2, sort_keys=True) if arguments.json else table(figures)) + "\n")
     run.check()

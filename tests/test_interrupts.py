@@ -77,8 +77,8 @@ def small(tmp_path):
     return tmp_path / "small.toml"
 
 
-@pytest.mark.parametrize("module", ["host.train", "host.compile", "host.run", "host.demo", "host.bench", "host.study",
-                                    "rtl.build", "sim.bench"])
+@pytest.mark.parametrize("module", ["host.train", "host.compile", "host.run", "host.view", "host.demo", "host.bench",
+                                    "host.study", "rtl.build", "sim.bench"])
 def test_during_the_imports(module, tmp_path):
     """Python has read the library of errors, and goes on to those that take seconds."""
     (tmp_path / "argparse.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
