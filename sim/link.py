@@ -107,6 +107,7 @@ class SimulationLink:
                 raise ValueError(f"{name} must be from 0 to 0.9, not {probability}")
         self.patience_cycles = patience_cycles
         self.timeout_s = timeout_s
+        self._end_s = 60 if waves is not None else 5
         self._directory = tempfile.TemporaryDirectory(prefix="nonzero-")
         self._log = Path(self._directory.name) / "log"
         self._connection, theirs = Pipe()
@@ -180,8 +181,11 @@ class SimulationLink:
 
     def pe_bins(self, pes: int) -> list[Bins]:
         """Ends the simulation; what the PEs did in each inference. The build must be one with ``record_pes``."""
+        self._end_s = 60
         self._connection.close()
         self._wait()
+        if self._process.returncode:
+            raise SimulationError(log_tail("the simulation did not end as it should", self._log))
         with (Path(self._directory.name) / "pes.txt").open() as lines:
             return read_bins(lines, pes)
 
@@ -206,8 +210,8 @@ class SimulationLink:
 
     def _wait(self) -> None:
         try:
-            # It ends by itself when the connection is closed, and writes the rest of the waveforms.
-            self._process.wait(timeout=5)
+            # It ends by itself when the connection is closed, and writes the rest of what it has recorded.
+            self._process.wait(timeout=self._end_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -65,7 +65,8 @@ def test_vcd_of_a_board(place, capsys):
 
 
 def test_what_fst_wants_is_named(monkeypatch):
-    monkeypatch.setattr(verilate, "FST_HEADERS", {"no-such.h": "libsuch-dev", "stdio.h": "libc6-dev", "nor.h": "libnor"})
+    monkeypatch.setattr(verilate, "FST_HEADERS", {"no-such.h": "libsuch-dev", "stdio.h": "libc6-dev",
+                                                  "nor.h": "libnor"})
     with pytest.raises(UserError, match=r"^FST waveforms need libsuch-dev and libnor: apt install libsuch-dev libnor; "
                                         r"or name a file that ends in \.vcd$"):
         verilate.check_fst()

@@ -32,7 +32,7 @@ TIMELINE = """
 <label><input type="checkbox" id="show-scan" checked/> scan</label>
 </div>
 <div id="bands" class="strip"><canvas height="26"></canvas></div>
-<div id="heat" class="strip"><canvas tabindex="0" role="img" aria-describedby="keys readout"
+<div id="heat" class="strip"><canvas tabindex="0" role="application" aria-describedby="keys readout"
 aria-label="what each PE does over time"></canvas></div>
 <div id="shares" class="strip"><canvas height="90"></canvas></div>
 <div id="levels" class="strip"><canvas height="76"></canvas></div>
