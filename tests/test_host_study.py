@@ -89,6 +89,38 @@ def test_nothing_is_measured_twice(place, monkeypatch, capsys):
     assert [line.split("  ")[0] for line in lines[:-2]] == ["method", "dense", "cut, kept 0.2", "cut, kept 0.08"]
 
 
+def test_an_earlier_study_is_taken_over(place, tmp_path, monkeypatch, capsys):
+    known = place / "out" / "study.json"
+    before = json.loads(known.read_text())
+    monkeypatch.setattr(subprocess, "Popen", None)
+    elsewhere = [*arguments(place)[:-1], str(tmp_path), "--known", str(known)]
+    study.main([*elsewhere, "--json"])
+    rows = json.loads(capsys.readouterr().out)
+    after = json.loads((tmp_path / "study.json").read_text())
+    assert after["measured"] == before["measured"] and len(before["measured"]) == len(rows) == 11
+    assert after["rows"] == rows and rows[:len(before["rows"])] == before["rows"] and after["weights"] == {}
+    study.main(elsewhere)  # what is there already is not added once more
+    assert len(Queue(tmp_path, before["identity"]).study.trials) == len(rows)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda found: found.update(identity="lenet-5-0"), "is of another network, other data or other epochs"),
+    (lambda found: found.pop("measured"), "must be a study.json of python -m host.study"),
+    (lambda found: found["measured"][0].update(bits=-1), "must be a study.json of python -m host.study"),
+    (lambda found: found["measured"][0].update(test_error="0"), "must be a study.json of python -m host.study"),
+    (lambda found: found["measured"][0].update(place="here"), "must be a study.json of python -m host.study"),
+    (lambda found: found["measured"][0].update(setting=3), "must be a study.json of python -m host.study"),
+])
+def test_a_bad_earlier_study_is_refused(place, tmp_path, capsys, change, message):
+    found = json.loads((place / "out" / "study.json").read_text())
+    change(found)
+    (tmp_path / "known.json").write_text(json.dumps(found))
+    assert run_command(study.main, [*arguments(place), "--known", str(tmp_path / "known.json")]) == 2
+    assert message in capsys.readouterr().err
+    assert run_command(study.main, [*arguments(place), "--known", str(tmp_path / "none.json")]) == 2
+    assert "none.json' cannot be read: No such file" in capsys.readouterr().err
+
+
 def job(number):
     return Job("cut", {"kept": number}, 0)
 

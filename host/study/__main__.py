@@ -33,10 +33,11 @@ EXAMPLES = """examples:
   python -m host.study --quick --seeds 1                # a few minutes: every method once, hardly trained
   python -m host.study --method cut --method iterative  # these two, and what they are compared with
   python -m host.study --seeds 3 --workers 8
+  python -m host.study --seeds 3 --known docs/study.json  # only what is not measured there
 
 It writes study.json and study.html into the output directory, and keeps there what is measured (study.db, an Optuna
 study) and trained (models/). The same command goes on after an interruption and measures no row again; started a second
-time in another terminal it takes a share of the rows."""
+time in another terminal it takes a share of the rows. A study.json can be kept, and --known takes its rows over."""
 
 
 SHAPES = ("iterative", {"kept": 0.08})
@@ -54,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=2, help="seeds 0, 1 and so on of each row (2)")
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one core (2)")
     parser.add_argument("--quick", action="store_true", help="few settings and epochs, to see that all of it works")
+    parser.add_argument("--known", type=Path, metavar="FILE", help="an earlier study.json of the same network, data "
+                        "and epochs: what it has measured is not measured again")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/study"), metavar="DIR",
                         help="where results go (build/study)")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
@@ -84,12 +87,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         lambda: build(arguments.network),
         lambda: load_dataset(arguments.data))
     dataset.require(*sizes(model))
+    from host.study.known import measured_list, read_known
     from host.study.queue import Job, Queue
     from host.study.results import study_page, study_rows, study_table
     from host.study.workers import run_workers, serve
 
     effort = QUICK if quick else FULL
     identity = _identity(arguments.network, dataset, effort)
+    known = {} if arguments.known is None else read_known(arguments.known, identity)
     subject = Subject(arguments.network, dataset, effort, output / "models" / identity)
     queue = Queue(output, identity)
     if arguments.worker:
@@ -99,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
               if not arguments.method or method.name in arguments.method or method.name == BASELINE]
     jobs = [Job(method.name, setting, seed) for method in chosen
             for setting in (method.quick if quick else method.settings) for seed in range(arguments.seeds)]
+    queue.take_over(known)
     queue.add(jobs)
     run_workers(queue, jobs, arguments.workers, ["--network", arguments.network, "--data", arguments.data, "-o",
                                                  str(output), *(["--quick"] if quick else [])])
@@ -109,7 +115,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     note = (f"data {safe(arguments.data)}, {arguments.seeds} seeds; epochs: {effort.epochs} dense, {effort.retraining} "
             f"of retraining, {effort.sharing} of fine-tuning shared weights; {effort.rounds} rounds where iterative")
     write_json(output / "study.json", {"network": arguments.network, "data": arguments.data,
-                                       "effort": asdict(effort), "rows": rows,
+                                       "effort": asdict(effort), "identity": identity, "rows": rows,
+                                       "measured": measured_list(measured),
                                        "sensitivity": found.figures(), "weights": weights})
     write_whole(output / "study.html", study_page(arguments.network, rows, found, weights, note).encode())
     files = f"{output / 'study.json'}\n{output / 'study.html'}"

@@ -8,7 +8,7 @@ fallen silent to another.
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,14 @@ class Queue:
         for job in jobs:
             if job.key not in known:
                 self.study.enqueue_trial({}, user_attrs={"job": job.key})
+
+    def take_over(self, known: Mapping[str, Outcome]) -> None:
+        """Adds what was measured elsewhere, by the key of the job, unless it is measured here as well."""
+        ours = self.measured_keys()
+        for key, outcome in known.items():
+            if key not in ours:
+                self.study.add_trial(optuna.trial.create_trial(value=outcome.test_error, user_attrs={
+                    "job": key, "outcome": asdict(outcome)}))
 
     def measured(self) -> dict[str, Outcome]:
         """Outcomes by the key of the job."""
