@@ -17,7 +17,6 @@ from torch.nn import functional
 from host.datasets import as_inputs
 from host.graph import Geometry, Network
 from host.learning import activations, tensors, weighted_sums
-from host.neurons import living_neurons, take_neurons, weight_places
 
 __all__ = ["CRITERIA", "choose", "saliencies"]
 
@@ -45,14 +44,8 @@ def saliencies(criterion: str, network: Network, images: np.ndarray, labels: np.
     magnitudes = [np.abs(layer.weight.astype(np.float64)) for layer in network.layers]
     if criterion == "magnitude":
         return magnitudes
-    # Dead neurons, whose weights are 0, only take time.
-    rows = living_neurons(network)
-    seconds = _second_derivatives(criterion, take_neurons(network, rows), images[:IMAGES], labels[:IMAGES])
-    found = [np.zeros(magnitude.shape) for magnitude in magnitudes]
-    for places, saliency, second, magnitude in zip(weight_places(network, rows), found, seconds, magnitudes,
-                                                   strict=True):
-        saliency.ravel()[places] = second * magnitude.ravel()[places] ** 2 / 2
-    return found
+    seconds = _second_derivatives(criterion, network, images[:IMAGES], labels[:IMAGES])
+    return [second * magnitude ** 2 / 2 for second, magnitude in zip(seconds, magnitudes, strict=True)]
 
 
 def _second_derivatives(criterion: str, network: Network, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:

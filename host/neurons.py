@@ -5,6 +5,7 @@ S. Han et al., "Learning both Weights and Connections", NIPS 2015, section 3.5, 
 convolution counts as one neuron.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,8 +13,8 @@ import numpy as np
 
 from host.graph import Linear, Network
 
-__all__ = ["drop_dead_neurons", "keep_neurons", "living_neurons", "silence_dead_neurons", "take_neurons",
-           "weight_places"]
+__all__ = ["drop_dead_neurons", "keep_neurons", "living_neurons", "put_back", "silence_dead_neurons",
+           "take_neurons", "weight_places"]
 
 
 def silence_dead_neurons(network: Network) -> Network:
@@ -99,6 +100,16 @@ def take_neurons(network: Network, rows: list[np.ndarray]) -> Network:
         layers.append(replace(layer, weight=layer.weight.ravel()[places], bias=layer.bias[rows[number]],
                               geometry=geometry))
     return replace(network, layers=tuple(layers))
+
+
+def put_back(network: Network, rows: list[np.ndarray], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Arrays like the weights that `take_neurons` leaves, in the shapes of the network's; elsewhere 0."""
+    found = []
+    for layer, places, values in zip(network.layers, weight_places(network, rows), arrays, strict=True):
+        whole = np.zeros(layer.weight.size, values.dtype)
+        whole[places] = values
+        found.append(whole.reshape(layer.weight.shape))
+    return found
 
 
 def weight_places(network: Network, rows: list[np.ndarray]) -> list[np.ndarray]:

@@ -19,7 +19,14 @@ from host.criteria import choose, saliencies
 from host.datasets import Dataset
 from host.graph import Network
 from host.learning import one_cycle
-from host.neurons import drop_dead_neurons, keep_neurons, silence_dead_neurons
+from host.neurons import (
+    drop_dead_neurons,
+    keep_neurons,
+    living_neurons,
+    put_back,
+    silence_dead_neurons,
+    take_neurons,
+)
 from host.recipe import PruneSettings
 from host.resuming import Checkpoint
 from host.retraining import Retraining
@@ -165,11 +172,13 @@ class _Pruning:
 def _weighed(network: Network, settings: PruneSettings, images: np.ndarray, labels: np.ndarray, *,
              first: bool) -> tuple[Network, list[np.ndarray]]:
     """The network, before the first cut without the neurons that are too many, and its weights' saliencies."""
-    saliency = saliencies(settings.criterion, network, images, labels)
-    if not (first and settings.neurons):
-        return network, saliency
-    network = keep_neurons(network, saliency, settings.neurons)
-    return network, saliencies(settings.criterion, network, images, labels)
+    if settings.neurons is None:
+        return network, saliencies(settings.criterion, network, images, labels)
+    if first:
+        saliency = saliencies(settings.criterion, network, images, labels)
+        network = keep_neurons(network, saliency, settings.neurons)
+    rows = living_neurons(network)
+    return network, put_back(network, rows, saliencies(settings.criterion, take_neurons(network, rows), images, labels))
 
 
 def _names(network: Network) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from host.datasets import Dataset
 from host.errors import UserError
 from host.graph import Network
 from host.learning import Layers, Samples, error_percent, logits, settle_torch, split, tensors
-from host.neurons import living_neurons, take_neurons, weight_places
+from host.neurons import living_neurons, put_back, take_neurons, weight_places
 from host.recipe import PruneSettings
 
 __all__ = ["Retraining", "flat"]
@@ -27,8 +27,8 @@ TEMPERATURE = 2.0
 class Retraining:
     """Trains with Adam, whose state lives on from one round to the next.
 
-    A network with convolutions is trained without the channels and neurons that are dead, which takes a fraction of
-    the time; the others' gradients are what they would be.
+    With the option ``neurons`` the network is trained without the channels and neurons that are dead, which takes a
+    fraction of the time; the others' gradients are what they would be, but for rounding.
 
     A round is `begin`, then `run`. The learning curve of the round under way is in `curve`: for each epoch the
     mean loss in ``losses`` and the held-out error in percent in ``held_out_errors``, with ``iterations`` and
@@ -60,8 +60,8 @@ class Retraining:
         names : sequence of str
             The layers to train; all others are frozen.
         """
-        shrinks = any(layer.geometry for layer in network.layers)
-        self._hold(network, living_neurons(network) if shrinks else self.rows, self._adam_state())
+        rows = self.rows if self.settings.neurons is None else living_neurons(network)
+        self._hold(network, rows, self._adam_state())
         self.freeze(names)
         self.curve = {"losses": [], "held_out_errors": [], "iterations": 0, "seconds": 0.0}
 
@@ -97,13 +97,12 @@ class Retraining:
 
     def network(self) -> Network:
         """The network as it is, in the shapes of the dense one."""
+        weights = put_back(self.dense, self.rows, [weight.detach().numpy() for weight in self.weights])
         layers = []
-        for layer, places, rows, weight, bias in zip(self.dense.layers, self.places, self.rows, self.weights,
-                                                     self.biases, strict=True):
-            whole, constant = np.zeros(layer.weight.shape, np.float32), np.zeros(layer.rows, np.float32)
-            whole.ravel()[places] = weight.detach().numpy()
+        for layer, rows, weight, bias in zip(self.dense.layers, self.rows, weights, self.biases, strict=True):
+            constant = np.zeros(layer.rows, np.float32)
             constant[rows] = bias.detach().numpy()
-            layers.append(replace(layer, weight=whole, bias=constant))
+            layers.append(replace(layer, weight=weight, bias=constant))
         return replace(self.dense, layers=tuple(layers))
 
     def state(self) -> dict[str, Any]:

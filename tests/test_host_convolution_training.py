@@ -207,7 +207,8 @@ def dying():
 
 
 def test_training_without_dead_channels_is_training_with_them(monkeypatch):
-    settings, data = replace(SHORT, density=0.12, augment=0.0), dataset()
+    net, data = silence_dead_neurons(dying()), dataset()
+    settings = replace(SHORT, density=0.12, augment=0.0, neurons={})
     shapes = []
     run = Retraining.run
 
@@ -215,11 +216,9 @@ def test_training_without_dead_channels_is_training_with_them(monkeypatch):
         shapes.append([weight.shape for weight in self.weights])
         run(self, *arguments)
     monkeypatch.setattr(Retraining, "run", spy)
-    small = prune(dying(), data, settings).network
+    small = prune(net, data, settings).network
     assert shapes[-1] < shapes[0] < [(12, 9), (16, 48)]
-    with monkeypatch.context() as patch:
-        patch.setattr("host.retraining.living_neurons", lambda net: [np.arange(layer.rows) for layer in net.layers])
-        whole = prune(dying(), data, settings).network
+    whole = prune(net, data, replace(settings, neurons=None)).network
     assert shapes[-1][:2] == [(12, 9), (16, 48)]
     for one, other in zip(small.layers, whole.layers, strict=True):
         assert np.allclose(one.weight, other.weight, atol=1e-3) and np.allclose(one.bias, other.bias, atol=1e-3)
@@ -228,7 +227,7 @@ def test_training_without_dead_channels_is_training_with_them(monkeypatch):
 
 def test_what_adam_knows_about_living_channels_stays():
     net = dying()
-    retraining = Retraining(net, dataset(), SHORT, 0)
+    retraining = Retraining(net, dataset(), replace(SHORT, neurons={}), 0)
     names = [layer.name for layer in net.layers]
     retraining.begin(net, names)
     retraining.run(1, lambda _: 0.01, None, lambda: None)
@@ -248,7 +247,7 @@ def test_what_adam_knows_about_living_channels_stays():
 @pytest.mark.parametrize("epochs", [1, 3, 6])
 def test_goes_on_after_a_kill_without_its_dead_channels(tmp_path, monkeypatch, epochs):
     """To the same bits."""
-    settings, path = replace(SHORT, density=0.12), tmp_path / "pruning.checkpoint"
+    settings, path = replace(SHORT, density=0.12, neurons={"conv1": 9}), tmp_path / "pruning.checkpoint"
     whole = prune(dying(), dataset(), settings).network
     saved = []
     save = Checkpoint.save
