@@ -23,7 +23,7 @@ from host.output import write_json
 from host.resuming import fingerprint
 from host.sensitivity import scan
 from host.study.methods import BASELINE, METHODS, methods_for
-from host.study.subject import FULL, QUICK, Effort, Subject
+from host.study.subject import FULL, QUICK, STARTS, Effort, Subject
 from host.zoo import NETWORKS, build, sizes
 
 __all__ = ["main"]
@@ -72,7 +72,7 @@ def _need_optuna() -> None:
 
 def _identity(network: str, dataset: Dataset, effort: Effort) -> str:
     """A name that tells rows apart that must not be taken for each other."""
-    return f"{network}-{hashlib.sha256(f'{fingerprint(dataset)} {effort}'.encode()).hexdigest()[:12]}"
+    return f"{network}-{hashlib.sha256(f'{fingerprint(dataset)} {effort} {STARTS}'.encode()).hexdigest()[:12]}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

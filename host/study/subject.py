@@ -51,9 +51,12 @@ STARTS: dict[str, PruneSettings] = {
     "dense": DENSE,
     "l1": replace(DENSE, penalty="l1", penalty_strength=1e-5),
     "l2": replace(DENSE, penalty="l2", penalty_strength=1e-4),
-    "bare": replace(DENSE, penalty="l2", penalty_strength=1e-4, dropout=0.3, augment=0.0),
+    "bare": replace(DENSE, penalty="l2", penalty_strength=1e-4, dropout=0.3, augment=0.0, batch=64),
 }
 """How the dense networks are trained. "bare" is the paper's: L2 and dropout, but no deformed images."""
+
+LONGER = {"bare": 3}
+"""How many times as many epochs as the others a dense network is trained: without deformations they are short."""
 
 
 class Subject:
@@ -90,7 +93,8 @@ class Subject:
         path = self.directory / f"{kind}-{seed}.pt"
         start = self.start(seed)
         if not path.exists():
-            result = prune(start, self.dataset, replace(STARTS[kind], final_epochs=self.effort.epochs), seed)
+            epochs = self.effort.epochs * LONGER.get(kind, 1)
+            result = prune(start, self.dataset, replace(STARTS[kind], final_epochs=epochs), seed)
             write_state(path, {"layers": [[torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)]
                                           for layer in result.network.layers],
                                "seconds": result.history[-1].seconds})
