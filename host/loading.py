@@ -15,7 +15,8 @@ Convolutions need the images' shape (`load_network`), unless the file knows it.
 A state dictionary knows only tensors. Its order is taken as that of computation (a safetensors file,
 which has none, is ordered by shapes and numbers in names), batch normalisation is taken to stand
 between a linear layer and its ReLU, with eps = 1e-5, and a ReLU to follow every layer but the last.
-One whose names and shapes are those of a convolutional network of `host.zoo` is read as that network.
+One whose names and shapes are those of a convolutional network of `host.zoo`, or would be but for channels and neurons
+that are missing, is read as that network.
 A pickled Sequential says all of this by itself. A softmax or log-softmax at the end is dropped: it
 does not change which output is greatest.
 """
