@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ optuna = pytest.importorskip("optuna")
 study = pytest.importorskip("host.study.__main__")
 queues = pytest.importorskip("host.study.queue")
 results = pytest.importorskip("host.study.results")
+DOCS = Path(__file__).parents[1] / "docs"
 Job, Queue = queues.Job, queues.Queue
 
 
@@ -119,6 +121,14 @@ def test_a_bad_earlier_study_is_refused(place, tmp_path, capsys, change, message
     assert message in capsys.readouterr().err
     assert run_command(study.main, [*arguments(place), "--known", str(tmp_path / "none.json")]) == 2
     assert "none.json' cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_the_rows_that_are_kept_stand_in_the_documentation():
+    kept = json.loads((DOCS / "study.json").read_text())
+    text = (DOCS / "study.md").read_text()
+    for name, _, *cells in results.table_rows(kept["rows"]):
+        assert f"| {' | '.join([name, *cells])} |\n" in text
+    assert len(kept["measured"]) == sum(len(row["seeds"]) for row in kept["rows"])
 
 
 def job(number):
