@@ -30,7 +30,7 @@ __all__ = ["main"]
 
 EXAMPLES = """examples:
   python -m host.study                                  # all methods, two seeds: half an hour on two cores
-  python -m host.study --quick --seeds 1                # a few minutes: every method once, hardly trained
+  python -m host.study --quick                          # two minutes: every method once, hardly trained
   python -m host.study --method cut --method iterative  # these two, and what they are compared with
   python -m host.study --seeds 3 --workers 8
   python -m host.study --seeds 3 --known docs/study.json  # only what is not measured there
