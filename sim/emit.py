@@ -19,6 +19,8 @@ from amaranth.lib import wiring
 
 import rtl
 
+from .merging import merge_modules
+
 REGISTER = re.compile(r"^(\s*reg (?:signed )?(?:\[\d+:\d+\] )?(?:\\\S+ |\w+)) *= [^;]*;$", re.MULTILINE)
 """A register's declaration with an initial value; group 1 is the declaration without it."""
 
@@ -35,7 +37,8 @@ IMPORTED = time.time()
 def emit(component: wiring.Component, name: str, *, random_start: bool = True) -> str:
     """The component as Verilog, its top module called ``name``.
 
-    A memory's read port gives random bits if its word is written in the same cycle.
+    A memory's read port gives random bits if its word is written in the same cycle. Modules that are alike are one, see
+    `sim.merging`.
     Ports are called as in ``amaranth.back.verilog``: member ``payload`` of stream ``i`` is ``i__payload``.
     Source locations are left out, so that a moved line does not change the text.
 
@@ -66,7 +69,7 @@ def emit_board(top: Any, platform: Any) -> str:
     with _zeros_left_out():
         plan = platform.prepare(top, "top", emit_src=False)
     if "top.v" in plan.files:  # the vendor's tools take nothing else
-        return without_initial_values(_without_dummies(plan.files["top.v"]))
+        return without_initial_values(merge_modules(_without_dummies(plan.files["top.v"])))
     return _as_verilog(plan.files["top.il"], random_start=True)
 
 
@@ -74,7 +77,7 @@ def _as_verilog(text: str, *, random_start: bool) -> str:
     # What a word's reader gets in the cycle in which it is written is undefined in block RAM.
     text = verilog._convert_rtlil_text(text.replace("COLLISION_X_MASK 1'0", "COLLISION_X_MASK 1'1"),
                                        strip_internal_attrs=True)
-    text = _without_dummies(text)
+    text = merge_modules(_without_dummies(text))
     return without_initial_values(text) if random_start else text
 
 

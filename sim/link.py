@@ -46,7 +46,7 @@ def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: s
                  sources=[Path(__file__).with_name(f"{name}.sv") for name in names],
                  appended=_pe_recorder(engine.config) if record_pes else "",
                  parameters={"blocks": -(-capacity_bytes // BLOCK_BYTES), "block_bytes": BLOCK_BYTES},
-                 waves=waves, random_start=random_start, long_runs=long_runs)
+                 waves=waves, visible=None, random_start=random_start, long_runs=long_runs)
 
 
 def _pe_recorder(config: EngineConfig) -> str:

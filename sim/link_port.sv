@@ -4,25 +4,31 @@
 //
 // To exchange: set request and request_bytes, then invert start. When done has become equal to start, response holds
 // response_bytes bytes (or fewer than that, if it does not hold so many). Byte 0 is in the lowest bits of block 0;
-// blocks spare Python the time to convert what is not used.
+// blocks spare Python the time to convert what is not used. What Python sees is no port but marked: Verilator copies
+// ports in each cycle.
 module link_port #(
     parameter blocks = 8,
     parameter block_bytes = 256     // a power of two
 ) (
-    input clk,
-    input rst,
-    input [8 * block_bytes - 1:0] request [0:blocks - 1],
-    input [31:0] request_bytes,
-    input start,
-    output reg [8 * block_bytes - 1:0] response [0:blocks - 1],
-    output reg [31:0] response_bytes,
-    output reg done,
-    output reg [63:0] cycles,       // since the simulation began
-    input [31:0] patience_cycles,   // give up when so long no byte passed
-    input [7:0] rx_idle,            // probability in 1/256 of offering no byte in a cycle
-    input [7:0] tx_stall,           // probability in 1/256 of taking no byte in a cycle
-    input [31:0] seed               // of the probabilities, not 0
+    input clk /*verilator public_flat_rw*/,
+    input rst /*verilator public_flat_rw*/
 );
+    reg [8 * block_bytes - 1:0] request [0:blocks - 1] /*verilator public_flat_rw*/;
+    reg [31:0] request_bytes /*verilator public_flat_rw*/;
+    reg start /*verilator public_flat_rw*/;
+    reg [8 * block_bytes - 1:0] response [0:blocks - 1] /*verilator public_flat_rd*/;
+    reg [31:0] response_bytes /*verilator public_flat_rd*/;
+    reg done /*verilator public_flat_rd*/;
+    reg [63:0] cycles /*verilator public_flat_rd*/;             // since the simulation began
+    reg [31:0] patience_cycles /*verilator public_flat_rw*/;    // give up when so long no byte passed
+    reg [7:0] rx_idle /*verilator public_flat_rw*/;     // probability in 1/256 of offering no byte in a cycle
+    reg [7:0] tx_stall /*verilator public_flat_rw*/;    // probability in 1/256 of taking no byte in a cycle
+    reg [31:0] seed /*verilator public_flat_rw*/;       // of the probabilities, not 0
+
+    // A cycle later, from a register: what depends on an input is evaluated twice in a cycle.
+    reg reset;
+    always @(posedge clk) reset <= rst;
+
     wire rx_ready, tx_valid, busy;
     wire [7:0] tx_payload;
     reg rx_valid, tx_ready;
@@ -36,7 +42,7 @@ module link_port #(
     wire ends = active && (complete || (waited >= patience_cycles && !rx_passes && !tx_passes));
 
     engine engine (
-        .clk(clk), .rst(rst), .busy(busy),
+        .clk(clk), .rst(reset), .busy(busy),
         .rx__payload(rx_payload), .rx__valid(rx_valid), .rx__ready(rx_ready),
         .tx__payload(tx_payload), .tx__valid(tx_valid), .tx__ready(tx_ready)
     );
@@ -79,7 +85,7 @@ module link_port #(
             waited <= 0;
             response_bytes <= 0;
         end
-        if (rst) begin
+        if (reset) begin
             active <= 0;
             done <= start;
             rx_valid <= 0;

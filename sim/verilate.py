@@ -31,6 +31,9 @@ KEPT_DAYS = 30
 VERILATOR_OPTIONS = (
     "--cc", "--exe", "--prefix", "Vtop", "-o", "simulation", "-Mdir", "objects",
     "-O3", "--x-assign", "unique", "--x-initial", "unique", "--timescale", "1ns/1ns",
+    # Instances of a large module share their code, see `sim.merging`: they are not put into what surrounds them, nor
+    # simplified together with it.
+    "--inline-mult", "1", "-fno-dfg-scoped",
     # Yosys's output knows nothing of linting.
     "-Wno-fatal",
 )
@@ -80,7 +83,7 @@ class Build:
 
 def build(component: wiring.Component, *, name: str = "dut", top: str | None = None,
           sources: Sequence[Path] = (), appended: str = "", parameters: Mapping[str, int] | None = None,
-          waves: str = "", visible: bool = False, random_start: bool = True, long_runs: bool = False) -> Build:
+          waves: str = "", visible: bool | None = False, random_start: bool = True, long_runs: bool = False) -> Build:
     """Builds the simulation of a component, or finds it in the cache.
 
     Parameters
@@ -131,7 +134,7 @@ def emitted(component: wiring.Component, label: str, write: Callable[[], str]) -
 
 def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), parameters: Mapping[str, int] | None = None,
                   defines: Mapping[str, str] | None = None, main: Path | None = None, waves: str = "",
-                  visible: bool = False, long_runs: bool = False) -> Build:
+                  visible: bool | None = False, long_runs: bool = False) -> Build:
     """Builds the simulation of a design in Verilog, or finds it in the cache.
 
     Several processes may build at the same time; one of those that want the same design does the work.
@@ -152,14 +155,16 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
         The C++ file with ``main``, instead of cocotb's. It gets the model as class ``Vtop``.
     waves : str
         The simulation can write waveforms, to files with this ending (a key of `WAVES`); it is slower then.
-    visible : bool
-        Python sees the signals of all modules and not only those of the top module; it is slower then.
+    visible : bool, optional
+        Python sees the signals of all modules and not only those of the top module; it is slower then. None: only those
+        that the sources mark as public; what Python could change is evaluated once more in each cycle.
     long_runs : bool
         It will run for minutes, which is worth a longer build.
     """
     make_options = MAKE_OPTIONS + (LONG_RUNS if long_runs else SHORT_RUNS)
     # Without cocotb nobody looks inside.
-    seen = [] if main is not None else ["--vpi", *(["--public-flat-rw"] if visible else ["--public-depth", "1"])]
+    public = {True: ["--public-flat-rw"], False: ["--public-depth", "1"], None: []}[visible]
+    seen = [] if main is not None else ["--vpi", *public]
     options = [*VERILATOR_OPTIONS, "--top-module", top, *seen,
                *(f"-G{parameter}={value}" for parameter, value in (parameters or {}).items()),
                *(word for name, value in (defines or {}).items()

@@ -95,3 +95,29 @@ async def blocks(dut: Any) -> None:
 async def leaves(dut: Any) -> None:
     """Ends the process without results."""
     os._exit(3)
+
+
+@bench()
+async def stores_apart(dut: Any) -> None:
+    """Three stores: each starts with contents of its own, and keeps what it alone was given."""
+    async def contents() -> list[tuple[int, ...]]:
+        words = []
+        for address in range(4):
+            dut.address.value = address
+            await ClockCycles(dut.clk, 2)
+            await FallingEdge(dut.clk)
+            words.append(int(dut.o.value).to_bytes(3, "little"))
+        return list(zip(*words, strict=True))
+
+    dut.write.value = 0
+    await start(dut)
+    assert len(set(await contents())) == 3
+    for number in range(3):
+        for address in range(4):
+            # What is to be stored passes a register.
+            dut.address.value, dut.data.value = address, 10 * address
+            await FallingEdge(dut.clk)
+            dut.write.value = 1 << number
+            await FallingEdge(dut.clk)
+            dut.write.value = 0
+    assert await contents() == [tuple(10 * address + number for address in range(4)) for number in range(3)]
