@@ -16,7 +16,7 @@ from rtl.config import EngineConfig
 
 __all__ = ["MappedLayer", "fold_choices", "map_network"]
 
-BANDS_PAY = 0.9
+BANDS_PAY = 0.95
 """A convolution gets two bands if the PE with most work then has at most so much of what it had."""
 
 

@@ -142,7 +142,8 @@ def fingerprint(component: wiring.Component) -> str | None:
     values = [stable_text(getattr(component, parameter, component)) for parameter in parameters]
     if kind.__module__.split(".")[0] != "rtl" or "<locals>" in kind.__qualname__ or None in values:
         return None
-    sources = [Path(__file__), *sorted(Path(rtl.__path__[0]).rglob("*.py"))]
+    here = Path(__file__)
+    sources = [here, here.with_name("merging.py"), *sorted(Path(rtl.__path__[0]).rglob("*.py"))]
     if max(source.stat().st_mtime for source in sources) > IMPORTED:
         return None
     digest = hashlib.sha256()
