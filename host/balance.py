@@ -53,16 +53,22 @@ class Assignment:
         return self.slot * self.pes + self.pe
 
 
-def layer_work(layer: QuantizedLayer, often: np.ndarray | None) -> np.ndarray:
+def layer_work(layer: QuantizedLayer, often: np.ndarray | None, *, dropped: float = 0) -> np.ndarray:
     """Expected useful multiplications of each row of a layer, float64 ``[rows]``.
 
     Parameters
     ----------
     often : float or bool array, shape ``[inputs]``, optional
         How often each input is not zero.
+    dropped : float
+        What a tap outside the output counts beside one inside; only with stride 1.
     """
     shape = layer.shape
-    activity = tap_activity(np.ones(shape.inputs) if often is None else often, shape)
+    often = np.ones(shape.inputs) if often is None else often
+    activity = tap_activity(often, shape)
+    if dropped:
+        sent = np.asarray(often, np.float64).reshape(shape.groups, -1, shape.pixels).sum(axis=2)
+        activity += dropped * (sent.repeat(shape.kernel[0] * shape.kernel[1], axis=1) - activity)
     groups = zip(np.split(layer.codes, shape.groups), activity, strict=True)
     return np.concatenate([row_work(codes, expected) for codes, expected in groups])
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from host.balance import Assignment, assign_bands, assign_rows, layer_work, order_rows
+from host.balance import Assignment, assign_bands, assign_rows, layer_work, order_rows, tap_activity
 from host.encode import EncodedPass, encode_pass
 from host.folding import Fold
 from host.placement import Placement
@@ -18,6 +18,16 @@ __all__ = ["MappedLayer", "fold_choices", "map_network"]
 
 BANDS_PAY = 0.95
 """A convolution gets two bands if the PE with most work then has at most so much of what it had."""
+
+MANY_DROPPED = 0.25
+"""Of a layer with more taps outside its output than this, those are balanced as well."""
+
+DROPPED = (0, 0.05, 0.1, 0.15, 0.2)
+"""What such a tap may count: a word without a useful entry sometimes takes a cycle, and sometimes passes."""
+
+EMPTY_CYCLES = 0.4
+"""Cycles that a PE loses, in the mean, for each word that it reads beyond those that its useful entries would fill.
+Measured on LeNet-5's second convolution."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +101,10 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
     mapped: list[MappedLayer] = []
     for number, layer in enumerate([first, *quantized.layers[1:]]):
         bands = fold.bands if fold and number == 0 else 1
-        work = layer_work(layer, often) if balance else None
         source = source.read_by(layer)
-        found = _assign_and_encode(layer, _scanned(source, layer, config), work, order, config, bands)
+        channels = _scanned(source, layer, config)
+        found = _balance_and_encode(layer, channels, often, order, config, bands) if balance \
+            else _assign_and_encode(layer, channels, None, order, config, bands)
         if found is None:
             return None
         assignment, passes = found
@@ -128,6 +139,47 @@ def _input_channels(layer: QuantizedLayer, often: np.ndarray | None, config: Eng
     blocks = np.full((config.block_cols, count), -1, np.int64)
     blocks.flat[:len(used)] = used[np.argsort(-often[used], kind="stable")]
     return np.pad(blocks.T.ravel(), (0, cols - blocks.size), constant_values=-1)
+
+
+def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.ndarray | None, order: bool,
+                        config: EngineConfig, bands: int) -> tuple[Assignment, list[EncodedPass]] | None:
+    """As `_assign_and_encode`, balanced by the rows' work.
+
+    If many taps fall outside the output, the words that a PE reads decide as well. How many they are depends on where
+    in its words slices begin, which is known when they are encoded: so the best of a few ways to weigh such taps is
+    taken.
+    """
+    weights = DROPPED if bands == 1 and _dropped(layer) > MANY_DROPPED else DROPPED[:1]
+    found = [_assign_and_encode(layer, channels, layer_work(layer, often, dropped=dropped), order, config, bands)
+             for dropped in weights]
+    fitting = [one for one in found if one is not None]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
+    return min(fitting, key=lambda one: _expected_cycles(layer, channels, often, one, config))
+
+
+def _dropped(layer: QuantizedLayer) -> float:
+    """Share of a convolution's taps that fall outside its output, with stride 1."""
+    shape = layer.shape
+    if shape.stride != (1, 1):
+        return 0
+    return 1 - float(tap_activity(np.ones(shape.inputs), shape).mean()) / shape.pixels
+
+
+def _expected_cycles(layer: QuantizedLayer, channels: np.ndarray, often: np.ndarray | None,
+                     found: tuple[Assignment, list[EncodedPass]], config: EngineConfig) -> float:
+    """Of the PE that has most."""
+    assignment, passes = found
+    by_channel = np.full(layer.shape.in_shape[0], float(layer.shape.pixels)) if often is None \
+        else often.reshape(layer.shape.in_shape[0], -1).sum(axis=1)
+    sent = np.where(channels >= 0, by_channel[channels], 0)
+    useful = np.bincount(assignment.pe, layer_work(layer, often), config.pes)
+    each, read = config.entries_per_word, np.zeros(config.pes)
+    for one in passes:
+        ends = np.cumsum(one.lengths, axis=1)
+        starts = ends - one.lengths
+        read += np.where(one.lengths > 0, (ends - 1) // each - starts // each + 1, 0) @ sent
+    return float((useful + EMPTY_CYCLES * (read - useful / each)).max())
 
 
 def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.ndarray | None, order: bool,
