@@ -88,7 +88,7 @@ def convolution(rows, geometry, density=1.0):
 def test_bands_are_made_when_they_pay_and_fit():
     shape = Geometry((2, 20, 6), (3, 3), padding=(1, 1), pool=2, pool_stride=2)
     assert bands_of(convolution(6, shape)) == 2      # on 4 PEs 2 rows at most, on average 1.5
-    assert bands_of(convolution(8, shape, 0.5)) is None
+    assert bands_of(convolution(8, shape)) is None   # the same number in each
     strided = replace(shape, in_shape=(2, 24, 6), stride=(2, 1))
     assert [bands_of(convolution(rows, strided)) for rows in (6, 8)] == [2, 1]
     # Nine pooled rows are bands of five: 4 slots of 10 x 4 accumulators, where 2 of 18 x 4 do without bands.
