@@ -28,7 +28,7 @@ DECLARATION = re.compile(rf"^  (?:input|output) (?:\[\d+:\d+\] )?({NAME});\n", r
 NUMBERED = re.compile(r"\\port\$\d+\$\d+ ")
 """A port that Amaranth names after a number in the whole design, so that it differs between instances."""
 
-CLOCKING = ("clk", "rst")
+CLOCKING = re.compile(r"(\w+_)?(clk|rst)")
 
 MARK = "/*verilator public_flat_rd*/"
 """Verilator keeps a variable for such a port, and does not read another one around the instance in place of it: then
@@ -105,6 +105,6 @@ def merge_modules(text: str) -> str:
 def _marked(body: str) -> str:
     """Marks the ports. A clock that is marked would be one for each instance."""
     def mark(port: re.Match[str]) -> str:
-        return port.group() if port.group(1) in CLOCKING else f"{port.group()[:-2]} {MARK};\n"
+        return port.group() if CLOCKING.fullmatch(port.group(1)) else f"{port.group()[:-2]} {MARK};\n"
 
     return DECLARATION.sub(mark, body)
