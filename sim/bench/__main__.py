@@ -39,7 +39,7 @@ EXAMPLES = """examples:
   python -m sim.bench networks --network LeNet-5 --images 10
   python -m sim.bench networks --no-rtl            # the cycle model alone: five minutes
   python -m sim.bench axi --packets 10000          # random packets over AXI, with pauses
-  python -m sim.bench faults                       # damaged images, mutated packets, noise, resets: half an hour"""
+  python -m sim.bench faults                       # damaged images, mutated packets, noise, resets: five minutes"""
 
 
 def _widths(text: str) -> tuple[int, ...]:
