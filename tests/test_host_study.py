@@ -22,7 +22,7 @@ from host.study.fastfood import Fastfood, fry
 from host.study.low_rank import biclustered, equal_clusters, factored
 from host.study.measuring import Outcome, distributions, engine, on_disk, on_engine
 from host.study.methods import METHODS, methods_for
-from host.study.subject import QUICK, Subject
+from host.study.subject import QUICK_EPOCHS, Effort, Subject
 from tests.stripes import dataset, network
 
 optuna = pytest.importorskip("optuna")
@@ -346,7 +346,7 @@ def test_convolutions_that_would_not_get_smaller_stay():
 
 def test_every_method_works_on_convolutions(place, tmp_path):
     data = load_dataset(f"npz:{place / 'data.npz'}")
-    subject = Subject("lenet-5", data, QUICK, tmp_path)
+    subject = Subject("lenet-5", data, Effort.of(QUICK_EPOCHS), tmp_path)
     methods = methods_for(subject.start(0))
     assert methods == list(METHODS.values())
     for method in methods:
@@ -357,20 +357,20 @@ def test_every_method_works_on_convolutions(place, tmp_path):
             # What stays whole, the convolutions with svd, comes on top.
             kept = found.parameters / found.total
             assert kept == pytest.approx(setting.get("kept", kept), abs=0.07)
-    fully_connected = methods_for(Subject("lenet-300-100", data, QUICK, tmp_path).start(0))
+    fully_connected = methods_for(Subject("lenet-300-100", data, Effort.of(QUICK_EPOCHS), tmp_path).start(0))
     assert [method.name for method in methods if method not in fully_connected] == ["bicluster"]
 
 
 @pytest.mark.parametrize("code_bits", [4, 8])
 def test_the_engine_holds_codebooks(tmp_path, code_bits):
-    subject = Subject("lenet-300-100", dataset(), QUICK, tmp_path)
+    subject = Subject("lenet-300-100", dataset(), Effort.of(QUICK_EPOCHS), tmp_path)
     shared = share_weights(network(sizes=(49, 40, 40, 40, 40)), engine(code_bits, direct=False))
     found = on_engine(subject, shared, 100, 0.0, code_bits)
     assert found.place == "chip" and found.bits > code_bits * found.parameters
 
 
 def test_what_the_engine_refuses_stays_on_disk(tmp_path, monkeypatch):
-    subject = Subject("lenet-300-100", dataset(), QUICK, tmp_path)
+    subject = Subject("lenet-300-100", dataset(), Effort.of(QUICK_EPOCHS), tmp_path)
     net = network()
     net.layers[0].weight[:, :40] = 0
     chip = on_engine(subject, net, 100, 2.0)

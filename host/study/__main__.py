@@ -23,7 +23,7 @@ from host.output import write_json
 from host.resuming import fingerprint
 from host.sensitivity import scan
 from host.study.methods import BASELINE, METHODS, methods_for
-from host.study.subject import FULL, QUICK, STARTS, Effort, Subject
+from host.study.subject import FULL_EPOCHS, QUICK_EPOCHS, STARTS, Effort, Subject
 from host.zoo import NETWORKS, build, sizes
 
 __all__ = ["main"]
@@ -34,6 +34,7 @@ EXAMPLES = """examples:
   python -m host.study --method cut --method iterative  # these two, and what they are compared with
   python -m host.study --seeds 3 --workers 8
   python -m host.study --seeds 3 --known docs/study.json  # only what is not measured there
+  python -m host.study --network lenet-5 --epochs 4     # convolutions take longer: fewer epochs for all methods
 
 It writes study.json and study.html into the output directory, and keeps there what is measured (study.db, an Optuna
 study) and trained (models/). The same command goes on after an interruption and measures no row again; started a second
@@ -55,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, default=2, help="seeds 0, 1 and so on of each row (2)")
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one core (2)")
     parser.add_argument("--quick", action="store_true", help="few settings and epochs, to see that all of it works")
+    parser.add_argument("--epochs", type=int, metavar="N", help="of the dense networks' training, and of retraining "
+                        f"({FULL_EPOCHS}; {QUICK_EPOCHS} with --quick)")
     parser.add_argument("--known", type=Path, metavar="FILE", help="an earlier study.json of the same network, data "
                         "and epochs: what it has measured is not measured again")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/study"), metavar="DIR",
@@ -79,10 +82,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line; see ``--help``."""
     arguments = _parser().parse_args(argv)
     output, quick = arguments.output, arguments.quick
+    if arguments.epochs is None:
+        arguments.epochs = QUICK_EPOCHS if quick else FULL_EPOCHS
     *_, model, dataset = check_all(
         _need_optuna,
         lambda: check_range("--seeds", arguments.seeds, 1, 1000),
         lambda: check_range("--workers", arguments.workers, 1, 256),
+        lambda: check_range("--epochs", arguments.epochs, 1, 1000),
         lambda: check_files(output, ("study.json", "study.html", "study.db")),
         lambda: build(arguments.network),
         lambda: load_dataset(arguments.data))
@@ -92,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from host.study.results import study_page, study_rows, study_table
     from host.study.workers import run_workers, serve
 
-    effort = QUICK if quick else FULL
+    effort = Effort.of(arguments.epochs)
     identity = _identity(arguments.network, dataset, effort)
     known = {} if arguments.known is None else read_known(arguments.known, identity)
     subject = Subject(arguments.network, dataset, effort, output / "models" / identity)
@@ -106,8 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             for setting in (method.quick if quick else method.settings) for seed in range(arguments.seeds)]
     queue.take_over(known)
     queue.add(jobs)
-    run_workers(queue, jobs, arguments.workers, ["--network", arguments.network, "--data", arguments.data, "-o",
-                                                 str(output), *(["--quick"] if quick else [])])
+    run_workers(queue, jobs, arguments.workers, ["--network", arguments.network, "--data", arguments.data,
+                                                 "--epochs", str(arguments.epochs), "-o", str(output)])
     measured = queue.measured()
     rows = study_rows(arguments.network, jobs, measured)
     found = scan(subject.dense("dense", 0)[0], dataset)

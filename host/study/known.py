@@ -51,7 +51,7 @@ def read_known(path: Path, identity: str) -> dict[str, Outcome]:
                         "out --known") from None
     if theirs != identity:
         raise UserError(f"earlier study '{path}' is of another network, other data or other epochs; leave out --known, "
-                        "or give --network, --data and --quick as it was made with")
+                        "or give --network, --data and --epochs as it was made with")
     return dict(rows)
 
 

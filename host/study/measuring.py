@@ -21,6 +21,10 @@ __all__ = ["Outcome", "distributions", "engine", "on_disk", "on_engine"]
 BINS = 60
 FLOAT_BITS = 32
 
+CALIBRATION_IMAGES = 2000
+"""Scales of networks with convolutions are chosen on so many training images: with all of them that would take longer
+than to classify the test images."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -72,11 +76,12 @@ def on_engine(subject: Subject, network: Network | SharedNetwork, total: int, se
     """
     dataset = subject.dataset
     direct = isinstance(network, Network)
-    config = engine(8 if direct else code_bits, direct=direct,
-                    convolutions=any(layer.geometry for layer in network.layers))
+    convolutions = any(layer.geometry for layer in network.layers)
+    images = dataset.train_images[:CALIBRATION_IMAGES if convolutions else None]
+    config = engine(8 if direct else code_bits, direct=direct, convolutions=convolutions)
     try:
         shared = share_weights(network, config) if isinstance(network, Network) else network
-        quantized = quantize(shared, config, dataset.train_images)
+        quantized = quantize(shared, config, images)
         bits = sum(pack(quantized, config).storage_bits.values())
     except UserError:
         return on_disk(subject, network if isinstance(network, Network) else network.as_network(), total, seconds)

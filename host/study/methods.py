@@ -194,7 +194,9 @@ METHODS = {method.name: method for method in (
     Method("bicluster", _bicluster, _each(clusters=[2], kept=[0.4, 0.2, 0.1]) + _each(clusters=[1, 4], kept=[0.2]),
            _each(clusters=[2], kept=[0.2]), convolutions=True),
     Method("fastfood", _fastfood, _each(layers=[1, 2]), _each(layers=[2])),
-    Method("low bits", _low_bits, _each(first=INITIALISATIONS, bits=range(2, 9)), _each(first=["linear"], bits=[4])),
+    Method("low bits", _low_bits,
+           _each(first=["linear"], bits=range(2, 9)) + _each(first=INITIALISATIONS[1:], bits=[4]),
+           _each(first=["linear"], bits=[4])),
     Method("prune and share", _prune_and_share,
            _each(first=["linear"], bits=[4], kept=[*KEPT[1:], 0.017])
            + _each(first=["linear"], bits=[2, 3], kept=[0.03]),

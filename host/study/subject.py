@@ -17,7 +17,7 @@ from host.recipe import PruneSettings
 from host.resuming import read_state, write_state
 from host.zoo import build
 
-__all__ = ["FULL", "QUICK", "STARTS", "Effort", "Subject"]
+__all__ = ["FULL_EPOCHS", "QUICK_EPOCHS", "STARTS", "Effort", "Subject"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,13 @@ class Effort:
     rounds: int
     sharing: int
 
+    @classmethod
+    def of(cls, epochs: int) -> "Effort":
+        """Of a study whose dense networks are trained for so many epochs."""
+        return cls(epochs, epochs, min(8, epochs), max(1, epochs // 5))
 
-FULL, QUICK = Effort(20, 20, 8, 4), Effort(2, 2, 2, 1)
+
+FULL_EPOCHS, QUICK_EPOCHS = 20, 2
 
 DENSE = PruneSettings(density=1.0, criterion="magnitude", allocation="uniform", rounds=1, final_learning_rate=3e-3,
                       augment=1.0)
