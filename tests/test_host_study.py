@@ -123,8 +123,10 @@ def test_a_bad_earlier_study_is_refused(place, tmp_path, capsys, change, message
     assert "none.json' cannot be read: No such file" in capsys.readouterr().err
 
 
-def test_the_rows_that_are_kept_stand_in_the_documentation():
-    kept = json.loads((DOCS / "study.json").read_text())
+@pytest.mark.parametrize(("file", "network"), [("study.json", "lenet-300-100"), ("study-lenet-5.json", "lenet-5")])
+def test_the_rows_that_are_kept_stand_in_the_documentation(file, network):
+    kept = json.loads((DOCS / file).read_text())
+    assert kept["network"] == network
     text = (DOCS / "study.md").read_text()
     for name, _, *cells in results.table_rows(kept["rows"]):
         assert f"| {' | '.join([name, *cells])} |\n" in text
