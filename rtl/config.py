@@ -205,6 +205,8 @@ PRESETS = {
     "small": EngineConfig(pes=8, acc_bits=28, index_bits=(5,), entry_depth=1024, slice_depth=512, act_depth=512,
                           packet_bytes=256),
     "default": EngineConfig(),
+    # Twice the PEs of the default, with half the memory each: what nextpnr routes on an LFE5U-85F.
+    "large": EngineConfig(pes=32, acc_bits=28, index_bits=(5,), entry_depth=1024, slice_depth=512, act_depth=512),
     # The default with convolutions. The first one of LeNet-5 has sums of 2 channels of 24 x 24 in each PE.
     "conv": EngineConfig(length_bits=5, slice_word_bits=40, slice_depth=512, acc_depth=2048, act_depth=2048,
                          tap_bits=3, program_depth=512),

@@ -81,6 +81,16 @@ def test_a_quick_study_has_every_method(place):
     assert tags.found.count("svg") == 5 and tags.found.count("tr") == 1 + len(jobs) and "script" not in tags.found
 
 
+def test_a_quick_study_of_mnist(tmp_path):
+    study.main(["--quick", "--seeds", "1", "-o", str(tmp_path)])
+    found = json.loads((tmp_path / "study.json").read_text())
+    errors = {row["method"]: row["test_error"] for row in found["rows"]}
+    assert found["data"] == "mnist" and set(errors) == {name for name, one in METHODS.items() if not one.convolutions}
+    # Two epochs each: enough to see that every method learns, and that retraining repairs what a cut breaks.
+    assert errors["dense"] < 5 and max(error for name, error in errors.items() if name != "cut") < 25
+    assert errors["one-shot"] < 5 < errors["cut"]
+
+
 def test_nothing_is_measured_twice(place, monkeypatch, capsys):
     before = json.loads((place / "out" / "study.json").read_text())
     monkeypatch.setattr(subprocess, "Popen", None)
