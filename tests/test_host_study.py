@@ -73,12 +73,20 @@ def test_a_quick_study_has_every_method(place):
         assert row["kept"] == pytest.approx(100 * row["setting"].get("kept", row["kept"] / 100), abs=0.3)
     dense = found["rows"][0]
     assert dense["kept"] == 100 and dense["bits"] == 32 * (266_200 + 410) and dense["seconds"] > 0
+    for row in found["rows"]:
+        layers = row["layers"].values()
+        if row["method"] in ("one-shot", "iterative", "saliency", "paper"):
+            assert [one["weights"] for one in layers] == [235_200, 30_000, 1_000]
+            assert sum(one["kept"] for one in layers) >= row["parameters"] > 0
+        else:
+            assert not row["layers"] or row["method"] == "prune and share"
     assert list(found["weights"]) == ["fc1", "fc2", "fc3"]
     assert sum(found["weights"]["fc1"]["after"]) < 0.1 * sum(found["weights"]["fc1"]["before"])
     page = (place / "out" / "study.html").read_text()
     tags = Tags()
     tags.feed(page)
-    assert tags.found.count("svg") == 5 and tags.found.count("tr") == 1 + len(jobs) and "script" not in tags.found
+    assert tags.found.count("svg") == 5 and "script" not in tags.found
+    assert tags.found.count("tr") == 2 + len(jobs) + 3 * 4
 
 
 def test_a_quick_study_of_mnist(tmp_path):
@@ -248,11 +256,15 @@ def test_a_worker_that_fails_is_reported(place, tmp_path, capsys):
 def test_rows_are_means_over_the_seeds():
     jobs = [Job("cut", {"start": "dense", "kept": kept}, seed) for kept in (0.5, 0.2, 0.1) for seed in (0, 1)]
     measured = {one.key: Outcome(30 + one.seed, 100, 800, "chip", 1.0 + one.seed, 5.0) for one in jobs[:3]}
+    weights = {"fc1": {"edges": [0, 1, 2], "before": [30, 40], "after": [5, 9]}}
+    measured[jobs[1].key] = replace(measured[jobs[1].key], weights=weights)
     rows = results.study_rows("net", jobs, measured)
     assert [row["setting"]["kept"] for row in rows] == [0.5, 0.2]
     assert rows[0] == {"method": "cut", "setting": {"start": "dense", "kept": 0.5}, "network": "net",
                        "parameters": 30.5, "kept": 30.5, "bits": 800, "place": "chip", "test_error": 1.5,
-                       "test_errors": [1.0, 2.0], "seeds": [0, 1], "spread": pytest.approx(0.5 ** 0.5), "seconds": 5.0}
+                       "test_errors": [1.0, 2.0], "seeds": [0, 1], "spread": pytest.approx(0.5 ** 0.5), "seconds": 5.0,
+                       "layers": {"fc1": {"weights": 70, "kept": 14}}}
+    assert results.layer_rows(rows) == [["cut, kept 0.5", "fc1", "70", "14", "20.00"]]
     assert results.table_rows(rows[:1])[0] == ["cut, kept 0.5", "net", "30", "30.50", "0.1", "chip", "1.50", "0.71",
                                                "2", "5"]
 

@@ -15,12 +15,14 @@ from host.study.measuring import Outcome
 from host.study.methods import BASELINE
 from host.study.queue import Job
 
-__all__ = ["HEADER", "Row", "study_page", "study_rows", "study_table", "table_rows"]
+__all__ = ["HEADER", "LAYER_HEADER", "Row", "layer_rows", "study_page", "study_rows", "study_table", "table_rows"]
 
 Row = dict[str, Any]
 """A method at one setting, as in ``study.json``; `study_rows` has the keys."""
 
 HEADER = ["method", "network", "parameters", "kept, %", "KiB", "where", "test error, %", "spread", "seeds", "seconds"]
+
+LAYER_HEADER = ["method", "layer", "weights", "kept", "kept, %"]
 
 SHOWN_LOSS = 5.0
 """Percentage points; the figure leaves out what loses more."""
@@ -34,7 +36,8 @@ def study_rows(network: str, jobs: Sequence[Job], measured: dict[str, Outcome]) 
     list of dict
         ``method``, ``setting``, ``network``; ``parameters``, ``kept`` (percent), ``bits``, ``test_error`` (percent)
         and ``seconds``, all means over the seeds; ``place`` of the bits, "chip" or "disk"; ``test_errors``, one for
-        each of ``seeds``, and ``spread``, their standard deviation, None for a single seed.
+        each of ``seeds``, and ``spread``, their standard deviation, None for a single seed; ``layers``, of methods that
+        prune with retraining: each layer's ``weights`` and ``kept`` ones, means over the seeds that tell them.
     """
     groups: dict[str, list[Job]] = {}
     for job in jobs:
@@ -51,8 +54,14 @@ def study_rows(network: str, jobs: Sequence[Job], measured: dict[str, Outcome]) 
                      "place": " or ".join(sorted({one.place for one in found})),
                      "test_error": mean(errors), "test_errors": errors, "seeds": [job.seed for job in group],
                      "spread": stdev(errors) if len(errors) > 1 else None,
-                     "seconds": mean(one.seconds for one in found)})
+                     "seconds": mean(one.seconds for one in found), "layers": _layers(found)})
     return rows
+
+
+def _layers(found: Sequence[Outcome]) -> dict[str, dict[str, float]]:
+    told = [one.weights for one in found if one.weights]
+    return {layer: {"weights": mean(sum(one[layer]["before"]) for one in told),
+                    "kept": mean(sum(one[layer]["after"]) for one in told)} for layer in (told[0] if told else {})}
 
 
 def row_name(row: Row) -> str:
@@ -67,6 +76,13 @@ def table_rows(rows: Sequence[Row]) -> list[list[str]]:
     return [[row_name(row), row["network"], number_text(row["parameters"]), f"{row['kept']:.2f}",
              f"{row['bits'] / 8192:,.1f}", row["place"], f"{row['test_error']:.2f}", shown(row["spread"], ".2f"),
              str(len(row["seeds"])), number_text(row["seconds"])] for row in rows]
+
+
+def layer_rows(rows: Sequence[Row]) -> list[list[str]]:
+    """Texts under `LAYER_HEADER`, as in Han et al., NIPS 2015, tables 3 and 4; of the rows that tell their layers."""
+    return [[row_name(row), layer, number_text(one["weights"]), number_text(one["kept"]),
+             f"{100 * one['kept'] / max(1, one['weights']):.2f}"]
+            for row in rows for layer, one in row["layers"].items()]
 
 
 def study_table(rows: Sequence[Row]) -> str:
@@ -100,6 +116,8 @@ def study_page(name: str, rows: Sequence[Row], scan: Scan, weights: dict[str, di
             f"{4 * SHOWN_LOSS:g}."),
         section("Weights before and after pruning", "".join(shapes),
                 "Iterative pruning with retraining. Share of the weights that are not zero in each of 60 bins."),
+        section("Weights kept in each layer", table([LAYER_HEADER, *layer_rows(rows)]),
+                "Of the methods that prune with retraining, as in tables 3 and 4 of the paper; means over the seeds."),
         section("All rows", table([HEADER, *table_rows(rows)]),
                 "Bits on the chip are those of the engine's memories, everything counted; on disk, float32. The spread "
                 "is the standard deviation over the seeds. Seconds are those of all training, the dense network's "
