@@ -2,6 +2,7 @@
 """Training in two processes: the result of one process but for rounding, checkpoints that either can take up."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,7 +21,9 @@ from host.train import TrainSettings, main, train
 
 ROOT = Path(__file__).parent.parent
 EPOCHS = 12
-RUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "host.train"]
+RUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost",
+       "--nproc-per-node", "2", "-m", "host.train"]
+LOOPBACK = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
 
 
 @pytest.fixture
@@ -42,8 +45,10 @@ def arguments(data, output):
 
 
 def together(data, output, *options):
-    return subprocess.run([*RUN, *arguments(data, output), *options], cwd=ROOT, check=True, text=True,
-                          capture_output=True)
+    ended = subprocess.run([*RUN, *arguments(data, output), *options], cwd=ROOT, env=LOOPBACK, check=False, text=True,
+                           capture_output=True)
+    assert ended.returncode == 0, ended.stderr
+    return ended
 
 
 def same(tmp_path, one, other):
@@ -62,8 +67,8 @@ def test_two_processes_train_as_one_and_take_up_each_others_checkpoints(data, tm
     assert same(tmp_path, "alone", "two") and not (tmp_path / "two.pt.checkpoint").exists()
 
     checkpoint = tmp_path / "mixed.pt.checkpoint"
-    with subprocess.Popen([*RUN, *arguments(data, tmp_path / "mixed.pt")], cwd=ROOT, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.DEVNULL) as killed:
+    with subprocess.Popen([*RUN, *arguments(data, tmp_path / "mixed.pt")], cwd=ROOT, env=LOOPBACK,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
         while not checkpoint.exists() and killed.poll() is None:
             time.sleep(0.005)
         kept = checkpoint.read_bytes()
