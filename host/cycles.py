@@ -14,9 +14,9 @@ import numpy as np
 
 from host.balance import layer_work
 from host.decode import Decoded, DecodedPass
+from rtl.cluster import drain_cycles
 from rtl.config import EngineConfig
 from rtl.layouts import LayerKind, beats_in_flight, broadcast_cycles, codebook_words, descriptor_words
-from rtl.pe import ProcessingElement
 from rtl.protocol import COUNTERS
 from rtl.slices import SliceLookup
 
@@ -169,9 +169,9 @@ def _table_cycles(one: DecodedPass, config: EngineConfig) -> int:
 
 def _constants(config: EngineConfig) -> np.ndarray:
     return np.array([config.pes, config.block_cols, config.entries_per_word, config.queue_depth,
-                     config.queue_depth - beats_in_flight(config), broadcast_cycles(config), config.bias_words,
+                     config.queue_depth - beats_in_flight(config), broadcast_cycles(config), config.row_cycles,
                      descriptor_words(config) + 1, SliceLookup.latency_cycles,
-                     ProcessingElement.drain_cycles, config.tap_bits])
+                     drain_cycles(config), config.tap_bits])
 
 
 @numba.njit(cache=True)
@@ -216,7 +216,7 @@ def _steps_of_taps(taps, at, last, tap_bits, rows, cols):  # type: ignore[no-unt
 @numba.njit(cache=True)
 def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,  # type: ignore[no-untyped-def]
            counters, ends, macs, sent):
-    (pes, block_cols, each, depth, limit, spread, bias_words, fetch_cycles, lookup_cycles, drain_latency,
+    (pes, block_cols, each, depth, limit, spread, row_cycles, fetch_cycles, lookup_cycles, drain_latency,
      tapped) = constants
     passes = table.shape[0]
     number = 0
@@ -244,7 +244,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
     left, picked = np.zeros(pes, np.int64), np.zeros(pes, np.bool_)
     job_visit, fetched_visit, raw_visit = np.zeros(pes, np.int64), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     # Drain, program, sequencer.
-    steps_left, bias_word, acts_left, in_window, written, draining = 0, 0, 0, 0, 0, False
+    steps_left, row_cycle, acts_left, in_window, written, draining = 0, 0, 0, 0, 0, False
     arriving = np.zeros(spread + drain_latency, np.bool_)
     holds = np.zeros(spread, np.bool_)
     slot, slots, upper = 0, 1, 1
@@ -381,7 +381,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
 
         # Drain, combinational.
         reading = steps_left > 0
-        taken = reading and bias_word == bias_words - 1
+        taken = reading and row_cycle == row_cycles - 1
         arrived_word = arriving[spread + drain_latency - 1]
         if reading:
             counters[6] += 1
@@ -398,7 +398,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         arriving[0] = taken
         if reading:
             steps_left -= 1
-            bias_word = 0 if taken else bias_word + 1
+            row_cycle = 0 if taken else row_cycle + 1
         if arrived_word and draining:
             in_window += 1
             if in_window == window:
@@ -442,7 +442,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         if switch:
             ends[number] = cycle
             if table[number, DRAINED] > 0:
-                steps_left, bias_word = table[number, DRAINED] * bias_words, 0
+                steps_left, row_cycle = table[number, DRAINED] * row_cycles, 0
                 acts_left, written, draining = table[number, DRAINED], 0, True
                 window, in_window = table[number, WINDOW], 0
                 slot, slots, upper = 0, table[number, SLOTS], table[number, UPPER]

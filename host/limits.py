@@ -33,7 +33,7 @@ def _pass_cycles(one: PackedPass, config: EngineConfig) -> int:
     fields: dict[str, Any] = dict(one.descriptor)
     lengths = one.encoded.lengths
     scan = math.prod(one.encoded.scan.pixels) * (int(lengths.max(axis=0).sum()) + lengths.shape[1])
-    drain = len(one.encoded.slots) * config.bias_words
+    drain = len(one.encoded.slots) * config.row_cycles
     if config.tap_bits:
         drain *= fields["pool"] ** 2 * fields["pooled_cols"] * fields["pooled_rows"]
     tables = descriptor_words(config) + config.codebook_entries + config.taps

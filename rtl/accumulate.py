@@ -28,7 +28,7 @@ class Accumulator(wiring.Component):
     term : In(signed(acc_bits))
         What to add, one cycle later than ``row``.
     total : Out(signed(acc_bits)), total_valid : Out(1)
-        Row plus bias, three cycles after its ``drain``.
+        Row plus bias, three cycles after its ``drain``; it stays until the next one.
     """
 
     latency_cycles = 3
@@ -82,8 +82,9 @@ class Accumulator(wiring.Component):
             old.eq(Mux(from_store, kept, read.data)),
             term.eq(self.term),
             kept.eq(Mux(drains["add"], 0, total)),
-            self.total.eq(total),
         ]
+        with m.If(drains["add"]):
+            m.d.sync += self.total.eq(total)
         m.d.comb += [
             write.addr.eq(rows["add"]),
             write.data.eq(Mux(drains["add"], 0, total)),

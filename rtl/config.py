@@ -62,6 +62,9 @@ class EngineConfig:
         layers only.
     queue_depth : int
         Slices waiting in a PE. A power of two, at least 16.
+    pes_per_requantizer : int
+        PEs that share a requantiser (and its multiplier) and take turns: 1, 2 or 4. A row then takes as many cycles
+        to drain.
     program_depth : int
         Words (32 bits) of program memory.
     packet_bytes : int
@@ -85,6 +88,7 @@ class EngineConfig:
     acc_depth: int = 512
     tap_bits: int = 0
     queue_depth: int = 32
+    pes_per_requantizer: int = 1
     program_depth: int = 256
     packet_bytes: int = 1024
 
@@ -132,6 +136,9 @@ class EngineConfig:
             elif self.tap_bits and self.pes // block > 32:
                 yield (f"slice_word_bits / length_bits must be at least {self.pes // 32} columns with {self.pes} PEs "
                        f"and convolutions, not {block}")
+        if self.pes_per_requantizer not in (1, 2, 4) or self.pes_per_requantizer > self.pes > 0:
+            yield (f"pes_per_requantizer must be 1, 2 or 4, and at most the {self.pes} PEs, not "
+                   f"{self.pes_per_requantizer}")
         if self.tap_bits not in (0, 2, 3):
             yield f"tap_bits must be 0, 2 or 3, not {self.tap_bits}"
         elif self.index_bits and self.tap_bits and self.index_bits[-1] < 2 * self.tap_bits:
@@ -152,6 +159,21 @@ class EngineConfig:
     def operand_bits(self):
         """Width of a broadcast activation: one bit more than stored, so that it is always signed."""
         return self.act_bits + 1
+
+    @property
+    def cluster_pes(self):
+        """PEs of a cluster: what they are told comes in registers that they share."""
+        return min(self.pes, 4)
+
+    @property
+    def clusters(self):
+        """Clusters of the engine."""
+        return self.pes // self.cluster_pes
+
+    @property
+    def row_cycles(self):
+        """Cycles from one row of the drain to the next: its bias is read, and the PEs take turns at requantisers."""
+        return max(self.bias_words, self.pes_per_requantizer)
 
     @property
     def block_cols(self):
@@ -187,8 +209,9 @@ class EngineConfig:
     @property
     def hash(self):
         """Identity of the configuration: the first 8 bytes of a SHA-256 over its fields."""
-        # Engines without convolutions keep the hash that they had before there were any.
-        text = json.dumps({name: value for name, value in asdict(self).items() if name != "tap_bits" or value},
+        # Engines without convolutions or shared requantisers keep the hash that they had before there were any.
+        without = {"tap_bits": 0, "pes_per_requantizer": 1}
+        text = json.dumps({name: value for name, value in asdict(self).items() if value != without.get(name)},
                           sort_keys=True)
         return hashlib.sha256(text.encode()).digest()[:8]
 
@@ -210,9 +233,10 @@ PRESETS = {
     # The default with convolutions. The first one of LeNet-5 has sums of 2 channels of 24 x 24 in each PE.
     "conv": EngineConfig(length_bits=5, slice_word_bits=40, slice_depth=512, acc_depth=2048, act_depth=2048,
                          tap_bits=3, program_depth=512),
-    # Three 18 kbit block RAMs for each PE: what an LFE5U-85F has for 64 of them.
-    "wide": EngineConfig(pes=64, acc_bits=28, index_bits=(5,), entry_depth=512, slice_depth=512, act_depth=256,
-                         packet_bytes=128),
+    # Three 18 kbit block RAMs for each PE: what an LFE5U-85F has for 64 of them. Short words and a requantiser for two
+    # PEs leave room for wires.
+    "wide": EngineConfig(pes=64, acc_bits=28, index_bits=(5,), entries_per_word=2, entry_depth=1024,
+                         slice_word_bits=16, slice_depth=1024, act_depth=256, packet_bytes=128, pes_per_requantizer=2),
 }
 
 

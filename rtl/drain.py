@@ -13,7 +13,7 @@ __all__ = ["Drain"]
 
 
 class Drain(wiring.Component):
-    """One row of all PEs every ``config.bias_words`` cycles.
+    """One row of all PEs every ``config.row_cycles`` cycles, in the last of which its bias is read.
 
     Parameters
     ----------
@@ -66,34 +66,38 @@ class Drain(wiring.Component):
         m = Module()
         config = self.config
         clearing = Signal()
-        bias_word = Signal(range(config.bias_words))
-        bias_last = bias_word == config.bias_words - 1
+        part = Signal(range(config.row_cycles))
+        spare = config.row_cycles - config.bias_words
+        bias_last = part == config.row_cycles - 1
         m.d.comb += [
             self.step.bias_last.eq(bias_last), self.step_valid.eq(self.reading),
             self.write.eq(self.complete & self.busy & ~clearing),
         ]
         with m.If(self.reading):
-            m.d.sync += bias_word.eq(Mux(bias_last, 0, bias_word + 1))
+            m.d.sync += part.eq(Mux(bias_last, 0, part + 1))
         with m.If(self.complete & self.busy & (~self.swap if config.tap_bits else 1)):
             m.d.sync += self.written.eq(self.written + 1)
         with m.If(self.start):
             m.d.sync += [
-                self.reading.eq(1), self.written.eq(0), bias_word.eq(0),
+                self.reading.eq(1), self.written.eq(0), part.eq(0),
                 self.requant.multiplier.eq(self.layer.multiplier),
                 self.requant.pre_shift.eq(self.layer.pre_shift),
                 self.requant.relu.eq(self.layer.relu),
                 clearing.eq(self.clear),
             ]
-        (self._windows if config.tap_bits else self._rows)(m, self.reading & bias_last, bias_word)
+        if config.tap_bits:
+            self._windows(m, self.reading & bias_last, Mux(part < spare, 0, part - spare))
+        else:
+            self._rows(m, self.reading & bias_last, self.reading & (part >= spare))
         return m
 
-    def _rows(self, m, taken, bias_word):
+    def _rows(self, m, taken, bias_read):
         """A fully connected layer: row by row into word by word."""
         row, words = Signal.like(self.written), Signal.like(self.written)
         output_base, bias_address = Signal.like(self.address), Signal.like(self.step.bias_address)
         m.d.comb += [self.step.row.eq(row), self.step.bias_address.eq(bias_address),
                      self.address.eq(output_base + self.written)]
-        with m.If(self.reading):
+        with m.If(bias_read):
             m.d.sync += bias_address.eq(bias_address + 1)
         with m.If(taken):
             m.d.sync += [row.eq(row + 1), self.reading.eq(row + 1 != words)]

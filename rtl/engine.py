@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .activations import ActivationMemory
 from .broadcast import Broadcast
+from .cluster import Cluster, cluster_layout
 from .commands import Commands
 from .drain import Drain
 from .layouts import (
@@ -19,7 +20,7 @@ from .layouts import (
 )
 from .link import Link
 from .loader import Loader
-from .pe import ProcessingElement, control_layout
+from .pe import control_layout
 from .pooling import MaxPool
 from .program import Program
 from .protocol import COUNTERS
@@ -76,7 +77,7 @@ class Engine(wiring.Component):
         m.submodules.link = link = Link(config.packet_bytes, observed=self.observed, gap_bits=self.gap_bits)
         m.submodules.commands = commands = Commands(config)
         m.submodules.loader = loader = Loader(config)
-        m.submodules.load = load = Broadcast(memory_write_layout(config), config.pes, 1)
+        m.submodules.load = load = Broadcast(memory_write_layout(config), config.clusters, 1)
         m.submodules.acts = acts = ActivationMemory(config)
         m.submodules.watchdog = watchdog = Watchdog(config)
 
@@ -89,9 +90,9 @@ class Engine(wiring.Component):
         program = run("program", Program(config))
         sequencer = run("sequencer", Sequencer(config))
         scanner = run("scanner", Scanner(config))
-        broadcast = run("broadcast", Broadcast(beat_layout(config), config.pes, broadcast_cycles(config)))
-        control = run("control", Broadcast(control_layout(config), config.pes, broadcast_cycles(config)))
-        pes = [run(f"pe_{number}", ProcessingElement(config)) for number in range(config.pes)]
+        broadcast = run("broadcast", Broadcast(beat_layout(config), config.clusters, broadcast_cycles(config)))
+        control = run("control", Broadcast(control_layout(config), config.clusters, broadcast_cycles(config)))
+        clusters = [run(f"cluster_{number}", Cluster(config)) for number in range(config.clusters)]
         drain = run("drain", Drain(config))
 
         connect(m, flipped(self.rx), link.rx)
@@ -100,11 +101,11 @@ class Engine(wiring.Component):
         if self.observed:
             m.d.comb += [self.last.eq(link.last), self.loaded.eq(loader.loaded),
                          self.last_status.eq(link.last_status), self.counters.eq(commands.counters)]
-        self._connect_load(m, link, commands, loader, program, load, pes)
-        self._connect_control(m, loader, commands, program, sequencer, scanner, broadcast, drain, pes)
-        self._connect_acts(m, commands, sequencer, acts, scanner, drain, pes)
-        self._connect_pes(m, program, sequencer, scanner, broadcast, control, drain, pes)
-        cycles = self._count(m, commands, sequencer, scanner, drain, pes)
+        self._connect_load(m, link, commands, loader, program, load, clusters)
+        self._connect_control(m, loader, commands, program, sequencer, scanner, broadcast, drain, clusters)
+        self._connect_acts(m, commands, sequencer, acts, scanner, drain, clusters)
+        self._connect_clusters(m, program, sequencer, scanner, broadcast, control, drain, clusters)
+        cycles = self._count(m, commands, sequencer, scanner, drain, clusters)
         self._watch(m, loader, commands, sequencer, watchdog, cycles)
         return m
 
@@ -124,7 +125,7 @@ class Engine(wiring.Component):
             loader.drop.eq(watchdog.bite), commands.timed_out.eq(watchdog.timed_out),
         ]
 
-    def _connect_load(self, m, link, commands, loader, program, load, pes):
+    def _connect_load(self, m, link, commands, loader, program, load, clusters):
         """Link -> commands -> loader -> memories."""
         connect(m, link.payload, commands.payload)
         connect(m, commands.body, link.body)
@@ -141,21 +142,23 @@ class Engine(wiring.Component):
             load.i_valid.eq(loader.write_valid),
         ]
         # Which memory a word is for is known when it arrives: decoding takes place beside the broadcast's register.
-        for number, pe in enumerate(pes):
+        for number in range(self.config.pes):
+            cluster, place = clusters[number // self.config.cluster_pes], number % self.config.cluster_pes
             own = loader.write_valid & (loader.write.pe == number)
             m.d.sync += [
-                pe.load_slices.eq(own & (loader.write.kind == SectionKind.SLICES.value)),
-                pe.load_planes.eq(Cat(own & (loader.write.kind == SectionKind.ENTRIES.value + plane)
-                                      for plane in range(len(self.config.plane_bits)))),
+                cluster.load_slices[place].eq(own & (loader.write.kind == SectionKind.SLICES.value)),
+                cluster.load_planes[place].eq(Cat(own & (loader.write.kind == SectionKind.ENTRIES.value + plane)
+                                                  for plane in range(len(self.config.plane_bits)))),
             ]
-            m.d.comb += pe.load.eq(load.o[number])
+        for number, cluster in enumerate(clusters):
+            m.d.comb += cluster.load.eq(load.o[number])
 
-    def _connect_control(self, m, loader, commands, program, sequencer, scanner, broadcast, drain, pes):
+    def _connect_control(self, m, loader, commands, program, sequencer, scanner, broadcast, drain, clusters):
         """The sequencer and those whom it directs."""
         sent = Signal()
-        # Taken in the same cycle as the PEs' own registered `idle`, so that no beat is overlooked between them.
+        # Taken in the same cycle as the clusters' own registered `idle`, so that no beat is overlooked between them.
         m.d.sync += [sent.eq(scanner.done & broadcast.empty),
-                     sequencer.quiet.eq(sent & Cat(pe.idle for pe in pes).all())]
+                     sequencer.quiet.eq(sent & Cat(cluster.idle for cluster in clusters).all())]
         m.d.comb += [
             sequencer.loaded.eq(loader.loaded), sequencer.layers.eq(loader.layers),
             sequencer.run.eq(commands.run),
@@ -165,25 +168,25 @@ class Engine(wiring.Component):
             program.rewind.eq(sequencer.rewind), program.fetch.eq(sequencer.fetch),
             program.load_tables.eq(sequencer.load_tables),
             drain.start.eq(sequencer.drain_start), drain.clear.eq(sequencer.drain_clear),
-            drain.layer.eq(sequencer.layer), drain.arrived.eq(pes[0].act_valid),
+            drain.layer.eq(sequencer.layer), drain.arrived.eq(clusters[0].acts_valid),
             sequencer.drain_busy.eq(drain.busy),
         ]
 
-    def _connect_acts(self, m, commands, sequencer, acts, scanner, drain, pes):
+    def _connect_acts(self, m, commands, sequencer, acts, scanner, drain, clusters):
         """The activation memory: between the layers, and between the host and the first and last of them."""
         layer = sequencer.layer
-        drained = Cat(pe.act for pe in pes)
+        drained = Cat(act for cluster in clusters for act in cluster.acts)
         if self.config.tap_bits:
             m.submodules.pool = pool = MaxPool(self.config)
             m.d.comb += [
                 pool.start.eq(sequencer.drain_start), pool.pool.eq(layer.pool), pool.relu.eq(drain.requant.relu),
-                pool.drained.eq(drained), pool.arrived.eq(pes[0].act_valid), drain.complete.eq(pool.valid),
+                pool.drained.eq(drained), pool.arrived.eq(clusters[0].acts_valid), drain.complete.eq(pool.valid),
                 scanner.layer.eq(layer),
             ]
             word = pool.word.as_value()
             drained = Mux(drain.swap, word.rotate_left(len(word) // 2), word)
         else:
-            m.d.comb += drain.complete.eq(pes[0].act_valid)
+            m.d.comb += drain.complete.eq(clusters[0].acts_valid)
         # A register before the memory: the scanner learns of a word that is written no sooner than it can be read.
         m.d.sync += [
             acts.write.eq(drain.write | commands.write),
@@ -200,10 +203,10 @@ class Engine(wiring.Component):
             scanner.signed_acts.eq(layer.input_signed),
             scanner.readable.eq(Mux(drain.busy, layer.chase_words + drain.written, layer.input_words)),
         ]
-        m.d.sync += scanner.stop.eq(Cat(pe.full for pe in pes).any())
+        m.d.sync += scanner.stop.eq(Cat(cluster.full for cluster in clusters).any())
 
-    def _connect_pes(self, m, program, sequencer, scanner, broadcast, control, drain, pes):
-        """What every PE is told."""
+    def _connect_clusters(self, m, program, sequencer, scanner, broadcast, control, drain, clusters):
+        """What every cluster is told."""
         to_pes = control.i
         start = Signal()
         m.d.sync += start.eq(sequencer.start)
@@ -221,22 +224,24 @@ class Engine(wiring.Component):
         for name, register in tables.items():
             m.d.sync += register.eq(getattr(program, name))
             m.d.comb += to_pes[name].eq(register)
-        for number, pe in enumerate(pes):
-            if self.config.tap_bits:
-                m.d.comb += pe.layer.tap_bits.eq(sequencer.layer.tap_bits)
+        layer = Signal(cluster_layout(self.config))
+        m.d.comb += [layer.slice_base.eq(sequencer.layer.slice_base), layer.entry_base.eq(sequencer.layer.entry_base)]
+        planes = len(self.config.plane_bits)
+        if planes > 1:
+            m.d.comb += [layer.pe.index_mode.eq(sequencer.layer.index_mode),
+                         *(layer.pe.plane_offsets[place].eq(sequencer.layer.plane_offsets[place])
+                           for place in range(planes - 1))]
+        if self.config.tap_bits:
+            m.d.comb += layer.pe.tap_bits.eq(sequencer.layer.tap_bits)
+        for number, cluster in enumerate(clusters):
             m.d.comb += [
-                pe.start.eq(start),
-                pe.layer.slice_base.eq(sequencer.layer.slice_base),
-                pe.layer.entry_base.eq(sequencer.layer.entry_base),
-                pe.layer.index_mode.eq(sequencer.layer.index_mode),
-                pe.layer.plane_offsets.eq(sequencer.layer.plane_offsets),
-                pe.requant.eq(drain.requant),
-                pe.beats.eq(broadcast.o[number]), pe.beats_valid.eq(broadcast.o_valid[number]),
+                cluster.start.eq(start), cluster.layer.eq(layer), cluster.requant.eq(drain.requant),
+                cluster.beats.eq(broadcast.o[number]), cluster.beats_valid.eq(broadcast.o_valid[number]),
                 # After a reset the broadcast carries no command, and its payload anything.
-                pe.control.eq(Mux(control.o_valid[number], control.o[number], 0)),
+                cluster.control.eq(Mux(control.o_valid[number], control.o[number], 0)),
             ]
 
-    def _count(self, m, commands, sequencer, scanner, drain, pes):
+    def _count(self, m, commands, sequencer, scanner, drain, clusters):
         """Performance counters; they hold their values after an inference and start anew with the next.
 
         Returns
@@ -251,8 +256,8 @@ class Engine(wiring.Component):
             "cycles": [sequencer.running],
             "beats": [scanner.beats_valid],
             "broadcasts": [scanner.beats_valid & scanner.beats.present],
-            "useful_macs": [pe.useful for pe in pes],
-            "dropped_slices": [pe.dropped for pe in pes],
+            "useful_macs": [*Cat(cluster.useful for cluster in clusters)],
+            "dropped_slices": [*Cat(cluster.dropped for cluster in clusters)],
             "stall_cycles": [scanner.stalled],
             "drain_cycles": [drain.reading],
         }

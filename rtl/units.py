@@ -11,6 +11,7 @@ from amaranth.back import rtlil
 from host.files import check_files
 
 from .accumulate import Accumulator
+from .cluster import Cluster
 from .commands import Commands
 from .drain import Drain
 from .engine import Engine
@@ -31,8 +32,8 @@ from .walker import Walker
 __all__ = ["PARTS", "UNITS", "build_unit"]
 
 UNITS = {
-    "engine": Engine, "pe": ProcessingElement,
-    "scanner": Scanner, "slices": SliceLookup, "queue": lambda config: Queue(job_layout(config), config.queue_depth),
+    "engine": Engine, "cluster": Cluster, "pe": ProcessingElement,
+    "scanner": Scanner, "slices": lambda config: SliceLookup(config, 1), "queue": lambda config: Queue(job_layout(config), config.queue_depth),
     "entries": EntryMemory, "walker": Walker, "accumulator": Accumulator, "requantizer": Requantizer,
     "drain": Drain, "program": Program, "sequencer": Sequencer,
     "link": lambda config: Link(config.packet_bytes), "loader": Loader, "commands": Commands,

@@ -51,12 +51,16 @@ def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: s
 
 def _pe_recorder(config: EngineConfig) -> str:
     """Binds ``pe_recorder`` into the engine: by names of ports, and of registers before the performance counters."""
+    each = config.cluster_pes
+    pes = [(f"cluster_{pe // each}.pe_{pe % each}", f"cluster_{pe // each}", pe % each) for pe in range(config.pes)]
+
     def of_pes(expression: str) -> str:
-        return f"{{{', '.join(expression.format(f'pe_{pe}') for pe in reversed(range(config.pes)))}}}"
+        return f"{{{', '.join(expression.format(*names) for names in reversed(pes))}}}"
+
     ports = {
         "clk": "clk", "running": "running", "start": "sequencer.start", "scanned": "scanner.done",
         "beat": "beats_0", "broadcast": "broadcasts_0", "stalled": "stall_cycles_0", "drain": "drain_cycles_0",
-        "useful": of_pes("{}.useful"), "held": of_pes("{}.walker.hold"), "dropped": of_pes("{}.dropped"),
+        "useful": of_pes("{}.useful"), "held": of_pes("{}.walker.hold"), "dropped": of_pes("{1}.dropped[{2}]"),
         "walks": of_pes("~{0}.walker.empty | ({0}.queue.level != 0)"), "level": of_pes("{}.queue.level"),
     }
     connections = ",\n    ".join(f".{port}({expression})" for port, expression in ports.items())

@@ -21,9 +21,9 @@ from rtl.layouts import HEADER_BYTES, LIMIT_STEP, header_layout
 from rtl.protocol import Opcode, Status
 from rtl.protocol import pack as packet
 from sim.link import SimulationLink, build_link
-from tests.networks import SMALL, WIDE_ACTS, random_acts, random_network
+from tests.networks import SHARED, SMALL, WIDE_ACTS, random_acts, random_network
 
-CONFIGS = {"small": SMALL, "wide-acts": WIDE_ACTS, "tiny": PRESETS["tiny"]}
+CONFIGS = {"small": SMALL, "wide-acts": WIDE_ACTS, "tiny": PRESETS["tiny"], "shared": SHARED}
 
 NETWORKS = {
     # sizes, weight density, activation density, further traits

@@ -17,5 +17,5 @@ from sim.verilate import build
     EngineConfig(pes=4, length_bits=2, slice_word_bits=8, entry_depth=100, entries_per_word=2),
 ], ids=["eight columns", "two columns", "short lengths"])
 def test_beats_become_jobs(config):
-    assert run(build(SliceLookup(config)), "sim.benches.slices", parameters=asdict(config)) \
+    assert run(build(SliceLookup(config, 1)), "sim.benches.slices", parameters=asdict(config)) \
         == ["beats_become_jobs"]

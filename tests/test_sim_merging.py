@@ -132,6 +132,6 @@ def test_instances_keep_their_own_state_and_start(tmp_path):
 
 
 def test_an_engine_has_one_processing_element():
-    names = [found for found in MODULE.findall(emit(Engine(PRESETS["tiny"]), "engine")) if "pe_" in found]
-    assert sum(re.fullmatch(r"\\engine\.pe_\d+", found) is not None for found in names) == 1
-    assert len(names) == 8
+    names = [found for found in MODULE.findall(emit(Engine(PRESETS["default"]), "engine")) if "cluster_" in found]
+    assert sum(re.fullmatch(r"\\engine\.cluster_\d+\.pe_\d+", found) is not None for found in names) == 1
+    assert len(names) == 9

@@ -19,8 +19,8 @@ from host.pack import PackedNetwork, pack
 from host.quantize import QuantizedNetwork, quantize, quantize_inputs
 from host.reference import forward
 from rtl.engine import Engine
+from rtl.cluster import drain_cycles
 from rtl.layouts import broadcast_cycles
-from rtl.pe import ProcessingElement
 from rtl.protocol import COUNTERS
 from sim.link import SimulationLink, build_link
 
@@ -194,7 +194,7 @@ def _compare(one: Compiled, writes: list[tuple[int, int, int]]) -> tuple[list[in
             wrong[layer] += int((got != expected[number] & mask).any())
             geometry = fields.get("geometry")
             window = geometry.pool ** 2 if geometry else 1
-            delay = broadcast_cycles(config) + ProcessingElement.drain_cycles + 1 + (window - 1) * config.bias_words
+            delay = broadcast_cycles(config) + drain_cycles(config) + 1 + (window - 1) * config.row_cycles
             ends[-1].append(words[0][0] - delay)
     assert place == len(writes) and lane % 8 == 0
     return wrong, [np.diff(one_image[:-1]).tolist() for one_image in ends]

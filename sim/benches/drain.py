@@ -29,10 +29,11 @@ def random_layer(config: Any) -> tuple[int, dict[str, Any]]:
 
 
 def expected_steps(config: Any, rows: int, bias_base: int) -> list[dict[str, int]]:
-    """Every row with the words of its bias, one after the other."""
-    return [{"row": row, "bias_address": bias_base + row * config.bias_words + part,
-             "bias_last": int(part == config.bias_words - 1)}
-            for row in range(rows) for part in range(config.bias_words)]
+    """Every row, with the words of its bias in its last cycles."""
+    spare = config.row_cycles - config.bias_words
+    return [{"row": row, "bias_address": bias_base + row * config.bias_words + max(part - spare, 0),
+             "bias_last": int(part == config.row_cycles - 1)}
+            for row in range(rows) for part in range(config.row_cycles)]
 
 
 async def drain(dut: Any, config: Any, bits: int, layer: dict[str, Any], *, clear: bool, gap: float) -> None:
@@ -69,7 +70,7 @@ async def drain(dut: Any, config: Any, bits: int, layer: dict[str, Any], *, clea
             assert int(dut.written.value) == written
             assert not arrived or int(dut.address.value) == (layer["output_base"] + written) % (1 << len(dut.address))
         written += arrived
-        arrived = written < read // config.bias_words and random.random() >= gap
+        arrived = written < read // config.row_cycles and random.random() >= gap
         dut.arrived.value = dut.complete.value = arrived
     assert read == len(steps)
 

@@ -125,7 +125,7 @@ async def beats_become_jobs(dut: Any) -> None:
         assert bool(dut.jobs_valid.value) == (ended.job is not None), f"cycle {cycle}"
         assert bool(dut.dropped.value) == ended.dropped, f"cycle {cycle}"
         if ended.job is not None:
-            assert unpack(job_layout(config), int(dut.jobs.value)) == ended.job, f"cycle {cycle}"
+            assert unpack(job_layout(config), int(dut.jobs__0.value)) == ended.job, f"cycle {cycle}"
         # A beat is under way until its job is on offer, that cycle included. If there is none, that cycle is left open.
         if ended.job is not None or any(one.beat is not None for one in script[max(0, cycle - latency + 1):cycle + 1]):
             assert not dut.empty.value, f"cycle {cycle}"
