@@ -27,8 +27,8 @@ def layer_layout(config):
     """What a PE must know of the layer that runs."""
     planes = len(config.plane_bits)
     return data.StructLayout({
-        **({"index_mode": ceil_log2(planes), "plane_offsets": data.ArrayLayout(ceil_log2(config.entry_depth), planes - 1)}
-           if planes > 1 else {}),
+        **({"index_mode": ceil_log2(planes),
+            "plane_offsets": data.ArrayLayout(ceil_log2(config.entry_depth), planes - 1)} if planes > 1 else {}),
         **({"tap_bits": 2} if config.tap_bits else {}),
     })
 

@@ -19,7 +19,8 @@ SMALL = EngineConfig(pes=4, index_bits=(5,), entries_per_word=4, entry_depth=204
                      slice_depth=256, act_depth=1024, acc_depth=600, queue_depth=16, program_depth=1024, tap_bits=2,
                      packet_bytes=256)
 CONFIGS = {"4x4 taps": SMALL,
-           "8x8 taps": replace(SMALL, index_bits=(6,), tap_bits=3, entries_per_word=2, acc_bits=26, pes_per_requantizer=4)}
+           "8x8 taps": replace(SMALL, index_bits=(6,), tap_bits=3, entries_per_word=2, acc_bits=26,
+                               pes_per_requantizer=4)}
 
 NETWORKS = {
     # input (channels, rows, columns), then each convolution: outputs and geometry

@@ -18,8 +18,8 @@ from host.output import shown, text_table
 from host.pack import PackedNetwork, pack
 from host.quantize import QuantizedNetwork, quantize, quantize_inputs
 from host.reference import forward
-from rtl.engine import Engine
 from rtl.cluster import drain_cycles
+from rtl.engine import Engine
 from rtl.layouts import broadcast_cycles
 from rtl.protocol import COUNTERS
 from sim.link import SimulationLink, build_link
