@@ -64,7 +64,6 @@ class Commands(wiring.Component):
         assembled = Signal(word_bytes * 8, reset_less=True)
         settle = Signal(range(8))
         answer, answer_bytes = Signal(Status), Signal(16)
-        taken = self.payload.valid & self.payload.ready
 
         identity = Cat(C(PROTOCOL_VERSION, 8), self.loaded, C(0, 7), C(config.packet_bytes, 16), C(config.pes, 16),
                        C(int.from_bytes(config.hash, "little"), 64))
@@ -157,7 +156,7 @@ class Commands(wiring.Component):
                         reject(Status.UNKNOWN_OPCODE)
             with m.State("TAKE ARGUMENT"):
                 m.d.comb += self.payload.ready.eq(argument_left != 0)
-                with m.If(taken):
+                with m.If(self.payload.valid & (argument_left != 0)):
                     m.d.sync += [argument.eq(Cat(argument[8:], self.payload.payload)),
                                  argument_left.eq(argument_left - 1)]
                 with m.Elif(argument_left == 0):
@@ -197,7 +196,7 @@ class Commands(wiring.Component):
             with m.State("WRITE"):
                 m.d.comb += self.payload.ready.eq(1)
                 m.d.sync += settle.eq(0)
-                with m.If(taken):
+                with m.If(self.payload.valid):
                     m.d.sync += [
                         assembled.eq(Cat(assembled[8:], self.payload.payload)), place.eq(place + 1),
                         self.write.eq(place == word_bytes - 1),
@@ -233,10 +232,15 @@ class Commands(wiring.Component):
             m.d.sync += count.eq(count + 1)
             with m.If(activations & count[:place_bits].all()):
                 m.d.sync += word_address.eq(word_address + 1)
-        # The word of a byte is read anew and goes through a register, and so does the byte: the way from the memory
-        # through the link's CRC would be too long for one cycle.
-        word, byte, settled = Signal.like(self.word, reset_less=True), Signal(8, reset_less=True), Signal(3)
-        m.d.sync += [word.eq(self.word), settled.eq(Cat(1, settled))]
+        # The word of a byte is read anew. One of its neighbours' bytes goes through a register, one of those through
+        # another: the lanes lie far apart, and the way on through the link's CRC is long.
+        near_bits = place_bits // 2
+        near = [Signal(8, name=f"near_{number}", reset_less=True) for number in range(1 << place_bits - near_bits)]
+        byte, settled = Signal(8, reset_less=True), Signal(3)
+        for number, one in enumerate(near):
+            lanes = self.word.word_select(number, 8 << near_bits)
+            m.d.sync += one.eq(lanes.word_select(count[:near_bits], 8))
+        m.d.sync += settled.eq(Cat(1, settled))
         with m.If(self.request | sent):
             m.d.sync += settled.eq(0)
         m.d.comb += [self.read.eq(1), self.body.payload.eq(byte), self.body.valid.eq(settled.all())]
@@ -246,4 +250,4 @@ class Commands(wiring.Component):
             with m.Case(Opcode.WAIT.value):
                 m.d.sync += byte.eq(self.counters.as_value().word_select(count[:5], 8))
             with m.Default():
-                m.d.sync += byte.eq(word.word_select(count[:place_bits], 8))
+                m.d.sync += byte.eq(Array(near)[count[near_bits:place_bits]])

@@ -11,8 +11,8 @@ from rtl.layouts import counter_bits
 
 def test_presets_are_valid_and_differ():
     assert {name: config.pes for name, config in PRESETS.items()} \
-        == {"tiny": 4, "up5k": 2, "small": 8, "default": 16, "large": 32, "conv": 16, "wide": 64}
-    assert len({config.hash for config in PRESETS.values()}) == 7
+        == {"tiny": 4, "up5k": 2, "small": 8, "default": 16, "medium": 16, "large": 32, "conv": 16, "wide": 64}
+    assert len({config.hash for config in PRESETS.values()}) == 8
 
 
 def test_every_field_is_in_the_hash():
@@ -74,12 +74,12 @@ def test_bad_files_are_refused(tmp_path, text, message):
 
 
 def test_unknown_presets_name_the_known_ones():
-    with pytest.raises(ConfigError, match="one of tiny, up5k, small, default, large, conv, wide, not 'big'"):
+    with pytest.raises(ConfigError, match="one of tiny, up5k, small, default, medium, large, conv, wide, not 'big'"):
         preset("big")
 
 
 def test_counters_grow_with_the_memories():
-    assert [counter_bits(config) for config in PRESETS.values()] == [24, 24, 24, 24, 24, 32, 24]
+    assert [counter_bits(config) for config in PRESETS.values()] == [24, 24, 24, 24, 24, 24, 32, 24]
     assert counter_bits(EngineConfig(entry_depth=65536)) == 6 + 4 + 16 + 2
     assert counter_bits(EngineConfig(pes=64, act_depth=65536)) == 6 + 6 + 16
     assert counter_bits(EngineConfig(pes=256, entry_depth=65536, entries_per_word=16)) == 32
