@@ -22,7 +22,7 @@ def check_range(option: str, value: float, least: int, most: int) -> None:
 def add_engine_options(parser: ArgumentParser) -> None:
     """Adds ``--preset`` and ``--config``."""
     parser.add_argument("--preset", default="default", help="engine: tiny, up5k, small, default, medium, large, "
-                        "conv or wide (default)")
+                        "wide or conv (default)")
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration; fields it lacks come "
                         "from the preset")
 

@@ -59,8 +59,8 @@ def _parser():
     what.add_argument("--verilog", action="store_true", help="plain Verilog of the engine, for any other flow")
     parser.add_argument("--top", choices=TOPS, default="engine", help="of --verilog: the engine with its byte link, or "
                         "behind AXI4-Stream and AXI4-Lite (engine)")
-    parser.add_argument("--preset", help="engine: tiny, up5k, small, default, medium, large, conv or "
-                        "wide (the board's)")
+    parser.add_argument("--preset", help="engine: tiny, up5k, small, default, medium, large, wide or "
+                        "conv (the board's)")
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration")
     parser.add_argument("--clock", type=float, metavar="MHZ", help="the engine's clock, for --board (the board's)")
     parser.add_argument("--bake", type=Path, metavar="IMAGE", help="with --board: the board loads this image by itself "

@@ -230,16 +230,16 @@ PRESETS = {
     "default": EngineConfig(),
     # Short words and a requantiser (that is, a multiplier) for two PEs: what an LFE5U-25F has room for 16 of.
     "medium": EngineConfig(acc_bits=28, index_bits=(5,), entries_per_word=2, entry_depth=1024, slice_word_bits=16,
-                           act_depth=512, packet_bytes=256, pes_per_requantizer=2),
+                           slice_depth=512, act_depth=512, packet_bytes=256, pes_per_requantizer=2),
     # Likewise, with twice the PEs and twice the entries in each.
     "large": EngineConfig(pes=32, acc_bits=28, index_bits=(5,), entries_per_word=2, entry_depth=2048,
-                          slice_word_bits=16, act_depth=512, pes_per_requantizer=2),
+                          slice_word_bits=16, slice_depth=512, act_depth=512, pes_per_requantizer=2),
+    # Likewise, with five 18 kbit block RAMs for two PEs: what an LFE5U-85F has for 64 of them.
+    "wide": EngineConfig(pes=64, acc_bits=28, index_bits=(5,), entries_per_word=2, entry_depth=1024,
+                         slice_word_bits=16, slice_depth=512, act_depth=256, packet_bytes=128, pes_per_requantizer=2),
     # The default with convolutions. The first one of LeNet-5 has sums of 2 channels of 24 x 24 in each PE.
     "conv": EngineConfig(length_bits=5, slice_word_bits=40, slice_depth=512, acc_depth=2048, act_depth=2048,
                          tap_bits=3, program_depth=512),
-    # Likewise, with three 18 kbit block RAMs for each PE: what an LFE5U-85F has for 64 of them.
-    "wide": EngineConfig(pes=64, acc_bits=28, index_bits=(5,), entries_per_word=2, entry_depth=1024,
-                         slice_word_bits=16, slice_depth=1024, act_depth=256, packet_bytes=128, pes_per_requantizer=2),
 }
 
 

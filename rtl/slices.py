@@ -75,6 +75,18 @@ class SliceLookup(wiring.Component):
         with m.Elif(self.beats_valid & self.beats.last):
             m.d.sync += address.eq(Mux(self._wraps(self.beats), self.slice_base, address + 1))
 
+        # One memory for all, since they read at the same address; each writes its part of a word.
+        m.submodules.words = words = memory.Memory(shape=config.slice_word_bits * self.pes, depth=config.slice_depth,
+                                                   init=[])
+        write = words.write_port(granularity=config.slice_word_bits)
+        read = words.read_port()
+        m.d.comb += [
+            write.addr.eq(self.load.address),
+            write.data.eq(self.load.word[:config.slice_word_bits].replicate(self.pes)),
+            write.en.eq(self.load_valid),
+            read.addr.eq(address), read.en.eq(1),
+        ]
+
         # A register behind the memory's output (it is slow), one behind the sums of pairs, one behind the other sums.
         beat, valid = self.beats, self.beats_valid
         beats, valids = [], []
@@ -92,28 +104,18 @@ class SliceLookup(wiring.Component):
         m.d.sync += [one.eq(beat[name]) for name, one in carried.items()]
         for pe in range(self.pes):
             m.d.comb += [self.jobs[pe][name].eq(one) for name, one in carried.items()]
-            self._look_up(m, pe, address, beats[1:], valid)
+            self._look_up(m, pe, read.data.word_select(pe, config.slice_word_bits), beats[1:], valid)
         m.d.comb += self.empty.eq(~(self.beats_valid | Cat(valids).any() | self.jobs_valid.any()))
         return m
 
-    def _look_up(self, m, pe, address, beats, sum_valid):
+    def _look_up(self, m, pe, read, beats, sum_valid):
         """One PE's start and length of each beat's slice."""
         config = self.config
         bits = config.length_bits
         word_beat, pair_beat, sum_beat = beats
 
-        m.submodules[f"words_{pe}"] = words = memory.Memory(shape=config.slice_word_bits, depth=config.slice_depth,
-                                                            init=[])
-        write = words.write_port()
-        read = words.read_port()
         word = Signal(config.slice_word_bits, name=f"word_{pe}", reset_less=True)
-        m.d.comb += [
-            write.addr.eq(self.load.address),
-            write.data.eq(self.load.word),
-            write.en.eq(self.load_valid[pe]),
-            read.addr.eq(address), read.en.eq(1),
-        ]
-        m.d.sync += word.eq(read.data)
+        m.d.sync += word.eq(read)
 
         # Lengths, of which all ones stand for twice that, plus one; and the sums of pairs of them.
         fields = [word[place * bits:(place + 1) * bits] for place in range(config.block_cols)]

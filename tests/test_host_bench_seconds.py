@@ -179,7 +179,7 @@ def test_baselines(tmp_path):
     (tmp_path / "baseline_small.json").write_text(json.dumps(fields))
     assert read_baseline("small", tmp_path) == Baseline("small", 12.5, "tiny")
     (tmp_path / "baseline_old.json").write_text(json.dumps({**fields, "config_hash": "00"}))
-    with pytest.raises(UserError, match=r"small, default, medium, large, conv, wide\), but its config_hash is '00'"):
+    with pytest.raises(UserError, match=r"small, default, medium, large, wide, conv\), but its config_hash is '00'"):
         read_baseline("old", tmp_path)
     for text in ("{", "[]", "{}"):
         (tmp_path / "baseline_old.json").write_text(text)

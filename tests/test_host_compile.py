@@ -128,7 +128,7 @@ def test_without_data_it_prunes_in_one_shot_and_says_so(problem, capsys):
     (["--share-epochs", "-1"], "epochs of weight sharing must be 0 to 100000, not -1"),
     (["--density", "2"], "density must be above 0 and at most 1, not 2.0"),
     (["--keep", "nosuch=0.1"], "keep names a layer 'nosuch', but the network has"),
-    (["--preset", "huge"], "preset must be one of tiny, up5k, small, default, medium, large, conv, wide, not 'huge'"),
+    (["--preset", "huge"], "preset must be one of tiny, up5k, small, default, medium, large, wide, conv, not 'huge'"),
     (["--config", "nosuch.toml"], "configuration 'nosuch.toml' cannot be read"),
     (["--data", "npz:nosuch.npz"], "nosuch.npz"),
     (["--data", "cifar"], "cifar"),

@@ -94,7 +94,7 @@ def test_clocks_that_no_pll_makes_are_refused(dividers):
     (["--board", "icebreaker", "--clock", "nan"], "--clock must be 1 to 1000, not nan"),
     (["--board", "icebreaker", "--boot-kib", "-1"], "--boot-kib must be 0 to 1024, not -1"),
     (["--verilog", "--bake", "a.img", "--program"], "--bake, --program need --board"),
-    (["--verilog", "--preset", "huge"], "preset must be one of tiny, up5k, small, default, medium, large, conv, wide"),
+    (["--verilog", "--preset", "huge"], "preset must be one of tiny, up5k, small, default, medium, large, wide, conv"),
 ])
 def test_bad_arguments(capsys, arguments, message):
     assert run_command(main, arguments) == 2

@@ -11,11 +11,12 @@ from sim.running import run
 from sim.verilate import build
 
 
-@pytest.mark.parametrize("config", [
-    EngineConfig(),
-    EngineConfig(pes=2, slice_word_bits=8, slice_depth=50, act_bits=16),
-    EngineConfig(pes=4, length_bits=2, slice_word_bits=8, entry_depth=100, entries_per_word=2),
+@pytest.mark.parametrize("config, pes, own", [
+    (EngineConfig(), 1, 0),
+    (EngineConfig(pes=2, slice_word_bits=8, slice_depth=50, act_bits=16), 2, 1),
+    (EngineConfig(pes=4, length_bits=2, slice_word_bits=8, entry_depth=100, entries_per_word=2), 4, 2),
 ], ids=["eight columns", "two columns", "short lengths"])
-def test_beats_become_jobs(config):
-    assert run(build(SliceLookup(config, 1)), "sim.benches.slices", parameters=asdict(config)) \
-        == ["beats_become_jobs"]
+def test_beats_become_jobs(config, pes, own):
+    """Of one PE, beside others whose memories hold anything."""
+    parameters = {"config": asdict(config), "pes": pes, "own": own}
+    assert run(build(SliceLookup(config, pes)), "sim.benches.slices", parameters=parameters) == ["beats_become_jobs"]
