@@ -90,13 +90,13 @@ class Link(wiring.Component):
         m.d.comb += [
             advance.eq(~held | self.payload.ready), fetch.eq(~fetched | advance),
             read.addr.eq(place), read.en.eq(fetch),
-            self.payload.valid.eq(held & self.request),
+            self.payload.valid.eq(held),
         ]
         with m.If(fetch):
             m.d.sync += [fetched.eq(place != self.length), place.eq(place + (place != self.length))]
         with m.If(advance):
             m.d.sync += [held.eq(fetched), self.payload.payload.eq(read.data)]
-        with m.If(~self.request):
+        with m.If(~self.request | self.respond):
             m.d.sync += [place.eq(0), fetched.eq(0), held.eq(0)]
 
         # The top bit of the cycles since the last byte of a packet.
