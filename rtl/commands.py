@@ -81,7 +81,7 @@ class Commands(wiring.Component):
             self.write_word.eq(assembled), self.body_bytes.eq(answer_bytes), self.status.eq(answer),
             self.image.payload.eq(self.payload.payload),
         ]
-        m.d.sync += [self.write.eq(0), self.image_begin.eq(0)]
+        m.d.sync += [self.write.eq(0), self.image_begin.eq(0), self.run.eq(0)]
 
         # What the checks want to know, a register for each step: sums and comparisons in one cycle would be too long.
         # The length holds from the request on, the argument while `settle` counts.
@@ -125,8 +125,7 @@ class Commands(wiring.Component):
                         with m.Elif(~has_input):
                             reject(Status.NO_INPUT)
                         with m.Elif(self.ready):
-                            m.d.comb += self.run.eq(1)
-                            m.d.sync += has_input.eq(0)
+                            m.d.sync += [self.run.eq(1), has_input.eq(0)]
                             accept()
                     with m.Case(Opcode.LOAD.value):
                         m.d.sync += argument_left.eq(4)
