@@ -233,7 +233,7 @@ class Commands(wiring.Component):
                 m.d.sync += word_address.eq(word_address + 1)
         # The word of a byte is read anew. One of its neighbours' bytes goes through a register, one of those through
         # another: the lanes lie far apart, and the way on through the link's CRC is long.
-        near_bits = place_bits // 2
+        near_bits = min(place_bits // 2, 2)
         near = [Signal(8, name=f"near_{number}", reset_less=True) for number in range(1 << place_bits - near_bits)]
         byte, settled = Signal(8, reset_less=True), Signal(3)
         for number, one in enumerate(near):
