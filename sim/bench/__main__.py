@@ -85,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     eie.add_argument("--index-bits", type=_widths, default=CONFIG.index_bits, metavar="WIDTHS",
                      help="index widths that the compiler can choose from "
                      f"({','.join(map(str, CONFIG.index_bits))})")
+    eie.add_argument("--entries-per-word", type=_count, default=CONFIG.entries_per_word, metavar="N",
+                     help=f"entries in a word of entry memory ({CONFIG.entries_per_word})")
+    eie.add_argument("--pes-per-requantizer", type=_count, default=CONFIG.pes_per_requantizer, metavar="N",
+                     help=f"PEs that share a requantiser ({CONFIG.pes_per_requantizer})")
     eie.add_argument("--uneven", action="store_true",
                      help="densities of rows and of columns vary by a factor of 4; writes eie-uneven.json")
     eie.add_argument("--ablate", action="store_true",
@@ -136,7 +140,9 @@ def _name(arguments: argparse.Namespace) -> str:
 def _eie(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, Figure | None]:
     layers = [layer for layer in EIE_LAYERS if arguments.layer is None or layer.name in arguments.layer]
     try:
-        config = replace(CONFIG, pes=arguments.pes, queue_depth=arguments.queue, index_bits=arguments.index_bits)
+        config = replace(CONFIG, pes=arguments.pes, queue_depth=arguments.queue, index_bits=arguments.index_bits,
+                         entries_per_word=arguments.entries_per_word,
+                         pes_per_requantizer=arguments.pes_per_requantizer)
     except ConfigError as error:
         raise UserError(error.problems) from None
     options = Options(config, uneven=arguments.uneven)
