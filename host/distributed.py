@@ -2,6 +2,7 @@
 """Training in several processes that torchrun has started; one process is a group of one."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,6 +84,9 @@ def _lacking(name: str) -> str:
 def process_group() -> Iterator[Group]:
     """The group that torchrun's environment names: by gloo on processors, by nccl where there are GPUs.
 
+    A process of several ends with the context, without Python's and torch's tearing down: there the threads of the
+    group abort it now and then ("terminate called without an active exception"), though its work is done.
+
     Raises
     ------
     UserError
@@ -106,5 +110,9 @@ def process_group() -> Iterator[Group]:
     torch.distributed.init_process_group("nccl" if gpus else "gloo")
     try:
         yield Group(rank, size, device)
-    finally:
+    except BaseException:
         torch.distributed.destroy_process_group()
+        raise
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
