@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from host.bench import jobs, seconds
 from host.bench.__main__ import NETWORKS, main
@@ -60,8 +61,37 @@ def test_every_method_computes_the_network(name, sizes, relus):
 
 
 def test_methods_are_of_every_kind():
-    assert {method.kind for method in METHODS.values()} == {"dense", "sparse", "int8"}
-    assert METHODS["torch dense"].kind == "dense"
+    assert {method.kind for method in METHODS.values()} == {"dense", "cut", "sparse", "int8"}
+    assert (METHODS["torch dense"].kind, METHODS["torch dense, cut"].kind) == ("dense", "cut")
+
+
+def test_the_cut_network_is_without_dead_neurons_and_unused_inputs(monkeypatch):
+    network = chain(np.random.default_rng(5), (50, 40, 20, 10), 1.0, (True, True, False))
+    one, two, _ = (layer.weight for layer in network.layers)
+    one[:, 7:50] = 0
+    one[[3, 4]] = 0
+    two[:, 9] = 0
+    two[11] = 0
+    shapes = []
+    linear = functional.linear
+    monkeypatch.setattr(functional, "linear", lambda values, weight, bias: shapes.append(tuple(weight.shape))
+                        or linear(values, weight, bias))
+    acts = exact_acts(network, np.arange(50) / 50)
+    outputs = METHODS["torch dense, cut"].prepare(network, acts)()
+    assert shapes == [(37, 7), (19, 37), (10, 19)]
+    np.testing.assert_allclose(outputs, acts[-1], rtol=1e-4, atol=1e-4)
+    one[:] = 0
+    acts = exact_acts(network, np.ones(50))
+    np.testing.assert_allclose(METHODS["torch dense, cut"].prepare(network, acts)(), acts[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_the_best_is_of_the_network_as_it_is(monkeypatch):
+    """However fast the network is that is cut."""
+    monkeypatch.setattr(seconds, "methods_for", lambda device: [
+        replace(method, seconds=lambda call, count, each=1.0 if name == "torch dense, cut" else 2.0: each * count)
+        for name, method in METHODS.items()])
+    (row,) = run_seconds([drawn_job(TINY[0], SMALL)], 1, BASELINE, repeats=1)["rows"]
+    assert row["over_engine"]["best"] == 2 * row["over_engine"]["cut"] == row["over_engine"]["dense"]
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch, tmp_path, capsys):
@@ -102,7 +132,8 @@ def test_seconds_of_the_engine_and_ratios(tmp_path):
         sparse = min(times[name] for name, method in METHODS.items() if method.kind == "sparse")
         assert row["over_engine"] == pytest.approx({
             "dense": times["torch dense"] / row["engine_seconds"], "sparse": sparse / row["engine_seconds"],
-            "best": min(times.values()) / row["engine_seconds"]})
+            "best": min(times[name] for name in times if name != "torch dense, cut") / row["engine_seconds"],
+            "cut": times["torch dense, cut"] / row["engine_seconds"]})
         for name, one in row["methods"].items():
             assert 0 < one["least_seconds"] <= one["quartiles"][0] <= one["seconds"] <= one["quartiles"][1]
             assert one["calls_per_block"] >= 1 and one["error"] <= METHODS[name].tolerance

@@ -62,8 +62,9 @@ def _parser() -> argparse.ArgumentParser:
                                   formatter_class=argparse.RawDescriptionHelpFormatter,
                                   help="one input vector on the engine and in this machine's libraries",
                                   description="EIE's nine layers and LeNet-300-100, batch 1: the engine's predicted "
-                                  "cycles at a board's clock beside dense, sparse and 8-bit libraries, timed on this "
-                                  "machine; writes seconds.json and .svg.")
+                                  "cycles at a board's clock beside dense, sparse and 8-bit libraries, and torch's "
+                                  "dense without what pruning has cut off, timed on this machine; writes seconds.json "
+                                  "and .svg.")
     seconds.add_argument("--layer", action="append", choices=NETWORKS, metavar="NAME",
                          help="only this one (can be repeated): " + ", ".join(NETWORKS))
     seconds.add_argument("--board", default="ulx3s-85f",

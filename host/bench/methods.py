@@ -6,7 +6,7 @@ import importlib.util
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from host.errors import UserError
 from host.graph import Network
+from host.neurons import drop_dead_neurons
 
 __all__ = ["Call", "Method", "exact_acts", "methods_for", "scipy_sparse"]
 
@@ -32,7 +33,7 @@ class Method:
     Attributes
     ----------
     kind : str
-        ``dense``, ``sparse`` or ``int8``.
+        ``dense``, ``sparse`` or ``int8``, of the network as it is; or ``cut``, dense without what pruning has cut off.
     prepare : callable
         Given a network and `exact_acts` of one input, arranges weights and input and returns a `Call`.
     tolerance : float
@@ -74,6 +75,7 @@ def methods_for(device: str) -> list[Method]:
         If there is no such device.
     """
     found = [Method("torch dense", "dense", _torch_dense, 1e-4, _processor_seconds),
+             Method("torch dense, cut", "cut", _torch_dense_cut, 1e-4, _processor_seconds),
              Method("torch CSR", "sparse", _torch_csr, 1e-4, _processor_seconds)]
     if scipy_sparse() is not None:
         found.append(Method("scipy CSR", "sparse", _scipy_csr, 1e-4, _processor_seconds))
@@ -122,6 +124,15 @@ def _torch_dense(network: Network, acts: Sequence[np.ndarray], device: str = "cp
                 values.relu_()
         return values
     return call
+
+
+def _torch_dense_cut(network: Network, acts: Sequence[np.ndarray]) -> Call:
+    """Without dead neurons, and without the inputs that have no weights; those that have are picked out beforehand."""
+    small = drop_dead_neurons(network)
+    first = small.layers[0]
+    used = np.flatnonzero(first.weight.any(axis=0))
+    layers = (replace(first, weight=first.weight[:, used]), *small.layers[1:])
+    return _torch_dense(replace(small, layers=layers), [acts[0][used]])
 
 
 def _gpu_dense(network: Network, acts: Sequence[np.ndarray]) -> Call:
