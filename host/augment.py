@@ -49,7 +49,13 @@ class Augmenter:
                             + (ys[None, None] - centers[:, None, None, None]) ** 2) / (2 * (0.6 * step) ** 2))
         fields = [torch.full((1, height, width), SHIFT), LINEAR * xs[None], LINEAR * ys[None],
                   BEND * bumps.reshape(-1, height, width)]
-        self.fields = strength * torch.cat(fields).reshape(-1, height * width)
+        self.whole = strength * torch.cat(fields).reshape(-1, height * width)
+        self.want(None)
+
+    def want(self, places: torch.Tensor | None) -> None:
+        """From here on makes only these pixels of an image, in this order; None for all."""
+        places = torch.arange(self.height * self.width) if places is None else places
+        self.fields, self.places = self.whole[:, places], self.identity.reshape(2, -1)[:, places]
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator, part: slice = ALL) -> torch.Tensor:
         """The images of ``part``, deformed; takes as much from ``generator`` whatever part that is.
@@ -61,7 +67,7 @@ class Augmenter:
         weights = torch.randn(len(images), 2, len(self.fields), generator=generator)[part]
         images = images[part]
         n = len(images)
-        grids = (weights.reshape(n * 2, -1) @ self.fields).reshape(n, 2, self.height, self.width).add_(self.identity)
+        grids = (weights.reshape(n * 2, -1) @ self.fields).reshape(n, 2, 1, -1).add_(self.places[:, None])
         planes = images.reshape(n, 1, self.height, self.width)
         moved = functional.grid_sample(planes, grids.permute(0, 2, 3, 1), align_corners=True)
         return moved.reshape(n, -1)

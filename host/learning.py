@@ -53,6 +53,13 @@ class Samples:
         self.labels = torch.from_numpy(labels)
         plane = image_plane(images) if augment else None
         self.augmenter = Augmenter(*plane, augment) if plane else None
+        self.wanted: torch.Tensor | None = None
+
+    def want(self, places: np.ndarray | None) -> None:
+        """From here on yields only these inputs of an image; None for all."""
+        self.wanted = None if places is None else torch.from_numpy(places)
+        if self.augmenter:
+            self.augmenter.want(self.wanted)
 
     @classmethod
     def for_training(cls, dataset: Dataset, *, augment: float) -> "Samples":
@@ -76,7 +83,7 @@ class Samples:
             if self.augmenter:
                 yield self.augmenter(inputs, generator, part), self.labels[chosen[part]]
             else:
-                yield inputs[part], self.labels[chosen[part]]
+                yield inputs[part] if self.wanted is None else inputs[part][:, self.wanted], self.labels[chosen[part]]
 
 
 Labelled = tuple[np.ndarray, np.ndarray]
@@ -145,16 +152,20 @@ def activations(sums: torch.Tensor, relu: bool, geometry: Geometry | None) -> to
 
 
 def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
-           generator: torch.Generator | None = None) -> torch.Tensor:
+           generator: torch.Generator | None = None, hidden: list[torch.Tensor] | None = None) -> torch.Tensor:
     """Outputs ``[n, rows]`` of a chain of layers for inputs ``[n, cols]``.
 
     Parameters
     ----------
     dropout : sequence of float
         For each of the first layers the rate at which its outputs are dropped, at random from ``generator``.
+    hidden : list, optional
+        Takes up what goes into each layer but the first.
     """
-    for layer, rate in zip(layers, itertools.chain(dropout, itertools.repeat(0.0)), strict=False):
+    for number, (layer, rate) in enumerate(zip(layers, itertools.chain(dropout, itertools.repeat(0.0)), strict=False)):
         weight, bias, relu, geometry = layer
+        if hidden is not None and number:
+            hidden.append(inputs)
         inputs = activations(weighted_sums(inputs, weight, bias, geometry), relu, geometry)
         if rate:
             inputs = inputs * (torch.rand(inputs.shape, generator=generator) >= rate) / (1 - rate)

@@ -90,10 +90,16 @@ def living_neurons(network: Network) -> list[np.ndarray]:
     return rows
 
 
-def take_neurons(network: Network, rows: list[np.ndarray]) -> Network:
-    """The network with these rows of each layer, and the columns that their outputs go into."""
+def take_neurons(network: Network, rows: list[np.ndarray], inputs: np.ndarray | None = None) -> Network:
+    """The network with these rows of each layer, and the columns that their outputs go into.
+
+    Parameters
+    ----------
+    inputs : int array, optional
+        The columns of the first layer, if it is fully connected; None for all.
+    """
     layers = []
-    for number, (layer, places) in enumerate(zip(network.layers, weight_places(network, rows), strict=True)):
+    for number, (layer, places) in enumerate(zip(network.layers, weight_places(network, rows, inputs), strict=True)):
         geometry = layer.geometry
         if geometry is not None and number and len(rows[number - 1]) < network.layers[number - 1].rows:
             geometry = replace(geometry, in_shape=(len(rows[number - 1]), *geometry.in_shape[1:]))
@@ -102,17 +108,18 @@ def take_neurons(network: Network, rows: list[np.ndarray]) -> Network:
     return replace(network, layers=tuple(layers))
 
 
-def put_back(network: Network, rows: list[np.ndarray], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+def put_back(network: Network, rows: list[np.ndarray], arrays: Sequence[np.ndarray],
+             inputs: np.ndarray | None = None) -> list[np.ndarray]:
     """Arrays like the weights that `take_neurons` leaves, in the shapes of the network's; elsewhere 0."""
     found = []
-    for layer, places, values in zip(network.layers, weight_places(network, rows), arrays, strict=True):
+    for layer, places, values in zip(network.layers, weight_places(network, rows, inputs), arrays, strict=True):
         whole = np.zeros(layer.weight.size, values.dtype)
         whole[places] = values
         found.append(whole.reshape(layer.weight.shape))
     return found
 
 
-def weight_places(network: Network, rows: list[np.ndarray]) -> list[np.ndarray]:
+def weight_places(network: Network, rows: list[np.ndarray], inputs: np.ndarray | None = None) -> list[np.ndarray]:
     """Where the weights that `take_neurons` leaves stand in the flattened weights of each layer: int64
     ``[rows left, columns left]``."""
     places = []
@@ -120,5 +127,7 @@ def weight_places(network: Network, rows: list[np.ndarray]) -> list[np.ndarray]:
         own = np.arange(layer.weight.size).reshape(layer.weight.shape)[rows[number]]
         if number and len(rows[number - 1]) < network.layers[number - 1].rows:
             own = own.reshape(len(own), network.layers[number - 1].rows, -1)[:, rows[number - 1]].reshape(len(own), -1)
+        elif not number and inputs is not None:
+            own = own[:, inputs]
         places.append(own)
     return places

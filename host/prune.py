@@ -15,8 +15,10 @@ import numpy as np
 from tqdm import tqdm
 
 from host.allocation import round_keep, targets
+from host.broadcasts import activity, keep_worthy
 from host.criteria import choose, saliencies
 from host.datasets import Dataset
+from host.errors import UserError
 from host.graph import Network
 from host.learning import one_cycle
 from host.neurons import (
@@ -90,6 +92,9 @@ def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, se
     """
     settings.check(network)
     if dataset is None:
+        if settings.broadcasts is not None:
+            raise UserError("broadcasts needs --data: training images show how often neurons are active; give it or "
+                            "leave out broadcasts")
         return _prune_blindly(network, settings)
     dataset.require(network.inputs, network.outputs)
     return _Pruning(network, dataset, settings, seed, checkpoint).run()
@@ -99,7 +104,7 @@ def _prune_blindly(network: Network, settings: PruneSettings) -> PruneResult:
     """Magnitudes do not compare between layers, so that the allocation "global" becomes "erdos-renyi"."""
     allocation = "erdos-renyi" if settings.everywhere else settings.allocation
     settings = replace(settings, rounds=1, criterion="magnitude", allocation=allocation)
-    network, saliency = _weighed(network, settings, np.zeros(0), np.zeros(0), first=True)
+    network, saliency = _weighed(network, settings, np.zeros(0), np.zeros(0), 0, first=True)
     keep = round_keep(network, targets(network, settings), settings, 0)
     pruned = silence_dead_neurons(_masked(network, _masks(network, saliency, keep, settings, _names(network))))
     return PruneResult(drop_dead_neurons(pruned), (_round_record(pruned),))
@@ -151,7 +156,7 @@ class _Pruning:
     def _cut(self, names: tuple[str, ...], index: int) -> None:
         settings, retraining = self.settings, self.retraining
         network, saliency = _weighed(retraining.network(), settings, retraining.images, retraining.labels,
-                                     first=not self.history)
+                                     settings.rounds - index, first=not self.history)
         masks = _masks(network, saliency, round_keep(network, self.final, settings, index), settings, names)
         network = _masked(network, masks)
         if settings.survivors == "reset":
@@ -169,16 +174,23 @@ class _Pruning:
                                 settings.patience, after_epoch)
 
 
-def _weighed(network: Network, settings: PruneSettings, images: np.ndarray, labels: np.ndarray, *,
+def _weighed(network: Network, settings: PruneSettings, images: np.ndarray, labels: np.ndarray, rounds: int, *,
              first: bool) -> tuple[Network, list[np.ndarray]]:
-    """The network, before the first cut without the neurons that are too many, and its weights' saliencies."""
-    if settings.neurons is None:
+    """The network without the neurons and inputs that are too many, and its weights' saliencies.
+
+    ``rounds`` are to come, this one included; neurons by number go before the first cut.
+    """
+    if not settings.whole:
         return network, saliencies(settings.criterion, network, images, labels)
     if first:
         saliency = saliencies(settings.criterion, network, images, labels)
-        network = keep_neurons(network, saliency, settings.neurons)
+        network = keep_neurons(network, saliency, settings.neurons or {})
     rows = living_neurons(network)
-    return network, put_back(network, rows, saliencies(settings.criterion, take_neurons(network, rows), images, labels))
+    saliency = put_back(network, rows, saliencies(settings.criterion, take_neurons(network, rows), images, labels))
+    if settings.broadcasts is None:
+        return network, saliency
+    network = keep_worthy(network, saliency, activity(network, images), settings.broadcasts, rounds)
+    return network, [np.where(layer.weight, values, 0) for layer, values in zip(network.layers, saliency, strict=True)]
 
 
 def _names(network: Network) -> tuple[str, ...]:

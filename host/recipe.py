@@ -63,6 +63,11 @@ class PruneSettings:
         cut, those of the least summed saliency, before the weights are chosen. A layer that is not named keeps all
         (not in the paper, which removes neurons only when they have lost all connections). With this option, be it an
         empty table, retraining leaves out what is dead: faster, and the same but for rounding.
+    broadcasts : float, optional
+        How many activations a mean image sends to the PEs when pruning is done, one in a cycle: inputs with weights and
+        hidden neurons (pixels of a channel) that are not zero. Before each cut, the inputs and neurons of the least
+        summed saliency for each broadcast go, whole, in equal ratios over the rounds (`host.broadcasts`; not in the
+        paper). Needs data. Retraining leaves out what is dead, as with ``neurons``.
     freeze : tuple of tuple of str
         Groups of layer names that are pruned and retrained one after the other, all others being frozen
         (section 3.3, convolutions and fully connected layers); none: all layers at once.
@@ -80,6 +85,10 @@ class PruneSettings:
     penalty, penalty_strength : str, float
         On the weights in the loss (section 3.1): "l1", strength times the sum of magnitudes; "l2", strength / 2
         times the sum of squares; or "none".
+    activity_penalty : float
+        Times the sum of a mean image's hidden activations, added to the loss: fewer neurons are then active, each of
+        which costs a broadcast (not in the paper; X. Glorot, A. Bordes, Y. Bengio, "Deep Sparse Rectifier Neural
+        Networks", AISTATS 2011, section 3.2).
     dropout : float
         Rate of dropout of hidden neurons with which the dense network was trained; after each round every layer
         takes it times sqrt(connections left / connections before) (section 3.2).
@@ -103,6 +112,7 @@ class PruneSettings:
     first_density: float = 0.25
     survivors: str = "keep"
     neurons: dict[str, int] | None = None
+    broadcasts: float | None = None
     freeze: tuple[tuple[str, ...], ...] = ()
     round_epochs: int = 1
     final_epochs: int = 16
@@ -113,6 +123,7 @@ class PruneSettings:
     final_rate: str = "one-cycle"
     penalty: str = "none"
     penalty_strength: float = 1e-4
+    activity_penalty: float = 0.0
     dropout: float = 0.0
     distill: float = 0.0
     batch: int = 256
@@ -122,6 +133,11 @@ class PruneSettings:
     def everywhere(self) -> bool:
         """Whether all layers' weights compete with each other."""
         return self.density is not None and self.allocation == "global"
+
+    @property
+    def whole(self) -> bool:
+        """Whether neurons, channels or inputs go whole, before the weights are chosen."""
+        return self.neurons is not None or self.broadcasts is not None
 
     def check(self, network: Network) -> None:
         """Raises `UserError` with every setting that is out of range for this network."""
@@ -136,6 +152,7 @@ class PruneSettings:
             if not 0 < getattr(self, name) <= 1:
                 problems.append(f"{name} must be above 0 and at most 1, not {getattr(self, name)}")
         for name, low, high in (("augment", 0, 4), ("distill", 0, 1), ("penalty_strength", 0, 1),
+                                ("activity_penalty", 0, 1),
                                 ("rate_divisor", 1, 1e6), ("dropout", 0, 0.9)):
             if not low <= getattr(self, name) <= high:
                 problems.append(f"{name} must be {low:g} to {high:g}, not {getattr(self, name)}")
@@ -153,6 +170,8 @@ def _amount_problems(settings: PruneSettings, network: Network) -> list[str]:
                 for name, fraction in (settings.keep or {}).items() if not 0 < fraction <= 1]
     if settings.density is not None and not 0 < settings.density <= 1:
         problems.append(f"density must be above 0 and at most 1, not {settings.density}")
+    if settings.broadcasts is not None and not 1 <= settings.broadcasts < math.inf:
+        problems.append(f"broadcasts must be 1 or more, not {settings.broadcasts}")
     qualities = settings.quality.values() if isinstance(settings.quality, dict) else [settings.quality or 0.0]
     problems += [f"quality must be 0 or more, not {quality}" for quality in qualities if not 0 <= quality < math.inf]
     return problems
@@ -176,7 +195,8 @@ def _name_problems(settings: PruneSettings, network: Network) -> list[str]:
 
 
 AMOUNTS = {"density": "a number", "keep": "a table of numbers by layer",
-           "quality": "a number, or a table of numbers by layer", "neurons": "a table of whole numbers by layer"}
+           "quality": "a number, or a table of numbers by layer", "neurons": "a table of whole numbers by layer",
+           "broadcasts": "a number"}
 """What the options are that are None by default."""
 
 DEFAULT = PruneSettings()
@@ -243,7 +263,7 @@ def _field_problem(name: str, value: Any) -> str:
         return f"there is no field '{name}'"
     default = getattr(DEFAULT, name)
     if name in AMOUNTS:
-        fits = _is_number(value) if name == "density" else _is_table(value) or (name == "quality" and _is_number(value))
+        fits = ("table" in AMOUNTS[name] and _is_table(value)) or ("a number" in AMOUNTS[name] and _is_number(value))
         fits &= name != "neurons" or all(isinstance(one, int) for one in value.values())
         return "" if fits else f"{name} must be {AMOUNTS[name]}, not {value!r}"
     if name == "freeze":

@@ -27,8 +27,9 @@ TEMPERATURE = 2.0
 class Retraining:
     """Trains with Adam, whose state lives on from one round to the next.
 
-    With the option ``neurons`` the network is trained without the channels and neurons that are dead, which takes a
-    fraction of the time; the others' gradients are what they would be, but for rounding.
+    With the options ``neurons`` and ``broadcasts`` the network is trained without the channels and neurons that are
+    dead, and without the inputs of a fully connected first layer that have no weights, which takes a fraction of the
+    time; the others' gradients are what they would be, but for rounding.
 
     A round is `begin`, then `run`. The learning curve of the round under way is in `curve`: for each epoch the
     mean loss in ``losses`` and the held-out error in percent in ``held_out_errors``, with ``iterations`` and
@@ -50,7 +51,7 @@ class Retraining:
         self.generator = torch.Generator().manual_seed(seed)
         self.teacher = tensors(dense)
         self.curve: dict[str, Any] = {}
-        self._hold(dense, [np.arange(layer.rows) for layer in dense.layers])
+        self._hold(dense, [np.arange(layer.rows) for layer in dense.layers], None)
 
     def begin(self, network: Network, names: Sequence[str]) -> None:
         """Takes up a network for a round, in which its zero weights stay zero.
@@ -60,8 +61,8 @@ class Retraining:
         names : sequence of str
             The layers to train; all others are frozen.
         """
-        rows = self.rows if self.settings.neurons is None else living_neurons(network)
-        self._hold(network, rows, self._adam_state())
+        rows, inputs = (living_neurons(network), self._used(network)) if self.settings.whole else (self.rows, None)
+        self._hold(network, rows, inputs, self._adam_state())
         self.freeze(names)
         self.curve = {"losses": [], "held_out_errors": [], "iterations": 0, "seconds": 0.0}
 
@@ -90,14 +91,14 @@ class Retraining:
             begin, done = time.perf_counter(), len(curve["losses"])
             loss = self._epoch(lambda step, done=done: rate((done + step) / epochs))  # type: ignore[misc]
             curve["losses"].append(loss)
-            curve["held_out_errors"].append(error_percent(self._forward, *self.held_out))
+            curve["held_out_errors"].append(error_percent(self._forward_whole, *self.held_out))
             curve["iterations"] += self.samples.batch_count(self.batch)
             curve["seconds"] += time.perf_counter() - begin
             after_epoch()
 
     def network(self) -> Network:
         """The network as it is, in the shapes of the dense one."""
-        weights = put_back(self.dense, self.rows, [weight.detach().numpy() for weight in self.weights])
+        weights = put_back(self.dense, self.rows, [weight.detach().numpy() for weight in self.weights], self.inputs)
         layers = []
         for layer, rows, weight, bias in zip(self.dense.layers, self.rows, weights, self.biases, strict=True):
             constant = np.zeros(layer.rows, np.float32)
@@ -109,11 +110,13 @@ class Retraining:
         """All that `restore` needs to go on to the same bits."""
         return {"weights": [weight.detach() for weight in self.weights],
                 "biases": [bias.detach() for bias in self.biases], "masks": self.masks, "curve": self.curve,
-                "rows": [torch.from_numpy(rows) for rows in self.rows], "optimizer": self.optimizer.state_dict(),
-                "generator": self.generator.get_state()}
+                "rows": [torch.from_numpy(rows) for rows in self.rows],
+                "inputs": None if self.inputs is None else torch.from_numpy(self.inputs),
+                "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._hold(self.dense, [rows.numpy() for rows in state["rows"]])
+        self._hold(self.dense, [rows.numpy() for rows in state["rows"]],
+                   None if state["inputs"] is None else state["inputs"].numpy())
         with torch.no_grad():
             for ours, saved in zip(self.weights + self.biases, state["weights"] + state["biases"], strict=True):
                 ours.copy_(saved)
@@ -121,11 +124,18 @@ class Retraining:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
 
-    def _hold(self, network: Network, rows: list[np.ndarray],
+    def _used(self, network: Network) -> np.ndarray | None:
+        """The inputs to train with; None for all, which distillation needs for the dense network."""
+        first = network.layers[0]
+        used = np.flatnonzero(first.weight.any(axis=0))
+        return None if first.geometry or self.settings.distill or not used.size else used
+
+    def _hold(self, network: Network, rows: list[np.ndarray], inputs: np.ndarray | None,
               known: Sequence[dict[str, torch.Tensor]] = ()) -> None:
-        """Goes on with these neurons of a network alone; ``known`` is Adam's state so far, if there is any."""
-        small = take_neurons(network, rows)
-        self.rows, self.places = rows, weight_places(network, rows)
+        """Goes on with these neurons and inputs alone; ``known`` is Adam's state so far, if there is any."""
+        small = take_neurons(network, rows, inputs)
+        self.rows, self.inputs, self.places = rows, inputs, weight_places(network, rows, inputs)
+        self.samples.want(inputs)
         self.geometries = [layer.geometry for layer in small.layers]
         self.weights = [torch.from_numpy(layer.weight).requires_grad_() for layer in small.layers]
         self.biases = [torch.from_numpy(layer.bias).requires_grad_() for layer in small.layers]
@@ -154,8 +164,9 @@ class Retraining:
                 for weight, bias, layer, geometry in zip(self.weights, self.biases, self.dense.layers,
                                                          self.geometries, strict=True)]
 
-    def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return logits(self._layers(), inputs)
+    def _forward_whole(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The outputs for inputs of which some may not be used."""
+        return logits(self._layers(), inputs if self.inputs is None else inputs[:, torch.from_numpy(self.inputs)])
 
     def _dropout(self) -> list[float]:
         """For each hidden layer the rate scaled by its connections, Han et al., section 3.2."""
@@ -167,10 +178,13 @@ class Retraining:
         dropout = self._dropout() if self.settings.dropout else []
         total = 0.0
         for index, (inputs, labels) in enumerate(self.samples.batches(self.batch, self.generator)):
-            outputs = logits(self._layers(), inputs, dropout, self.generator)
+            hidden: list[torch.Tensor] | None = [] if self.settings.activity_penalty else None
+            outputs = logits(self._layers(), inputs, dropout, self.generator, hidden)
             loss = functional.cross_entropy(outputs, labels)
             if self.settings.distill:
                 loss = torch.lerp(loss, self._distance(inputs, outputs), self.settings.distill)
+            for acts in hidden or []:
+                loss = loss + self.settings.activity_penalty * acts.abs().sum() / len(acts)
             self.optimizer.zero_grad()
             loss.backward()
             self._step(rate(index / count))

@@ -235,7 +235,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("epochs", [1, 2, 5, 9])
 @pytest.mark.parametrize("changes", [{}, {"dropout": 0.2, "penalty": "l1", "distill": 0.5},
                                      {"freeze": (("fc1", "fc2"), ("fc3",)), "allocation": "uniform"},
-                                     {"criterion": "magnitude", "allocation": "erdos-renyi"}])
+                                     {"criterion": "magnitude", "allocation": "erdos-renyi"},
+                                     {"broadcasts": 25.0, "activity_penalty": 0.01}])
 def test_goes_on_after_a_kill_to_the_same_bits(tmp_path, monkeypatch, epochs, changes):
     settings = replace(SHORT, **changes)
     whole = prune(network(), dataset(), settings, 3)

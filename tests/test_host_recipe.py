@@ -23,8 +23,8 @@ def test_a_file_changes_fields(tmp_path):
                     'freeze = [["fc1"], ["fc2", "fc3"]]\n')
     assert read_recipe(str(path)) == replace(RECIPES["han"], quality={"fc1": 1.5}, rounds=3, augment=1,
                                              freeze=(("fc1",), ("fc2", "fc3")))
-    path.write_text("neurons = { fc1 = 10 }")
-    assert read_recipe(str(path)) == PruneSettings(neurons={"fc1": 10})
+    path.write_text("neurons = { fc1 = 10 }\nbroadcasts = 80")
+    assert read_recipe(str(path)) == PruneSettings(neurons={"fc1": 10}, broadcasts=80)
     path.write_text("")
     assert read_recipe(str(path)) == PruneSettings()
 
@@ -35,6 +35,7 @@ def test_a_file_changes_fields(tmp_path):
     ("schedule = 1", "schedule must be a str like 'geometric', not 1"),
     ("distill = true", "distill must be a float like 0.0, not True"),
     ("density = 'low'", "density must be a number, not 'low'"),
+    ("broadcasts = { fc1 = 10 }", "broadcasts must be a number, not {'fc1': 10}"),
     ("keep = 0.5", "keep must be a table of numbers by layer, not 0.5"),
     ("neurons = { fc1 = 1.5 }", "neurons must be a table of whole numbers by layer, not {'fc1': 1.5}"),
     ("quality = [1]", "quality must be a number, or a table of numbers by layer, not [1]"),
