@@ -15,7 +15,8 @@ class Accumulator(wiring.Component):
 
     In each cycle it takes either a product (``term``) to be added to a row or, with ``drain``, a row to be read out:
     ``term`` is its bias then, and the row is zero afterwards. Any sequence of rows is right, the same row in every
-    cycle included: results that are not in memory yet are forwarded.
+    cycle included: results that are not in memory yet are forwarded. Only where the rows of a drain are two cycles or
+    more apart (``config.row_cycles``) nothing may come in the cycle after one: it is zeroed then.
 
     Parameters
     ----------
@@ -54,11 +55,19 @@ class Accumulator(wiring.Component):
         write = sums.write_port()
         m.d.comb += [read.addr.eq(self.row), read.en.eq(1)]
 
+        # A drained row is zeroed where its sum would be written; or in the cycle after it, by registers' resets, which
+        # takes less logic.
+        apart = self.config.row_cycles > 1
+        drains_now = self.valid & self.drain
+        zero, answer_zero = Signal(), Signal()
+        if apart:
+            m.d.sync += [zero.eq(drains_now & ~self.keep), answer_zero.eq(zero)]
+
         # Steps: the memory answers (answer), the sum is made and written (add), it lies in a register (store).
-        # `valid` speaks of rows that change, `keep` of rows that are drained and stay.
+        # `valid` speaks of rows that change, `keep` of rows that are drained and stay, for the time being.
         rows, valids, drains, keeps = {}, {}, {}, {}
-        stays = self.drain & self.keep
-        row, valid, drain, keep = self.row, self.valid & ~stays, self.drain, self.valid & stays
+        stays = drains_now & (1 if apart else self.keep)
+        row, valid, drain, keep = self.row, self.valid & ~stays | zero, drains_now, stays
         for step in ("answer", "add", "store"):
             rows[step] = Signal(row_bits(self.config), name=f"{step}_row", reset_less=True)
             valids[step] = Signal(name=f"{step}_valid")
@@ -66,6 +75,8 @@ class Accumulator(wiring.Component):
             keeps[step] = Signal(name=f"{step}_keep")
             m.d.sync += [rows[step].eq(row), valids[step].eq(valid), drains[step].eq(drain), keeps[step].eq(keep)]
             row, valid, drain, keep = rows[step], valids[step], drains[step], keeps[step]
+        with m.If(zero):
+            m.d.sync += rows["answer"].eq(rows["answer"])
 
         # A row is not yet in memory if it was written a cycle before, or while it was read: its sum is kept for one
         # cycle. Rows are compared a cycle before the values are needed.
@@ -76,18 +87,19 @@ class Accumulator(wiring.Component):
         ]
 
         old, term = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
-        total, kept = Signal(shape), Signal(shape, reset_less=True)
-        m.d.comb += total.eq(Mux(from_add, kept, old) + term)
-        m.d.sync += [
-            old.eq(Mux(from_store, kept, read.data)),
-            term.eq(self.term),
-            kept.eq(Mux(drains["add"], 0, total)),
+        total, stored, kept = Signal(shape), Signal(shape), Signal(shape, reset_less=True)
+        m.d.comb += [
+            total.eq(Mux(from_add, kept, old) + term),
+            stored.eq(total if apart else Mux(drains["add"], 0, total)),
         ]
+        m.d.sync += [old.eq(Mux(from_store, kept, read.data)), term.eq(self.term), kept.eq(stored)]
+        with m.If(answer_zero):
+            m.d.sync += [old.eq(0), term.eq(0)]
         with m.If(drains["add"]):
             m.d.sync += self.total.eq(total)
         m.d.comb += [
             write.addr.eq(rows["add"]),
-            write.data.eq(Mux(drains["add"], 0, total)),
+            write.data.eq(stored),
             write.en.eq(valids["add"]),
             self.total_valid.eq(valids["store"] & drains["store"] | keeps["store"]),
         ]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cluster: processing elements that share what all of them are told, the steps of slice lookup, and requantisers."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .layouts import beat_layout, beats_in_flight, memory_write_layout, requant_layout
+from .layouts import beat_layout, beats_in_flight, cluster_write_layout, requant_layout
 from .pe import ProcessingElement, control_layout, layer_layout
 from .requantize import Requantizer
 from .slices import SliceLookup
@@ -24,7 +24,9 @@ def cluster_layout(config):
 
 def drain_cycles(config):
     """From the drain's step that completes a row to the row's activations."""
-    return ProcessingElement.drain_cycles + Requantizer.latency_cycles + config.pes_per_requantizer - 1
+    share = config.pes_per_requantizer
+    # PEs that share take turns, through a register.
+    return ProcessingElement.drain_cycles + Requantizer.latency_cycles + (share if share > 1 else 0)
 
 
 class Cluster(wiring.Component):
@@ -38,8 +40,8 @@ class Cluster(wiring.Component):
 
     Members
     -------
-    load : In(memory_write_layout), load_slices : In(pes), load_planes : In(planes).array(pes)
-        A word of the image, and which memories of which PE it is for, if any.
+    load : In(cluster_write_layout), load_valid : In(1)
+        A word of the image, and which memory of which PE it is for.
     start : In(1), layer : In(cluster_layout), requant : In(requant_layout)
         The layer that is scanned, and the constants of the one that drains.
     beats : In(beat_layout), beats_valid : In(1)
@@ -50,17 +52,16 @@ class Cluster(wiring.Component):
         Some queue has room only for what is under way. Registered.
     idle : Out(1)
         Every entry of every beat so far has reached its accumulator. Registered.
-    useful : Out(pes), dropped : Out(pes)
-        For the performance counters: a multiplication, an empty slice. Registered.
+    useful : Out(range(pes + 1)), dropped : Out(range(pes + 1))
+        For the performance counters: multiplications and empty slices in a cycle. Registered.
     """
 
     def __init__(self, config):
         self.config = config
         pes = config.cluster_pes
         super().__init__({
-            "load": In(memory_write_layout(config)),
-            "load_slices": In(pes),
-            "load_planes": In(len(config.plane_bits)).array(pes),
+            "load": In(cluster_write_layout(config)),
+            "load_valid": In(1),
             "start": In(1),
             "layer": In(cluster_layout(config)),
             "requant": In(requant_layout()),
@@ -71,59 +72,87 @@ class Cluster(wiring.Component):
             "acts_valid": Out(1),
             "full": Out(1),
             "idle": Out(1),
-            "useful": Out(pes),
-            "dropped": Out(pes),
+            "useful": Out(range(pes + 1)),
+            "dropped": Out(range(pes + 1)),
         })
 
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.lookup = lookup = SliceLookup(config, config.cluster_pes)
+        near = self._add_near_domain(m)
+        lookup = SliceLookup(config, config.cluster_pes)
+        m.submodules.lookup = near(lookup)
         pes = [ProcessingElement(config) for _ in range(config.cluster_pes)]
         for number, pe in enumerate(pes):
-            m.submodules[f"pe_{number}"] = pe
+            m.submodules[f"pe_{number}"] = near(pe)
 
         # Copies of what all clusters share, close by; `keep` stops synthesis from merging them again.
         layer = Signal(cluster_layout(config), reset_less=True, attrs={"keep": 1})
         requant = Signal(requant_layout(), reset_less=True, attrs={"keep": 1})
-        m.d.sync += [layer.eq(self.layer), requant.eq(self.requant), lookup.start.eq(self.start)]
+        m.d.near += [layer.eq(self.layer), requant.eq(self.requant), lookup.start.eq(self.start)]
 
         m.d.comb += [
-            lookup.load.eq(self.load), lookup.load_valid.eq(self.load_slices),
             lookup.slice_base.eq(layer.slice_base), lookup.entry_base.eq(layer.entry_base),
             lookup.beats.eq(self.beats), lookup.beats_valid.eq(self.beats_valid),
         ]
         for number, pe in enumerate(pes):
             m.d.comb += [
-                pe.load.eq(self.load), pe.load_planes.eq(self.load_planes[number]),
                 pe.layer.eq(layer.pe), pe.control.eq(self.control),
                 pe.jobs.eq(lookup.jobs[number]), pe.jobs_valid.eq(lookup.jobs_valid[number]),
-                self.useful[number].eq(pe.useful),
             ]
-        m.d.sync += [
+        m.d.near += [
             self.full.eq(Cat(pe.level >= config.queue_depth - beats_in_flight(config) for pe in pes).any()),
             self.idle.eq(lookup.empty & Cat(pe.empty for pe in pes).all()),
-            self.dropped.eq(lookup.dropped),
+            self.useful.eq(sum(pe.useful for pe in pes)), self.dropped.eq(sum(lookup.dropped)),
         ]
-        self._requantize(m, requant, pes)
+        self._load(m, lookup, pes)
+        self._requantize(m, near, requant, pes)
         return m
 
-    def _requantize(self, m, requant, pes):
+    @staticmethod
+    def _add_near_domain(m):
+        """The cluster's domain: its reset is a register close by, and comes a cycle later than that of those around.
+
+        Returns
+        -------
+        DomainRenamer
+        """
+        m.domains.near = ClockDomain(local=True)
+        reset = Signal(init=1, reset_less=True, attrs={"keep": 1})
+        m.d.sync += reset.eq(ResetSignal())
+        m.d.comb += [ClockSignal("near").eq(ClockSignal()), ResetSignal("near").eq(reset)]
+        return DomainRenamer("near")
+
+    def _load(self, m, lookup, pes):
+        """A word of the image goes to its memory."""
+        for number, pe in enumerate(pes):
+            own = self.load_valid & (self.load.place == number)
+            m.d.comb += [lookup.load_valid[number].eq(own & self.load.slices),
+                         pe.load_planes.eq(Mux(own, self.load.planes, 0))]
+            m.d.comb += [load[name].eq(self.load[name]) for load in (lookup.load, pe.load) for name, _ in load.shape()]
+
+    def _requantize(self, m, near, requant, pes):
         """PEs that share a requantiser take turns; the activations of the first ones wait for the last."""
         share = self.config.pes_per_requantizer
         turns = Signal(share)
         m.d.comb += turns[0].eq(pes[0].total_valid)
-        m.d.sync += turns[1:].eq(turns)
+        m.d.near += turns[1:].eq(turns)
         for first in range(0, len(pes), share):
-            m.submodules[f"requantizer_{first}"] = requantizer = Requantizer(self.config)
-            m.d.comb += [requantizer.layer.eq(requant), requantizer.total.eq(pes[first].total),
-                         requantizer.total_valid.eq(turns[-1]), self.acts_valid.eq(requantizer.act_valid)]
-            for turn in range(1, share):
-                with m.If(turns[turn]):
-                    m.d.comb += requantizer.total.eq(pes[first + turn].total)
+            requantizer = Requantizer(self.config)
+            m.submodules[f"requantizer_{first}"] = near(requantizer)
+            total, total_valid = pes[first].total, turns[-1]
+            if share > 1:
+                total, total_valid = Signal.like(total, name=f"total_{first}", reset_less=True), \
+                    Signal(name=f"total_{first}_valid")
+                m.d.near += [total.eq(pes[first].total), total_valid.eq(turns[-1])]
+                for turn in range(1, share):
+                    with m.If(turns[turn]):
+                        m.d.near += total.eq(pes[first + turn].total)
+            m.d.comb += [requantizer.layer.eq(requant), requantizer.total.eq(total),
+                         requantizer.total_valid.eq(total_valid), self.acts_valid.eq(requantizer.act_valid)]
             act = requantizer.act
             for place in reversed(range(first, first + share)):
                 m.d.comb += self.acts[place].eq(act)
                 waiting = Signal.like(act, name=f"act_{place}", reset_less=True)
-                m.d.sync += waiting.eq(act)
+                m.d.near += waiting.eq(act)
                 act = waiting

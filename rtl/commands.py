@@ -32,7 +32,7 @@ class Commands(wiring.Component):
         The `Watchdog` has stopped the newest inference.
     counters : In(counters_layout)
     write_address : Out, write_word : Out, write : Out(1), read_address : Out, read : Out(1), word : In
-        To and from the activation memory.
+        To and from the activation memory, which answers two cycles later.
     """
 
     def __init__(self, config):
@@ -235,7 +235,7 @@ class Commands(wiring.Component):
         # another: the lanes lie far apart, and the way on through the link's CRC is long.
         near_bits = min(place_bits // 2, 2)
         near = [Signal(8, name=f"near_{number}", reset_less=True) for number in range(1 << place_bits - near_bits)]
-        byte, settled = Signal(8, reset_less=True), Signal(3)
+        byte, settled = Signal(8, reset_less=True), Signal(4)
         for number, one in enumerate(near):
             lanes = self.word.word_select(number, 8 << near_bits)
             m.d.sync += one.eq(lanes.word_select(count[:near_bits], 8))

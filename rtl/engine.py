@@ -14,9 +14,9 @@ from .layouts import (
     SectionKind,
     beat_layout,
     broadcast_cycles,
+    cluster_write_layout,
     counter_bits,
     counters_layout,
-    memory_write_layout,
 )
 from .link import Link
 from .loader import Loader
@@ -77,7 +77,8 @@ class Engine(wiring.Component):
         m.submodules.link = link = Link(config.packet_bytes, observed=self.observed, gap_bits=self.gap_bits)
         m.submodules.commands = commands = Commands(config)
         m.submodules.loader = loader = Loader(config)
-        m.submodules.load = load = Broadcast(memory_write_layout(config), config.clusters, 1)
+        m.submodules.load = load = Broadcast(cluster_write_layout(config), config.clusters,
+                                                broadcast_cycles(config))
         m.submodules.acts = acts = ActivationMemory(config)
         m.submodules.watchdog = watchdog = Watchdog(config)
 
@@ -130,6 +131,7 @@ class Engine(wiring.Component):
         connect(m, link.payload, commands.payload)
         connect(m, commands.body, link.body)
         connect(m, commands.image, loader.bytes)
+        write = loader.write
         m.d.comb += [
             commands.request.eq(link.request), commands.opcode.eq(link.opcode), commands.length.eq(link.length),
             link.respond.eq(commands.respond), link.status.eq(commands.status),
@@ -138,20 +140,21 @@ class Engine(wiring.Component):
             commands.image_offset.eq(loader.offset), commands.image_status.eq(loader.status),
             commands.loaded.eq(loader.loaded),
             program.load.eq(loader.write), program.load_valid.eq(loader.write_valid),
-            load.i.address.eq(loader.write.address), load.i.word.eq(loader.write.word),
-            load.i_valid.eq(loader.write_valid),
+            load.i.address.eq(write.address), load.i.word.eq(write.word),
+            load.i.slices.eq(write.kind == SectionKind.SLICES.value),
+            load.i.planes.eq(Cat(write.kind == SectionKind.ENTRIES.value + plane
+                                 for plane in range(len(self.config.plane_bits)))),
+            load.i.place.eq(write.pe), load.i_valid.eq(loader.write_valid),
         ]
-        # Which memory a word is for is known when it arrives: decoding takes place beside the broadcast's register.
-        for number in range(self.config.pes):
-            cluster, place = clusters[number // self.config.cluster_pes], number % self.config.cluster_pes
-            own = loader.write_valid & (loader.write.pe == number)
-            m.d.sync += [
-                cluster.load_slices[place].eq(own & (loader.write.kind == SectionKind.SLICES.value)),
-                cluster.load_planes[place].eq(Cat(own & (loader.write.kind == SectionKind.ENTRIES.value + plane)
-                                                  for plane in range(len(self.config.plane_bits)))),
-            ]
+        # Whose the word is goes beside it, register by register.
+        place_bits = len(load.i.place)
         for number, cluster in enumerate(clusters):
-            m.d.comb += cluster.load.eq(load.o[number])
+            own = loader.write_valid & (write.pe[place_bits:] == number)
+            for stage in range(broadcast_cycles(self.config)):
+                valid = Signal(name=f"load_{number}_{stage}", attrs={"keep": 1})
+                m.d.sync += valid.eq(own)
+                own = valid
+            m.d.comb += [cluster.load.eq(load.o[number]), cluster.load_valid.eq(own)]
 
     def _connect_control(self, m, loader, commands, program, sequencer, scanner, broadcast, drain, clusters):
         """The sequencer and those whom it directs."""
@@ -190,17 +193,16 @@ class Engine(wiring.Component):
         # A register before the memory: the scanner learns of a word that is written no sooner than it can be read.
         m.d.sync += [
             acts.write.eq(drain.write | commands.write),
-            acts.write_address.eq(Mux(drain.write, drain.address, commands.write_address)),
-            acts.write_word.eq(Mux(drain.write, drained, commands.write_word)),
+            acts.write_address.eq(Mux(drain.busy, drain.address, commands.write_address)),
+            acts.write_word.eq(Mux(drain.busy, drained, commands.write_word)),
         ]
         m.d.comb += [
             acts.read.eq(Mux(sequencer.running, scanner.read, commands.read)),
             acts.read_address.eq(Mux(sequencer.running, scanner.address, commands.read_address)),
-            commands.word.eq(acts.word),
             scanner.word.eq(acts.word),
+            commands.word.eq(scanner.newest),
             scanner.start.eq(sequencer.start),
             scanner.base.eq(layer.input_base), scanner.words.eq(layer.input_words),
-            scanner.signed_acts.eq(layer.input_signed),
             scanner.readable.eq(Mux(drain.busy, layer.chase_words + drain.written, layer.input_words)),
         ]
         m.d.sync += scanner.stop.eq(Cat(cluster.full for cluster in clusters).any())
@@ -226,6 +228,7 @@ class Engine(wiring.Component):
             m.d.comb += to_pes[name].eq(register)
         layer = Signal(cluster_layout(self.config))
         m.d.comb += [layer.slice_base.eq(sequencer.layer.slice_base), layer.entry_base.eq(sequencer.layer.entry_base)]
+        m.d.comb += layer.pe.input_signed.eq(sequencer.layer.input_signed)
         planes = len(self.config.plane_bits)
         if planes > 1:
             m.d.comb += [layer.pe.index_mode.eq(sequencer.layer.index_mode),
@@ -237,9 +240,12 @@ class Engine(wiring.Component):
             m.d.comb += [
                 cluster.start.eq(start), cluster.layer.eq(layer), cluster.requant.eq(drain.requant),
                 cluster.beats.eq(broadcast.o[number]), cluster.beats_valid.eq(broadcast.o_valid[number]),
-                # After a reset the broadcast carries no command, and its payload anything.
-                cluster.control.eq(Mux(control.o_valid[number], control.o[number], 0)),
+                cluster.control.eq(control.o[number]),
             ]
+            # After a reset the broadcast carries no command, and its payload anything.
+            commands = {"hold", "drain", "write_codebook", "write_taps"} & set(to_pes.shape().members)
+            m.d.comb += [cluster.control[name].eq(control.o[number][name] & control.o_valid[number])
+                         for name in sorted(commands)]
 
     def _count(self, m, commands, sequencer, scanner, drain, clusters):
         """Performance counters; they hold their values after an inference and start anew with the next.
@@ -249,27 +255,27 @@ class Engine(wiring.Component):
         Signal(counter_bits)
             The one of the cycles.
         """
-        # Events are summed in two steps, first over some PEs; so the counters run on for two cycles.
-        ends = Signal(2)
+        # Events are summed in three steps, first those of a cluster; so the counters run on for as many cycles.
+        ends = Signal(3)
         m.d.sync += ends.eq(Cat(sequencer.running, ends))
         events = {
             "cycles": [sequencer.running],
             "beats": [scanner.beats_valid],
             "broadcasts": [scanner.beats_valid & scanner.beats.present],
-            "useful_macs": [*Cat(cluster.useful for cluster in clusters)],
-            "dropped_slices": [*Cat(cluster.dropped for cluster in clusters)],
+            "useful_macs": [cluster.useful for cluster in clusters],
+            "dropped_slices": [cluster.dropped for cluster in clusters],
             "stall_cycles": [scanner.stalled],
             "drain_cycles": [drain.reading],
         }
         counters = {name: Signal(counter_bits(self.config), name=name) for name in COUNTERS}
         for name, counter in counters.items():
             parts = []
-            for first in range(0, len(events[name]), 8):
-                some = events[name][first:first + 8]
-                part = Signal(range(len(some) + 1), name=f"{name}_{first}")
-                m.d.sync += part.eq(sum(some))
+            for first in range(0, len(events[name]), 4):
+                total = sum(events[name][first:first + 4])
+                part = Signal.like(total, name=f"{name}_{first}")
+                m.d.sync += part.eq(total)
                 parts.append(part)
-            amount = Signal(range(len(events[name]) + 1), name=f"{name}_now")
+            amount = Signal.like(sum(parts), name=f"{name}_now")
             m.d.sync += amount.eq(sum(parts))
             m.d.comb += commands.counters[name].eq(counter)
             with m.If(commands.run):

@@ -179,7 +179,7 @@ def row_bits(config):
 def beat_layout(config):
     """One step of the scan, broadcast to all PEs."""
     return data.StructLayout({
-        "act": signed(config.operand_bits),
+        "act": config.act_bits,
         "col": ceil_log2(config.block_cols),    # place of the column in its block
         "present": 1,                           # there is a non-zero activation; otherwise the block was empty
         "last": 1,                              # last beat of the block
@@ -198,7 +198,7 @@ def job_layout(config):
     return data.StructLayout({
         "start": entry_address_shape(config),
         "length": slice_length_bits(config),
-        "act": signed(config.operand_bits),
+        "act": config.act_bits,
         **(position_fields(config) if config.tap_bits else {}),
     })
 
@@ -208,7 +208,7 @@ def visit_layout(config):
     return data.StructLayout({
         "row": row_bits(config),
         "code": config.code_bits,
-        "act": signed(config.operand_bits),
+        "act": config.act_bits,
     })
 
 
@@ -241,6 +241,12 @@ def memory_write_layout(config):
     """A word of the image, and where in its memory it goes."""
     return data.StructLayout({"address": 16, "word": max(*config.plane_bits, config.slice_word_bits,
                                                          DESCRIPTOR_WORD_BITS)})
+
+
+def cluster_write_layout(config):
+    """A word of the image, and which memory of which of a cluster's PEs it is for."""
+    return data.StructLayout({"slices": 1, "planes": len(config.plane_bits), "place": ceil_log2(config.cluster_pes),
+                              **dict(memory_write_layout(config).members)})
 
 
 def load_write_layout(config):

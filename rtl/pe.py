@@ -27,6 +27,7 @@ def layer_layout(config):
     """What a PE must know of the layer that runs."""
     planes = len(config.plane_bits)
     return data.StructLayout({
+        "input_signed": 1,
         **({"index_mode": ceil_log2(planes),
             "plane_offsets": data.ArrayLayout(ceil_log2(config.entry_depth), planes - 1)} if planes > 1 else {}),
         **({"tap_bits": 2} if config.tap_bits else {}),
@@ -69,7 +70,7 @@ class ProcessingElement(wiring.Component):
         For the performance counters: a multiplication.
     """
 
-    drain_cycles = 1 + Accumulator.latency_cycles
+    drain_cycles = Accumulator.latency_cycles
     """From the drain's step to the total."""
 
     def __init__(self, config):
@@ -101,7 +102,7 @@ class ProcessingElement(wiring.Component):
         connect(m, queue.o, walker.jobs)
 
         # The entry memory serves the walker, and the drain while the walker holds.
-        take_row, keep = Signal(), Signal(reset_less=True)
+        take_row = Signal()
         drain, step = self.control.drain, self.control.drain_step
         m.d.comb += [
             entries.load.eq(self.load), entries.load_planes.eq(self.load_planes),
@@ -116,7 +117,7 @@ class ProcessingElement(wiring.Component):
                            for place in range(len(config.plane_bits) - 1))]
         if config.tap_bits:
             m.d.comb += [walker.tap_bits.eq(self.layer.tap_bits), walker.taps.eq(self.control.taps),
-                         walker.taps_valid.eq(self.control.write_taps), accumulator.keep.eq(keep)]
+                         walker.taps_valid.eq(self.control.write_taps), accumulator.keep.eq(step.keep)]
 
         # Multiply: the weight comes out of the codebook a cycle after the visit.
         act, product = Signal(signed(config.operand_bits), reset_less=True), \
@@ -127,26 +128,23 @@ class ProcessingElement(wiring.Component):
             codebook.write.eq(self.control.codebook), codebook.write_valid.eq(self.control.write_codebook),
             codebook.code.eq(walker.visits.code),
         ]
+        stored = walker.visits.act
         m.d.sync += [
-            act.eq(walker.visits.act), visit_row.eq(walker.visits.row), visit_valid.eq(walker.visits_valid),
-            product.eq(codebook.weight * act),
+            act.eq(Cat(stored, self.layer.input_signed & stored[-1]).as_signed()),
+            visit_row.eq(walker.visits.row), visit_valid.eq(walker.visits_valid), product.eq(codebook.weight * act),
         ]
 
-        # Accumulate products, or drain a row with its bias, whose words arrive least significant first. They come from
-        # registers, since the memory is slow; so does the row.
+        # Accumulate products, or drain a row with its bias, whose words arrive least significant first.
         draining = Signal()
-        drain_row = Signal.like(step.row, reset_less=True)
-        bias, arrived = [], entries.raw
-        for number in range(config.bias_words):
+        bias = [entries.raw]
+        for number in range(1, config.bias_words):
             word = Signal(config.entry_word_bits, name=f"bias_word_{number}", reset_less=True)
-            m.d.sync += word.eq(arrived)
+            m.d.sync += word.eq(bias[0])
             bias.insert(0, word)
-            arrived = word
-        if config.tap_bits:
-            m.d.sync += keep.eq(step.keep)
-        m.d.sync += [take_row.eq(drain & step.bias_last), drain_row.eq(step.row), draining.eq(take_row)]
+        m.d.sync += draining.eq(take_row)
         m.d.comb += [
-            accumulator.row.eq(Mux(take_row, drain_row, visit_row)),
+            take_row.eq(drain & step.bias_last),
+            accumulator.row.eq(Mux(take_row, step.row, visit_row)),
             accumulator.valid.eq(take_row | visit_valid),
             accumulator.drain.eq(take_row),
             accumulator.term.eq(Mux(draining, Cat(bias)[:config.acc_bits].as_signed(), product)),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The queue of a processing element: evens out how much work a broadcast means for each of them."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -46,28 +46,30 @@ class Queue(wiring.Component):
         write = items.write_port()
         read = items.read_port()
 
-        write_place, read_place = Signal(ceil_log2(self.depth)), Signal(ceil_log2(self.depth))
-        put, take, advance, more = Signal(), Signal(), Signal(), Signal()
+        # Places count modulo twice the depth, so that full and empty differ.
+        write_place, read_place = Signal(ceil_log2(self.depth) + 1), Signal(ceil_log2(self.depth) + 1)
+        behind = Signal.like(write_place)
+        put, advance, more = Signal(), Signal(), Signal()
         m.d.comb += [
             self.i.ready.eq(self.level != self.depth),
             put.eq(self.i.valid & self.i.ready),
-            take.eq(self.o.valid & self.o.ready),
             write.addr.eq(write_place),
             write.data.eq(self.i.payload),
             write.en.eq(put),
             # The front item lies at the memory's output, which holds it; `read_place` is that of the item after it.
             # So `ready` decides nothing but whether registers change.
-            advance.eq(take | ~self.o.valid),
-            more.eq(self.level > self.o.valid),
+            advance.eq(self.o.ready | ~self.o.valid),
+            more.eq(write_place != read_place),
             read.addr.eq(read_place),
             read.en.eq(advance),
             self.o.payload.eq(read.data),
+            behind.eq(write_place - read_place),
+            self.level.eq(behind + self.o.valid),
         ]
-        m.d.sync += [
-            write_place.eq(write_place + put),
-            # Not one sum, since `take` comes late.
-            self.level.eq(Mux(take, self.level + put - 1, self.level + put)),
-        ]
+        with m.If(put):
+            m.d.sync += write_place.eq(write_place + 1)
         with m.If(advance):
-            m.d.sync += [self.o.valid.eq(more), read_place.eq(read_place + more)]
+            m.d.sync += self.o.valid.eq(more)
+            with m.If(more):
+                m.d.sync += read_place.eq(read_place + 1)
         return m

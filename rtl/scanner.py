@@ -25,8 +25,8 @@ class Scanner(wiring.Component):
     -------
     start : In(1)
         A layer begins; the members below must hold from the next cycle on.
-    base : In, words : In(range(act_depth + 1)), signed_acts : In(1)
-        The layer's input: address and number of words, and whether its activations are two's complement.
+    base : In, words : In(range(act_depth + 1))
+        The layer's input: address and number of words.
     layer : In(descriptor_layout)
         The pass, for its pixels. Only with ``config.tap_bits``; without, the input is one pixel.
     readable : In(range(act_depth + 1))
@@ -35,6 +35,8 @@ class Scanner(wiring.Component):
         Some PE's queue is nearly full: emit nothing.
     address : Out, read : Out(1), word : In(pes * act_bits)
         To the activation memory.
+    newest : Out(pes * act_bits)
+        The word in a register; between layers a cycle after it was there.
     beats : Out(beat_layout), beats_valid : Out(1)
     stalled : Out(1)
         There was a beat to emit, but ``stop``.
@@ -50,13 +52,13 @@ class Scanner(wiring.Component):
             "start": In(1),
             "base": In(ceil_log2(config.act_depth)),
             "words": In(range(config.act_depth + 1)),
-            "signed_acts": In(1),
             **({"layer": In(descriptor_layout(config))} if config.tap_bits else {}),
             "readable": In(range(config.act_depth + 1)),
             "stop": In(1),
             "address": Out(ceil_log2(config.act_depth)),
             "read": Out(1),
             "word": In(config.pes * config.act_bits),
+            "newest": Out(config.pes * config.act_bits),
             "beats": Out(beat_layout(config)),
             "beats_valid": Out(1),
             "stalled": Out(1),
@@ -97,7 +99,7 @@ class Scanner(wiring.Component):
         word, word_valid, word_ready = Signal(config.pes * act_bits, reset_less=True), Signal(), Signal()
         number = Signal(range(blocks))
         word_wraps = Signal(reset_less=True)
-        m.d.comb += read_ready.eq(~read_valid | word_ready)
+        m.d.comb += [read_ready.eq(~read_valid | word_ready), self.newest.eq(word)]
         with m.If(read_ready):
             m.d.sync += read_valid.eq(self.read)
         with m.If(word_ready):
@@ -141,7 +143,7 @@ class Scanner(wiring.Component):
             m.d.sync += [pending.eq(rest), last.eq(but_lowest(rest) == 0)]
         m.d.sync += [
             self.beats_valid.eq(emit),
-            self.beats.act.eq(Cat(act, self.signed_acts & act[-1]).as_signed()),
+            self.beats.act.eq(act),
             self.beats.col.eq(col),
             self.beats.present.eq(pending != 0),
             self.beats.last.eq(last),

@@ -115,7 +115,7 @@ class ScatterWalker(Walker):
             self.visits.row.eq(placed_row - Mux(self.tap_bits == 0, 0, offset)),
             self.visits.code.eq(placed.entry.code), self.visits.act.eq(placed.act),
         ]
-        return advanced_valid | summed_valid | picking_valid | picked_valid
+        return advanced_valid | summed_valid | picking_valid
 
     def _tap(self, m, place, index, position):
         """Tap, gap and length of a skip of an entry, and whether the tap is inside at this position."""

@@ -33,11 +33,13 @@ class Walker(wiring.Component):
         To the entry memory, which answers a cycle later and holds its answer.
     visits : Out(visit_layout), visits_valid : Out(1)
     empty : Out(1)
-        No word is under way; up to two visits may follow.
+        No more words, but for the last step of one; up to `late_visits` visits may follow.
     """
 
     latency_cycles = 6
     read_cycles = 5
+    late_visits = 3
+    """Visits that may follow when it says that it is empty."""
 
     def __init__(self, config, **members):
         self.config = config
@@ -123,7 +125,7 @@ class Walker(wiring.Component):
         return raw, raw_valid, raw_ready, job_valid | read_valid
 
     def _decode(self, m, raw, raw_valid, raw_ready):
-        """From the words to the visits; returns whether there is something to decode."""
+        """From the words to the visits; returns whether more than `late_visits` may be left."""
         config = self.config
         count = config.entries_per_word
         place_bits = exact_log2(count)
@@ -188,4 +190,4 @@ class Walker(wiring.Component):
             self.visits.code.eq(picked.entry.code),
             self.visits.act.eq(picked.act),
         ]
-        return word_valid
+        return word_valid & ~last_step

@@ -77,8 +77,8 @@ def specification(component):
     with m.If(dut.visits_valid):
         m.d.comb += Assert(seen < rank)
         m.d.sync += seen.eq(seen + 1)
-    # Two more cycles bring out what the walker had picked.
-    ended = Signal(2)
+    # Some more cycles bring out what the walker had begun.
+    ended = Signal(Walker.late_visits)
     m.d.sync += ended.eq(Cat((taken == JOBS) & dut.empty, ended))
     with m.If(ended.all() & ~dut.visits_valid):
         m.d.comb += Assert(seen == rank)

@@ -24,7 +24,7 @@ PAUSE_CYCLES = 3
 BETWEEN_CYCLES = 12
 """So many cycles at least lie between the last byte of a response and the next request."""
 
-COUNTING_CYCLES = 2
+COUNTING_CYCLES = 3
 """The counters have their last values so many cycles after the end of an inference."""
 
 HEADER_STATUSES = [Status.BAD_MAGIC, Status.BAD_VERSION, Status.WRONG_CONFIG]
@@ -74,7 +74,7 @@ class Engine:
         self.writes: list[tuple[int, int]] = []
         self.image: list[int] = []
         self.verdict: Verdict | None = None
-        self.offset = self.begins = self.runs = self.run_left = self.counters = self.word = 0
+        self.offset = self.begins = self.runs = self.run_left = self.counters = self.word = self.coming = 0
         self.counting_left = COUNTING_CYCLES
         self.unsettled_left = 20
         self.status = Status.OK
@@ -128,12 +128,13 @@ class Engine:
 
     def _remember(self) -> None:
         dut = self.dut
+        self.word = self.coming
         if self.running:
             # The memory belongs to the scanner.
-            self.word = random.getrandbits(self.word_bits)
+            self.coming = random.getrandbits(self.word_bits)
         elif dut.read.value:
             address = int(dut.read_address.value)
-            self.word = self.acts[address] if address < len(self.acts) else 0
+            self.coming = self.acts[address] if address < len(self.acts) else 0
         if dut.write.value:
             address, word = int(dut.write_address.value), int(dut.write_word.value)
             self.writes.append((address, word))

@@ -20,7 +20,6 @@ class Layer:
 
     def __init__(self, config: EngineConfig, *, chase: bool) -> None:
         self.config = config
-        self.signed = random.random() < 0.5
         density = random.choice([0.03, 0.3, 1.0])
         self.words = [[random.randrange(1, 1 << config.act_bits) if random.random() < density else 0
                        for _ in range(config.pes)] for _ in range(random.randint(1, 24))]
@@ -35,16 +34,12 @@ class Layer:
             block = self.words[word][first:first + block_cols]
             present = [col for col, stored in enumerate(block) if stored]
             for col in present:
-                yield {"act": self.act(block[col]), "col": col, "present": 1, "last": int(col == present[-1])}
+                yield {"act": block[col], "col": col, "present": 1, "last": int(col == present[-1])}
             if not present:
                 yield {"present": 0, "last": 1}
 
-    def act(self, stored: int) -> int:
-        return stored - (1 << self.config.act_bits) if self.signed and stored >> self.config.act_bits - 1 else stored
-
     def drive(self, dut: Any) -> None:
         dut.base.value, dut.words.value = self.base, len(self.words)
-        dut.signed_acts.value = int(self.signed)
         dut.readable.value = self.readable
 
 
@@ -54,7 +49,7 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
     act_bits, layout = config.act_bits, beat_layout(config)
     words = [sum(stored << lane * act_bits for lane, stored in enumerate(word)) for word in layer.words]
     # In the cycle of `start` the layer is not there yet.
-    scramble(dut.base, dut.words, dut.signed_acts, dut.readable)
+    scramble(dut.base, dut.words, dut.readable)
     dut.start.value = 1
     await RisingEdge(dut.clk)
     dut.start.value = 0
@@ -110,7 +105,7 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
 async def every_activation_leaves_once(dut: Any) -> None:
     config = EngineConfig(**parameters())
     dut.start.value = 0
-    scramble(dut.base, dut.words, dut.signed_acts, dut.readable, dut.stop)
+    scramble(dut.base, dut.words, dut.readable, dut.stop)
     await start(dut)
     beats = stalls = 0
     for number in range(30):

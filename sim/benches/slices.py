@@ -66,14 +66,14 @@ class Layer:
             present = [col for col in range(len(lengths)) if random.random() < density]
             for col, stored in enumerate(lengths):
                 if col in present:
-                    act = random.choice([-1, 1]) * random.randint(1, highest)
+                    act = random.randint(1, highest)
                     beat = {"act": act, "col": col, "present": 1, "last": int(col == present[-1])}
                     job = {"start": place, "length": self.entries(stored), "act": act}
                     yield Step(beat=beat, job=job if stored else None, dropped=not stored)
                 place += self.entries(stored)
             if not present:
                 col = random.randrange(len(lengths))
-                yield Step(beat={"act": random.randint(-highest, highest), "col": col, "present": 0, "last": 1})
+                yield Step(beat={"act": random.randint(0, highest), "col": col, "present": 0, "last": 1})
 
 
 def steps(config: EngineConfig, pause: float) -> Iterator[Step]:
