@@ -17,6 +17,8 @@ class Broadcast(wiring.Component):
         Receivers.
     cycles : int
         Latency, 1 or more.
+    resets : bool
+        A reset makes zeros of all that is under way; otherwise that holds for whether it is valid alone.
 
     Members
     -------
@@ -26,8 +28,9 @@ class Broadcast(wiring.Component):
         Nothing valid is under way.
     """
 
-    def __init__(self, shape, copies, cycles):
+    def __init__(self, shape, copies, cycles, *, resets=False):
         self.shape = shape
+        self.resets = resets
         self.copies = copies
         self.cycles = cycles
         super().__init__({
@@ -43,7 +46,7 @@ class Broadcast(wiring.Component):
         payload, valid = self.i, self.i_valid
         under_way = []
         for stage in range(self.cycles - 1):
-            next_payload = Signal(self.shape, name=f"trunk_{stage}", reset_less=True)
+            next_payload = Signal(self.shape, name=f"trunk_{stage}", reset_less=not self.resets)
             next_valid = Signal(name=f"trunk_{stage}_valid")
             m.d.sync += [next_payload.eq(payload), next_valid.eq(valid)]
             payload, valid = next_payload, next_valid
@@ -52,7 +55,7 @@ class Broadcast(wiring.Component):
         m.d.sync += arrived.eq(valid)
         for copy in range(self.copies):
             # `keep` stops synthesis from merging equal registers again: long wires are what limits the clock here.
-            branch = Signal(self.shape, name=f"branch_{copy}", reset_less=True, attrs={"keep": 1})
+            branch = Signal(self.shape, name=f"branch_{copy}", reset_less=not self.resets, attrs={"keep": 1})
             branch_valid = Signal(name=f"branch_{copy}_valid", attrs={"keep": 1})
             m.d.sync += [branch.eq(payload), branch_valid.eq(valid)]
             m.d.comb += [self.o[copy].eq(branch), self.o_valid[copy].eq(branch_valid)]

@@ -92,7 +92,8 @@ class Engine(wiring.Component):
         sequencer = run("sequencer", Sequencer(config))
         scanner = run("scanner", Scanner(config))
         broadcast = run("broadcast", Broadcast(beat_layout(config), config.clusters, broadcast_cycles(config)))
-        control = run("control", Broadcast(control_layout(config), config.clusters, broadcast_cycles(config)))
+        control = run("control", Broadcast(control_layout(config), config.clusters, broadcast_cycles(config),
+                                           resets=True))
         clusters = [run(f"cluster_{number}", Cluster(config)) for number in range(config.clusters)]
         drain = run("drain", Drain(config))
 
@@ -210,13 +211,10 @@ class Engine(wiring.Component):
     def _connect_clusters(self, m, program, sequencer, scanner, broadcast, control, drain, clusters):
         """What every cluster is told."""
         to_pes = control.i
-        start = Signal()
-        m.d.sync += start.eq(sequencer.start)
         m.d.comb += [
             broadcast.i.eq(scanner.beats), broadcast.i_valid.eq(scanner.beats_valid),
             to_pes.hold.eq(drain.reading | program.tables_busy),
             to_pes.drain.eq(drain.step_valid), to_pes.drain_step.eq(drain.step),
-            control.i_valid.eq(1),
         ]
         # The program's memory is slow, so its tables come out of a register, a cycle after `hold` says that they do:
         # a walker that goes on has no visit for the codebook by then.
@@ -236,16 +234,19 @@ class Engine(wiring.Component):
                            for place in range(planes - 1))]
         if self.config.tap_bits:
             m.d.comb += layer.pe.tap_bits.eq(sequencer.layer.tap_bits)
+        # As many registers on the way as there are for the beats.
+        told = {"start": sequencer.start, "layer": layer, "requant": drain.requant}
+        for name in told:
+            for stage in range(broadcast_cycles(self.config) - (name != "start")):
+                later = Signal.like(told[name], name=f"{name}_{stage}")
+                m.d.sync += later.eq(told[name])
+                told[name] = later
         for number, cluster in enumerate(clusters):
             m.d.comb += [
-                cluster.start.eq(start), cluster.layer.eq(layer), cluster.requant.eq(drain.requant),
+                *(getattr(cluster, name).eq(value) for name, value in told.items()),
                 cluster.beats.eq(broadcast.o[number]), cluster.beats_valid.eq(broadcast.o_valid[number]),
                 cluster.control.eq(control.o[number]),
             ]
-            # After a reset the broadcast carries no command, and its payload anything.
-            commands = {"hold", "drain", "write_codebook", "write_taps"} & set(to_pes.shape().members)
-            m.d.comb += [cluster.control[name].eq(control.o[number][name] & control.o_valid[number])
-                         for name in sorted(commands)]
 
     def _count(self, m, commands, sequencer, scanner, drain, clusters):
         """Performance counters; they hold their values after an inference and start anew with the next.

@@ -70,7 +70,7 @@ class ProcessingElement(wiring.Component):
         For the performance counters: a multiplication.
     """
 
-    drain_cycles = Accumulator.latency_cycles
+    drain_cycles = 1 + Accumulator.latency_cycles
     """From the drain's step to the total."""
 
     def __init__(self, config):
@@ -102,12 +102,12 @@ class ProcessingElement(wiring.Component):
         connect(m, queue.o, walker.jobs)
 
         # The entry memory serves the walker, and the drain while the walker holds.
-        take_row = Signal()
+        take_row, keep = Signal(), Signal(reset_less=True)
         drain, step = self.control.drain, self.control.drain_step
         m.d.comb += [
             entries.load.eq(self.load), entries.load_planes.eq(self.load_planes),
             entries.address.eq(Mux(drain, step.bias_address, walker.address)),
-            entries.read.eq(drain | walker.read),
+            entries.read.eq(drain | walker.ready),
             walker.hold.eq(self.control.hold),
             walker.word.eq(entries.word),
         ]
@@ -117,7 +117,7 @@ class ProcessingElement(wiring.Component):
                            for place in range(len(config.plane_bits) - 1))]
         if config.tap_bits:
             m.d.comb += [walker.tap_bits.eq(self.layer.tap_bits), walker.taps.eq(self.control.taps),
-                         walker.taps_valid.eq(self.control.write_taps), accumulator.keep.eq(step.keep)]
+                         walker.taps_valid.eq(self.control.write_taps), accumulator.keep.eq(keep)]
 
         # Multiply: the weight comes out of the codebook a cycle after the visit.
         act, product = Signal(signed(config.operand_bits), reset_less=True), \
@@ -134,17 +134,21 @@ class ProcessingElement(wiring.Component):
             visit_row.eq(walker.visits.row), visit_valid.eq(walker.visits_valid), product.eq(codebook.weight * act),
         ]
 
-        # Accumulate products, or drain a row with its bias, whose words arrive least significant first.
+        # Accumulate products, or drain a row with its bias, whose words arrive least significant first. They come from
+        # registers, since the memory is slow; so does the row.
         draining = Signal()
-        bias = [entries.raw]
-        for number in range(1, config.bias_words):
+        drain_row = Signal.like(step.row, reset_less=True)
+        bias, arrived = [], entries.raw
+        for number in range(config.bias_words):
             word = Signal(config.entry_word_bits, name=f"bias_word_{number}", reset_less=True)
-            m.d.sync += word.eq(bias[0])
+            m.d.sync += word.eq(arrived)
             bias.insert(0, word)
-        m.d.sync += draining.eq(take_row)
+            arrived = word
+        if config.tap_bits:
+            m.d.sync += keep.eq(step.keep)
+        m.d.sync += [take_row.eq(drain & step.bias_last), drain_row.eq(step.row), draining.eq(take_row)]
         m.d.comb += [
-            take_row.eq(drain & step.bias_last),
-            accumulator.row.eq(Mux(take_row, step.row, visit_row)),
+            accumulator.row.eq(Mux(take_row, drain_row, visit_row)),
             accumulator.valid.eq(take_row | visit_valid),
             accumulator.drain.eq(take_row),
             accumulator.term.eq(Mux(draining, Cat(bias)[:config.acc_bits].as_signed(), product)),

@@ -30,7 +30,9 @@ class Walker(wiring.Component):
         The layer's index width, as a place in ``config.index_bits``.
     jobs : In(stream.Signature(job_layout))
     address : Out, read : Out(1), word : In(ArrayLayout(entry_layout))
-        To the entry memory, which answers a cycle later and holds its answer.
+        To the entry memory, which answers a cycle later.
+    ready : Out(1)
+        The memory need not hold its answer any longer. It is known sooner than ``read``.
     visits : Out(visit_layout), visits_valid : Out(1)
     empty : Out(1)
         No more words, but for the last step of one; up to `late_visits` visits may follow.
@@ -50,6 +52,7 @@ class Walker(wiring.Component):
             "jobs": In(stream.Signature(job_layout(config))),
             "address": Out(ceil_log2(config.entry_depth)),
             "read": Out(1),
+            "ready": Out(1),
             "word": In(data.ArrayLayout(entry_layout(config, config.index_bits[-1]), config.entries_per_word)),
             "visits": Out(visit_layout(config)),
             "visits_valid": Out(1),
@@ -112,7 +115,7 @@ class Walker(wiring.Component):
         read_valid, read_inside, read_begins = Signal(), Signal(count, reset_less=True), Signal(reset_less=True)
         read_act = Signal.like(act)
         raw_valid, raw, raw_ready = Signal(), Signal(word_layout, reset_less=True), Signal()
-        m.d.comb += read_ready.eq(~read_valid | raw_ready)
+        m.d.comb += [read_ready.eq(~read_valid | raw_ready), self.ready.eq(read_ready)]
         with m.If(read_ready):
             m.d.sync += [
                 read_valid.eq(fetch), read_begins.eq(begins), read_act.eq(act),

@@ -46,8 +46,8 @@ def specification(component):
     for entry in memory:
         m.d.comb += Assume((dut.index_mode == 1) | (entry.index < 4))
 
-    # The memory answers a cycle later and holds its answer.
-    with m.If(dut.read):
+    # The memory answers a cycle later, and holds its answer as long as it must.
+    with m.If(dut.ready):
         for place in range(2):
             m.d.sync += dut.word[place].eq(Array(memory)[(dut.address * 2 + place)[:2]])
 

@@ -210,6 +210,8 @@ async def walk(dut: Any, driver: StreamDriver, layer: Layer, *, hold_rate: float
         if dut.read.value:
             assert not hold, f"cycle {cycle}"
             dut.word.value = model.read(cycle, int(dut.address.value))
+        elif dut.ready.value:
+            scramble(dut.word)
         if dut.jobs__valid.value and dut.jobs__ready.value:
             model.take(cycle)
     await sending
