@@ -238,10 +238,10 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
     job_valid, job_entry, job_length = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     fetched, fetched_entry, fetched_last = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     raw, raw_entry, raw_last = np.zeros(pes, np.bool_), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
-    # Two more registers of `rtl.scatter`; what is decoded, as steps to come.
+    # Two more registers of `rtl.scatter`; what is decoded, as steps to come; whether a visit is on its way.
     advanced, advanced_steps = np.zeros(pes, np.bool_), np.zeros(pes, np.int64)
     summed, summed_steps = np.zeros(pes, np.bool_), np.zeros(pes, np.int64)
-    left = np.zeros(pes, np.int64)
+    left, picked = np.zeros(pes, np.int64), np.zeros(pes, np.bool_)
     job_visit, fetched_visit, raw_visit = np.zeros(pes, np.int64), np.zeros(pes, np.int64), np.zeros(pes, np.int64)
     # Drain, program, sequencer.
     steps_left, row_cycle, acts_left, in_window, written, draining = 0, 0, 0, 0, 0, False
@@ -315,7 +315,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
                     counters[4] += 1
             full_now |= level[pe] >= limit
             next_idle &= not (in_lookup or put or level[pe] > 0 or job_valid[pe] or fetched[pe] or raw[pe]
-                              or advanced[pe] or summed[pe] or left[pe] > (0 if tapped else 1))
+                              or advanced[pe] or summed[pe] or left[pe] > (0 if tapped else 1) or picked[pe])
             # Decode.
             ready = left[pe] <= 1
             summed_ready = not summed[pe] or ready or summed_steps[pe] == 0
@@ -339,6 +339,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
                 counters[3] += word_useful
                 macs[number] += word_useful
             if tapped:
+                picked[pe] = left[pe] > 0
                 if ready:
                     left[pe] = summed_steps[pe] if summed[pe] else 0
                 else:

@@ -30,6 +30,7 @@ class ScatterWalker(Walker):
 
     latency_cycles = 9
     read_cycles = 8
+    late_visits = 2
 
     def __init__(self, config):
         super().__init__(config, tap_bits=In(2), taps=In(tap_write_layout(config)), taps_valid=In(1))
@@ -115,7 +116,7 @@ class ScatterWalker(Walker):
             self.visits.row.eq(placed_row - Mux(self.tap_bits == 0, 0, offset)),
             self.visits.code.eq(placed.entry.code), self.visits.act.eq(placed.act),
         ]
-        return advanced_valid | summed_valid | picking_valid
+        return advanced_valid | summed_valid | picking_valid | picked_valid
 
     def _tap(self, m, place, index, position):
         """Tap, gap and length of a skip of an entry, and whether the tap is inside at this position."""
