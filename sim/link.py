@@ -60,7 +60,8 @@ def _pe_recorder(config: EngineConfig) -> str:
     ports = {
         "clk": "clk", "running": "running", "start": "sequencer.start", "scanned": "scanner.done",
         "beat": "beats_0", "broadcast": "broadcasts_0", "stalled": "stall_cycles_0", "drain": "drain_cycles_0",
-        "useful": of_pes("{}.useful"), "held": of_pes("{}.walker.hold"), "dropped": of_pes("{1}.lookup.dropped[{2}]"),
+        "useful": of_pes("{}.walker.visits_valid"), "held": of_pes("{}.walker.hold"),
+        "dropped": of_pes("{1}.lookup.dropped[{2}]"),
         "walks": of_pes("~{0}.walker.empty | ({0}.queue.level != 0)"), "level": of_pes("{}.queue.level"),
     }
     connections = ",\n    ".join(f".{port}({expression})" for port, expression in ports.items())
