@@ -53,9 +53,10 @@ _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_paramet
 
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 
-_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OverflowError, OSError,
-               EOFError, struct.error)
-"""All that zipfile raises for damaged files; RuntimeError stands for encryption."""
+ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OverflowError, OSError,
+              EOFError, struct.error)
+"""All that zipfile raises for damaged files; RuntimeError stands for encryption, NotImplementedError for a compression
+that it does not know."""
 
 Fetch = Callable[[str, int], bytes]
 """Reads the storage with this key, which must have that many bytes."""
@@ -169,7 +170,7 @@ def _read_zip(file: IO[bytes]) -> Checkpoint:
             raise UserError(f"its part {name[:40]!r} is missing or not {size:,} bytes long; {SAVE_AGAIN}")
         try:
             return archive.read(entry)
-        except _ZIP_ERRORS as error:
+        except ZIP_ERRORS as error:
             raise UserError(f"its part {name[:40]!r} is damaged ({error}); {SAVE_AGAIN}") from None
 
     order = entries.get(folders[0] + "byteorder")
@@ -194,7 +195,7 @@ def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
             else:
                 raise UserError(f"it is a zip file with more than {ENTRIES_LIMIT:,} entries; {SAVE_AGAIN}")
         archive = zipfile.ZipFile(file)
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise UserError(f"it is a damaged or cut-off zip file ({error}); {SAVE_AGAIN}") from None
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size

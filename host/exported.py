@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from host.checkpoints import ZIP_ERRORS
 from host.dataflow import Dataflow, transposed
 from host.errors import UserError
 from host.parts import (
@@ -82,7 +83,7 @@ def read_exported(archive: zipfile.ZipFile) -> Dataflow:
             raise UserError(f"its part {shown(name)} has {entry.file_size:,} bytes, more than {most:,}")
         try:
             return archive.read(entry)
-        except (zipfile.BadZipFile, ValueError, RuntimeError, OSError, EOFError, NotImplementedError) as error:
+        except ZIP_ERRORS as error:
             raise UserError(f"its part {shown(name)} is damaged ({error}); {EXPORT_AGAIN}") from None
 
     if read("archive_format", 16).strip() != b"pt2" or read("archive_version", 16).strip() not in ARCHIVE_VERSIONS:
