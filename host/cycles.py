@@ -16,7 +16,14 @@ from host.balance import layer_work
 from host.decode import Decoded, DecodedPass
 from rtl.cluster import drain_cycles
 from rtl.config import EngineConfig
-from rtl.layouts import LayerKind, beats_in_flight, broadcast_cycles, codebook_words, descriptor_words
+from rtl.layouts import (
+    LayerKind,
+    beats_in_flight,
+    broadcast_cycles,
+    codebook_words,
+    descriptor_words,
+    scan_groups,
+)
 from rtl.protocol import COUNTERS
 from rtl.slices import SliceLookup
 
@@ -168,7 +175,7 @@ def _table_cycles(one: DecodedPass, config: EngineConfig) -> int:
 
 
 def _constants(config: EngineConfig) -> np.ndarray:
-    return np.array([config.pes, config.block_cols, config.entries_per_word, config.queue_depth,
+    return np.array([config.pes, config.block_cols, config.pes // scan_groups(config), config.entries_per_word, config.queue_depth,
                      config.queue_depth - beats_in_flight(config), broadcast_cycles(config), config.row_cycles,
                      descriptor_words(config) + 1, SliceLookup.latency_cycles,
                      drain_cycles(config), config.tap_bits])
@@ -216,7 +223,7 @@ def _steps_of_taps(taps, at, last, tap_bits, rows, cols):  # type: ignore[no-unt
 @numba.njit(cache=True)
 def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,  # type: ignore[no-untyped-def]
            counters, ends, macs, sent):
-    (pes, block_cols, each, depth, limit, spread, row_cycles, fetch_cycles, lookup_cycles, drain_latency,
+    (pes, block_cols, group_cols, each, depth, limit, spread, row_cycles, fetch_cycles, lookup_cycles, drain_latency,
      tapped) = constants
     passes = table.shape[0]
     number = 0
@@ -225,6 +232,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
     place, running, there = 0, True, False
     read_valid, read_word = False, 0
     word_valid, word_word, word_col = False, 0, 0
+    grouped, group_valid, group_word, group_col, group_end = group_cols < pes, False, 0, 0, 0
     block_valid, block_first, block_next = False, 0, 0
     # A beat is -1 (none), or twice its activation (visit, lane), plus one if it is present. Beats on their way:
     # scanner's output, broadcast, slice lookup.
@@ -279,13 +287,17 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         if block_valid and stop:
             counters[5] += 1
         block_ready = not block_valid or (emit and last_of_block)
-        take_block = word_valid and block_ready
-        word_ends = word_valid and word_col + block_cols >= visits[4, first_visit + word_word]
-        word_ready = not word_valid or (take_block and word_ends)
+        scanned_cols = visits[4, first_visit + word_word]
+        take_block = (group_valid if grouped else word_valid) and block_ready
+        group_ready = not group_valid or (take_block and group_col + block_cols >= group_end)
+        take_part = word_valid and (group_ready if grouped else block_ready)
+        part_cols = group_cols if grouped else block_cols
+        word_ends = word_col + part_cols >= scanned_cols
+        word_ready = not word_valid or (take_part and word_ends)
         read_ready = not read_valid or word_ready
         readable = chase + written if draining else words
         read = running and there and read_ready
-        scan_done = not (running or read_valid or word_valid or block_valid or beats[0] >= 0)
+        scan_done = not (running or read_valid or word_valid or group_valid or block_valid or beats[0] >= 0)
         if beats[0] >= 0:
             counters[1] += 1
             if beats[0] & 1:
@@ -417,11 +429,16 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         if emit and not last_of_block:
             block_next = following
         if block_ready:
-            block_valid = word_valid
-            block_first = word_word * pes + word_col
+            block_valid = group_valid if grouped else word_valid
+            block_first = group_word * pes + group_col if grouped else word_word * pes + word_col
             block_next = block_first
-        if take_block:
-            word_col = 0 if word_ends else word_col + block_cols
+        if grouped and group_ready:
+            group_valid, group_word, group_col = word_valid, word_word, word_col
+            group_end = min(word_col + group_cols, scanned_cols)
+        elif grouped and take_block:
+            group_col += block_cols
+        if take_part:
+            word_col = 0 if word_ends else word_col + part_cols
         if word_ready:
             word_valid, word_word = read_valid, read_word
         if read_ready:

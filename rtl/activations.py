@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Activation memory: the vectors between the layers, one activation of each PE in a word."""
 
-from amaranth.hdl import Module
-from amaranth.lib import memory, wiring
+from amaranth.hdl import Cat, Module
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -12,6 +12,9 @@ __all__ = ["ActivationMemory"]
 class ActivationMemory(wiring.Component):
     """One word written and one read in each cycle; a word appears a cycle after its ``read`` and stays.
 
+    Beside each activation lies whether it is one at all, in the ninth bit that block RAM has for each byte: the scanner
+    needs that soon. Only the block RAMs of an iCE40 have none; there it is found when the word is read.
+
     Parameters
     ----------
     config : EngineConfig
@@ -19,7 +22,7 @@ class ActivationMemory(wiring.Component):
     Members
     -------
     write_address : In, write_word : In(pes * act_bits), write : In(1)
-    read_address : In, word : Out(pes * act_bits), read : In(1)
+    read_address : In, word : Out(pes * act_bits), nonzero : Out(pes), read : In(1)
         A word that is written in the cycle in which it is read is undefined.
     """
 
@@ -28,17 +31,27 @@ class ActivationMemory(wiring.Component):
         address, word = ceil_log2(config.act_depth), config.pes * config.act_bits
         super().__init__({
             "write_address": In(address), "write_word": In(word), "write": In(1),
-            "read_address": In(address), "word": Out(word), "read": In(1),
+            "read_address": In(address), "word": Out(word), "nonzero": Out(self.config.pes), "read": In(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.acts = acts = memory.Memory(shape=self.config.pes * self.config.act_bits,
-                                                 depth=self.config.act_depth, init=[])
+        config = self.config
+        act_bits = config.act_bits
+        flag_bits = 0 if config.single_port else 1
+        m.submodules.acts = acts = memory.Memory(shape=data.ArrayLayout(act_bits + flag_bits, config.pes),
+                                                 depth=config.act_depth, init=[])
         write = acts.write_port()
         read = acts.read_port()
         m.d.comb += [
-            write.addr.eq(self.write_address), write.data.eq(self.write_word), write.en.eq(self.write),
-            read.addr.eq(self.read_address), read.en.eq(self.read), self.word.eq(read.data),
+            write.addr.eq(self.write_address), write.en.eq(self.write),
+            read.addr.eq(self.read_address), read.en.eq(self.read),
         ]
+        for lane in range(config.pes):
+            written, found = self.write_word.word_select(lane, act_bits), read.data[lane][:act_bits]
+            m.d.comb += [
+                write.data[lane].eq(Cat(written, written.any()) if flag_bits else written),
+                self.word.word_select(lane, act_bits).eq(found),
+                self.nonzero[lane].eq(read.data[lane][-1] if flag_bits else found.any()),
+            ]
         return m

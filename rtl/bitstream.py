@@ -2,6 +2,7 @@
 """From a board's file to its bitstream: synthesis, placement, routing, and the image that the bitstream holds."""
 
 import hashlib
+import inspect
 import json
 import os
 import random
@@ -64,7 +65,8 @@ def _plan(board, config, boot):
 
 def _fingerprint(plan, family, seeds):
     """A hash of all that decides placement and routing; equal wherever the sources lie."""
-    digest = hashlib.sha256(json.dumps([tool_versions(family), list(seeds)]).encode())
+    improve = inspect.getsource(inspect.getmodule(family.improve)) if family.improve else ""
+    digest = hashlib.sha256(json.dumps([tool_versions(family), list(seeds), improve]).encode())
     for name, content in sorted(plan.files.items()):
         text = content if isinstance(content, str) else content.decode()
         digest.update(f"{name}\n".encode() + re.sub(r"^\s*attribute \\src .*\n", "", text, flags=re.MULTILINE).encode())
@@ -97,6 +99,7 @@ def _route(plan, place, tools, family, seeds, pes):
     script = _script(plan, place, family)
     synthesis, placement, _ = ({variable: tool} for variable, tool in tools.items())
     run_steps(script, place, synthesis)
+    family.improve_netlist(place / "top.json")
     fmax = _place(script, place, placement, family, seeds)
     netlist = json.loads((place / "top.json").read_text()) if family.netlist_cells else None
     pnr = json.loads((place / "pnr.json").read_text())

@@ -200,7 +200,7 @@ class Engine(wiring.Component):
         m.d.comb += [
             acts.read.eq(Mux(sequencer.running, scanner.read, commands.read)),
             acts.read_address.eq(Mux(sequencer.running, scanner.address, commands.read_address)),
-            scanner.word.eq(acts.word),
+            scanner.word.eq(acts.word), scanner.nonzero.eq(acts.nonzero),
             commands.word.eq(scanner.newest),
             scanner.start.eq(sequencer.start),
             scanner.base.eq(layer.input_base), scanner.words.eq(layer.input_words),

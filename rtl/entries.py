@@ -16,7 +16,8 @@ class EntryMemory(wiring.Component):
 
     Codes and narrowest indices lie in plane 0. Every further index bit lies in a plane of its own, which holds only
     the layers that use it: its address is that of plane 0 minus the layer's offset. A word can be read in
-    each cycle; it appears a cycle later and stays until the next read.
+    each cycle; a cycle later it lies at the memory's output, where it stays until the next read, and can be taken into
+    the register behind it, since the memory is slow. An ECP5's block RAM contains that register (`rtl.netlist`).
 
     Parameters
     ----------
@@ -29,13 +30,15 @@ class EntryMemory(wiring.Component):
     index_mode : In(range(4)), plane_offsets : In
         The layer's index width (place in ``config.index_bits``) and the offsets of planes 1 to 3.
     address : In, read : In(1)
+    take : In(1)
+        The word at the memory's output goes into the register.
     word : Out(ArrayLayout(entry_layout, entries_per_word))
-        Entries of the word read, indices extended with zeros to the widest width.
+        Entries of the word in the register, indices extended with zeros to the widest width.
     raw : Out(entry_word_bits)
         Plane 0 as it is, for biases.
     """
 
-    latency_cycles = 1
+    latency_cycles = 2
 
     def __init__(self, config):
         self.config = config
@@ -46,6 +49,7 @@ class EntryMemory(wiring.Component):
             "plane_offsets": In(data.ArrayLayout(16, 3)),
             "address": In(ceil_log2(config.entry_depth)),
             "read": In(1),
+            "take": In(1),
             "word": Out(data.ArrayLayout(entry_layout(config, config.index_bits[-1]), config.entries_per_word)),
             "raw": Out(config.entry_word_bits),
         })
@@ -65,7 +69,10 @@ class EntryMemory(wiring.Component):
             read.addr.eq(address),
             read.en.eq(self.read & ~write.en if config.single_port else self.read),
         ]
-        return read.data
+        word = Signal.like(read.data, name=f"plane_{number}_word", reset_less=True)
+        with m.If(self.take):
+            m.d.sync += word.eq(read.data)
+        return word
 
     def elaborate(self, platform):
         m = Module()

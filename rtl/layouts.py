@@ -283,6 +283,12 @@ def beats_in_flight(config):
     return 10 + broadcast_cycles(config)
 
 
+def scan_groups(config):
+    """Groups of blocks that a word of activations goes through the scanner in, to keep wires short; 1: there are few."""
+    blocks = config.pes // config.block_cols
+    return blocks // 4 if blocks > 4 else 1
+
+
 def broadcast_cycles(config):
     """Registers between the scanner and a PE: one, or two for the fan-out of more than 16 PEs."""
     return 1 if config.pes <= 16 else 2

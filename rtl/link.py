@@ -76,6 +76,9 @@ class Link(wiring.Component):
             m.d.comb += self.last_status.eq(status)
         body_bytes = Signal(16)
         response_length = Signal(16)
+        # Places of the last bytes; the lengths are there a cycle before they are needed.
+        last_place, last_body_place = Signal(16), Signal(16)
+        m.d.sync += [last_place.eq(self.length - 1), last_body_place.eq(body_bytes - 1)]
         received = self.rx.valid & self.rx.ready
         sent = self.tx.valid & self.tx.ready
         m.d.comb += [
@@ -147,7 +150,7 @@ class Link(wiring.Component):
             with receive("RECEIVE PAYLOAD"):
                 m.d.comb += write.en.eq(1)
                 m.d.sync += count.eq(count + 1)
-                with m.If(count == self.length - 1):
+                with m.If(count == last_place):
                     m.d.sync += count.eq(0)
                     m.next = "RECEIVE CRC"
             with receive("RECEIVE CRC"):
@@ -184,7 +187,7 @@ class Link(wiring.Component):
                              self.body.ready.eq(self.tx.ready), crc.valid.eq(sent)]
                 with m.If(sent):
                     m.d.sync += count.eq(count + 1)
-                    with m.If(count == body_bytes - 1):
+                    with m.If(count == last_body_place):
                         m.d.sync += count.eq(0)
                         m.next = "SEND CRC"
             with m.State("SEND CRC"):

@@ -77,8 +77,8 @@ class Loader(wiring.Component):
             memories[SectionKind.ENTRIES.value + number] = (width, config.entry_depth)
         return memories
 
-    def _take_header(self, m, count, wrong, kept):
-        """A byte of the header: compared with what it must be, or kept. The first wrong field counts."""
+    def _take_header(self, m, count, found, kept):
+        """A byte of the header: compared with what it must be, or kept."""
         known = {"magic": (IMAGE_MAGIC, Status.BAD_MAGIC), "version": (IMAGE_VERSION, Status.BAD_VERSION),
                  "config_hash": (int.from_bytes(self.config.hash, "little"), Status.WRONG_CONFIG)}
         byte = self.bytes.payload
@@ -88,8 +88,8 @@ class Loader(wiring.Component):
                     with m.Case(field.offset // 8 + place):
                         if name in known:
                             value, status = known[name]
-                            with m.If((byte != (value >> 8 * place) & 0xFF) & (wrong == Status.OK)):
-                                m.d.sync += wrong.eq(status)
+                            with m.If(byte != (value >> 8 * place) & 0xFF):
+                                m.d.sync += found.eq(status)
                         elif name in kept:
                             m.d.sync += kept[name][8 * place:8 * (place + 1)].eq(byte)
 
@@ -97,11 +97,12 @@ class Loader(wiring.Component):
         m = Module()
         config = self.config
         m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
-        # Of the header only what is needed later; `wrong` is what is not as it must be.
+        # Of the header only what is needed later; `found` is what is not as it must be in the last byte, and `wrong` the
+        # first of that. No such byte is the header's last.
         sections_left, image_bytes, layers = Signal(16), Signal(32), Signal(16)
         limit = Signal(exact_log2(LIMIT_STEP) + len(self.cycle_limit), reset_less=True)
         kept = {"sections": sections_left, "image_bytes": image_bytes, "layers": layers, "cycle_limit": limit}
-        wrong = Signal(Status)
+        found, wrong = Signal(Status), Signal(Status)
         section = Signal(section_layout(), reset_less=True)
         most_bytes = -(-len(self.write.word) // 8)
         word = Signal(8 * most_bytes, reset_less=True)
@@ -143,7 +144,9 @@ class Loader(wiring.Component):
             m.d.sync += [self.status.eq(status), self.offset.eq(0), self.loaded.eq(0)]
             m.next = "IGNORE"
 
-        m.d.sync += self.write_valid.eq(0)
+        m.d.sync += [self.write_valid.eq(0), found.eq(Status.OK)]
+        with m.If(wrong == Status.OK):
+            m.d.sync += wrong.eq(found)
         with m.If(self.drop):
             m.d.sync += self.loaded.eq(0)
         with m.If(self.begin):
@@ -154,7 +157,7 @@ class Loader(wiring.Component):
             with state("TAKE HEADER"):
                 take()
                 with m.If(taken):
-                    self._take_header(m, count, wrong, kept)
+                    self._take_header(m, count, found, kept)
                     with m.If(count == HEADER_BYTES - 1):
                         m.d.sync += count.eq(0)
                         m.next = "CHECK HEADER"

@@ -98,7 +98,7 @@ class ProcessingElement(wiring.Component):
         m.submodules.codebook = codebook = Codebook(config)
         m.submodules.accumulator = accumulator = Accumulator(config)
 
-        m.d.comb += [queue.i.payload.eq(self.jobs), queue.i.valid.eq(self.jobs_valid)]
+        m.d.comb += [queue.i.eq(self.jobs), queue.i_valid.eq(self.jobs_valid)]
         connect(m, queue.o, walker.jobs)
 
         # The entry memory serves the walker, and the drain while the walker holds.
@@ -108,6 +108,7 @@ class ProcessingElement(wiring.Component):
             entries.load.eq(self.load), entries.load_planes.eq(self.load_planes),
             entries.address.eq(Mux(drain, step.bias_address, walker.address)),
             entries.read.eq(drain | walker.ready),
+            entries.take.eq(walker.take),
             walker.hold.eq(self.control.hold),
             walker.word.eq(entries.word),
         ]
@@ -134,16 +135,15 @@ class ProcessingElement(wiring.Component):
             visit_row.eq(walker.visits.row), visit_valid.eq(walker.visits_valid), product.eq(codebook.weight * act),
         ]
 
-        # Accumulate products, or drain a row with its bias, whose words arrive least significant first. They come from
-        # registers, since the memory is slow; so does the row.
+        # Accumulate products, or drain a row with its bias, whose words arrive least significant first; the walker, which
+        # has none then, takes each of them. The row comes from a register as well.
         draining = Signal()
         drain_row = Signal.like(step.row, reset_less=True)
-        bias, arrived = [], entries.raw
-        for number in range(config.bias_words):
+        bias = [entries.raw]
+        for number in range(config.bias_words - 1):
             word = Signal(config.entry_word_bits, name=f"bias_word_{number}", reset_less=True)
-            m.d.sync += word.eq(arrived)
+            m.d.sync += word.eq(bias[0])
             bias.insert(0, word)
-            arrived = word
         if config.tap_bits:
             m.d.sync += keep.eq(step.keep)
         m.d.sync += [take_row.eq(drain & step.bias_last), drain_row.eq(step.row), draining.eq(take_row)]

@@ -12,7 +12,8 @@ __all__ = ["Queue"]
 class Queue(wiring.Component):
     """First-in, first-out buffer on a synchronously read memory.
 
-    An item can be read two cycles after it was written. One item can be written and one read in each cycle.
+    An item can be read two cycles after it was written. One item can be written and one read in each cycle. Whoever
+    writes sees to it that there is room: an item is not refused.
 
     Parameters
     ----------
@@ -23,7 +24,8 @@ class Queue(wiring.Component):
 
     Members
     -------
-    i : In(stream.Signature(shape))
+    i : In(shape), i_valid : In(1)
+        Nothing may come while ``level`` is ``depth``.
     o : Out(stream.Signature(shape))
     level : Out(range(depth + 1))
         Items held, the one on offer at ``o`` included.
@@ -35,7 +37,8 @@ class Queue(wiring.Component):
         self.shape = shape
         self.depth = depth
         super().__init__({
-            "i": In(stream.Signature(shape)),
+            "i": In(self.shape),
+            "i_valid": In(1),
             "o": Out(stream.Signature(shape)),
             "level": Out(range(depth + 1)),
         })
@@ -49,13 +52,11 @@ class Queue(wiring.Component):
         # Places count modulo twice the depth, so that full and empty differ.
         write_place, read_place = Signal(ceil_log2(self.depth) + 1), Signal(ceil_log2(self.depth) + 1)
         behind = Signal.like(write_place)
-        put, advance, more = Signal(), Signal(), Signal()
+        advance, more = Signal(), Signal()
         m.d.comb += [
-            self.i.ready.eq(self.level != self.depth),
-            put.eq(self.i.valid & self.i.ready),
             write.addr.eq(write_place),
-            write.data.eq(self.i.payload),
-            write.en.eq(put),
+            write.data.eq(self.i),
+            write.en.eq(self.i_valid),
             # The front item lies at the memory's output, which holds it; `read_place` is that of the item after it.
             # So `ready` decides nothing but whether registers change.
             advance.eq(self.o.ready | ~self.o.valid),
@@ -66,7 +67,7 @@ class Queue(wiring.Component):
             behind.eq(write_place - read_place),
             self.level.eq(behind + self.o.valid),
         ]
-        with m.If(put):
+        with m.If(self.i_valid):
             m.d.sync += write_place.eq(write_place + 1)
         with m.If(advance):
             m.d.sync += self.o.valid.eq(more)

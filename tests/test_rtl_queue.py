@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The queue under random stalls on both sides; its proof is in test_formal_queue.py."""
+"""The queue under random pauses before it and stalls behind it; its proof is in test_formal_queue.py."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from sim.verilate import build
 
 @pytest.mark.parametrize("idle, stall", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.3, 0.3)])
 def test_everything_arrives_in_order(idle, stall):
-    assert run(build(Queue(8, 16)), "sim.benches.queue", parameters={"idle": idle, "stall": stall}) \
+    assert run(build(Queue(8, 16)), "sim.benches.queue", parameters={"depth": 16, "idle": idle, "stall": stall}) \
         == ["everything_arrives_in_order"]
 
 

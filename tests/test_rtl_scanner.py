@@ -15,7 +15,9 @@ from sim.verilate import build
     EngineConfig(act_depth=50),
     EngineConfig(pes=4, slice_word_bits=16, act_bits=16),
     EngineConfig(pes=4, slice_word_bits=8),
-], ids=["two blocks", "one block", "two columns"])
+    EngineConfig(pes=32, slice_word_bits=16, act_depth=50),
+    EngineConfig(pes=64, slice_word_bits=16, act_depth=50),
+], ids=["two blocks", "one block", "two columns", "two groups", "four groups"])
 def test_every_activation_leaves_once(config):
     assert run(build(Scanner(config)), "sim.benches.scanner", parameters=asdict(config)) \
         == ["every_activation_leaves_once"]

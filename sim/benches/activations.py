@@ -12,7 +12,8 @@ from sim.cocotb_bench import bench, parameters, start
 
 @bench()
 async def words_come_out_as_they_were_written(dut: Any) -> None:
-    depth = EngineConfig(**parameters()["config"]).act_depth
+    config = EngineConfig(**parameters()["config"])
+    depth, act_bits = config.act_depth, config.act_bits
     dut.write.value = dut.read.value = 0
     await start(dut)
     contents: dict[int, int] = {}
@@ -20,13 +21,16 @@ async def words_come_out_as_they_were_written(dut: Any) -> None:
     compared = collisions = 0
     for _ in range(4000):
         write, read = random.random() < 0.5, random.random() < 0.7
-        write_address, word = random.randrange(depth), random.getrandbits(len(dut.word))
+        acts = [random.getrandbits(act_bits) * random.getrandbits(1) for _ in range(config.pes)]
+        write_address, word = random.randrange(depth), sum(act << lane * act_bits for lane, act in enumerate(acts))
         read_address = write_address if random.random() < 0.3 else random.randrange(depth)
         dut.write.value, dut.write_address.value, dut.write_word.value = write, write_address, word
         dut.read.value, dut.read_address.value = read, read_address
         await RisingEdge(dut.clk)
         if shown is not None:
             assert int(dut.word.value) == shown
+            assert int(dut.nonzero.value) == sum((shown >> lane * act_bits & (1 << act_bits) - 1 != 0) << lane
+                                                 for lane in range(config.pes))
             compared += 1
         if read:
             collision = write and read_address == write_address

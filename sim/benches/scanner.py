@@ -58,7 +58,7 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
     leaves: dict[str, int] | None = None                    # what left the last block register for `beats`
     place = stop = beats = stalls = 0
     # A beat appears so long after its word was read, at the earliest; it can be read a cycle after it is readable.
-    read_cycles = Scanner.latency_cycles - 2
+    read_cycles = Scanner(config).latency_cycles - 2
     known = 0
     cycle = 0
     while place < len(words) or coming or leaves is not None:
@@ -93,6 +93,7 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
             assert int(dut.address.value) == layer.base + place, f"cycle {cycle}"
             coming += ((cycle + read_cycles, beat) for beat in layer.beats(place))
             dut.word.value = words[place]
+            dut.nonzero.value = sum((stored != 0) << lane for lane, stored in enumerate(layer.words[place]))
             place += 1
         else:
             assert not (readable and idle), f"cycle {cycle}"
@@ -111,7 +112,7 @@ async def every_activation_leaves_once(dut: Any) -> None:
     for number in range(30):
         # Between two layers; the host and the drain may read the memory then.
         for _ in range(random.randint(1, 3)):
-            scramble(dut.readable, dut.stop, dut.word)
+            scramble(dut.readable, dut.stop, dut.word, dut.nonzero)
             await RisingEdge(dut.clk)
             assert dut.done.value and not (dut.beats_valid.value or dut.stalled.value or dut.read.value)
         chase = number % 2 == 1

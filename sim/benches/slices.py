@@ -86,7 +86,7 @@ def steps(config: EngineConfig, pause: float) -> Iterator[Step]:
     yield Step()
     yield Step(start={"slice_base": layer.slice_base, "entry_base": layer.entry_base})
     # No beat comes sooner, for the scanner has to read its first word.
-    yield from (Step() for _ in range(Scanner.latency_cycles - 1 + random.randrange(3)))
+    yield from (Step() for _ in range(Scanner(layer.config).latency_cycles - 1 + random.randrange(3)))
     for step in layer.scan():
         while random.random() < pause:
             yield Step()
