@@ -38,8 +38,7 @@ class ActivationMemory(wiring.Component):
         m = Module()
         config = self.config
         act_bits = config.act_bits
-        flag_bits = 0 if config.single_port else 1
-        m.submodules.acts = acts = memory.Memory(shape=data.ArrayLayout(act_bits + flag_bits, config.pes),
+        m.submodules.acts = acts = memory.Memory(shape=data.ArrayLayout(act_bits + config.act_flag_bits, config.pes),
                                                  depth=config.act_depth, init=[])
         write = acts.write_port()
         read = acts.read_port()
@@ -50,8 +49,8 @@ class ActivationMemory(wiring.Component):
         for lane in range(config.pes):
             written, found = self.write_word.word_select(lane, act_bits), read.data[lane][:act_bits]
             m.d.comb += [
-                write.data[lane].eq(Cat(written, written.any()) if flag_bits else written),
+                write.data[lane].eq(Cat(written, written.any())[:len(write.data[lane])]),
                 self.word.word_select(lane, act_bits).eq(found),
-                self.nonzero[lane].eq(read.data[lane][-1] if flag_bits else found.any()),
+                self.nonzero[lane].eq(read.data[lane][-1] if config.act_flag_bits else found.any()),
             ]
         return m

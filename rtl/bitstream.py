@@ -55,6 +55,7 @@ def _plan(board, config, boot):
     if family is not None:
         options = {
             "synth_opts": board["synth_opts"], "script_after_read": family.prepare,
+            "script_after_synth": family.finish,
             "nextpnr_opts": f"{board['nextpnr_opts']} --freq {board['clock_mhz']} --seed $SEED --report pnr.json"}
     top = Top(config, board["family"], board["oscillator_mhz"], board["clock_mhz"], board["baud"], board["leds"], boot)
     try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The broadcast: registers that carry one thing to every processing element."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, ResetSignal, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,8 +17,8 @@ class Broadcast(wiring.Component):
         Receivers.
     cycles : int
         Latency, 1 or more.
-    resets : bool
-        A reset makes zeros of all that is under way; otherwise that holds for whether it is valid alone.
+    resets : iterable of str
+        Fields of the shape of which a reset makes zeros while they are under way, as it does of ``valid``.
 
     Members
     -------
@@ -28,7 +28,7 @@ class Broadcast(wiring.Component):
         Nothing valid is under way.
     """
 
-    def __init__(self, shape, copies, cycles, *, resets=False):
+    def __init__(self, shape, copies, cycles, *, resets=()):
         self.shape = shape
         self.resets = resets
         self.copies = copies
@@ -46,18 +46,26 @@ class Broadcast(wiring.Component):
         payload, valid = self.i, self.i_valid
         under_way = []
         for stage in range(self.cycles - 1):
-            next_payload = Signal(self.shape, name=f"trunk_{stage}", reset_less=not self.resets)
+            next_payload = Signal(self.shape, name=f"trunk_{stage}", reset_less=True)
             next_valid = Signal(name=f"trunk_{stage}_valid")
-            m.d.sync += [next_payload.eq(payload), next_valid.eq(valid)]
+            m.d.sync += next_valid.eq(valid)
+            self._pass_on(m, payload, next_payload)
             payload, valid = next_payload, next_valid
             under_way.append(valid)
         arrived = Signal()
         m.d.sync += arrived.eq(valid)
         for copy in range(self.copies):
             # `keep` stops synthesis from merging equal registers again: long wires are what limits the clock here.
-            branch = Signal(self.shape, name=f"branch_{copy}", reset_less=not self.resets, attrs={"keep": 1})
+            branch = Signal(self.shape, name=f"branch_{copy}", reset_less=True, attrs={"keep": 1})
             branch_valid = Signal(name=f"branch_{copy}_valid", attrs={"keep": 1})
-            m.d.sync += [branch.eq(payload), branch_valid.eq(valid)]
+            m.d.sync += branch_valid.eq(valid)
+            self._pass_on(m, payload, branch)
             m.d.comb += [self.o[copy].eq(branch), self.o_valid[copy].eq(branch_valid)]
         m.d.comb += self.empty.eq(~Cat(under_way, arrived).any())
         return m
+
+    def _pass_on(self, m, payload, register):
+        m.d.sync += register.eq(payload)
+        if self.resets:
+            with m.If(ResetSignal()):
+                m.d.sync += [register[name].eq(0) for name in self.resets]

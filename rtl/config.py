@@ -161,6 +161,16 @@ class EngineConfig:
         return self.act_bits + 1
 
     @property
+    def act_flag_bits(self):
+        """Bits beside each activation in memory: whether it is not zero; none on an iCE40, whose words have no room."""
+        return 0 if self.single_port else 1
+
+    @property
+    def act_word_bits(self):
+        """Width of a word of activation memory."""
+        return self.pes * (self.act_bits + self.act_flag_bits)
+
+    @property
     def cluster_pes(self):
         """PEs of a cluster: what they are told comes in registers that they share."""
         return min(self.pes, 4)

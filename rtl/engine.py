@@ -20,7 +20,7 @@ from .layouts import (
 )
 from .link import Link
 from .loader import Loader
-from .pe import control_layout
+from .pe import control_flags, control_layout
 from .pooling import MaxPool
 from .program import Program
 from .protocol import COUNTERS
@@ -93,7 +93,7 @@ class Engine(wiring.Component):
         scanner = run("scanner", Scanner(config))
         broadcast = run("broadcast", Broadcast(beat_layout(config), config.clusters, broadcast_cycles(config)))
         control = run("control", Broadcast(control_layout(config), config.clusters, broadcast_cycles(config),
-                                           resets=True))
+                                           resets=control_flags(config)))
         clusters = [run(f"cluster_{number}", Cluster(config)) for number in range(config.clusters)]
         drain = run("drain", Drain(config))
 
@@ -192,12 +192,16 @@ class Engine(wiring.Component):
         else:
             m.d.comb += drain.complete.eq(clusters[0].acts_valid)
         # A register before the memory: the scanner learns of a word that is written no sooner than it can be read.
+        write = Signal()
+        write_address, write_word = (Signal.like(one, name=f"write_{name}", reset_less=True)
+                                     for name, one in (("address", acts.write_address), ("word", acts.write_word)))
         m.d.sync += [
-            acts.write.eq(drain.write | commands.write),
-            acts.write_address.eq(Mux(drain.busy, drain.address, commands.write_address)),
-            acts.write_word.eq(Mux(drain.busy, drained, commands.write_word)),
+            write.eq(drain.write | commands.write),
+            write_address.eq(Mux(drain.busy, drain.address, commands.write_address)),
+            write_word.eq(Mux(drain.busy, drained, commands.write_word)),
         ]
         m.d.comb += [
+            acts.write.eq(write), acts.write_address.eq(write_address), acts.write_word.eq(write_word),
             acts.read.eq(Mux(sequencer.running, scanner.read, commands.read)),
             acts.read_address.eq(Mux(sequencer.running, scanner.address, commands.read_address)),
             scanner.word.eq(acts.word), scanner.nonzero.eq(acts.nonzero),

@@ -284,7 +284,7 @@ def beats_in_flight(config):
 
 
 def scan_groups(config):
-    """Groups of blocks that a word of activations goes through the scanner in, to keep wires short; 1: there are few."""
+    """Groups of blocks in which a word of activations goes through the scanner, to keep wires short."""
     blocks = config.pes // config.block_cols
     return blocks // 4 if blocks > 4 else 1
 

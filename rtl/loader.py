@@ -97,8 +97,8 @@ class Loader(wiring.Component):
         m = Module()
         config = self.config
         m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
-        # Of the header only what is needed later; `found` is what is not as it must be in the last byte, and `wrong` the
-        # first of that. No such byte is the header's last.
+        # Of the header only what is needed later; `found` is what the last byte should not have been, `wrong` the first
+        # such finding. The header's last byte is none of those that are compared.
         sections_left, image_bytes, layers = Signal(16), Signal(32), Signal(16)
         limit = Signal(exact_log2(LIMIT_STEP) + len(self.cycle_limit), reset_less=True)
         kept = {"sections": sections_left, "image_bytes": image_bytes, "layers": layers, "cycle_limit": limit}

@@ -29,21 +29,21 @@ def absorb_registers(netlist):
     """
     counts = defaultdict(int)
     for module in netlist["modules"].values():
-        readers = _readers(module)
-        for name, cell in sorted(module["cells"].items()):
+        readers, gone = _readers(module), set()
+        for cell in module["cells"].values():
             if cell["type"] not in ABSORB:
                 continue
             outputs = {port: bits[0] for port, bits in cell["connections"].items()
                        if OUTPUTS[cell["type"]].fullmatch(port) and bits and readers.get(bits[0])}
-            registers = _registers(module, readers, outputs.values())
+            registers = _registers(readers, outputs.values())
             if registers is None or not ABSORB[cell["type"]](cell, outputs, registers):
                 continue
             for port, register in zip(outputs, registers, strict=True):
                 cell["connections"][port] = register["connections"]["Q"]
-            gone = {id(register) for register in registers}
-            module["cells"] = {other: one for other, one in module["cells"].items() if id(one) not in gone}
+            gone |= {id(register) for register in registers}
             counts[cell["type"]] += 1
             counts["TRELLIS_FF"] += len(registers)
+        module["cells"] = {name: cell for name, cell in module["cells"].items() if id(cell) not in gone}
     return dict(counts)
 
 
@@ -61,7 +61,7 @@ def _readers(module):
     return readers
 
 
-def _registers(module, readers, nets):
+def _registers(readers, nets):
     """The registers that alone read the nets; None if there are others, or they differ in clock, enable or reset."""
     registers, controls = [], set()
     for net in nets:

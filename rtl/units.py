@@ -50,7 +50,7 @@ TARGET_MHZ = 100
 
 FAMILY = FAMILIES["ecp5"]
 
-SYNTHESIS = f"read_rtlil unit.il; {FAMILY.prepare}; synth_ecp5 -top unit -json unit.json\n"
+SYNTHESIS = f"read_rtlil unit.il; {FAMILY.prepare}; synth_ecp5 -top unit; {FAMILY.finish}; write_json unit.json\n"
 
 SCRIPT = (
     '"$YOSYS" -q -s unit.ys\n'

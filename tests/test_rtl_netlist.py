@@ -116,7 +116,8 @@ def test_the_entry_memory_lies_in_block_ram_with_its_registers(tmp_path):
     family = FAMILIES["ecp5"]
     config = replace(UNIT, entry_depth=1024)
     (tmp_path / "unit.il").write_text(rtlil.convert(EntryMemory(config), name="unit", emit_src=False))
-    (tmp_path / "unit.ys").write_text(f"read_rtlil unit.il; {family.prepare}; synth_ecp5 -top unit -json unit.json\n")
+    (tmp_path / "unit.ys").write_text(f"read_rtlil unit.il; {family.prepare}; synth_ecp5 -top unit; "
+                                     f"{family.finish}; write_json unit.json\n")
     run_steps('"$YOSYS" -q -s unit.ys\n', tmp_path, find_tools(family))
     changed = json.loads((tmp_path / "unit.json").read_text())
     count = absorb_registers(changed)

@@ -51,7 +51,7 @@ def sparse_energy(one: Compiled, active: np.ndarray, counters: dict[str, float])
         Counters of that inference.
     """
     config = one.config
-    bits = config.pes * config.act_bits * one.packed.input_words
+    bits = config.act_word_bits * one.packed.input_words
     bits += counters["beats"] * config.pes * config.slice_word_bits
     jobs = 0
     for placed in one.packed.layers[0].passes:

@@ -140,7 +140,7 @@ def _memory_bits(one: Compiled) -> dict[str, int]:
     return {"entries": config.pes * config.entry_depth * sum(config.plane_bits),
             "slices": config.pes * config.slice_depth * config.slice_word_bits,
             "accumulators": config.pes * config.acc_depth * config.acc_bits,
-            "activations": config.pes * config.act_depth * config.act_bits, "program": config.program_depth * 32}
+            "activations": config.act_depth * config.act_word_bits, "program": config.program_depth * 32}
 
 
 def _simulate(one: Compiled, seed: int) -> dict[str, Any]:

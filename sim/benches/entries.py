@@ -9,7 +9,6 @@ from amaranth.lib import data
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.entries import EntryMemory
 from rtl.layouts import entry_layout, memory_write_layout
 from sim.cocotb_bench import bench, parameters, scramble, start
 from sim.payloads import pack, unpack
