@@ -140,8 +140,8 @@ class ProcessingElement(wiring.Component):
             visit_row.eq(walker.visits.row), visit_valid.eq(walker.visits_valid), product.eq(codebook.weight * act),
         ]
 
-        # Accumulate products, or drain a row with its bias, whose words arrive least significant first; the walker, which
-        # has none then, takes each. The row comes from a register as well.
+        # Accumulate products, or drain a row with its bias, whose words arrive least significant first: the walker has
+        # none then, and takes each. The row comes from a register as well.
         draining = Signal()
         drain_row = Signal.like(step.row, reset_less=True)
         bias = [entries.raw]

@@ -73,8 +73,8 @@ class Walker(wiring.Component):
         Returns
         -------
         raw : Signal(StructLayout)
-            A word in the entry memory's register: its ``entries``, which of them are ``inside`` the slice, whether the slice
-            ``begins`` with it, and the ``job`` without its address and length.
+            A word in the entry memory's register: its ``entries``, which of them are ``inside`` the slice, whether the
+            slice ``begins`` with it, and the ``job`` without its address and length.
         raw_valid, raw_ready, fetching : Signal(1)
             There is a word; it is taken; words are on their way.
         """
@@ -87,9 +87,10 @@ class Walker(wiring.Component):
         first, begins = Signal(place_bits, reset_less=True), Signal(reset_less=True)
         rest = data.StructLayout({name: field.shape for name, field in job if name not in ("start", "length")})
         act = Signal(rest, reset_less=True)
-        # Whether a job ends with its word is known from the cycle before, like all that decides how words move on.
-        job_valid, fetch, ends, read_ready = Signal(), Signal(), Signal(reset_less=True), \
-            Signal(attrs={"barrier": 1})
+        # Whether a job ends with its word is known from the cycle before, like all that decides how words move on. From
+        # there to the queue the way is the longest of all: `barrier` stops synthesis from leading it through others.
+        job_valid, fetch, ends = Signal(), Signal(), Signal(reset_less=True)
+        read_ready = Signal(attrs={"barrier": 1})
         next_last = Signal.like(last)
         m.d.comb += [
             fetch.eq(job_valid & read_ready & ~self.hold),
