@@ -34,3 +34,26 @@ async def every_copy_arrives_in_time(dut: Any) -> None:
         under_way = any(one is not None for one in sent[max(0, cycle - latency):cycle])
         assert bool(dut.empty.value) == (not under_way), f"cycle {cycle}"
     assert sum(item is not None for item in sent) > 300
+
+
+@bench()
+async def a_reset_clears_the_flags_under_way(dut: Any) -> None:
+    latency, copies, flags = parameters()["cycles"], parameters()["copies"], parameters()["flags"]
+    dut.i_valid.value = 0
+    await start(dut)
+    kept = 0
+    for _ in range(100):
+        dut.i.value = (1 << len(dut.i)) - 1
+        dut.i_valid.value = 1
+        for _ in range(random.randint(0, latency)):
+            await RisingEdge(dut.clk)
+        dut.rst.value, dut.i.value, dut.i_valid.value = 1, 0, 0
+        await RisingEdge(dut.clk)
+        dut.rst.value = 0
+        for _ in range(latency + 1):
+            await RisingEdge(dut.clk)
+            arrived = int(dut.o.value)
+            assert not dut.o_valid.value
+            assert all(not arrived >> copy * len(dut.i) & flags for copy in range(copies))
+            kept += arrived != 0
+    assert kept > 50
