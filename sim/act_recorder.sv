@@ -6,7 +6,7 @@ module act_recorder (input clk);
     initial file = $fopen("acts.txt", "w");
     always @(posedge clk) begin
         cycle <= engine.running ? cycle + 1 : 0;
-        if (engine.acts.write__en) $fwrite(file, "%0d %h %h\n", cycle, engine.acts.write__addr, engine.acts.write__data);
+        if (engine.acts.write) $fwrite(file, "%0d %h %h\n", cycle, engine.acts.write_address, engine.acts.write_word);
     end
     final $fclose(file);
 endmodule

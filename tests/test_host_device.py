@@ -15,6 +15,7 @@ from host.image import image_file, parse_image
 from host.pack import pack
 from host.reference import forward
 from host.target import Target, list_devices, parse_target
+from rtl.boards import read_board
 from rtl.config import PRESETS
 from rtl.engine import Engine
 from rtl.protocol import COUNTERS, PROTOCOL_VERSION, STATUS_HELP, Opcode, Status
@@ -260,7 +261,7 @@ def test_targets(tmp_path):
     assert parse_target("sim:tiny") == Target("sim:tiny", PRESETS["tiny"])
     assert parse_target(f"sim:{tmp_path}/small.toml").config == SMALL
     name = f"sim:ulx3s-85f?config={tmp_path}/small.toml"
-    assert parse_target(name) == Target(name, SMALL, "ulx3s-85f", None, 1_000_000, 80)
+    assert parse_target(name) == Target(name, SMALL, "ulx3s-85f", None, 1_000_000, read_board("ulx3s-85f")["clock_mhz"])
     name = "serial:/dev/ttyUSB0?baud=3000000"
     assert parse_target(name) == Target(name, None, None, "/dev/ttyUSB0", 3_000_000, None)
     name = "serial:COM3?board=ulx3s-85f&preset=wide&clock_mhz=62.5"
