@@ -46,7 +46,8 @@ class EngineConfig:
         Words of entry memory for each PE; biases live there as well.
     single_port : bool
         Entry memory has one address for loading and running, as the large memories of an iCE40 UP5K want it; where
-        block RAM has two ports, it is smaller without.
+        block RAM has two ports, it is smaller without. Nor have the UP5K's block RAMs a ninth bit for each byte
+        (`act_flag_bits`).
     length_bits : int
         Width of a slice length; the compiler splits the rows of a layer with longer slices into passes.
     slice_word_bits : int

@@ -38,8 +38,6 @@ class EntryMemory(wiring.Component):
         Plane 0 as it is, for biases.
     """
 
-    latency_cycles = 2
-
     def __init__(self, config):
         self.config = config
         super().__init__({
