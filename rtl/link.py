@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
-from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
 
+from .crc import Crc32
 from .protocol import SYNC, Status
 
 __all__ = ["Link"]
@@ -65,7 +65,7 @@ class Link(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
+        m.submodules.crc = crc = Crc32()
         m.submodules.buffer = buffer = memory.Memory(shape=8, depth=self.packet_bytes, init=[])
         write = buffer.write_port()
         read = buffer.read_port()
@@ -159,7 +159,7 @@ class Link(wiring.Component):
                     m.next = "CHECK CRC"
             with m.State("CHECK CRC"):
                 m.next = "EXECUTE"
-                with m.If(~crc.match_detected):
+                with m.If(~crc.match):
                     m.d.sync += status.eq(Status.BAD_CRC.value)
                     m.next = "START RESPONSE"
             with m.State("EXECUTE"):

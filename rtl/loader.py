@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
+from .crc import Crc32
 from .layouts import (
     DESCRIPTOR_WORD_BITS,
     HEADER_BYTES,
@@ -96,7 +96,7 @@ class Loader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
+        m.submodules.crc = crc = Crc32()
         # Of the header only what is needed later; `found` is what the last byte should not have been, `wrong` the first
         # such finding. The header's last byte is none of those that are compared.
         sections_left, image_bytes, layers = Signal(16), Signal(32), Signal(16)
@@ -209,7 +209,7 @@ class Loader(wiring.Component):
                     m.next = "CHECK CRC"
             with state("CHECK CRC"):
                 m.d.comb += self.bytes.ready.eq(0)
-                with m.If(~crc.match_detected):
+                with m.If(~crc.match):
                     drop(Status.IMAGE_CRC)
                 with m.Elif(self.offset != image_bytes):
                     drop(Status.BAD_SECTION)
