@@ -136,7 +136,7 @@ class Engine(wiring.Component):
         m.d.comb += [
             commands.request.eq(link.request), commands.opcode.eq(link.opcode), commands.length.eq(link.length),
             link.respond.eq(commands.respond), link.status.eq(commands.status),
-            link.body_bytes.eq(commands.body_bytes),
+            link.response_bytes.eq(commands.response_bytes),
             loader.begin.eq(commands.image_begin),
             commands.image_offset.eq(loader.offset), commands.image_status.eq(loader.status),
             commands.loaded.eq(loader.loaded),
@@ -192,18 +192,22 @@ class Engine(wiring.Component):
         else:
             m.d.comb += drain.complete.eq(clusters[0].acts_valid)
         # A register before the memory: the scanner learns of a word that is written no sooner than it can be read.
+        # A word from the link gathers in it.
         write = Signal()
         write_address, write_word = (Signal.like(one, name=f"write_{name}", reset_less=True)
                                      for name, one in (("address", acts.write_address), ("word", acts.write_word)))
         m.d.sync += [
             write.eq(drain.write | commands.write),
-            write_address.eq(Mux(drain.busy, drain.address, commands.write_address)),
-            write_word.eq(Mux(drain.busy, drained, commands.write_word)),
+            write_address.eq(Mux(drain.busy, drain.address, commands.address)),
         ]
+        with m.If(drain.busy):
+            m.d.sync += write_word.eq(drained)
+        with m.Elif(commands.shift):
+            m.d.sync += write_word.eq(Cat(write_word[8:], commands.act_byte))
         m.d.comb += [
             acts.write.eq(write), acts.write_address.eq(write_address), acts.write_word.eq(write_word),
             acts.read.eq(Mux(sequencer.running, scanner.read, commands.read)),
-            acts.read_address.eq(Mux(sequencer.running, scanner.address, commands.read_address)),
+            acts.read_address.eq(Mux(sequencer.running, scanner.address, commands.address)),
             scanner.word.eq(acts.word), scanner.nonzero.eq(acts.nonzero),
             commands.word.eq(scanner.newest),
             scanner.start.eq(sequencer.start),

@@ -22,7 +22,7 @@ class Link(wiring.Component):
     Parameters
     ----------
     packet_bytes : int
-        The longest payload of a request.
+        The longest payload of a request or a response.
     observed : bool
         Has ``last`` and ``last_status``.
     gap_bits : int
@@ -38,11 +38,11 @@ class Link(wiring.Component):
     busy : Out(1)
         From the first byte of a packet to the last of its response.
     request : Out(1), opcode : Out(8), length : Out(16)
-        There is a request, until ``respond``.
+        There is a request, until ``respond``; its length is ``packet_bytes`` at most.
     payload : Out(stream.Signature(8))
         Its payload; what is not taken is thrown away.
-    respond : In(1), status : In(8), body_bytes : In(16)
-        Answer with this status and so many bytes of ``body``; all of it must hold until ``request`` falls.
+    respond : In(1), status : In(8), response_bytes : In(range(packet_bytes + 1))
+        Answer with this status and all other of so many bytes from ``body``.
     body : In(stream.Signature(8))
     """
 
@@ -59,7 +59,7 @@ class Link(wiring.Component):
             "payload": Out(stream.Signature(8)),
             "respond": In(1),
             "status": In(8),
-            "body_bytes": In(16),
+            "response_bytes": In(range(self.packet_bytes + 1)),
             "body": In(stream.Signature(8)),
         })
 
@@ -70,37 +70,30 @@ class Link(wiring.Component):
         write = buffer.write_port()
         read = buffer.read_port()
 
-        count = Signal(range(max(self.packet_bytes, 1 << 16)))
+        # A payload's length, and how much of it is through; of a request first, then of the response.
+        length, count = self.length, Signal(range(self.packet_bytes + 1))
+        through = count == length
         status = Signal(8)
         if self.observed:
             m.d.comb += self.last_status.eq(status)
-        body_bytes = Signal(16)
-        response_length = Signal(16)
-        # Places of the last bytes; the lengths are there a cycle before they are needed.
-        last_place, last_body_place = Signal(16), Signal(16)
-        m.d.sync += [last_place.eq(self.length - 1), last_body_place.eq(body_bytes - 1)]
         received = self.rx.valid & self.rx.ready
         sent = self.tx.valid & self.tx.ready
         m.d.comb += [
-            write.addr.eq(count), write.data.eq(self.rx.payload),
+            write.addr.eq(count), write.data.eq(self.rx.payload), read.addr.eq(count),
             crc.data.eq(Mux(self.tx.valid, self.tx.payload, self.rx.payload)),
-            response_length.eq(body_bytes + 1),
         ]
 
         # The payload leaves the buffer through the memory's output and a register, one byte a cycle.
-        place, fetched, held = Signal(range(self.packet_bytes + 1)), Signal(), Signal()
+        fetched, held = Signal(), Signal()
         fetch, advance = Signal(), Signal()
         m.d.comb += [
-            advance.eq(~held | self.payload.ready), fetch.eq(~fetched | advance),
-            read.addr.eq(place), read.en.eq(fetch),
+            advance.eq(~held | self.payload.ready), fetch.eq(~fetched | advance), read.en.eq(fetch),
             self.payload.valid.eq(held),
         ]
-        with m.If(fetch):
-            m.d.sync += [fetched.eq(place != self.length), place.eq(place + (place != self.length))]
         with m.If(advance):
             m.d.sync += [held.eq(fetched), self.payload.payload.eq(read.data)]
         with m.If(~self.request | self.respond):
-            m.d.sync += [place.eq(0), fetched.eq(0), held.eq(0)]
+            m.d.sync += [fetched.eq(0), held.eq(0)]
 
         # The top bit of the cycles since the last byte of a packet.
         silent = Signal()
@@ -127,76 +120,80 @@ class Link(wiring.Component):
                 with m.If(sent):
                     m.next = next_state
 
+        def respond(payload_bytes):
+            m.d.sync += length.eq(payload_bytes)
+            m.next = "START RESPONSE"
+
         with m.FSM() as fsm:
             with m.State("WAIT"):
                 m.d.comb += [self.rx.ready.eq(1), crc.start.eq(1)]
-                m.d.sync += [count.eq(0), body_bytes.eq(0)]
+                m.d.sync += count.eq(0)
                 with m.If(received & (self.rx.payload == SYNC)):
                     m.next = "RECEIVE OPCODE"
             for state, field, next_state in (("RECEIVE OPCODE", self.opcode, "RECEIVE LENGTH LOW"),
-                                             ("RECEIVE LENGTH LOW", self.length[:8], "RECEIVE LENGTH HIGH"),
-                                             ("RECEIVE LENGTH HIGH", self.length[8:], "CHECK LENGTH")):
+                                             ("RECEIVE LENGTH LOW", length[:8], "RECEIVE LENGTH HIGH"),
+                                             ("RECEIVE LENGTH HIGH", length[8:], "CHECK LENGTH")):
                 with receive(state):
                     m.d.sync += field.eq(self.rx.payload)
                     m.next = next_state
             with m.State("CHECK LENGTH"):
-                with m.If(self.length > self.packet_bytes):
+                m.next = "RECEIVE PAYLOAD"
+                with m.If(length > self.packet_bytes):
                     m.d.sync += status.eq(Status.TOO_LONG.value)
-                    m.next = "START RESPONSE"
-                with m.Elif(self.length == 0):
-                    m.next = "RECEIVE CRC"
-                with m.Else():
-                    m.next = "RECEIVE PAYLOAD"
+                    respond(1)
             with receive("RECEIVE PAYLOAD"):
-                m.d.comb += write.en.eq(1)
+                m.d.comb += write.en.eq(~through)
                 m.d.sync += count.eq(count + 1)
-                with m.If(count == last_place):
-                    m.d.sync += count.eq(0)
+                with m.If(through):
+                    # This byte is the first of the CRC.
+                    m.d.sync += count.eq(1)
                     m.next = "RECEIVE CRC"
             with receive("RECEIVE CRC"):
                 m.d.sync += count.eq(count + 1)
-                with m.If(count == 3):
+                with m.If(count[:2] == 3):
+                    m.d.sync += count.eq(0)
                     m.next = "CHECK CRC"
             with m.State("CHECK CRC"):
                 m.next = "EXECUTE"
                 with m.If(~crc.match):
                     m.d.sync += status.eq(Status.BAD_CRC.value)
-                    m.next = "START RESPONSE"
+                    respond(1)
             with m.State("EXECUTE"):
                 m.d.comb += self.request.eq(1)
+                with m.If(fetch):
+                    m.d.sync += [fetched.eq(~through), count.eq(count + ~through)]
                 with m.If(self.respond):
-                    m.d.sync += [status.eq(self.status), body_bytes.eq(self.body_bytes)]
-                    m.next = "START RESPONSE"
+                    m.d.sync += status.eq(self.status)
+                    respond(self.response_bytes)
             with m.State("START RESPONSE"):
-                m.d.sync += count.eq(0)
+                m.d.sync += count.eq(1)
                 m.d.comb += crc.start.eq(1)
                 m.next = "SEND SYNC"
             send("SEND SYNC", SYNC, "SEND OPCODE", checked=False)
             send("SEND OPCODE", self.opcode, "SEND LENGTH LOW")
-            send("SEND LENGTH LOW", response_length[:8], "SEND LENGTH HIGH")
-            send("SEND LENGTH HIGH", response_length[8:], "SEND STATUS")
-            with m.State("SEND STATUS"):
-                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(status), crc.valid.eq(sent)]
-                with m.If(sent):
-                    with m.If(body_bytes == 0):
-                        m.next = "SEND CRC"
-                    with m.Else():
+            send("SEND LENGTH LOW", length[:8], "SEND LENGTH HIGH")
+            send("SEND LENGTH HIGH", length[8:], "SEND STATUS")
+            for state in ("SEND STATUS", "SEND BODY"):
+                with m.State(state):
+                    if state == "SEND STATUS":
+                        m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(status)]
+                    else:
+                        m.d.comb += [self.tx.valid.eq(self.body.valid), self.tx.payload.eq(self.body.payload),
+                                     self.body.ready.eq(self.tx.ready)]
+                    m.d.comb += crc.valid.eq(sent)
+                    with m.If(sent):
+                        m.d.sync += count.eq(count + 1)
                         m.next = "SEND BODY"
-            with m.State("SEND BODY"):
-                m.d.comb += [self.tx.valid.eq(self.body.valid), self.tx.payload.eq(self.body.payload),
-                             self.body.ready.eq(self.tx.ready), crc.valid.eq(sent)]
-                with m.If(sent):
-                    m.d.sync += count.eq(count + 1)
-                    with m.If(count == last_body_place):
-                        m.d.sync += count.eq(0)
-                        m.next = "SEND CRC"
+                        with m.If(through):
+                            m.d.sync += count.eq(0)
+                            m.next = "SEND CRC"
             with m.State("SEND CRC"):
                 m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc.word_select(count[:2], 8))]
                 if self.observed:
-                    m.d.comb += self.last.eq(count == 3)
+                    m.d.comb += self.last.eq(count[:2] == 3)
                 with m.If(sent):
                     m.d.sync += count.eq(count + 1)
-                    with m.If(count == 3):
+                    with m.If(count[:2] == 3):
                         m.next = "WAIT"
         m.d.comb += self.busy.eq(~fsm.ongoing("WAIT"))
         return m

@@ -75,6 +75,7 @@ class Engine:
         self.image: list[int] = []
         self.verdict: Verdict | None = None
         self.offset = self.begins = self.runs = self.run_left = self.counters = self.word = self.coming = 0
+        self.shifted = random.getrandbits(self.word_bits)
         self.counting_left = COUNTING_CYCLES
         self.unsettled_left = 20
         self.status = Status.OK
@@ -133,12 +134,15 @@ class Engine:
             # The memory belongs to the scanner.
             self.coming = random.getrandbits(self.word_bits)
         elif dut.read.value:
-            address = int(dut.read_address.value)
+            address = int(dut.address.value)
             self.coming = self.acts[address] if address < len(self.acts) else 0
+        if dut.shift.value:
+            self.shifted = self.shifted >> 8 | int(dut.act_byte.value) << self.word_bits - 8
         if dut.write.value:
-            address, word = int(dut.write_address.value), int(dut.write_word.value)
-            self.writes.append((address, word))
-            self.acts[address] = word
+            assert dut.shift.value
+            address = int(dut.address.value)
+            self.writes.append((address, self.shifted))
+            self.acts[address] = self.shifted
 
     def _speak(self) -> None:
         if self.running or self.counting_left:
@@ -174,7 +178,7 @@ async def exchange(dut: Any, driver: StreamDriver, opcode: int, payload: bytes) 
         if dut.respond.value:
             break
     assert settled
-    status, body_bytes = Status(int(dut.status.value)), int(dut.body_bytes.value)
+    status, body_bytes = Status(int(dut.status.value)), int(dut.response_bytes.value) - 1
     assert (opcode, status) != (Opcode.WAIT.value, Status.OK) or not dut.running.value
     # What was not taken is thrown away.
     offering.cancel()

@@ -62,7 +62,8 @@ def invent_answer(packet: Packet) -> None:
     """Decides what the commands do with a request."""
     packet.status = random.choice([Status.OK.value, random.randrange(256)])
     packet.payload_taken = random.choice([0, len(packet.payload), random.randint(0, len(packet.payload))])
-    packet.body = random.randbytes(random.choice([0, 1, random.randint(2, 40), random.choice([255, 256, 300])]))
+    most = parameters()["packet_bytes"] - 1
+    packet.body = random.randbytes(random.choice([0, 1, random.randint(2, most), most]))
 
 
 async def answer(dut: Any, requests: list[Packet], idle: float, stall: float) -> None:
@@ -84,11 +85,12 @@ async def answer(dut: Any, requests: list[Packet], idle: float, stall: float) ->
             # A byte that is left is on offer soon, whether anybody wants it or not; none comes after the last.
             left = request.payload_taken < len(request.payload)
             assert dut.payload__valid.value == left or (left and cycle < OFFER_CYCLES)
-        dut.respond.value, dut.status.value, dut.body_bytes.value = 1, request.status, len(request.body)
+        dut.respond.value, dut.status.value, dut.response_bytes.value = 1, request.status, 1 + len(request.body)
         while dut.request.value:
             await RisingEdge(dut.clk)
         dut.respond.value = dut.payload__ready.value = 0
-        dut.status.value, dut.body_bytes.value = random.getrandbits(8), random.getrandbits(16)
+        dut.status.value = random.getrandbits(8)
+        dut.response_bytes.value = random.randint(0, parameters()["packet_bytes"])
         await body.send(request.body)
         body.valid.value = random.getrandbits(1)
 
