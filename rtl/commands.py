@@ -6,7 +6,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-from .layouts import counters_layout
+from .layouts import counters_layout, image_offset_bits
 from .protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status
 
 __all__ = ["Commands"]
@@ -23,8 +23,8 @@ class Commands(wiring.Component):
     -------
     request, opcode, length, payload, respond, status, response_bytes, body
         The `Link`'s, in the other direction.
-    image : Out(stream.Signature(8)), image_begin : Out(1), image_offset : In(32), image_status : In(Status),
-    loaded : In(1)
+    image : Out(stream.Signature(8)), image_begin : Out(1), image_offset : In(image_offset_bits),
+    image_status : In(Status), loaded : In(1)
         To and from the `Loader`.
     run : Out(1), running : In(1), ready : In(1), settled : In(1)
         To and from the `Sequencer`.
@@ -46,8 +46,8 @@ class Commands(wiring.Component):
             "request": In(1), "opcode": In(8), "length": In(lengths), "payload": In(stream.Signature(8)),
             "respond": Out(1), "status": Out(Status), "response_bytes": Out(lengths),
             "body": Out(stream.Signature(8)),
-            "image": Out(stream.Signature(8)), "image_begin": Out(1), "image_offset": In(32),
-            "image_status": In(Status), "loaded": In(1),
+            "image": Out(stream.Signature(8)), "image_begin": Out(1),
+            "image_offset": In(image_offset_bits(config)), "image_status": In(Status), "loaded": In(1),
             "run": Out(1), "running": In(1), "ready": In(1), "settled": In(1), "timed_out": In(1),
             "counters": In(counters_layout()),
             "act_byte": Out(8), "shift": Out(1), "write": Out(1),

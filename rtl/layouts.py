@@ -254,6 +254,26 @@ def load_write_layout(config):
     return data.StructLayout({"kind": 8, "pe": 8, **dict(memory_write_layout(config).members)})
 
 
+def section_memories(config):
+    """Width and depth of the memory that each kind of section fills."""
+    memories = {SectionKind.PROGRAM.value: (DESCRIPTOR_WORD_BITS, config.program_depth),
+                SectionKind.SLICES.value: (config.slice_word_bits, config.slice_depth)}
+    for number, width in enumerate(config.plane_bits):
+        memories[SectionKind.ENTRIES.value + number] = (width, config.entry_depth)
+    return memories
+
+
+def image_length_bits(config):
+    """Width of the length of an image in the engine: room for headers, and for every word twice."""
+    words = sum(-(-width // 8) * depth for width, depth in section_memories(config).values())
+    return ceil_log2(2 * config.pes * words)
+
+
+def image_offset_bits(config):
+    """Width of a place in an image; the highest bit says that it lies behind every end."""
+    return image_length_bits(config) + 1
+
+
 def counters_layout():
     """All performance counters, in the order of WAIT's answer.
 

@@ -19,7 +19,7 @@ class Sequencer(wiring.Component):
 
     Members
     -------
-    loaded : In(1), layers : In(16)
+    loaded : In(1), layers : In(range(program_depth + 1))
         There is an image, of so many layers.
     run : In(1)
         Start an inference; only while ``ready``.
@@ -39,7 +39,7 @@ class Sequencer(wiring.Component):
     def __init__(self, config):
         self.config = config
         super().__init__({
-            "loaded": In(1), "layers": In(16), "run": In(1),
+            "loaded": In(1), "layers": In(range(config.program_depth + 1)), "run": In(1),
             "ready": Out(1), "running": Out(1), "settled": Out(1),
             "next": In(descriptor_layout(config)), "program_busy": In(1),
             "rewind": Out(1), "fetch": Out(1), "load_tables": Out(1),
@@ -50,7 +50,7 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        layers_left = Signal(16)
+        layers_left = Signal.like(self.layers)
         last = layers_left == 1
 
         with m.FSM() as fsm:

@@ -48,19 +48,32 @@ def memory(config: Any, kind: int) -> tuple[int, int]:
     return sizes[kind] if kind < len(sizes) else (0, 0)
 
 
+def image_limit(config: Any) -> int:
+    """The power of two that an image stays below: at least twice what all memories hold."""
+    sizes = [memory(config, kind) for kind in range(2 + len(config.plane_bits))]
+    return 1 << (2 * config.pes * sum(-(-width // 8) * depth for width, depth in sizes) - 1).bit_length()
+
+
 def read(content: bytes, config: Any, before: Outcome) -> Outcome:
     """What is to come of an image, of which this may be a part only."""
     writes: list[tuple[int, int, int, int]] = []
     whole = Outcome(Status.OK, before.loaded, len(content), before.layers, before.limit, writes)
+    for place, value, status in ((0, b"NZIM", Status.BAD_MAGIC), (4, b"\x03\x00", Status.BAD_VERSION),
+                                 (8, config.hash, Status.WRONG_CONFIG)):
+        if not value.startswith(content[place:place + len(value)]):
+            return Outcome(status, before.loaded, 0, before.layers, before.limit, writes)
+    wrong = Outcome(Status.BAD_SECTION, False, 0, 0, 0, writes)
+    if int.from_bytes(content[16:20], "little") >= image_limit(config):
+        return wrong
+    if len(content) > 20:
+        whole.loaded = False
+    if int.from_bytes(content[20:22], "little") >= 1 << config.program_depth.bit_length():
+        return wrong
     if len(content) < HEADER.size:
         return whole
-    magic, version, sections, config_hash, image_bytes, whole.layers, _, whole.limit = HEADER.unpack_from(content)
-    for status, wrong in ((Status.BAD_MAGIC, magic != b"NZIM"), (Status.BAD_VERSION, version != 3),
-                          (Status.WRONG_CONFIG, config_hash != config.hash),
-                          (Status.BAD_SECTION, sections == 0 or whole.layers == 0)):
-        if wrong:
-            return Outcome(status, before.loaded, 0, before.layers, before.limit, writes)
-    whole.loaded = False
+    _, _, sections, _, image_bytes, whole.layers, _, whole.limit = HEADER.unpack_from(content)
+    if sections == 0 or whole.layers == 0:
+        return wrong
     place = HEADER.size
     for _ in range(sections):
         if len(content) < place + SECTION.size:
@@ -69,7 +82,7 @@ def read(content: bytes, config: Any, before: Outcome) -> Outcome:
         place += SECTION.size
         width, depth = memory(config, kind)
         if count == 0 or pe >= (config.pes if kind else 1) or first + count > depth:
-            return Outcome(Status.BAD_SECTION, False, 0, 0, 0, writes)
+            return wrong
         for address in range(first, first + count):
             word = content[place:place + -(-width // 8)]
             place += -(-width // 8)
@@ -82,7 +95,7 @@ def read(content: bytes, config: Any, before: Outcome) -> Outcome:
     if zlib.crc32(content[:place - 4]) != int.from_bytes(content[place - 4:place], "little"):
         return Outcome(Status.IMAGE_CRC, False, 0, 0, 0, writes)
     if image_bytes != place or len(content) > place:
-        return Outcome(Status.BAD_SECTION, False, 0, 0, 0, writes)
+        return wrong
     return Outcome(Status.OK, True, 0, whole.layers, whole.limit, writes)
 
 
@@ -150,6 +163,14 @@ def wrong_number(config: Any, sections: list[Section]) -> bytes:
                                                      {"image_bytes": len(content) + change}]))
 
 
+def too_large(config: Any, sections: list[Section]) -> bytes:
+    """More bytes, or more passes, than an image for this engine has."""
+    content = encode(config, sections)
+    return encode(config, sections, **random.choice([
+        {"image_bytes": len(content) + random.choice([image_limit(config), 1 << 31])},
+        {"layers": random.choice([1 << config.program_depth.bit_length(), 65535])}]))
+
+
 def wrong_section(config: Any, sections: list[Section]) -> bytes:
     section = random.choice(sections)
     depth = memory(config, section.kind)[1]
@@ -188,8 +209,8 @@ def followed(config: Any, sections: list[Section]) -> bytes:
 
 
 KINDS: list[Callable[[Any, list[Section]], bytes]] = [
-    sound, header_for_another_engine, nothing_in_it, wrong_number, wrong_section, program_for_another_pe, damaged,
-    changed, truncated, followed,
+    sound, header_for_another_engine, nothing_in_it, wrong_number, too_large, wrong_section, program_for_another_pe,
+    damaged, changed, truncated, followed,
 ]
 
 
@@ -247,7 +268,7 @@ async def images_are_taken_apart(dut: Any) -> None:
             await RisingEdge(dut.clk)
             dut.drop.value, outcome.loaded = 0, False
             await check(dut, outcome, writes)
-    for status in (Status.BAD_MAGIC, Status.BAD_VERSION, Status.WRONG_CONFIG, Status.BAD_SECTION):
+    for status in (Status.BAD_MAGIC, Status.BAD_VERSION, Status.WRONG_CONFIG):
         assert seen[status, True], f"no image stayed through {status.name}"
     assert seen[Status.OK, True] > 100
     assert seen[Status.OK, False] and seen[Status.BAD_SECTION, False] and seen[Status.IMAGE_CRC, False]
