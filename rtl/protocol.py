@@ -80,8 +80,8 @@ STATUS_HELP = {
     Status.BAD_VERSION: ("the image has another version; the one before it stays", "compile the model again"),
     Status.WRONG_CONFIG: ("the image was made for another configuration; the one before it stays",
                           "compile the model with the engine's --preset or --config"),
-    Status.BAD_SECTION: ("a section outside the memories or of a wrong length, none at all, or an image larger than the "
-                         "memories; the image is dropped", "compile the model again"),
+    Status.BAD_SECTION: ("a section outside the memories or of a wrong length, none, or too much; the image is dropped",
+                         "compile the model again"),
     Status.BAD_OFFSET: ("LOAD does not continue where the last one ended", "go on there, or load from offset 0"),
     Status.IMAGE_CRC: ("the image as a whole is damaged; it is dropped", "load it again, or compile the model again"),
     Status.BAD_ADDRESS: ("activation words outside the memory", "compile the model again"),

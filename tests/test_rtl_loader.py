@@ -16,4 +16,5 @@ WIDE_ENTRIES = replace(UNIT, code_bits=5, index_bits=(4,), entries_per_word=8)
 @pytest.mark.parametrize("config, idle", [(UNIT, 0.0), (UNIT, 0.4), (WIDE_ENTRIES, 0.1)])
 def test_images_are_taken_apart(config, idle):
     parameters = {"config": asdict(config), "idle": idle}
-    assert run(build(Loader(config)), "sim.benches.loader", parameters=parameters) == ["images_are_taken_apart"]
+    assert run(build(Loader(config)), "sim.benches.loader", parameters=parameters) \
+        == ["images_are_taken_apart", "a_length_that_goes_round_is_refused"]

@@ -29,7 +29,8 @@ class SerialLink(wiring.Component):
         m.submodules.link = link = Link(PACKET_BYTES, gap_bits=GAP_BITS)
         connect(m, uart.received, link.rx)
         connect(m, link.tx, uart.sent)
-        m.d.comb += [uart.rx_pin.eq(self.rx_pin), self.tx_pin.eq(uart.tx_pin), link.respond.eq(link.request), link.response_bytes.eq(1)]
+        m.d.comb += [uart.rx_pin.eq(self.rx_pin), self.tx_pin.eq(uart.tx_pin),
+                     link.respond.eq(link.request), link.response_bytes.eq(1)]
         return m
 
 

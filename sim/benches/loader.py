@@ -234,13 +234,18 @@ async def check(dut: Any, outcome: Outcome, writes: list[tuple[int, int, int, in
     assert writes == outcome.writes
 
 
+async def begin(dut: Any) -> StreamDriver:
+    driver = StreamDriver(dut, "bytes", idle=parameters()["idle"])
+    dut.begin.value = dut.drop.value = 0
+    await start(dut)
+    return driver
+
+
 @bench(cycles=200_000)
 async def images_are_taken_apart(dut: Any) -> None:
     config = EngineConfig(**parameters()["config"])
     writes: list[tuple[int, int, int, int]] = []
-    driver = StreamDriver(dut, "bytes", idle=parameters()["idle"])
-    dut.begin.value = dut.drop.value = 0
-    await start(dut)
+    driver = await begin(dut)
     cocotb.start_soon(collect(dut, config, writes))
     outcome = Outcome(Status.OK, False, 0, 0, 0, [])
     await driver.send(random.randbytes(40))
@@ -272,3 +277,19 @@ async def images_are_taken_apart(dut: Any) -> None:
         assert seen[status, True], f"no image stayed through {status.name}"
     assert seen[Status.OK, True] > 100
     assert seen[Status.OK, False] and seen[Status.BAD_SECTION, False] and seen[Status.IMAGE_CRC, False]
+
+
+@bench(cycles=80_000)
+async def a_length_that_goes_round_is_refused(dut: Any) -> None:
+    """All is right but that the header's length lacks twice what the engine can hold of it."""
+    config = EngineConfig(**parameters()["config"])
+    driver = await begin(dut)
+    sections: list[Section] = []
+    round_bytes = 2 * image_limit(config)
+    while (length := len(encode(config, sections))) <= round_bytes:
+        sections.append(random_section(config))
+    dut.begin.value = 1
+    await RisingEdge(dut.clk)
+    dut.begin.value = 0
+    await driver.send(encode(config, sections, image_bytes=length - round_bytes))
+    await check(dut, Outcome(Status.BAD_SECTION, False, 0, 0, 0, []), [])

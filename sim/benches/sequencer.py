@@ -54,7 +54,7 @@ class Surroundings:
         self.fetched: int | None = None
         self.waited = 0
         self.dut.loaded.value = bool(descriptors)
-        self.dut.layers.value = len(descriptors) or random.getrandbits(16)
+        self.dut.layers.value = len(descriptors) or random.getrandbits(len(self.dut.layers))
 
     async def step(self, *, run: bool = False) -> None:
         """One cycle, in which an inference is started if ``run``."""
