@@ -4,7 +4,7 @@
 from amaranth.hdl import Array, C, Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2, exact_log2
+from amaranth.utils import bits_for, ceil_log2, exact_log2
 
 from .layouts import counters_layout, image_offset_bits
 from .protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status
@@ -62,8 +62,10 @@ class Commands(wiring.Component):
         identity = Cat(C(PROTOCOL_VERSION, 8), self.loaded, C(0, 7), C(config.packet_bytes, 16), C(config.pes, 16),
                        C(int.from_bytes(config.hash, "little"), 64))
         identity_bytes, counter_bytes = len(identity) // 8, 4 * len(COUNTERS)
-        # Of LOAD the offset; of READ the address and the words, of WRITE the words are found from the length.
-        argument = Signal(32)
+        # Of LOAD the offset; of READ the address and the words; of WRITE the address, and the words from the length.
+        # No offset and no number of words that is right has more bits; `excess` are those of any others.
+        most_words = config.packet_bytes // word_bytes - 1
+        argument, excess = Signal(max(len(self.image_offset), 16 + bits_for(most_words))), Signal()
         address, words = argument[:16], argument[16:]
         taken = Signal(range(5))
         has_input = Signal()
@@ -87,14 +89,14 @@ class Commands(wiring.Component):
         starts, continues, readable, fits = Signal(), Signal(), Signal(), Signal()
         end = Signal(17)
         m.d.sync += [
-            starts.eq(argument == 0), continues.eq(argument == self.image_offset),
-            readable.eq((words != 0) & (words < config.packet_bytes // word_bytes)),
+            starts.eq(~excess & (argument == 0)), continues.eq(~excess & (argument == self.image_offset)),
+            readable.eq(~excess & (words != 0) & (words <= most_words)),
             end.eq(address + words), fits.eq(end <= config.act_depth),
         ]
 
         with m.FSM():
             with m.State("WAIT"):
-                m.d.sync += [taken.eq(0), place.eq(0), settle.eq(0)]
+                m.d.sync += [taken.eq(0), excess.eq(0), place.eq(0), settle.eq(0)]
                 # Nothing is carried out while accumulators are cleared or a program is read ahead: that ends soon.
                 with m.If(self.request & self.settled):
                     m.next = "CHECK"
@@ -154,7 +156,13 @@ class Commands(wiring.Component):
                 with m.If(whole):
                     m.d.sync += settle.eq(settle + 1)
                 with m.Elif(self.payload.valid):
-                    m.d.sync += [argument.word_select(taken[:2], 8).eq(self.payload.payload), taken.eq(taken + 1)]
+                    m.d.sync += taken.eq(taken + 1)
+                    with m.Switch(taken[:2]):
+                        for number in range(4):
+                            with m.Case(number):
+                                bits = argument[8 * number:8 * (number + 1)]
+                                m.d.sync += [bits.eq(self.payload.payload),
+                                             excess.eq(excess | self.payload.payload[len(bits):].any())]
                 with m.If(settle == 2):
                     m.d.sync += settle.eq(0)
                     with m.Switch(self.opcode):
