@@ -66,7 +66,7 @@ class Commands(wiring.Component):
         # No offset and no number of words that is right has more bits; `excess` are those of any others.
         most_words = config.packet_bytes // word_bytes - 1
         argument, excess = Signal(max(len(self.image_offset), 16 + bits_for(most_words))), Signal()
-        address, words = argument[:16], argument[16:]
+        address, far, words = argument[:len(self.address)], argument[len(self.address):16], argument[16:]
         taken = Signal(range(5))
         has_input = Signal()
         # Of a byte in its word, or in a response without activations.
@@ -87,12 +87,26 @@ class Commands(wiring.Component):
         # What the checks want to know, a register for each step: sums and comparisons in one cycle would be too long.
         # The argument holds while `settle` counts.
         starts, continues, readable, fits = Signal(), Signal(), Signal(), Signal()
-        end = Signal(17)
+        end = Signal.like(address + words)
         m.d.sync += [
             starts.eq(~excess & (argument == 0)), continues.eq(~excess & (argument == self.image_offset)),
             readable.eq(~excess & (words != 0) & (words <= most_words)),
-            end.eq(address + words), fits.eq(end <= config.act_depth),
+            end.eq(address + words), fits.eq(~far.any() & (end <= config.act_depth)),
         ]
+
+        known, right_length = Signal(), Signal()
+        m.d.comb += known.eq(1)
+        with m.Switch(self.opcode):
+            with m.Case(Opcode.IDENTIFY.value, Opcode.WAIT.value, Opcode.RUN.value):
+                m.d.comb += right_length.eq(self.length == 0)
+            with m.Case(Opcode.LOAD.value):
+                m.d.comb += right_length.eq(self.length >= 5)
+            with m.Case(Opcode.WRITE.value):
+                m.d.comb += right_length.eq((self.length > 2) & ~(self.length - 2)[:place_bits].any())
+            with m.Case(Opcode.READ.value):
+                m.d.comb += right_length.eq(self.length == 4)
+            with m.Default():
+                m.d.comb += known.eq(0)
 
         with m.FSM():
             with m.State("WAIT"):
@@ -101,55 +115,31 @@ class Commands(wiring.Component):
                 with m.If(self.request & self.settled):
                     m.next = "CHECK"
             with m.State("CHECK"):
-                with m.Switch(self.opcode):
+                m.d.sync += words.eq((self.length - 2) >> place_bits)
+                with m.If(~known):
+                    reply(Status.UNKNOWN_OPCODE)
+                with m.Elif(~right_length):
+                    reply(Status.BAD_LENGTH)
+                with m.Elif(self.running & (self.opcode != Opcode.IDENTIFY.value) & (self.opcode != Opcode.WAIT.value)):
+                    reply(Status.BUSY)
+                with m.Else(), m.Switch(self.opcode):
                     with m.Case(Opcode.IDENTIFY.value):
-                        with m.If(self.length != 0):
-                            reply(Status.BAD_LENGTH)
-                        with m.Else():
-                            reply(Status.OK)
+                        reply(Status.OK)
                     with m.Case(Opcode.WAIT.value):
-                        with m.If(self.length != 0):
-                            reply(Status.BAD_LENGTH)
-                        with m.Elif(self.timed_out):
+                        with m.If(self.timed_out):
                             reply(Status.TIMED_OUT)
                         with m.Elif(~self.running):
                             reply(Status.OK)
                     with m.Case(Opcode.RUN.value):
-                        with m.If(self.length != 0):
-                            reply(Status.BAD_LENGTH)
-                        with m.Elif(self.running):
-                            reply(Status.BUSY)
-                        with m.Elif(~self.loaded):
+                        with m.If(~self.loaded):
                             reply(Status.NOT_LOADED)
                         with m.Elif(~has_input):
                             reply(Status.NO_INPUT)
                         with m.Elif(self.ready):
                             m.d.sync += [self.run.eq(1), has_input.eq(0)]
                             reply(Status.OK)
-                    with m.Case(Opcode.LOAD.value):
-                        with m.If(self.length < 5):
-                            reply(Status.BAD_LENGTH)
-                        with m.Elif(self.running):
-                            reply(Status.BUSY)
-                        with m.Else():
-                            m.next = "TAKE ARGUMENT"
-                    with m.Case(Opcode.WRITE.value):
-                        m.d.sync += words.eq((self.length - 2) >> place_bits)
-                        with m.If((self.length <= 2) | (self.length - 2)[:place_bits].any()):
-                            reply(Status.BAD_LENGTH)
-                        with m.Elif(self.running):
-                            reply(Status.BUSY)
-                        with m.Else():
-                            m.next = "TAKE ARGUMENT"
-                    with m.Case(Opcode.READ.value):
-                        with m.If(self.length != 4):
-                            reply(Status.BAD_LENGTH)
-                        with m.Elif(self.running):
-                            reply(Status.BUSY)
-                        with m.Else():
-                            m.next = "TAKE ARGUMENT"
                     with m.Default():
-                        reply(Status.UNKNOWN_OPCODE)
+                        m.next = "TAKE ARGUMENT"
             with m.State("TAKE ARGUMENT"):
                 whole = taken == Mux(self.opcode == Opcode.WRITE.value, 2, 4)
                 m.d.comb += self.payload.ready.eq(~whole)
@@ -176,10 +166,10 @@ class Commands(wiring.Component):
                             with m.If(~fits):
                                 reply(Status.BAD_ADDRESS)
                         with m.Case(Opcode.READ.value):
-                            with m.If(~fits):
-                                reply(Status.BAD_ADDRESS)
-                            with m.Elif(~readable):
+                            with m.If(~readable):
                                 reply(Status.BAD_LENGTH)
+                            with m.Elif(~fits):
+                                reply(Status.BAD_ADDRESS)
                             with m.Else():
                                 reply(Status.OK)
             with m.State("FEED LOADER"):
