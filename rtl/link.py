@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from .crc import Crc32
 from .protocol import SYNC, Status
@@ -22,7 +23,7 @@ class Link(wiring.Component):
     Parameters
     ----------
     packet_bytes : int
-        The longest payload of a request or a response.
+        The longest payload of a request or a response; a power of two.
     observed : bool
         Has ``last`` and ``last_status``.
     gap_bits : int
@@ -73,6 +74,7 @@ class Link(wiring.Component):
         # A payload's length, and how much of it is through; of a request first, then of the response.
         length, count = self.length, Signal(range(self.packet_bytes + 1))
         through = count == length
+        size_bits = exact_log2(self.packet_bytes)
         status = Signal(8)
         if self.observed:
             m.d.comb += self.last_status.eq(status)
@@ -138,7 +140,7 @@ class Link(wiring.Component):
                     m.next = next_state
             with m.State("CHECK LENGTH"):
                 m.next = "RECEIVE PAYLOAD"
-                with m.If(length > self.packet_bytes):
+                with m.If(length[size_bits:].any() & (length != self.packet_bytes)):
                     m.d.sync += status.eq(Status.TOO_LONG.value)
                     respond(1)
             with receive("RECEIVE PAYLOAD"):

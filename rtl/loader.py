@@ -74,15 +74,14 @@ class Loader(wiring.Component):
         """A byte of the header: compared with what it must be, or kept."""
         known = {"magic": (IMAGE_MAGIC, Status.BAD_MAGIC), "version": (IMAGE_VERSION, Status.BAD_VERSION),
                  "config_hash": (int.from_bytes(self.config.hash, "little"), Status.WRONG_CONFIG)}
-        byte = self.bytes.payload
+        byte, expected, wrong = self.bytes.payload, Signal(8), Signal(Status)
         with m.Switch(count):
             for name, field in header_layout():
                 for place in range(field.width // 8):
                     with m.Case(field.offset // 8 + place):
                         if name in known:
                             value, status = known[name]
-                            with m.If(byte != (value >> 8 * place) & 0xFF):
-                                m.d.sync += found.eq(status)
+                            m.d.comb += [expected.eq((value >> 8 * place) & 0xFF), wrong.eq(status)]
                         elif name in kept:
                             bits = kept[name][8 * place:8 * (place + 1)]
                             m.d.sync += bits.eq(byte)
@@ -91,6 +90,8 @@ class Loader(wiring.Component):
                                     m.d.sync += found.eq(Status.BAD_SECTION)
                         if name == "layers":
                             m.d.sync += self.loaded.eq(0)
+        with m.If((wrong != Status.OK) & (byte != expected)):
+            m.d.sync += found.eq(wrong)
 
     def elaborate(self, platform):
         m = Module()
