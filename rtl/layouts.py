@@ -238,9 +238,9 @@ def tap_write_layout(config):
 
 
 def memory_write_layout(config):
-    """A word of the image, and where in its memory it goes."""
-    return data.StructLayout({"address": 16, "word": max(*config.plane_bits, config.slice_word_bits,
-                                                         DESCRIPTOR_WORD_BITS)})
+    """A word of the image, and where in a PE's memory it goes."""
+    return data.StructLayout({"address": ceil_log2(max(config.entry_depth, config.slice_depth)),
+                              "word": max(*config.plane_bits, config.slice_word_bits)})
 
 
 def cluster_write_layout(config):
@@ -250,8 +250,9 @@ def cluster_write_layout(config):
 
 
 def load_write_layout(config):
-    """A word of the image, and which memory of which PE it is for."""
-    return data.StructLayout({"kind": 8, "pe": 8, **dict(memory_write_layout(config).members)})
+    """A word of the image, and where in which memory of which PE it goes."""
+    return data.StructLayout({"kind": 8, "pe": 8, "address": 16,
+                              "word": max(*config.plane_bits, config.slice_word_bits, DESCRIPTOR_WORD_BITS)})
 
 
 def section_memories(config):
