@@ -177,8 +177,8 @@ def _table_cycles(one: DecodedPass, config: EngineConfig) -> int:
 def _constants(config: EngineConfig) -> np.ndarray:
     return np.array([config.pes, config.block_cols, config.pes // scan_groups(config), config.entries_per_word,
                      config.queue_depth, config.queue_depth - beats_in_flight(config), broadcast_cycles(config),
-                     config.row_cycles, descriptor_words(config) + 1, SliceLookup.latency_cycles,
-                     drain_cycles(config), config.tap_bits])
+                     config.row_cycles, descriptor_words(config) + 1, SliceLookup(config, 1).latency_cycles,
+                     drain_cycles(config), config.tap_bits, config.deep_pipeline])
 
 
 @numba.njit(cache=True)
@@ -224,7 +224,7 @@ def _steps_of_taps(taps, at, last, tap_bits, rows, cols):  # type: ignore[no-unt
 def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,  # type: ignore[no-untyped-def]
            counters, ends, macs, sent):
     (pes, block_cols, group_cols, each, depth, limit, spread, row_cycles, fetch_cycles, lookup_cycles, drain_latency,
-     tapped) = constants
+     tapped, deep) = constants
     passes = table.shape[0]
     number = 0
 
@@ -232,6 +232,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
     place, running, there = 0, True, False
     read_valid, read_word = False, 0
     word_valid, word_word, word_col = False, 0, 0
+    at_once = group_cols == pes or tapped > 0
     grouped, group_valid, group_word, group_col, group_end = group_cols < pes, False, 0, 0, 0
     block_valid, block_first, block_next = False, 0, 0
     # A beat is -1 (none), or twice its activation (visit, lane), plus one if it is present. Beats on their way:
@@ -254,7 +255,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
     # Drain, program, sequencer.
     steps_left, row_cycle, acts_left, in_window, written, draining = 0, 0, 0, 0, 0, False
     arriving = np.zeros(spread + drain_latency, np.bool_)
-    holds = np.zeros(spread, np.bool_)
+    holds = np.zeros(spread + 1, np.bool_)
     slot, slots, upper = 0, 1, 1
     window, tables_left, fetch_left = 1, 0, (fetch_cycles if passes > 1 else 0)
     settle, final, quiet = 2, False, False
@@ -293,8 +294,9 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         take_part = word_valid and (group_ready if grouped else block_ready)
         part_cols = group_cols if grouped else block_cols
         word_ends = word_col + part_cols >= scanned_cols
-        word_ready = not word_valid or (take_part and word_ends)
-        read_ready = not read_valid or word_ready
+        word_taken = take_part and word_ends
+        word_ready = not word_valid or (at_once and word_taken)
+        read_ready = not read_valid or (at_once and word_ready)
         readable = chase + written if draining else words
         read = running and there and read_ready
         scan_done = not (running or read_valid or word_valid or group_valid or block_valid or beats[0] >= 0)
@@ -316,11 +318,16 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         arrived = arrived_beat >= 0 and (arrived_beat & 1) == 1
         arrived_act = arrived_beat >> 1
         arrived_col = visits[1, first_visit + arrived_act // pes] + arrived_act % pes if arrived else 0
-        hold = holds[spread - 1]
+        reading = steps_left > 0
+        holds[0] = reading or tables_left > 0
+        hold = holds[spread] or (not deep and arriving[spread])
         full_now, next_idle = False, True
         for pe in range(pes):
             first = slices + pe * cols
             put = False
+            if not deep:
+                raw[pe], raw_entry[pe], raw_last[pe] = fetched[pe], fetched_entry[pe], fetched_last[pe]
+                raw_visit[pe] = fetched_visit[pe]
             if arrived:
                 put = lengths[first + arrived_col] > 0
                 if not put:
@@ -392,7 +399,6 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
             level[pe] = before + (1 if put else 0) - (1 if take else 0)
 
         # Drain, combinational.
-        reading = steps_left > 0
         taken = reading and row_cycle == row_cycles - 1
         arrived_word = arriving[spread + drain_latency - 1]
         if reading:
@@ -402,9 +408,8 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         ended = final and not draining
 
         # Registers.
-        for stage in range(spread - 1, 0, -1):
+        for stage in range(spread, 0, -1):
             holds[stage] = holds[stage - 1]
-        holds[0] = reading or tables_left > 0
         for stage in range(spread + drain_latency - 1, 0, -1):
             arriving[stage] = arriving[stage - 1]
         arriving[0] = taken
@@ -439,8 +444,10 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
             group_col += block_cols
         if take_part:
             word_col = 0 if word_ends else word_col + part_cols
+        if word_taken:
+            word_valid = False
         if word_ready:
-            word_valid, word_word = read_valid, read_word
+            word_valid, word_word, read_valid = read_valid, read_word, False
         if read_ready:
             read_valid, read_word = read, place
         if read:

@@ -16,7 +16,8 @@ class Accumulator(wiring.Component):
     In each cycle it takes either a product (``term``) to be added to a row or, with ``drain``, a row to be read out:
     ``term`` is its bias then, and the row is zero afterwards. Any sequence of rows is right, the same row in every
     cycle included: results that are not in memory yet are forwarded. Only where the rows of a drain are two cycles or
-    more apart (``config.row_cycles``) nothing may come in the cycle after one: it is zeroed then.
+    more apart (``config.row_cycles``) nothing may come in the cycle after one, since it is zeroed then, and not that
+    row in the two after that: its zero is not forwarded.
 
     Parameters
     ----------
@@ -29,14 +30,14 @@ class Accumulator(wiring.Component):
     term : In(signed(acc_bits))
         What to add, one cycle later than ``row``.
     total : Out(signed(acc_bits)), total_valid : Out(1)
-        Row plus bias, three cycles after its ``drain``; it stays until the next one.
+        Row plus bias, ``latency_cycles`` after its ``drain``; it stays until the next row, be it drained or added to.
     """
 
-    latency_cycles = 3
     term_cycles = 1
 
     def __init__(self, config):
         self.config = config
+        self.latency_cycles = 2 + config.deep_pipeline
         super().__init__({
             "row": In(row_bits(config)),
             "valid": In(1),
@@ -49,7 +50,7 @@ class Accumulator(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        shape = signed(self.config.acc_bits)
+        deep, shape = self.config.deep_pipeline, signed(self.config.acc_bits)
         m.submodules.sums = sums = memory.Memory(shape=shape, depth=self.config.acc_depth, init=[])
         read = sums.read_port()
         write = sums.write_port()
@@ -63,12 +64,14 @@ class Accumulator(wiring.Component):
         if apart:
             m.d.sync += [zero.eq(drains_now & ~self.keep), answer_zero.eq(zero)]
 
-        # Steps: the memory answers (answer), the sum is made and written (add), it lies in a register (store).
+        # Steps: the memory answers (answer), the sum is made and written (add), it lies in a register (store). With few
+        # registers the sum is made while the memory answers.
         # `valid` speaks of rows that change, `keep` of rows that are drained and stay, for the time being.
         rows, valids, drains, keeps = {}, {}, {}, {}
         stays = drains_now & (1 if apart else self.keep)
         row, valid, drain, keep = self.row, self.valid & ~stays | zero, drains_now, stays
-        for step in ("answer", "add", "store"):
+        steps = ("answer", "add", "store") if deep else ("add", "store")
+        for step in steps:
             rows[step] = Signal(row_bits(self.config), name=f"{step}_row", reset_less=True)
             valids[step] = Signal(name=f"{step}_valid")
             drains[step] = Signal(name=f"{step}_drain", reset_less=True)
@@ -76,13 +79,13 @@ class Accumulator(wiring.Component):
             m.d.sync += [rows[step].eq(row), valids[step].eq(valid), drains[step].eq(drain), keeps[step].eq(keep)]
             row, valid, drain, keep = rows[step], valids[step], drains[step], keeps[step]
         with m.If(zero):
-            m.d.sync += rows["answer"].eq(rows["answer"])
+            m.d.sync += rows[steps[0]].eq(rows[steps[0]])
 
         # A row is not yet in memory if it was written a cycle before, or while it was read: its sum is kept for one
         # cycle. Rows are compared a cycle before the values are needed.
         from_add, from_store = Signal(), Signal()
         m.d.sync += [
-            from_add.eq(valids["add"] & (rows["add"] == rows["answer"])),
+            from_add.eq(valids["add"] & (rows["add"] == (rows["answer"] if deep else self.row))),
             from_store.eq(valids["add"] & (rows["add"] == self.row)),
         ]
 
@@ -92,11 +95,19 @@ class Accumulator(wiring.Component):
             total.eq(Mux(from_add, kept, old) + term),
             stored.eq(total if apart else Mux(drains["add"], 0, total)),
         ]
-        m.d.sync += [old.eq(Mux(from_store, kept, read.data)), term.eq(self.term), kept.eq(stored)]
-        with m.If(answer_zero):
-            m.d.sync += [old.eq(0), term.eq(0)]
-        with m.If(drains["add"]):
-            m.d.sync += self.total.eq(total)
+        domain = "sync" if deep else "comb"
+        m.d[domain] += [old.eq(Mux(from_store, kept, read.data) if deep else read.data), term.eq(self.term)]
+        if apart:
+            # What is kept is a drained row's total as well, and stays while that row is zeroed.
+            with m.If(drains["add"] | (valids["add"] & ~drains["store"])):
+                m.d.sync += kept.eq(total)
+            with m.If(answer_zero):
+                m.d[domain] += [old.eq(0), term.eq(0)]
+            m.d.comb += self.total.eq(kept)
+        else:
+            m.d.sync += kept.eq(stored)
+            with m.If(drains["add"]):
+                m.d.sync += self.total.eq(total)
         m.d.comb += [
             write.addr.eq(rows["add"]),
             write.data.eq(stored),

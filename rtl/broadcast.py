@@ -16,7 +16,7 @@ class Broadcast(wiring.Component):
     copies : int
         Receivers.
     cycles : int
-        Latency, 1 or more.
+        Latency; with 0 everyone receives at once, without a register.
     resets : iterable of str
         Fields of the shape of which a reset makes zeros while they are under way, as it does of ``valid``.
 
@@ -44,6 +44,10 @@ class Broadcast(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         payload, valid = self.i, self.i_valid
+        if not self.cycles:
+            m.d.comb += [self.empty.eq(1), self.o_valid.eq(valid.replicate(self.copies)),
+                         *(copy.eq(payload) for copy in self.o)]
+            return m
         under_way = []
         for stage in range(self.cycles - 1):
             next_payload = Signal(self.shape, name=f"trunk_{stage}", reset_less=True)

@@ -5,6 +5,7 @@ from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, M
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from .accumulate import Accumulator
 from .layouts import beat_layout, beats_in_flight, cluster_write_layout, requant_layout
 from .pe import ProcessingElement, control_layout, layer_layout
 from .requantize import Requantizer
@@ -26,7 +27,8 @@ def drain_cycles(config):
     """From the drain's step that completes a row to the row's activations."""
     share = config.pes_per_requantizer
     # PEs that share take turns, through a register.
-    return ProcessingElement.drain_cycles + Requantizer.latency_cycles + (share if share > 1 else 0)
+    return (config.deep_pipeline + Accumulator(config).latency_cycles + Requantizer.latency_cycles
+            + (share if share > 1 else 0))
 
 
 class Cluster(wiring.Component):
@@ -86,10 +88,12 @@ class Cluster(wiring.Component):
         for number, pe in enumerate(pes):
             m.submodules[f"pe_{number}"] = near(pe)
 
-        # Copies of what all clusters share, close by; `keep` stops synthesis from merging them again.
+        # Copies of what all clusters share, if there are several, close by; `keep` stops synthesis from merging them
+        # again.
         layer = Signal(cluster_layout(config), reset_less=True, attrs={"keep": 1})
         requant = Signal(requant_layout(), reset_less=True, attrs={"keep": 1})
-        m.d.near += [layer.eq(self.layer), requant.eq(self.requant), lookup.start.eq(self.start)]
+        m.d["near" if config.clusters > 1 else "comb"] += [layer.eq(self.layer), requant.eq(self.requant)]
+        m.d.near += lookup.start.eq(self.start)
 
         m.d.comb += [
             lookup.slice_base.eq(layer.slice_base), lookup.entry_base.eq(layer.entry_base),

@@ -47,7 +47,7 @@ class EngineConfig:
     single_port : bool
         Entry memory has one address for loading and running, as the large memories of an iCE40 UP5K want it; where
         block RAM has two ports, it is smaller without. Nor have the UP5K's block RAMs a ninth bit for each byte
-        (`act_flag_bits`).
+        (`act_flag_bits`), and its clock is too slow for registers to be worth their cells (`deep_pipeline`).
     length_bits : int
         Width of a slice length; the compiler splits the rows of a layer with longer slices into passes.
     slice_word_bits : int
@@ -162,6 +162,11 @@ class EngineConfig:
         return self.act_bits + 1
 
     @property
+    def deep_pipeline(self):
+        """Registers behind the memories of a PE and within its walker: an iCE40 has few cells, and a slow clock."""
+        return not self.single_port
+
+    @property
     def act_flag_bits(self):
         """Bits beside each activation in memory: whether it is not zero; none on an iCE40, whose words have no room."""
         return 0 if self.single_port else 1
@@ -229,10 +234,10 @@ class EngineConfig:
 
 PRESETS = {
     # Four 32 KiB single-port memories, 16 bits wide, hold the entries of an iCE40 UP5K; its 30 block RAMs the rest.
-    "tiny": EngineConfig(pes=4, index_bits=(4,), entries_per_word=2, entry_depth=16384, single_port=True,
-                         slice_word_bits=16, slice_depth=512, act_depth=512, acc_depth=256, queue_depth=16,
-                         packet_bytes=256),
-    # As many PEs as the UP5K's 5,280 logic cells hold; each has two of the large memories.
+    "tiny": EngineConfig(pes=4, acc_bits=24, index_bits=(4,), entries_per_word=2, entry_depth=16384, single_port=True,
+                         slice_word_bits=16, slice_depth=256, act_depth=256, acc_depth=256, queue_depth=16,
+                         pes_per_requantizer=4, packet_bytes=256),
+    # The same memories for half the PEs: twice the columns, and four times the activations.
     "up5k": EngineConfig(pes=2, acc_bits=24, index_bits=(4,), entry_depth=16384, single_port=True,
                          slice_word_bits=8, act_depth=1024, acc_depth=256, queue_depth=16, packet_bytes=256),
     # Half an engine: what a GW2A-18 has block RAM for, and an LFE5U-25F multipliers.

@@ -77,6 +77,7 @@ class Engine(wiring.Component):
         m.submodules.link = link = Link(config.packet_bytes, observed=self.observed, gap_bits=self.gap_bits)
         m.submodules.commands = commands = Commands(config)
         m.submodules.loader = loader = Loader(config)
+        m.submodules.load = load = Broadcast(cluster_write_layout(config), config.clusters, self._unhurried_cycles())
         m.submodules.acts = acts = ActivationMemory(config)
         m.submodules.watchdog = watchdog = Watchdog(config)
 
@@ -101,7 +102,7 @@ class Engine(wiring.Component):
         if self.observed:
             m.d.comb += [self.last.eq(link.last), self.loaded.eq(loader.loaded),
                          self.last_status.eq(link.last_status), self.counters.eq(commands.counters)]
-        self._connect_load(m, link, commands, loader, program, clusters)
+        self._connect_load(m, link, commands, loader, program, load, clusters)
         self._connect_control(m, loader, commands, program, sequencer, scanner, broadcast, drain, clusters)
         self._connect_acts(m, commands, sequencer, acts, scanner, drain, clusters)
         self._connect_clusters(m, program, sequencer, scanner, broadcast, control, drain, clusters)
@@ -125,13 +126,12 @@ class Engine(wiring.Component):
             loader.drop.eq(watchdog.bite), commands.timed_out.eq(watchdog.timed_out),
         ]
 
-    def _connect_load(self, m, link, commands, loader, program, clusters):
+    def _connect_load(self, m, link, commands, loader, program, load, clusters):
         """Link -> commands -> loader -> memories."""
         connect(m, link.payload, commands.payload)
         connect(m, commands.body, link.body)
         connect(m, commands.image, loader.bytes)
         config, write = self.config, loader.write
-        load = Signal(cluster_write_layout(config))
         m.d.comb += [
             commands.request.eq(link.request), commands.opcode.eq(link.opcode), commands.length.eq(link.length),
             link.respond.eq(commands.respond), link.status.eq(commands.status),
@@ -139,30 +139,30 @@ class Engine(wiring.Component):
             loader.begin.eq(commands.image_begin),
             commands.image_offset.eq(loader.offset), commands.image_status.eq(loader.status),
             commands.loaded.eq(loader.loaded),
-            program.load.eq(loader.write), program.load_valid.eq(loader.write_valid),
-            load.address.eq(write.address), load.word.eq(write.word), load.place.eq(write.pe),
+            load.i.address.eq(write.address), load.i.word.eq(write.word), load.i.place.eq(write.pe),
+            load.i_valid.eq(loader.write_valid),
         ]
+        m.d["sync" if config.clusters > 1 else "comb"] += [program.load.eq(write),
+                                                           program.load_valid.eq(loader.write_valid)]
         # The kind of a section is there long before its first word.
         m.d.sync += [
-            load.slices.eq(write.kind == SectionKind.SLICES.value),
-            load.planes.eq(Cat(write.kind == SectionKind.ENTRIES.value + plane
-                               for plane in range(len(config.plane_bits)))),
+            load.i.slices.eq(write.kind == SectionKind.SLICES.value),
+            load.i.planes.eq(Cat(write.kind == SectionKind.ENTRIES.value + plane
+                                 for plane in range(len(config.plane_bits)))),
         ]
-        if config.clusters == 1:
-            # It lies close by.
-            m.d.comb += [clusters[0].load.eq(load), clusters[0].load_valid.eq(loader.write_valid)]
-            return
-        m.submodules.load = broadcast = Broadcast(load.shape(), config.clusters, broadcast_cycles(config))
-        m.d.comb += [broadcast.i.eq(load), broadcast.i_valid.eq(loader.write_valid)]
         # Whose the word is goes beside it, register by register.
-        place_bits = len(load.place)
+        place_bits = len(load.i.place)
         for number, cluster in enumerate(clusters):
             own = loader.write_valid & (write.pe[place_bits:] == number)
-            for stage in range(broadcast_cycles(config)):
+            for stage in range(self._unhurried_cycles()):
                 valid = Signal(name=f"load_{number}_{stage}", attrs={"keep": 1})
                 m.d.sync += valid.eq(own)
                 own = valid
-            m.d.comb += [cluster.load.eq(broadcast.o[number]), cluster.load_valid.eq(own)]
+            m.d.comb += [cluster.load.eq(load.o[number]), cluster.load_valid.eq(own)]
+
+    def _unhurried_cycles(self):
+        """Registers to the clusters of what has time: one more than for the beats, since their wires are long."""
+        return broadcast_cycles(self.config) + (self.config.clusters > 1)
 
     def _connect_control(self, m, loader, commands, program, sequencer, scanner, broadcast, drain, clusters):
         """The sequencer and those whom it directs."""
@@ -249,10 +249,10 @@ class Engine(wiring.Component):
                            for place in range(planes - 1))]
         if self.config.tap_bits:
             m.d.comb += layer.pe.tap_bits.eq(sequencer.layer.tap_bits)
-        # As many registers on the way as there are for the beats.
+        # It is there before the layer's first beat, and the row that is requantised.
         told = {"start": sequencer.start, "layer": layer, "requant": drain.requant}
         for name in told:
-            for stage in range(broadcast_cycles(self.config) - (name != "start")):
+            for stage in range(self._unhurried_cycles() - (name != "start")):
                 later = Signal.like(told[name], name=f"{name}_{stage}")
                 m.d.sync += later.eq(told[name])
                 told[name] = later

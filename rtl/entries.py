@@ -17,7 +17,8 @@ class EntryMemory(wiring.Component):
     Codes and narrowest indices lie in plane 0. Every further index bit lies in a plane of its own, which holds only
     the layers that use it: its address is that of plane 0 minus the layer's offset. A word can be read in
     each cycle; a cycle later it lies at the memory's output, where it stays until the next read, and can be taken into
-    the register behind it, since the memory is slow. An ECP5's block RAM contains that register (`rtl.netlist`).
+    the register behind it, since the memory is slow. An ECP5's block RAM contains that register (`rtl.netlist`);
+    without ``config.deep_pipeline`` there is none.
 
     Parameters
     ----------
@@ -33,7 +34,8 @@ class EntryMemory(wiring.Component):
     take : In(1)
         The word at the memory's output goes into the register.
     word : Out(ArrayLayout(entry_layout, entries_per_word))
-        Entries of the word in the register, indices extended with zeros to the widest width.
+        Entries of the word in the register (or at the memory's output), indices extended with zeros to the widest
+        width.
     raw : Out(entry_word_bits)
         Plane 0 as it is, for biases.
     """
@@ -67,6 +69,8 @@ class EntryMemory(wiring.Component):
             read.addr.eq(address),
             read.en.eq(self.read & ~write.en if config.single_port else self.read),
         ]
+        if not config.deep_pipeline:
+            return read.data
         word = Signal.like(read.data, name=f"plane_{number}_word", reset_less=True)
         with m.If(self.take):
             m.d.sync += word.eq(read.data)

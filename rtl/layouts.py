@@ -301,7 +301,7 @@ def limit_bits(config):
 
 def beats_in_flight(config):
     """Beats that may still reach a PE's queue after it said that it is full: see `rtl.pe` and `rtl.scanner`."""
-    return 10 + broadcast_cycles(config)
+    return 9 + config.deep_pipeline + broadcast_cycles(config)
 
 
 def scan_groups(config):
@@ -311,7 +311,9 @@ def scan_groups(config):
 
 
 def broadcast_cycles(config):
-    """Registers between the scanner and a PE: one, or two for the fan-out of more than 16 PEs."""
+    """Registers between the scanner and a PE: none for a single cluster, two for the fan-out of more than 16 PEs."""
+    if config.clusters == 1:
+        return 0
     return 1 if config.pes <= 16 else 2
 
 

@@ -75,9 +75,6 @@ class ProcessingElement(wiring.Component):
         For the performance counters: a multiplication.
     """
 
-    drain_cycles = 1 + Accumulator.latency_cycles
-    """From the drain's step to the total."""
-
     def __init__(self, config):
         self.config = config
         super().__init__({
@@ -114,7 +111,6 @@ class ProcessingElement(wiring.Component):
             entries.address.eq(Mux(drain, step.bias_address, walker.address)),
             entries.read.eq(drain | walker.ready),
             entries.take.eq(walker.take),
-            walker.hold.eq(self.control.hold),
             walker.word.eq(entries.word),
         ]
         if len(config.plane_bits) > 1:
@@ -125,35 +121,38 @@ class ProcessingElement(wiring.Component):
             m.d.comb += [walker.tap_bits.eq(self.layer.tap_bits), walker.taps.eq(self.control.taps),
                          walker.taps_valid.eq(self.control.write_taps), accumulator.keep.eq(keep)]
 
-        # Multiply: the weight comes out of the codebook a cycle after the visit.
+        # Multiply: the weight comes out of the codebook a cycle after the visit. In a deep pipeline the product is a
+        # register, and so is the row, to come a cycle before it.
+        domain = "sync" if config.deep_pipeline else "comb"
         act, product = Signal(signed(config.operand_bits), reset_less=True), \
             Signal(signed(config.operand_bits + config.weight_bits), reset_less=True)
-        visit_row = Signal.like(walker.visits.row, reset_less=True)
+        row = Signal.like(walker.visits.row, reset_less=True)
         visit_valid = Signal()
         m.d.comb += [
             codebook.write.eq(self.control.codebook), codebook.write_valid.eq(self.control.write_codebook),
             codebook.code.eq(walker.visits.code),
         ]
         stored = walker.visits.act
-        m.d.sync += [
-            act.eq(Cat(stored, self.layer.input_signed & stored[-1]).as_signed()),
-            visit_row.eq(walker.visits.row), visit_valid.eq(walker.visits_valid), product.eq(codebook.weight * act),
-        ]
+        m.d.sync += act.eq(Cat(stored, self.layer.input_signed & stored[-1]).as_signed())
+        m.d[domain] += [visit_valid.eq(walker.visits_valid), product.eq(codebook.weight * act)]
 
         # Accumulate products, or drain a row with its bias, whose words arrive least significant first: the walker has
-        # none then, and takes each. The row comes from a register as well.
+        # none then, and takes each. The row passes as many registers as its bias.
         draining = Signal()
-        drain_row = Signal.like(step.row, reset_less=True)
         bias = [entries.raw]
         for number in range(config.bias_words - 1):
             word = Signal(config.entry_word_bits, name=f"bias_word_{number}", reset_less=True)
             m.d.sync += word.eq(bias[0])
             bias.insert(0, word)
         if config.tap_bits:
-            m.d.sync += keep.eq(step.keep)
-        m.d.sync += [take_row.eq(drain & step.bias_last), drain_row.eq(step.row), draining.eq(take_row)]
+            m.d[domain] += keep.eq(step.keep)
+        takes = drain & step.bias_last
+        m.d[domain] += [take_row.eq(takes), row.eq(Mux(takes, step.row, walker.visits.row))]
+        m.d.sync += draining.eq(take_row)
+        # With few registers the first sum after a drain would come before the last total's turn at a requantiser.
+        m.d.comb += walker.hold.eq(self.control.hold | (0 if config.deep_pipeline else draining))
         m.d.comb += [
-            accumulator.row.eq(Mux(take_row, drain_row, visit_row)),
+            accumulator.row.eq(row),
             accumulator.valid.eq(take_row | visit_valid),
             accumulator.drain.eq(take_row),
             accumulator.term.eq(Mux(draining, Cat(bias)[:config.acc_bits].as_signed(), product)),

@@ -80,10 +80,9 @@ class Scanner(wiring.Component):
         else:
             place = Signal.like(self.words)
             next_place, last_place = place + 1, place + 1 == self.words
+            # It ends where it begins, so that `start` need not lead to it.
             with m.If(self.read):
-                m.d.sync += place.eq(place + 1)
-            with m.If(self.start):
-                m.d.sync += place.eq(0)
+                m.d.sync += place.eq(Mux(last_place, 0, place + 1))
         running, there = Signal(), Signal()
         read_valid, read_ready = Signal(), Signal()
         m.d.comb += [
@@ -100,15 +99,27 @@ class Scanner(wiring.Component):
         word, word_valid, word_ready = Signal(config.pes * act_bits, reset_less=True), Signal(), Signal()
         word_nonzero = Signal(config.pes, reset_less=True)
         word_wraps = Signal(reset_less=True)
-        m.d.comb += [read_ready.eq(~read_valid | word_ready), self.newest.eq(word)]
+        word_taken = Signal()
+        groups = scan_groups(config)
+        # Groups of a wide word take so long that neither register need be filled in the cycle in which it is emptied:
+        # the way from `stop` to the memory's read enable is long. Only a pixel's last word can be as short as a block.
+        at_once = groups == 1 or config.tap_bits > 0
+        m.d.comb += [
+            word_ready.eq(~word_valid | (word_taken if at_once else 0)),
+            read_ready.eq(~read_valid | (word_ready if at_once else 0)),
+            self.newest.eq(word),
+        ]
+        with m.If(word_ready):
+            m.d.sync += read_valid.eq(0)
         with m.If(read_ready):
             m.d.sync += read_valid.eq(self.read)
+        with m.If(word_taken):
+            m.d.sync += word_valid.eq(0)
         with m.If(word_ready):
             m.d.sync += [word_valid.eq(read_valid), word.eq(self.word), word_nonzero.eq(self.nonzero)]
 
         # Group: a part of a wide word, in a register from which it goes on block by block.
         last_block = Mux(word_wraps, self.layer.last_block, blocks - 1) if config.tap_bits else Const(blocks - 1)
-        groups = scan_groups(config)
         take_block, block_ready = Signal(), Signal()
         if groups > 1:
             group_blocks = blocks // groups
@@ -120,7 +131,7 @@ class Scanner(wiring.Component):
                                                    last_block >> exact_log2(group_blocks))
             block_number, last_in_group = self._count(m, "block", group_blocks, take_block, group_last_block)
             m.d.comb += [
-                take_group.eq(word_valid & group_ready), word_ready.eq(~word_valid | (take_group & last_group)),
+                take_group.eq(word_valid & group_ready), word_taken.eq(take_group & last_group),
                 take_block.eq(group_valid & block_ready), group_ready.eq(~group_valid | (take_block & last_in_group)),
             ]
             with m.If(group_ready):
@@ -132,8 +143,7 @@ class Scanner(wiring.Component):
             part, part_nonzero, part_valid = group, group_nonzero, group_valid
         else:
             block_number, last_in_word = self._count(m, "block", blocks, take_block, last_block)
-            m.d.comb += [take_block.eq(word_valid & block_ready),
-                         word_ready.eq(~word_valid | (take_block & last_in_word))]
+            m.d.comb += [take_block.eq(word_valid & block_ready), word_taken.eq(take_block & last_in_word)]
             part, part_nonzero, part_valid = word, word_nonzero, word_valid
 
         # Block: its activations, and which of its non-zero ones are still to be sent.

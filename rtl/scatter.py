@@ -17,8 +17,7 @@ class ScatterWalker(Walker):
 
     A word takes a cycle for each of its useful entries. One without any passes while the word before it is picked from;
     only when words arrive too slowly for that does it take a cycle. An entry adds to the slot that the entries up to it
-    have reached, see `docs/formats.md`; its accumulator is the job's ``base`` plus the slot minus the tap's offset. The
-    first visit appears nine cycles after its job was taken and eight after its word was read.
+    have reached, see `docs/formats.md`; its accumulator is the job's ``base`` plus the slot minus the tap's offset.
 
     Members, beside those of `Walker`
     -------
@@ -28,12 +27,10 @@ class ScatterWalker(Walker):
         An entry of the tap table.
     """
 
-    latency_cycles = 9
-    read_cycles = 8
-    late_visits = 2
-
     def __init__(self, config):
         super().__init__(config, tap_bits=In(2), taps=In(tap_write_layout(config)), taps_valid=In(1))
+        self.read_cycles = 7 + config.deep_pipeline
+        self.late_visits = 2
 
     def _decode(self, m, raw, raw_valid, raw_ready):
         config = self.config

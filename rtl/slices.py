@@ -18,7 +18,7 @@ __all__ = ["SliceLookup"]
 class SliceLookup(wiring.Component):
     """Turns beats into jobs for the walkers of some PEs; a beat whose slice is empty ends here.
 
-    A beat comes out five cycles later. There is no back-pressure: whoever sends beats stops in time
+    A beat comes out ``latency_cycles`` later. There is no back-pressure: whoever sends beats stops in time
     (`rtl.layouts.beats_in_flight`).
 
     Parameters
@@ -41,10 +41,9 @@ class SliceLookup(wiring.Component):
         No beat is under way.
     """
 
-    latency_cycles = 5
-
     def __init__(self, config, pes):
         self.config = config
+        self.latency_cycles = 4 + config.deep_pipeline
         self.pes = pes
         super().__init__({
             "load": In(memory_write_layout(config)),
@@ -90,7 +89,7 @@ class SliceLookup(wiring.Component):
         # A register behind the memory's output (it is slow), one behind the sums of pairs, one behind the other sums.
         beat, valid = self.beats, self.beats_valid
         beats, valids = [], []
-        for step in ("read", "word", "pair", "sum"):
+        for step in ("read", *(("word",) if config.deep_pipeline else ()), "pair", "sum"):
             next_beat = Signal(beat_layout(config), reset_less=True, name=f"{step}_beat")
             next_valid = Signal(name=f"{step}_valid")
             m.d.sync += [next_beat.eq(beat), next_valid.eq(valid)]
@@ -104,7 +103,7 @@ class SliceLookup(wiring.Component):
         m.d.sync += [one.eq(beat[name]) for name, one in carried.items()]
         for pe in range(self.pes):
             m.d.comb += [self.jobs[pe][name].eq(one) for name, one in carried.items()]
-            self._look_up(m, pe, read.data.word_select(pe, config.slice_word_bits), beats[1:], valid)
+            self._look_up(m, pe, read.data.word_select(pe, config.slice_word_bits), beats[-3:], valid)
         m.d.comb += self.empty.eq(~(self.beats_valid | Cat(valids).any() | self.jobs_valid.any()))
         return m
 
@@ -115,7 +114,7 @@ class SliceLookup(wiring.Component):
         word_beat, pair_beat, sum_beat = beats
 
         word = Signal(config.slice_word_bits, name=f"word_{pe}", reset_less=True)
-        m.d.sync += word.eq(read)
+        m.d["sync" if config.deep_pipeline else "comb"] += word.eq(read)
 
         # Lengths, of which all ones stand for twice that, plus one; and the sums of pairs of them.
         fields = [word[place * bits:(place + 1) * bits] for place in range(config.block_cols)]

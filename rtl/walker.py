@@ -15,8 +15,8 @@ class Walker(wiring.Component):
     """Reads the words of a slice and emits one useful entry in each cycle.
 
     A skip (code 0) costs no cycle if the entry after it lies in the same word, and one otherwise. The first entry of a
-    slice appears at ``visits`` six cycles after its job was taken and five after its word was read. ``visits`` has no
-    back-pressure.
+    slice appears at ``visits`` ``read_cycles`` after its word was read, a cycle more after its job was taken.
+    ``visits`` has no back-pressure.
 
     Parameters
     ----------
@@ -35,16 +35,13 @@ class Walker(wiring.Component):
         The memory need not hold its answer any longer. It is known sooner than ``read``.
     visits : Out(visit_layout), visits_valid : Out(1)
     empty : Out(1)
-        No more words, but for the last step of one; up to `late_visits` visits may follow.
+        No more words, but for the last step of one; up to ``late_visits`` visits may follow.
     """
-
-    latency_cycles = 6
-    read_cycles = 5
-    late_visits = 3
-    """Visits that may follow when it says that it is empty."""
 
     def __init__(self, config, **members):
         self.config = config
+        self.read_cycles = 5 if config.deep_pipeline else 2
+        self.late_visits = 3 if config.deep_pipeline else 1
         super().__init__({
             **members,
             "hold": In(1),
@@ -73,7 +70,7 @@ class Walker(wiring.Component):
         Returns
         -------
         raw : Signal(StructLayout)
-            A word in the entry memory's register: its ``entries``, which of them are ``inside`` the slice, whether the
+            A word as it leaves the entry memory: its ``entries``, which of them are ``inside`` the slice, whether the
             slice ``begins`` with it, and the ``job`` without its address and length.
         raw_valid, raw_ready, fetching : Signal(1)
             There is a word; it is taken; words are on their way.
@@ -112,7 +109,7 @@ class Walker(wiring.Component):
                 last[place_bits:].eq(last[place_bits:] - 1), ends.eq(last[place_bits:] == 1), begins.eq(0),
             ]
 
-        # The word lies at the memory's output, then in its register; what belongs to it goes along.
+        # The word lies at the memory's output, then in its register, if any; what belongs to it goes along.
         count = config.entries_per_word
         word_layout = data.StructLayout({"entries": self.word.shape(), "inside": count, "begins": 1, "job": rest})
         read_valid, read_inside, read_begins = Signal(), Signal(count, reset_less=True), Signal(reset_less=True)
@@ -121,21 +118,25 @@ class Walker(wiring.Component):
         raw_inside, raw_begins = Signal.like(read_inside), Signal(reset_less=True)
         raw_act = Signal.like(act)
         m.d.comb += [read_ready.eq(~read_valid | raw_ready), self.ready.eq(read_ready)]
+        advance = [raw_valid.eq(read_valid), raw_inside.eq(read_inside), raw_begins.eq(read_begins),
+                   raw_act.eq(read_act)]
         with m.If(read_ready):
             m.d.sync += [
                 read_valid.eq(fetch), read_begins.eq(begins), read_act.eq(act),
                 read_inside.eq(Cat((first <= number) & (~ends | (last[:place_bits] >= number))
                                    for number in range(count))),
             ]
-        with m.If(raw_ready):
-            m.d.sync += [raw_valid.eq(read_valid), raw_inside.eq(read_inside), raw_begins.eq(read_begins),
-                         raw_act.eq(read_act)]
+        if config.deep_pipeline:
+            with m.If(raw_ready):
+                m.d.sync += advance
+        else:
+            m.d.comb += advance
         m.d.comb += [self.take.eq(raw_ready), raw.entries.eq(self.word), raw.inside.eq(raw_inside),
                      raw.begins.eq(raw_begins), raw.job.eq(raw_act)]
         return raw, raw_valid, raw_ready, job_valid | read_valid
 
     def _decode(self, m, raw, raw_valid, raw_ready):
-        """From the words to the visits; returns whether more than `late_visits` may be left."""
+        """From the words to the visits; returns whether more than ``late_visits`` may be left."""
         config = self.config
         count = config.entries_per_word
         place_bits = exact_log2(count)
@@ -171,7 +172,8 @@ class Walker(wiring.Component):
             "act": word.job.act.shape()}), reset_less=True)
         is_skip = skips.bit_select(at, 1)
         m.d.comb += before.eq(entries[(at - ~is_skip)[:place_bits]])
-        m.d.sync += [
+        domain = "sync" if config.deep_pipeline else "comb"
+        m.d[domain] += [
             picked_valid.eq(word_valid),
             picked.entry.eq(entries[at]), picked.skip.eq(before.index),
             picked.is_skip.eq(is_skip), picked.has_skip.eq(is_skip | paired.bit_select(at, 1)),
@@ -195,7 +197,7 @@ class Walker(wiring.Component):
         with m.If(picked_valid):
             m.d.sync += [last_row.eq(row), last_weight.eq(~picked.is_skip)]
 
-        m.d.sync += [
+        m.d[domain] += [
             self.visits_valid.eq(picked_valid & ~picked.is_skip),
             self.visits.row.eq(row),
             self.visits.code.eq(picked.entry.code),

@@ -15,8 +15,10 @@ CONFIG = EngineConfig(acc_bits=24, acc_depth=8)
 APART = replace(CONFIG, pes_per_requantizer=2)
 """Rows of a drain are at least two cycles apart."""
 
-DEPTH = 8
-"""Twice the pipeline: every overlap of operations occurs, with one before and one after."""
+DEPTH = 11
+"""Three times the pipeline: every overlap of operations occurs, with one before and one after."""
+FEW = 8
+"""Likewise with few registers."""
 
 
 def specification(component, config=CONFIG):
@@ -33,7 +35,7 @@ def specification(component, config=CONFIG):
     with m.If(hit):
         m.d.sync += value.eq(Mux(drain, 0, value + dut.term))
     drained, total = [hit & drain], [value + dut.term]
-    for step in range(2):
+    for step in range(dut.latency_cycles - 1):
         later, later_total = Signal(name=f"drained_{step}"), Signal(signed(24), name=f"total_{step}")
         m.d.sync += [later.eq(drained[-1]), later_total.eq(total[-1])]
         drained.append(later)
@@ -42,13 +44,21 @@ def specification(component, config=CONFIG):
         m.d.comb += [Assert(dut.total_valid), Assert(dut.total == total[-1])]
 
     # No drain, no total.
-    any_drain = [dut.valid & dut.drain]
-    for step in range(3):
-        later = Signal(name=f"any_drain_{step}")
-        m.d.sync += later.eq(any_drain[-1])
+    any_drain, drained_row = [dut.valid & dut.drain], [dut.row]
+    for step in range(dut.latency_cycles):
+        later, later_row = Signal(name=f"any_drain_{step}"), Signal.like(row, name=f"drained_row_{step}")
+        m.d.sync += [later.eq(any_drain[-1]), later_row.eq(drained_row[-1])]
         any_drain.append(later)
+        drained_row.append(later_row)
     if config.row_cycles > 1:
         m.d.comb += Assume(~(dut.valid & any_drain[1]))
+        m.d.comb += (Assume(~(dut.valid & any_drain[step] & (drained_row[step] == dut.row)))
+                     for step in range(2, dut.latency_cycles + 1))
+        # The total stays for a cycle more.
+        still, still_total = Signal(), Signal(signed(24))
+        m.d.sync += [still.eq(drained[-1]), still_total.eq(total[-1])]
+        with m.If(still):
+            m.d.comb += Assert(dut.total == still_total)
     m.d.comb += [
         Assert(dut.total_valid == any_drain[-1]),
         Assume(dut.term != 0),
@@ -57,9 +67,11 @@ def specification(component, config=CONFIG):
     return m, clock
 
 
-@pytest.mark.parametrize("config", [CONFIG, APART], ids=["in turn", "apart"])
-def test_forwarding_equals_read_modify_write(tmp_path, config):
-    assert prove(specification(Accumulator, config), tmp_path, depth=DEPTH) == "pass"
+@pytest.mark.parametrize("config, depth", [
+    (CONFIG, DEPTH), (APART, DEPTH), (replace(CONFIG, single_port=True), FEW), (replace(APART, single_port=True), FEW),
+], ids=["in turn", "apart", "in turn, few registers", "apart, few registers"])
+def test_forwarding_equals_read_modify_write(tmp_path, config, depth):
+    assert prove(specification(Accumulator, config), tmp_path, depth=depth) == "pass"
 
 
 @pytest.mark.parametrize("config", [CONFIG, APART], ids=["in turn", "apart"])
@@ -71,10 +83,14 @@ def test_a_drained_total_can_be_seen(tmp_path, config):
     (CONFIG, 'from_store.eq(valids["add"] & (rows["add"] == self.row))', "from_store.eq(0)"),
     (CONFIG, "kept.eq(stored)", "kept.eq(total)"),
     (CONFIG, "write.data.eq(stored)", "write.data.eq(total)"),
-    (APART, 'rows["answer"].eq(rows["answer"])', 'rows["answer"].eq(self.row)'),
+    (APART, "rows[steps[0]].eq(rows[steps[0]])", "rows[steps[0]].eq(self.row)"),
     (APART, "[old.eq(0), term.eq(0)]", "term.eq(0)"),
     (APART, "[old.eq(0), term.eq(0)]", "old.eq(0)"),
     (APART, "zero.eq(drains_now & ~self.keep)", "zero.eq(0)"),
+    (APART, '~drains["store"]', "1"),
+    (replace(APART, single_port=True), "[old.eq(0), term.eq(0)]", "old.eq(0)"),
+    (replace(CONFIG, single_port=True), "self.row))),", "self.row + 1))),"),
+    (APART, 'm.If(drains["add"] |', "m.If("),
 ])
 def test_planted_bugs_are_found(tmp_path, config, right, wrong):
     assert prove(specification(with_bug(Accumulator, right, wrong), config), tmp_path, depth=DEPTH) == "fail"

@@ -15,7 +15,8 @@ from sim.verilate import build
     EngineConfig(pes=8, entry_depth=64),
     EngineConfig(pes=8, entry_depth=40, code_bits=5, index_bits=(2, 3, 6), entries_per_word=2),
     EngineConfig(pes=4, slice_word_bits=16, entry_depth=64, index_bits=(5,), entries_per_word=8, act_bits=16),
-], ids=["two planes", "three planes", "one plane"])
+    EngineConfig(pes=8, entry_depth=40, index_bits=(2, 3, 6), single_port=True),
+], ids=["two planes", "three planes", "one plane", "one port"])
 def test_words_are_read_as_written(config):
     assert run(build(EntryMemory(config)), "sim.benches.entries", parameters=asdict(config)) \
         == ["words_are_read_as_written"]

@@ -15,7 +15,8 @@ from sim.verilate import build
     (EngineConfig(), 1, 0),
     (EngineConfig(pes=2, slice_word_bits=8, slice_depth=50, act_bits=16), 2, 1),
     (EngineConfig(pes=4, length_bits=2, slice_word_bits=8, entry_depth=100, entries_per_word=2), 4, 2),
-], ids=["eight columns", "two columns", "short lengths"])
+    (EngineConfig(pes=4, slice_word_bits=16, single_port=True), 4, 3),
+], ids=["eight columns", "two columns", "short lengths", "few registers"])
 def test_beats_become_jobs(config, pes, own):
     """Of one PE, beside others whose memories hold anything."""
     parameters = {"config": asdict(config), "pes": pes, "own": own}

@@ -140,7 +140,7 @@ class Model:
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
-        self.walker = ScatterWalker if layer.config.tap_bits else Walker
+        self.walker = (ScatterWalker if layer.config.tap_bits else Walker)(layer.config)
         self.jobs = deque(zip(layer.jobs, layer.slices, strict=True))
         # Words of jobs taken, each with the earliest cycle of its first step, its activation and its steps.
         self.words: deque[tuple[int, int, int, list[Entry | None]]] = deque()
@@ -151,7 +151,7 @@ class Model:
 
     def take(self, cycle: int) -> None:
         job, words = self.jobs.popleft()
-        self.words += ((address, cycle + self.walker.latency_cycles + number, job["act"], steps)
+        self.words += ((address, cycle + 1 + self.walker.read_cycles + number, job["act"], steps)
                        for number, (address, steps) in enumerate(words))
 
     def read(self, cycle: int, address: int) -> int:
@@ -208,13 +208,15 @@ async def walk(dut: Any, driver: StreamDriver, layer: Layer, *, hold_rate: float
         # While the last visits come out, either will do.
         assert not (dut.empty.value and model.under_way(cycle)), f"cycle {cycle}"
         assert dut.empty.value or not model.idle(cycle), f"cycle {cycle}"
-        if dut.take.value:
+        if layer.config.deep_pipeline and dut.take.value:
             dut.word.value = answer
         if dut.read.value:
             assert not hold, f"cycle {cycle}"
             answer = model.read(cycle, int(dut.address.value))
         elif dut.ready.value:
             answer = random.getrandbits(len(dut.word))
+        if not layer.config.deep_pipeline:
+            dut.word.value = answer
         if dut.jobs__valid.value and dut.jobs__ready.value:
             model.take(cycle)
     await sending
