@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
+from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .crc import Crc32
 from .protocol import SYNC, Status
 
 __all__ = ["Link"]
@@ -66,7 +66,7 @@ class Link(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.crc = crc = Crc32()
+        m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
         m.submodules.buffer = buffer = memory.Memory(shape=8, depth=self.packet_bytes, init=[])
         write = buffer.write_port()
         read = buffer.read_port()
@@ -157,7 +157,7 @@ class Link(wiring.Component):
                     m.next = "CHECK CRC"
             with m.State("CHECK CRC"):
                 m.next = "EXECUTE"
-                with m.If(~crc.match):
+                with m.If(~crc.match_detected):
                     m.d.sync += status.eq(Status.BAD_CRC.value)
                     respond(1)
             with m.State("EXECUTE"):

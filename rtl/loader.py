@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
+from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-from .crc import Crc32
 from .layouts import (
     HEADER_BYTES,
     IMAGE_MAGIC,
@@ -96,7 +96,7 @@ class Loader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.crc = crc = Crc32()
+        m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
         # Of the header only what is needed later. `found` is what the last byte should not have been; what is compared
         # comes before what replaces the image that is loaded.
         sections_left, image_bytes = Signal(16), Signal(image_length_bits(config))
@@ -207,7 +207,7 @@ class Loader(wiring.Component):
                     m.next = "CHECK CRC"
             with state("CHECK CRC"):
                 m.d.comb += self.bytes.ready.eq(0)
-                with m.If(~crc.match):
+                with m.If(~crc.match_detected):
                     drop(Status.IMAGE_CRC)
                 with m.Elif(self.offset != image_bytes):
                     drop(Status.BAD_SECTION)
