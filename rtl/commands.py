@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands: carries out the link's requests, see `rtl.protocol`."""
 
-from amaranth.hdl import Array, C, Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2, exact_log2
@@ -217,21 +217,21 @@ class Commands(wiring.Component):
     def _send_body(self, m, identity, place, address):
         """The bytes of a response: from the identity, the counters or the activation memory."""
         place_bits = exact_log2(len(self.word) // 8)
-        sent = self.body.valid & self.body.ready
-        with m.If(sent):
+        # It goes on a cycle after its byte was sent, since the link's answer comes from far away.
+        sent, goes_on = self.body.valid & self.body.ready, Signal()
+        m.d.sync += goes_on.eq(sent)
+        with m.If(goes_on):
             m.d.sync += place.eq(place + 1)
             with m.If((self.opcode == Opcode.READ.value) & place[:place_bits].all()):
                 m.d.sync += address.eq(address + 1)
-        # The word of a byte is read anew. Of a wide one some neighbours' bytes go through a register first: the lanes
-        # lie far apart, and the way on through the link's CRC is long.
-        near_bits = min(place_bits // 2, 2) if place_bits > 2 else 0
-        near = [self.word.word_select(number, 8 << near_bits).word_select(place[:near_bits], 8)
-                for number in range(1 << place_bits - near_bits)]
-        cycles = 3
-        if near_bits:
-            registers = [Signal(8, name=f"near_{number}", reset_less=True) for number in range(len(near))]
-            m.d.sync += Cat(registers).eq(Cat(near))
-            near, cycles = registers, 4
+        # The word of a byte is read anew. Of a wide one, one of four bytes goes on through a register, and one of four
+        # of these: the lanes lie far apart, and the way on through the link's CRC is long.
+        near, chosen, cycles = [self.word.word_select(number, 8) for number in range(1 << place_bits)], 0, 4
+        while len(near) > 4:
+            registers = [Signal(8, name=f"near_{chosen}_{number}", reset_less=True) for number in range(len(near) // 4)]
+            m.d.sync += [register.eq(Cat(near[4 * number:4 * number + 4]).word_select(place[chosen:chosen + 2], 8))
+                         for number, register in enumerate(registers)]
+            near, chosen, cycles = registers, chosen + 2, cycles + 1
         byte, settled = Signal(8, reset_less=True), Signal(cycles)
         m.d.sync += settled.eq(Cat(1, settled))
         with m.If(self.request | sent):
@@ -243,4 +243,4 @@ class Commands(wiring.Component):
             with m.Case(Opcode.WAIT.value):
                 m.d.sync += byte.eq(self.counters.as_value().word_select(place[:5], 8))
             with m.Default():
-                m.d.sync += byte.eq(Array(near)[place[near_bits:place_bits]])
+                m.d.sync += byte.eq(Cat(near).word_select(place[chosen:place_bits], 8))

@@ -231,14 +231,9 @@ class Engine(wiring.Component):
             to_pes.hold.eq(drain.reading | program.tables_busy),
             to_pes.drain.eq(drain.step_valid), to_pes.drain_step.eq(drain.step),
         ]
-        # The program's memory is slow, so its tables come out of a register, a cycle after `hold` says that they do:
-        # a walker that goes on has no visit for the codebook by then.
-        tables = {"write_codebook": Signal(), "codebook": Signal.like(program.codebook, reset_less=True)}
-        if self.config.tap_bits:
-            tables |= {"write_taps": Signal(), "taps": Signal.like(program.taps, reset_less=True)}
-        for name, register in tables.items():
-            m.d.sync += register.eq(getattr(program, name))
-            m.d.comb += to_pes[name].eq(register)
+        # The tables come a cycle after `hold` says that they do: a walker that goes on has no visit for them by then.
+        m.d.comb += (to_pes[name].eq(getattr(program, name)) for name in (
+            "write_codebook", "codebook", *(("write_taps", "taps") if self.config.tap_bits else ())))
         layer = Signal(cluster_layout(self.config))
         m.d.comb += [layer.slice_base.eq(sequencer.layer.slice_base), layer.entry_base.eq(sequencer.layer.entry_base)]
         m.d.comb += layer.pe.input_signed.eq(sequencer.layer.input_signed)

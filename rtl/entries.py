@@ -30,7 +30,8 @@ class EntryMemory(wiring.Component):
         A word of the image, and the plane that it is for, if any.
     index_mode : In(range(4)), plane_offsets : In
         The layer's index width (place in ``config.index_bits``) and the offsets of planes 1 to 3.
-    address : In, read : In(1)
+    address : In, bias_address : In, bias : In(1), read : In(1)
+        The word to be read; with ``bias`` one of plane 0 at the other address, that of a bias.
     take : In(1)
         The word at the memory's output goes into the register.
     word : Out(ArrayLayout(entry_layout, entries_per_word))
@@ -48,6 +49,8 @@ class EntryMemory(wiring.Component):
             "index_mode": In(2),
             "plane_offsets": In(data.ArrayLayout(16, 3)),
             "address": In(ceil_log2(config.entry_depth)),
+            "bias_address": In(ceil_log2(config.entry_depth)),
+            "bias": In(1),
             "read": In(1),
             "take": In(1),
             "word": Out(data.ArrayLayout(entry_layout(config, config.index_bits[-1]), config.entries_per_word)),
@@ -59,7 +62,8 @@ class EntryMemory(wiring.Component):
         m.submodules[f"plane_{number}"] = plane = memory.Memory(shape=width, depth=config.entry_depth, init=[])
         write = plane.write_port()
         read = plane.read_port()
-        place = self.address if number == 0 else self.address - self.plane_offsets[number - 1]
+        place = Mux(self.bias, self.bias_address, self.address) if number == 0 \
+            else self.address - self.plane_offsets[number - 1]
         address = Signal(ceil_log2(config.entry_depth), name=f"plane_{number}_address")
         m.d.comb += [
             write.en.eq(self.load_planes[number]),

@@ -108,7 +108,7 @@ class ProcessingElement(wiring.Component):
         drain, step = self.control.drain, self.control.drain_step
         m.d.comb += [
             entries.load.eq(self.load), entries.load_planes.eq(self.load_planes),
-            entries.address.eq(Mux(drain, step.bias_address, walker.address)),
+            entries.address.eq(walker.address), entries.bias_address.eq(step.bias_address), entries.bias.eq(drain),
             entries.read.eq(drain | walker.ready),
             entries.take.eq(walker.take),
             walker.word.eq(entries.word),

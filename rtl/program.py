@@ -2,7 +2,7 @@
 """The program: layer descriptors and codebooks, read in order, a layer ahead of the one that runs."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -44,6 +44,7 @@ class Program(wiring.Component):
     taps : Out(tap_write_layout), write_taps : Out(1)
         The tap table, which follows the codebook of a convolution's pass. Only with ``config.tap_bits``.
     tables_busy : Out(1), busy : Out(1)
+        The tables come in the cycles of ``tables_busy``, each a cycle late.
     """
 
     def __init__(self, config):
@@ -78,33 +79,34 @@ class Program(wiring.Component):
         value_bits = codebook_value_bits(config)
         value = Signal(range(max(1, config.codebook_entries)))
         in_word = len(range(0, DESCRIPTOR_WORD_BITS, value_bits))
-        place, read_place = Signal(range(in_word)), Signal(range(in_word))
-        read_value, read_value_valid = Signal.like(value), Signal()
-        number, arrived = Signal(range(descriptor_words(config))), Signal(range(descriptor_words(config)))
-        word_arrives = Signal()
+        place = Signal(range(in_word))
+        number = Signal(range(descriptor_words(config)))
         fetch_after = Signal()
         descriptor = Signal(descriptor_layout(config), reset_less=True)
 
-        # Words arrive a cycle after they were asked for.
-        m.d.sync += [read_value.eq(value), read_place.eq(place), read_value_valid.eq(0), arrived.eq(number),
-                     word_arrives.eq(0)]
-        with m.If(word_arrives):
-            m.d.sync += descriptor.as_value().word_select(arrived, DESCRIPTOR_WORD_BITS).eq(read.data)
+        # Words arrive two cycles after they were asked for: the memory is slow, and a register is behind it.
+        word = Signal(DESCRIPTOR_WORD_BITS, reset_less=True)
+        asked = Signal(data.StructLayout({
+            "value_valid": 1, "value": value.shape(), "place": place.shape(), "word_valid": 1, "number": number.shape(),
+            **({"tap_valid": 1, "tap": 2 * config.tap_bits} if config.tap_bits else {})}))
+        read_for, word_for = Signal.like(asked), Signal.like(asked)
+        m.d.sync += [read_for.eq(asked), word_for.eq(read_for), word.eq(read.data)]
+        m.d.comb += [asked.value.eq(value), asked.place.eq(place), asked.number.eq(number)]
+        with m.If(word_for.word_valid):
+            m.d.sync += descriptor.as_value().word_select(word_for.number, DESCRIPTOR_WORD_BITS).eq(word)
         m.d.comb += [
             self.next.eq(descriptor),
-            self.codebook.code.eq(read_value),
-            self.codebook.weight.eq(read.data.word_select(read_place, value_bits)[:config.weight_bits].as_signed()),
-            self.write_codebook.eq(read_value_valid),
+            self.codebook.code.eq(word_for.value),
+            self.codebook.weight.eq(word.word_select(word_for.place, value_bits)[:config.weight_bits].as_signed()),
+            self.write_codebook.eq(word_for.value_valid),
         ]
 
         if config.tap_bits:
-            has_taps = Signal()
-            tap, read_tap, read_tap_valid = Signal(2 * config.tap_bits), Signal(2 * config.tap_bits), Signal()
-            m.d.sync += [read_tap.eq(tap), read_tap_valid.eq(0)]
+            has_taps, tap = Signal(), Signal(2 * config.tap_bits)
             m.d.comb += [
-                has_taps.eq(descriptor.kind == LayerKind.CONVOLUTION),
-                self.taps.tap.eq(read_tap), self.write_taps.eq(read_tap_valid),
-                self.taps.offset.eq(read.data.word_select(read_tap[0], 16)[:row_bits(config)]),
+                has_taps.eq(descriptor.kind == LayerKind.CONVOLUTION), asked.tap.eq(tap),
+                self.taps.tap.eq(word_for.tap), self.write_taps.eq(word_for.tap_valid),
+                self.taps.offset.eq(word.word_select(word_for.tap[0], 16)[:row_bits(config)]),
             ]
         with m.FSM() as fsm:
             with m.State("WAIT"):
@@ -121,7 +123,8 @@ class Program(wiring.Component):
                 with m.Elif(self.fetch):
                     m.next = "FETCH DESCRIPTOR"
             with m.State("SEND CODEBOOK"):
-                m.d.sync += [read_value_valid.eq(1), value.eq(value + 1), place.eq(place + 1)]
+                m.d.comb += asked.value_valid.eq(1)
+                m.d.sync += [value.eq(value + 1), place.eq(place + 1)]
                 with m.If(place == in_word - 1):
                     m.d.sync += address.eq(address + 1)
                 with m.If(value == config.codebook_entries - 1):
@@ -131,7 +134,8 @@ class Program(wiring.Component):
                             m.next = "SEND TAPS"
             if config.tap_bits:
                 with m.State("SEND TAPS"):
-                    m.d.sync += [read_tap_valid.eq(1), tap.eq(tap + 1)]
+                    m.d.comb += asked.tap_valid.eq(1)
+                    m.d.sync += tap.eq(tap + 1)
                     with m.If(tap[0]):
                         m.d.sync += address.eq(address + 1)
                     with m.If(tap == config.taps - 1):
@@ -142,9 +146,12 @@ class Program(wiring.Component):
                 with m.Else():
                     m.next = "WAIT"
             with m.State("FETCH DESCRIPTOR"):
-                m.d.sync += [word_arrives.eq(1), address.eq(address + 1), number.eq(number + 1)]
+                m.d.comb += asked.word_valid.eq(1)
+                m.d.sync += [address.eq(address + 1), number.eq(number + 1)]
                 with m.If(number == descriptor_words(config) - 1):
-                    m.next = "FINISH DESCRIPTOR"
+                    m.next = "AWAIT LAST WORD"
+            with m.State("AWAIT LAST WORD"):
+                m.next = "FINISH DESCRIPTOR"
             with m.State("FINISH DESCRIPTOR"):
                 m.next = "WAIT"
         m.d.comb += [

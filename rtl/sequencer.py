@@ -50,8 +50,9 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        layers_left = Signal.like(self.layers)
-        last = layers_left == 1
+        # How many layers are left is asked a while after it has changed.
+        layers_left, last, last_but_one = Signal.like(self.layers), Signal(), Signal()
+        m.d.sync += [last.eq(layers_left == 1), last_but_one.eq(layers_left == 2)]
 
         with m.FSM() as fsm:
             with m.State("CLEAR"):
@@ -67,6 +68,7 @@ class Sequencer(wiring.Component):
                     m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += self.fetch.eq(~self.program_busy)
+                m.d.sync += layers_left.eq(self.layers)
                 m.next = "FETCH ON"
             with m.State("FETCH ON"):
                 with m.If(~self.program_busy):
@@ -76,11 +78,10 @@ class Sequencer(wiring.Component):
                 with m.If(~self.program_busy):
                     m.next = "WAIT RUN"
             with m.State("WAIT RUN"):
-                m.d.sync += layers_left.eq(self.layers)
                 with m.If(~self.loaded):
                     m.next = "WAIT IMAGE"
                 with m.Elif(self.run):
-                    m.d.comb += [self.start.eq(1), self.fetch.eq(self.layers != 1)]
+                    m.d.comb += [self.start.eq(1), self.fetch.eq(~last)]
                     m.next = "SETTLE"
             with m.State("SETTLE"):
                 # `quiet` still speaks of the time before `start`.
@@ -94,7 +95,7 @@ class Sequencer(wiring.Component):
                     with m.If(last):
                         m.next = "DRAIN"
                     with m.Else():
-                        m.d.comb += [self.start.eq(1), self.load_tables.eq(1), self.fetch.eq(layers_left != 2)]
+                        m.d.comb += [self.start.eq(1), self.load_tables.eq(1), self.fetch.eq(~last_but_one)]
                         m.next = "SETTLE"
             with m.State("DRAIN"):
                 with m.If(~self.drain_busy):
