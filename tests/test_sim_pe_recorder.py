@@ -13,6 +13,7 @@ from host.pack import pack
 from host.reference import forward
 from host.trace import SERIES, STATES
 from rtl.engine import Engine
+from rtl.layouts import broadcast_cycles
 from sim.link import SimulationLink, build_link
 from tests.networks import CONVOLUTIONS, SMALL, random_acts, random_convolutions, random_network
 
@@ -95,6 +96,7 @@ def test_states_and_levels_mean_what_they_say(simulated):
         assert (bins.level_sum == bins.level_max).all() and bins.level_max.max() <= config.queue_depth
         assert (busy | held | walking)[bins.level_max > 0].all()
         assert not stalled[bins.series[4] == 0].any() and not (waiting | ended)[bins.series[4] == 1].any()
-        # The counter's register and the way to the PEs take a cycle each.
-        assert bins.series[5].any() and (busy | held)[bins.series[5] == 1].all()
+        # The counter's register takes a cycle, and the way to the PEs as many as a broadcast.
+        drains = np.roll(bins.series[5], broadcast_cycles(config) - 1) == 1
+        assert drains.any() and (busy | held)[drains].all()
     assert all(bins.spent[state].any() for state in range(3) for bins in found[1])
