@@ -94,19 +94,22 @@ class Commands(wiring.Component):
             end.eq(address + words), fits.eq(~far.any() & (end <= config.act_depth)),
         ]
 
+        # Opcode and length are there long before the request.
+        asked = {opcode: Signal(name=f"asked_{opcode.name.lower()}") for opcode in Opcode}
+        m.d.sync += [one.eq(self.opcode == opcode.value) for opcode, one in asked.items()]
         known, right_length = Signal(), Signal()
-        m.d.comb += known.eq(1)
+        m.d.sync += known.eq(1)
         with m.Switch(self.opcode):
             with m.Case(Opcode.IDENTIFY.value, Opcode.WAIT.value, Opcode.RUN.value):
-                m.d.comb += right_length.eq(self.length == 0)
+                m.d.sync += right_length.eq(self.length == 0)
             with m.Case(Opcode.LOAD.value):
-                m.d.comb += right_length.eq(self.length >= 5)
+                m.d.sync += right_length.eq(self.length >= 5)
             with m.Case(Opcode.WRITE.value):
-                m.d.comb += right_length.eq((self.length > 2) & ~(self.length - 2)[:place_bits].any())
+                m.d.sync += right_length.eq((self.length > 2) & ~(self.length - 2)[:place_bits].any())
             with m.Case(Opcode.READ.value):
-                m.d.comb += right_length.eq(self.length == 4)
+                m.d.sync += right_length.eq(self.length == 4)
             with m.Default():
-                m.d.comb += known.eq(0)
+                m.d.sync += known.eq(0)
 
         with m.FSM():
             with m.State("WAIT"):
@@ -120,28 +123,27 @@ class Commands(wiring.Component):
                     reply(Status.UNKNOWN_OPCODE)
                 with m.Elif(~right_length):
                     reply(Status.BAD_LENGTH)
-                with m.Elif(self.running & (self.opcode != Opcode.IDENTIFY.value) & (self.opcode != Opcode.WAIT.value)):
-                    reply(Status.BUSY)
-                with m.Else(), m.Switch(self.opcode):
-                    with m.Case(Opcode.IDENTIFY.value):
+                with m.Elif(asked[Opcode.IDENTIFY]):
+                    reply(Status.OK)
+                with m.Elif(asked[Opcode.WAIT]):
+                    with m.If(self.timed_out):
+                        reply(Status.TIMED_OUT)
+                    with m.Elif(~self.running):
                         reply(Status.OK)
-                    with m.Case(Opcode.WAIT.value):
-                        with m.If(self.timed_out):
-                            reply(Status.TIMED_OUT)
-                        with m.Elif(~self.running):
-                            reply(Status.OK)
-                    with m.Case(Opcode.RUN.value):
-                        with m.If(~self.loaded):
-                            reply(Status.NOT_LOADED)
-                        with m.Elif(~has_input):
-                            reply(Status.NO_INPUT)
-                        with m.Elif(self.ready):
-                            m.d.sync += [self.run.eq(1), has_input.eq(0)]
-                            reply(Status.OK)
-                    with m.Default():
-                        m.next = "TAKE ARGUMENT"
+                with m.Elif(self.running):
+                    reply(Status.BUSY)
+                with m.Elif(asked[Opcode.RUN]):
+                    with m.If(~self.loaded):
+                        reply(Status.NOT_LOADED)
+                    with m.Elif(~has_input):
+                        reply(Status.NO_INPUT)
+                    with m.Elif(self.ready):
+                        m.d.sync += [self.run.eq(1), has_input.eq(0)]
+                        reply(Status.OK)
+                with m.Else():
+                    m.next = "TAKE ARGUMENT"
             with m.State("TAKE ARGUMENT"):
-                whole = taken == Mux(self.opcode == Opcode.WRITE.value, 2, 4)
+                whole = taken == Mux(asked[Opcode.WRITE], 2, 4)
                 m.d.comb += self.payload.ready.eq(~whole)
                 with m.If(whole):
                     m.d.sync += settle.eq(settle + 1)
@@ -155,23 +157,19 @@ class Commands(wiring.Component):
                                              excess.eq(excess | self.payload.payload[len(bits):].any())]
                 with m.If(settle == 2):
                     m.d.sync += settle.eq(0)
-                    with m.Switch(self.opcode):
-                        with m.Case(Opcode.LOAD.value):
-                            m.d.sync += self.image_begin.eq(starts)
-                            m.next = "FEED LOADER"
-                            with m.If(~starts & ~continues):
-                                reply(Status.BAD_OFFSET)
-                        with m.Case(Opcode.WRITE.value):
-                            m.next = "WRITE"
-                            with m.If(~fits):
-                                reply(Status.BAD_ADDRESS)
-                        with m.Case(Opcode.READ.value):
-                            with m.If(~readable):
-                                reply(Status.BAD_LENGTH)
-                            with m.Elif(~fits):
-                                reply(Status.BAD_ADDRESS)
-                            with m.Else():
-                                reply(Status.OK)
+                    with m.If(asked[Opcode.LOAD]):
+                        m.d.sync += self.image_begin.eq(starts)
+                        m.next = "FEED LOADER"
+                        with m.If(~starts & ~continues):
+                            reply(Status.BAD_OFFSET)
+                    with m.Elif(asked[Opcode.READ] & ~readable):
+                        reply(Status.BAD_LENGTH)
+                    with m.Elif(~fits):
+                        reply(Status.BAD_ADDRESS)
+                    with m.Elif(asked[Opcode.READ]):
+                        reply(Status.OK)
+                    with m.Else():
+                        m.next = "WRITE"
             with m.State("FEED LOADER"):
                 # The loader starts over in the first cycle, and has its verdict some cycles after the last byte.
                 m.d.comb += [
@@ -206,15 +204,14 @@ class Commands(wiring.Component):
                     m.next = "WAIT"
         # The status, and bodies of even lengths.
         m.d.comb += self.response_bytes.eq(1)
-        with m.If(answer == Status.OK), m.Switch(self.opcode):
-            for opcode, body_bytes in ((Opcode.IDENTIFY, identity_bytes), (Opcode.WAIT, counter_bytes),
-                                       (Opcode.READ, words << place_bits)):
-                with m.Case(opcode.value):
-                    m.d.comb += self.response_bytes.eq(body_bytes | 1)
-        self._send_body(m, identity, place, address)
+        for opcode, body_bytes in ((Opcode.IDENTIFY, identity_bytes), (Opcode.WAIT, counter_bytes),
+                                   (Opcode.READ, words << place_bits)):
+            with m.If(asked[opcode] & (answer == Status.OK)):
+                m.d.comb += self.response_bytes.eq(body_bytes | 1)
+        self._send_body(m, identity, place, address, asked[Opcode.IDENTIFY], asked[Opcode.READ])
         return m
 
-    def _send_body(self, m, identity, place, address):
+    def _send_body(self, m, identity, place, address, identifies, reads):
         """The bytes of a response: from the identity, the counters or the activation memory."""
         place_bits = exact_log2(len(self.word) // 8)
         # It goes on a cycle after its byte was sent, since the link's answer comes from far away.
@@ -222,7 +219,7 @@ class Commands(wiring.Component):
         m.d.sync += goes_on.eq(sent)
         with m.If(goes_on):
             m.d.sync += place.eq(place + 1)
-            with m.If((self.opcode == Opcode.READ.value) & place[:place_bits].all()):
+            with m.If(reads & place[:place_bits].all()):
                 m.d.sync += address.eq(address + 1)
         # The word of a byte is read anew. Of a wide one, one of four bytes goes on through a register, and one of four
         # of these: the lanes lie far apart, and the way on through the link's CRC is long.
@@ -237,10 +234,9 @@ class Commands(wiring.Component):
         with m.If(self.request | sent):
             m.d.sync += settled.eq(0)
         m.d.comb += [self.read.eq(1), self.body.payload.eq(byte), self.body.valid.eq(settled.all())]
-        with m.Switch(self.opcode):
-            with m.Case(Opcode.IDENTIFY.value):
-                m.d.sync += byte.eq(identity.word_select(place[:4], 8))
-            with m.Case(Opcode.WAIT.value):
-                m.d.sync += byte.eq(self.counters.as_value().word_select(place[:5], 8))
-            with m.Default():
-                m.d.sync += byte.eq(Cat(near).word_select(place[chosen:place_bits], 8))
+        with m.If(identifies):
+            m.d.sync += byte.eq(identity.word_select(place[:4], 8))
+        with m.Elif(reads):
+            m.d.sync += byte.eq(Cat(near).word_select(place[chosen:place_bits], 8))
+        with m.Else():
+            m.d.sync += byte.eq(self.counters.as_value().word_select(place[:5], 8))

@@ -110,6 +110,7 @@ class Loader(wiring.Component):
         word = Signal(8 * most_bytes, reset_less=True)
         count = Signal(range(max(HEADER_BYTES, most_bytes)))
         last_place, depth, section_end, has_pe = Signal.like(count), Signal(17), Signal(17), Signal()
+        last_section, last_word, outside, sound, whole = Signal(), Signal(), Signal(), Signal(), Signal()
         taken = self.bytes.valid & self.bytes.ready
         kind = section.as_value()[:8]
         m.d.comb += [
@@ -129,6 +130,8 @@ class Loader(wiring.Component):
         m.d.sync += [
             section_end.eq(section.start + section.count),
             has_pe.eq(section.pe < Mux(kind == SectionKind.PROGRAM.value, 1, config.pes)),
+            outside.eq((section.count == 0) | ~has_pe | (section_end > depth)),
+            sound.eq(crc.match_detected), whole.eq(self.offset == image_bytes),
         ]
 
         @contextmanager
@@ -183,12 +186,16 @@ class Loader(wiring.Component):
                         m.next = "MEASURE SECTION"
             with state("MEASURE SECTION"):
                 m.d.comb += self.bytes.ready.eq(0)
+                m.next = "COMPARE SECTION"
+            with state("COMPARE SECTION"):
+                m.d.comb += self.bytes.ready.eq(0)
                 m.next = "CHECK SECTION"
             with state("CHECK SECTION"):
                 m.d.comb += self.bytes.ready.eq(0)
-                m.d.sync += [sections_left.eq(sections_left - 1), section.count.eq(section.count - 1)]
+                m.d.sync += [sections_left.eq(sections_left - 1), last_section.eq(sections_left == 1),
+                             section.count.eq(section.count - 1), last_word.eq(section.count == 1)]
                 m.next = "TAKE WORDS"
-                with m.If((section.count == 0) | ~has_pe | (section_end > depth)):
+                with m.If(outside):
                     drop(Status.BAD_SECTION)
             with state("TAKE WORDS"):
                 take()
@@ -196,20 +203,24 @@ class Loader(wiring.Component):
                 with m.If(taken):
                     m.d.sync += word.word_select(count[:ceil_log2(most_bytes)], 8).eq(self.bytes.payload)
                     with m.If(last_byte):
-                        m.d.sync += [count.eq(0), section.count.eq(section.count - 1), self.write_valid.eq(1)]
-                        with m.If(section.count == 0):
+                        m.d.sync += [count.eq(0), section.count.eq(section.count - 1), last_word.eq(section.count == 1),
+                                     self.write_valid.eq(1)]
+                        with m.If(last_word):
                             m.next = "TAKE SECTION"
-                            with m.If(sections_left == 0):
+                            with m.If(last_section):
                                 m.next = "TAKE CRC"
             with state("TAKE CRC"):
                 take()
                 with m.If(taken & (count == 3)):
-                    m.next = "CHECK CRC"
+                    m.next = "COMPARE CRC"
+            with state("COMPARE CRC"):
+                m.d.comb += self.bytes.ready.eq(0)
+                m.next = "CHECK CRC"
             with state("CHECK CRC"):
                 m.d.comb += self.bytes.ready.eq(0)
-                with m.If(~crc.match_detected):
+                with m.If(~sound):
                     drop(Status.IMAGE_CRC)
-                with m.Elif(self.offset != image_bytes):
+                with m.Elif(~whole):
                     drop(Status.BAD_SECTION)
                 with m.Else():
                     m.d.sync += [self.loaded.eq(1), self.offset.eq(0)]
