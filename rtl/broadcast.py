@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 __all__ = ["Broadcast"]
 
 class Broadcast(wiring.Component):
-    """A registered tree; each receiver has a register of its own.
+    """A registered tree; each receiver has a register of its own, and with three cycles or more each four have one.
 
     Parameters
     ----------
@@ -43,33 +43,32 @@ class Broadcast(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        payload, valid = self.i, self.i_valid
-        if not self.cycles:
-            m.d.comb += [self.empty.eq(1), self.o_valid.eq(valid.replicate(self.copies)),
-                         *(copy.eq(payload) for copy in self.o)]
-            return m
+        payloads, valids = [self.i], [self.i_valid]
         under_way = []
-        for stage in range(self.cycles - 1):
-            next_payload = Signal(self.shape, name=f"trunk_{stage}", reset_less=True)
-            next_valid = Signal(name=f"trunk_{stage}_valid")
-            m.d.sync += next_valid.eq(valid)
-            self._pass_on(m, payload, next_payload)
-            payload, valid = next_payload, next_valid
-            under_way.append(valid)
-        arrived = Signal()
-        m.d.sync += arrived.eq(valid)
+        for stage in range(self.cycles):
+            # The last two stages have several registers, the last one for each receiver.
+            left = self.cycles - stage
+            count = self.copies if left == 1 else -(-self.copies // 4) if left == 2 and self.cycles > 2 else 1
+            payloads, valids = self._stage(m, stage, payloads, valids, count)
+            under_way.append(valids[0])
         for copy in range(self.copies):
-            # `keep` stops synthesis from merging equal registers again: long wires are what limits the clock here.
-            branch = Signal(self.shape, name=f"branch_{copy}", reset_less=True, attrs={"keep": 1})
-            branch_valid = Signal(name=f"branch_{copy}_valid", attrs={"keep": 1})
-            m.d.sync += branch_valid.eq(valid)
-            self._pass_on(m, payload, branch)
-            m.d.comb += [self.o[copy].eq(branch), self.o_valid[copy].eq(branch_valid)]
-        m.d.comb += self.empty.eq(~Cat(under_way, arrived).any())
+            m.d.comb += [self.o[copy].eq(payloads[copy * len(payloads) // self.copies]),
+                         self.o_valid[copy].eq(valids[copy * len(valids) // self.copies])]
+        m.d.comb += self.empty.eq(~Cat(under_way).any())
         return m
 
-    def _pass_on(self, m, payload, register):
-        m.d.sync += register.eq(payload)
-        if self.resets:
-            with m.If(ResetSignal()):
-                m.d.sync += [register[name].eq(0) for name in self.resets]
+    def _stage(self, m, stage, payloads, valids, count):
+        """So many registers behind those before them."""
+        registers, flags = [], []
+        for number in range(count):
+            # `keep` stops synthesis from merging equal registers again: long wires are what limits the clock here.
+            register = Signal(self.shape, name=f"stage_{stage}_{number}", reset_less=True, attrs={"keep": 1})
+            flag = Signal(name=f"stage_{stage}_{number}_valid", attrs={"keep": 1})
+            source = number * len(payloads) // count
+            m.d.sync += [register.eq(payloads[source]), flag.eq(valids[source])]
+            if self.resets:
+                with m.If(ResetSignal()):
+                    m.d.sync += [register[name].eq(0) for name in self.resets]
+            registers.append(register)
+            flags.append(flag)
+        return registers, flags

@@ -223,7 +223,7 @@ class Commands(wiring.Component):
                 m.d.sync += address.eq(address + 1)
         # The word of a byte is read anew. Of a wide one, one of four bytes goes on through a register, and one of four
         # of these: the lanes lie far apart, and the way on through the link's CRC is long.
-        near, chosen, cycles = [self.word.word_select(number, 8) for number in range(1 << place_bits)], 0, 4
+        near, chosen, cycles = [self.word.word_select(number, 8) for number in range(1 << place_bits)], 0, 5
         while len(near) > 4:
             registers = [Signal(8, name=f"near_{chosen}_{number}", reset_less=True) for number in range(len(near) // 4)]
             m.d.sync += [register.eq(Cat(near[4 * number:4 * number + 4]).word_select(place[chosen:chosen + 2], 8))
@@ -234,9 +234,11 @@ class Commands(wiring.Component):
         with m.If(self.request | sent):
             m.d.sync += settled.eq(0)
         m.d.comb += [self.read.eq(1), self.body.payload.eq(byte), self.body.valid.eq(settled.all())]
-        with m.If(identifies):
-            m.d.sync += byte.eq(identity.word_select(place[:4], 8))
-        with m.Elif(reads):
-            m.d.sync += byte.eq(Cat(near).word_select(place[chosen:place_bits], 8))
-        with m.Else():
-            m.d.sync += byte.eq(self.counters.as_value().word_select(place[:5], 8))
+        identity_byte, act_byte, counter_byte = (Signal(8, name=name, reset_less=True)
+                                                 for name in ("identity_byte", "act_byte", "counter_byte"))
+        m.d.sync += [
+            identity_byte.eq(identity.word_select(place[:4], 8)),
+            act_byte.eq(Cat(near).word_select(place[chosen:place_bits], 8)),
+            counter_byte.eq(self.counters.as_value().word_select(place[:5], 8)),
+            byte.eq(Mux(identifies, identity_byte, Mux(reads, act_byte, counter_byte))),
+        ]

@@ -245,15 +245,18 @@ class Engine(wiring.Component):
         if self.config.tap_bits:
             m.d.comb += layer.pe.tap_bits.eq(sequencer.layer.tap_bits)
         # It is there before the layer's first beat, and the row that is requantised.
-        told = {"start": sequencer.start, "layer": layer, "requant": drain.requant}
-        for name in told:
-            for stage in range(self._unhurried_cycles() - (name != "start")):
-                later = Signal.like(told[name], name=f"{name}_{stage}")
-                m.d.sync += later.eq(told[name])
-                told[name] = later
+        told = {"start": [sequencer.start], "layer": [layer], "requant": [drain.requant]}
+        for name, copies in told.items():
+            for left in reversed(range(self._unhurried_cycles() - (name != "start"))):
+                # Each four clusters have the last one for themselves.
+                later = [Signal.like(copies[0], name=f"{name}_{left}_{number}", attrs={"keep": 1})
+                         for number in range(1 if left else -(-len(clusters) // 4))]
+                m.d.sync += [one.eq(copies[0]) for one in later]
+                copies = told[name] = later
         for number, cluster in enumerate(clusters):
             m.d.comb += [
-                *(getattr(cluster, name).eq(value) for name, value in told.items()),
+                *(getattr(cluster, name).eq(copies[number * len(copies) // len(clusters)])
+                  for name, copies in told.items()),
                 cluster.beats.eq(broadcast.o[number]), cluster.beats_valid.eq(broadcast.o_valid[number]),
                 cluster.control.eq(control.o[number]),
             ]

@@ -109,15 +109,16 @@ def _memories(cells):
 def _patches(places, counts, fabric):
     """Shares sites out: for each of ``counts`` so many indices of ``places``, nearest to the middle of its tile.
 
-    The tiles are those of a grid over the whole fabric, a power of two of them in a row.
+    The tiles are those of a grid over the whole fabric, a power of two of them in a row. Each four of them in turn form
+    a square, as a `Broadcast` wants it.
     """
     # Only builds for boards have scipy.
     from scipy.optimize import linear_sum_assignment
 
     across = 1 << len(counts).bit_length() // 2
     down = -(-len(counts) // across)
-    tiles = np.array([((x + 0.5) * fabric.columns / across, (y + 0.5) * fabric.rows / down)
-                      for y in range(down) for x in range(across)])
+    in_turn = sorted(((x, y) for y in range(down) for x in range(across)), key=lambda at: (at[1] // 2, at[0] // 2))
+    tiles = np.array([((x + 0.5) * fabric.columns / across, (y + 0.5) * fabric.rows / down) for x, y in in_turn])
     owner = np.repeat(np.arange(len(counts)), counts)
     distances = np.sum((places[None] - tiles[owner][:, None]) ** 2, axis=2)
     chosen = linear_sum_assignment(distances)[1]

@@ -311,10 +311,8 @@ def scan_groups(config):
 
 
 def broadcast_cycles(config):
-    """Registers between the scanner and a PE: none for a single cluster, two for the fan-out of more than 16 PEs."""
-    if config.clusters == 1:
-        return 0
-    return 1 if config.pes <= 16 else 2
+    """Registers between the scanner and a PE: none for a single cluster, up to three for 64 PEs and more."""
+    return 0 if config.clusters == 1 else 1 if config.clusters <= 4 else 2 if config.clusters <= 8 else 3
 
 
 def but_lowest(bits):

@@ -82,8 +82,10 @@ class Link(wiring.Component):
         sent = self.tx.valid & self.tx.ready
         m.d.comb += [
             write.addr.eq(count), write.data.eq(self.rx.payload), read.addr.eq(count),
-            crc.data.eq(Mux(self.tx.valid, self.tx.payload, self.rx.payload)),
         ]
+        # A byte that is `summed` goes into the CRC a cycle later: both ways to it and its own logic are long.
+        summed = Signal()
+        m.d.sync += [crc.valid.eq(summed), crc.data.eq(Mux(self.tx.valid, self.tx.payload, self.rx.payload))]
 
         # The payload leaves the buffer through the memory's output and a register, one byte a cycle.
         fetched, held = Signal(), Signal()
@@ -110,7 +112,7 @@ class Link(wiring.Component):
         def receive(state):
             """A state that takes bytes of a packet."""
             with m.State(state):
-                m.d.comb += [self.rx.ready.eq(1), crc.valid.eq(received)]
+                m.d.comb += [self.rx.ready.eq(1), summed.eq(received)]
                 with m.If(received):
                     yield
                 with m.Elif(silent):
@@ -118,7 +120,7 @@ class Link(wiring.Component):
 
         def send(state, byte, next_state, checked=True):
             with m.State(state):
-                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(byte), crc.valid.eq(sent if checked else 0)]
+                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(byte), summed.eq(sent if checked else 0)]
                 with m.If(sent):
                     m.next = next_state
 
@@ -154,7 +156,9 @@ class Link(wiring.Component):
                 m.d.sync += count.eq(count + 1)
                 with m.If(count[:2] == 3):
                     m.d.sync += count.eq(0)
-                    m.next = "CHECK CRC"
+                    m.next = "AWAIT CRC"
+            with m.State("AWAIT CRC"):
+                m.next = "CHECK CRC"
             with m.State("CHECK CRC"):
                 m.next = "EXECUTE"
                 with m.If(~crc.match_detected):
@@ -182,13 +186,15 @@ class Link(wiring.Component):
                     else:
                         m.d.comb += [self.tx.valid.eq(self.body.valid), self.tx.payload.eq(self.body.payload),
                                      self.body.ready.eq(self.tx.ready)]
-                    m.d.comb += crc.valid.eq(sent)
+                    m.d.comb += summed.eq(sent)
                     with m.If(sent):
                         m.d.sync += count.eq(count + 1)
                         m.next = "SEND BODY"
                         with m.If(through):
                             m.d.sync += count.eq(0)
-                            m.next = "SEND CRC"
+                            m.next = "FINISH CRC"
+            with m.State("FINISH CRC"):
+                m.next = "SEND CRC"
             with m.State("SEND CRC"):
                 m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc.word_select(count[:2], 8))]
                 if self.observed:

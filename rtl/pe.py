@@ -157,7 +157,7 @@ class ProcessingElement(wiring.Component):
             accumulator.drain.eq(take_row),
             accumulator.term.eq(Mux(draining, Cat(bias)[:config.acc_bits].as_signed(), product)),
             self.total.eq(accumulator.total), self.total_valid.eq(accumulator.total_valid),
-            self.level.eq(queue.level), self.empty.eq((queue.level == 0) & walker.empty),
+            self.level.eq(queue.level), self.empty.eq(queue.empty & walker.empty),
         ]
         m.d.sync += self.useful.eq(walker.visits_valid)
         return m

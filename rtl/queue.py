@@ -27,8 +27,8 @@ class Queue(wiring.Component):
     i : In(shape), i_valid : In(1)
         Nothing may come while ``level`` is ``depth``.
     o : Out(stream.Signature(shape))
-    level : Out(range(depth + 1))
-        Items held, the one on offer at ``o`` included.
+    level : Out(range(depth + 1)), empty : Out(1)
+        Items held, the one on offer at ``o`` included; whether there is none.
     """
 
     def __init__(self, shape, depth):
@@ -41,6 +41,7 @@ class Queue(wiring.Component):
             "i_valid": In(1),
             "o": Out(stream.Signature(shape)),
             "level": Out(range(depth + 1)),
+            "empty": Out(1),
         })
 
     def elaborate(self, platform):
@@ -66,6 +67,7 @@ class Queue(wiring.Component):
             self.o.payload.eq(read.data),
             behind.eq(write_place - read_place),
             self.level.eq(behind + self.o.valid),
+            self.empty.eq(~(more | self.o.valid)),
         ]
         with m.If(self.i_valid):
             m.d.sync += write_place.eq(write_place + 1)

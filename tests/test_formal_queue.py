@@ -25,7 +25,8 @@ def specification(component):
         m.d.sync += [items[put].eq(dut.i), put.eq(put + 1)]
     with m.If(dut.o.valid & dut.o.ready):
         m.d.sync += taken.eq(taken + 1)
-    m.d.comb += [Assert(dut.level == put - taken), Assume(~dut.i_valid | (put - taken != ITEMS))]
+    m.d.comb += [Assert(dut.level == put - taken), Assert(dut.empty == (put == taken)),
+                 Assume(~dut.i_valid | (put - taken != ITEMS))]
     with m.If(dut.o.valid):
         m.d.comb += [Assert(put != taken), Assert(dut.o.payload == items[taken])]
 
