@@ -81,7 +81,7 @@ def test_inference(device, signed):
 
 def test_the_icebreaker():
     with Device.open("sim:icebreaker") as device:
-        assert device.info().config_name == "up5k"
+        assert device.info().config_name == "tiny"
         network, image, acts = example(device.config)
         device.load(image)
         assert device.infer(acts).tolist() == forward(network, acts)[-1].tolist()
