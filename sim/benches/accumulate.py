@@ -24,7 +24,8 @@ async def sums_are_exact(dut: Any) -> None:
     totals: dict[int, int | None] = {}
     dut.valid.value = 0
     await start(dut)
-    compared, drained = 0, [None] * 3
+    compared = 0
+    drained: list[int | None] = [None] * 3
     for cycle in range(4000):
         if cycle % BURST == 0:
             # From the same row in every cycle to any of them, from pauses to work in every cycle.
