@@ -113,7 +113,7 @@ def test_verilog_of_a_small_engine(tmp_path, top):
 
 
 CLOCK = read_board("ulx3s-85f")["clock_mhz"]
-EMPTY = "echo '{\"modules\": {}}'"
+EMPTY = "echo '{\"modules\": {\"top\": {\"cells\": {}, \"ports\": {}}}}'"
 """Prints a netlist."""
 
 
@@ -155,7 +155,7 @@ def stand_ins(monkeypatch, tmp_path):
     (tmp_path / "routed").write_text(".bram_init 3\n" + _placeholder(24 * 1024).hex("\n") + "\n")
     make_tools(
         monkeypatch, tmp_path, YOSYS=f"{EMPTY} > top.json; touch top.rpt; echo YOSYS >> {tmp_path}/calls",
-        NEXTPNR_ECP5=f"echo '{pnr_report(90)}' > pnr.json; cp {tmp_path}/routed top.config; touch top.tim; "
+        NEXTPNR_ECP5=f"echo '{pnr_report(CLOCK)}' > pnr.json; cp {tmp_path}/routed top.config; touch top.tim; "
                      f"echo NEXTPNR >> {tmp_path}/calls",
         ECPBRAM='[ "$*" = "-i top.config -o patched-top.config -f old.hex -t new.hex" ] || exit 1\n'
                 f"cp old.hex {tmp_path}/old.hex; (head -n 1 top.config; cat new.hex) > patched-top.config",
@@ -188,7 +188,7 @@ def test_an_image_is_baked_into_a_bitstream_that_is_there(tmp_path, monkeypatch,
         assert build(tmp_path, "--bake", str(path)) == 0
         assert baked(out) == packets.ljust(24 * 1024, b"\0")
         report = json.loads((out / "report.json").read_text())
-        assert (report["boot_bytes"], report["fmax_mhz"], report["seed"]) == (len(packets), 90, 7)
+        assert (report["boot_bytes"], report["fmax_mhz"], report["seed"]) == (len(packets), CLOCK, 7)
         assert report["command"].endswith(str(path))
     assert (out / "top.config").read_text() == (tmp_path / "routed").read_text()
     assert (tmp_path / "calls").read_text() == calls == "YOSYS\nNEXTPNR\n"
