@@ -177,7 +177,7 @@ def _table_cycles(one: DecodedPass, config: EngineConfig) -> int:
 def _constants(config: EngineConfig) -> np.ndarray:
     return np.array([config.pes, config.block_cols, config.pes // scan_groups(config), config.entries_per_word,
                      config.queue_depth, config.queue_depth - beats_in_flight(config), broadcast_cycles(config),
-                     config.row_cycles, descriptor_words(config) + 2, SliceLookup(config, 1).latency_cycles,
+                     config.row_cycles, descriptor_words(config) + 2, SliceLookup.latency_cycles(config),
                      drain_cycles(config), config.tap_bits, config.deep_pipeline])
 
 

@@ -35,9 +35,13 @@ class Accumulator(wiring.Component):
 
     term_cycles = 1
 
+    @staticmethod
+    def latency_cycles(config):
+        """From a row that is drained to its total."""
+        return 2 + config.deep_pipeline
+
     def __init__(self, config):
         self.config = config
-        self.latency_cycles = 2 + config.deep_pipeline
         super().__init__({
             "row": In(row_bits(config)),
             "valid": In(1),

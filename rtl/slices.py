@@ -41,9 +41,13 @@ class SliceLookup(wiring.Component):
         No beat is under way.
     """
 
+    @staticmethod
+    def latency_cycles(config):
+        """From a beat to its jobs."""
+        return 4 + config.deep_pipeline
+
     def __init__(self, config, pes):
         self.config = config
-        self.latency_cycles = 4 + config.deep_pipeline
         self.pes = pes
         super().__init__({
             "load": In(memory_write_layout(config)),

@@ -35,7 +35,7 @@ def specification(component, config=CONFIG):
     with m.If(hit):
         m.d.sync += value.eq(Mux(drain, 0, value + dut.term))
     drained, total = [hit & drain], [value + dut.term]
-    for step in range(dut.latency_cycles - 1):
+    for step in range(dut.latency_cycles(config) - 1):
         later, later_total = Signal(name=f"drained_{step}"), Signal(signed(24), name=f"total_{step}")
         m.d.sync += [later.eq(drained[-1]), later_total.eq(total[-1])]
         drained.append(later)
@@ -45,7 +45,7 @@ def specification(component, config=CONFIG):
 
     # No drain, no total.
     any_drain, drained_row = [dut.valid & dut.drain], [dut.row]
-    for step in range(dut.latency_cycles):
+    for step in range(dut.latency_cycles(config)):
         later, later_row = Signal(name=f"any_drain_{step}"), Signal.like(row, name=f"drained_row_{step}")
         m.d.sync += [later.eq(any_drain[-1]), later_row.eq(drained_row[-1])]
         any_drain.append(later)
@@ -53,7 +53,7 @@ def specification(component, config=CONFIG):
     if config.row_cycles > 1:
         m.d.comb += Assume(~(dut.valid & any_drain[1]))
         m.d.comb += (Assume(~(dut.valid & any_drain[step] & (drained_row[step] == dut.row)))
-                     for step in range(2, dut.latency_cycles + 1))
+                     for step in range(2, dut.latency_cycles(config) + 1))
         # The total stays for a cycle more.
         still, still_total = Signal(), Signal(signed(24))
         m.d.sync += [still.eq(drained[-1]), still_total.eq(total[-1])]

@@ -91,7 +91,7 @@ def steps(config: EngineConfig, pause: float) -> Iterator[Step]:
         while random.random() < pause:
             yield Step()
         yield step
-    yield from (Step() for _ in range(SliceLookup(config, 1).latency_cycles + random.randrange(3)))
+    yield from (Step() for _ in range(SliceLookup.latency_cycles(config) + random.randrange(3)))
 
 
 def drive(dut: Any, config: EngineConfig, step: Step, pes: int, own: int) -> None:
@@ -115,7 +115,7 @@ def drive(dut: Any, config: EngineConfig, step: Step, pes: int, own: int) -> Non
 async def beats_become_jobs(dut: Any) -> None:
     config, pes, own = EngineConfig(**parameters()["config"]), parameters()["pes"], parameters()["own"]
     jobs_out = getattr(dut, f"jobs__{own}")
-    latency = SliceLookup(config, pes).latency_cycles
+    latency = SliceLookup.latency_cycles(config)
     script = [step for number in range(40) for step in steps(config, (0.0, 0.3, 0.8)[number % 3])]
     drive(dut, config, Step(), pes, own)
     await start(dut)
