@@ -2,7 +2,7 @@
 """Where the block RAMs of an ECP5 go: those of a cluster together, before nextpnr places what is around them.
 
 nextpnr's static placer knows no clusters, and puts some block RAM 10 ns from its logic in about every second run; on an
-LFE5U-85F with 64 PEs the wires are 12 % shorter with this plan.
+LFE5U-85F with 64 PEs the wires are about a tenth shorter with this plan.
 """
 
 import re
