@@ -395,8 +395,9 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
                 waiting[pe, (front[pe] + before) % depth] = arrived_act
             if take:
                 front[pe] = (front[pe] + 1) % depth
-            offered[pe] = before > (1 if take else 0)
             level[pe] = before + (1 if put else 0) - (1 if take else 0)
+            # A block RAM's output register has an item a cycle later.
+            offered[pe] = level[pe] > 0 if deep else before > (1 if take else 0)
 
         # Drain, combinational.
         taken = reading and row_cycle == row_cycles - 1

@@ -94,7 +94,7 @@ class ProcessingElement(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.queue = queue = Queue(job_layout(config), config.queue_depth)
+        m.submodules.queue = queue = Queue(job_layout(config), config.queue_depth, block_ram=not config.deep_pipeline)
         m.submodules.entries = entries = EntryMemory(config)
         m.submodules.walker = walker = (ScatterWalker if config.tap_bits else Walker)(config)
         m.submodules.codebook = codebook = Codebook(config)

@@ -10,10 +10,10 @@ __all__ = ["Queue"]
 
 
 class Queue(wiring.Component):
-    """First-in, first-out buffer on a synchronously read memory.
+    """First-in, first-out buffer.
 
-    An item can be read two cycles after it was written. One item can be written and one read in each cycle. Whoever
-    writes sees to it that there is room: an item is not refused.
+    One item can be written and one read in each cycle. Whoever writes sees to it that there is room: an item is not
+    refused.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ class Queue(wiring.Component):
         Shape of an item.
     depth : int
         Items held; a power of two, at least 2.
+    block_ram : bool
+        Its memory has an output register, and an item can be read two cycles after it was written; one otherwise.
 
     Members
     -------
@@ -31,11 +33,12 @@ class Queue(wiring.Component):
         Items held, the one on offer at ``o`` included; whether there is none.
     """
 
-    def __init__(self, shape, depth):
+    def __init__(self, shape, depth, *, block_ram=False):
         if not isinstance(depth, int) or depth < 2 or depth & (depth - 1):
             raise ValueError(f"queue depth must be a power of two of at least 2, not {depth!r}")
         self.shape = shape
         self.depth = depth
+        self.block_ram = block_ram
         super().__init__({
             "i": In(self.shape),
             "i_valid": In(1),
@@ -48,31 +51,34 @@ class Queue(wiring.Component):
         m = Module()
         m.submodules.items = items = memory.Memory(shape=self.shape, depth=self.depth, init=[])
         write = items.write_port()
-        read = items.read_port()
+        read = items.read_port(domain="sync" if self.block_ram else "comb")
 
         # Places count modulo twice the depth, so that full and empty differ.
         write_place, read_place = Signal(ceil_log2(self.depth) + 1), Signal(ceil_log2(self.depth) + 1)
         behind = Signal.like(write_place)
         advance, more = Signal(), Signal()
+        # `ready` comes late, and decides nothing but whether registers change.
         m.d.comb += [
             write.addr.eq(write_place),
             write.data.eq(self.i),
             write.en.eq(self.i_valid),
-            # The front item lies at the memory's output, which holds it; `read_place` is that of the item after it.
-            # So `ready` decides nothing but whether registers change.
-            advance.eq(self.o.ready | ~self.o.valid),
             more.eq(write_place != read_place),
-            read.addr.eq(read_place),
-            read.en.eq(advance),
-            self.o.payload.eq(read.data),
             behind.eq(write_place - read_place),
-            self.level.eq(behind + self.o.valid),
-            self.empty.eq(~(more | self.o.valid)),
+            read.addr.eq(read_place),
+            self.o.payload.eq(read.data),
         ]
         with m.If(self.i_valid):
             m.d.sync += write_place.eq(write_place + 1)
         with m.If(advance):
-            m.d.sync += self.o.valid.eq(more)
-            with m.If(more):
-                m.d.sync += read_place.eq(read_place + 1)
+            m.d.sync += read_place.eq(read_place + more)
+        if self.block_ram:
+            # The front item lies at the memory's output, which holds it; `read_place` is that of the item after it.
+            m.d.comb += [
+                advance.eq(self.o.ready | ~self.o.valid), read.en.eq(advance),
+                self.level.eq(behind + self.o.valid), self.empty.eq(~(more | self.o.valid)),
+            ]
+            with m.If(advance):
+                m.d.sync += self.o.valid.eq(more)
+        else:
+            m.d.comb += [advance.eq(self.o.ready), self.o.valid.eq(more), self.level.eq(behind), self.empty.eq(~more)]
         return m

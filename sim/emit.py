@@ -27,6 +27,9 @@ REGISTER = re.compile(r"^(\s*reg (?:signed )?(?:\[\d+:\d+\] )?(?:\\\S+ |\w+)) *=
 MEMORY = re.compile(r"^  reg (?:\[(\d+):0\] )?(\\\S+ |\w+) ?\[(\d+):0\];$", re.MULTILINE)
 """A memory's declaration; its highest bit (none in a memory of bits), its name and its last address."""
 
+CLOCKED_READ = re.compile(r"COLLISION_X_MASK 1'0((?:\n    parameter .*)*\n    parameter \\CLK_ENABLE 1\n)")
+"""In RTLIL, parameters of a memory's read port that has a register."""
+
 MODULE = re.compile(r"^module (\\\S+ |\w+)\((?:.*\n)*?endmodule\n", re.MULTILINE)
 """A whole module; group 1 is its name."""
 
@@ -75,8 +78,7 @@ def emit_board(top: Any, platform: Any) -> str:
 
 def _as_verilog(text: str, *, random_start: bool) -> str:
     # What a word's reader gets in the cycle in which it is written is undefined in block RAM.
-    text = verilog._convert_rtlil_text(text.replace("COLLISION_X_MASK 1'0", "COLLISION_X_MASK 1'1"),
-                                       strip_internal_attrs=True)
+    text = verilog._convert_rtlil_text(CLOCKED_READ.sub(r"COLLISION_X_MASK 1'1\1", text), strip_internal_attrs=True)
     text = merge_modules(_without_dummies(text))
     return without_initial_values(text) if random_start else text
 

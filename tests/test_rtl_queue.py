@@ -8,9 +8,10 @@ from sim.running import run
 from sim.verilate import build
 
 
+@pytest.mark.parametrize("block_ram", [False, True])
 @pytest.mark.parametrize("idle, stall", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.3, 0.3)])
-def test_everything_arrives_in_order(idle, stall):
-    assert run(build(Queue(8, 16)), "sim.benches.queue", parameters={"depth": 16, "idle": idle, "stall": stall}) \
+def test_everything_arrives_in_order(idle, stall, block_ram):
+    assert run(build(Queue(8, 16, block_ram=block_ram)), "sim.benches.queue", parameters={"depth": 16, "idle": idle, "stall": stall}) \
         == ["everything_arrives_in_order"]
 
 
