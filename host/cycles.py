@@ -22,6 +22,7 @@ from rtl.layouts import (
     broadcast_cycles,
     codebook_words,
     descriptor_words,
+    quiet_cycles,
     scan_groups,
 )
 from rtl.protocol import COUNTERS
@@ -178,7 +179,7 @@ def _constants(config: EngineConfig) -> np.ndarray:
     return np.array([config.pes, config.block_cols, config.pes // scan_groups(config), config.entries_per_word,
                      config.queue_depth, config.queue_depth - beats_in_flight(config), broadcast_cycles(config),
                      config.row_cycles, descriptor_words(config) + 2, SliceLookup.latency_cycles(config),
-                     drain_cycles(config), config.tap_bits, config.deep_pipeline])
+                     drain_cycles(config), config.tap_bits, config.deep_pipeline, quiet_cycles(config)])
 
 
 @numba.njit(cache=True)
@@ -224,12 +225,12 @@ def _steps_of_taps(taps, at, last, tap_bits, rows, cols):  # type: ignore[no-unt
 def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,  # type: ignore[no-untyped-def]
            counters, ends, macs, sent):
     (pes, block_cols, group_cols, each, depth, limit, spread, row_cycles, fetch_cycles, lookup_cycles, drain_latency,
-     tapped, deep) = constants
+     tapped, deep, quiet_late) = constants
     passes = table.shape[0]
     number = 0
 
     # Scanner registers.
-    place, running, there = 0, True, False
+    place, running, there = 0, True, not tapped
     read_valid, read_word = False, 0
     word_valid, word_word, word_col = False, 0, 0
     at_once = group_cols == pes or tapped > 0
@@ -456,10 +457,10 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
             running = place != count
         there = place < count and visits[0, first_visit + place] < readable
         stop, full_before = full_before, full_now
-        next_quiet = sent_all and idle_all
+        quiet_then = sent_all and idle_all
         sent_all, idle_all = next_sent, next_idle
         settle = max(settle - 1, 0)
-        quiet = next_quiet
+        quiet = quiet_then if quiet_late > 1 else sent_all and idle_all
 
         if ended:
             counters[0] = cycle
@@ -477,4 +478,5 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
                 number += 1
                 tables_left = table[number, TABLES]
                 fetch_left = fetch_cycles if number < passes - 1 else 0
-                place, running, there, settle = 0, True, False, 2
+                place, running, settle = 0, True, 2
+                there = not tapped and (not draining or table[number, CHASE] > 0)

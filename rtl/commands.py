@@ -35,8 +35,8 @@ class Commands(wiring.Component):
         The next byte of a word for the activation memory; bytes move down, so that the first ends up lowest.
     write : Out(1)
         With this byte the word is whole.
-    address : Out, read : Out(1), word : In
-        To and from the activation memory, which answers a read two cycles later; writes go to the same address.
+    address : Out, word : In
+        To and from the activation memory: its word at the address, three cycles later; writes go to the same one.
     """
 
     def __init__(self, config):
@@ -51,7 +51,7 @@ class Commands(wiring.Component):
             "run": Out(1), "running": In(1), "ready": In(1), "settled": In(1), "timed_out": In(1),
             "counters": In(counters_layout()),
             "act_byte": Out(8), "shift": Out(1), "write": Out(1),
-            "address": Out(ceil_log2(config.act_depth)), "read": Out(1), "word": In(config.pes * config.act_bits),
+            "address": Out(ceil_log2(config.act_depth)), "word": In(config.pes * config.act_bits),
         })
 
     def elaborate(self, platform):
@@ -79,10 +79,10 @@ class Commands(wiring.Component):
             m.next = "ANSWER"
 
         m.d.comb += [
-            self.status.eq(answer), self.image.payload.eq(self.payload.payload), self.act_byte.eq(self.payload.payload),
-            self.address.eq(address),
+            self.status.eq(answer), self.image.payload.eq(self.payload.payload), self.address.eq(address),
         ]
-        m.d.sync += [self.image_begin.eq(0), self.run.eq(0)]
+        m.d.sync += [self.image_begin.eq(0), self.run.eq(0), self.shift.eq(0), self.write.eq(0),
+                     self.act_byte.eq(self.payload.payload)]
 
         # What the checks want to know, a register for each step: sums and comparisons in one cycle would be too long.
         # The argument holds while `settle` counts.
@@ -185,8 +185,7 @@ class Commands(wiring.Component):
                 m.d.comb += self.payload.ready.eq(1)
                 m.d.sync += settle.eq(0)
                 with m.If(self.payload.valid):
-                    m.d.comb += [self.shift.eq(1), self.write.eq(place[:place_bits].all())]
-                    m.d.sync += place.eq(place + 1)
+                    m.d.sync += [self.shift.eq(1), self.write.eq(place[:place_bits].all()), place.eq(place + 1)]
                 with m.Else():
                     m.d.sync += settle.eq(settle + 1)
                 with m.If(self.write):
@@ -223,22 +222,32 @@ class Commands(wiring.Component):
                 m.d.sync += address.eq(address + 1)
         # The word of a byte is read anew. Of a wide one, one of four bytes goes on through a register, and one of four
         # of these: the lanes lie far apart, and the way on through the link's CRC is long.
-        near, chosen, cycles = [self.word.word_select(number, 8) for number in range(1 << place_bits)], 0, 5
+        far_place = Signal.like(place, reset_less=True)
+        m.d.sync += far_place.eq(place)
+        near, chosen, cycles = [self.word.word_select(number, 8) for number in range(1 << place_bits)], 0, 6
         while len(near) > 4:
-            registers = [Signal(8, name=f"near_{chosen}_{number}", reset_less=True) for number in range(len(near) // 4)]
-            m.d.sync += [register.eq(Cat(near[4 * number:4 * number + 4]).word_select(place[chosen:chosen + 2], 8))
-                         for number, register in enumerate(registers)]
-            near, chosen, cycles = registers, chosen + 2, cycles + 1
+            near = self._one_of_four(m, f"near_{chosen}", near, far_place[chosen:chosen + 2])
+            chosen, cycles = chosen + 2, cycles + 1
+        counters = self._one_of_four(m, "counters", [self.counters.as_value().word_select(number, 8)
+                                                     for number in range(4 * len(COUNTERS))], far_place[:2])
         byte, settled = Signal(8, reset_less=True), Signal(cycles)
         m.d.sync += settled.eq(Cat(1, settled))
         with m.If(self.request | sent):
             m.d.sync += settled.eq(0)
-        m.d.comb += [self.read.eq(1), self.body.payload.eq(byte), self.body.valid.eq(settled.all())]
+        m.d.comb += [self.body.payload.eq(byte), self.body.valid.eq(settled.all())]
         identity_byte, act_byte, counter_byte = (Signal(8, name=name, reset_less=True)
                                                  for name in ("identity_byte", "act_byte", "counter_byte"))
         m.d.sync += [
-            identity_byte.eq(identity.word_select(place[:4], 8)),
-            act_byte.eq(Cat(near).word_select(place[chosen:place_bits], 8)),
-            counter_byte.eq(self.counters.as_value().word_select(place[:5], 8)),
+            identity_byte.eq(identity.word_select(far_place[:4], 8)),
+            act_byte.eq(Cat(near).word_select(far_place[chosen:place_bits], 8)),
+            counter_byte.eq(Cat(counters).word_select(far_place[2:5], 8)),
             byte.eq(Mux(identifies, identity_byte, Mux(reads, act_byte, counter_byte))),
         ]
+
+    @staticmethod
+    def _one_of_four(m, name, parts, place):
+        """One of each four bytes, in a register."""
+        registers = [Signal(8, name=f"{name}_{number}", reset_less=True) for number in range(len(parts) // 4)]
+        m.d.sync += [register.eq(Cat(parts[4 * number:4 * number + 4]).word_select(place, 8))
+                     for number, register in enumerate(registers)]
+        return registers

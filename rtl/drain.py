@@ -37,8 +37,8 @@ class Drain(wiring.Component):
         To the activation memory.
     swap : Out(1)
         The word's halves change places. Only with ``config.tap_bits``.
-    written : Out
-        Words written since ``start``, one after the other; those of a lower band are not counted.
+    grows : Out(1)
+        Another word is written, in the order in which the next layer reads them; not those of a lower band.
     reading : Out(1), busy : Out(1)
         Rows are left to be read; words are left to be written.
     """
@@ -57,7 +57,7 @@ class Drain(wiring.Component):
             "address": Out(ceil_log2(config.act_depth)),
             "write": Out(1),
             **({"swap": Out(1)} if config.tap_bits else {}),
-            "written": Out(range((config.act_depth if config.tap_bits else config.acc_depth) + 1)),
+            "grows": Out(1),
             "reading": Out(1),
             "busy": Out(1),
         })
@@ -72,14 +72,13 @@ class Drain(wiring.Component):
         m.d.comb += [
             self.step.bias_last.eq(bias_last), self.step_valid.eq(self.reading),
             self.write.eq(self.complete & self.busy & ~clearing),
+            self.grows.eq(self.complete & self.busy & (~self.swap if config.tap_bits else 1)),
         ]
         with m.If(self.reading):
             m.d.sync += part.eq(Mux(bias_last, 0, part + 1))
-        with m.If(self.complete & self.busy & (~self.swap if config.tap_bits else 1)):
-            m.d.sync += self.written.eq(self.written + 1)
         with m.If(self.start):
             m.d.sync += [
-                self.reading.eq(1), self.written.eq(0), part.eq(0),
+                self.reading.eq(1), part.eq(0),
                 self.requant.multiplier.eq(self.layer.multiplier),
                 self.requant.pre_shift.eq(self.layer.pre_shift),
                 self.requant.relu.eq(self.layer.relu),
@@ -93,21 +92,22 @@ class Drain(wiring.Component):
 
     def _rows(self, m, taken, bias_read):
         """A fully connected layer: row by row into word by word."""
-        row, words = Signal.like(self.written), Signal.like(self.written)
-        output_base, bias_address = Signal.like(self.address), Signal.like(self.step.bias_address)
-        m.d.comb += [self.step.row.eq(row), self.step.bias_address.eq(bias_address),
-                     self.address.eq(output_base + self.written)]
+        row, bias_address = Signal.like(self.step.row), Signal.like(self.step.bias_address)
+        rows_left, words_left = (Signal(range(self.config.acc_depth + 1), name=name)
+                                 for name in ("rows_left", "words_left"))
+        m.d.comb += [self.step.row.eq(row), self.step.bias_address.eq(bias_address)]
         with m.If(bias_read):
             m.d.sync += bias_address.eq(bias_address + 1)
         with m.If(taken):
-            m.d.sync += [row.eq(row + 1), self.reading.eq(row + 1 != words)]
+            m.d.sync += [row.eq(row + 1), rows_left.eq(rows_left - 1), self.reading.eq(rows_left != 1)]
         with m.If(self.arrived & self.busy):
-            m.d.sync += self.busy.eq(self.written + 1 != words)
+            m.d.sync += [self.address.eq(self.address + 1), words_left.eq(words_left - 1),
+                         self.busy.eq(words_left != 1)]
         with m.If(self.start):
+            words = Mux(self.clear, self.config.acc_depth, self.layer.output_words)
             m.d.sync += [
                 row.eq(0), self.busy.eq(1), bias_address.eq(self.layer.bias_base),
-                words.eq(Mux(self.clear, self.config.acc_depth, self.layer.output_words)),
-                output_base.eq(self.layer.output_base),
+                rows_left.eq(words), words_left.eq(words), self.address.eq(self.layer.output_base),
             ]
 
     def _windows(self, m, taken, bias_word):

@@ -17,6 +17,7 @@ from .layouts import (
     cluster_write_layout,
     counter_bits,
     counters_layout,
+    quiet_cycles,
 )
 from .link import Link
 from .loader import Loader
@@ -168,8 +169,9 @@ class Engine(wiring.Component):
         """The sequencer and those whom it directs."""
         sent = Signal()
         # Taken in the same cycle as the clusters' own registered `idle`, so that no beat is overlooked between them.
-        m.d.sync += [sent.eq(scanner.done & broadcast.empty),
-                     sequencer.quiet.eq(sent & Cat(cluster.idle for cluster in clusters).all())]
+        m.d.sync += sent.eq(scanner.done & broadcast.empty)
+        m.d["comb" if quiet_cycles(self.config) == 1 else "sync"] += \
+            sequencer.quiet.eq(sent & Cat(cluster.idle for cluster in clusters).all())
         m.d.comb += [
             sequencer.loaded.eq(loader.loaded), sequencer.layers.eq(loader.layers),
             sequencer.run.eq(commands.run),
@@ -185,14 +187,13 @@ class Engine(wiring.Component):
 
     def _connect_acts(self, m, commands, sequencer, acts, scanner, drain, clusters):
         """The activation memory: between the layers, and between the host and the first and last of them."""
-        layer = sequencer.layer
         drained = Cat(act for cluster in clusters for act in cluster.acts)
         if self.config.tap_bits:
             m.submodules.pool = pool = MaxPool(self.config)
             m.d.comb += [
-                pool.start.eq(sequencer.drain_start), pool.pool.eq(layer.pool), pool.relu.eq(drain.requant.relu),
-                pool.drained.eq(drained), pool.arrived.eq(clusters[0].acts_valid), drain.complete.eq(pool.valid),
-                scanner.layer.eq(layer),
+                pool.start.eq(sequencer.drain_start), pool.pool.eq(sequencer.layer.pool),
+                pool.relu.eq(drain.requant.relu), pool.drained.eq(drained), pool.arrived.eq(clusters[0].acts_valid),
+                drain.complete.eq(pool.valid), scanner.layer.eq(sequencer.layer),
             ]
             word = pool.word.as_value()
             drained = Mux(drain.swap, word.rotate_left(len(word) // 2), word)
@@ -213,13 +214,11 @@ class Engine(wiring.Component):
             m.d.sync += write_word.eq(Cat(write_word[8:], commands.act_byte))
         m.d.comb += [
             acts.write.eq(write), acts.write_address.eq(write_address), acts.write_word.eq(write_word),
-            acts.read.eq(Mux(sequencer.running, scanner.read, commands.read)),
-            acts.read_address.eq(Mux(sequencer.running, scanner.address, commands.address)),
+            acts.read.eq(scanner.read), acts.read_address.eq(scanner.address), scanner.peek.eq(commands.address),
             scanner.word.eq(acts.word), scanner.nonzero.eq(acts.nonzero),
             commands.word.eq(scanner.newest),
-            scanner.start.eq(sequencer.start),
-            scanner.base.eq(layer.input_base), scanner.words.eq(layer.input_words),
-            scanner.readable.eq(Mux(drain.busy, layer.chase_words + drain.written, layer.input_words)),
+            scanner.start.eq(sequencer.start), scanner.next.eq(sequencer.next),
+            scanner.grows.eq(drain.grows), scanner.growing.eq(drain.busy | sequencer.drain_start),
         ]
         m.d.sync += scanner.stop.eq(Cat(cluster.full for cluster in clusters).any())
 
@@ -249,7 +248,8 @@ class Engine(wiring.Component):
         for name, copies in told.items():
             for left in reversed(range(self._unhurried_cycles() - (name != "start"))):
                 # Each four clusters have the last one for themselves.
-                later = [Signal.like(copies[0], name=f"{name}_{left}_{number}", attrs={"keep": 1})
+                later = [Signal.like(copies[0], name=f"{name}_{left}_{number}", reset_less=name != "start",
+                                     attrs={"keep": 1})
                          for number in range(1 if left else -(-len(clusters) // 4))]
                 m.d.sync += [one.eq(copies[0]) for one in later]
                 copies = told[name] = later

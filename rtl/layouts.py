@@ -315,6 +315,15 @@ def broadcast_cycles(config):
     return 0 if config.clusters == 1 else 1 if config.clusters <= 4 else 2 if config.clusters <= 8 else 3
 
 
+def quiet_cycles(config):
+    """Registers between the walkers, once they have nothing left to decode, and the sequencer.
+
+    Many clusters are far away; a single one with a deep pipeline learns of the next layer so soon that the last
+    activations would be taken for the next layer's.
+    """
+    return 2 if config.clusters > 4 or (config.clusters == 1 and config.deep_pipeline) else 1
+
+
 def but_lowest(bits):
     """The bits without the lowest one that is set."""
     return Cat(bits[number] & bits[:number].any() for number in range(len(bits)))

@@ -73,7 +73,8 @@ class Link(wiring.Component):
 
         # A payload's length, and how much of it is through; of a request first, then of the response.
         length, count = self.length, Signal(range(self.packet_bytes + 1))
-        through = count == length
+        # A longer length than fits is not carried out.
+        through = count == length[:len(count)]
         size_bits = exact_log2(self.packet_bytes)
         status = Signal(8)
         if self.observed:

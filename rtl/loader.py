@@ -70,11 +70,11 @@ class Loader(wiring.Component):
             "write_valid": Out(1),
         })
 
-    def _take_header(self, m, count, found, kept):
+    def _take_header(self, m, byte, count, found, kept):
         """A byte of the header: compared with what it must be, or kept."""
         known = {"magic": (IMAGE_MAGIC, Status.BAD_MAGIC), "version": (IMAGE_VERSION, Status.BAD_VERSION),
                  "config_hash": (int.from_bytes(self.config.hash, "little"), Status.WRONG_CONFIG)}
-        byte, expected, wrong = self.bytes.payload, Signal(8), Signal(Status)
+        expected, wrong = Signal(8), Signal(Status)
         with m.Switch(count):
             for name, field in header_layout():
                 for place in range(field.width // 8):
@@ -108,15 +108,20 @@ class Loader(wiring.Component):
         section = Signal(section_layout(), reset_less=True)
         most_bytes = -(-len(self.write.word) // 8)
         word = Signal(8 * most_bytes, reset_less=True)
-        count = Signal(range(max(HEADER_BYTES, most_bytes)))
-        last_place, depth, section_end, has_pe = Signal.like(count), Signal(17), Signal(17), Signal()
+        # The place of a byte in its header, section or word, and whether it is the last one there.
+        count, last_byte = Signal(range(max(HEADER_BYTES, most_bytes))), Signal()
+        last_but_one, one_byte = Signal.like(count), Signal()
+        depth, section_end, has_pe = Signal(17), Signal(17), Signal()
         last_section, last_word, outside, sound, whole = Signal(), Signal(), Signal(), Signal(), Signal()
-        taken = self.bytes.valid & self.bytes.ready
+        # The next byte lies in a register: the way to it is long.
+        byte, byte_valid, takes = Signal(8, reset_less=True), Signal(), Signal(init=1)
+        taken = byte_valid & takes & ~self.begin
+        with m.If(self.bytes.ready):
+            m.d.sync += [byte.eq(self.bytes.payload), byte_valid.eq(self.bytes.valid)]
         kind = section.as_value()[:8]
         m.d.comb += [
-            self.bytes.ready.eq(1),
-            crc.start.eq(self.begin),
-            crc.data.eq(self.bytes.payload),
+            self.bytes.ready.eq(~byte_valid | takes),
+            crc.start.eq(self.begin), crc.data.eq(byte), crc.valid.eq(taken),
             self.write.word.eq(word), self.write.kind.eq(kind), self.write.pe.eq(section.pe),
             self.write.address.eq(section.start),
         ]
@@ -124,7 +129,8 @@ class Loader(wiring.Component):
         with m.Switch(kind):
             for number, (width, memory_depth) in section_memories(config).items():
                 with m.Case(number):
-                    m.d.sync += [last_place.eq(-(-width // 8) - 1), depth.eq(memory_depth)]
+                    word_bytes = -(-width // 8)
+                    m.d.sync += [last_but_one.eq(word_bytes - 2), one_byte.eq(word_bytes == 1), depth.eq(memory_depth)]
             with m.Default():
                 m.d.sync += depth.eq(0)
         m.d.sync += [
@@ -141,13 +147,16 @@ class Loader(wiring.Component):
                 with m.If(self.begin):
                     m.next = "TAKE HEADER"
 
-        def take():
-            m.d.comb += crc.valid.eq(taken)
-            with m.If(taken):
-                m.d.sync += [self.offset.eq(self.offset + ~self.offset[-1]), count.eq(count + 1)]
+        @contextmanager
+        def last_of(last_place):
+            """What is done with the last byte of a part, where that is before it."""
+            m.d.sync += [count.eq(count + 1), last_byte.eq(count == last_place)]
+            with m.If(last_byte):
+                m.d.sync += [count.eq(0), last_byte.eq(0)]
+                yield
 
         def drop(status):
-            m.d.sync += [self.status.eq(status), self.offset.eq(0), self.loaded.eq(0)]
+            m.d.sync += [self.status.eq(status), self.loaded.eq(0)]
             m.next = "IGNORE"
 
         m.d.sync += [self.write_valid.eq(0), found.eq(Status.OK)]
@@ -155,78 +164,75 @@ class Loader(wiring.Component):
             m.d.sync += section.start.eq(section.start + 1)
         with m.If(self.drop):
             m.d.sync += self.loaded.eq(0)
+        with m.If(taken):
+            m.d.sync += self.offset.eq(self.offset + ~self.offset[-1])
         with m.If(self.begin):
-            m.d.sync += [self.status.eq(Status.OK), self.offset.eq(0), count.eq(0)]
+            m.d.sync += [self.status.eq(Status.OK), self.offset.eq(0), count.eq(0), last_byte.eq(0)]
         with m.FSM():
             with state("IGNORE"):
-                pass
+                m.d.sync += self.offset.eq(0)
             with state("TAKE HEADER"):
-                take()
                 with m.If(found != Status.OK):
-                    m.d.sync += [self.status.eq(found), self.offset.eq(0)]
+                    m.d.sync += self.status.eq(found)
                     with m.If(found == Status.BAD_SECTION):
                         m.d.sync += self.loaded.eq(0)
                     m.next = "IGNORE"
                 with m.Elif(taken):
-                    self._take_header(m, count, found, kept)
-                    with m.If(count == HEADER_BYTES - 1):
-                        m.d.sync += count.eq(0)
+                    self._take_header(m, byte, count, found, kept)
+                    with last_of(HEADER_BYTES - 2):
                         m.next = "CHECK HEADER"
             with state("CHECK HEADER"):
-                m.d.comb += self.bytes.ready.eq(0)
+                m.d.comb += takes.eq(0)
                 m.next = "TAKE SECTION"
                 with m.If((sections_left == 0) | (self.layers == 0)):
                     drop(Status.BAD_SECTION)
             with state("TAKE SECTION"):
-                take()
                 with m.If(taken):
-                    m.d.sync += section.as_value().eq(Cat(section.as_value()[8:], self.bytes.payload))
-                    with m.If(count == SECTION_BYTES - 1):
-                        m.d.sync += count.eq(0)
+                    m.d.sync += section.as_value().eq(Cat(section.as_value()[8:], byte))
+                    with last_of(SECTION_BYTES - 2):
                         m.next = "MEASURE SECTION"
             with state("MEASURE SECTION"):
-                m.d.comb += self.bytes.ready.eq(0)
+                m.d.comb += takes.eq(0)
                 m.next = "COMPARE SECTION"
             with state("COMPARE SECTION"):
-                m.d.comb += self.bytes.ready.eq(0)
+                m.d.comb += takes.eq(0)
                 m.next = "CHECK SECTION"
             with state("CHECK SECTION"):
-                m.d.comb += self.bytes.ready.eq(0)
+                m.d.comb += takes.eq(0)
                 m.d.sync += [sections_left.eq(sections_left - 1), last_section.eq(sections_left == 1),
-                             section.count.eq(section.count - 1), last_word.eq(section.count == 1)]
+                             section.count.eq(section.count - 1), last_word.eq(section.count == 1),
+                             last_byte.eq(one_byte)]
                 m.next = "TAKE WORDS"
                 with m.If(outside):
                     drop(Status.BAD_SECTION)
             with state("TAKE WORDS"):
-                take()
-                last_byte = count == last_place
                 with m.If(taken):
-                    m.d.sync += word.word_select(count[:ceil_log2(most_bytes)], 8).eq(self.bytes.payload)
-                    with m.If(last_byte):
-                        m.d.sync += [count.eq(0), section.count.eq(section.count - 1), last_word.eq(section.count == 1),
-                                     self.write_valid.eq(1)]
+                    m.d.sync += word.word_select(count[:ceil_log2(most_bytes)], 8).eq(byte)
+                    with last_of(last_but_one):
+                        m.d.sync += [last_byte.eq(one_byte & ~last_word), section.count.eq(section.count - 1),
+                                     last_word.eq(section.count == 1), self.write_valid.eq(1)]
                         with m.If(last_word):
                             m.next = "TAKE SECTION"
                             with m.If(last_section):
                                 m.next = "TAKE CRC"
             with state("TAKE CRC"):
-                take()
-                with m.If(taken & (count == 3)):
+                with m.If(taken), last_of(2):
                     m.next = "COMPARE CRC"
             with state("COMPARE CRC"):
-                m.d.comb += self.bytes.ready.eq(0)
+                m.d.comb += takes.eq(0)
                 m.next = "CHECK CRC"
             with state("CHECK CRC"):
-                m.d.comb += self.bytes.ready.eq(0)
+                m.d.comb += takes.eq(0)
                 with m.If(~sound):
                     drop(Status.IMAGE_CRC)
                 with m.Elif(~whole):
                     drop(Status.BAD_SECTION)
                 with m.Else():
-                    m.d.sync += [self.loaded.eq(1), self.offset.eq(0)]
+                    m.d.sync += self.loaded.eq(1)
                     m.next = "END"
             with state("END"):
                 # The image is complete: nothing may follow.
+                m.d.sync += self.offset.eq(0)
                 with m.If(taken):
                     drop(Status.BAD_SECTION)
         return m

@@ -15,8 +15,8 @@ __all__ = ["Scanner"]
 class Scanner(wiring.Component):
     """Emits one beat a cycle: each non-zero activation, and one beat for a block that has none.
 
-    The first beat appears six cycles after ``start`` if its word is readable; seven where words have groups of blocks
-    (`rtl.layouts.scan_groups`).
+    The first beat appears five cycles after ``start`` if its word is readable; one more where words have groups of
+    blocks (`rtl.layouts.scan_groups`), and one more in an engine with convolutions.
 
     Parameters
     ----------
@@ -24,20 +24,21 @@ class Scanner(wiring.Component):
 
     Members
     -------
-    start : In(1)
-        A layer begins; the members below must hold from the next cycle on.
-    base : In, words : In(range(act_depth + 1))
-        The layer's input: address and number of words.
+    start : In(1), next : In(descriptor_layout)
+        A layer begins, and which one; its input is noted in the cycle of ``start``.
     layer : In(descriptor_layout)
-        The pass, for its pixels. Only with ``config.tap_bits``; without, the input is one pixel.
-    readable : In(range(act_depth + 1))
-        Words of the input that are there already.
+        The same from the next cycle on, for its pixels. Only with ``config.tap_bits``; without, the input is one pixel.
+    grows : In(1), growing : In(1)
+        Another word of the input can be read two cycles later, beside the ``chase_words``; from ``start`` on: some
+        cannot be read yet.
+    peek : In
+        While nothing is scanned, what lies at this address appears at ``newest`` three cycles later.
     stop : In(1)
         Some PE's queue is nearly full: emit nothing.
     address : Out, read : Out(1), word : In(pes * act_bits), nonzero : In(pes)
         To the activation memory, which says which activations are not zero.
     newest : Out(pes * act_bits)
-        The word in a register; between layers a cycle after it was there.
+        The word in a register.
     beats : Out(beat_layout), beats_valid : Out(1)
     stalled : Out(1)
         There was a beat to emit, but ``stop``.
@@ -47,13 +48,14 @@ class Scanner(wiring.Component):
 
     def __init__(self, config):
         self.config = config
-        self.latency_cycles = 6 + (scan_groups(config) > 1)
+        self.latency_cycles = 5 + (scan_groups(config) > 1) + (config.tap_bits > 0)
         super().__init__({
             "start": In(1),
-            "base": In(ceil_log2(config.act_depth)),
-            "words": In(range(config.act_depth + 1)),
+            "next": In(descriptor_layout(config)),
             **({"layer": In(descriptor_layout(config))} if config.tap_bits else {}),
-            "readable": In(range(config.act_depth + 1)),
+            "grows": In(1),
+            "growing": In(1),
+            "peek": In(ceil_log2(config.act_depth)),
             "stop": In(1),
             "address": Out(ceil_log2(config.act_depth)),
             "read": Out(1),
@@ -73,27 +75,22 @@ class Scanner(wiring.Component):
         blocks = config.pes // cols
 
         # Read: the next word, as soon as it is there (known a cycle late) and has somewhere to go.
-        if config.tap_bits:
-            m.submodules.pixels = pixels = Pixels(config)
-            m.d.comb += [pixels.start.eq(self.start), pixels.layer.eq(self.layer), pixels.step.eq(self.read)]
-            place, next_place, last_place = pixels.offset, pixels.next_offset, pixels.last
-        else:
-            place = Signal.like(self.words)
-            next_place, last_place = place + 1, place + 1 == self.words
-            # It ends where it begins, so that `start` need not lead to it.
-            with m.If(self.read):
-                m.d.sync += place.eq(Mux(last_place, 0, place + 1))
         running, there = Signal(), Signal()
         read_valid, read_ready = Signal(), Signal()
-        m.d.comb += [
-            self.read.eq(running & there & read_ready),
-            self.address.eq(self.base + place),
-        ]
-        m.d.sync += there.eq(Mux(self.read, next_place < self.readable, place < self.readable))
-        with m.If(self.read):
-            m.d.sync += running.eq(~last_place)
+        step = Signal()
+        m.d.comb += [step.eq(running & there & read_ready), self.read.eq(read_ready & (there | ~running))]
+        with m.If(~running):
+            m.d.sync += self.address.eq(self.peek)
+        if config.tap_bits:
+            m.submodules.pixels = pixels = Pixels(config)
+            m.d.comb += [pixels.start.eq(self.start), pixels.layer.eq(self.layer), pixels.step.eq(step)]
+            last_word = self._go_through(m, pixels, step, there)
+        else:
+            last_word = self._count_down(m, step, there)
+        with m.If(step):
+            m.d.sync += running.eq(~last_word)
         with m.If(self.start):
-            m.d.sync += [running.eq(1), there.eq(0)]
+            m.d.sync += [running.eq(1), self.address.eq(self.next.input_base)]
 
         # Word: in a register, from which it goes on part by part.
         word, word_valid, word_ready = Signal(config.pes * act_bits, reset_less=True), Signal(), Signal()
@@ -112,7 +109,7 @@ class Scanner(wiring.Component):
         with m.If(word_ready):
             m.d.sync += read_valid.eq(0)
         with m.If(read_ready):
-            m.d.sync += read_valid.eq(self.read)
+            m.d.sync += read_valid.eq(step)
         with m.If(word_taken):
             m.d.sync += word_valid.eq(0)
         with m.If(word_ready):
@@ -201,6 +198,31 @@ class Scanner(wiring.Component):
         m.d.comb += self.done.eq(~(running | read_valid | word_valid | (group_valid if groups > 1 else 0) | block_valid
                                    | self.beats_valid))
         return m
+
+    def _count_down(self, m, step, there):
+        """One word after the other; returns whether the word is the last."""
+        left = Signal(range(self.config.act_depth + 1))
+        # Words that can be read and were not yet, while there are others.
+        ahead = Signal(range(self.config.act_depth + self.config.acc_depth + 1))
+        m.d.sync += [ahead.eq(ahead + self.grows - step),
+                     there.eq(~self.growing | Mux(step, ahead > 1, ahead != 0))]
+        with m.If(step):
+            m.d.sync += [self.address.eq(self.address + 1), left.eq(left - 1)]
+        with m.If(self.start):
+            m.d.sync += [left.eq(self.next.input_words), ahead.eq(self.next.chase_words),
+                         there.eq(~self.growing | (self.next.chase_words != 0))]
+        return left == 1
+
+    def _go_through(self, m, pixels, step, there):
+        """Pixel by pixel; returns whether the word is the last."""
+        base, readable = Signal.like(self.address), Signal(range(2 * self.config.act_depth + 1))
+        m.d.sync += [readable.eq(readable + self.grows),
+                     there.eq(~self.growing | (Mux(step, pixels.next_offset, pixels.offset) < readable))]
+        with m.If(step):
+            m.d.sync += self.address.eq(base + pixels.next_offset)
+        with m.If(self.start):
+            m.d.sync += [base.eq(self.next.input_base), readable.eq(self.next.chase_words), there.eq(0)]
+        return pixels.last
 
     @staticmethod
     def _count(m, name, parts, take, last):

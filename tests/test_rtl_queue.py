@@ -11,7 +11,8 @@ from sim.verilate import build
 @pytest.mark.parametrize("block_ram", [False, True])
 @pytest.mark.parametrize("idle, stall", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.3, 0.3)])
 def test_everything_arrives_in_order(idle, stall, block_ram):
-    assert run(build(Queue(8, 16, block_ram=block_ram)), "sim.benches.queue", parameters={"depth": 16, "idle": idle, "stall": stall}) \
+    parameters = {"depth": 16, "idle": idle, "stall": stall}
+    assert run(build(Queue(8, 16, block_ram=block_ram)), "sim.benches.queue", parameters=parameters) \
         == ["everything_arrives_in_order"]
 
 

@@ -74,7 +74,8 @@ class Engine:
         self.writes: list[tuple[int, int]] = []
         self.image: list[int] = []
         self.verdict: Verdict | None = None
-        self.offset = self.begins = self.runs = self.run_left = self.counters = self.word = self.coming = 0
+        self.offset = self.begins = self.runs = self.run_left = self.counters = self.word = 0
+        self.coming = [0, 0]
         self.shifted = random.getrandbits(self.word_bits)
         self.counting_left = COUNTING_CYCLES
         self.unsettled_left = 20
@@ -129,13 +130,11 @@ class Engine:
 
     def _remember(self) -> None:
         dut = self.dut
-        self.word = self.coming
-        if self.running:
-            # The memory belongs to the scanner.
-            self.coming = random.getrandbits(self.word_bits)
-        elif dut.read.value:
-            address = int(dut.address.value)
-            self.coming = self.acts[address] if address < len(self.acts) else 0
+        self.word = self.coming.pop(0)
+        address = int(dut.address.value)
+        # While an inference runs the memory belongs to the scanner.
+        self.coming.append(random.getrandbits(self.word_bits) if self.running else
+                           self.acts[address] if address < len(self.acts) else 0)
         if dut.shift.value:
             self.shifted = self.shifted >> 8 | int(dut.act_byte.value) << self.word_bits - 8
         if dut.write.value:

@@ -9,7 +9,7 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import beat_layout
+from rtl.layouts import beat_layout, descriptor_layout
 from rtl.scanner import Scanner
 from sim.cocotb_bench import bench, parameters, scramble, start
 from sim.payloads import unpack
@@ -26,6 +26,7 @@ class Layer:
         self.base = random.randrange(config.act_depth - len(self.words) + 1)
         # Words that the layer before wrote already.
         self.readable = random.randint(0, len(self.words)) if chase else len(self.words)
+        self.growing = chase
 
     def beats(self, word: int) -> Iterator[dict[str, int]]:
         """The beats of a word; a block without an activation is one, whose activation and column mean nothing."""
@@ -38,9 +39,17 @@ class Layer:
             if not present:
                 yield {"present": 0, "last": 1}
 
-    def drive(self, dut: Any) -> None:
-        dut.base.value, dut.words.value = self.base, len(self.words)
-        dut.readable.value = self.readable
+    def begin(self, dut: Any) -> None:
+        """What is noted in the cycle of ``start``; without a drain before it, how many words were there means nothing.
+        """
+        layout = descriptor_layout(self.config)
+        chase_words = self.readable if self.growing else random.randint(0, len(self.words))
+        fields = {"input_base": self.base, "input_words": len(self.words), "chase_words": chase_words}
+        bits = random.getrandbits(layout.size)
+        for name, value in fields.items():
+            field = layout[name]
+            bits = bits & ~((1 << field.width) - 1 << field.offset) | value << field.offset
+        dut.next.value, dut.growing.value = bits, self.growing
 
 
 async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tuple[int, int]:
@@ -48,8 +57,7 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
     config = layer.config
     act_bits, layout = config.act_bits, beat_layout(config)
     words = [sum(stored << lane * act_bits for lane, stored in enumerate(word)) for word in layer.words]
-    # In the cycle of `start` the layer is not there yet.
-    scramble(dut.base, dut.words, dut.readable)
+    layer.begin(dut)
     dut.start.value = 1
     await RisingEdge(dut.clk)
     dut.start.value = 0
@@ -57,13 +65,14 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
     coming: deque[tuple[int, dict[str, int]]] = deque()     # beats of words read, with their earliest cycle
     leaves: dict[str, int] | None = None                    # what left the last block register for `beats`
     place = stop = beats = stalls = 0
-    # A beat appears so long after its word was read, at the earliest; it can be read a cycle after it is readable.
-    read_cycles = Scanner(config).latency_cycles - 2
-    known = 0
+    # A beat appears so long after its word was read, at the earliest; it can be read two cycles after `grows`.
+    read_cycles = Scanner(config).latency_cycles - 1
+    grows = grew = False
     cycle = 0
     while place < len(words) or coming or leaves is not None:
         cycle += 1
-        layer.drive(dut)
+        scramble(dut.next, dut.peek)
+        dut.grows.value, dut.growing.value = grows, layer.growing
         stop = int(random.random() < (0.9 if stop else 0.1)) if 0 < stop_rate < 1 else int(stop_rate)
         dut.stop.value = stop
         await RisingEdge(dut.clk)
@@ -86,9 +95,8 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
         leaves = coming.popleft()[1] if waits and not stop else None
 
         # Reads: each word once, in order and not too soon.
-        readable = place < known
-        known = layer.readable
-        if dut.read.value:
+        readable = place < layer.readable
+        if place < len(words) and dut.read.value:
             assert readable, f"cycle {cycle}"
             assert int(dut.address.value) == layer.base + place, f"cycle {cycle}"
             coming += ((cycle + read_cycles, beat) for beat in layer.beats(place))
@@ -97,8 +105,10 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
             place += 1
         else:
             assert not (readable and idle), f"cycle {cycle}"
-        if layer.readable < len(words) and random.random() < 0.1:
-            layer.readable += 1
+        # Once the layer before has been written, everything can be read.
+        layer.readable = layer.readable + grew if layer.growing else len(words)
+        layer.growing, grew = layer.growing and random.random() < 0.98, grows
+        grows = layer.growing and layer.readable + grew < len(words) and random.random() < 0.1
     return beats, stalls
 
 
@@ -106,15 +116,19 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
 async def every_activation_leaves_once(dut: Any) -> None:
     config = EngineConfig(**parameters())
     dut.start.value = 0
-    scramble(dut.base, dut.words, dut.readable, dut.stop)
+    scramble(dut.next, dut.stop)
+    dut.grows.value = dut.growing.value = dut.peek.value = 0
     await start(dut)
     beats = stalls = 0
     for number in range(30):
-        # Between two layers; the host and the drain may read the memory then.
-        for _ in range(random.randint(1, 3)):
-            scramble(dut.readable, dut.stop, dut.word, dut.nonzero)
+        # Between two layers the host may read the memory.
+        peeked: list[int] = []
+        for _ in range(random.randint(1, 6)):
+            scramble(dut.peek, dut.stop, dut.word, dut.nonzero)
             await RisingEdge(dut.clk)
-            assert dut.done.value and not (dut.beats_valid.value or dut.stalled.value or dut.read.value)
+            assert dut.done.value and not (dut.beats_valid.value or dut.stalled.value)
+            assert not peeked or (dut.read.value and int(dut.address.value) == peeked[-1])
+            peeked.append(int(dut.peek.value))
         chase = number % 2 == 1
         seen = await scan(dut, Layer(config, chase=chase), chase=chase, stop_rate=(0.0, 0.5, 0.9)[number % 3])
         beats, stalls = beats + seen[0], stalls + seen[1]
