@@ -23,7 +23,7 @@ __all__ = ["FAMILIES", "Family", "find_tool", "find_tools", "fmax_mhz", "run_ste
            "utilisation"]
 
 # No word is read in the cycle in which it is written (`sim.emit` makes that visible): no logic for that case.
-NO_BYPASS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2"
+NO_BYPASS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i"
 
 # Amaranth's names for the elements of arrays, which nothing reads: abc9 takes `a[1]`, element 1, for bit 1 of `a`.
 NO_ELEMENTS = r"delete w:*\[*"
