@@ -22,6 +22,7 @@ from rtl.layouts import (
     broadcast_cycles,
     codebook_words,
     descriptor_words,
+    forwards,
     quiet_cycles,
     scan_groups,
 )
@@ -179,7 +180,8 @@ def _constants(config: EngineConfig) -> np.ndarray:
     return np.array([config.pes, config.block_cols, config.pes // scan_groups(config), config.entries_per_word,
                      config.queue_depth, config.queue_depth - beats_in_flight(config), broadcast_cycles(config),
                      config.row_cycles, descriptor_words(config) + 2, SliceLookup.latency_cycles(config),
-                     drain_cycles(config), config.tap_bits, config.deep_pipeline, quiet_cycles(config)])
+                     drain_cycles(config), config.tap_bits, config.deep_pipeline, quiet_cycles(config),
+                     config.hurried, forwards(config)])
 
 
 @numba.njit(cache=True)
@@ -225,7 +227,7 @@ def _steps_of_taps(taps, at, last, tap_bits, rows, cols):  # type: ignore[no-unt
 def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,  # type: ignore[no-untyped-def]
            counters, ends, macs, sent):
     (pes, block_cols, group_cols, each, depth, limit, spread, row_cycles, fetch_cycles, lookup_cycles, drain_latency,
-     tapped, deep, quiet_late) = constants
+     tapped, deep, quiet_late, bypass, forwarding) = constants
     passes = table.shape[0]
     number = 0
 
@@ -233,7 +235,8 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
     place, running, there = 0, True, not tapped
     read_valid, read_word = False, 0
     word_valid, word_word, word_col = False, 0, 0
-    at_once = group_cols == pes or tapped > 0
+    fresh_valid, fresh_word = False, 0
+    read_at_once, word_at_once = block_cols == pes or tapped > 0, group_cols == pes or tapped > 0
     grouped, group_valid, group_word, group_col, group_end = group_cols < pes, False, 0, 0, 0
     block_valid, block_first, block_next = False, 0, 0
     # A beat is -1 (none), or twice its activation (visit, lane), plus one if it is present. Beats on their way:
@@ -289,18 +292,20 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         if block_valid and stop:
             counters[5] += 1
         block_ready = not block_valid or (emit and last_of_block)
-        scanned_cols = visits[4, first_visit + word_word]
-        take_block = (group_valid if grouped else word_valid) and block_ready
+        oldest_word = fresh_word if fresh_valid else word_word
+        scanned_cols = visits[4, first_visit + oldest_word]
+        take_block = (group_valid if grouped else word_valid or fresh_valid) and block_ready
         group_ready = not group_valid or (take_block and group_col + block_cols >= group_end)
-        take_part = word_valid and (group_ready if grouped else block_ready)
+        take_part = (word_valid or fresh_valid) and (group_ready if grouped else block_ready)
         part_cols = group_cols if grouped else block_cols
         word_ends = word_col + part_cols >= scanned_cols
-        word_taken = take_part and word_ends
-        word_ready = not word_valid or (at_once and word_taken)
-        read_ready = not read_valid or (at_once and word_ready)
+        word_taken = take_part and word_ends and not fresh_valid
+        word_ready = not word_valid or (word_at_once and word_taken)
+        read_ready = not read_valid or (read_at_once and word_ready)
         readable = chase + written if draining else words
         read = running and there and read_ready
-        scan_done = not (running or read_valid or word_valid or group_valid or block_valid or beats[0] >= 0)
+        scan_done = not (running or read_valid or word_valid or fresh_valid or group_valid or block_valid
+                         or beats[0] >= 0)
         if beats[0] >= 0:
             counters[1] += 1
             if beats[0] & 1:
@@ -346,7 +351,9 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
             fetch = job_valid[pe] and fetch_ready and not hold
             at_end = job_length[pe] <= room
             next_job = not job_valid[pe] or (fetch and at_end)
-            take = offered[pe] and next_job
+            if put:
+                waiting[pe, (front[pe] + level[pe]) % depth] = arrived_act
+            take = (offered[pe] or (bypass and put)) and next_job
             word_steps, word_useful = 0, 0
             if raw[pe] and raw_ready:
                 at = tap_offsets[tap_row + pe] + raw_entry[pe]
@@ -392,8 +399,6 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
                 job_length[pe] -= room
             # Queue.
             before = level[pe]
-            if put:
-                waiting[pe, (front[pe] + before) % depth] = arrived_act
             if take:
                 front[pe] = (front[pe] + 1) % depth
             level[pe] = before + (1 if put else 0) - (1 if take else 0)
@@ -418,6 +423,8 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         if reading:
             steps_left -= 1
             row_cycle = 0 if taken else row_cycle + 1
+        forward = (forwarding and arrived_word and draining and running and chase + written == place
+                   and not (read_valid or word_valid or fresh_valid))
         if arrived_word and draining:
             in_window += 1
             if in_window == window:
@@ -436,8 +443,8 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         if emit and not last_of_block:
             block_next = following
         if block_ready:
-            block_valid = group_valid if grouped else word_valid
-            block_first = group_word * pes + group_col if grouped else word_word * pes + word_col
+            block_valid = group_valid if grouped else word_valid or fresh_valid
+            block_first = group_word * pes + group_col if grouped else oldest_word * pes + word_col
             block_next = block_first
         if grouped and group_ready:
             group_valid, group_word, group_col = word_valid, word_word, word_col
@@ -446,13 +453,17 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
             group_col += block_cols
         if take_part:
             word_col = 0 if word_ends else word_col + part_cols
+        if fresh_valid and take_part and word_ends:
+            fresh_valid = False
         if word_taken:
             word_valid = False
         if word_ready:
             word_valid, word_word, read_valid = read_valid, read_word, False
         if read_ready:
             read_valid, read_word = read, place
-        if read:
+        if forward:
+            fresh_valid, fresh_word = True, place
+        if read or forward:
             place += 1
             running = place != count
         there = place < count and visits[0, first_visit + place] < readable

@@ -167,6 +167,11 @@ class EngineConfig:
         return not self.single_port
 
     @property
+    def hurried(self):
+        """Shortcuts save cycles between layers: where wires are short enough, and cells are not few."""
+        return self.deep_pipeline and 1 < self.clusters <= 4
+
+    @property
     def act_flag_bits(self):
         """Bits beside each activation in memory: whether it is not zero; none on an iCE40, whose words have no room."""
         return 0 if self.single_port else 1

@@ -17,6 +17,7 @@ from .layouts import (
     cluster_write_layout,
     counter_bits,
     counters_layout,
+    forwards,
     quiet_cycles,
 )
 from .link import Link
@@ -199,6 +200,8 @@ class Engine(wiring.Component):
             drained = Mux(drain.swap, word.rotate_left(len(word) // 2), word)
         else:
             m.d.comb += drain.complete.eq(clusters[0].acts_valid)
+            if forwards(self.config):
+                m.d.comb += scanner.fresh.eq(drained)
         # A register before the memory: the scanner learns of a word that is written no sooner than it can be read.
         # A word from the link gathers in it.
         write = Signal()

@@ -321,7 +321,12 @@ def quiet_cycles(config):
     Many clusters are far away; a single one with a deep pipeline learns of the next layer so soon that the last
     activations would be taken for the next layer's.
     """
-    return 2 if config.clusters > 4 or (config.clusters == 1 and config.deep_pipeline) else 1
+    return 1 if config.hurried or not config.deep_pipeline else 2
+
+
+def forwards(config):
+    """Whether a word that is drained also goes to the scanner directly, if that has nothing else to scan."""
+    return config.hurried and not config.tap_bits and scan_groups(config) == 1
 
 
 def but_lowest(bits):

@@ -94,7 +94,8 @@ class ProcessingElement(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.queue = queue = Queue(job_layout(config), config.queue_depth, block_ram=not config.deep_pipeline)
+        m.submodules.queue = queue = Queue(job_layout(config), config.queue_depth, block_ram=not config.deep_pipeline,
+                                           bypass=config.hurried)
         m.submodules.entries = entries = EntryMemory(config)
         m.submodules.walker = walker = (ScatterWalker if config.tap_bits else Walker)(config)
         m.submodules.codebook = codebook = Codebook(config)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The queue of a processing element: evens out how much work a broadcast means for each of them."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -23,6 +23,8 @@ class Queue(wiring.Component):
         Items held; a power of two, at least 2.
     block_ram : bool
         Its memory has an output register, and an item can be read two cycles after it was written; one otherwise.
+    bypass : bool
+        An item that finds the queue empty can be taken in the cycle in which it comes. Not with ``block_ram``.
 
     Members
     -------
@@ -33,12 +35,12 @@ class Queue(wiring.Component):
         Items held, the one on offer at ``o`` included; whether there is none.
     """
 
-    def __init__(self, shape, depth, *, block_ram=False):
+    def __init__(self, shape, depth, *, block_ram=False, bypass=False):
         if not isinstance(depth, int) or depth < 2 or depth & (depth - 1):
             raise ValueError(f"queue depth must be a power of two of at least 2, not {depth!r}")
         self.shape = shape
         self.depth = depth
-        self.block_ram = block_ram
+        self.block_ram, self.bypass = block_ram, bypass
         super().__init__({
             "i": In(self.shape),
             "i_valid": In(1),
@@ -65,12 +67,12 @@ class Queue(wiring.Component):
             more.eq(write_place != read_place),
             behind.eq(write_place - read_place),
             read.addr.eq(read_place),
-            self.o.payload.eq(read.data),
+            self.o.payload.eq(Mux(more, read.data, self.i) if self.bypass else read.data),
         ]
         with m.If(self.i_valid):
             m.d.sync += write_place.eq(write_place + 1)
         with m.If(advance):
-            m.d.sync += read_place.eq(read_place + more)
+            m.d.sync += read_place.eq(read_place + (self.o.valid if self.bypass else more))
         if self.block_ram:
             # The front item lies at the memory's output, which holds it; `read_place` is that of the item after it.
             m.d.comb += [
@@ -80,5 +82,6 @@ class Queue(wiring.Component):
             with m.If(advance):
                 m.d.sync += self.o.valid.eq(more)
         else:
-            m.d.comb += [advance.eq(self.o.ready), self.o.valid.eq(more), self.level.eq(behind), self.empty.eq(~more)]
+            m.d.comb += [advance.eq(self.o.ready), self.o.valid.eq(more | (self.i_valid if self.bypass else 0)),
+                         self.level.eq(behind), self.empty.eq(~more)]
         return m

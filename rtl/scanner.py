@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scanner: finds the non-zero activations of a layer's input, block by block."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-from .layouts import beat_layout, but_lowest, descriptor_layout, scan_groups
+from .layouts import beat_layout, but_lowest, descriptor_layout, forwards, scan_groups
 from .pixels import Pixels
 
 __all__ = ["Scanner"]
@@ -31,6 +31,8 @@ class Scanner(wiring.Component):
     grows : In(1), growing : In(1)
         Another word of the input can be read two cycles later, beside the ``chase_words``; from ``start`` on: some
         cannot be read yet.
+    fresh : In(pes * act_bits)
+        That word. Only with `rtl.layouts.forwards`: it need not be read if nothing else is left to scan.
     peek : In
         While nothing is scanned, what lies at this address appears at ``newest`` three cycles later.
     stop : In(1)
@@ -55,6 +57,7 @@ class Scanner(wiring.Component):
             **({"layer": In(descriptor_layout(config))} if config.tap_bits else {}),
             "grows": In(1),
             "growing": In(1),
+            **({"fresh": In(config.pes * config.act_bits)} if forwards(config) else {}),
             "peek": In(ceil_log2(config.act_depth)),
             "stop": In(1),
             "address": Out(ceil_log2(config.act_depth)),
@@ -77,7 +80,7 @@ class Scanner(wiring.Component):
         # Read: the next word, as soon as it is there (known a cycle late) and has somewhere to go.
         running, there = Signal(), Signal()
         read_valid, read_ready = Signal(), Signal()
-        step = Signal()
+        step, forward, waits = Signal(), Signal(), Signal()
         m.d.comb += [step.eq(running & there & read_ready), self.read.eq(read_ready & (there | ~running))]
         with m.If(~running):
             m.d.sync += self.address.eq(self.peek)
@@ -86,8 +89,8 @@ class Scanner(wiring.Component):
             m.d.comb += [pixels.start.eq(self.start), pixels.layer.eq(self.layer), pixels.step.eq(step)]
             last_word = self._go_through(m, pixels, step, there)
         else:
-            last_word = self._count_down(m, step, there)
-        with m.If(step):
+            last_word = self._count_down(m, step, there, forward, waits)
+        with m.If(step | forward):
             m.d.sync += running.eq(~last_word)
         with m.If(self.start):
             m.d.sync += [running.eq(1), self.address.eq(self.next.input_base)]
@@ -98,12 +101,12 @@ class Scanner(wiring.Component):
         word_wraps = Signal(reset_less=True)
         word_taken = Signal()
         groups = scan_groups(config)
-        # Groups of a wide word take so long that neither register need be filled in the cycle in which it is emptied:
-        # the way from `stop` to the memory's read enable is long. Only a pixel's last word can be as short as a block.
-        at_once = groups == 1 or config.tap_bits > 0
+        # The way from `stop` to the memory's read enable is long. A word of several blocks takes so long that none need
+        # be read in the cycle in which the one before moves on, nor, if it has groups of them, take its place at once.
+        # Only a pixel's last word can be as short as a block.
         m.d.comb += [
-            word_ready.eq(~word_valid | (word_taken if at_once else 0)),
-            read_ready.eq(~read_valid | (word_ready if at_once else 0)),
+            word_ready.eq(~word_valid | (word_taken if groups == 1 or config.tap_bits else 0)),
+            read_ready.eq(~read_valid | (word_ready if blocks == 1 or config.tap_bits else 0)),
             self.newest.eq(word),
         ]
         with m.If(word_ready):
@@ -140,8 +143,22 @@ class Scanner(wiring.Component):
             part, part_nonzero, part_valid = group, group_nonzero, group_valid
         else:
             block_number, last_in_word = self._count(m, "block", blocks, take_block, last_block)
-            m.d.comb += [take_block.eq(word_valid & block_ready), word_taken.eq(take_block & last_in_word)]
-            part, part_nonzero, part_valid = word, word_nonzero, word_valid
+            part, part_nonzero, part_valid, before_word = word, word_nonzero, word_valid, 0
+            if forwards(config):
+                # A word that was not read lies in a register of its own, and goes first.
+                fresh, fresh_nonzero, before_word = (Signal.like(word, name="fresh_word"),
+                                                     Signal.like(word_nonzero, name="fresh_nonzero"), Signal())
+                m.d.comb += waits.eq(running & ~(read_valid | word_valid | before_word))
+                with m.If(take_block & last_in_word):
+                    m.d.sync += before_word.eq(0)
+                with m.If(waits):
+                    m.d.sync += [before_word.eq(forward), fresh.eq(self.fresh), fresh_nonzero.eq(
+                        Cat(self.fresh.word_select(lane, act_bits).any() for lane in range(config.pes)))]
+                part, part_nonzero, part_valid = (Mux(before_word, fresh, word),
+                                                  Mux(before_word, fresh_nonzero, word_nonzero),
+                                                  before_word | word_valid)
+            m.d.comb += [take_block.eq(part_valid & block_ready),
+                         word_taken.eq(take_block & last_in_word & ~before_word)]
 
         # Block: its activations, and which of its non-zero ones are still to be sent.
         block = Signal(data.ArrayLayout(act_bits, cols), reset_less=True)
@@ -195,18 +212,25 @@ class Scanner(wiring.Component):
             with m.If(block_ready):
                 m.d.sync += [block_at.eq(part_at), block_wraps.eq(part_wraps)]
             m.d.sync += [*(self.beats[name].eq(block_at[name]) for name, _ in at), self.beats.wraps.eq(block_wraps)]
-        m.d.comb += self.done.eq(~(running | read_valid | word_valid | (group_valid if groups > 1 else 0) | block_valid
-                                   | self.beats_valid))
+        m.d.comb += self.done.eq(~(running | read_valid | word_valid | (group_valid if groups > 1 else before_word)
+                                   | block_valid | self.beats_valid))
         return m
 
-    def _count_down(self, m, step, there):
-        """One word after the other; returns whether the word is the last."""
+    def _count_down(self, m, step, there, forward, waits):
+        """One word after the other, by reading (``step``) or, if the scan ``waits`` for it, not (``forward``).
+
+        Returns
+        -------
+        Value
+            Whether the word is the last.
+        """
         left = Signal(range(self.config.act_depth + 1))
         # Words that can be read and were not yet, while there are others.
         ahead = Signal(range(self.config.act_depth + self.config.acc_depth + 1))
-        m.d.sync += [ahead.eq(ahead + self.grows - step),
+        m.d.comb += forward.eq(waits & self.growing & self.grows & (ahead == 0))
+        m.d.sync += [ahead.eq(ahead + (self.grows & ~forward) - step),
                      there.eq(~self.growing | Mux(step, ahead > 1, ahead != 0))]
-        with m.If(step):
+        with m.If(step | forward):
             m.d.sync += [self.address.eq(self.address + 1), left.eq(left - 1)]
         with m.If(self.start):
             m.d.sync += [left.eq(self.next.input_words), ahead.eq(self.next.chase_words),

@@ -34,7 +34,8 @@ __all__ = ["PARTS", "UNITS", "build_unit"]
 UNITS = {
     "engine": Engine, "cluster": Cluster, "pe": ProcessingElement,
     "scanner": Scanner, "slices": lambda config: SliceLookup(config, 1),
-    "queue": lambda config: Queue(job_layout(config), config.queue_depth, block_ram=not config.deep_pipeline),
+    "queue": lambda config: Queue(job_layout(config), config.queue_depth, block_ram=not config.deep_pipeline,
+                                   bypass=config.hurried),
     "entries": EntryMemory, "walker": Walker, "accumulator": Accumulator, "requantizer": Requantizer,
     "drain": Drain, "program": Program, "sequencer": Sequencer,
     "link": lambda config: Link(config.packet_bytes), "loader": Loader, "commands": Commands,

@@ -8,11 +8,11 @@ from sim.running import run
 from sim.verilate import build
 
 
-@pytest.mark.parametrize("block_ram", [False, True])
+@pytest.mark.parametrize("kind", [{}, {"block_ram": True}, {"bypass": True}])
 @pytest.mark.parametrize("idle, stall", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.3, 0.3)])
-def test_everything_arrives_in_order(idle, stall, block_ram):
+def test_everything_arrives_in_order(idle, stall, kind):
     parameters = {"depth": 16, "idle": idle, "stall": stall}
-    assert run(build(Queue(8, 16, block_ram=block_ram)), "sim.benches.queue", parameters=parameters) \
+    assert run(build(Queue(8, 16, **kind)), "sim.benches.queue", parameters=parameters) \
         == ["everything_arrives_in_order"]
 
 

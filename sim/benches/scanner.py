@@ -9,7 +9,7 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import beat_layout, descriptor_layout
+from rtl.layouts import beat_layout, descriptor_layout, forwards
 from rtl.scanner import Scanner
 from sim.cocotb_bench import bench, parameters, scramble, start
 from sim.payloads import unpack
@@ -68,11 +68,15 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
     # A beat appears so long after its word was read, at the earliest; it can be read two cycles after `grows`.
     read_cycles = Scanner(config).latency_cycles - 1
     grows = grew = False
+    # Whether the word that `grows` has announced in the cycle before may be, or must be, scanned without being read.
+    may_forward = must_forward = False
     cycle = 0
     while place < len(words) or coming or leaves is not None:
         cycle += 1
         scramble(dut.next, dut.peek)
         dut.grows.value, dut.growing.value = grows, layer.growing
+        if forwards(config):
+            dut.fresh.value = words[layer.readable + grew] if grows else random.getrandbits(len(dut.fresh))
         stop = int(random.random() < (0.9 if stop else 0.1)) if 0 < stop_rate < 1 else int(stop_rate)
         dut.stop.value = stop
         await RisingEdge(dut.clk)
@@ -94,6 +98,12 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
         idle = not coming
         leaves = coming.popleft()[1] if waits and not stop else None
 
+        # A word that is not read: the address is the next one's already.
+        forwarded = may_forward and int(dut.address.value) == (layer.base + place + 1) % (1 << len(dut.address))
+        assert forwarded or not must_forward, f"cycle {cycle}"
+        if forwarded:
+            coming += ((cycle + read_cycles - 2, beat) for beat in layer.beats(place))
+            place += 1
         # Reads: each word once, in order and not too soon.
         readable = place < layer.readable
         if place < len(words) and dut.read.value:
@@ -105,6 +115,8 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
             place += 1
         else:
             assert not (readable and idle), f"cycle {cycle}"
+        may_forward = forwards(config) and layer.growing and grows and place == layer.readable + grew
+        must_forward = may_forward and idle and not forwarded
         # Once the layer before has been written, everything can be read.
         layer.readable = layer.readable + grew if layer.growing else len(words)
         layer.growing, grew = layer.growing and random.random() < 0.98, grows
