@@ -262,7 +262,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
     holds = np.zeros(spread + 1, np.bool_)
     slot, slots, upper = 0, 1, 1
     window, tables_left, fetch_left = 1, 0, (fetch_cycles if passes > 1 else 0)
-    settle, final, quiet = 2, False, False
+    settle, final, quiet, free = 2, False, False, False
     cycle = 0
 
     while True:
@@ -411,7 +411,8 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         if reading:
             counters[6] += 1
         program_busy = tables_left > 0 or fetch_left > 0
-        switch = settle == 0 and not final and quiet and not draining and not program_busy
+        switch = settle == 0 and not final and quiet and free
+        free = not draining and not program_busy
         ended = final and not draining
 
         # Registers.

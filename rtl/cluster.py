@@ -6,7 +6,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .accumulate import Accumulator
-from .layouts import beat_layout, beats_in_flight, cluster_write_layout, requant_layout
+from .layouts import beat_layout, cluster_write_layout, requant_layout
 from .pe import ProcessingElement, control_layout, layer_layout
 from .requantize import Requantizer
 from .slices import SliceLookup
@@ -48,8 +48,8 @@ class Cluster(wiring.Component):
         The layer that is scanned, and the constants of the one that drains.
     beats : In(beat_layout), beats_valid : In(1)
     control : In(control_layout)
-    acts : Out(act_bits).array(pes), acts_valid : Out(1)
-        Output activations of the row that was drained, in order.
+    acts : Out(act_bits).array(pes), acts_coming : Out(1)
+        Output activations of the row that was drained, in order; they come in the next cycle.
     full : Out(1)
         Some queue has room only for what is under way. Registered.
     idle : Out(1)
@@ -71,7 +71,7 @@ class Cluster(wiring.Component):
             "beats_valid": In(1),
             "control": In(control_layout(config)),
             "acts": Out(config.act_bits).array(pes),
-            "acts_valid": Out(1),
+            "acts_coming": Out(1),
             "full": Out(1),
             "idle": Out(1),
             "useful": Out(range(pes + 1)),
@@ -105,7 +105,7 @@ class Cluster(wiring.Component):
                 pe.jobs.eq(lookup.jobs[number]), pe.jobs_valid.eq(lookup.jobs_valid[number]),
             ]
         m.d.near += [
-            self.full.eq(Cat(pe.level >= config.queue_depth - beats_in_flight(config) for pe in pes).any()),
+            self.full.eq(Cat(pe.full for pe in pes).any()),
             self.idle.eq(lookup.empty & Cat(pe.empty for pe in pes).all()),
             self.useful.eq(sum(pe.useful for pe in pes)), self.dropped.eq(sum(lookup.dropped)),
         ]
@@ -153,7 +153,7 @@ class Cluster(wiring.Component):
                     with m.If(turns[turn]):
                         m.d.near += total.eq(pes[first + turn].total)
             m.d.comb += [requantizer.layer.eq(requant), requantizer.total.eq(total),
-                         requantizer.total_valid.eq(total_valid), self.acts_valid.eq(requantizer.act_valid)]
+                         requantizer.total_valid.eq(total_valid), self.acts_coming.eq(requantizer.act_coming)]
             act = requantizer.act
             for place in reversed(range(first, first + share)):
                 m.d.comb += self.acts[place].eq(act)

@@ -182,9 +182,10 @@ class Engine(wiring.Component):
             program.rewind.eq(sequencer.rewind), program.fetch.eq(sequencer.fetch),
             program.load_tables.eq(sequencer.load_tables),
             drain.start.eq(sequencer.drain_start), drain.clear.eq(sequencer.drain_clear),
-            drain.layer.eq(sequencer.layer), drain.arrived.eq(clusters[0].acts_valid),
-            sequencer.drain_busy.eq(drain.busy),
+            drain.layer.eq(sequencer.layer), sequencer.drain_busy.eq(drain.busy),
         ]
+        # All clusters' activations come at once.
+        m.d.sync += drain.arrived.eq(clusters[0].acts_coming)
 
     def _connect_acts(self, m, commands, sequencer, acts, scanner, drain, clusters):
         """The activation memory: between the layers, and between the host and the first and last of them."""
@@ -193,13 +194,13 @@ class Engine(wiring.Component):
             m.submodules.pool = pool = MaxPool(self.config)
             m.d.comb += [
                 pool.start.eq(sequencer.drain_start), pool.pool.eq(sequencer.layer.pool),
-                pool.relu.eq(drain.requant.relu), pool.drained.eq(drained), pool.arrived.eq(clusters[0].acts_valid),
+                pool.relu.eq(drain.requant.relu), pool.drained.eq(drained), pool.arrived.eq(drain.arrived),
                 drain.complete.eq(pool.valid), scanner.layer.eq(sequencer.layer),
             ]
             word = pool.word.as_value()
             drained = Mux(drain.swap, word.rotate_left(len(word) // 2), word)
         else:
-            m.d.comb += drain.complete.eq(clusters[0].acts_valid)
+            m.d.comb += drain.complete.eq(drain.arrived)
             if forwards(self.config):
                 m.d.comb += scanner.fresh.eq(drained)
         # A register before the memory: the scanner learns of a word that is written no sooner than it can be read.

@@ -197,7 +197,7 @@ def job_layout(config):
     """A non-empty slice that waits for the walker."""
     return data.StructLayout({
         "start": entry_address_shape(config),
-        "length": slice_length_bits(config),
+        "last": slice_length_bits(config) + 1,      # place of its last entry, from the first of the word it starts in
         "act": config.act_bits,
         **(position_fields(config) if config.tap_bits else {}),
     })

@@ -10,6 +10,7 @@ from .accumulate import Accumulator
 from .codebook import Codebook
 from .entries import EntryMemory
 from .layouts import (
+    beats_in_flight,
     codebook_write_layout,
     drain_step_layout,
     job_layout,
@@ -20,7 +21,7 @@ from .queue import Queue
 from .scatter import ScatterWalker
 from .walker import Walker
 
-__all__ = ["ProcessingElement", "control_flags", "control_layout", "layer_layout"]
+__all__ = ["ProcessingElement", "control_flags", "control_layout", "job_queue", "layer_layout"]
 
 
 def layer_layout(config):
@@ -51,6 +52,12 @@ def control_flags(config):
     return ("hold", "drain", "write_codebook", *(("write_taps",) if config.tap_bits else ()))
 
 
+def job_queue(config):
+    """The queue of slices before a walker; when it is full it still has room for those that are under way."""
+    return Queue(job_layout(config), config.queue_depth, limit=config.queue_depth - beats_in_flight(config),
+                 block_ram=not config.deep_pipeline, bypass=config.hurried)
+
+
 class ProcessingElement(wiring.Component):
     """Queue, walker, codebook, multiplication and accumulation of the PE's own rows.
 
@@ -69,8 +76,9 @@ class ProcessingElement(wiring.Component):
     control : In(control_layout)
     total : Out(signed(acc_bits)), total_valid : Out(1)
         A row that was drained, with its bias; the total stays until the next one.
-    level : Out(range(queue_depth + 1)), empty : Out(1)
-        Slices in the queue; every entry of every slice so far is on its way to the accumulator.
+    full : Out(1), empty : Out(1)
+        The queue has room for slices that are under way, and for no others; every entry of every slice so far is on its
+        way to the accumulator.
     useful : Out(1)
         For the performance counters: a multiplication.
     """
@@ -86,7 +94,7 @@ class ProcessingElement(wiring.Component):
             "control": In(control_layout(config)),
             "total": Out(signed(config.acc_bits)),
             "total_valid": Out(1),
-            "level": Out(range(config.queue_depth + 1)),
+            "full": Out(1),
             "empty": Out(1),
             "useful": Out(1),
         })
@@ -94,8 +102,7 @@ class ProcessingElement(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.queue = queue = Queue(job_layout(config), config.queue_depth, block_ram=not config.deep_pipeline,
-                                           bypass=config.hurried)
+        m.submodules.queue = queue = job_queue(config)
         m.submodules.entries = entries = EntryMemory(config)
         m.submodules.walker = walker = (ScatterWalker if config.tap_bits else Walker)(config)
         m.submodules.codebook = codebook = Codebook(config)
@@ -158,7 +165,7 @@ class ProcessingElement(wiring.Component):
             accumulator.drain.eq(take_row),
             accumulator.term.eq(Mux(draining, Cat(bias)[:config.acc_bits].as_signed(), product)),
             self.total.eq(accumulator.total), self.total_valid.eq(accumulator.total_valid),
-            self.level.eq(queue.level), self.empty.eq(queue.empty & walker.empty),
+            self.full.eq(queue.full), self.empty.eq(queue.empty & walker.empty),
         ]
         m.d.sync += self.useful.eq(walker.visits_valid)
         return m

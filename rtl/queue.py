@@ -23,6 +23,8 @@ class Queue(wiring.Component):
         Items held; a power of two, at least 2.
     block_ram : bool
         Its memory has an output register, and an item can be read two cycles after it was written; one otherwise.
+    limit : int
+        So many items or more are ``full``, 1 to ``depth``.
     bypass : bool
         An item that finds the queue empty can be taken in the cycle in which it comes. Not with ``block_ram``.
 
@@ -31,22 +33,23 @@ class Queue(wiring.Component):
     i : In(shape), i_valid : In(1)
         Nothing may come while ``level`` is ``depth``.
     o : Out(stream.Signature(shape))
-    level : Out(range(depth + 1)), empty : Out(1)
-        Items held, the one on offer at ``o`` included; whether there is none.
+    level : Out(range(depth + 1)), empty : Out(1), full : Out(1)
+        Items held, the one on offer at ``o`` included; whether there is none; whether there are ``limit`` or more.
     """
 
-    def __init__(self, shape, depth, *, block_ram=False, bypass=False):
+    def __init__(self, shape, depth, *, limit=1, block_ram=False, bypass=False):
         if not isinstance(depth, int) or depth < 2 or depth & (depth - 1):
             raise ValueError(f"queue depth must be a power of two of at least 2, not {depth!r}")
         self.shape = shape
         self.depth = depth
-        self.block_ram, self.bypass = block_ram, bypass
+        self.limit, self.block_ram, self.bypass = limit, block_ram, bypass
         super().__init__({
             "i": In(self.shape),
             "i_valid": In(1),
             "o": Out(stream.Signature(shape)),
             "level": Out(range(depth + 1)),
             "empty": Out(1),
+            "full": Out(1),
         })
 
     def elaborate(self, platform):
@@ -69,8 +72,10 @@ class Queue(wiring.Component):
             read.addr.eq(read_place),
             self.o.payload.eq(Mux(more, read.data, self.i) if self.bypass else read.data),
         ]
+        # Only its highest bit is wanted: the way of `full` is long.
+        beyond, left_of_limit = Signal.like(write_place, init=2 * self.depth - self.limit), Signal.like(write_place)
         with m.If(self.i_valid):
-            m.d.sync += write_place.eq(write_place + 1)
+            m.d.sync += [write_place.eq(write_place + 1), beyond.eq(beyond + 1)]
         with m.If(advance):
             m.d.sync += read_place.eq(read_place + (self.o.valid if self.bypass else more))
         if self.block_ram:
@@ -78,10 +83,12 @@ class Queue(wiring.Component):
             m.d.comb += [
                 advance.eq(self.o.ready | ~self.o.valid), read.en.eq(advance),
                 self.level.eq(behind + self.o.valid), self.empty.eq(~(more | self.o.valid)),
+                self.full.eq(self.level >= self.limit),
             ]
             with m.If(advance):
                 m.d.sync += self.o.valid.eq(more)
         else:
             m.d.comb += [advance.eq(self.o.ready), self.o.valid.eq(more | (self.i_valid if self.bypass else 0)),
-                         self.level.eq(behind), self.empty.eq(~more)]
+                         self.level.eq(behind), self.empty.eq(~more),
+                         left_of_limit.eq(beyond - read_place), self.full.eq(~left_of_limit[-1])]
         return m

@@ -23,7 +23,8 @@ class Requantizer(wiring.Component):
     layer : In(requant_layout)
         Constants of the layer that drains.
     total : In(signed(acc_bits)), total_valid : In(1)
-    act : Out(act_bits), act_valid : Out(1)
+    act : Out(act_bits), act_coming : Out(1)
+        An activation, and that one comes in the next cycle.
     """
 
     latency_cycles = 3
@@ -35,7 +36,7 @@ class Requantizer(wiring.Component):
             "total": In(signed(config.acc_bits)),
             "total_valid": In(1),
             "act": Out(config.act_bits),
-            "act_valid": Out(1),
+            "act_coming": Out(1),
         })
 
     @staticmethod
@@ -76,6 +77,6 @@ class Requantizer(wiring.Component):
         m.d.sync += [
             self.act.eq(Cat(Mux(clamps, (~negative).replicate(act_bits - 1), low),
                             Mux(self.layer.relu, Mux(clamps, ~negative, high), negative))),
-            self.act_valid.eq(product_valid),
         ]
+        m.d.comb += self.act_coming.eq(product_valid)
         return m

@@ -141,9 +141,11 @@ class Scanner(wiring.Component):
                     group_last_block.eq(Mux(last_group, last_block, group_blocks - 1)),
                 ]
             part, part_nonzero, part_valid = group, group_nonzero, group_valid
+            part_last = self._single(group_nonzero)
         else:
             block_number, last_in_word = self._count(m, "block", blocks, take_block, last_block)
             part, part_nonzero, part_valid, before_word = word, word_nonzero, word_valid, 0
+            part_last = self._single(word_nonzero)
             if forwards(config):
                 # A word that was not read lies in a register of its own, and goes first.
                 fresh, fresh_nonzero, before_word = (Signal.like(word, name="fresh_word"),
@@ -154,9 +156,9 @@ class Scanner(wiring.Component):
                 with m.If(waits):
                     m.d.sync += [before_word.eq(forward), fresh.eq(self.fresh), fresh_nonzero.eq(
                         Cat(self.fresh.word_select(lane, act_bits).any() for lane in range(config.pes)))]
-                part, part_nonzero, part_valid = (Mux(before_word, fresh, word),
-                                                  Mux(before_word, fresh_nonzero, word_nonzero),
-                                                  before_word | word_valid)
+                part, part_nonzero, part_valid, part_last = (
+                    Mux(before_word, fresh, word), Mux(before_word, fresh_nonzero, word_nonzero),
+                    before_word | word_valid, Mux(before_word, self._single(fresh_nonzero), part_last))
             m.d.comb += [take_block.eq(part_valid & block_ready),
                          word_taken.eq(take_block & last_in_word & ~before_word)]
 
@@ -164,9 +166,9 @@ class Scanner(wiring.Component):
         block = Signal(data.ArrayLayout(act_bits, cols), reset_less=True)
         pending = Signal(cols, reset_less=True)
         block_valid, last = Signal(), Signal()
-        nonzero = part_nonzero.word_select(block_number, cols)
         with m.If(block_ready):
-            m.d.sync += [block_valid.eq(part_valid), pending.eq(nonzero), last.eq(but_lowest(nonzero) == 0),
+            m.d.sync += [block_valid.eq(part_valid), pending.eq(part_nonzero.word_select(block_number, cols)),
+                         last.eq(part_last.bit_select(block_number, 1)),
                          block.eq(part.word_select(block_number, cols * act_bits))]
 
         # Emit the lowest; whether it is the block's last is known from the cycle before.
@@ -215,6 +217,11 @@ class Scanner(wiring.Component):
         m.d.comb += self.done.eq(~(running | read_valid | word_valid | (group_valid if groups > 1 else before_word)
                                    | block_valid | self.beats_valid))
         return m
+
+    def _single(self, nonzero):
+        """Of each block whether one beat is enough."""
+        cols = self.config.block_cols
+        return Cat(but_lowest(nonzero[first:first + cols]) == 0 for first in range(0, len(nonzero), cols))
 
     def _count_down(self, m, step, there, forward, waits):
         """One word after the other, by reading (``step``) or, if the scan ``waits`` for it, not (``forward``).

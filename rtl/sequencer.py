@@ -54,6 +54,11 @@ class Sequencer(wiring.Component):
         layers_left, last, last_but_one = Signal.like(self.layers), Signal(), Signal()
         m.d.sync += [last.eq(layers_left == 1), last_but_one.eq(layers_left == 2)]
 
+        # What a layer's end must wait for beside `quiet`, known from the cycle before: `start` leads to many registers.
+        free, switch = Signal(), Signal()
+        m.d.comb += switch.eq(free & self.quiet)
+        m.d.sync += free.eq(0)
+
         with m.FSM() as fsm:
             with m.State("CLEAR"):
                 # The accumulators hold anything after power-up or a reset; from here on every drain leaves zeros.
@@ -87,9 +92,11 @@ class Sequencer(wiring.Component):
                 # `quiet` still speaks of the time before `start`.
                 m.next = "SETTLE ON"
             with m.State("SETTLE ON"):
+                m.d.sync += free.eq(~self.drain_busy & ~self.program_busy)
                 m.next = "SCAN"
             with m.State("SCAN"):
-                with m.If(self.quiet & ~self.drain_busy & ~self.program_busy):
+                m.d.sync += free.eq(~self.drain_busy & ~self.program_busy & ~switch)
+                with m.If(switch):
                     m.d.comb += self.drain_start.eq(~self.layer.hold_sums if self.config.tap_bits else 1)
                     m.d.sync += layers_left.eq(layers_left - 1)
                     with m.If(last):

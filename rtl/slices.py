@@ -8,7 +8,7 @@ the start of a block is the sum of all lengths before it: the running ``base``. 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
+from amaranth.utils import ceil_log2, exact_log2
 
 from .layouts import beat_layout, entry_address_shape, job_layout, memory_write_layout
 
@@ -103,7 +103,7 @@ class SliceLookup(wiring.Component):
 
         # What a job takes along of its beat is the same in all PEs.
         carried = {name: Signal(shape, name=f"job_{name}", reset_less=True)
-                   for name, shape in job_layout(config).members.items() if name not in ("start", "length")}
+                   for name, shape in job_layout(config).members.items() if name not in ("start", "last")}
         m.d.sync += [one.eq(beat[name]) for name, one in carried.items()]
         for pe in range(self.pes):
             m.d.comb += [self.jobs[pe][name].eq(one) for name, one in carried.items()]
@@ -153,12 +153,14 @@ class SliceLookup(wiring.Component):
             m.d.sync += base.eq(Mux(self._wraps(sum_beat), self.entry_base * config.entries_per_word,
                                     base + block_sum))
         job = self.jobs[pe]
-        start = Signal(entry_address_shape(config), name=f"start_{pe}", reset_less=True)
-        job_length = Signal.like(length, name=f"job_length_{pe}", reset_less=True)
+        job_start, job_last = (Signal.like(one, name=f"{name}_{pe}", reset_less=True)
+                               for name, one in (("job_start", job.start), ("job_last", job.last)))
+        start = Signal(entry_address_shape(config), name=f"start_{pe}")
+        place_bits = exact_log2(config.entries_per_word)
+        m.d.comb += start.eq(base + before_sum)
         m.d.sync += [
             self.jobs_valid[pe].eq(sum_valid & sum_beat.present & (sum_length != 0)),
             self.dropped[pe].eq(sum_valid & sum_beat.present & (sum_length == 0)),
-            start.eq(base + before_sum),
-            job_length.eq(sum_length),
+            job_start.eq(start), job_last.eq(start[:place_bits] + sum_length - 1),
         ]
-        m.d.comb += [job.start.eq(start), job.length.eq(job_length)]
+        m.d.comb += [job.start.eq(job_start), job.last.eq(job_last)]

@@ -16,12 +16,10 @@ from .commands import Commands
 from .drain import Drain
 from .engine import Engine
 from .entries import EntryMemory
-from .layouts import job_layout
 from .link import Link
 from .loader import Loader
-from .pe import ProcessingElement
+from .pe import ProcessingElement, job_queue
 from .program import Program
-from .queue import Queue
 from .requantize import Requantizer
 from .scanner import Scanner
 from .sequencer import Sequencer
@@ -34,8 +32,7 @@ __all__ = ["PARTS", "UNITS", "build_unit"]
 UNITS = {
     "engine": Engine, "cluster": Cluster, "pe": ProcessingElement,
     "scanner": Scanner, "slices": lambda config: SliceLookup(config, 1),
-    "queue": lambda config: Queue(job_layout(config), config.queue_depth, block_ram=not config.deep_pipeline,
-                                   bypass=config.hurried),
+    "queue": job_queue,
     "entries": EntryMemory, "walker": Walker, "accumulator": Accumulator, "requantizer": Requantizer,
     "drain": Drain, "program": Program, "sequencer": Sequencer,
     "link": lambda config: Link(config.packet_bytes), "loader": Loader, "commands": Commands,

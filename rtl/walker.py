@@ -80,34 +80,36 @@ class Walker(wiring.Component):
         job = job_layout(config)
 
         # Fetch: one word a cycle. `last` is the place of the slice's last entry, counted from the word's first.
-        address, last = Signal.like(self.address, reset_less=True), Signal(job["length"].width + 1, reset_less=True)
+        address, last = Signal.like(self.address, reset_less=True), Signal(job["last"].width, reset_less=True)
         first, begins = Signal(place_bits, reset_less=True), Signal(reset_less=True)
-        rest = data.StructLayout({name: field.shape for name, field in job if name not in ("start", "length")})
+        rest = data.StructLayout({name: field.shape for name, field in job if name not in ("start", "last")})
         act = Signal(rest, reset_less=True)
-        # Whether a job ends with its word is known from the cycle before, like all that decides how words move on. From
-        # there to the queue the way is the longest of all: `barrier` stops synthesis from leading it through others.
-        job_valid, fetch, ends = Signal(), Signal(), Signal(reset_less=True)
+        # `ends`: there is no job, or it ends with its word. That is known from the cycle before, like all that decides
+        # how words move on; what comes late, `moves`, says only whether they do. From there to the queue the way is the
+        # longest of all: `barrier` stops synthesis from leading it through others.
+        job_valid, fetch, moves, ends = Signal(), Signal(), Signal(), Signal(init=1)
         read_ready = Signal(attrs={"barrier": 1})
-        next_last = Signal.like(last)
         m.d.comb += [
             fetch.eq(job_valid & read_ready & ~self.hold),
-            next_last.eq(self.jobs.payload.start[:place_bits] + self.jobs.payload.length - 1),
-            self.jobs.ready.eq(~job_valid | (fetch & ends)),
+            moves.eq(~job_valid | (read_ready & ~self.hold)),
+            self.jobs.ready.eq(moves & ends),
             self.address.eq(address),
             self.read.eq(fetch),
         ]
-        with m.If(self.jobs.ready):
-            m.d.sync += [
-                job_valid.eq(self.jobs.valid),
-                Cat(first, address).eq(self.jobs.payload.start),
-                last.eq(next_last), ends.eq(next_last[place_bits:] == 0), begins.eq(1),
-                *(act[name].eq(self.jobs.payload[name]) for name, _ in rest),
-            ]
-        with m.Elif(fetch):
-            m.d.sync += [
-                Cat(first, address).eq((address + 1) << place_bits),
-                last[place_bits:].eq(last[place_bits:] - 1), ends.eq(last[place_bits:] == 1), begins.eq(0),
-            ]
+        with m.If(moves):
+            with m.If(ends):
+                m.d.sync += [
+                    job_valid.eq(self.jobs.valid),
+                    Cat(first, address).eq(self.jobs.payload.start),
+                    last.eq(self.jobs.payload.last), begins.eq(1),
+                    ends.eq(~self.jobs.valid | (self.jobs.payload.last[place_bits:] == 0)),
+                    *(act[name].eq(self.jobs.payload[name]) for name, _ in rest),
+                ]
+            with m.Else():
+                m.d.sync += [
+                    Cat(first, address).eq((address + 1) << place_bits),
+                    last[place_bits:].eq(last[place_bits:] - 1), ends.eq(last[place_bits:] == 1), begins.eq(0),
+                ]
 
         # The word lies at the memory's output, then in its register, if any; what belongs to it goes along.
         count = config.entries_per_word

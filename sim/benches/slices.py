@@ -68,7 +68,8 @@ class Layer:
                 if col in present:
                     act = random.randint(1, highest)
                     beat = {"act": act, "col": col, "present": 1, "last": int(col == present[-1])}
-                    job = {"start": place, "length": self.entries(stored), "act": act}
+                    last = place % self.config.entries_per_word + self.entries(stored) - 1
+                    job = {"start": place, "last": last, "act": act}
                     yield Step(beat=beat, job=job if stored else None, dropped=not stored)
                 place += self.entries(stored)
             if not present:

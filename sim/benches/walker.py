@@ -101,7 +101,7 @@ class Layer:
                        for _ in range(random.choice([0, 0, 0, 3])))
             first = self.base * each + len(memory)
             act = random.randrange(1, 1 << config.act_bits)
-            job = {"start": first, "length": len(entries), "act": act}
+            job = {"start": first, "last": first % each + len(entries) - 1, "act": act}
             if config.tap_bits:
                 inside = 1 << config.tap_bits
                 job |= {"base": random.randrange(config.acc_depth),
