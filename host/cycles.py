@@ -235,7 +235,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
     place, running, there = 0, True, not tapped
     read_valid, read_word = False, 0
     word_valid, word_word, word_col = False, 0, 0
-    fresh_valid, fresh_word = False, 0
+    fresh_valid, fresh_word, waits = False, 0, False
     read_at_once, word_at_once = block_cols == pes or tapped > 0, group_cols == pes or tapped > 0
     grouped, group_valid, group_word, group_col, group_end = group_cols < pes, False, 0, 0, 0
     block_valid, block_first, block_next = False, 0, 0
@@ -424,9 +424,11 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         if reading:
             steps_left -= 1
             row_cycle = 0 if taken else row_cycle + 1
-        forward = (forwarding and arrived_word and draining and running and chase + written == place
-                   and not (read_valid or word_valid or fresh_valid))
-        if arrived_word and draining:
+        grows = arrived_word and draining
+        forward = waits and grows
+        waits = (forwarding and running and draining and chase + written == place
+                 and not (grows or there or read_valid or word_valid or fresh_valid))
+        if grows:
             in_window += 1
             if in_window == window:
                 written += slot < upper
@@ -490,5 +492,5 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
                 number += 1
                 tables_left = table[number, TABLES]
                 fetch_left = fetch_cycles if number < passes - 1 else 0
-                place, running, settle = 0, True, 2
+                place, running, waits, settle = 0, True, False, 2
                 there = not tapped and (not draining or table[number, CHASE] > 0)

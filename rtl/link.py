@@ -76,6 +76,9 @@ class Link(wiring.Component):
         # A longer length than fits is not carried out.
         through = count == length[:len(count)]
         size_bits = exact_log2(self.packet_bytes)
+        too_long, sound = Signal(), Signal()
+        m.d.sync += [too_long.eq(length[size_bits:].any() & (length != self.packet_bytes)),
+                     sound.eq(crc.match_detected)]
         status = Signal(8)
         if self.observed:
             m.d.comb += self.last_status.eq(status)
@@ -137,13 +140,15 @@ class Link(wiring.Component):
                     m.next = "RECEIVE OPCODE"
             for state, field, next_state in (("RECEIVE OPCODE", self.opcode, "RECEIVE LENGTH LOW"),
                                              ("RECEIVE LENGTH LOW", length[:8], "RECEIVE LENGTH HIGH"),
-                                             ("RECEIVE LENGTH HIGH", length[8:], "CHECK LENGTH")):
+                                             ("RECEIVE LENGTH HIGH", length[8:], "MEASURE LENGTH")):
                 with receive(state):
                     m.d.sync += field.eq(self.rx.payload)
                     m.next = next_state
+            with m.State("MEASURE LENGTH"):
+                m.next = "CHECK LENGTH"
             with m.State("CHECK LENGTH"):
                 m.next = "RECEIVE PAYLOAD"
-                with m.If(length[size_bits:].any() & (length != self.packet_bytes)):
+                with m.If(too_long):
                     m.d.sync += status.eq(Status.TOO_LONG.value)
                     respond(1)
             with receive("RECEIVE PAYLOAD"):
@@ -159,10 +164,12 @@ class Link(wiring.Component):
                     m.d.sync += count.eq(0)
                     m.next = "AWAIT CRC"
             with m.State("AWAIT CRC"):
+                m.next = "COMPARE CRC"
+            with m.State("COMPARE CRC"):
                 m.next = "CHECK CRC"
             with m.State("CHECK CRC"):
                 m.next = "EXECUTE"
-                with m.If(~crc.match_detected):
+                with m.If(~sound):
                     m.d.sync += status.eq(Status.BAD_CRC.value)
                     respond(1)
             with m.State("EXECUTE"):

@@ -81,6 +81,8 @@ class Scanner(wiring.Component):
         running, there = Signal(), Signal()
         read_valid, read_ready = Signal(), Signal()
         step, forward, waits = Signal(), Signal(), Signal()
+        # Words that can be read and were not yet, while there are others.
+        ahead = Signal(range(config.act_depth + config.acc_depth + 1))
         m.d.comb += [step.eq(running & there & read_ready), self.read.eq(read_ready & (there | ~running))]
         with m.If(~running):
             m.d.sync += self.address.eq(self.peek)
@@ -89,7 +91,7 @@ class Scanner(wiring.Component):
             m.d.comb += [pixels.start.eq(self.start), pixels.layer.eq(self.layer), pixels.step.eq(step)]
             last_word = self._go_through(m, pixels, step, there)
         else:
-            last_word = self._count_down(m, step, there, forward, waits)
+            last_word = self._count_down(m, step, there, ahead, forward)
         with m.If(step | forward):
             m.d.sync += running.eq(~last_word)
         with m.If(self.start):
@@ -150,7 +152,10 @@ class Scanner(wiring.Component):
                 # A word that was not read lies in a register of its own, and goes first.
                 fresh, fresh_nonzero, before_word = (Signal.like(word, name="fresh_word"),
                                                      Signal.like(word_nonzero, name="fresh_nonzero"), Signal())
-                m.d.comb += waits.eq(running & ~(read_valid | word_valid | before_word))
+                # That there is nothing else is known from the cycle before, since it leads to much.
+                m.d.sync += waits.eq(running & self.growing & (ahead == 0) & ~(
+                    self.start | self.grows | there | read_valid | word_valid | before_word))
+                m.d.comb += forward.eq(waits & self.grows)
                 with m.If(take_block & last_in_word):
                     m.d.sync += before_word.eq(0)
                 with m.If(waits):
@@ -223,18 +228,9 @@ class Scanner(wiring.Component):
         cols = self.config.block_cols
         return Cat(but_lowest(nonzero[first:first + cols]) == 0 for first in range(0, len(nonzero), cols))
 
-    def _count_down(self, m, step, there, forward, waits):
-        """One word after the other, by reading (``step``) or, if the scan ``waits`` for it, not (``forward``).
-
-        Returns
-        -------
-        Value
-            Whether the word is the last.
-        """
+    def _count_down(self, m, step, there, ahead, forward):
+        """One word after the other, read (``step``) or not (``forward``); returns whether the word is the last."""
         left = Signal(range(self.config.act_depth + 1))
-        # Words that can be read and were not yet, while there are others.
-        ahead = Signal(range(self.config.act_depth + self.config.acc_depth + 1))
-        m.d.comb += forward.eq(waits & self.growing & self.grows & (ahead == 0))
         m.d.sync += [ahead.eq(ahead + (self.grows & ~forward) - step),
                      there.eq(~self.growing | Mux(step, ahead > 1, ahead != 0))]
         with m.If(step | forward):

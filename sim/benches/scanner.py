@@ -69,7 +69,7 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
     read_cycles = Scanner(config).latency_cycles - 1
     grows = grew = False
     # Whether the word that `grows` has announced in the cycle before may be, or must be, scanned without being read.
-    may_forward = must_forward = False
+    may_forward = must_forward = was_idle = False
     cycle = 0
     while place < len(words) or coming or leaves is not None:
         cycle += 1
@@ -116,7 +116,8 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
         else:
             assert not (readable and idle), f"cycle {cycle}"
         may_forward = forwards(config) and layer.growing and grows and place == layer.readable + grew
-        must_forward = may_forward and idle and not forwarded
+        must_forward = may_forward and idle and was_idle
+        was_idle = idle and layer.growing and not (grows or grew or forwarded or place < layer.readable)
         # Once the layer before has been written, everything can be read.
         layer.readable = layer.readable + grew if layer.growing else len(words)
         layer.growing, grew = layer.growing and random.random() < 0.98, grows
