@@ -204,18 +204,20 @@ class Engine(wiring.Component):
             if forwards(self.config):
                 m.d.comb += scanner.fresh.eq(drained)
         # A register before the memory: the scanner learns of a word that is written no sooner than it can be read.
-        # A word from the link gathers in it.
-        write = Signal()
-        write_address, write_word = (Signal.like(one, name=f"write_{name}", reset_less=True)
-                                     for name, one in (("address", acts.write_address), ("word", acts.write_word)))
+        # A word from the link gathers in it. What it takes, if anything, is known from the cycle before: that leads to
+        # all lanes. A drain is busy for some cycles before its first word, and the link's bytes are as late.
+        write, takes, drains, gathered, byte = Signal(), Signal(), Signal(), Signal(), Signal(8, reset_less=True)
+        link_address, write_address, write_word = (
+            Signal.like(one, name=name, reset_less=True) for name, one in (
+                ("link_address", commands.address), ("write_address", acts.write_address),
+                ("write_word", acts.write_word)))
         m.d.sync += [
-            write.eq(drain.write | commands.write),
-            write_address.eq(Mux(drain.busy, drain.address, commands.address)),
+            takes.eq(drain.busy | commands.shift), drains.eq(drain.busy),
+            gathered.eq(commands.write), byte.eq(commands.act_byte), link_address.eq(commands.address),
+            write.eq(drain.write | gathered), write_address.eq(Mux(drains, drain.address, link_address)),
         ]
-        with m.If(drain.busy):
-            m.d.sync += write_word.eq(drained)
-        with m.Elif(commands.shift):
-            m.d.sync += write_word.eq(Cat(write_word[8:], commands.act_byte))
+        with m.If(takes):
+            m.d.sync += write_word.eq(Mux(drains, drained, Cat(write_word[8:], byte)))
         m.d.comb += [
             acts.write.eq(write), acts.write_address.eq(write_address), acts.write_word.eq(write_word),
             acts.read.eq(scanner.read), acts.read_address.eq(scanner.address), scanner.peek.eq(commands.address),

@@ -85,7 +85,7 @@ class Scanner(wiring.Component):
         ahead = Signal(range(config.act_depth + config.acc_depth + 1))
         m.d.comb += [step.eq(running & there & read_ready), self.read.eq(read_ready & (there | ~running))]
         with m.If(~running):
-            m.d.sync += self.address.eq(self.peek)
+            m.d.sync += self.address.eq(Mux(self.start, self.next.input_base, self.peek))
         if config.tap_bits:
             m.submodules.pixels = pixels = Pixels(config)
             m.d.comb += [pixels.start.eq(self.start), pixels.layer.eq(self.layer), pixels.step.eq(step)]
@@ -95,7 +95,7 @@ class Scanner(wiring.Component):
         with m.If(step | forward):
             m.d.sync += running.eq(~last_word)
         with m.If(self.start):
-            m.d.sync += [running.eq(1), self.address.eq(self.next.input_base)]
+            m.d.sync += running.eq(1)
 
         # Word: in a register, from which it goes on part by part.
         word, word_valid, word_ready = Signal(config.pes * act_bits, reset_less=True), Signal(), Signal()
@@ -151,19 +151,25 @@ class Scanner(wiring.Component):
             if forwards(config):
                 # A word that was not read lies in a register of its own, and goes first.
                 fresh, fresh_nonzero, before_word = (Signal.like(word, name="fresh_word"),
-                                                     Signal.like(word_nonzero, name="fresh_nonzero"), Signal())
+                                                     Signal.like(word_nonzero, name="fresh_nonzero"),
+                                                     Signal(attrs={"keep": 1}))
                 # That there is nothing else is known from the cycle before, since it leads to much.
                 m.d.sync += waits.eq(running & self.growing & (ahead == 0) & ~(
                     self.start | self.grows | there | read_valid | word_valid | before_word))
                 m.d.comb += forward.eq(waits & self.grows)
-                with m.If(take_block & last_in_word):
-                    m.d.sync += before_word.eq(0)
-                with m.If(waits):
-                    m.d.sync += [before_word.eq(forward), fresh.eq(self.fresh), fresh_nonzero.eq(
+                # A copy leads to all lanes; `keep` stops synthesis from making one of them.
+                goes_first = Signal(attrs={"keep": 1})
+                for flag in (before_word, goes_first):
+                    with m.If(take_block & last_in_word):
+                        m.d.sync += flag.eq(0)
+                    with m.If(forward):
+                        m.d.sync += flag.eq(1)
+                with m.If(~goes_first):
+                    m.d.sync += [fresh.eq(self.fresh), fresh_nonzero.eq(
                         Cat(self.fresh.word_select(lane, act_bits).any() for lane in range(config.pes)))]
                 part, part_nonzero, part_valid, part_last = (
-                    Mux(before_word, fresh, word), Mux(before_word, fresh_nonzero, word_nonzero),
-                    before_word | word_valid, Mux(before_word, self._single(fresh_nonzero), part_last))
+                    Mux(goes_first, fresh, word), Mux(goes_first, fresh_nonzero, word_nonzero),
+                    before_word | word_valid, Mux(goes_first, self._single(fresh_nonzero), part_last))
             m.d.comb += [take_block.eq(part_valid & block_ready),
                          word_taken.eq(take_block & last_in_word & ~before_word)]
 

@@ -173,11 +173,13 @@ class Walker(wiring.Component):
             "entry": before.shape(), "skip": before.index.shape(), "is_skip": 1, "has_skip": 1, "begins": 1,
             "act": word.job.act.shape()}), reset_less=True)
         is_skip = skips.bit_select(at, 1)
-        m.d.comb += before.eq(entries[(at - ~is_skip)[:place_bits]])
+        own = Signal.like(before)
+        m.d.comb += [own.eq(entries[at]), before.eq(Array(word.entries[(number - 1) % count]
+                                                          for number in range(count))[at])]
         domain = "sync" if config.deep_pipeline else "comb"
         m.d[domain] += [
             picked_valid.eq(word_valid),
-            picked.entry.eq(entries[at]), picked.skip.eq(before.index),
+            picked.entry.eq(own), picked.skip.eq(Mux(is_skip, own.index, before.index)),
             picked.is_skip.eq(is_skip), picked.has_skip.eq(is_skip | paired.bit_select(at, 1)),
             picked.begins.eq(word.begins), picked.act.eq(word.job.act),
         ]

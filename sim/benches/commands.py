@@ -15,7 +15,7 @@ from rtl.protocol import COUNTERS, Opcode, Status
 from sim.cocotb_bench import bench, parameters, start
 from sim.streams import StreamDriver, StreamMonitor, take
 
-VERDICT_CYCLES = 4
+VERDICT_CYCLES = 5
 """The loader has its verdict at most so many cycles after the last byte."""
 
 PAUSE_CYCLES = 3
@@ -279,7 +279,7 @@ async def requests_are_carried_out_or_refused(dut: Any) -> None:
     cocotb.start_soon(engine.live())
     has_input = False
     seen: Counter[tuple[int, Status]] = Counter()
-    for _ in range(1000):
+    for _ in range(1500):
         opcode, payload = random_request(config, engine)
         engine.may_end = opcode == Opcode.WAIT.value
         refused = refusals(config, engine, has_input, opcode, payload)
