@@ -194,9 +194,9 @@ def test_energy_of_one_weight():
     counters = {name: float(values[0]) for name, values in one.prediction.counters.items()}
     assert counters["useful_macs"] == counters["broadcasts"] == 1
     # A word of inputs and flags, a slice word in each PE, an entry word, an accumulator read and written; a job in and
-    # out of the queue (11 bits of address, 5 of length, 8 of activation); codebook, multiplication, addition.
+    # out of the queue (11 bits of address, 6 of the last place, 8 of activation); codebook, multiplication, addition.
     bits = 4 * 9 + 4 * 16 + 4 * (4 + 3) + 2 * 32
-    assert sparse_energy(one, active, counters) == pytest.approx(bits / 32 * 5 + 2 * 24 / 32 + 1 + 3.1 + 0.1)
+    assert sparse_energy(one, active, counters) == pytest.approx(bits / 32 * 5 + 2 * 25 / 32 + 1 + 3.1 + 0.1)
     assert dense_energy(4, 4, SMALL) == pytest.approx((16 * 4 + 4 * 8) / 32 * 5 + 16 * (2 + 3.1 + 0.1))
 
 
