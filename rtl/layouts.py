@@ -316,12 +316,8 @@ def broadcast_cycles(config):
 
 
 def quiet_cycles(config):
-    """Registers between the walkers, once they have nothing left to decode, and the sequencer.
-
-    Many clusters are far away; a single one with a deep pipeline learns of the next layer so soon that the last
-    activations would be taken for the next layer's.
-    """
-    return 1 if config.hurried or not config.deep_pipeline else 2
+    """Registers between the walkers, once they have nothing left to decode, and the sequencer."""
+    return 1 + config.deep_pipeline
 
 
 def forwards(config):

@@ -5,7 +5,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .layouts import descriptor_layout, quiet_cycles
+from .layouts import descriptor_layout
 
 __all__ = ["Sequencer"]
 
@@ -55,8 +55,7 @@ class Sequencer(wiring.Component):
         m.d.sync += [last.eq(layers_left == 1), last_but_one.eq(layers_left == 2)]
 
         # What a layer's end must wait for beside `quiet`, known from the cycle before: `start` leads to many registers.
-        # Where `quiet` is no register, `barrier` stops synthesis from mixing the two (`rtl.tools`).
-        free, switch = Signal(), Signal(attrs={"barrier": 1} if quiet_cycles(self.config) == 1 else {})
+        free, switch = Signal(), Signal()
         m.d.comb += switch.eq(free & self.quiet)
         m.d.sync += free.eq(0)
 
