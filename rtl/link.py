@@ -82,14 +82,26 @@ class Link(wiring.Component):
         status = Signal(8)
         if self.observed:
             m.d.comb += self.last_status.eq(status)
-        received = self.rx.valid & self.rx.ready
-        sent = self.tx.valid & self.tx.ready
+        # What the states of a kind have in common lies in a flag: to take a byte, to send one, that of a body.
+        takes, sends, sends_body = Signal(init=1), Signal(), Signal()
+        received = self.rx.valid & takes
+        # The byte that is sent lies in a register, and the next one takes its place no sooner than it is gone.
+        byte, sent = Signal(8), Signal()
+        m.d.comb += [
+            self.rx.ready.eq(takes),
+            sent.eq(sends & ~self.tx.valid & (~sends_body | self.body.valid)),
+            self.body.ready.eq(sends & ~self.tx.valid & sends_body),
+        ]
+        with m.If(self.tx.ready):
+            m.d.sync += self.tx.valid.eq(0)
+        with m.If(sent):
+            m.d.sync += [self.tx.valid.eq(1), self.tx.payload.eq(byte)]
         m.d.comb += [
             write.addr.eq(count), write.data.eq(self.rx.payload), read.addr.eq(count),
         ]
         # A byte that is `summed` goes into the CRC a cycle later: both ways to it and its own logic are long.
         summed = Signal()
-        m.d.sync += [crc.valid.eq(summed), crc.data.eq(Mux(self.tx.valid, self.tx.payload, self.rx.payload))]
+        m.d.sync += [crc.valid.eq(summed), crc.data.eq(Mux(sends, byte, self.rx.payload))]
 
         # The payload leaves the buffer through the memory's output and a register, one byte a cycle.
         fetched, held = Signal(), Signal()
@@ -109,22 +121,22 @@ class Link(wiring.Component):
             waited = Signal(self.gap_bits + 1)
             m.d.comb += silent.eq(waited[-1])
             m.d.sync += waited.eq(waited + 1)
-            with m.If(received | ~self.rx.ready):
+            with m.If(received | ~takes):
                 m.d.sync += waited.eq(0)
 
         @contextmanager
         def receive(state):
             """A state that takes bytes of a packet."""
             with m.State(state):
-                m.d.comb += [self.rx.ready.eq(1), summed.eq(received)]
+                m.d.comb += summed.eq(received)
                 with m.If(received):
                     yield
                 with m.Elif(silent):
                     m.next = "WAIT"
 
-        def send(state, byte, next_state, checked=True):
+        def send(state, value, next_state, checked=True):
             with m.State(state):
-                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(byte), summed.eq(sent if checked else 0)]
+                m.d.comb += [byte.eq(value), summed.eq(sent if checked else 0)]
                 with m.If(sent):
                     m.next = next_state
 
@@ -134,7 +146,7 @@ class Link(wiring.Component):
 
         with m.FSM() as fsm:
             with m.State("WAIT"):
-                m.d.comb += [self.rx.ready.eq(1), crc.start.eq(1)]
+                m.d.comb += crc.start.eq(1)
                 m.d.sync += count.eq(0)
                 with m.If(received & (self.rx.payload == SYNC)):
                     m.next = "RECEIVE OPCODE"
@@ -143,10 +155,13 @@ class Link(wiring.Component):
                                              ("RECEIVE LENGTH HIGH", length[8:], "MEASURE LENGTH")):
                 with receive(state):
                     m.d.sync += field.eq(self.rx.payload)
+                    if next_state == "MEASURE LENGTH":
+                        m.d.sync += takes.eq(0)
                     m.next = next_state
             with m.State("MEASURE LENGTH"):
                 m.next = "CHECK LENGTH"
             with m.State("CHECK LENGTH"):
+                m.d.sync += takes.eq(~too_long)
                 m.next = "RECEIVE PAYLOAD"
                 with m.If(too_long):
                     m.d.sync += status.eq(Status.TOO_LONG.value)
@@ -161,7 +176,7 @@ class Link(wiring.Component):
             with receive("RECEIVE CRC"):
                 m.d.sync += count.eq(count + 1)
                 with m.If(count[:2] == 3):
-                    m.d.sync += count.eq(0)
+                    m.d.sync += [count.eq(0), takes.eq(0)]
                     m.next = "AWAIT CRC"
             with m.State("AWAIT CRC"):
                 m.next = "COMPARE CRC"
@@ -180,7 +195,7 @@ class Link(wiring.Component):
                     m.d.sync += status.eq(self.status)
                     respond(self.response_bytes)
             with m.State("START RESPONSE"):
-                m.d.sync += count.eq(1)
+                m.d.sync += [count.eq(1), sends.eq(1)]
                 m.d.comb += crc.start.eq(1)
                 m.next = "SEND SYNC"
             send("SEND SYNC", SYNC, "SEND OPCODE", checked=False)
@@ -189,27 +204,28 @@ class Link(wiring.Component):
             send("SEND LENGTH HIGH", length[8:], "SEND STATUS")
             for state in ("SEND STATUS", "SEND BODY"):
                 with m.State(state):
-                    if state == "SEND STATUS":
-                        m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(status)]
-                    else:
-                        m.d.comb += [self.tx.valid.eq(self.body.valid), self.tx.payload.eq(self.body.payload),
-                                     self.body.ready.eq(self.tx.ready)]
-                    m.d.comb += summed.eq(sent)
+                    m.d.comb += [byte.eq(status if state == "SEND STATUS" else self.body.payload), summed.eq(sent)]
                     with m.If(sent):
-                        m.d.sync += count.eq(count + 1)
+                        m.d.sync += [count.eq(count + 1), sends_body.eq(1)]
                         m.next = "SEND BODY"
                         with m.If(through):
-                            m.d.sync += count.eq(0)
+                            m.d.sync += [count.eq(0), sends.eq(0), sends_body.eq(0)]
                             m.next = "FINISH CRC"
             with m.State("FINISH CRC"):
+                m.d.sync += sends.eq(1)
                 m.next = "SEND CRC"
             with m.State("SEND CRC"):
-                m.d.comb += [self.tx.valid.eq(1), self.tx.payload.eq(crc.crc.word_select(count[:2], 8))]
-                if self.observed:
-                    m.d.comb += self.last.eq(count[:2] == 3)
+                m.d.comb += byte.eq(crc.crc.word_select(count[:2], 8))
                 with m.If(sent):
                     m.d.sync += count.eq(count + 1)
                     with m.If(count[:2] == 3):
-                        m.next = "WAIT"
+                        m.d.sync += sends.eq(0)
+                        m.next = "FINISH"
+            with m.State("FINISH"):
+                if self.observed:
+                    m.d.comb += self.last.eq(1)
+                with m.If(self.tx.ready):
+                    m.d.sync += takes.eq(1)
+                    m.next = "WAIT"
         m.d.comb += self.busy.eq(~fsm.ongoing("WAIT"))
         return m
