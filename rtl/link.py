@@ -82,8 +82,10 @@ class Link(wiring.Component):
         status = Signal(8)
         if self.observed:
             m.d.comb += self.last_status.eq(status)
-        # What the states of a kind have in common lies in a flag: to take a byte, to send one, that of a body.
-        takes, sends, sends_body = Signal(init=1), Signal(), Signal()
+        # What states have in common lies in a flag: to take a byte, one of the payload, to send one, that of a body; to
+        # count it; and to begin anew with counting. Bytes of a CRC have a counter of their own.
+        takes, takes_payload, sends, sends_body = Signal(init=1), Signal(), Signal(), Signal()
+        executes, counts_sent, clears, crc_count = Signal(), Signal(), Signal(), Signal(2)
         received = self.rx.valid & takes
         # The byte that is sent lies in a register, and the next one takes its place no sooner than it is gone.
         byte, sent = Signal(8), Signal()
@@ -112,8 +114,16 @@ class Link(wiring.Component):
         ]
         with m.If(advance):
             m.d.sync += [held.eq(fetched), self.payload.payload.eq(read.data)]
-        with m.If(~self.request | self.respond):
+        with m.If(executes & fetch):
+            m.d.sync += fetched.eq(~through)
+        with m.If(~executes | self.respond):
             m.d.sync += [fetched.eq(0), held.eq(0)]
+        m.d.comb += self.request.eq(executes)
+        m.d.sync += clears.eq(0)
+        with m.If(clears):
+            m.d.sync += count.eq(0)
+        with m.Elif((takes_payload & self.rx.valid) | (executes & fetch & ~through) | (counts_sent & sent)):
+            m.d.sync += count.eq(count + 1)
 
         # The top bit of the cycles since the last byte of a packet.
         silent = Signal()
@@ -132,22 +142,24 @@ class Link(wiring.Component):
                 with m.If(received):
                     yield
                 with m.Elif(silent):
+                    m.d.sync += takes_payload.eq(0)
                     m.next = "WAIT"
 
-        def send(state, value, next_state, checked=True):
+        def send(state, value, next_state, *, checked=True, then=()):
             with m.State(state):
                 m.d.comb += [byte.eq(value), summed.eq(sent if checked else 0)]
                 with m.If(sent):
+                    m.d.sync += then
                     m.next = next_state
 
         def respond(payload_bytes):
-            m.d.sync += length.eq(payload_bytes)
+            m.d.sync += [length.eq(payload_bytes), clears.eq(1)]
             m.next = "START RESPONSE"
 
         with m.FSM() as fsm:
             with m.State("WAIT"):
                 m.d.comb += crc.start.eq(1)
-                m.d.sync += count.eq(0)
+                m.d.sync += [clears.eq(1), crc_count.eq(0)]
                 with m.If(received & (self.rx.payload == SYNC)):
                     m.next = "RECEIVE OPCODE"
             for state, field, next_state in (("RECEIVE OPCODE", self.opcode, "RECEIVE LENGTH LOW"),
@@ -161,64 +173,63 @@ class Link(wiring.Component):
             with m.State("MEASURE LENGTH"):
                 m.next = "CHECK LENGTH"
             with m.State("CHECK LENGTH"):
-                m.d.sync += takes.eq(~too_long)
+                m.d.sync += [takes.eq(~too_long), takes_payload.eq(~too_long)]
                 m.next = "RECEIVE PAYLOAD"
                 with m.If(too_long):
                     m.d.sync += status.eq(Status.TOO_LONG.value)
                     respond(1)
             with receive("RECEIVE PAYLOAD"):
                 m.d.comb += write.en.eq(~through)
-                m.d.sync += count.eq(count + 1)
                 with m.If(through):
                     # This byte is the first of the CRC.
-                    m.d.sync += count.eq(1)
+                    m.d.sync += [takes_payload.eq(0), crc_count.eq(1)]
                     m.next = "RECEIVE CRC"
             with receive("RECEIVE CRC"):
-                m.d.sync += count.eq(count + 1)
-                with m.If(count[:2] == 3):
-                    m.d.sync += [count.eq(0), takes.eq(0)]
+                m.d.sync += crc_count.eq(crc_count + 1)
+                with m.If(crc_count == 3):
+                    m.d.sync += takes.eq(0)
                     m.next = "AWAIT CRC"
             with m.State("AWAIT CRC"):
+                m.d.sync += clears.eq(1)
                 m.next = "COMPARE CRC"
             with m.State("COMPARE CRC"):
                 m.next = "CHECK CRC"
             with m.State("CHECK CRC"):
+                m.d.sync += executes.eq(sound)
                 m.next = "EXECUTE"
                 with m.If(~sound):
                     m.d.sync += status.eq(Status.BAD_CRC.value)
                     respond(1)
             with m.State("EXECUTE"):
-                m.d.comb += self.request.eq(1)
-                with m.If(fetch):
-                    m.d.sync += [fetched.eq(~through), count.eq(count + ~through)]
                 with m.If(self.respond):
-                    m.d.sync += status.eq(self.status)
+                    m.d.sync += [executes.eq(0), status.eq(self.status)]
                     respond(self.response_bytes)
             with m.State("START RESPONSE"):
-                m.d.sync += [count.eq(1), sends.eq(1)]
+                m.d.sync += sends.eq(1)
                 m.d.comb += crc.start.eq(1)
                 m.next = "SEND SYNC"
             send("SEND SYNC", SYNC, "SEND OPCODE", checked=False)
             send("SEND OPCODE", self.opcode, "SEND LENGTH LOW")
-            send("SEND LENGTH LOW", length[:8], "SEND LENGTH HIGH")
+            send("SEND LENGTH LOW", length[:8], "SEND LENGTH HIGH", then=counts_sent.eq(1))
             send("SEND LENGTH HIGH", length[8:], "SEND STATUS")
             for state in ("SEND STATUS", "SEND BODY"):
                 with m.State(state):
                     m.d.comb += [byte.eq(status if state == "SEND STATUS" else self.body.payload), summed.eq(sent)]
                     with m.If(sent):
-                        m.d.sync += [count.eq(count + 1), sends_body.eq(1)]
+                        # The status counts, like the length's last byte before it.
+                        m.d.sync += sends_body.eq(1)
                         m.next = "SEND BODY"
                         with m.If(through):
-                            m.d.sync += [count.eq(0), sends.eq(0), sends_body.eq(0)]
+                            m.d.sync += [sends.eq(0), sends_body.eq(0), counts_sent.eq(0)]
                             m.next = "FINISH CRC"
             with m.State("FINISH CRC"):
                 m.d.sync += sends.eq(1)
                 m.next = "SEND CRC"
             with m.State("SEND CRC"):
-                m.d.comb += byte.eq(crc.crc.word_select(count[:2], 8))
+                m.d.comb += byte.eq(crc.crc.word_select(crc_count, 8))
                 with m.If(sent):
-                    m.d.sync += count.eq(count + 1)
-                    with m.If(count[:2] == 3):
+                    m.d.sync += crc_count.eq(crc_count + 1)
+                    with m.If(crc_count == 3):
                         m.d.sync += sends.eq(0)
                         m.next = "FINISH"
             with m.State("FINISH"):
