@@ -98,8 +98,10 @@ class Link(wiring.Component):
             m.d.sync += self.tx.valid.eq(0)
         with m.If(sent):
             m.d.sync += [self.tx.valid.eq(1), self.tx.payload.eq(byte)]
+        # What comes behind the payload is written as well, unless the buffer is full: nothing reads it.
         m.d.comb += [
             write.addr.eq(count), write.data.eq(self.rx.payload), read.addr.eq(count),
+            write.en.eq(takes_payload & self.rx.valid & ~count[-1]),
         ]
         # A byte that is `summed` goes into the CRC a cycle later: both ways to it and its own logic are long.
         summed = Signal()
@@ -179,7 +181,6 @@ class Link(wiring.Component):
                     m.d.sync += status.eq(Status.TOO_LONG.value)
                     respond(1)
             with receive("RECEIVE PAYLOAD"):
-                m.d.comb += write.en.eq(~through)
                 with m.If(through):
                     # This byte is the first of the CRC.
                     m.d.sync += [takes_payload.eq(0), crc_count.eq(1)]
