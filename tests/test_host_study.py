@@ -159,6 +159,21 @@ def outcome(number):
     return Outcome(number, 10, 8 * number, "chip", float(number), 1.0)
 
 
+def test_a_worker_goes_on_when_another_one_has_told_its_trial(tmp_path, monkeypatch):
+    queue = Queue(tmp_path, "one")
+    queue.add([job(1), job(2)])
+    optimize, calls = queue.study.optimize, []
+
+    def told_by_another(*args, **options):
+        optimize(*args, **options)
+        calls.append(args)
+        if len(calls) == 1:
+            raise queues.optuna.exceptions.UpdateFinishedTrialError
+    monkeypatch.setattr(queue.study, "optimize", told_by_another)
+    queue.work(lambda one: outcome(one.setting["kept"]))
+    assert len(calls) == len(queue.measured()) == 2
+
+
 def test_a_queue_keeps_what_is_measured(tmp_path):
     queue = Queue(tmp_path, "one")
     queue.add([job(1), job(2)])
