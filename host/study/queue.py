@@ -112,8 +112,8 @@ class Queue:
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 optuna.storages.fail_stale_trials(self.study)
             if self._keys(TrialState.WAITING):
-                # SQLite lets two workers take one trial, and a worker that is silent for too long loses its own; the slower
-                # one must not tell it again. Optuna notices it before or while it writes.
+                # SQLite lets two workers take one trial, and a worker that is silent for too long loses its own; the
+                # slower one must not tell it again. Optuna notices that before it writes, or while it does.
                 try:
                     self.study.optimize(objective, n_trials=1)
                 except optuna.exceptions.UpdateFinishedTrialError:
