@@ -115,6 +115,9 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
             place += 1
         else:
             assert not (readable and idle), f"cycle {cycle}"
+            if dut.read.value:
+                # Once all words are read, whatever the host looks at: it must not take the place of a word that waits.
+                scramble(dut.word, dut.nonzero)
         may_forward = forwards(config) and layer.growing and grows and place == layer.readable + grew
         must_forward = may_forward and idle and was_idle
         was_idle = idle and layer.growing and not (grows or grew or forwarded or place < layer.readable)
