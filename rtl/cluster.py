@@ -27,7 +27,7 @@ def drain_cycles(config):
     """From the drain's step that completes a row to the row's activations."""
     share = config.pes_per_requantizer
     # PEs that share take turns, through a register.
-    return (config.deep_pipeline + Accumulator.latency_cycles(config) + Requantizer.latency_cycles
+    return (config.deep_pipeline + Accumulator.latency_cycles(config) + Requantizer.latency_cycles(config)
             + (share if share > 1 else 0))
 
 

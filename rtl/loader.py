@@ -113,7 +113,7 @@ class Loader(wiring.Component):
         last_but_one, one_byte = Signal.like(count), Signal()
         depth, section_end, has_pe = Signal(17), Signal(17), Signal()
         last_section, last_word, outside, sound, whole = Signal(), Signal(), Signal(), Signal(), Signal()
-        # The next byte lies in a register: the way to it is long.
+        # The next byte lies in a register, as does whether this state takes it: the way to them is long.
         byte, byte_valid, takes = Signal(8, reset_less=True), Signal(), Signal(init=1)
         taken = byte_valid & takes & ~self.begin
         with m.If(self.bytes.ready):
@@ -159,7 +159,7 @@ class Loader(wiring.Component):
             m.d.sync += [self.status.eq(status), self.loaded.eq(0)]
             m.next = "IGNORE"
 
-        m.d.sync += [self.write_valid.eq(0), found.eq(Status.OK)]
+        m.d.sync += [self.write_valid.eq(0), found.eq(Status.OK), takes.eq(1)]
         with m.If(self.write_valid):
             m.d.sync += section.start.eq(section.start + 1)
         with m.If(self.drop):
@@ -180,9 +180,9 @@ class Loader(wiring.Component):
                 with m.Elif(taken):
                     self._take_header(m, byte, count, found, kept)
                     with last_of(HEADER_BYTES - 2):
+                        m.d.sync += takes.eq(0)
                         m.next = "CHECK HEADER"
             with state("CHECK HEADER"):
-                m.d.comb += takes.eq(0)
                 m.next = "TAKE SECTION"
                 with m.If((sections_left == 0) | (self.layers == 0)):
                     drop(Status.BAD_SECTION)
@@ -190,15 +190,15 @@ class Loader(wiring.Component):
                 with m.If(taken):
                     m.d.sync += section.as_value().eq(Cat(section.as_value()[8:], byte))
                     with last_of(SECTION_BYTES - 2):
+                        m.d.sync += takes.eq(0)
                         m.next = "MEASURE SECTION"
             with state("MEASURE SECTION"):
-                m.d.comb += takes.eq(0)
+                m.d.sync += takes.eq(0)
                 m.next = "COMPARE SECTION"
             with state("COMPARE SECTION"):
-                m.d.comb += takes.eq(0)
+                m.d.sync += takes.eq(0)
                 m.next = "CHECK SECTION"
             with state("CHECK SECTION"):
-                m.d.comb += takes.eq(0)
                 m.d.sync += [sections_left.eq(sections_left - 1), last_section.eq(sections_left == 1),
                              section.count.eq(section.count - 1), last_word.eq(section.count == 1),
                              last_byte.eq(one_byte)]
@@ -217,12 +217,12 @@ class Loader(wiring.Component):
                                 m.next = "TAKE CRC"
             with state("TAKE CRC"):
                 with m.If(taken), last_of(2):
+                    m.d.sync += takes.eq(0)
                     m.next = "COMPARE CRC"
             with state("COMPARE CRC"):
-                m.d.comb += takes.eq(0)
+                m.d.sync += takes.eq(0)
                 m.next = "CHECK CRC"
             with state("CHECK CRC"):
-                m.d.comb += takes.eq(0)
                 with m.If(~sound):
                     drop(Status.IMAGE_CRC)
                 with m.Elif(~whole):

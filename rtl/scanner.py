@@ -117,8 +117,22 @@ class Scanner(wiring.Component):
             m.d.sync += read_valid.eq(step)
         with m.If(word_taken):
             m.d.sync += word_valid.eq(0)
+        # One flag is not enough for all lanes of a wide word; `keep` stops synthesis from making one of its copies.
+        frees = [Signal(init=1, name=f"word_free_{number}", attrs={"keep": 1}) for number in range(groups)] \
+            if groups > 1 and not config.tap_bits else [word_ready]
+        if len(frees) > 1:
+            for free in frees:
+                with m.If(word_taken):
+                    m.d.sync += free.eq(1)
+                with m.Elif(word_ready):
+                    m.d.sync += free.eq(~read_valid)
         with m.If(word_ready):
-            m.d.sync += [word_valid.eq(read_valid), word.eq(self.word), word_nonzero.eq(self.nonzero)]
+            m.d.sync += word_valid.eq(read_valid)
+        for number, free in enumerate(frees):
+            with m.If(free):
+                m.d.sync += [here.word_select(number, len(here) // len(frees)).eq(
+                    read.word_select(number, len(here) // len(frees)))
+                    for here, read in ((word, self.word), (word_nonzero, self.nonzero))]
 
         # Group: a part of a wide word, in a register from which it goes on block by block.
         last_block = Mux(word_wraps, self.layer.last_block, blocks - 1) if config.tap_bits else Const(blocks - 1)
