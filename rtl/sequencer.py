@@ -54,15 +54,25 @@ class Sequencer(wiring.Component):
         layers_left, last, last_but_one = Signal.like(self.layers), Signal(), Signal()
         m.d.sync += [last.eq(layers_left == 1), last_but_one.eq(layers_left == 2)]
 
-        # What a layer's end must wait for beside `quiet`, known from the cycle before: `start` leads to many registers.
-        free, switch = Signal(), Signal()
-        m.d.comb += switch.eq(free & self.quiet)
-        m.d.sync += free.eq(0)
+        # What a layer's end must wait for beside `quiet`, whether another one comes, and that there is an image to run,
+        # known from the cycle before: `start` leads to many registers, and `drain_start` far.
+        free, goes_on, awaits, switch = Signal(), Signal(), Signal(), Signal()
+        clears = Signal(init=1)
+        m.d.comb += [
+            switch.eq(free & self.quiet), self.start.eq((awaits & self.run) | (goes_on & self.quiet)),
+            self.drain_clear.eq(clears),
+            self.drain_start.eq(clears | (switch & (~self.layer.hold_sums if self.config.tap_bits else 1))),
+        ]
+        m.d.sync += [free.eq(0), goes_on.eq(0), awaits.eq(0), clears.eq(0)]
+
+        def end_when_free():
+            """From the next cycle on the layer ends once all is quiet, unless the drain or the program is busy."""
+            ends = ~self.drain_busy & ~self.program_busy
+            m.d.sync += [free.eq(ends), goes_on.eq(ends & ~last)]
 
         with m.FSM() as fsm:
             with m.State("CLEAR"):
                 # The accumulators hold anything after power-up or a reset; from here on every drain leaves zeros.
-                m.d.comb += [self.drain_start.eq(1), self.drain_clear.eq(1)]
                 m.next = "CLEAR ON"
             with m.State("CLEAR ON"):
                 with m.If(~self.drain_busy):
@@ -85,24 +95,26 @@ class Sequencer(wiring.Component):
             with m.State("WAIT RUN"):
                 with m.If(~self.loaded):
                     m.next = "WAIT IMAGE"
-                with m.Elif(self.run):
-                    m.d.comb += [self.start.eq(1), self.fetch.eq(~last)]
+                with m.Else():
+                    m.d.sync += awaits.eq(1)
+                with m.If(self.start):
+                    m.d.comb += self.fetch.eq(~last)
+                    m.d.sync += awaits.eq(0)
                     m.next = "SETTLE"
             with m.State("SETTLE"):
                 # `quiet` still speaks of the time before `start`.
                 m.next = "SETTLE ON"
             with m.State("SETTLE ON"):
-                m.d.sync += free.eq(~self.drain_busy & ~self.program_busy)
+                end_when_free()
                 m.next = "SCAN"
             with m.State("SCAN"):
-                m.d.sync += free.eq(~self.drain_busy & ~self.program_busy & ~switch)
+                end_when_free()
                 with m.If(switch):
-                    m.d.comb += self.drain_start.eq(~self.layer.hold_sums if self.config.tap_bits else 1)
-                    m.d.sync += layers_left.eq(layers_left - 1)
+                    m.d.sync += [free.eq(0), goes_on.eq(0), layers_left.eq(layers_left - 1)]
                     with m.If(last):
                         m.next = "DRAIN"
                     with m.Else():
-                        m.d.comb += [self.start.eq(1), self.load_tables.eq(1), self.fetch.eq(~last_but_one)]
+                        m.d.comb += [self.load_tables.eq(1), self.fetch.eq(~last_but_one)]
                         m.next = "SETTLE"
             with m.State("DRAIN"):
                 with m.If(~self.drain_busy):
@@ -112,7 +124,7 @@ class Sequencer(wiring.Component):
             m.d.sync += self.layer.eq(self.next)
 
         m.d.comb += [
-            self.ready.eq(fsm.ongoing("WAIT RUN") & self.loaded),
+            self.ready.eq(awaits & self.loaded),
             self.running.eq(fsm.ongoing("SETTLE") | fsm.ongoing("SETTLE ON") | fsm.ongoing("SCAN")
                             | fsm.ongoing("DRAIN")),
             self.settled.eq(self.ready | self.running | (fsm.ongoing("WAIT IMAGE") & ~self.loaded)),

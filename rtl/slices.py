@@ -130,12 +130,12 @@ class SliceLookup(wiring.Component):
             sums.append(pair)
 
         # What lies before a column: for each bit of its place, the sum of as many lengths to the left.
-        length, neighbour, sum_length = (Signal(bits + 1, name=f"{name}_{pe}", reset_less=True)
-                                         for name in ("length", "neighbour", "sum_length"))
+        field, neighbour, sum_length = (Signal(width, name=f"{name}_{pe}", reset_less=True) for name, width in (
+            ("field", bits), ("neighbour", bits + 1), ("sum_length", bits + 1)))
         m.d.sync += [
-            length.eq(Array(lengths)[word_beat.col]),
+            field.eq(Array(fields)[word_beat.col]),
             neighbour.eq(Mux(word_beat.col[0], Array(lengths[0::2])[word_beat.col[1:]], 0)),
-            sum_length.eq(length),
+            sum_length.eq(Cat(field, field.all())),
         ]
         before = neighbour
         for level in range(1, len(word_beat.col)):
