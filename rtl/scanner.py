@@ -80,7 +80,7 @@ class Scanner(wiring.Component):
         # Read: the next word, as soon as it is there (known a cycle late) and has somewhere to go.
         running, there = Signal(), Signal()
         read_valid, read_ready = Signal(), Signal()
-        step, forward, waits = Signal(), Signal(), Signal()
+        step, forward = Signal(), Signal()
         # Words that can be read and were not yet, while there are others.
         ahead = Signal(range(config.act_depth + config.acc_depth + 1))
         m.d.comb += [step.eq(running & there & read_ready), self.read.eq(read_ready & (there | ~running))]
@@ -163,24 +163,9 @@ class Scanner(wiring.Component):
             part, part_nonzero, part_valid, before_word = word, word_nonzero, word_valid, 0
             part_last = self._single(word_nonzero)
             if forwards(config):
-                # A word that was not read lies in a register of its own, and goes first.
-                fresh, fresh_nonzero, before_word = (Signal.like(word, name="fresh_word"),
-                                                     Signal.like(word_nonzero, name="fresh_nonzero"),
-                                                     Signal(attrs={"keep": 1}))
-                # That there is nothing else is known from the cycle before, since it leads to much.
-                m.d.sync += waits.eq(running & self.growing & (ahead == 0) & ~(
-                    self.start | self.grows | there | read_valid | word_valid | before_word))
-                m.d.comb += forward.eq(waits & self.grows)
-                # A copy leads to all lanes; `keep` stops synthesis from making one of them.
-                goes_first = Signal(attrs={"keep": 1})
-                for flag in (before_word, goes_first):
-                    with m.If(take_block & last_in_word):
-                        m.d.sync += flag.eq(0)
-                    with m.If(forward):
-                        m.d.sync += flag.eq(1)
-                with m.If(~goes_first):
-                    m.d.sync += [fresh.eq(self.fresh), fresh_nonzero.eq(
-                        Cat(self.fresh.word_select(lane, act_bits).any() for lane in range(config.pes)))]
+                idle = (ahead == 0) & ~(self.start | there | read_valid | word_valid)
+                fresh, fresh_nonzero, before_word, goes_first = self._forward(
+                    m, running & idle, forward, take_block & last_in_word)
                 part, part_nonzero, part_valid, part_last = (
                     Mux(goes_first, fresh, word), Mux(goes_first, fresh_nonzero, word_nonzero),
                     before_word | word_valid, Mux(goes_first, self._single(fresh_nonzero), part_last))
@@ -196,29 +181,7 @@ class Scanner(wiring.Component):
                          last.eq(part_last.bit_select(block_number, 1)),
                          block.eq(part.word_select(block_number, cols * act_bits))]
 
-        # Emit the lowest; whether it is the block's last is known from the cycle before.
-        emit, rest = Signal(), Signal(cols)
-        col = Signal(range(cols))
-        act = Signal(act_bits)
-        for place_in_block in reversed(range(cols)):
-            with m.If(pending[place_in_block]):
-                m.d.comb += col.eq(place_in_block)
-        m.d.comb += [
-            act.eq(block[col]),
-            rest.eq(but_lowest(pending)),
-            emit.eq(block_valid & ~self.stop),
-            block_ready.eq(~block_valid | (emit & last)),
-            self.stalled.eq(block_valid & self.stop),
-        ]
-        with m.If(emit & ~last):
-            m.d.sync += [pending.eq(rest), last.eq(but_lowest(rest) == 0)]
-        m.d.sync += [
-            self.beats_valid.eq(emit),
-            self.beats.act.eq(act),
-            self.beats.col.eq(col),
-            self.beats.present.eq(pending != 0),
-            self.beats.last.eq(last),
-        ]
+        self._emit(m, block, block_valid, block_ready, pending, last)
         if config.tap_bits:
             # The position goes along with the word, and with each of its blocks.
             at = pixels.position.shape()
@@ -242,6 +205,65 @@ class Scanner(wiring.Component):
         m.d.comb += self.done.eq(~(running | read_valid | word_valid | (group_valid if groups > 1 else before_word)
                                    | block_valid | self.beats_valid))
         return m
+
+    def _emit(self, m, block, block_valid, block_ready, pending, last):
+        """A beat for the lowest that is ``pending``; whether it is the block's ``last`` is known from before."""
+        emit, rest = Signal(), Signal.like(pending)
+        col = Signal(range(len(pending)))
+        act = Signal(self.config.act_bits)
+        for place_in_block in reversed(range(len(pending))):
+            with m.If(pending[place_in_block]):
+                m.d.comb += col.eq(place_in_block)
+        m.d.comb += [
+            act.eq(block[col]),
+            rest.eq(but_lowest(pending)),
+            emit.eq(block_valid & ~self.stop),
+            block_ready.eq(~block_valid | (emit & last)),
+            self.stalled.eq(block_valid & self.stop),
+        ]
+        with m.If(emit & ~last):
+            m.d.sync += [pending.eq(rest), last.eq(but_lowest(rest) == 0)]
+        m.d.sync += [
+            self.beats_valid.eq(emit),
+            self.beats.act.eq(act),
+            self.beats.col.eq(col),
+            self.beats.present.eq(pending != 0),
+            self.beats.last.eq(last),
+        ]
+
+    def _forward(self, m, idle, forward, gone):
+        """A word that is not read lies in a register of its own, and goes first.
+
+        Parameters
+        ----------
+        idle, forward, gone : value of 1 bit
+            Nothing else is left to scan; a word comes that need not be read (to be driven here); its last block leaves.
+
+        Returns
+        -------
+        fresh, fresh_nonzero : Signal
+            The word, and which of its activations are not zero.
+        before_word, goes_first : Signal(1)
+            There is such a word: a flag for what decides, and a copy of it that leads to all lanes.
+        """
+        config = self.config
+        fresh, fresh_nonzero = Signal(config.pes * config.act_bits, name="fresh_word"), Signal(config.pes)
+        # `keep` stops synthesis from making one of the flags.
+        before_word = Signal(attrs={"keep": 1})
+        goes_first = Signal(attrs={"keep": 1})
+        # That there is nothing else is known from the cycle before, since it leads to much.
+        waits = Signal()
+        m.d.sync += waits.eq(idle & self.growing & ~(self.grows | before_word))
+        m.d.comb += forward.eq(waits & self.grows)
+        for flag in (before_word, goes_first):
+            with m.If(gone):
+                m.d.sync += flag.eq(0)
+            with m.If(forward):
+                m.d.sync += flag.eq(1)
+        with m.If(~goes_first):
+            m.d.sync += [fresh.eq(self.fresh), fresh_nonzero.eq(
+                Cat(self.fresh.word_select(lane, config.act_bits).any() for lane in range(config.pes)))]
+        return fresh, fresh_nonzero, before_word, goes_first
 
     def _single(self, nonzero):
         """Of each block whether one beat is enough."""
