@@ -4,7 +4,7 @@
 from contextlib import contextmanager
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
@@ -70,49 +70,51 @@ class Loader(wiring.Component):
             "write_valid": Out(1),
         })
 
-    def _take_header(self, m, byte, count, found, kept):
-        """A byte of the header: compared with what it must be, or kept."""
+    def _take_header(self, m, byte, count, kept, compared):
+        """A byte of the header: to be compared with what it must be, kept, or both."""
         known = {"magic": (IMAGE_MAGIC, Status.BAD_MAGIC), "version": (IMAGE_VERSION, Status.BAD_VERSION),
                  "config_hash": (int.from_bytes(self.config.hash, "little"), Status.WRONG_CONFIG)}
-        expected, wrong = Signal(8), Signal(Status)
         with m.Switch(count):
             for name, field in header_layout():
                 for place in range(field.width // 8):
                     with m.Case(field.offset // 8 + place):
                         if name in known:
                             value, status = known[name]
-                            m.d.comb += [expected.eq((value >> 8 * place) & 0xFF), wrong.eq(status)]
+                            m.d.sync += [compared.seen.eq(byte), compared.expected.eq((value >> 8 * place) & 0xFF),
+                                         compared.wrong.eq(status)]
                         elif name in kept:
                             bits = kept[name][8 * place:8 * (place + 1)]
                             m.d.sync += bits.eq(byte)
                             if name != "cycle_limit":
-                                with m.If(byte[len(bits):].any()):
-                                    m.d.sync += found.eq(Status.BAD_SECTION)
+                                m.d.sync += [compared.seen.eq(byte[len(bits):]), compared.expected.eq(0),
+                                             compared.wrong.eq(Status.BAD_SECTION)]
                         if name == "layers":
                             m.d.sync += self.loaded.eq(0)
-        with m.If((wrong != Status.OK) & (byte != expected)):
-            m.d.sync += found.eq(wrong)
 
     def elaborate(self, platform):
         m = Module()
         config = self.config
         m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
-        # Of the header only what is needed later. `found` is what the last byte should not have been; what is compared
-        # comes before what replaces the image that is loaded.
+        # Of the header only what is needed later.
         sections_left, image_bytes = Signal(16), Signal(image_length_bits(config))
         steps = Signal(exact_log2(LIMIT_STEP))
         kept = {"sections": sections_left, "image_bytes": image_bytes, "layers": self.layers,
                 "cycle_limit": Cat(steps, self.cycle_limit)}
-        found = Signal(Status)
+        # A byte of it is compared in two cycles, which end before what replaces the image that is loaded comes, or the
+        # header's end: `mistaken` says that one should have been another, and `found` what that means.
+        compared = Signal(data.StructLayout({"seen": 8, "expected": 8, "wrong": Status}), reset_less=True)
+        mistaken, found = Signal(), Signal(Status, reset_less=True)
         # While the words come, `start` is the address of the next and `count` the number of those behind it.
         section = Signal(section_layout(), reset_less=True)
         most_bytes = -(-len(self.write.word) // 8)
         word = Signal(8 * most_bytes, reset_less=True)
-        # The place of a byte in its header, section or word, and whether it is the last one there.
+        # The place of a byte in its header, section or word, and whether it is the last one there: the one after place
+        # `last_but_one`.
         count, last_byte = Signal(range(max(HEADER_BYTES, most_bytes))), Signal()
-        last_but_one, one_byte = Signal.like(count), Signal()
+        last_but_one, word_last_but_one, one_byte = Signal.like(count), Signal.like(count), Signal()
         depth, section_end, has_pe = Signal(17), Signal(17), Signal()
-        last_section, last_word, outside, sound, whole = Signal(), Signal(), Signal(), Signal(), Signal()
+        last_section, last_word, empty, outside, sound, whole = (Signal(name=name) for name in (
+            "last_section", "last_word", "empty", "outside", "sound", "whole"))
         # The next byte lies in a register, as does whether this state takes it: the way to them is long.
         byte, byte_valid, takes = Signal(8, reset_less=True), Signal(), Signal(init=1)
         taken = byte_valid & takes & ~self.begin
@@ -130,12 +132,14 @@ class Loader(wiring.Component):
             for number, (width, memory_depth) in section_memories(config).items():
                 with m.Case(number):
                     word_bytes = -(-width // 8)
-                    m.d.sync += [last_but_one.eq(word_bytes - 2), one_byte.eq(word_bytes == 1), depth.eq(memory_depth)]
+                    m.d.sync += [word_last_but_one.eq(word_bytes - 2), one_byte.eq(word_bytes == 1),
+                                 depth.eq(memory_depth)]
             with m.Default():
                 m.d.sync += depth.eq(0)
         m.d.sync += [
             section_end.eq(section.start + section.count),
             has_pe.eq(section.pe < Mux(kind == SectionKind.PROGRAM.value, 1, config.pes)),
+            empty.eq((sections_left == 0) | (self.layers == 0)),
             outside.eq((section.count == 0) | ~has_pe | (section_end > depth)),
             sound.eq(crc.match_detected), whole.eq(self.offset == image_bytes),
         ]
@@ -147,49 +151,43 @@ class Loader(wiring.Component):
                 with m.If(self.begin):
                     m.next = "TAKE HEADER"
 
-        @contextmanager
-        def last_of(last_place):
-            """What is done with the last byte of a part, where that is before it."""
-            m.d.sync += [count.eq(count + 1), last_byte.eq(count == last_place)]
-            with m.If(last_byte):
-                m.d.sync += [count.eq(0), last_byte.eq(0)]
-                yield
-
         def drop(status):
             m.d.sync += [self.status.eq(status), self.loaded.eq(0)]
             m.next = "IGNORE"
 
-        m.d.sync += [self.write_valid.eq(0), found.eq(Status.OK), takes.eq(1)]
+        m.d.sync += [
+            self.write_valid.eq(0), takes.eq(1), compared.wrong.eq(Status.OK),
+            mistaken.eq((compared.wrong != Status.OK) & (compared.seen != compared.expected)), found.eq(compared.wrong),
+        ]
         with m.If(self.write_valid):
             m.d.sync += section.start.eq(section.start + 1)
         with m.If(self.drop):
             m.d.sync += self.loaded.eq(0)
         with m.If(taken):
-            m.d.sync += self.offset.eq(self.offset + ~self.offset[-1])
-        with m.If(self.begin):
-            m.d.sync += [self.status.eq(Status.OK), self.offset.eq(0), count.eq(0), last_byte.eq(0)]
+            m.d.sync += [self.offset.eq(self.offset + ~self.offset[-1]),
+                         count.eq(Mux(last_byte, 0, count + 1)), last_byte.eq(~last_byte & (count == last_but_one))]
         with m.FSM():
             with state("IGNORE"):
                 m.d.sync += self.offset.eq(0)
             with state("TAKE HEADER"):
-                with m.If(found != Status.OK):
+                with m.If(mistaken):
                     m.d.sync += self.status.eq(found)
                     with m.If(found == Status.BAD_SECTION):
                         m.d.sync += self.loaded.eq(0)
                     m.next = "IGNORE"
                 with m.Elif(taken):
-                    self._take_header(m, byte, count, found, kept)
-                    with last_of(HEADER_BYTES - 2):
-                        m.d.sync += takes.eq(0)
+                    self._take_header(m, byte, count, kept, compared)
+                    with m.If(last_byte):
+                        m.d.sync += [takes.eq(0), last_but_one.eq(SECTION_BYTES - 2)]
                         m.next = "CHECK HEADER"
             with state("CHECK HEADER"):
                 m.next = "TAKE SECTION"
-                with m.If((sections_left == 0) | (self.layers == 0)):
+                with m.If(empty):
                     drop(Status.BAD_SECTION)
             with state("TAKE SECTION"):
                 with m.If(taken):
                     m.d.sync += section.as_value().eq(Cat(section.as_value()[8:], byte))
-                    with last_of(SECTION_BYTES - 2):
+                    with m.If(last_byte):
                         m.d.sync += takes.eq(0)
                         m.next = "MEASURE SECTION"
             with state("MEASURE SECTION"):
@@ -201,22 +199,23 @@ class Loader(wiring.Component):
             with state("CHECK SECTION"):
                 m.d.sync += [sections_left.eq(sections_left - 1), last_section.eq(sections_left == 1),
                              section.count.eq(section.count - 1), last_word.eq(section.count == 1),
-                             last_byte.eq(one_byte)]
+                             last_byte.eq(one_byte), last_but_one.eq(word_last_but_one)]
                 m.next = "TAKE WORDS"
                 with m.If(outside):
                     drop(Status.BAD_SECTION)
             with state("TAKE WORDS"):
                 with m.If(taken):
                     m.d.sync += word.word_select(count[:ceil_log2(most_bytes)], 8).eq(byte)
-                    with last_of(last_but_one):
+                    with m.If(last_byte):
                         m.d.sync += [last_byte.eq(one_byte & ~last_word), section.count.eq(section.count - 1),
                                      last_word.eq(section.count == 1), self.write_valid.eq(1)]
                         with m.If(last_word):
+                            m.d.sync += last_but_one.eq(Mux(last_section, len(crc.crc) // 8 - 2, SECTION_BYTES - 2))
                             m.next = "TAKE SECTION"
                             with m.If(last_section):
                                 m.next = "TAKE CRC"
             with state("TAKE CRC"):
-                with m.If(taken), last_of(2):
+                with m.If(taken & last_byte):
                     m.d.sync += takes.eq(0)
                     m.next = "COMPARE CRC"
             with state("COMPARE CRC"):
@@ -235,4 +234,7 @@ class Loader(wiring.Component):
                 m.d.sync += self.offset.eq(0)
                 with m.If(taken):
                     drop(Status.BAD_SECTION)
+        with m.If(self.begin):
+            m.d.sync += [self.status.eq(Status.OK), self.offset.eq(0), mistaken.eq(0), count.eq(0), last_byte.eq(0),
+                         last_but_one.eq(HEADER_BYTES - 2)]
         return m
