@@ -9,7 +9,7 @@ it if the last carry has a net, even if nothing reads that. See Yosys's ``lattic
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import chain, permutations, product
 
 __all__ = ["improve_carries"]
 
@@ -36,17 +36,19 @@ def improve_carries(netlist):
         for cell in module["cells"].values():
             if cell["type"] == "CCU2C" and not reads[cell["connections"]["COUT"][0]]:
                 _disconnect(cell, "COUT")
-        for name, cell in list(module["cells"].items()):
-            if cell["type"] == "CCU2C":
-                counts["begun"] += _begin(module, name, cell, reads)
         luts = {cell["connections"]["Z"][0]: (name, cell) for name, cell in module["cells"].items()
                 if cell["type"] == "LUT4"}
-        for cell in list(module["cells"].values()):
-            if cell["type"] == "CCU2C":
-                for number in range(2):
-                    while name := _absorb(cell, number, luts, reads):
-                        del module["cells"][name]
-                        counts["absorbed"] += 1
+        for name, cell in [one for one in module["cells"].items() if one[1]["type"] == "CCU2C"]:
+            # A chain that begins by itself has a LUT for its first sum, if that is read; a first half that takes a LUT
+            # saves as much, and is faster.
+            if not reads[cell["connections"]["S0"][0]]:
+                counts["begun"] += _begin(module, name, cell, reads)
+            taken = [_absorb(cell, number, luts, reads) for number in range(2)]
+            if not taken[0]:
+                counts["begun"] += _begin(module, name, cell, reads)
+            for lut in chain.from_iterable(taken):
+                del module["cells"][lut]
+                counts["absorbed"] += 1
     return counts
 
 
@@ -125,7 +127,14 @@ def _fit(nets, passes, carries):
 
 
 def _absorb(cell, number, luts, reads):
-    """Moves a LUT into half a ``CCU2C`` that alone reads it; returns the LUT's name, if there is one."""
+    """Moves LUTs into half a ``CCU2C`` that alone reads them; returns their names."""
+    names = []
+    while lut := _absorb_one(cell, number, luts, reads):
+        names.append(lut)
+    return names
+
+
+def _absorb_one(cell, number, luts, reads):
     passes, carries = _half(cell, number)
     for net in passes.nets:
         if net not in luts or reads[net] != passes.pins.count(net):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scanner: finds the non-zero activations of a layer's input, block by block."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
@@ -143,23 +143,26 @@ class Scanner(wiring.Component):
                 Signal(config.pes // groups, reset_less=True)
             group_valid, group_ready, take_group = Signal(), Signal(), Signal()
             group_last_block = Signal(range(group_blocks), reset_less=True)
-            group_number, last_group = self._count(m, "group", groups, take_group,
-                                                   last_block >> exact_log2(group_blocks))
-            block_number, last_in_group = self._count(m, "block", group_blocks, take_block, group_last_block)
+            # A copy of the number for each block, since it leads to all lanes.
+            copies, last_group = self._count(m, "group", groups, take_group, last_block >> exact_log2(group_blocks),
+                                             group_blocks)
+            (block_number,), last_in_group = self._count(m, "block", group_blocks, take_block, group_last_block)
             m.d.comb += [
                 take_group.eq(word_valid & group_ready), word_taken.eq(take_group & last_group),
                 take_block.eq(group_valid & block_ready), group_ready.eq(~group_valid | (take_block & last_in_group)),
             ]
             with m.If(group_ready):
                 m.d.sync += [
-                    group_valid.eq(word_valid), group.eq(word.word_select(group_number, len(group))),
-                    group_nonzero.eq(word_nonzero.word_select(group_number, len(group_nonzero))),
-                    group_last_block.eq(Mux(last_group, last_block, group_blocks - 1)),
-                ]
+                    group_valid.eq(word_valid), group_last_block.eq(Mux(last_group, last_block, group_blocks - 1)),
+                    *(here.word_select(number, len(here) // group_blocks).eq(
+                        Array(whole.word_select(place * group_blocks + number, len(here) // group_blocks)
+                              for place in range(groups))[copy])
+                      for here, whole in ((group, word), (group_nonzero, word_nonzero))
+                      for number, copy in enumerate(copies))]
             part, part_nonzero, part_valid = group, group_nonzero, group_valid
             part_last = self._single(group_nonzero)
         else:
-            block_number, last_in_word = self._count(m, "block", blocks, take_block, last_block)
+            (block_number,), last_in_word = self._count(m, "block", blocks, take_block, last_block)
             part, part_nonzero, part_valid, before_word = word, word_nonzero, word_valid, 0
             part_last = self._single(word_nonzero)
             if forwards(config):
@@ -294,10 +297,19 @@ class Scanner(wiring.Component):
         return pixels.last
 
     @staticmethod
-    def _count(m, name, parts, take, last):
-        """Counts parts as they are taken, from 0 to ``last``; returns the number and whether it is the last one."""
-        number, is_last = Signal(range(parts), name=f"{name}_number"), Signal(name=f"{name}_is_last")
-        m.d.comb += is_last.eq(number == last)
+    def _count(m, name, parts, take, last, copies=1):
+        """Counts parts as they are taken, from 0 to ``last``.
+
+        Returns
+        -------
+        numbers : list of Signal
+            So many copies of the number; `keep` stops synthesis from making one of them.
+        is_last : Signal(1)
+        """
+        numbers = [Signal(range(parts), name=f"{name}_number_{copy}", attrs={"keep": 1} if copies > 1 else {})
+                   for copy in range(copies)]
+        is_last = Signal(name=f"{name}_is_last")
+        m.d.comb += is_last.eq(numbers[0] == last)
         with m.If(take):
-            m.d.sync += number.eq(Mux(is_last, 0, number + 1))
-        return number, is_last
+            m.d.sync += [number.eq(Mux(is_last, 0, numbers[0] + 1)) for number in numbers]
+        return numbers, is_last

@@ -57,7 +57,7 @@ def nets(module, *, driven, logic):
 
 def prove_equal(before, after, place):
     """Yosys proves that the same comes out of LUTs and carries, with anything at inputs that are not connected."""
-    before, after = before["modules"]["unit"], copy.deepcopy(after["modules"]["unit"])
+    before, after = (copy.deepcopy(one["modules"]["unit"]) for one in (before, after))
     free = max(nets(before, driven=True, logic=True) | nets(before, driven=True, logic=False)) + 1
     unconnected = [cell["connections"]["CIN"] for cell in after["cells"].values()
                    if cell["type"] == "CCU2C" and cell["connections"]["CIN"] == ["x"]]
@@ -68,6 +68,8 @@ def prove_equal(before, after, place):
     for name, module in (("before", before), ("after", after)):
         ports = {"inputs": {"direction": "input", "bits": inputs}, "outputs": {"direction": "output", "bits": outputs}}
         cells = {cell_name: cell for cell_name, cell in module["cells"].items() if cell["type"] in LOGIC}
+        for cell in cells.values():
+            cell["connections"] = {port: bits for port, bits in cell["connections"].items() if bits != ["x"]}
         (place / f"{name}.json").write_text(json.dumps(
             {"modules": {name: {"attributes": {}, "ports": ports, "cells": cells, "netnames": {}}}}))
     (place / "proof.ys").write_text(PROOF)
@@ -79,7 +81,7 @@ def test_the_same_comes_out_of_units(name, tmp_path):
     before = synthesise(UNITS[name](), tmp_path)
     after = copy.deepcopy(before)
     counts = improve_carries(after)
-    assert counts["begun"] > 0
+    assert counts.total() > 0
     cells = [[cell["type"] for cell in one["modules"]["unit"]["cells"].values()] for one in (before, after)]
     assert cells[1].count("CCU2C") == cells[0].count("CCU2C")
     assert cells[1].count("LUT4") <= cells[0].count("LUT4") - counts["absorbed"] + counts["begun"]
