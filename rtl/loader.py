@@ -4,7 +4,7 @@
 from contextlib import contextmanager
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
@@ -70,26 +70,42 @@ class Loader(wiring.Component):
             "write_valid": Out(1),
         })
 
-    def _take_header(self, m, byte, count, kept, compared):
-        """A byte of the header: to be compared with what it must be, kept, or both."""
+    def _take_header(self, m, taken, byte, count, kept):
+        """The bytes of the header: what is ``kept``, and whether those are right that are compared.
+
+        Comparing takes two cycles, which end before what replaces the image that is loaded comes, or the header's end.
+
+        Returns
+        -------
+        mistaken : Signal(1), found : Signal(Status)
+            A byte should have been another, and what that means.
+        """
         known = {"magic": (IMAGE_MAGIC, Status.BAD_MAGIC), "version": (IMAGE_VERSION, Status.BAD_VERSION),
                  "config_hash": (int.from_bytes(self.config.hash, "little"), Status.WRONG_CONFIG)}
+        seen, expected, wrong = (Signal(shape, name=name, reset_less=True) for name, shape in (
+            ("seen", 8), ("expected", 8), ("wrong", Status)))
+        checks, mistaken, found = Signal(), Signal(), Signal(Status, reset_less=True)
+        m.d.sync += [
+            seen.eq(byte), expected.eq(byte), checks.eq(taken),
+            mistaken.eq(checks & (seen != expected)), found.eq(wrong),
+        ]
         with m.Switch(count):
             for name, field in header_layout():
                 for place in range(field.width // 8):
                     with m.Case(field.offset // 8 + place):
                         if name in known:
                             value, status = known[name]
-                            m.d.sync += [compared.seen.eq(byte), compared.expected.eq((value >> 8 * place) & 0xFF),
-                                         compared.wrong.eq(status)]
+                            m.d.sync += [expected.eq((value >> 8 * place) & 0xFF), wrong.eq(status)]
                         elif name in kept:
                             bits = kept[name][8 * place:8 * (place + 1)]
-                            m.d.sync += bits.eq(byte)
+                            with m.If(taken):
+                                m.d.sync += bits.eq(byte)
                             if name != "cycle_limit":
-                                m.d.sync += [compared.seen.eq(byte[len(bits):]), compared.expected.eq(0),
-                                             compared.wrong.eq(Status.BAD_SECTION)]
+                                m.d.sync += [expected.eq(byte[:len(bits)]), wrong.eq(Status.BAD_SECTION)]
                         if name == "layers":
-                            m.d.sync += self.loaded.eq(0)
+                            with m.If(taken):
+                                m.d.sync += self.loaded.eq(0)
+        return mistaken, found
 
     def elaborate(self, platform):
         m = Module()
@@ -100,10 +116,6 @@ class Loader(wiring.Component):
         steps = Signal(exact_log2(LIMIT_STEP))
         kept = {"sections": sections_left, "image_bytes": image_bytes, "layers": self.layers,
                 "cycle_limit": Cat(steps, self.cycle_limit)}
-        # A byte of it is compared in two cycles, which end before what replaces the image that is loaded comes, or the
-        # header's end: `mistaken` says that one should have been another, and `found` what that means.
-        compared = Signal(data.StructLayout({"seen": 8, "expected": 8, "wrong": Status}), reset_less=True)
-        mistaken, found = Signal(), Signal(Status, reset_less=True)
         # While the words come, `start` is the address of the next and `count` the number of those behind it.
         section = Signal(section_layout(), reset_less=True)
         most_bytes = -(-len(self.write.word) // 8)
@@ -155,10 +167,10 @@ class Loader(wiring.Component):
             m.d.sync += [self.status.eq(status), self.loaded.eq(0)]
             m.next = "IGNORE"
 
-        m.d.sync += [
-            self.write_valid.eq(0), takes.eq(1), compared.wrong.eq(Status.OK),
-            mistaken.eq((compared.wrong != Status.OK) & (compared.seen != compared.expected)), found.eq(compared.wrong),
-        ]
+        # A flag says that the header comes: the way from the state to all that it changes is long.
+        header = Signal()
+        mistaken, found = self._take_header(m, taken & header, byte, count, kept)
+        m.d.sync += [self.write_valid.eq(0), takes.eq(1)]
         with m.If(self.write_valid):
             m.d.sync += section.start.eq(section.start + 1)
         with m.If(self.drop):
@@ -171,15 +183,13 @@ class Loader(wiring.Component):
                 m.d.sync += self.offset.eq(0)
             with state("TAKE HEADER"):
                 with m.If(mistaken):
-                    m.d.sync += self.status.eq(found)
+                    m.d.sync += [self.status.eq(found), header.eq(0)]
                     with m.If(found == Status.BAD_SECTION):
                         m.d.sync += self.loaded.eq(0)
                     m.next = "IGNORE"
-                with m.Elif(taken):
-                    self._take_header(m, byte, count, kept, compared)
-                    with m.If(last_byte):
-                        m.d.sync += [takes.eq(0), last_but_one.eq(SECTION_BYTES - 2)]
-                        m.next = "CHECK HEADER"
+                with m.Elif(taken & last_byte):
+                    m.d.sync += [header.eq(0), takes.eq(0), last_but_one.eq(SECTION_BYTES - 2)]
+                    m.next = "CHECK HEADER"
             with state("CHECK HEADER"):
                 m.next = "TAKE SECTION"
                 with m.If(empty):
@@ -235,6 +245,6 @@ class Loader(wiring.Component):
                 with m.If(taken):
                     drop(Status.BAD_SECTION)
         with m.If(self.begin):
-            m.d.sync += [self.status.eq(Status.OK), self.offset.eq(0), mistaken.eq(0), count.eq(0), last_byte.eq(0),
-                         last_but_one.eq(HEADER_BYTES - 2)]
+            m.d.sync += [self.status.eq(Status.OK), self.offset.eq(0), header.eq(1), mistaken.eq(0), count.eq(0),
+                         last_byte.eq(0), last_but_one.eq(HEADER_BYTES - 2)]
         return m
