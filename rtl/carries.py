@@ -14,7 +14,6 @@ from itertools import chain, permutations, product
 __all__ = ["improve_carries"]
 
 PINS = "ABCD"
-NOTHING = ["x"]
 
 
 def improve_carries(netlist):
@@ -89,7 +88,7 @@ def _half(cell, number):
 
 def _carries(cell, number):
     """Whether the carry out of a half leads anywhere."""
-    return number == 0 or cell["connections"]["COUT"] != NOTHING
+    return number == 0 or cell["connections"]["COUT"] != ["x"]
 
 
 def _fit(nets, passes, carries):
@@ -192,4 +191,4 @@ def _begin(module, name, cell, reads):
 
 
 def _disconnect(cell, port):
-    cell["connections"][port] = NOTHING
+    cell["connections"][port] = ["x"]
