@@ -13,6 +13,9 @@ __all__ = ["Boot"]
 BLOCK_BYTES = 2048
 """What one block RAM of an ECP5, or of most others, holds."""
 
+CHOICE = 8
+"""Bytes of which one is chosen in a cycle."""
+
 
 class Boot(wiring.Component):
     """Stands between UART and engine: after a reset it is the host, and sends what it holds; then it steps aside.
@@ -43,7 +46,8 @@ class Boot(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # A register behind each block RAM, and one behind the choice among them: block RAM is slow.
+        # A register behind each block RAM, and one behind each choice among them: block RAM is slow, and they lie far
+        # apart.
         address = Signal(ceil_log2(len(self.content)))
         blocks = []
         for first in range(0, len(self.content), BLOCK_BYTES):
@@ -53,15 +57,21 @@ class Boot(wiring.Component):
             m.d.comb += [read.addr.eq(address), read.en.eq(1)]
             blocks.append(Signal(8, name=f"byte_{len(blocks)}", reset_less=True))
             m.d.sync += blocks[-1].eq(read.data)
-        byte = Signal(8, reset_less=True)
-        m.d.sync += byte.eq(Array(blocks)[address // BLOCK_BYTES])
+        place, choices = address // BLOCK_BYTES, 0
+        while len(blocks) > 1:
+            chosen = [Signal(8, name=f"chosen_{choices}_{first // CHOICE}", reset_less=True)
+                      for first in range(0, len(blocks), CHOICE)]
+            m.d.sync += [one.eq(Array(blocks[CHOICE * number:CHOICE * (number + 1)])[place % CHOICE])
+                         for number, one in enumerate(chosen)]
+            blocks, place, choices = chosen, place // CHOICE, choices + 1
         m.d.comb += [self.from_uart.ready.eq(1), self.from_engine.ready.eq(1)]
+        steps = ("READ", "KEEP", *(f"CHOOSE {choice}" for choice in range(choices)), "SEND")
         with m.FSM():
-            for state, following in pairwise(("READ", "KEEP", "CHOOSE", "SEND")):
+            for state, following in pairwise(steps):
                 with m.State(state):
                     m.next = following
             with m.State("SEND"):
-                m.d.comb += [self.to_engine.payload.eq(byte), self.to_engine.valid.eq(1)]
+                m.d.comb += [self.to_engine.payload.eq(blocks[0]), self.to_engine.valid.eq(1)]
                 with m.If(self.to_engine.ready):
                     m.d.sync += address.eq(address + 1)
                     m.next = "READ"

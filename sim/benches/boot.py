@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is in the bitstream reaches the engine whole; then the serial port does."""
+
+from typing import Any
+
+from cocotb.triggers import ClockCycles
+
+from sim.cocotb_bench import bench, parameters, start
+from sim.streams import Scoreboard, StreamDriver, StreamMonitor
+
+
+@bench(cycles=1_000_000)
+async def the_content_comes_first_and_then_the_port(dut: Any) -> None:
+    content = bytes.fromhex(parameters()["content"])
+    later = [7, 0, 255]
+    monitor, back = StreamMonitor(dut, "to_engine"), StreamMonitor(dut, "to_uart")
+    port, engine = StreamDriver(dut, "from_uart"), StreamDriver(dut, "from_engine")
+    dut.engine_busy.value = 0
+    await start(dut)
+    async with Scoreboard(back, later), Scoreboard(monitor, [*content, *later]):
+        # Neither answers to the content go on, nor what the port says meanwhile.
+        await port.send([1, 2, 3])
+        await engine.send([4, 5, 6])
+        while len(monitor.items) < len(content):
+            await ClockCycles(dut.clk, 1)
+        await ClockCycles(dut.clk, 5)
+        await port.send(later)
+        await engine.send(later)

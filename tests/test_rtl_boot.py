@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image in the bitstream is sent to the engine before the link is open, from one block RAM or from many."""
+
+import random
+
+import pytest
+
+from rtl.boot import BLOCK_BYTES, CHOICE, Boot
+from sim.running import run
+from sim.verilate import build
+
+
+@pytest.mark.parametrize("blocks", [1, 2, CHOICE + 2])
+def test_the_content_comes_first_and_then_the_port(blocks):
+    content = random.Random(blocks).randbytes(BLOCK_BYTES * blocks - 3)
+    assert run(build(Boot(content)), "sim.benches.boot", parameters={"content": content.hex()}) \
+        == ["the_content_comes_first_and_then_the_port"]
