@@ -17,4 +17,5 @@ WIDE_ENTRIES = replace(UNIT, code_bits=5, index_bits=(4,), entries_per_word=8)
 def test_images_are_taken_apart(config, idle):
     parameters = {"config": asdict(config), "idle": idle}
     assert run(build(Loader(config)), "sim.benches.loader", parameters=parameters) \
-        == ["images_are_taken_apart", "a_length_that_goes_round_is_refused"]
+        == ["images_are_taken_apart", "a_length_that_goes_round_is_refused",
+            "a_beginning_forgets_what_was_wrong_just_before"]

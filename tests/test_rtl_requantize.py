@@ -9,8 +9,9 @@ from sim.running import run
 from sim.verilate import build
 
 
-@pytest.mark.parametrize("act_bits", [8, 16])
-def test_activations_follow_the_contract(act_bits):
-    component = Requantizer(EngineConfig(act_bits=act_bits))
+@pytest.mark.parametrize("act_bits, pes, latency_cycles", [(8, 16, 3), (16, 16, 3), (8, 32, 4)])
+def test_activations_follow_the_contract(act_bits, pes, latency_cycles):
+    component = Requantizer(EngineConfig(act_bits=act_bits, pes=pes))
+    assert component.latency_cycles(component.config) == latency_cycles
     assert run(build(component), "sim.benches.requantize", parameters={"act_bits": act_bits}) \
         == ["activations_follow_the_contract"]

@@ -293,3 +293,22 @@ async def a_length_that_goes_round_is_refused(dut: Any) -> None:
     dut.begin.value = 0
     await driver.send(encode(config, sections, image_bytes=length - round_bytes))
     await check(dut, Outcome(Status.BAD_SECTION, False, 0, 0, 0, []), [])
+
+
+@bench()
+async def a_beginning_forgets_what_was_wrong_just_before(dut: Any) -> None:
+    config = EngineConfig(**parameters()["config"])
+    writes: list[tuple[int, int, int, int]] = []
+    driver = await begin(dut)
+    cocotb.start_soon(collect(dut, config, writes))
+    content = encode(config, [Section(0, 0, 0, 1, bytes(4))])
+    for cycles in range(VERDICT_CYCLES):
+        for sent in (b"?", content):
+            dut.begin.value = 1
+            await RisingEdge(dut.clk)
+            dut.begin.value = 0
+            await driver.send(sent)
+            if sent != content and cycles:
+                await ClockCycles(dut.clk, cycles)
+        await check(dut, read(content, config, Outcome(Status.OK, False, 0, 0, 0, [])), writes)
+        writes.clear()
