@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import chain, permutations, product
 
+from .netlist import net_readers
+
 __all__ = ["improve_carries"]
 
 PINS = "ABCD"
@@ -31,7 +33,8 @@ def improve_carries(netlist):
     """
     counts = Counter()
     for module in netlist["modules"].values():
-        reads = _reads(module)
+        # How often each net is read; "x" is none.
+        reads = Counter({net: len(places) for net, places in net_readers(module).items() if net != "x"})
         for cell in module["cells"].values():
             if cell["type"] == "CCU2C" and not reads[cell["connections"]["COUT"][0]]:
                 _disconnect(cell, "COUT")
@@ -49,16 +52,6 @@ def improve_carries(netlist):
                 del module["cells"][lut]
                 counts["absorbed"] += 1
     return counts
-
-
-def _reads(module):
-    """How often each net is read, outputs of the module included."""
-    reads = Counter(bit for port in module["ports"].values() for bit in port["bits"])
-    for cell in module["cells"].values():
-        reads.update(bit for port, bits in cell["connections"].items()
-                     if cell["port_directions"][port] != "output" for bit in bits)
-    del reads["x"]
-    return reads
 
 
 @dataclass

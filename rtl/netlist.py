@@ -9,7 +9,7 @@ the RAM's own one takes it at once, and what follows begins soon after the clock
 import re
 from collections import defaultdict
 
-__all__ = ["absorb_registers"]
+__all__ = ["absorb_registers", "net_readers"]
 
 ZERO, ONE = "0", "1"
 
@@ -29,7 +29,7 @@ def absorb_registers(netlist):
     """
     counts = defaultdict(int)
     for module in netlist["modules"].values():
-        readers, gone = _readers(module), set()
+        readers, gone = net_readers(module), set()
         for cell in module["cells"].values():
             if cell["type"] not in ABSORB:
                 continue
@@ -47,7 +47,7 @@ def absorb_registers(netlist):
     return dict(counts)
 
 
-def _readers(module):
+def net_readers(module):
     """Who reads each net: cells and ports as ``(cell, port)``; a port of the module is ``(None, port)``."""
     readers = defaultdict(list)
     for cell in module["cells"].values():
