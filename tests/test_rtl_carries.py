@@ -26,14 +26,11 @@ miter -equiv before after miter; hierarchy -check -top miter; proc; flatten; opt
 sat -verify -prove trigger 0 miter
 """
 
-UNITS = {
-    "accumulator": lambda: Accumulator(UNIT),
-    "lookup": lambda: SliceLookup(UNIT, 2),
-    "queue": lambda: Queue(12, 32, limit=20),
-    "requantizer": lambda: Requantizer(UNIT),
-    "scanner": lambda: Scanner(UNIT),
-    "walker": lambda: Walker(UNIT),
-}
+# Each with what at least happens to its chains.
+UNITS = [
+    (Accumulator(UNIT), "absorbed"), (SliceLookup(UNIT, 2), "absorbed"), (Scanner(UNIT), "absorbed"),
+    (Walker(UNIT), "absorbed"), (Queue(12, 32, limit=20), "begun"), (Requantizer(UNIT), "begun"),
+]
 
 
 def synthesise(unit, place):
@@ -76,12 +73,12 @@ def prove_equal(before, after, place):
     run_steps('"$YOSYS" -q -s proof.ys\n', place, find_tools(FAMILY))
 
 
-@pytest.mark.parametrize("name", UNITS)
-def test_the_same_comes_out_of_units(name, tmp_path):
-    before = synthesise(UNITS[name](), tmp_path)
+@pytest.mark.parametrize(("unit", "kind"), UNITS, ids=[type(unit).__name__ for unit, _ in UNITS])
+def test_the_same_comes_out_of_units(unit, kind, tmp_path):
+    before = synthesise(unit, tmp_path)
     after = copy.deepcopy(before)
     counts = improve_carries(after)
-    assert counts.total() > 0
+    assert counts[kind] > 0
     cells = [[cell["type"] for cell in one["modules"]["unit"]["cells"].values()] for one in (before, after)]
     assert cells[1].count("CCU2C") == cells[0].count("CCU2C")
     assert cells[1].count("LUT4") <= cells[0].count("LUT4") - counts["absorbed"] + counts["begun"]
