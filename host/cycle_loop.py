@@ -80,8 +80,8 @@ def _steps_of_taps(taps, at, last, tap_bits, rows, cols):  # type: ignore[no-unt
 @numba.njit(cache=True)
 def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,  # type: ignore[no-untyped-def]
            counters, ends, macs, sent):
-    (pes, block_cols, group_cols, each, depth, limit, spread, row_cycles, fetch_cycles, lookup_cycles, drain_latency,
-     tapped, deep, quiet_late, bypass, forwarding) = constants
+    (pes, clusters, block_cols, group_cols, each, depth, limit, beat_depth, beat_limit, spread, row_cycles,
+     fetch_cycles, lookup_cycles, drain_latency, tapped, deep, quiet_late, bypass, forwarding) = constants
     passes = table.shape[0]
     number = 0
 
@@ -94,9 +94,14 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
     grouped, group_valid, group_word, group_col, group_end = group_cols < pes, False, 0, 0, 0
     block_valid, block_first, block_next = False, 0, 0
     # A beat is -1 (none), or twice its activation (visit, lane), plus one if it is present. Beats on their way:
-    # scanner's output, broadcast, slice lookup.
-    stages = 1 + spread + lookup_cycles
-    beats = np.full(stages, -1, np.int64)
+    # scanner's output, broadcast.
+    beats = np.full(1 + spread, -1, np.int64)
+    # Per cluster: beats that wait, if there is a queue for them, those in the register behind it and in the lookup.
+    cluster_pes = pes // clusters
+    beat_level, beat_front = np.zeros(clusters, np.int64), np.zeros(clusters, np.int64)
+    beat_offered = np.zeros(clusters, np.bool_)
+    beats_waiting = np.full((clusters, max(beat_depth, 1)), -1, np.int64)
+    lookup = np.full((clusters, lookup_cycles + (1 if beat_depth else 0)), -1, np.int64)
     stop, full_before = False, False
     sent_all, idle_all = False, False
     # Per PE: queue and walker.
@@ -168,22 +173,44 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
         on_broadcast = False
         for stage in range(1, 1 + spread):
             on_broadcast |= beats[stage] >= 0
-        in_lookup = False
-        for stage in range(spread, stages - 1):
-            in_lookup |= beats[stage] >= 0
         next_sent = scan_done and not on_broadcast
 
         # Processing elements.
-        arrived_beat = beats[stages - 1]
-        arrived = arrived_beat >= 0 and (arrived_beat & 1) == 1
-        arrived_act = arrived_beat >> 1
-        arrived_col = visits[1, first_visit + arrived_act // pes] + arrived_act % pes if arrived else 0
         reading = steps_left > 0
         holds[0] = reading or tables_left > 0
         hold = holds[spread] or (not deep and arriving[spread])
         full_now, next_idle = False, True
+        arrived, arrived_act, arrived_col = False, 0, 0
         for pe in range(pes):
             first = slices + pe * cols
+            cluster = pe // cluster_pes
+            if pe % cluster_pes == 0:
+                # The cluster's beat that arrives, and the one that enters its lookup.
+                arrived_beat = lookup[cluster, -1]
+                arrived = arrived_beat >= 0 and (arrived_beat & 1) == 1
+                arrived_act = arrived_beat >> 1
+                arrived_col = visits[1, first_visit + arrived_act // pes] + arrived_act % pes if arrived else 0
+                entering = beats[spread]
+                if beat_depth:
+                    beats_before = beat_level[cluster]
+                    full_now |= beats_before >= beat_limit
+                    next_idle &= beats_before == 0 and entering < 0
+                    beat_taken = beat_offered[cluster] and level[pe:pe + cluster_pes].max() < limit
+                    if entering >= 0:
+                        beats_waiting[cluster, (beat_front[cluster] + beats_before) % beat_depth] = entering
+                        beat_level[cluster] += 1
+                    entering = -1
+                    if beat_taken:
+                        entering = beats_waiting[cluster, beat_front[cluster]]
+                        beat_front[cluster] = (beat_front[cluster] + 1) % beat_depth
+                        beat_level[cluster] -= 1
+                    beat_offered[cluster] = beats_before > (1 if beat_taken else 0)
+                else:
+                    next_idle &= entering < 0
+                for stage in range(lookup.shape[1] - 1, 0, -1):
+                    next_idle &= lookup[cluster, stage - 1] < 0
+                    lookup[cluster, stage] = lookup[cluster, stage - 1]
+                lookup[cluster, 0] = entering
             put = False
             if not deep:
                 raw[pe], raw_entry[pe], raw_last[pe] = fetched[pe], fetched_entry[pe], fetched_last[pe]
@@ -192,8 +219,8 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
                 put = lengths[first + arrived_col] > 0
                 if not put:
                     counters[4] += 1
-            full_now |= level[pe] >= limit
-            next_idle &= not (in_lookup or put or level[pe] > 0 or job_valid[pe] or fetched[pe] or raw[pe]
+            full_now |= beat_depth == 0 and level[pe] >= limit
+            next_idle &= not (put or level[pe] > 0 or job_valid[pe] or fetched[pe] or raw[pe]
                               or advanced[pe] or summed[pe] or left[pe] > (0 if tapped else 1) or picked[pe])
             # Decode.
             ready = left[pe] <= 1
@@ -294,7 +321,7 @@ def _infer(active, table, visits, lengths, starts, taps, tap_offsets, constants,
             tables_left -= 1
         elif fetch_left > 0:
             fetch_left -= 1
-        for stage in range(stages - 1, 0, -1):
+        for stage in range(spread, 0, -1):
             beats[stage] = beats[stage - 1]
         beats[0] = beat if emit else -1
         if emit and not last_of_block:

@@ -16,16 +16,17 @@ from rtl.cluster import drain_cycles
 from rtl.config import EngineConfig
 from rtl.layouts import (
     LayerKind,
-    beats_in_flight,
+    beat_queue_limit,
     broadcast_cycles,
     codebook_words,
     descriptor_words,
     forwards,
+    job_queue_limit,
+    lookup_cycles,
     quiet_cycles,
     scan_groups,
 )
 from rtl.protocol import COUNTERS
-from rtl.slices import SliceLookup
 
 __all__ = ["Prediction", "predict"]
 
@@ -171,8 +172,8 @@ def _table_cycles(one: DecodedPass, config: EngineConfig) -> int:
 
 
 def _constants(config: EngineConfig) -> np.ndarray:
-    return np.array([config.pes, config.block_cols, config.pes // scan_groups(config), config.entries_per_word,
-                     config.queue_depth, config.queue_depth - beats_in_flight(config), broadcast_cycles(config),
-                     config.row_cycles, descriptor_words(config) + 2, SliceLookup.latency_cycles(config),
-                     drain_cycles(config), config.tap_bits, config.deep_pipeline, quiet_cycles(config),
-                     config.hurried, forwards(config)])
+    return np.array([config.pes, config.clusters, config.block_cols, config.pes // scan_groups(config),
+                     config.entries_per_word, config.queue_depth, job_queue_limit(config), config.beat_queue_depth,
+                     beat_queue_limit(config), broadcast_cycles(config), config.row_cycles,
+                     descriptor_words(config) + 2, lookup_cycles(config), drain_cycles(config), config.tap_bits,
+                     config.deep_pipeline, quiet_cycles(config), config.hurried, forwards(config)])

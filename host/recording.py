@@ -7,7 +7,7 @@ JSON; integers all, but for texts and where None is said::
     tool, device, image, data   str: what recorded it, on what, which image and data
     config_hash          str, hexadecimal
     pes, queue_depth     of the engine
-    queue_limit          slices in a PE's queue that stop the scan
+    queue_limit          slices with which a PE's queue is full
     bin_cycles           cycles of a full bin
     layers               [{name: str, inputs, outputs, weights_total, weights_kept, entries (skips and padding
                            included), index_bits, bits (entries, slice lengths and biases on the chip)}]
@@ -34,7 +34,7 @@ from host.files import check_input
 from host.summary import tool_version
 from host.trace import FORMAT, SERIES, STATES, VERSION, Bins
 from rtl.config import EngineConfig
-from rtl.layouts import beats_in_flight
+from rtl.layouts import job_queue_limit
 
 __all__ = ["bin_cycles", "layer_figures", "recorded_image", "recording", "weights_of_report"]
 
@@ -124,6 +124,6 @@ def recording(decoded: Decoded, device: str, image: str, data: str, width: int, 
         "format": FORMAT, "version": VERSION, "tool": f"nonzero {tool_version()}", "device": device, "image": image,
         "data": data,
         "config_hash": config.hash.hex(), "pes": config.pes, "queue_depth": config.queue_depth,
-        "queue_limit": config.queue_depth - beats_in_flight(config), "bin_cycles": width,
+        "queue_limit": job_queue_limit(config), "bin_cycles": width,
         "layers": layer_figures(decoded, totals), "passes": [one.layer for one in decoded.passes], "images": images,
     }

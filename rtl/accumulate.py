@@ -60,8 +60,8 @@ class Accumulator(wiring.Component):
         write = sums.write_port()
         m.d.comb += [read.addr.eq(self.row), read.en.eq(1)]
 
-        # A drained row is zeroed where its sum would be written; or in the cycle after it, by registers' resets, which
-        # takes less logic.
+        # A drained row is zeroed where its sum would be written; or in the cycle after it, by operands whose sum is
+        # zero, which takes less logic.
         apart = self.config.row_cycles > 1
         drains_now = self.valid & self.drain
         zero, answer_zero = Signal(), Signal()
@@ -85,33 +85,42 @@ class Accumulator(wiring.Component):
         with m.If(zero):
             m.d.sync += rows[steps[0]].eq(rows[steps[0]])
 
-        # A row is not yet in memory if it was written a cycle before, or while it was read: its sum is kept for one
-        # cycle. Rows are compared a cycle before the values are needed.
-        from_add, from_store = Signal(), Signal()
-        m.d.sync += [
-            from_add.eq(valids["add"] & (rows["add"] == (rows["answer"] if deep else self.row))),
-            from_store.eq(valids["add"] & (rows["add"] == self.row)),
-        ]
-
-        old, term = Signal(shape, reset_less=True), Signal(shape, reset_less=True)
-        total, stored, kept = Signal(shape), Signal(shape), Signal(shape, reset_less=True)
-        m.d.comb += [
-            total.eq(Mux(from_add, kept, old) + term),
-            stored.eq(total if apart else Mux(drains["add"], 0, total)),
-        ]
-        domain = "sync" if deep else "comb"
-        m.d[domain] += [old.eq(Mux(from_store, kept, read.data) if deep else read.data), term.eq(self.term)]
+        total, stored = Signal(shape), Signal(shape)
+        term, kept = Signal(shape, init=1, reset_less=True), Signal(shape, reset_less=True)
+        m.d.comb += stored.eq(total if apart else Mux(drains["add"], 0, total))
         if apart:
             # What is kept is a drained row's total as well, and stays while that row is zeroed.
             with m.If(drains["add"] | (valids["add"] & ~drains["store"])):
                 m.d.sync += kept.eq(total)
-            with m.If(answer_zero):
-                m.d[domain] += [old.eq(0), term.eq(0)]
             m.d.comb += self.total.eq(kept)
         else:
             m.d.sync += kept.eq(stored)
             with m.If(drains["add"]):
                 m.d.sync += self.total.eq(total)
+
+        # A row is not yet in memory if it was written a cycle before, or while it was read: its sum is forwarded.
+        if deep:
+            # Registers that are set but for one, so that to choose takes a gate before the adder, part of its cells:
+            # the sum made just before (near), the one before that (far), the memory's. None of them is -1, to which 1
+            # is added for zero. Rows are compared a cycle before.
+            near, far, old = (Signal(shape, name=name, init=-1, reset_less=True) for name in ("near", "far", "old"))
+            not_near, is_far = Signal(), Signal()
+            m.d.sync += [
+                not_near.eq(~(valids["answer"] & (rows["answer"] == self.row))),
+                is_far.eq(valids["add"] & (rows["add"] == self.row)),
+                near.eq(Mux(not_near, -1, stored)),
+                far.eq(Mux(not_near & is_far & ~answer_zero, kept, -1)),
+                old.eq(Mux(not_near & ~is_far & ~answer_zero, read.data, -1)),
+                term.eq(Mux(answer_zero, 1, self.term)),
+            ]
+            m.d.comb += total.eq((near & far & old) + term)
+        else:
+            from_add = Signal()
+            m.d.sync += from_add.eq(valids["add"] & (rows["add"] == self.row))
+            m.d.comb += [
+                term.eq(Mux(answer_zero, 0, self.term)),
+                total.eq(Mux(answer_zero, 0, Mux(from_add, kept, read.data)) + term),
+            ]
         m.d.comb += [
             write.addr.eq(rows["add"]),
             write.data.eq(stored),

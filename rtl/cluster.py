@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cluster: processing elements that share what all of them are told, the steps of slice lookup, and requantisers."""
 
+from functools import reduce
+from operator import and_
+
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .accumulate import Accumulator
-from .layouts import beat_layout, cluster_write_layout, requant_layout
+from .layouts import beat_layout, beat_queue_limit, cluster_write_layout, requant_layout
 from .pe import ProcessingElement, control_layout, layer_layout
+from .queue import Queue
 from .requantize import Requantizer
 from .slices import SliceLookup
 
@@ -26,9 +30,9 @@ def cluster_layout(config):
 def drain_cycles(config):
     """From the drain's step that completes a row to the row's activations."""
     share = config.pes_per_requantizer
-    # PEs that share take turns, through a register.
+    # PEs that share take turns, through a register, or two in a deep pipeline.
     return (config.deep_pipeline + Accumulator.latency_cycles(config) + Requantizer.latency_cycles(config)
-            + (share if share > 1 else 0))
+            + (share + config.deep_pipeline if share > 1 else 0))
 
 
 class Cluster(wiring.Component):
@@ -48,8 +52,9 @@ class Cluster(wiring.Component):
         The layer that is scanned, and the constants of the one that drains.
     beats : In(beat_layout), beats_valid : In(1)
     control : In(control_layout)
-    acts : Out(act_bits).array(pes), acts_coming : Out(1)
-        Output activations of the row that was drained, in order; they come in the next cycle.
+    acts : Out(act_bits).array(pes // pes_per_requantizer), acts_coming : Out(1)
+        Output activations of the row that was drained, one of each requantiser; its last PE's come in the next cycle,
+        those of the others came just before, in order.
     full : Out(1)
         Some queue has room only for what is under way. Registered.
     idle : Out(1)
@@ -70,7 +75,7 @@ class Cluster(wiring.Component):
             "beats": In(beat_layout(config)),
             "beats_valid": In(1),
             "control": In(control_layout(config)),
-            "acts": Out(config.act_bits).array(pes),
+            "acts": Out(config.act_bits).array(pes // config.pes_per_requantizer),
             "acts_coming": Out(1),
             "full": Out(1),
             "idle": Out(1),
@@ -97,21 +102,38 @@ class Cluster(wiring.Component):
 
         m.d.comb += [
             lookup.slice_base.eq(layer.slice_base), lookup.entry_base.eq(layer.entry_base),
-            lookup.beats.eq(self.beats), lookup.beats_valid.eq(self.beats_valid),
         ]
+        self._pass_beats(m, near, lookup, pes)
         for number, pe in enumerate(pes):
             m.d.comb += [
                 pe.layer.eq(layer.pe), pe.control.eq(self.control),
                 pe.jobs.eq(lookup.jobs[number]), pe.jobs_valid.eq(lookup.jobs_valid[number]),
             ]
         m.d.near += [
-            self.full.eq(Cat(pe.full for pe in pes).any()),
-            self.idle.eq(lookup.empty & Cat(pe.empty for pe in pes).all()),
             self.useful.eq(sum(pe.useful for pe in pes)), self.dropped.eq(sum(lookup.dropped)),
         ]
         self._load(m, lookup, pes)
         self._requantize(m, near, requant, pes)
         return m
+
+    def _pass_beats(self, m, near, lookup, pes):
+        """Beats go to the lookup, through a queue if there is one."""
+        config = self.config
+        full, empty = Cat(pe.full for pe in pes).any(), lookup.empty & Cat(pe.empty for pe in pes).all()
+        if config.beat_queue_depth:
+            m.submodules.beat_queue = queue = near(Queue(beat_layout(config), config.beat_queue_depth, block_ram=True,
+                                                         limit=beat_queue_limit(config)))
+            # A register behind the queue, since block RAM is slow.
+            beat, beat_valid = Signal(beat_layout(config), reset_less=True), Signal()
+            m.d.near += [beat.eq(queue.o.payload), beat_valid.eq(queue.o.valid & queue.o.ready)]
+            m.d.comb += [
+                queue.i.eq(self.beats), queue.i_valid.eq(self.beats_valid), queue.o.ready.eq(~full),
+                lookup.beats.eq(beat), lookup.beats_valid.eq(beat_valid),
+            ]
+            full, empty = queue.full, empty & queue.empty & ~self.beats_valid
+        else:
+            m.d.comb += [lookup.beats.eq(self.beats), lookup.beats_valid.eq(self.beats_valid)]
+        m.d.near += [self.full.eq(full), self.idle.eq(empty)]
 
     @staticmethod
     def _add_near_domain(m):
@@ -136,27 +158,35 @@ class Cluster(wiring.Component):
             m.d.comb += [load[name].eq(self.load[name]) for load in (lookup.load, pe.load) for name, _ in load.shape()]
 
     def _requantize(self, m, near, requant, pes):
-        """PEs that share a requantiser take turns; the activations of the first ones wait for the last."""
+        """PEs that share a requantiser take turns."""
         share = self.config.pes_per_requantizer
-        turns = Signal(share)
-        m.d.comb += turns[0].eq(pes[0].total_valid)
-        m.d.near += turns[1:].eq(turns)
+        waits = Signal(share, init=-1)
+        m.d.comb += waits[0].eq(~pes[0].total_valid)
+        m.d.near += waits[1:].eq(waits)
         for first in range(0, len(pes), share):
             requantizer = Requantizer(self.config)
             m.submodules[f"requantizer_{first}"] = near(requantizer)
-            total, total_valid = pes[first].total, turns[-1]
+            total, total_valid = pes[first].total, ~waits[-1]
             if share > 1:
-                total, total_valid = Signal.like(total, name=f"total_{first}", reset_less=True), \
-                    Signal(name=f"total_{first}_valid")
-                m.d.near += [total.eq(pes[first].total), total_valid.eq(turns[-1])]
-                for turn in range(1, share):
-                    with m.If(turns[turn]):
-                        m.d.near += total.eq(pes[first + turn].total)
+                total, total_valid = self._choose_total(m, first, [pe.total for pe in pes[first:first + share]], waits)
             m.d.comb += [requantizer.layer.eq(requant), requantizer.total.eq(total),
-                         requantizer.total_valid.eq(total_valid), self.acts_coming.eq(requantizer.act_coming)]
-            act = requantizer.act
-            for place in reversed(range(first, first + share)):
-                m.d.comb += self.acts[place].eq(act)
-                waiting = Signal.like(act, name=f"act_{place}", reset_less=True)
-                m.d.near += waiting.eq(act)
-                act = waiting
+                         requantizer.total_valid.eq(total_valid), self.acts_coming.eq(requantizer.act_coming),
+                         self.acts[first // share].eq(requantizer.act)]
+
+    def _choose_total(self, m, first, totals, waits):
+        """The total of the PE that does not wait for its turn, and whether it is the last one's."""
+        total, last = Signal.like(totals[0], name=f"total_{first}", reset_less=True), Signal(name=f"last_{first}")
+        if self.config.deep_pipeline:
+            # All registers but one are set, so that to choose takes a gate, no multiplexer.
+            shown = [Signal.like(one, name=f"shown_{first + number}", init=-1, reset_less=True)
+                     for number, one in enumerate(totals)]
+            m.d.near += (register.eq(Mux(wait, -1, one))
+                         for register, one, wait in zip(shown, totals, waits, strict=True))
+            chosen, shows_last = reduce(and_, shown), Signal(name=f"shows_last_{first}")
+            m.d.near += shows_last.eq(~waits[-1])
+        else:
+            chosen, shows_last = totals[0], ~waits[-1]
+            for one, wait in zip(totals[1:], waits[1:], strict=True):
+                chosen = Mux(wait, chosen, one)
+        m.d.near += [total.eq(chosen), last.eq(shows_last)]
+        return total, last

@@ -63,6 +63,9 @@ class EngineConfig:
         layers only.
     queue_depth : int
         Slices waiting in a PE. A power of two, at least 16.
+    beat_queue_depth : int
+        Beats waiting before the slice lookup of a cluster, in a block RAM: it evens out the clusters, so that the
+        queues of its PEs can be short. A power of two, at least 16, or 0 for none.
     pes_per_requantizer : int
         PEs that share a requantiser (and its multiplier) and take turns: 1, 2 or 4. A row then takes as many cycles
         to drain.
@@ -89,6 +92,7 @@ class EngineConfig:
     acc_depth: int = 512
     tap_bits: int = 0
     queue_depth: int = 32
+    beat_queue_depth: int = 0
     pes_per_requantizer: int = 1
     program_depth: int = 256
     packet_bytes: int = 1024
@@ -122,6 +126,9 @@ class EngineConfig:
             value = getattr(self, name)
             if value < 1 or value & (value - 1):
                 yield f"{name} must be a power of two, not {value}"
+        if self.beat_queue_depth and not (16 <= self.beat_queue_depth <= 1024
+                                          and self.beat_queue_depth & (self.beat_queue_depth - 1) == 0):
+            yield f"beat_queue_depth must be 0 or a power of two, 16 to 1024, not {self.beat_queue_depth}"
         if self.act_bits not in (8, 16):
             yield f"act_bits must be 8 or 16, not {self.act_bits}"
         if not self.index_bits or list(self.index_bits) != sorted(set(self.index_bits)) or len(self.index_bits) > 4 \
@@ -230,8 +237,8 @@ class EngineConfig:
     @property
     def hash(self):
         """Identity of the configuration: the first 8 bytes of a SHA-256 over its fields."""
-        # Engines without convolutions or shared requantisers keep the hash that they had before there were any.
-        without = {"tap_bits": 0, "pes_per_requantizer": 1}
+        # Engines without convolutions, shared requantisers or queues of beats keep the hash from before there were any.
+        without = {"tap_bits": 0, "pes_per_requantizer": 1, "beat_queue_depth": 0}
         text = json.dumps({name: value for name, value in asdict(self).items() if value != without.get(name)},
                           sort_keys=True)
         return hashlib.sha256(text.encode()).digest()[:8]
@@ -255,9 +262,10 @@ PRESETS = {
     # Likewise, with twice the PEs and twice the entries in each.
     "large": EngineConfig(pes=32, acc_bits=28, index_bits=(5,), entries_per_word=2, entry_depth=2048,
                           slice_word_bits=16, slice_depth=512, act_depth=512, pes_per_requantizer=2),
-    # Likewise, with five 18 kbit block RAMs for two PEs: what an LFE5U-85F has for 64 of them.
+    # Likewise, with three 18 kbit block RAMs for each PE, and a queue of beats for four: what an LFE5U-85F has for 64.
     "wide": EngineConfig(pes=64, acc_bits=28, index_bits=(5,), entries_per_word=2, entry_depth=1024,
-                         slice_word_bits=16, slice_depth=512, act_depth=256, packet_bytes=128, pes_per_requantizer=2),
+                         slice_word_bits=16, slice_depth=512, act_depth=256, queue_depth=16, beat_queue_depth=64,
+                         packet_bytes=128, pes_per_requantizer=4),
     # The default with convolutions. The first one of LeNet-5 has sums of 2 channels of 24 x 24 in each PE.
     "conv": EngineConfig(length_bits=5, slice_word_bits=40, slice_depth=512, acc_depth=2048, act_depth=2048,
                          tap_bits=3, program_depth=512),

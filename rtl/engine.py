@@ -189,8 +189,16 @@ class Engine(wiring.Component):
 
     def _connect_acts(self, m, commands, sequencer, acts, scanner, drain, clusters):
         """The activation memory: between the layers, and between the host and the first and last of them."""
-        drained = Cat(act for cluster in clusters for act in cluster.acts)
+        cluster_pes = self.config.cluster_pes
+        # PEs that share a requantiser come one after the other: their lanes move down.
+        share = self.config.pes_per_requantizer
+        write_word = Signal.like(acts.write_word, name="write_word", reset_less=True)
+        turns = Signal.like(write_word) if self.config.tap_bits else write_word
+        drained = Cat(turns.word_select(lane + 1, self.config.act_bits) if (lane + 1) % share
+                      else clusters[lane // cluster_pes].acts[lane % cluster_pes // share]
+                      for lane in range(self.config.pes))
         if self.config.tap_bits:
+            m.d.sync += turns.eq(drained)
             m.submodules.pool = pool = MaxPool(self.config)
             m.d.comb += [
                 pool.start.eq(sequencer.drain_start), pool.pool.eq(sequencer.layer.pool),
@@ -207,10 +215,8 @@ class Engine(wiring.Component):
         # A word from the link gathers in it. What it takes, if anything, is known from the cycle before: that leads to
         # all lanes. A drain is busy for some cycles before its first word, and the link's bytes are as late.
         write, takes, drains, gathered, byte = Signal(), Signal(), Signal(), Signal(), Signal(8, reset_less=True)
-        link_address, write_address, write_word = (
-            Signal.like(one, name=name, reset_less=True) for name, one in (
-                ("link_address", commands.address), ("write_address", acts.write_address),
-                ("write_word", acts.write_word)))
+        link_address, write_address = (Signal.like(one, name=name, reset_less=True) for name, one in (
+            ("link_address", commands.address), ("write_address", acts.write_address)))
         m.d.sync += [
             takes.eq(drain.busy | commands.shift), drains.eq(drain.busy),
             gathered.eq(commands.write), byte.eq(commands.act_byte), link_address.eq(commands.address),

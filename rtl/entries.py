@@ -12,7 +12,7 @@ __all__ = ["EntryMemory"]
 
 
 class EntryMemory(wiring.Component):
-    """Single-port memory of entry words: written while loading, read while running.
+    """Memory of entry words: written while loading, read while running.
 
     Codes and narrowest indices lie in plane 0. Every further index bit lies in a plane of its own, which holds only
     the layers that use it: its address is that of plane 0 minus the layer's offset. A word can be read in
@@ -31,14 +31,15 @@ class EntryMemory(wiring.Component):
     index_mode : In(range(4)), plane_offsets : In
         The layer's index width (place in ``config.index_bits``) and the offsets of planes 1 to 3.
     address : In, bias_address : In, bias : In(1), read : In(1)
-        The word to be read; with ``bias`` one of plane 0 at the other address, that of a bias.
+        The word to be read. With ``bias`` one of plane 0 at the other address as well, by the port that words are
+        written by; with ``config.single_port`` instead.
     take : In(1)
         The word at the memory's output goes into the register.
     word : Out(ArrayLayout(entry_layout, entries_per_word))
         Entries of the word in the register (or at the memory's output), indices extended with zeros to the widest
         width.
     raw : Out(entry_word_bits)
-        Plane 0 as it is, for biases.
+        The word at ``bias_address``, for biases, when an entry's could be in the register.
     """
 
     def __init__(self, config):
@@ -58,33 +59,43 @@ class EntryMemory(wiring.Component):
         })
 
     def _plane(self, m, number, width):
+        """A plane's word, and for plane 0 the one for biases."""
         config = self.config
         m.submodules[f"plane_{number}"] = plane = memory.Memory(shape=width, depth=config.entry_depth, init=[])
         write = plane.write_port()
         read = plane.read_port()
-        place = Mux(self.bias, self.bias_address, self.address) if number == 0 \
-            else self.address - self.plane_offsets[number - 1]
-        address = Signal(ceil_log2(config.entry_depth), name=f"plane_{number}_address")
-        m.d.comb += [
-            write.en.eq(self.load_planes[number]),
-            address.eq(Mux(write.en, self.load.address, place) if config.single_port else place),
-            write.addr.eq(address if config.single_port else self.load.address),
-            write.data.eq(self.load.word),
-            read.addr.eq(address),
-            read.en.eq(self.read & ~write.en if config.single_port else self.read),
-        ]
-        if not config.deep_pipeline:
-            return read.data
+        place = self.address if number == 0 else self.address - self.plane_offsets[number - 1]
+        m.d.comb += [write.en.eq(self.load_planes[number]), write.data.eq(self.load.word)]
+        if config.single_port:
+            if number == 0:
+                place = Mux(self.bias, self.bias_address, place)
+            address = Signal(ceil_log2(config.entry_depth), name=f"plane_{number}_address")
+            m.d.comb += [
+                address.eq(Mux(write.en, self.load.address, place)),
+                write.addr.eq(address), read.addr.eq(address), read.en.eq(self.read & ~write.en),
+            ]
+            return read.data, read.data
         word = Signal.like(read.data, name=f"plane_{number}_word", reset_less=True)
         with m.If(self.take):
             m.d.sync += word.eq(read.data)
-        return word
+        m.d.comb += [read.addr.eq(place), read.en.eq(self.read)]
+        if number > 0:
+            m.d.comb += write.addr.eq(self.load.address)
+            return word, None
+        # Biases are read where words are written: the address of both is the same for all PEs of a cluster.
+        bias_read = plane.read_port()
+        bias = Signal.like(bias_read.data, name="bias_word", reset_less=True)
+        address = Mux(self.bias, self.bias_address, self.load.address)
+        m.d.comb += [write.addr.eq(address), bias_read.addr.eq(address), bias_read.en.eq(1)]
+        m.d.sync += bias.eq(bias_read.data)
+        return word, bias
 
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        planes = [self._plane(m, number, width) for number, width in enumerate(config.plane_bits)]
-        m.d.comb += self.raw.eq(planes[0])
+        planes, biases = zip(*(self._plane(m, number, width) for number, width in enumerate(config.plane_bits)),
+                             strict=True)
+        m.d.comb += self.raw.eq(biases[0])
 
         narrow = config.index_bits[0]
         entry_bits = config.code_bits + narrow

@@ -13,6 +13,9 @@ __all__ = ["absorb_registers", "net_readers"]
 
 ZERO, ONE = "0", "1"
 
+WIDE = 36
+"""Bits of a word that takes both ports of a block RAM."""
+
 
 def absorb_registers(netlist):
     """Moves registers into the block RAMs and multipliers whose outputs lead to nothing else.
@@ -33,18 +36,29 @@ def absorb_registers(netlist):
         for cell in module["cells"].values():
             if cell["type"] not in ABSORB:
                 continue
-            outputs = {port: bits[0] for port, bits in cell["connections"].items()
-                       if OUTPUTS[cell["type"]].fullmatch(port) and bits and readers.get(bits[0])}
-            registers = _registers(readers, outputs.values())
-            if registers is None or not ABSORB[cell["type"]](cell, outputs, registers):
-                continue
-            for port, register in zip(outputs, registers, strict=True):
-                cell["connections"][port] = register["connections"]["Q"]
-            gone |= {id(register) for register in registers}
-            counts[cell["type"]] += 1
-            counts["TRELLIS_FF"] += len(registers)
+            taken = []
+            for pattern in _words(cell):
+                outputs = {port: bits[0] for port, bits in cell["connections"].items()
+                           if re.fullmatch(pattern, port) and bits and readers.get(bits[0])}
+                registers = _registers(readers, outputs.values())
+                if not registers or not ABSORB[cell["type"]](cell, outputs, registers):
+                    continue
+                for port, register in zip(outputs, registers, strict=True):
+                    cell["connections"][port] = register["connections"]["Q"]
+                taken += registers
+            if taken:
+                gone |= {id(register) for register in taken}
+                counts[cell["type"]] += 1
+                counts["TRELLIS_FF"] += len(taken)
         module["cells"] = {name: cell for name, cell in module["cells"].items() if id(cell) not in gone}
     return dict(counts)
+
+
+def _words(cell):
+    """Patterns of the outputs that are a word: of a block RAM each port's, or with 36 bits those of both."""
+    if cell["type"] != "DP16KD":
+        return (r"P\d+",)
+    return (r"DO[AB]\d+",) if int(cell["parameters"]["DATA_WIDTH_A"], 2) == WIDE else (r"DOA\d+", r"DOB\d+")
 
 
 def net_readers(module):
@@ -95,7 +109,6 @@ def _controls(register):
 def _absorb_in_ram(ram, outputs, registers):
     """Whether a block RAM takes the registers behind its read port."""
     clock, enable = _controls(registers[0])
-    # Words of 36 bits take the outputs of both ports.
     sides = {port[2] for port in outputs}
     if any(ram["connections"][f"CLK{side}"] != [clock] for side in sides):
         return False
@@ -119,5 +132,4 @@ def _connect(cell, port, bits):
     cell["port_directions"][port] = "input"
 
 
-OUTPUTS = {"DP16KD": re.compile(r"DO[AB]\d+"), "MULT18X18D": re.compile(r"P\d+")}
 ABSORB = {"DP16KD": _absorb_in_ram, "MULT18X18D": _absorb_in_multiplier}

@@ -10,10 +10,11 @@ from .accumulate import Accumulator
 from .codebook import Codebook
 from .entries import EntryMemory
 from .layouts import (
-    beats_in_flight,
     codebook_write_layout,
     drain_step_layout,
     job_layout,
+    job_queue_limit,
+    jobs_under_way,
     memory_write_layout,
     tap_write_layout,
 )
@@ -53,8 +54,9 @@ def control_flags(config):
 
 
 def job_queue(config):
-    """The queue of slices before a walker; when it is full it still has room for those that are under way."""
-    return Queue(job_layout(config), config.queue_depth, limit=config.queue_depth - beats_in_flight(config),
+    """The queue of slices before a walker."""
+    limit = job_queue_limit(config)
+    return Queue(job_layout(config), config.queue_depth, limit=limit, most=limit + jobs_under_way(config),
                  block_ram=not config.deep_pipeline, bypass=config.hurried)
 
 
@@ -111,13 +113,13 @@ class ProcessingElement(wiring.Component):
         m.d.comb += [queue.i.eq(self.jobs), queue.i_valid.eq(self.jobs_valid)]
         connect(m, queue.o, walker.jobs)
 
-        # The entry memory serves the walker, and the drain while the walker holds.
+        # The entry memory serves the walker, and the drain while the walker holds; with a single port either of them.
         take_row, keep = Signal(), Signal(reset_less=True)
         drain, step = self.control.drain, self.control.drain_step
         m.d.comb += [
             entries.load.eq(self.load), entries.load_planes.eq(self.load_planes),
             entries.address.eq(walker.address), entries.bias_address.eq(step.bias_address), entries.bias.eq(drain),
-            entries.read.eq(drain | walker.ready),
+            entries.read.eq((drain if config.single_port else 0) | walker.ready),
             entries.take.eq(walker.take),
             walker.word.eq(entries.word),
         ]

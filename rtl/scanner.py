@@ -138,15 +138,15 @@ class Scanner(wiring.Component):
         last_block = Mux(word_wraps, self.layer.last_block, blocks - 1) if config.tap_bits else Const(blocks - 1)
         take_block, block_ready = Signal(), Signal()
         if groups > 1:
-            group_blocks = blocks // groups
+            group_blocks, lanes = blocks // groups, config.pes // groups
             group, group_nonzero = Signal(len(word) // groups, reset_less=True), \
                 Signal(config.pes // groups, reset_less=True)
             group_valid, group_ready, take_group = Signal(), Signal(), Signal()
             group_last_block = Signal(range(group_blocks), reset_less=True)
-            # A copy of the number for each block, since it leads to all lanes.
+            # Copies of the numbers, since they lead to all lanes: for each lane of a group, and of a block.
             copies, last_group = self._count(m, "group", groups, take_group, last_block >> exact_log2(group_blocks),
-                                             group_blocks)
-            (block_number,), last_in_group = self._count(m, "block", group_blocks, take_block, group_last_block)
+                                             lanes)
+            block_numbers, last_in_group = self._count(m, "block", group_blocks, take_block, group_last_block, cols)
             m.d.comb += [
                 take_group.eq(word_valid & group_ready), word_taken.eq(take_group & last_group),
                 take_block.eq(group_valid & block_ready), group_ready.eq(~group_valid | (take_block & last_in_group)),
@@ -154,15 +154,15 @@ class Scanner(wiring.Component):
             with m.If(group_ready):
                 m.d.sync += [
                     group_valid.eq(word_valid), group_last_block.eq(Mux(last_group, last_block, group_blocks - 1)),
-                    *(here.word_select(number, len(here) // group_blocks).eq(
-                        Array(whole.word_select(place * group_blocks + number, len(here) // group_blocks)
-                              for place in range(groups))[copy])
-                      for here, whole in ((group, word), (group_nonzero, word_nonzero))
-                      for number, copy in enumerate(copies))]
+                    *(here.word_select(lane, bits).eq(
+                        Array(whole.word_select(place * lanes + lane, bits) for place in range(groups))[copy])
+                      for here, whole, bits in ((group, word, act_bits), (group_nonzero, word_nonzero, 1))
+                      for lane, copy in enumerate(copies))]
             part, part_nonzero, part_valid = group, group_nonzero, group_valid
             part_last = self._single(group_nonzero)
         else:
             (block_number,), last_in_word = self._count(m, "block", blocks, take_block, last_block)
+            block_numbers = [block_number] * cols
             part, part_nonzero, part_valid, before_word = word, word_nonzero, word_valid, 0
             part_last = self._single(word_nonzero)
             if forwards(config):
@@ -180,9 +180,12 @@ class Scanner(wiring.Component):
         pending = Signal(cols, reset_less=True)
         block_valid, last = Signal(), Signal()
         with m.If(block_ready):
-            m.d.sync += [block_valid.eq(part_valid), pending.eq(part_nonzero.word_select(block_number, cols)),
-                         last.eq(part_last.bit_select(block_number, 1)),
-                         block.eq(part.word_select(block_number, cols * act_bits))]
+            m.d.sync += [block_valid.eq(part_valid), last.eq(part_last.bit_select(block_numbers[0], 1))]
+            for col, number in enumerate(block_numbers):
+                # The same column of all blocks.
+                acts = Cat(part.word_select(place, act_bits) for place in range(col, len(part) // act_bits, cols))
+                m.d.sync += [pending[col].eq(part_nonzero[col::cols].bit_select(number, 1)),
+                             block[col].eq(acts.word_select(number, act_bits))]
 
         self._emit(m, block, block_valid, block_ready, pending, last)
         if config.tap_bits:

@@ -5,7 +5,7 @@ Slice memory stores lengths only, one word for each block of columns. Since the 
 the start of a block is the sum of all lengths before it: the running ``base``. No pointer is stored.
 """
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
@@ -15,11 +15,19 @@ from .layouts import beat_layout, entry_address_shape, job_layout, memory_write_
 __all__ = ["SliceLookup"]
 
 
+def _select(values, place):
+    """One of the values, by the highest bits of its place first: so even and odd places share what comes before."""
+    for bit in reversed(place):
+        half = len(values) // 2
+        values = [Mux(bit, high, low) for low, high in zip(values[:half], values[half:], strict=True)]
+    return values[0]
+
+
 class SliceLookup(wiring.Component):
     """Turns beats into jobs for the walkers of some PEs; a beat whose slice is empty ends here.
 
-    A beat comes out ``latency_cycles`` later. There is no back-pressure: whoever sends beats stops in time
-    (`rtl.layouts.beats_in_flight`).
+    A beat comes out `rtl.layouts.lookup_cycles` later. There is no back-pressure: whoever sends beats stops in time
+    (`rtl.layouts.job_queue_limit`).
 
     Parameters
     ----------
@@ -40,11 +48,6 @@ class SliceLookup(wiring.Component):
     empty : Out(1)
         No beat is under way.
     """
-
-    @staticmethod
-    def latency_cycles(config):
-        """From a beat to its jobs."""
-        return 4 + config.deep_pipeline
 
     def __init__(self, config, pes):
         self.config = config
@@ -73,10 +76,10 @@ class SliceLookup(wiring.Component):
 
         # Read: the word of the block that the beat belongs to.
         address = Signal(ceil_log2(config.slice_depth))
-        with m.If(self.start):
-            m.d.sync += address.eq(self.slice_base)
-        with m.Elif(self.beats_valid & self.beats.last):
-            m.d.sync += address.eq(Mux(self._wraps(self.beats), self.slice_base, address + 1))
+        begins = Signal()
+        m.d.comb += begins.eq(self.start | self._wraps(self.beats))
+        with m.If(self.start | (self.beats_valid & self.beats.last)):
+            m.d.sync += address.eq(Mux(begins, self.slice_base, address) + ~begins)
 
         # One memory for all, since they read at the same address; each writes its part of a word.
         m.submodules.words = words = memory.Memory(shape=config.slice_word_bits * self.pes, depth=config.slice_depth,
@@ -101,17 +104,20 @@ class SliceLookup(wiring.Component):
             beats.append(beat)
             valids.append(valid)
 
+        started = Signal()
+        m.d.sync += started.eq(self.start)
+
         # What a job takes along of its beat is the same in all PEs.
         carried = {name: Signal(shape, name=f"job_{name}", reset_less=True)
                    for name, shape in job_layout(config).members.items() if name not in ("start", "last")}
         m.d.sync += [one.eq(beat[name]) for name, one in carried.items()]
         for pe in range(self.pes):
             m.d.comb += [self.jobs[pe][name].eq(one) for name, one in carried.items()]
-            self._look_up(m, pe, read.data.word_select(pe, config.slice_word_bits), beats[-3:], valid)
+            self._look_up(m, pe, read.data.word_select(pe, config.slice_word_bits), beats[-3:], valid, started)
         m.d.comb += self.empty.eq(~(self.beats_valid | Cat(valids).any() | self.jobs_valid.any()))
         return m
 
-    def _look_up(self, m, pe, read, beats, sum_valid):
+    def _look_up(self, m, pe, read, beats, sum_valid, started):
         """One PE's start and length of each beat's slice."""
         config = self.config
         bits = config.length_bits
@@ -133,25 +139,28 @@ class SliceLookup(wiring.Component):
         field, neighbour, sum_length = (Signal(width, name=f"{name}_{pe}", reset_less=True) for name, width in (
             ("field", bits), ("neighbour", bits + 1), ("sum_length", bits + 1)))
         m.d.sync += [
-            field.eq(Array(fields)[word_beat.col]),
-            neighbour.eq(Mux(word_beat.col[0], Array(lengths[0::2])[word_beat.col[1:]], 0)),
+            field.eq(_select(fields, word_beat.col)),
+            neighbour.eq(Mux(word_beat.col[0], _select(lengths[0::2], word_beat.col[1:]), 0)),
             sum_length.eq(Cat(field, field.all())),
         ]
         before = neighbour
         for level in range(1, len(word_beat.col)):
-            before = before + Mux(pair_beat.col[level], Array(sums[0::2])[pair_beat.col[level + 1:]], 0)
+            before = before + Mux(pair_beat.col[level], _select(sums[0::2], pair_beat.col[level + 1:]), 0)
             sums = [low + high for low, high in zip(sums[0::2], sums[1::2], strict=True)]
         before_sum, block_sum = (Signal.like(sums[0], name=f"{name}_{pe}", reset_less=True)
                                  for name in ("before_sum", "block_sum"))
         m.d.sync += [before_sum.eq(before), block_sum.eq(sums[0])]
 
-        # Add the running base.
+        # Add the running base. It begins at zero, to which the layer's first entry is added a cycle later: so what is
+        # added is chosen before the adder, and is part of its cells.
         base = Signal(entry_address_shape(config), name=f"base_{pe}")
+        entry_base = self.entry_base * config.entries_per_word
         with m.If(self.start):
-            m.d.sync += base.eq(self.entry_base * config.entries_per_word)
-        with m.Elif(sum_valid & sum_beat.last):
-            m.d.sync += base.eq(Mux(self._wraps(sum_beat), self.entry_base * config.entries_per_word,
-                                    base + block_sum))
+            m.d.sync += base.eq(0)
+        with m.Elif(self._wraps(sum_beat) & sum_valid & sum_beat.last):
+            m.d.sync += base.eq(entry_base)
+        with m.Elif(started | (sum_valid & sum_beat.last)):
+            m.d.sync += base.eq(base + Mux(started, entry_base, block_sum))
         job = self.jobs[pe]
         job_start, job_last = (Signal.like(one, name=f"{name}_{pe}", reset_less=True)
                                for name, one in (("job_start", job.start), ("job_last", job.last)))

@@ -96,20 +96,22 @@ class Walker(wiring.Component):
             self.address.eq(address),
             self.read.eq(fetch),
         ]
+        new = self.jobs.payload
         with m.If(moves):
+            m.d.sync += [
+                # A choice before each adder, not behind it, is part of the adder's cells.
+                address.eq(Mux(ends, new.start[place_bits:], address) + ~ends),
+                last[place_bits:].eq(Mux(ends, new.last[place_bits:], last[place_bits:]) - ~ends),
+                first.eq(Mux(ends, new.start[:place_bits], 0)), begins.eq(ends),
+            ]
             with m.If(ends):
                 m.d.sync += [
-                    job_valid.eq(self.jobs.valid),
-                    Cat(first, address).eq(self.jobs.payload.start),
-                    last.eq(self.jobs.payload.last), begins.eq(1),
-                    ends.eq(~self.jobs.valid | (self.jobs.payload.last[place_bits:] == 0)),
-                    *(act[name].eq(self.jobs.payload[name]) for name, _ in rest),
+                    job_valid.eq(self.jobs.valid), last[:place_bits].eq(new.last[:place_bits]),
+                    ends.eq(~self.jobs.valid | (new.last[place_bits:] == 0)),
+                    *(act[name].eq(new[name]) for name, _ in rest),
                 ]
             with m.Else():
-                m.d.sync += [
-                    Cat(first, address).eq((address + 1) << place_bits),
-                    last[place_bits:].eq(last[place_bits:] - 1), ends.eq(last[place_bits:] == 1), begins.eq(0),
-                ]
+                m.d.sync += ends.eq(last[place_bits:] == 1)
 
         # The word lies at the memory's output, then in its register, if any; what belongs to it goes along.
         count = config.entries_per_word
@@ -170,8 +172,8 @@ class Walker(wiring.Component):
         entries = Array(word.entries[number] for number in range(count))
         before = Signal.like(self.word[0])
         picked_valid, picked = Signal(), Signal(data.StructLayout({
-            "entry": before.shape(), "skip": before.index.shape(), "is_skip": 1, "has_skip": 1, "begins": 1,
-            "act": word.job.act.shape()}), reset_less=True)
+            "index": before.index.shape(), "code": before.code.shape(), "skip": len(before.index) + 1,
+            "is_skip": 1, "begins": 1, "act": word.job.act.shape()}), init={"skip": -1}, reset_less=True)
         is_skip = skips.bit_select(at, 1)
         own = Signal.like(before)
         m.d.comb += [own.eq(entries[at]), before.eq(Array(word.entries[(number - 1) % count]
@@ -179,32 +181,34 @@ class Walker(wiring.Component):
         domain = "sync" if config.deep_pipeline else "comb"
         m.d[domain] += [
             picked_valid.eq(word_valid),
-            picked.entry.eq(own), picked.skip.eq(Mux(is_skip, own.index, before.index)),
-            picked.is_skip.eq(is_skip), picked.has_skip.eq(is_skip | paired.bit_select(at, 1)),
+            # What there is none of is a constant in these registers: no gap for all zeros, and for all ones, plus one.
+            picked.index.eq(Mux(is_skip, 0, own.index)), picked.code.eq(own.code),
+            picked.skip.eq(Mux(is_skip | paired.bit_select(at, 1), Mux(is_skip, own.index, before.index), -1)),
+            picked.is_skip.eq(is_skip),
             picked.begins.eq(word.begins), picked.act.eq(word.job.act),
         ]
 
         # Row: the last entry's, plus one, plus the gap; a slice begins at row 0.
         rows = visit_layout(config)["row"].shape
         row, last_row, gap = Signal(rows), Signal(rows, reset_less=True), Signal(rows)
-        last_weight, carry = Signal(reset_less=True), Signal()
-        index = Mux(picked.is_skip, 0, picked.entry.index)
+        last_skip, carry = Signal(reset_less=True), Signal()
         m.d.comb += [
-            carry.eq(last_weight & ~picked.begins),
+            carry.eq(~last_skip & ~picked.begins),
             # The carry enters the adder below its lowest bit.
             row.eq((Cat(1, Mux(picked.begins, 0, last_row)) + Cat(carry, gap))[1:]),
         ]
         with m.Switch(self.index_mode):
             for mode, bits in enumerate(config.index_bits):
                 with m.Case(mode):
-                    m.d.comb += gap.eq(Cat(index[:bits], Mux(picked.has_skip, picked.skip[:bits] + 1, 0)))
+                    skip = Cat(picked.skip[:bits], picked.skip[-1])
+                    m.d.comb += gap.eq(Cat(picked.index[:bits], (skip + 1)[:len(skip)]))
         with m.If(picked_valid):
-            m.d.sync += [last_row.eq(row), last_weight.eq(~picked.is_skip)]
+            m.d.sync += [last_row.eq(row), last_skip.eq(picked.is_skip)]
 
         m.d[domain] += [
             self.visits_valid.eq(picked_valid & ~picked.is_skip),
             self.visits.row.eq(row),
-            self.visits.code.eq(picked.entry.code),
+            self.visits.code.eq(picked.code),
             self.visits.act.eq(picked.act),
         ]
         return ~word_ready

@@ -24,6 +24,9 @@ WIDE_ACTS = EngineConfig(pes=2, act_bits=16, weight_bits=6, code_bits=6, direct_
 SHARED = replace(SMALL, pes=8, pes_per_requantizer=4, index_bits=(4,))
 """Two clusters, in each of which all PEs share a requantiser."""
 
+QUEUED = replace(SHARED, beat_queue_depth=16)
+"""The same with a queue of beats in each cluster."""
+
 CONVOLUTIONS = EngineConfig(pes=4, index_bits=(4, 6), entries_per_word=4, entry_depth=4096, slice_word_bits=16,
                             slice_depth=1024, act_depth=800, acc_depth=256, tap_bits=2, queue_depth=16,
                             program_depth=4096, packet_bytes=128)

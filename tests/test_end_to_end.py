@@ -21,14 +21,15 @@ from rtl.layouts import HEADER_BYTES, LIMIT_STEP, header_layout
 from rtl.protocol import Opcode, Status
 from rtl.protocol import pack as packet
 from sim.link import SimulationLink, build_link
-from tests.networks import SHARED, SMALL, WIDE_ACTS, random_acts, random_network
+from tests.networks import QUEUED, SHARED, SMALL, WIDE_ACTS, random_acts, random_network
 
-CONFIGS = {"small": SMALL, "wide-acts": WIDE_ACTS, "tiny": PRESETS["tiny"], "shared": SHARED}
+CONFIGS = {"small": SMALL, "wide-acts": WIDE_ACTS, "tiny": PRESETS["tiny"], "shared": SHARED, "queued": QUEUED}
 
 NETWORKS = {
     # sizes, weight density, activation density, further traits
     "usual": ([60, 40, 20, 5], 0.2, 0.4, {}),
     "dense": ([20, 24, 9], 1.0, 1.0, {}),
+    "queues are full": ([120, 12, 5], 1.0, 1.0, {}),
     "sparse": ([100, 60, 30, 4], 0.02, 0.2, {}),
     "without weights": ([10, 6, 3], 0.0, 0.5, {}),
     "all-zero inputs": ([30, 20, 10], 0.3, 0.0, {}),

@@ -80,17 +80,23 @@ def test_a_drained_total_can_be_seen(tmp_path, config):
 
 
 @pytest.mark.parametrize("config, right, wrong", [
-    (CONFIG, 'from_store.eq(valids["add"] & (rows["add"] == self.row))', "from_store.eq(0)"),
+    (CONFIG, 'not_near.eq(~(valids["answer"] & (rows["answer"] == self.row)))', "not_near.eq(1)"),
+    (CONFIG, 'is_far.eq(valids["add"] & (rows["add"] == self.row))', "is_far.eq(0)"),
+    (CONFIG, "Mux(not_near & is_far &", "Mux(is_far &"),
+    (CONFIG, "Mux(not_near & ~is_far &", "Mux(not_near &"),
+    (APART, "not_near & is_far & ~answer_zero", "not_near & is_far"),
+    (APART, "not_near & ~is_far & ~answer_zero", "not_near & ~is_far"),
     (CONFIG, "kept.eq(stored)", "kept.eq(total)"),
     (CONFIG, "write.data.eq(stored)", "write.data.eq(total)"),
     (APART, "rows[steps[0]].eq(rows[steps[0]])", "rows[steps[0]].eq(self.row)"),
-    (APART, "[old.eq(0), term.eq(0)]", "term.eq(0)"),
-    (APART, "[old.eq(0), term.eq(0)]", "old.eq(0)"),
+    (APART, "term.eq(Mux(answer_zero, 1, self.term))", "term.eq(self.term)"),
     (APART, "zero.eq(drains_now & ~self.keep)", "zero.eq(0)"),
     (APART, '~drains["store"]', "1"),
-    (replace(APART, single_port=True), "[old.eq(0), term.eq(0)]", "old.eq(0)"),
-    (replace(CONFIG, single_port=True), "self.row))),", "self.row + 1))),"),
     (APART, 'm.If(drains["add"] |', "m.If("),
+    (replace(APART, single_port=True), "term.eq(Mux(answer_zero, 0, self.term))", "term.eq(self.term)"),
+    (replace(APART, single_port=True), "Mux(answer_zero, 0, Mux(from_add, kept, read.data))",
+     "Mux(from_add, kept, read.data)"),
+    (replace(CONFIG, single_port=True), 'from_add.eq(valids["add"] & (rows["add"] == self.row))', "from_add.eq(0)"),
 ])
 def test_planted_bugs_are_found(tmp_path, config, right, wrong):
     assert prove(specification(with_bug(Accumulator, right, wrong), config), tmp_path, depth=DEPTH) == "fail"

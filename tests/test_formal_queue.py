@@ -13,7 +13,7 @@ DEPTH = 10
 """Long enough to fill the queue, empty it and wrap around several times."""
 
 
-KINDS = [{}, {"block_ram": True}, {"bypass": True}]
+KINDS = [{}, {"block_ram": True}, {"bypass": True}, {"most": LIMIT}]
 
 
 def specification(component, kind):
@@ -30,7 +30,7 @@ def specification(component, kind):
         m.d.sync += taken.eq(taken + 1)
     m.d.comb += [Assert(dut.level == put - taken), Assert(dut.empty == (put == taken)),
                  Assert(dut.full == (put - taken >= LIMIT)),
-                 Assume(~dut.i_valid | (put - taken != ITEMS))]
+                 Assume(~dut.i_valid | (put - taken != dut.most))]
     with m.If(dut.o.valid):
         if dut.bypass:
             m.d.comb += [Assert((put != taken) | dut.i_valid),
@@ -48,7 +48,7 @@ def specification(component, kind):
     m.d.sync += [stalled.eq(dut.o.valid & ~dut.o.ready), before.eq(dut.o.payload)]
     with m.If(stalled):
         m.d.comb += [Assert(dut.o.valid), Assert(dut.o.payload == before)]
-    m.d.comb += Cover((taken == 3) & (dut.level == ITEMS))
+    m.d.comb += Cover((taken == 3) & (dut.level == dut.most))
     return m, clock
 
 
@@ -63,11 +63,14 @@ def test_a_full_queue_can_be_seen_after_it_wrapped(tmp_path, kind):
 
 
 @pytest.mark.parametrize("right, wrong, kind", [
-    ("more.eq(write_place != read_place)", "more.eq(write_place[:-1] != read_place[:-1])", {}),
-    ("self.depth - self.limit", "self.depth - self.limit - 1", {}),
-    ("if self.bypass else more)", "if self.bypass else 1)", {}),
-    ("self.o.valid if self.bypass", "more if self.bypass", {"bypass": True}),
+    ("parity ^ ~Cat(lower).any()", "parity", {}),
+    ("more.eq(count != 0)", "more.eq(count[:-1] != 0)", {}),
+    ("self.level >= self.limit", "self.level > self.limit", {}),
+    ("with m.If(advance & some):", "with m.If(advance):", {}),
+    ("Mux(more, read.data, self.i)", "read.data", {"bypass": True}),
+    ("self.i_valid ^ (advance & some)", "self.i_valid ^ (advance & more)", {"bypass": True}),
     ("read.en.eq(advance)", "read.en.eq(1)", {"block_ram": True}),
+    ("count + self.o.valid", "count", {"block_ram": True}),
 ])
 def test_planted_bugs_are_found(tmp_path, right, wrong, kind):
     assert prove(specification(with_bug(Queue, right, wrong), kind), tmp_path, depth=DEPTH) == "fail"

@@ -106,13 +106,15 @@ def test_two_whole_slices_can_be_seen(tmp_path):
 
 
 @pytest.mark.parametrize("right, wrong", [
-    ("last_weight.eq(~picked.is_skip)", "last_weight.eq(1)"),
-    ("Mux(picked.has_skip, picked.skip[:bits] + 1, 0)", "Mux(picked.has_skip, picked.skip[:bits], 0)"),
+    ("last_skip.eq(picked.is_skip)", "last_skip.eq(0)"),
+    ("(skip + 1)[:len(skip)]", "skip"),
+    ("Mux(is_skip, 0, own.index)", "own.index"),
+    ("Cat(picked.skip[:bits], picked.skip[-1])", "picked.skip[:bits]"),
     ("raw_steps = raw.inside & ~(", "raw_steps = raw.inside | ~("),
     ("Mux(picked.begins, 0, last_row)", "last_row"),
-    ("carry.eq(last_weight & ~picked.begins)", "carry.eq(last_weight)"),
-    ("payload.last[place_bits:] == 0", "payload.last[place_bits:] == 1"),
-    ("has_skip.eq(is_skip | paired.bit_select(at, 1))", "has_skip.eq(is_skip)"),
+    ("carry.eq(~last_skip & ~picked.begins)", "carry.eq(~last_skip)"),
+    ("new.last[place_bits:] == 0", "new.last[place_bits:] == 1"),
+    ("Mux(is_skip | paired.bit_select(at, 1), Mux", "Mux(is_skip, Mux"),
 ])
 def test_planted_bugs_are_found(tmp_path, right, wrong):
     assert prove(specification(with_bug(Walker, right, wrong)), tmp_path, depth=DEPTH) == "fail"

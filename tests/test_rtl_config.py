@@ -20,7 +20,7 @@ def test_every_field_is_in_the_hash():
     changes = {"pes": 32, "act_bits": 16, "weight_bits": 7, "code_bits": 5, "acc_bits": 30, "index_bits": (4, 5),
                "entries_per_word": 8, "entry_depth": 4096, "length_bits": 8, "slice_word_bits": 64, "slice_depth": 512,
                "act_depth": 512, "acc_depth": 256, "queue_depth": 64, "program_depth": 512, "packet_bytes": 2048,
-               "single_port": True, "tap_bits": 2, "pes_per_requantizer": 2}
+               "single_port": True, "tap_bits": 2, "pes_per_requantizer": 2, "beat_queue_depth": 16}
     assert set(changes) | {"direct_weights"} == {field.name for field in dataclasses.fields(base)}
     assert all(dataclasses.replace(base, **{name: value}).hash != base.hash for name, value in changes.items())
     assert dataclasses.replace(base, weight_bits=4).hash \
@@ -36,6 +36,8 @@ def test_every_field_is_in_the_hash():
     ({"direct_weights": True}, "weight_bits must equal code_bits (4) with direct_weights, not 8"),
     ({"index_bits": (6, 4)}, "index_bits must be one to four ascending widths from 2 to 8, not [6, 4]"),
     ({"slice_word_bits": 30}, "slice_word_bits must be length_bits (4) times a power of two of at least 2, not 30"),
+    ({"beat_queue_depth": 24}, "beat_queue_depth must be 0 or a power of two, 16 to 1024, not 24"),
+    ({"beat_queue_depth": 8}, "beat_queue_depth must be 0 or a power of two, 16 to 1024, not 8"),
     ({"tap_bits": 1}, "tap_bits must be 0, 2 or 3, not 1"),
     ({"pes_per_requantizer": 3}, "pes_per_requantizer must be 1, 2 or 4, and at most the 16 PEs, not 3"),
     ({"pes": 2, "slice_word_bits": 8, "pes_per_requantizer": 4},

@@ -37,8 +37,10 @@ def netlist(cells):
     return {"modules": {"top": {"ports": {}, "cells": dict(cells)}}}
 
 
-def ram():
-    return block("DP16KD", ["DOB0", "DOB7"], CLKA=[CLOCK], CLKB=[CLOCK])
+def ram(outputs=("DOB0", "DOB7"), bits=18):
+    made = block("DP16KD", outputs, CLKA=[CLOCK], CLKB=[CLOCK])
+    made["parameters"]["DATA_WIDTH_A"] = f"{bits:032b}"
+    return made
 
 
 def test_a_block_ram_takes_the_registers_behind_it():
@@ -47,20 +49,33 @@ def test_a_block_ram_takes_the_registers_behind_it():
     assert absorb_registers(before) == {"DP16KD": 1, "TRELLIS_FF": 2}
     left = before["modules"]["top"]["cells"]
     assert left.keys() == {"ram", "other"}
-    assert left["ram"]["parameters"] == {"REGMODE_B": "OUTREG"}
+    assert left["ram"]["parameters"] == {"DATA_WIDTH_A": f"{18:032b}", "REGMODE_B": "OUTREG"}
     assert left["ram"]["connections"] == {"DOB0": [OUT + 10], "DOB7": [OUT + 11], "CLKA": [CLOCK], "CLKB": [CLOCK],
                                           "OCEB": [ENABLE]}
     assert left["ram"]["port_directions"]["OCEB"] == "input"
 
 
 def test_a_wide_block_ram_takes_those_of_both_ports():
-    cells = {"ram": block("DP16KD", ["DOB0", "DOA3"], CLKA=[CLOCK], CLKB=[CLOCK]), "low": register(0, CEMUX="1 "),
-             "high": register(1, CEMUX="1 ")}
+    cells = {"ram": ram(("DOB0", "DOA3"), 36), "low": register(0, CEMUX="1 "), "high": register(1, CEMUX="1 ")}
     changed = netlist(cells)
     assert absorb_registers(changed) == {"DP16KD": 1, "TRELLIS_FF": 2}
     taken = changed["modules"]["top"]["cells"]["ram"]
-    assert taken["parameters"] == {"REGMODE_A": "OUTREG", "REGMODE_B": "OUTREG"}
+    assert taken["parameters"] == {"DATA_WIDTH_A": f"{36:032b}", "REGMODE_A": "OUTREG", "REGMODE_B": "OUTREG"}
     assert taken["connections"]["OCEA"] == taken["connections"]["OCEB"] == ["1"]
+
+
+def test_a_wide_block_ram_takes_all_or_none():
+    changed = netlist({"ram": ram(("DOB0", "DOA3"), 36), "low": register(0), "high": register(1, CE=[99])})
+    assert absorb_registers(changed) == {}
+
+
+def test_the_ports_of_a_block_ram_take_registers_of_their_own():
+    cells = {"ram": ram(("DOB0", "DOA3")), "low": register(0), "high": register(1, CEMUX="1 ")}
+    changed = netlist(cells)
+    assert absorb_registers(changed) == {"DP16KD": 1, "TRELLIS_FF": 2}
+    taken = changed["modules"]["top"]["cells"]["ram"]
+    assert taken["parameters"] == {"DATA_WIDTH_A": f"{18:032b}", "REGMODE_A": "OUTREG", "REGMODE_B": "OUTREG"}
+    assert (taken["connections"]["OCEA"], taken["connections"]["OCEB"]) == (["1"], [ENABLE])
 
 
 def test_a_multiplier_takes_the_registers_behind_it():
@@ -125,4 +140,5 @@ def test_the_entry_memory_lies_in_block_ram_with_its_registers(tmp_path):
              if cell["type"] in ("DP16KD", "TRELLIS_FF")]
     assert {cell["type"] for cell in cells} == {"DP16KD"}
     assert all(cell["parameters"]["REGMODE_B"] == "OUTREG" for cell in cells)
-    assert count == {"DP16KD": len(cells), "TRELLIS_FF": sum(config.plane_bits)}
+    # Those behind both ports of plane 0: entries, and biases.
+    assert count == {"DP16KD": len(cells), "TRELLIS_FF": sum(config.plane_bits) + config.plane_bits[0]}

@@ -49,7 +49,7 @@ function showTiles() {
       : `of ${whole(image().cycles)}`],
     ["PEs multiply", percent(spent[0] / total), `${whole(spent[0])} multiplications, ${(total / spent[0]).toFixed(2)} PE cycles each`],
     ["stalled on a queue", percent(spent[1] / total), `the scan stopped for ${whole(seriesIn("stalls", first, last))} cycles`],
-    ["fullest queue", levels, `stops the scan at ${RUN.queue_limit}, holds ${RUN.queue_depth}`],
+    ["fullest queue", levels, `full at ${RUN.queue_limit}, holds ${RUN.queue_depth}`],
     ["weights kept", percent(sum("weights_kept") / sum("weights_total")),
       `${(sum("bits") / Math.max(1, sum("weights_kept"))).toFixed(1)} bits each with indices, lengths and biases`],
   ];

@@ -38,7 +38,7 @@ aria-label="what each PE does over time"></canvas></div>
 <div id="levels" class="strip"><canvas height="76"></canvas></div>
 <div id="scan" class="strip"><canvas height="62"></canvas></div>
 <p class="small"><span class="key s2"><i></i>queues: mean level</span>
-<span class="key state-waiting"><i></i>the fullest one</span><span class="key">- - - stops the scan</span>
+<span class="key state-waiting"><i></i>the fullest one</span><span class="key">- - - full</span>
 <span class="key s0"><i></i>scan: broadcasts a cycle</span><span class="key s1"><i></i>stopped</span></p>
 <p><output id="readout" aria-live="polite"></output></p>
 <p id="keys" class="small">Drag to zoom into a range, double-click for the whole. With the chart in focus: arrow keys

@@ -82,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     eie.add_argument("--vectors", type=_count, default=4, help="activation vectors drawn for each matrix (4)")
     eie.add_argument("--pes", type=_count, default=CONFIG.pes, help=f"processing elements ({CONFIG.pes})")
     eie.add_argument("--queue", type=_count, default=CONFIG.queue_depth, help=f"queue depth ({CONFIG.queue_depth})")
+    eie.add_argument("--beat-queue", type=int, default=CONFIG.beat_queue_depth, metavar="DEPTH",
+                     help=f"beats waiting before the lookup of four PEs ({CONFIG.beat_queue_depth})")
     eie.add_argument("--index-bits", type=_widths, default=CONFIG.index_bits, metavar="WIDTHS",
                      help="index widths that the compiler can choose from "
                      f"({','.join(map(str, CONFIG.index_bits))})")
@@ -142,7 +144,7 @@ def _eie(arguments: argparse.Namespace) -> tuple[dict[str, Any], str, Figure | N
     try:
         config = replace(CONFIG, pes=arguments.pes, queue_depth=arguments.queue, index_bits=arguments.index_bits,
                          entries_per_word=arguments.entries_per_word,
-                         pes_per_requantizer=arguments.pes_per_requantizer)
+                         pes_per_requantizer=arguments.pes_per_requantizer, beat_queue_depth=arguments.beat_queue)
     except ConfigError as error:
         raise UserError(error.problems) from None
     options = Options(config, uneven=arguments.uneven)

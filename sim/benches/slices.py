@@ -9,9 +9,8 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import beat_layout, job_layout, long_slice, memory_write_layout
+from rtl.layouts import beat_layout, job_layout, long_slice, lookup_cycles, memory_write_layout
 from rtl.scanner import Scanner
-from rtl.slices import SliceLookup
 from sim.cocotb_bench import bench, parameters, scramble, start
 from sim.payloads import pack, unpack
 
@@ -92,7 +91,7 @@ def steps(config: EngineConfig, pause: float) -> Iterator[Step]:
         while random.random() < pause:
             yield Step()
         yield step
-    yield from (Step() for _ in range(SliceLookup.latency_cycles(config) + random.randrange(3)))
+    yield from (Step() for _ in range(lookup_cycles(config) + random.randrange(3)))
 
 
 def drive(dut: Any, config: EngineConfig, step: Step, pes: int, own: int) -> None:
@@ -116,7 +115,7 @@ def drive(dut: Any, config: EngineConfig, step: Step, pes: int, own: int) -> Non
 async def beats_become_jobs(dut: Any) -> None:
     config, pes, own = EngineConfig(**parameters()["config"]), parameters()["pes"], parameters()["own"]
     jobs_out = getattr(dut, f"jobs__{own}")
-    latency = SliceLookup.latency_cycles(config)
+    latency = lookup_cycles(config)
     script = [step for number in range(40) for step in steps(config, (0.0, 0.3, 0.8)[number % 3])]
     drive(dut, config, Step(), pes, own)
     await start(dut)
