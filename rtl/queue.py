@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The queue of a processing element: evens out how much work a broadcast means for each of them."""
+"""Queues of slices in a processing element and of beats in a cluster: even out how much work a broadcast means."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
