@@ -31,7 +31,7 @@ EXAMPLES = """examples:
   python -m rtl.build --board ulx3s-85f
   python -m rtl.build --board ulx3s-85f --preset tiny --seed 3 -o build/tiny
   python -m rtl.build --board icebreaker --seeds 3
-  python -m rtl.build --board ulx3s-85f --preset conv --clock 60 --boot-kib 0
+  python -m rtl.build --board ulx3s-85f --preset conv --clock 60 --boot-kib 0 --seed 2
   python -m rtl.build --board ulx3s-85f --bake build/demo/model.img --program
   python -m rtl.build --board arty-a7
   python -m rtl.build --unit walker --part lfe5u-85f
