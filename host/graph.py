@@ -136,10 +136,23 @@ class Conv2d(Linear):
 
 @dataclass(frozen=True)
 class Network:
-    """A chain of layers; each one's ``inputs`` are the ``outputs`` of the one before."""
+    """A chain of layers; each one's ``inputs`` are the ``outputs`` of the one before.
+
+    Attributes
+    ----------
+    name : str
+    layers : tuple of Linear
+    input_shape : tuple of int, optional
+        Axes of one input without the batch, as the model file or the layers tell them; None if only their product,
+        `inputs`, is known.
+    assumptions : tuple of str
+        What the reader of the file had to assume since the file does not tell it: a sentence each, for the user.
+    """
 
     name: str
     layers: tuple[Linear, ...]
+    input_shape: tuple[int, ...] | None = None
+    assumptions: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> int:
