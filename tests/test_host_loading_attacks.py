@@ -225,7 +225,7 @@ def big_endian_file(path: Path) -> None:
     (lambda path: path.write_bytes(struct.pack("<Q", 1 << 40) + b"{}"), "it is a damaged or cut-off "),
     (lambda path: path.write_bytes(struct.pack("<Q", 20) + b"{" + b"[" * 19), "it is a damaged safetensors "),
     (tar_file, "it is in the tar format of PyTorch 0.1, which can hide code; "),
-    (torchscript_file, "it is a zip file, but not one of torch.save "),
+    (torchscript_file, "it is a TorchScript archive of torch.jit.save, which holds code; "),
     (big_endian_file, "it was written on a big-endian machine; "),
 ])
 def test_files_that_are_no_models_are_refused(tmp_path: Path, make, reason: str) -> None:  # type: ignore[no-untyped-def]
