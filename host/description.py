@@ -34,6 +34,7 @@ _KINDS: dict[str, type] = {"linear": LinearPart, "convolution": ConvPart, "pooli
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 _TENSORS = ("weight", "bias")
+_NOT_TOLD = (*_TENSORS, "shape")
 
 
 def describe(parts: Sequence[Part], input_shape: tuple[int, ...] | None) -> str:
@@ -43,7 +44,7 @@ def describe(parts: Sequence[Part], input_shape: tuple[int, ...] | None) -> str:
 
 
 def _as_entry(part: Part) -> dict[str, Any]:
-    options = {one.name: getattr(part, one.name) for one in fields(part) if one.name not in _TENSORS}
+    options = {one.name: getattr(part, one.name) for one in fields(part) if one.name not in _NOT_TOLD}
     return {"layer": _NAMES[type(part)], **options}
 
 
@@ -85,7 +86,7 @@ def _as_part(entry: Any, tensors: Mapping[str, StoredTensor]) -> Part:
         raise ValueError(f"a layer must be one of {', '.join(_KINDS)}")
     kind = _KINDS[entry["layer"]]
     options = {key: value for key, value in entry.items() if key != "layer"}
-    names = [one.name for one in fields(kind) if one.name not in _TENSORS]
+    names = [one.name for one in fields(kind) if one.name not in _NOT_TOLD]
     if options.keys() != set(names) or type(options["name"]) is not str:
         raise ValueError(f"a layer of the kind {entry['layer']} must have {', '.join(names)}")
     for key, value in options.items():

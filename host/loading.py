@@ -22,6 +22,7 @@ does not change which output is greatest.
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -39,7 +40,7 @@ from host.graph import Network
 from host.modules import module_parts
 from host.onnx_models import read_onnx
 from host.parts import Part, shown
-from host.state_dicts import Reading, read_tensors
+from host.state_dicts import read_tensors
 from host.stored_models import find_model
 from host.strict_json import parse_json
 from host.tensors import StoredTensor, TensorError, dtype_problem, finite, shape_problem
@@ -162,13 +163,13 @@ def _load(path: Path, input_shape: tuple[int, ...] | None, known: str | None) ->
             if path.suffix == ".onnx":
                 _refuse_known(known)
                 flow = read_onnx(path)
-                return _assembled(path.stem, flow.parts, flow.shape, input_shape)
+                return _assembled(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
             start = file.read(9)
             file.seek(0)
             if start.startswith(b"PK\x03\x04") and is_exported((archive := open_zip(file)).namelist()):
                 _refuse_known(known)
                 flow = read_exported(archive)
-                return _assembled(path.stem, flow.parts, flow.shape, input_shape)
+                return _assembled(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
             file.seek(0)
             if path.suffix == ".safetensors" or start[8:] == b"{":
                 _check_header(file, size)
@@ -204,21 +205,17 @@ def _load_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[int, 
                    if (tensor := checkpoint.tensor(value)) is not None and not tensor.problem]
     reading = read_tensors(tensors, ordered=True, description=description, known=known)
     notes = (f"not read, though it may belong to the model: {', '.join(unread[:5])}",) if unread else ()
-    return _read_as(name, replace(reading, assumptions=(*reading.assumptions, *notes)), input_shape)
-
-
-def _read_as(name: str, reading: Reading, input_shape: tuple[int, ...] | None) -> Network:
-    network = _assembled(name, reading.parts, reading.shape, input_shape)
-    return replace(network, assumptions=reading.assumptions)
+    return _assembled(name, reading.parts, reading.shape, input_shape, (*reading.assumptions, *notes))
 
 
 def _assembled(name: str, parts: list[Part], own_shape: tuple[int, ...] | None,
-               input_shape: tuple[int, ...] | None) -> Network:
-    """From a file that may tell the shape of an image itself."""
-    if own_shape and input_shape not in (None, own_shape):
-        own, given = (" x ".join(map(str, shape)) for shape in (own_shape, input_shape or ()))
+               input_shape: tuple[int, ...] | None, assumptions: Sequence[str] = ()) -> Network:
+    """From a file that may tell the axes of an input itself."""
+    if own_shape and input_shape and own_shape != input_shape \
+            and (len(own_shape) == 3 or math.prod(own_shape) != math.prod(input_shape)):
+        own, given = (" x ".join(map(str, shape)) for shape in (own_shape, input_shape))
         raise UserError(f"it takes images of {own} values, not of {given}; leave out --input-shape, or give other data")
-    return assemble(name, parts, own_shape or input_shape)
+    return assemble(name, parts, own_shape or input_shape, exact=own_shape is not None, assumptions=assumptions)
 
 
 def _check_count(tensors: int) -> None:
@@ -246,8 +243,8 @@ def _load_safetensors(path: Path, input_shape: tuple[int, ...] | None, known: st
             _check_count(len(names))
             tensors = {name: _safetensor(file, name) for name in names}
             description = (file.metadata() or {}).get(KEY)
-            return _read_as(path.stem, read_tensors(tensors, ordered=False, description=description, known=known),
-                            input_shape)
+            reading = read_tensors(tensors, ordered=False, description=description, known=known)
+            return _assembled(path.stem, reading.parts, reading.shape, input_shape, reading.assumptions)
     except SafetensorError as error:
         raise UserError(f"it is a damaged safetensors file ({error}); save it again") from None
 
