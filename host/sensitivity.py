@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from host.criteria import choose
 from host.datasets import SPECS, Dataset
-from host.errors import UserError, end_with
+from host.errors import UserError, end_with, say_notes
 from host.files import check_files
 from host.graph import Linear, Network
 from host.learning import error_percent, logits, settle_torch, split, tensors
@@ -201,6 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory = arguments.output or Path("build") / arguments.model.stem
     check_files(directory, ("sensitivity.json", "sensitivity.svg"))
     network, dataset = load_with_data(arguments.model, arguments.data)
+    say_notes((*network.assumptions, *dataset.notes))
     found = scan(network, dataset, arguments.densities, arguments.tolerance)
     write_json(directory / "sensitivity.json", found.figures())
     write_figure(directory / "sensitivity.svg", scan_figure(found))

@@ -3,13 +3,14 @@
 
 import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from host.datasets.axes import fit_axes
 from host.datasets.files import FileProblem, read_idx, read_npy, read_npz
 from host.errors import UserError
 
@@ -60,6 +61,8 @@ class Dataset:
         Images of one shape; floats are finite.
     train_labels, test_labels : int64 array, shape ``[n]``
         Classes, from 0.
+    notes : tuple of str
+        What was assumed of the images, a sentence each, for the user.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Dataset:
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+    notes: tuple[str, ...] = ()
 
     @property
     def input_count(self) -> int:
@@ -93,6 +97,18 @@ class Dataset:
     def test_inputs(self) -> np.ndarray:
         """The test images as a network sees them: float32 ``[n, inputs]``."""
         return as_inputs(self.test_images)
+
+    def fitted(self, axes: Sequence[int] | None) -> "Dataset":
+        """The dataset with its images in the order in which a network of these input axes takes them.
+
+        None for axes that are not known. Raises `UserError` for images of other axes: `host.datasets.axes`.
+        """
+        if axes is None:
+            return self
+        (train, note), (test, _) = (
+            fit_axes(f"dataset '{self.name}'", images, axes, way_out="give images of these axes, channels first")
+            for images in (self.train_images, self.test_images))
+        return replace(self, train_images=train, test_images=test, notes=(*self.notes, note) if note else self.notes)
 
     def require(self, inputs: int, outputs: int) -> None:
         """Raises `UserError` unless a network of these sizes can learn this data."""
