@@ -13,6 +13,7 @@ from host.filling import Filling, store_biases, store_entries, store_slices, tap
 from host.folding import Fold
 from host.mapping import MappedLayer, fold_choices, map_network
 from host.placement import Placement
+from host.progress import waiting
 from host.quantize import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
 from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout
@@ -107,7 +108,8 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
         raise UserError(problems)
     often = None if activity is None else activity[0]
     for fold in fold_choices(quantized.layers[0], often, config, balance=balance):
-        mapped = map_network(quantized, fold, activity, config, balance=balance, order=order)
+        with waiting("packing"):
+            mapped = map_network(quantized, fold, activity, config, balance=balance, order=order)
         if mapped is not None:
             problems = problems_of_memories(quantized, mapped, config, preset)
             if not problems:

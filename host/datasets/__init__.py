@@ -249,6 +249,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _checked(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
     problems = []
+    arrays |= {role: values[:, 0] for role, values in arrays.items()
+               if role.endswith("labels") and values.ndim == 2 and values.shape[1] == 1}
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
         problems += _image_problems(f"dataset '{name}': {split} images", images)
@@ -286,9 +288,10 @@ def _image_problems(what: str, images: np.ndarray) -> list[str]:
 
 def _label_problems(what: str, labels: np.ndarray) -> list[str]:
     if labels.ndim != 1 or labels.size == 0:
-        return [f"{what} must have the shape [count] with at least one label, not {list(labels.shape)}"]
+        return [f"{what} must have the shape [count] with at least one label, or [count, 1], not {list(labels.shape)}"]
     if labels.dtype.kind not in "iu":
-        return [f"{what} must be integers, not {labels.dtype}"]
+        return [f"{what} must be integers, the numbers of classes, not {labels.dtype}; a network whose outputs are "
+                "values is compiled without labels: --no-prune --calib npy:FILE with inputs"]
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > 65535:
         return [f"{what} must be 0 to 65535, not {low if low < 0 else high}"]
