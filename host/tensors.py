@@ -112,6 +112,21 @@ def decode(data: bytes, dtype: str) -> np.ndarray:
     return np.frombuffer(data, f"<f{FLOAT_BYTES[dtype]}")
 
 
+def weight_normed(direction: StoredTensor, size: StoredTensor) -> StoredTensor:
+    """``size * direction / norm of each of its rows``: how torch.nn.utils.weight_norm stores a weight."""
+    problem = direction.problem or size.problem
+    rows = direction.shape[:1]
+    if not problem and (not rows or size.shape != (*rows, *[1] * (len(direction.shape) - 1))):
+        problem = "and its lengths have shapes that do not fit; call torch.nn.utils.remove_weight_norm before saving"
+
+    def load() -> np.ndarray:
+        values = direction.read().astype(np.float64)
+        norms = np.sqrt((values.reshape(len(values), -1) ** 2).sum(axis=1)).reshape(size.shape)
+        with np.errstate(all="ignore"):
+            return values * (size.read() / norms)
+    return StoredTensor(direction.shape, direction.values + size.values, load, problem)
+
+
 def masked(weight: StoredTensor, mask: StoredTensor) -> StoredTensor:
     """``weight * mask``: how torch.nn.utils.prune stores a pruned tensor."""
     problem = weight.problem or mask.problem
