@@ -172,7 +172,8 @@ class Chain:
             return ""
         if not self.drafts:
             return "" if self.lost else ("comes before the first linear layer or convolution; only torch.nn.Flatten, "
-                                         "Dropout, Identity and pooling may")
+                                         "Dropout, Identity and pooling may: leave it out, and give the data as "
+                                         "it comes out of it")
         if isinstance(part, NormPart) and not isinstance(before, LinearPart | ConvPart):
             return ("is a batch normalisation that does not directly follow a linear layer or a convolution; only "
                     "there it folds into the weights: train with the order Linear, BatchNorm1d, ReLU or Conv2d, "

@@ -132,7 +132,8 @@ def _tensor(one: Values, place: str, entries: dict[str, zipfile.ZipInfo], folder
             read: Callable[[str, int], bytes]) -> StoredTensor:
     """A tensor of the archive as its list describes it."""
     if one["use_pickle"] is not False:
-        return StoredTensor((), problem="is pickled, and pickles are not read; save plain float32 tensors")
+        return StoredTensor((), problem="is pickled, and pickles are not read; export it as a plain tensor, after "
+                                        "model.float()")
     meta, path = one["tensor_meta"], place + one["path_name"]
     shape, strides = (tuple(_integer(size) for size in meta[key]) for key in ("sizes", "strides"))
     dtype, offset = DTYPES.get(meta["dtype"], f"number {meta['dtype']} of torch's schema"), \
@@ -318,7 +319,8 @@ def _conv2d(call: _Call) -> list:
     if padding == "same" and len(weight.shape) == 4 and all(edge % 2 for edge in weight.shape[2:]):
         pads = weight.shape[2] // 2, weight.shape[3] // 2
     elif padding == "same":
-        return call.refused("has padding='same' with an even kernel; use an odd one, or padding in numbers")
+        return call.refused("has padding='same' with an even kernel, which pads one side more than the other; use an "
+                            "odd one, or padding in numbers")
     else:
         pads = (0, 0) if padding == "valid" else call.pair("padding", 0)
     if type(groups) is not int:

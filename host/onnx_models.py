@@ -58,7 +58,8 @@ def read_onnx(path: Path) -> Dataflow:
     except ImportError:
         raise UserError("it is an ONNX file, for which the package onnx is needed; run: pip install onnx") from None
     if path.stat().st_size >= BYTES_LIMIT:
-        raise UserError(f"it has {path.stat().st_size:,} bytes, more than an ONNX file of one part can have")
+        raise UserError(f"it has {path.stat().st_size:,} bytes, more than an ONNX file can have; export it "
+                        "with its weights beside it: torch.onnx.export(..., external_data=True)")
     try:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, ValueError, TypeError, RecursionError) as error:
@@ -234,7 +235,7 @@ class _Node:
         top, left, bottom, right = self.ints("pads", [0, 0, 0, 0])
         if (top, left) != (bottom, right):
             return (f"pads {top} rows above and {bottom} below, {left} columns left and {right} right; only as much on "
-                    "both sides is supported")
+                    "both sides is supported: retrain with a padding in numbers")
         if not (0 <= top < 1 << 16 and 0 <= left < 1 << 16):
             raise ValueError("attribute pads")
         return top, left

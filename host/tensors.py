@@ -90,7 +90,7 @@ def dtype_problem(dtype: str) -> str:
     """Why a weight cannot have this number format; the empty string if it can."""
     if dtype in FLOAT_BYTES:
         return ""
-    return (f"has the number format {dtype}; save it as float32 (the compiler quantises by itself), "
+    return (f"has the number format {dtype}; save it as float32, by model.float() (the compiler quantises by itself), "
             f"supported are {', '.join(FLOAT_BYTES)}")
 
 
