@@ -353,7 +353,7 @@ def test_networks_beyond_the_limit_are_refused_before_they_are_read(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, plain())
     monkeypatch.setattr(assembly, "VALUES_LIMIT", 60)
-    monkeypatch.setattr(assembly, "_read", None)
+    monkeypatch.setattr(assembly, "read_layer", None)
     assert refusal(path) == "its tensors have 74 values, more than 60; the engine holds far fewer"
 
 
