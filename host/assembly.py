@@ -3,14 +3,15 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
-
+from host.drafts import Draft, read_layer
 from host.errors import UserError
-from host.graph import Conv2d, Geometry, Linear, Network
+from host.graph import Geometry, Network
+from host.normalising import Affine, fold_inputs
 from host.parts import (
     AdaptivePoolPart,
+    AffinePart,
     ConvPart,
     FlattenPart,
     LinearPart,
@@ -25,7 +26,7 @@ from host.parts import (
     tensors_of,
 )
 from host.shape_rules import kernel_problems, pool_problems, size_text
-from host.tensors import VALUES_LIMIT, TensorError, finite
+from host.tensors import VALUES_LIMIT, TensorError
 
 __all__ = ["Chain", "assemble"]
 
@@ -34,18 +35,6 @@ LAYERS_LIMIT = 256
 
 NO_SHAPE = ("the file does not say how large the images are; add --input-shape CHANNELS,HEIGHT,WIDTH, for instance "
             "1,28,28")
-
-
-@dataclass
-class _Draft:
-    """A layer with weights, or a pooling that becomes one, and what follows it."""
-
-    part: LinearPart | ConvPart | PoolPart
-    geometry: Geometry | None = None
-    norm: NormPart | None = None
-    relu: bool = False
-    open: bool = True
-    """A max pooling may still join it."""
 
 
 def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | None = None, *,
@@ -78,12 +67,15 @@ def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | No
     for part in _named_apart(parts):
         chain.add(part)
     problems = chain.problems
-    layers = [_read(draft, problems) for draft in chain.drafts]
+    layers = [read_layer(draft, problems) for draft in chain.drafts]
     if not problems and not any(isinstance(draft.part, LinearPart | ConvPart) for draft in chain.drafts):
         problems.append("it has no linear layer; Nonzero runs chains of linear layers and convolutions")
     if problems:
         raise UserError(problems)
     found = tuple(layer for layer in layers if layer)
+    if chain.affine:
+        found = (fold_inputs(found[0], chain.affine.divisor, chain.affine.shift, "what is done with the input first"),
+                 *found[1:])
     shape = input_shape if exact or found[0].geometry else None
     return Network(name, found, shape, tuple(assumptions))
 
@@ -124,10 +116,12 @@ class Chain:
 
     def __init__(self, input_shape: tuple[int, ...] | None, *, exact: bool = False) -> None:
         self.shape = input_shape
-        self.exact = exact
+        self.exact, self.told = exact, input_shape is not None
+        self.affine: Affine | None = None
+        """What is done with the input before the first layer."""
         self.lost = False
         """A layer was refused, so that what follows it is not judged by what came before."""
-        self.drafts: list[_Draft] = []
+        self.drafts: list[Draft] = []
         self.problems: list[str] = []
         self.before: Part | None = None
 
@@ -145,12 +139,14 @@ class Chain:
             self._adaptive_pool(part)
         elif isinstance(part, FlattenPart):
             self._flatten(part)
+        elif isinstance(part, AffinePart):
+            self._affine(part)
         elif isinstance(part, ReluPart) and self.drafts:
             self.drafts[-1].relu = True
         elif isinstance(part, NormPart) and isinstance(self.before, LinearPart | ConvPart):
             self.drafts[-1].norm = part
             self._check_lengths(part, _rows(self.drafts[-1].part))
-        if not isinstance(part, FlattenPart):
+        if not isinstance(part, FlattenPart | AffinePart):
             self.before = part
 
     def _place_problem(self, part: Part) -> str:
@@ -163,7 +159,8 @@ class Chain:
             return ""
         if not self.drafts:
             return "" if self.lost else ("comes before the first linear layer or convolution; only torch.nn.Flatten, "
-                                         "Dropout, Identity and pooling may")
+                                         "Dropout, Identity and pooling may: leave it out, and give the data as "
+                                         "it comes out of it")
         if isinstance(part, NormPart) and not isinstance(before, LinearPart | ConvPart):
             return ("is a batch normalisation that does not directly follow a linear layer or a convolution; only "
                     "there it folds into the weights: train with the order Linear, BatchNorm1d, ReLU or Conv2d, "
@@ -184,6 +181,15 @@ class Chain:
         self.shape = None
         self.lost |= not isinstance(part, NormPart | ReluPart | SoftmaxPart | FlattenPart)
 
+    def _affine(self, part: AffinePart) -> None:
+        """Of the input; the readers give it nowhere else."""
+        assert self.shape is not None
+        self.affine = self.affine or Affine(self.shape)
+        try:
+            self.affine.then(part)
+        except TensorError as error:
+            self._refuse(part, f"works with a constant that {error}")
+
     def _flatten(self, part: FlattenPart) -> None:
         """All axes into one, or an input's into others; the batch axis must stay as it is."""
         shape, cut = self.shape, part.shape
@@ -203,7 +209,7 @@ class Chain:
             self.shape = cut
 
     def _linear(self, part: LinearPart) -> None:
-        self.drafts.append(_Draft(part, open=False))
+        self.drafts.append(Draft(part, open=False))
         if part.weight.problem:
             self.shape = None
         elif len(part.weight.shape) != 2:
@@ -236,7 +242,7 @@ class Chain:
                 f"computation, save a torch.nn.Sequential of the layers{size}")
 
     def _convolution(self, part: ConvPart) -> None:
-        self.drafts.append(_Draft(part))
+        self.drafts.append(Draft(part))
         if part.weight.problem:
             self.shape = None
             return
@@ -276,7 +282,7 @@ class Chain:
                                "example of four axes: batch, channels, rows and columns")
         elif self.shape is not None:
             self._refuse(part, "works on images, but gets flat values; leave out the torch.nn.Flatten before it")
-        elif self.before is None or (len(self.drafts) == 1 and self.drafts[0].part is part):
+        elif not self.told and (self.before is None or (len(self.drafts) == 1 and self.drafts[0].part is part)):
             self._refuse(part, f"works on images, but {NO_SHAPE}")
         return False
 
@@ -299,7 +305,7 @@ class Chain:
             if part.kind == "average":
                 geometry = replace(geometry, kernel=part.window, padding=part.padding,
                                    stride=_needed(part.stride, (height, width), part.window, part.padding))
-            self.drafts.append(_Draft(part, geometry, relu=relu))
+            self.drafts.append(Draft(part, geometry, relu=relu))
         draft = self.drafts[-1]
         assert draft.geometry is not None
         if part.kind == "max":
@@ -339,60 +345,3 @@ def _rows(part: Part) -> int | None:
     if not isinstance(part, LinearPart | ConvPart) or part.weight.problem or not part.weight.shape:
         return None
     return part.weight.shape[0]
-
-
-def _read(draft: _Draft, problems: list[str]) -> Linear | None:
-    """The layer with its norm folded in; None if anything is unusable, which adds to ``problems``."""
-    part = draft.part
-    if isinstance(part, PoolPart):
-        assert draft.geometry is not None
-        return _fixed(part.name, draft.geometry, draft.relu)
-    arrays = _arrays(part, problems)
-    norm = _arrays(draft.norm, problems) if draft.norm else {}
-    if problems:
-        return None
-    weight = arrays["weight"].reshape(len(arrays["weight"]), -1)
-    bias = arrays.get("bias", np.zeros(len(weight), np.float32))
-    if draft.norm:
-        try:
-            weight, bias = _fold(weight, bias, norm, draft.norm.eps)
-        except TensorError as error:
-            problems.append(f"batch normalisation {shown(draft.norm.name)}: {error}")
-    if draft.geometry is None:
-        return Linear(part.name, weight, bias, draft.relu)
-    return Conv2d(part.name, weight, bias, draft.relu, draft.geometry)
-
-
-def _fixed(name: str, geometry: Geometry, relu: bool) -> Conv2d:
-    """The mean of each window, channel by channel."""
-    taps = math.prod(geometry.kernel)
-    weight = np.full((geometry.groups, taps), 1 / taps, np.float32)
-    return Conv2d(name, weight, np.zeros(geometry.groups, np.float32), relu, geometry, fixed=True)
-
-
-def _arrays(part: LinearPart | ConvPart | NormPart, problems: list[str]) -> dict[str, np.ndarray]:
-    arrays = {}
-    for what, tensor in tensors_of(part).items():
-        try:
-            arrays[what] = tensor.read()
-        except TensorError as error:
-            problems.append(f"layer {shown(part.name)}: its {what} {error}")
-    return arrays
-
-
-def _fold(weight: np.ndarray, bias: np.ndarray, norm: dict[str, np.ndarray],
-          eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """``norm(weight @ x + bias)`` as a weight and a bias; computed in float64, returned as float32.
-
-    Ioffe and Szegedy, "Batch Normalization", ICML 2015, Algorithm 2 (inference).
-    """
-    variance = norm["running_var"].astype(np.float64) + eps
-    if variance.min() <= 0:
-        raise TensorError("its running_var has values that are not positive; the file is damaged")
-    try:
-        with np.errstate(all="ignore"):
-            scale = norm.get("weight", np.float64(1)) / np.sqrt(variance)
-            shifted = (bias - norm["running_mean"].astype(np.float64)) * scale + norm.get("bias", 0)
-            return finite(weight * scale[:, np.newaxis]), finite(shifted)
-    except TensorError as error:
-        raise TensorError(f"folded into the layer before, it {error}") from None
