@@ -38,12 +38,13 @@ from host.errors import UserError, check_all
 from host.exported import is_exported, read_exported
 from host.graph import Network
 from host.modules import module_parts
+from host.normalising import fold_inputs
 from host.onnx_models import read_onnx
 from host.parts import Part, shown
 from host.state_dicts import read_tensors
 from host.stored_models import find_model
 from host.strict_json import parse_json
-from host.tensors import StoredTensor, TensorError, dtype_problem, finite, shape_problem
+from host.tensors import StoredTensor, dtype_problem, shape_problem
 from host.unpickling import Record
 
 FILE_LIMIT = 1 << 32
@@ -118,29 +119,15 @@ def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None
 def fold_normalization(network: Network, mean: float, std: float) -> Network:
     """The network that computes from ``x`` what ``network`` computes from ``(x - mean) / std``.
 
-    Computed in float64 and rounded to float32 once. Pruned weights stay zero.
-
     Raises
     ------
     UserError
-        If ``std`` is not positive, either is not finite, a folded weight overflows float32, or the first layer pads
-        its input and ``mean`` is not 0.
+        If ``std`` is not positive, either is not finite, or `fold_inputs` refuses.
     """
     _check_normalize(mean, std)
-    first = network.layers[0]
-    if first.geometry and any(first.geometry.padding) and mean:
-        raise UserError(f"layer {shown(first.name)} pads its input with zeros, which mean {-mean / std:.4g} less once "
-                        f"the mean {mean} is folded in; train on inputs that are only divided (mean 0), or without "
-                        "padding in the first layer")
-    sums = first.weight.sum(axis=1, dtype=np.float64)
-    try:
-        with np.errstate(all="ignore"):
-            weight = finite(first.weight / np.float64(std))
-            bias = finite(first.bias - sums * (np.float64(mean) / std))
-    except TensorError as error:
-        raise UserError(f"layer {shown(first.name)}: with the mean {mean} and the std {std} folded in, it "
-                        f"{error}") from None
-    return replace(network, layers=(replace(first, weight=weight, bias=bias), *network.layers[1:]))
+    first = fold_inputs(network.layers[0], np.float64(std), -(np.float64(mean) / std),
+                        f"the mean {mean} and the std {std}")
+    return replace(network, layers=(first, *network.layers[1:]))
 
 
 def _check_normalize(mean: float, std: float) -> None:
