@@ -64,8 +64,8 @@ def loss_notes(step: str, before: Network, after: Values, images: np.ndarray,
             return []
         cost = f"{100 * changes[-1]:.0f} % of the outputs' root mean square on the calibration inputs"
     worst = int(np.argmax(np.diff(changes, prepend=0)))
-    where = f"in layer '{before.layers[worst - 1].name}'" if worst else "in the rounding of the inputs"
-    return [f"{step} costs {cost}, most of it {where}; {WAYS_OUT[step]}"]
+    where = f"layer '{before.layers[worst - 1].name}' loses" if worst else "the rounding of the inputs loses"
+    return [f"{step} costs {cost}; {where} most; {WAYS_OUT[step]}"]
 
 
 def _changes(before: Network, after: Values, images: np.ndarray, sure: bool) -> list[float]:

@@ -46,7 +46,7 @@ def test_the_layer_that_loses_most_is_named(network, name):
     images = IMAGES[network.name]
     broken = spoilt(spoilt(network, name, 2), "abc"["abc".index(name) - 1], 0.2)
     note, = loss_notes("weight sharing", network, float_values(broken), images)
-    assert note.startswith("weight sharing costs ") and f"most of it in layer '{name}'; give --data to fine-t" in note
+    assert note.startswith("weight sharing costs ") and f"; layer '{name}' loses most; give --data to fine-t" in note
     assert loss_notes("weight sharing", network, float_values(spoilt(network, name, 0.001)), images) == []
     assert loss_notes("weight sharing", network, float_values(network), images) == []
 
@@ -63,8 +63,8 @@ def test_the_share_is_that_of_torch():
             outputs.append(model[:-1](torch.from_numpy(IMAGES["small"][:256] / np.float32(255))))
     expected = 100 * float((outputs[1] - outputs[0]).norm() / outputs[0].norm())
     note, = loss_notes("pruning", NETWORK, float_values(twice), IMAGES["small"][:256])
-    assert note == (f"pruning costs {expected:.0f} % of the outputs' root mean square on the calibration inputs, most "
-                    "of it in layer 'c'; give --data to retrain, or keep more with --density")
+    assert note == (f"pruning costs {expected:.0f} % of the outputs' root mean square on the calibration inputs; "
+                    "layer 'c' loses most; give --data to retrain, or keep more with --density")
 
 
 def test_with_labels_points_of_error_count():
@@ -72,8 +72,8 @@ def test_with_labels_points_of_error_count():
     for errors in ((3.0, 4.9), (3.0, 5.0), (9.0, 3.0)):
         assert loss_notes("quantisation", NETWORK, broken, IMAGES["small"], errors) == []
     note, = loss_notes("quantisation", NETWORK, broken, IMAGES["small"], (3.0, 5.5))
-    assert note.startswith("quantisation costs 2.5 points of test error (3.00 % before, 5.50 % after), most of it in "
-                           "layer 'b'; give --calib")
+    assert note.startswith("quantisation costs 2.5 points of test error (3.00 % before, 5.50 % after); layer "
+                           "'b' loses most; give --calib")
     note, = loss_notes("quantisation", NETWORK, broken, IMAGES["small"], (None, None))
     assert "% of the outputs' root mean square" in note
 
@@ -92,7 +92,7 @@ def test_integers_compute_nearly_what_floats_compute(network):
         layers[number] = replace(layers[number], bias=layers[number].bias + 3000)
         broken = integer_values(replace(quantized, layers=tuple(layers)))
         note, = loss_notes("quantisation", shared.as_network(), broken, images)
-        assert f"most of it in layer '{'abc'[number]}'" in note
+        assert f"; layer '{'abc'[number]}' loses most; " in note
 
 
 def test_inputs_that_are_cut_off_are_named():
@@ -100,7 +100,7 @@ def test_inputs_that_are_cut_off_are_named():
     quantized = quantize(shared, PRESETS["default"], RNG.random((50, 20), np.float32))
     note, = loss_notes("quantisation", shared.as_network(), integer_values(quantized),
                        3 * RNG.random((50, 20), np.float32) - 2)
-    assert "most of it in the rounding of the inputs; give --calib" in note
+    assert "; the rounding of the inputs loses most; give --calib" in note
 
 
 def test_pruning_without_data_keeps_the_shapes_beside():
@@ -122,5 +122,5 @@ def test_the_compiler_says_it(tmp_path, capsys):
         assert run_command(main, [*arguments, *options]) == 0
         told = capsys.readouterr()
         place = told.err.index(f"note: {step} costs ")
-        assert "most of it in layer '" in told.err[place:place + 150] and place < told.err.index(before)
+        assert "' loses most; give " in told.err[place:place + 200] and place < told.err.index(before)
         assert f"{step} costs " in told.out and "quantisation costs" not in told.err
