@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from host.checkpoints import ZIP_ERRORS
+from host.checkpoints import EXPORT, ZIP_ERRORS
 from host.dataflow import Dataflow
 from host.errors import UserError
 from host.exported_nodes import GarbledError, Values, read_node, size_of
@@ -27,7 +27,7 @@ ARCHIVE_VERSIONS = (b"0", b"1")
 JSON_LIMIT = 1 << 26
 """Bytes of the graph, and of the list of the weights."""
 
-EXPORT_AGAIN = "export it again: torch.export.save(torch.export.export(model.eval(), (example,)), path)"
+EXPORT_AGAIN = f"export it again: {EXPORT}"
 
 DTYPES = {6: "float16", 7: "float32", 8: "float64", 13: "bfloat16"}
 """Number formats of torch's schema."""

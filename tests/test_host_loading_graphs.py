@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize, prune
 
+from host.checkpoints import EXPORT
 from host.errors import UserError
-from host.exported import EXPORT_AGAIN
 from host.learning import logits, tensors
 from host.loading import load_network
 
@@ -330,9 +330,8 @@ def test_a_dropout_of_training_is_announced(tmp_path, kind):
 def test_the_line_that_a_refusal_names_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, example = nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Dropout()), torch.rand(1, 6)
-    path = tmp_path / "model.pt2"
-    exec(EXPORT_AGAIN.partition(": ")[2], {"torch": torch, "model": model, "example": example, "path": path})
-    check(load_network(path), model.eval(), (6,))
+    exec(EXPORT, {"torch": torch, "model": model, "example": example})
+    check(load_network(tmp_path / "model.pt2"), model.eval(), (6,))
 
 
 # --- ONNX: tensors beside the file, biases ---
