@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import random
+import re
 import resource
 import struct
 import tarfile
