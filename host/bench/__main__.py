@@ -2,7 +2,7 @@
 """Benchmarks of the toolchain and of what it makes."""
 
 if __name__ == "__main__":
-    from host.errors import expect_interrupts, say_notes
+    from host.errors import expect_interrupts
     expect_interrupts()
 
 import argparse
