@@ -19,7 +19,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $@
 
 lint: $(READY)
-	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff check --no-cache .
 	$(VENV)/bin/mypy
 
 test: lint
