@@ -140,6 +140,8 @@ def _memories(engine: bytes, sections: int, config: EngineConfig) -> Memories:
     fields = [(field.offset, (1 << field.width) - 1) for _, field in section_layout()]
     at, end = HEADER_BYTES, len(engine) - 4
     for _ in range(sections):
+        if at + SECTION_BYTES > end:
+            raise ValueError(f"fewer than {sections} sections")
         bits = int.from_bytes(engine[at:at + SECTION_BYTES], "little")
         kind, pe, start, count = (bits >> offset & mask for offset, mask in fields)
         memory = kinds.get(kind)

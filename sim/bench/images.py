@@ -25,6 +25,7 @@ from host.output import text_table
 from host.reference import forward
 from rtl.config import PRESETS, EngineConfig
 from rtl.engine import Engine
+from rtl.layouts import HEADER_BYTES, LIMIT_STEP, header_layout, limit_bits
 from rtl.protocol import COUNTERS, Opcode, Status, load_packets
 from sim.link import SimulationLink, build_link
 from sim.verilate import Build
@@ -160,15 +161,23 @@ class Fuzzer:
         bad = [opcode for opcode, payload in responses if payload[0] != Status.OK.value]
         if Opcode.LOAD.value in bad or Opcode.RUN.value in bad:
             return Tried(mutant, REFUSED)
-        if bad:
-            return Tried(mutant, ENDED)
         try:
             decoded = decode(mutant.image, self.config)
         except UserError:
-            return Tried(mutant, UNDEFINED)
+            return Tried(mutant, ENDED if bad else UNDEFINED)
         golden, counters = self._expected(decoded, self._bits(str(mutant.number), 1))
+        if bad:
+            cycles, limit = int(counters["cycles"][0]), self._limit(mutant.image)
+            if cycles // LIMIT_STEP < limit:
+                return Tried(mutant, WRONG, f"stopped before {limit * LIMIT_STEP} cycles, but takes {cycles}")
+            return Tried(mutant, ENDED)
         fault = self._difference(responses, mutant.image, 0, golden, counters)
         return Tried(mutant, WRONG if fault else EQUAL, fault)
+
+    def _limit(self, image: Image) -> int:
+        """Steps of cycles at which the watchdog ends an inference."""
+        header: Any = header_layout().from_bits(int.from_bytes(image.engine[:HEADER_BYTES], "little"))
+        return int(header.cycle_limit) // LIMIT_STEP % (1 << limit_bits(self.config))
 
     def _difference(self, responses: list[tuple[int, bytes]], image: Image, place: int, golden: list[np.ndarray],
                     counters: dict[str, np.ndarray]) -> str:

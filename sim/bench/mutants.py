@@ -196,11 +196,14 @@ class Mutator:
 
     def mutant(self, number: int) -> Mutant:
         choices = random.Random(f"{self.seed} {number}")
-        draft = self.draft.copy()
         weights = [weight for weight, _ in self.kinds]
-        changes = [kind(draft, choices) for _, kind in choices.choices(
-            self.kinds, weights, k=choices.choice([1, 1, 1, 1, 1, 1, 1, 2, 2, 3]))]
-        return Mutant(number, changes, self._adapted(draft))
+        while True:
+            draft = self.draft.copy()
+            changes = [kind(draft, choices) for _, kind in choices.choices(
+                self.kinds, weights, k=choices.choice([1, 1, 1, 1, 1, 1, 1, 2, 2, 3]))]
+            image = self._adapted(draft)
+            if image.engine != self.image.engine:
+                return Mutant(number, changes, image)
 
     def _adapted(self, draft: Draft) -> Image:
         """The image with a host part that follows the program: places of the layers, and how many there are."""
