@@ -4,10 +4,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from host.parts import Part, UnsupportedPart
+from host.parts import FlattenPart, LinearPart, Part, UnsupportedPart
 from host.tensors import StoredTensor
 
-__all__ = ["Dataflow", "transposed"]
+__all__ = ["KEEP_BATCH", "Dataflow", "transposed"]
+
+KEEP_BATCH = "moves values into the batch axis, or out of it; use torch.nn.Flatten(), which leaves it as it is"
 
 
 @dataclass
@@ -18,17 +20,20 @@ class Dataflow:
     ----------
     at : str
         Name of the value that the next node must take.
-    shape : (channels, height, width), optional
-        Of an input, if the file tells it.
+    sizes : sequence of int, str or None
+        Axes of the model's input, of which the first is the batch's if there are several; None for a size that the
+        file does not tell, a name for one that it leaves open. Empty if it tells nothing.
     constants : dict
         The tensors of the file by the names of the values that they are.
     """
 
     at: str
-    shape: tuple[int, ...] | None
+    sizes: Sequence[int | str | None]
     constants: dict[str, StoredTensor]
     parts: list[Part] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    assumptions: list[str] = field(default_factory=list)
+    """For `Network.assumptions`."""
 
     def __post_init__(self) -> None:
         self.seen.add(self.at)
@@ -47,24 +52,38 @@ class Dataflow:
     def refuse(self, node: str, problem: str) -> None:
         self.parts.append(UnsupportedPart(node, problem))
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Axes of one input, if the file tells all of their sizes."""
+        axes = self.sizes[1:] or self.sizes
+        known = tuple(size for size in axes if type(size) is int)
+        return known if known and len(known) == len(axes) else None
+
+    @property
+    def batch(self) -> int | str | None:
+        """The first axis, which must stay as it is; None if it is not known, or there is only one input."""
+        return self.sizes[0] if len(self.sizes) > 1 else None
+
     def go_on(self, output: str, *parts: Part) -> None:
         """The node gave these parts, and its output is what flows on."""
-        self.parts += parts
+        for part in parts:
+            if isinstance(part, LinearPart) and len(self.sizes) > 2 and not self.shape \
+                    and not any(isinstance(one, FlattenPart | UnsupportedPart) for one in self.parts):
+                self.refuse(part.name, f"works on the last of {len(self.sizes)} axes; put torch.nn.Flatten() before "
+                                       "it, and train it on all values of an input")
+            self.parts.append(part)
         self.at = output
         self.seen.add(output)
 
-    def flattens(self, sizes: Sequence[int | None], node: str, kind: str) -> bool | None:
-        """What a new shape (None or -1 for what is not told) does: flatten (True), or give the input its shape (False);
-        None, and a problem, for any other."""
-        if len(sizes) == 2:
-            return True
-        channels, height, width = (tuple(sizes[1:]) if len(sizes) == 4 else (None, None, None))
-        if not self.parts and channels and height and width and min(channels, height, width) > 0:
-            self.shape = (channels, height, width)
-            return False
-        self.refuse(node, f"is {kind} to {len(sizes)} axes; only the input may be cut into channels, rows and columns, "
-                          "and only a flatten may follow: use torch.nn.Flatten()")
-        return None
+    def reshaped(self, sizes: Sequence[int | None], node: str, kind: str) -> Part:
+        """The part for new axes, the batch's first; None or -1 for a size that is whatever is left."""
+        shape = tuple(size or 0 for size in sizes[1:])
+        if len(shape) == 1 and shape[0] < 1:
+            return FlattenPart(node)
+        if len(shape) in (1, 3) and min(shape) > 0:
+            return FlattenPart(node, shape)
+        return UnsupportedPart(node, f"is {kind} to {len(sizes)} axes; only the input may be cut into channels, rows "
+                                     "and columns, and only a flatten may follow: use torch.nn.Flatten()")
 
 
 def transposed(tensor: StoredTensor) -> StoredTensor:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from host.checkpoints import ZIP_ERRORS
-from host.dataflow import Dataflow, transposed
+from host.dataflow import KEEP_BATCH, Dataflow, transposed
 from host.errors import UserError
 from host.parts import (
     AdaptivePoolPart,
@@ -162,9 +162,7 @@ def _follow(module: Values, tensors: dict[str, StoredTensor]) -> Dataflow:
             inputs.append(content["arg"]["as_tensor"]["name"])
     if len(inputs) != 1:
         raise UserError(f"it takes {len(inputs)} inputs, not one; export a model of one image")
-    sizes = [_size(size) for size in graph["tensor_values"][inputs[0]]["sizes"]]
-    known = len(sizes) == 4 and None not in sizes[1:]
-    flow = Dataflow(inputs[0], tuple(size or 0 for size in sizes[1:]) if known else None, constants)
+    flow = Dataflow(inputs[0], [_size(size) for size in graph["tensor_values"][inputs[0]]["sizes"]], constants)
     for node in graph["nodes"]:
         _node(node, flow, names, graph["tensor_values"])
     outputs = [one["as_tensor"]["name"] for one in graph["outputs"] if "as_tensor" in one]
@@ -173,7 +171,10 @@ def _follow(module: Values, tensors: dict[str, StoredTensor]) -> Dataflow:
     return flow
 
 
-def _size(value: Values) -> int | None:
+def _size(value: Values) -> int | str | None:
+    """Of an axis: a number, or the expression of one that is left open."""
+    if "as_expr" in value:
+        return str(value["as_expr"]["expr_str"])
     return value["as_int"] if type(value.get("as_int")) is int and 0 < value["as_int"] < 1 << 24 else None
 
 
@@ -243,9 +244,9 @@ class _Call:
     """A node that takes the activations, with its arguments checked one by one."""
 
     def __init__(self, label: str, target: str, arguments: Values, flow: Dataflow, names: dict[str, str],
-                 shape: list[int | None]) -> None:
+                 sizes: list[int | str | None]) -> None:
         self.label, self.target, self.arguments, self.flow = label, target, arguments, flow
-        self.names, self.shape = names, shape
+        self.names, self.sizes = names, sizes
 
     def tensor(self, name: str) -> StoredTensor | None:
         value = self.arguments.get(name)
@@ -354,14 +355,17 @@ def _flatten(call: _Call) -> list:
 
 
 def _view(call: _Call) -> list:
-    flat = call.flow.flattens(call.shape, call.label, call.target)
-    return [FlattenPart(call.label)] if flat else []
+    first, *rest = call.sizes or [None]
+    if len(call.flow.sizes) > 1 and first != call.flow.batch:
+        return call.refused(f"is {call.target[:80]}, which {KEEP_BATCH}")
+    return [call.flow.reshaped([None, *(size if type(size) is int else None for size in rest)], call.label,
+                               call.target[:80])]
 
 
 def _softmax(call: _Call) -> list:
     if call.arguments.get("dim") not in (1, -1):
         return call.refused("is a softmax over another axis than the outputs; use dim=1")
-    return [SoftmaxPart(call.label)]
+    return [SoftmaxPart(call.label, call.arguments["dim"])]
 
 
 _HANDLERS: dict[str, Callable[[_Call], list]] = {

@@ -24,6 +24,7 @@ does not change which output is greatest.
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,12 +182,12 @@ def _load(path: Path, input_shape: tuple[int, ...] | None) -> Network:
                 raise UserError(f"it has {size:,} bytes, more than {FILE_LIMIT:,}; {SAVE_AGAIN}")
             if path.suffix == ".onnx":
                 flow = read_onnx(path)
-                return _assembled(path.stem, flow.parts, flow.shape, input_shape)
+                return _assembled(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
             start = file.read(9)
             file.seek(0)
             if start.startswith(b"PK\x03\x04") and is_exported((archive := open_zip(file)).namelist()):
                 flow = read_exported(archive)
-                return _assembled(path.stem, flow.parts, flow.shape, input_shape)
+                return _assembled(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
             file.seek(0)
             if path.suffix == ".safetensors" or start[8:] == b"{":
                 return _load_safetensors(path, int.from_bytes(start[:8], "little"), size, input_shape)
@@ -223,12 +224,13 @@ def _recognised(name: str, tensors: dict[str, StoredTensor], input_shape: tuple[
 
 
 def _assembled(name: str, parts: list[Part], own_shape: tuple[int, ...] | None,
-               input_shape: tuple[int, ...] | None) -> Network:
-    """From a file that may tell the shape of an image itself."""
-    if own_shape and input_shape not in (None, own_shape):
-        own, given = (" x ".join(map(str, shape)) for shape in (own_shape, input_shape or ()))
+               input_shape: tuple[int, ...] | None, assumptions: Sequence[str] = ()) -> Network:
+    """From a file that may tell the axes of an input itself."""
+    if own_shape and input_shape and own_shape != input_shape \
+            and (len(own_shape) == 3 or math.prod(own_shape) != math.prod(input_shape)):
+        own, given = (" x ".join(map(str, shape)) for shape in (own_shape, input_shape))
         raise UserError(f"it takes images of {own} values, not of {given}; leave out --input-shape, or give other data")
-    return assemble(name, parts, own_shape or input_shape)
+    return assemble(name, parts, own_shape or input_shape, exact=own_shape is not None, assumptions=assumptions)
 
 
 def _check_count(tensors: int) -> None:

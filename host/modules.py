@@ -192,9 +192,10 @@ def _norm(name: str, checkpoint: Checkpoint, state: dict) -> Part:
 
 
 def _softmax(name: str, _: Checkpoint, state: dict) -> Part:
-    if state.get("dim") not in (None, 1, -1):
+    axis = 1 if state.get("dim") is None else state["dim"]
+    if type(axis) is not int or axis not in (1, -1):
         return UnsupportedPart(name, "is a softmax over another axis than the outputs; use dim=1")
-    return SoftmaxPart(name)
+    return SoftmaxPart(name, axis)
 
 
 def _flatten(name: str, _: Checkpoint, state: dict) -> Part:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from host.dataflow import Dataflow, transposed
+from host.dataflow import KEEP_BATCH, Dataflow, transposed
 from host.errors import UserError
 from host.parts import (
     AdaptivePoolPart,
@@ -78,10 +78,9 @@ def _follow(graph: Any, opset: int) -> Dataflow:
     inputs = [one for one in graph.input if one.name not in constants]
     if len(inputs) != 1:
         raise UserError(f"it takes {len(inputs)} inputs, not one; export a model of one image")
-    sizes = [one.dim_value if one.WhichOneof("value") == "dim_value" else None
+    sizes = [one.dim_value if 0 < one.dim_value < 1 << 24 else one.dim_param or None
              for one in inputs[0].type.tensor_type.shape.dim]
-    known = len(sizes) == 4 and all(size and 0 < size < 1 << 24 for size in sizes[1:])
-    flow = Dataflow(inputs[0].name, tuple(size or 0 for size in sizes[1:]) if known else None, constants)
+    flow = Dataflow(inputs[0].name, sizes, constants)
     for number, node in enumerate(graph.node):
         _Node(node, node.name or f"{node.op_type}_{number}", opset, flow, whole).read()
     if [one.name for one in graph.output] != [flow.at]:
@@ -281,17 +280,20 @@ def _pool(kind: str) -> Callable[[_Node], list[Part]]:
 
 
 def _flatten(node: _Node) -> list[Part]:
-    if node.attribute("axis", 1) != 1:
+    if node.attribute("axis", 1) != 1 or len(node.flow.sizes) == 1:
         return node.refused("is a flatten with other axes than all but the first; use torch.nn.Flatten()")
     return [FlattenPart(node.label)]
 
 
 def _reshape(node: _Node) -> list[Part]:
-    sizes = node.numbers(1)
+    sizes, flow = node.numbers(1), node.flow
     if sizes is None:
         return node.refused("is a reshape to a shape that is computed; use torch.nn.Flatten()")
-    flat = node.flow.flattens([size if size > 0 else None for size in sizes], node.label, node.kind)
-    return [FlattenPart(node.label)] if flat else []
+    first, *rest = sizes
+    keeps = first == flow.batch or (first == 0 and not node.attribute("allowzero", 0)) or len(flow.sizes) < 2
+    if (first == 0 and len(flow.sizes) == 1) or (not keeps and (first != -1 or 0 in rest) and min(rest, default=0) < 1):
+        return node.refused(f"is a reshape to {sizes}, which {KEEP_BATCH}")
+    return [flow.reshaped(sizes, node.label, node.kind)]
 
 
 def _mean(node: _Node) -> list[Part]:
@@ -303,9 +305,11 @@ def _mean(node: _Node) -> list[Part]:
 
 
 def _softmax(node: _Node) -> list[Part]:
-    if node.attribute("axis", -1 if node.opset >= 13 else 1) not in (1, -1):
+    axis = node.attribute("axis", -1 if node.opset >= 13 else 1)
+    if axis not in (1, -1):
         return node.refused("is a softmax over another axis than the outputs; use dim=1")
-    return [SoftmaxPart(node.label)]
+    # Before operator set 13 it is over this axis and all after it.
+    return [SoftmaxPart(node.label, None if node.opset < 13 and axis == 1 else axis)]
 
 
 _HANDLERS: dict[str, Callable[[_Node], list[Part]]] = {

@@ -5,12 +5,9 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from host.errors import UserError
-from host.files import check_input
 from rtl.config import ConfigError, EngineConfig, preset, read_config
 
 __all__ = ["add_engine_options", "check_range", "read_engine"]
-
-LARGEST_CONFIG_BYTES = 1 << 20
 
 
 def check_range(option: str, value: float, least: int, most: int) -> None:
@@ -32,7 +29,6 @@ def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:
     try:
         if config_file is None:
             return preset(preset_name)
-        check_input("configuration", config_file, LARGEST_CONFIG_BYTES)
         return read_config(config_file, preset_name)
     except TypeError:
         raise UserError(f"configuration '{config_file}': preset must be a name, not a list or a table") from None

@@ -78,16 +78,22 @@ class ReluPart:
 
 @dataclass(frozen=True)
 class FlattenPart:
-    """Channels, rows and columns become one axis."""
+    """Channels, rows and columns become one axis; or, if it has a ``shape``, axes of these sizes behind the batch's,
+    if all of an input's values fit into them."""
 
     name: str
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class SoftmaxPart:
-    """A softmax or log-softmax over the outputs: it keeps their order, so the network does without it."""
+    """A softmax or log-softmax over the outputs: it keeps their order, so the network does without it.
+
+    ``axis`` counts the batch's; None for one over all axes.
+    """
 
     name: str
+    axis: int | None = 1
 
 
 @dataclass(frozen=True)

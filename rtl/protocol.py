@@ -61,6 +61,7 @@ class Status(enum.Enum, shape=8):
     BAD_ADDRESS = 13
     NO_INPUT = 14
     TIMED_OUT = 15
+    OVERRUN = 16
     # From here on an engine sends none: the driver has them for what happens on the way.
     NO_ANSWER = 240
     DAMAGED = 241
@@ -88,6 +89,8 @@ STATUS_HELP = {
     Status.NO_INPUT: ("RUN without a WRITE since the last RUN", "write an input first"),
     Status.TIMED_OUT: ("the inference took longer than its program can; it was stopped, and the image is dropped",
                        "load the image again; if that does not help, the engine is broken"),
+    Status.OVERRUN: ("a request began before the answer to the one before had ended; it is lost (opcode 0)",
+                     "await each answer; resynchronise, and send it again"),
     Status.NO_ANSWER: ("nothing came back in time, however often it was sent",
                        "check cable, port, baud rate, and that the board holds the bitstream"),
     Status.DAMAGED: ("every answer was damaged on the way", "take a shorter cable or a lower baud rate"),
