@@ -62,8 +62,10 @@ READERS = {
     "train goes on": (train, "t.pt.checkpoint", ["lenet-300-100", "--data", "npz:planes.npz", "--epochs", "2",
                                                  "--batch", "10", "-o", "t.pt"], None),
     "run": (run, "m.img", ["m.img", "--data", DATA, "--device", "sim:tiny", "--limit", "2"], "host.run.run_batch"),
-    "run serial": (run, "m.img", ["m.img", "--data", DATA, "--device", "serial:nosuch", "--limit", "2"], "host.run.run_batch"),
-    "run --data": (run, "data.npz", ["m.img", "--data", DATA, "--device", "sim:tiny", "--limit", "2"], "host.run.run_batch"),
+    "run serial": (run, "m.img", ["m.img", "--data", DATA, "--device", "serial:nosuch", "--limit", "2"],
+                   "host.run.run_batch"),
+    "run --data": (run, "data.npz", ["m.img", "--data", DATA, "--device", "sim:tiny", "--limit", "2"],
+                   "host.run.run_batch"),
     "run sim:FILE.toml": (run, "engine.toml", ["m.img", "--data", DATA, "--device", "sim:engine.toml", "--limit", "2"],
                           "host.run.run_batch"),
     "run baked": (run, "m.img", ["m.img", "--data", DATA, "--device", "sim:icebreaker?baked=m.img",
@@ -195,9 +197,9 @@ def test_damaged_files(place, tmp_path, monkeypatch, capsys, name):
         def stopped(*_, **__):
             raise UserError(STOPPED)
         monkeypatch.setattr(stop, stopped)
+    content, rng = (tmp_path / file).read_bytes(), np.random.default_rng(7)
     status, err = attempt(command, arguments, capsys)
     assert (status, STOPPED in err) == ((0, False) if stop is None else (2, True)), err
-    content, rng = (tmp_path / file).read_bytes(), np.random.default_rng(7)
     for mutant in damaged(content, rng):
         (tmp_path / file).write_bytes(mutant)
         attempt(command, arguments, capsys)
