@@ -136,7 +136,8 @@ def convert(subject: Subject, module: nn.Module, form: str, path: Path, inputs: 
     before = sorted(path.parent.iterdir())
     shape = subject.shape if len(subject.shape) == 3 and form in ("module", "state_dict", "safetensors") else None
     settings = Settings(path, PRESETS[PRESET], PRESET, prune=False, calib=f"npy:{path.parent / 'examples.npy'}",
-                        input_shape=shape, sharing=ShareSettings(epochs=0))
+                        input_shape=shape, sharing=ShareSettings(epochs=0),
+                        known=subject.known if form in ("state_dict", "safetensors") else None)
     works: list[Compilation] = []
 
     def compiled() -> tuple[str, str]:
