@@ -16,8 +16,8 @@ from rtl.config import PRESETS
 from sim.bench import __main__ as sim_bench
 from tests.networks import random_network
 
-VALUES = ["nan", "inf", "-inf", "-1", "0", "0.5", "1e400", str(1 << 70), "9" * 5000, "", " ", "x", "0x10", "1_0", "½", "²",
-          "a\nb", "1,2", "1=2", "--", "x" * 5000]
+VALUES = ["nan", "inf", "-inf", "-1", "0", "0.5", "1e400", str(1 << 70), "9" * 5000, "", " ", "x", "0x10", "1_0", "½",
+          "²", "a\nb", "1,2", "1=2", "--", "x" * 5000]
 
 DATA = ["--data", "npz:data.npz"]
 COMPILE = ["m.pt", *DATA, "--preset", "tiny", "--share-epochs", "0", "-o", "out"]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small networks of all kinds that people convert, for `host.bench.conversions`: fully connected ones."""
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,7 +78,9 @@ def draw(subject: Subject, seed: int) -> nn.Module:
     All parameters are whole numbers of at most 8 bits times powers of 2: exact in 16-bit formats, too.
     """
     torch.manual_seed(seed)
-    module = subject.build().eval()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using padding='same' with even kernel")
+        module = subject.build().eval()
     with torch.no_grad():
         for name, one in [*module.named_parameters(), *module.named_buffers()]:
             if not one.is_floating_point() or name.endswith("mask"):

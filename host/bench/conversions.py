@@ -4,6 +4,7 @@
 import re
 import tempfile
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -150,7 +151,8 @@ def convert(subject: Subject, module: nn.Module, form: str, path: Path, inputs: 
                           ("files were written: " if written else "") + said.replace(f"{path}: ", ""))
     work, = works
     fresh = inputs[EXAMPLES:]
-    with torch.inference_mode():
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Using padding='same' with even kernel")
         wanted = _only(module(fresh)).double()
         read = _finished(subject, logits(tensors(_dense(work)), fresh.flatten(1)))
         engine = _finished(subject, _engine(work, fresh.numpy()))
