@@ -23,6 +23,7 @@ does not change which output is greatest.
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -101,6 +102,8 @@ def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None
                    known: str | None = None) -> tuple[Network, Dataset]:
     """A network, as `load_network`, and the dataset ``data``, whose images tell the shape if nothing else does.
 
+    The images come in the order in which the network takes them, and the dataset's notes say what that took.
+
     Raises `UserError` with the problems of both.
     """
     datasets: list[Dataset] = []
@@ -110,10 +113,22 @@ def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None
         return datasets[0]
 
     def read_network() -> Network:
-        return load_network(path, input_shape=input_shape or (datasets[0].image_shape if datasets else None),
-                            normalize=normalize, known=known)
+        shape = input_shape or (datasets[0].image_shape if datasets else None)
+        try:
+            return load_network(path, input_shape=shape, normalize=normalize, known=known)
+        except UserError:
+            if input_shape is None and shape is not None:
+                # The channels may be last, or the file may know better.
+                last = [(shape[2], *shape[:2])] if datasets[0].train_images.ndim == 4 else []
+                for other in (*last, None):
+                    with suppress(UserError):
+                        return load_network(path, input_shape=other, normalize=normalize,
+                                            known=known)
+            raise
     dataset, network = check_all(read_data, read_network)
-    return network, dataset
+    if dataset.input_count != network.inputs:  # what to say is `Dataset.require`'s
+        return network, dataset
+    return network, dataset.fitted(network.input_axes or input_shape)
 
 
 def fold_normalization(network: Network, mean: float, std: float) -> Network:
