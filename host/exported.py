@@ -4,7 +4,6 @@
 The graph is JSON (torch's export schema, whose major version is checked), the weights are raw numbers.
 """
 
-import json
 import zipfile
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ from host.dataflow import Dataflow
 from host.errors import UserError
 from host.exported_nodes import GarbledError, Values, read_node, size_of
 from host.parts import shown
+from host.strict_json import parse_json
 from host.tensors import FLOAT_BYTES, StoredTensor, decode, dtype_problem, shape_problem, view_problem
 
 __all__ = ["is_exported", "read_exported"]
@@ -74,14 +74,14 @@ def read_exported(archive: zipfile.ZipFile) -> Dataflow:
         raise UserError(f"it holds {len(models)} models, not one; {EXPORT_AGAIN}")
     model = models[0].removeprefix("models/").removesuffix(".json")
     try:
-        program = json.loads(read(models[0], JSON_LIMIT))
+        program = parse_json(read(models[0], JSON_LIMIT))
         version = program["schema_version"]["major"]
         if version != SCHEMA_MAJOR:
             raise UserError(f"its schema has the version {shown(version)}, but {SCHEMA_MAJOR} is known; "
                             f"{EXPORT_AGAIN} with a torch whose schema has that version")
         tensors = {}
         for kind in ("weights", "constants"):
-            listed = json.loads(read(f"data/{kind}/model_{kind}_config.json".replace("/model_", f"/{model}_"),
+            listed = parse_json(read(f"data/{kind}/model_{kind}_config.json".replace("/model_", f"/{model}_"),
                                      JSON_LIMIT))["config"]
             for name, one in listed.items():
                 tensors[name] = _tensor(one, f"data/{kind}/", entries, folder, read)
