@@ -7,7 +7,7 @@ from pathlib import Path
 from host.errors import UserError
 from rtl.config import ConfigError, EngineConfig, preset, read_config
 
-__all__ = ["add_engine_options", "check_range", "read_engine"]
+__all__ = ["add_engine_options", "add_known_option", "check_range", "read_engine"]
 
 
 def check_range(option: str, value: float, least: int, most: int) -> None:
@@ -22,6 +22,13 @@ def add_engine_options(parser: ArgumentParser) -> None:
                         "wide or conv (default)")
     parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration; fields it lacks come "
                         "from the preset")
+
+
+def add_known_option(parser: ArgumentParser) -> None:
+    """Adds ``--known``."""
+    from host.zoo import NETWORKS  # torch takes a second to import, and not all commands need it
+    parser.add_argument("--known", choices=NETWORKS, metavar="NAME", help="the network of host.zoo whose tensors the "
+                        f"model file holds, if it holds nothing else: {', '.join(NETWORKS)}")
 
 
 def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:

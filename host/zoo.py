@@ -4,6 +4,7 @@
 import math
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from host.errors import UserError
@@ -11,7 +12,7 @@ from host.errors import UserError
 if TYPE_CHECKING:
     from host.datasets import Dataset
 
-__all__ = ["NETWORKS", "build", "fitted", "sizes"]
+__all__ = ["NETWORKS", "build", "empty", "fitted", "sizes"]
 
 
 class LeNet300100(nn.Module):
@@ -20,6 +21,7 @@ class LeNet300100(nn.Module):
     Takes images of 784 values in any shape ``[n, ...]``; returns logits ``[n, 10]``.
     """
 
+    title = "LeNet-300-100"
     input_shape: tuple[int, ...] = (1, 28, 28)
 
     def __init__(self) -> None:
@@ -42,6 +44,7 @@ class LeNet5(nn.Module):
     Takes images of 784 values in any shape ``[n, ...]``; returns logits ``[n, 10]``.
     """
 
+    title = "LeNet-5"
     input_shape: tuple[int, ...] = (1, 28, 28)
 
     def __init__(self) -> None:
@@ -68,6 +71,7 @@ class AlexNetGrouped(nn.Module):
     Takes images ``[n, 3, 227, 227]``; returns logits ``[n, 1000]``.
     """
 
+    title = "AlexNet with groups"
     input_shape: tuple[int, ...] = (3, 227, 227)
 
     def __init__(self) -> None:
@@ -94,6 +98,7 @@ class AlexNet(nn.Module):
     Takes images ``[n, 3, 224, 224]``; returns logits ``[n, 1000]``.
     """
 
+    title = "AlexNet"
     input_shape: tuple[int, ...] = (3, 224, 224)
 
     def __init__(self) -> None:
@@ -120,6 +125,7 @@ class VGG16(nn.Module):
     Takes images ``[n, 3, 224, 224]``; returns logits ``[n, 1000]``.
     """
 
+    title = "VGG-16"
     input_shape: tuple[int, ...] = (3, 224, 224)
 
     def __init__(self) -> None:
@@ -165,6 +171,12 @@ def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
     """The dataset in the order in which a network of the zoo takes it. Raises `UserError` for data of another shape."""
     dataset.require(*sizes(model))
     return dataset.fitted(model.input_shape)  # type: ignore[arg-type]
+
+
+def empty(name: str) -> nn.Module:
+    """A network without values, for its layers and the shapes of its tensors; `UserError` for an unknown name."""
+    with torch.device("meta"):
+        return build(name)
 
 
 def sizes(model: nn.Module) -> tuple[int, int]:

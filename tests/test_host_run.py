@@ -30,8 +30,8 @@ def place(tmp_path, monkeypatch):
 
 
 def run(place, name, *options):
-    return run_command(host_run.main, [str(place / f"{name}.img"), "--data", f"npz:{place / 'data.npz'}", "--limit", "9",
-                                       "--verify", *options])
+    return run_command(host_run.main, [str(place / f"{name}.img"), "--data", f"npz:{place / 'data.npz'}", "--limit",
+                                       "9", "--verify", *options])
 
 
 @pytest.mark.parametrize("name", ["tiny", "wide"])
@@ -43,8 +43,9 @@ def test_an_image_runs_on_the_preset_that_it_was_made_for(place, capsys, name):
 def test_an_engine_that_is_named_is_checked(place, capsys):
     assert run(place, "tiny", "--device", "sim:tiny") == 0
     capsys.readouterr()
+    own = replace(PRESETS["tiny"], act_depth=128)
     for device, has in (("sim:default", "preset default"), ("sim:ulx3s-85f", "preset default"),
-                        (f"sim:{place / 'own.toml'}", f"configuration {replace(PRESETS['tiny'], act_depth=128).hash.hex()}")):
+                        (f"sim:{place / 'own.toml'}", f"configuration {own.hash.hex()}")):
         assert run(place, "tiny", "--device", device) == 2
         error = capsys.readouterr().err
         assert f"was made for preset tiny, the engine has {has}; compile the model with the engine's --preset" in error
