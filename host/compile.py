@@ -195,7 +195,7 @@ def prune_and_retrain(work: Compilation) -> str:
     if not settings.prune:
         tuned = work.dataset is not None and settings.sharing.epochs and not settings.config.direct_weights
         work.notes.append(f"not pruned, but its shared weights are fine-tuned for {settings.sharing.epochs} epochs; "
-                          "--share-epochs 0 leaves them as they are shared" if tuned else
+                          "--share-epochs 0 leaves them as shared" if tuned else
                           "not pruned: only its weights are shared and quantised")
         return f"as it is: {work.dense.weights_kept} weights"
     how = with_amount(read_recipe(settings.recipe), settings.density, settings.keep, settings.quality)
