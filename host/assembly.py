@@ -2,15 +2,17 @@
 """Assembles a `Network` from the parts of a model: checks them, reads their tensors, folds what folds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from host.errors import UserError
 from host.graph import Conv2d, Geometry, Linear, Network
+from host.normalising import Affine, fold_inputs
 from host.parts import (
     AdaptivePoolPart,
+    AffinePart,
     ConvPart,
     FlattenPart,
     LinearPart,
@@ -48,16 +50,23 @@ class _Draft:
     """A max pooling may still join it."""
 
 
-def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | None = None) -> Network:
+def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | None = None, *,
+             exact: bool = False, assumptions: Sequence[str] = ()) -> Network:
     """Reads the tensors of ``parts``, which are in the order of computation, and folds the norms.
 
     A max pooling joins the convolution before it. One that follows none, and every average pooling, becomes a
-    convolution of its own, channel by channel, whose weights are `fixed`.
+    convolution of its own, channel by channel, whose weights are `fixed`. A layer that is used again gets a name of
+    its own.
 
     Parameters
     ----------
     input_shape : tuple of int, optional
         Channels, height and width of an input; convolutions need it.
+    exact : bool
+        ``input_shape`` is what the file itself says of an input, which may have any axes; then the first layer must
+        take these.
+    assumptions : sequence of str
+        For the network, `Network.assumptions`.
 
     Raises
     ------
@@ -67,8 +76,8 @@ def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | No
     problems = _size_problems(parts)
     if problems:
         raise UserError(problems)
-    chain = Chain(input_shape)
-    for part in parts:
+    chain = Chain(input_shape, exact=exact)
+    for part in _named_apart(parts):
         chain.add(part)
     problems = chain.problems
     layers = [_read(draft, problems) for draft in chain.drafts]
@@ -76,7 +85,12 @@ def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | No
         problems.append("it has no linear layer; Nonzero runs chains of linear layers and convolutions")
     if problems:
         raise UserError(problems)
-    return Network(name, tuple(layer for layer in layers if layer))
+    found = tuple(layer for layer in layers if layer)
+    if chain.affine:
+        found = (fold_inputs(found[0], chain.affine.divisor, chain.affine.shift, "what is done with the input first"),
+                 *found[1:])
+    shape = input_shape if exact or found[0].geometry else None
+    return Network(name, found, shape, tuple(assumptions))
 
 
 def _size_problems(parts: Sequence[Part]) -> list[str]:
@@ -84,24 +98,42 @@ def _size_problems(parts: Sequence[Part]) -> list[str]:
     weighted = [part for part in parts if isinstance(part, LinearPart | ConvPart | PoolPart)]
     if len(weighted) > LAYERS_LIMIT:
         return [f"it has {len(weighted):,} layers, more than {LAYERS_LIMIT}"]
-    names = [part.name for part in weighted]
-    if twice := [name for name in set(names) if names.count(name) > 1]:
-        return [f"it has two layers named {shown(name)}; rename one" for name in twice]
     values = sum(tensor.values for part in parts for tensor in tensors_of(part).values())
     if values > VALUES_LIMIT:
         return [f"its tensors have {values:,} values, more than {VALUES_LIMIT:,}; the engine holds far fewer"]
     return []
 
 
+def _named_apart(parts: Sequence[Part]) -> Iterator[Part]:
+    """The parts; a layer of a name that was there before gets a number: fc, fc_2, fc_3."""
+    taken = {part.name for part in parts}
+    seen: set[str] = set()
+    for part in parts:
+        if not isinstance(part, LinearPart | ConvPart | PoolPart | AdaptivePoolPart):
+            yield part
+            continue
+        name, number = part.name, 1
+        while name in seen or (number > 1 and name in taken):
+            number += 1
+            name = f"{part.name}_{number}"
+        seen.add(name)
+        yield replace(part, name=name)
+
+
 class Chain:
     """Takes the parts one by one: groups them into layers, and follows the shape of what flows between them.
 
     ``shape`` is (channels, height, width), or (values,) once flat; None if it is not known, before the first layer or
-    after a problem.
+    after a problem. An ``exact`` input shape may have any axes.
     """
 
-    def __init__(self, input_shape: tuple[int, ...] | None) -> None:
+    def __init__(self, input_shape: tuple[int, ...] | None, *, exact: bool = False) -> None:
         self.shape = input_shape
+        self.exact, self.told = exact, input_shape is not None
+        self.affine: Affine | None = None
+        """What is done with the input before the first layer."""
+        self.lost = False
+        """A layer was refused, so that what follows it is not judged by what came before."""
         self.drafts: list[_Draft] = []
         self.problems: list[str] = []
         self.before: Part | None = None
@@ -119,13 +151,15 @@ class Chain:
         elif isinstance(part, AdaptivePoolPart):
             self._adaptive_pool(part)
         elif isinstance(part, FlattenPart):
-            self.shape = self.shape and (math.prod(self.shape),)
-        elif isinstance(part, ReluPart):
+            self._flatten(part)
+        elif isinstance(part, AffinePart):
+            self._affine(part)
+        elif isinstance(part, ReluPart) and self.drafts:
             self.drafts[-1].relu = True
-        elif isinstance(part, NormPart):
+        elif isinstance(part, NormPart) and isinstance(self.before, LinearPart | ConvPart):
             self.drafts[-1].norm = part
             self._check_lengths(part, _rows(self.drafts[-1].part))
-        if not isinstance(part, FlattenPart):
+        if not isinstance(part, FlattenPart | AffinePart):
             self.before = part
 
     def _place_problem(self, part: Part) -> str:
@@ -136,18 +170,56 @@ class Chain:
             return f"follows the softmax {shown(before.name)}, which may only be last"
         if isinstance(before, UnsupportedPart) or not isinstance(part, NormPart | ReluPart | SoftmaxPart):
             return ""
-        if before is None:
-            return ("comes before the first linear layer or convolution; only torch.nn.Flatten, Dropout, Identity and "
-                    "pooling may")
+        if not self.drafts:
+            return "" if self.lost else ("comes before the first linear layer or convolution; only torch.nn.Flatten, "
+                                         "Dropout, Identity and pooling may: leave it out, and give the data as "
+                                         "it comes out of it")
         if isinstance(part, NormPart) and not isinstance(before, LinearPart | ConvPart):
             return ("is a batch normalisation that does not directly follow a linear layer or a convolution; only "
                     "there it folds into the weights: train with the order Linear, BatchNorm1d, ReLU or Conv2d, "
                     "BatchNorm2d, ReLU")
-        return ""
+        return self._softmax_problem(part) if isinstance(part, SoftmaxPart) else ""
+
+    def _softmax_problem(self, part: SoftmaxPart) -> str:
+        """Why the order of the outputs is not that of its inputs."""
+        shape = self.shape
+        if part.axis is None or shape is None or (len(shape) == 1 and part.axis in (1, -1)) \
+                or (shape[1:] == (1, 1) and part.axis in (1, -3)):
+            return ""
+        return (f"is a softmax over axis {part.axis} of {size_text(shape)} outputs; only one over all of them may be "
+                "left out: put torch.nn.Flatten() before it and use dim=1, or leave it out of the model")
 
     def _refuse(self, part: Part, problem: str) -> None:
         self.problems.append(f"layer {shown(part.name)} {problem}")
         self.shape = None
+        self.lost |= not isinstance(part, NormPart | ReluPart | SoftmaxPart | FlattenPart)
+
+    def _affine(self, part: AffinePart) -> None:
+        """Of the input; the readers give it nowhere else."""
+        assert self.shape is not None
+        self.affine = self.affine or Affine(self.shape)
+        try:
+            self.affine.then(part)
+        except TensorError as error:
+            self._refuse(part, f"works with a constant that {error}")
+
+    def _flatten(self, part: FlattenPart) -> None:
+        """All axes into one, or an input's into others; the batch axis must stay as it is."""
+        shape, cut = self.shape, part.shape
+        if not cut:
+            self.shape = shape and (math.prod(shape),)
+        elif shape is None:
+            if not self.drafts and not self.problems:
+                self._refuse(part, f"cuts its input into pieces of {size_text(cut)} values, but {NO_SHAPE}")
+        elif math.prod(cut) != math.prod(shape):
+            self._refuse(part, f"cuts {size_text(shape)} values of each input into pieces of {size_text(cut)}, so that "
+                               "one input becomes several of the batch; use torch.nn.Flatten(), which leaves the batch "
+                               "axis as it is")
+        elif len(cut) > 1 and cut != shape and self.before is not None:
+            self._refuse(part, f"cuts {size_text(shape)} values into {size_text(cut)}; only the input may be cut into "
+                               "channels, rows and columns, and only a flatten may follow: use torch.nn.Flatten()")
+        else:
+            self.shape = cut
 
     def _linear(self, part: LinearPart) -> None:
         self.drafts.append(_Draft(part, open=False))
@@ -167,8 +239,13 @@ class Chain:
     def _inputs_problem(self, cols: int) -> str:
         """Why this is no input of a linear layer; what the first takes is what the network takes."""
         shape = self.shape
-        if shape is None or len(self.drafts) == 1 or shape == (cols,):
+        if shape is None or shape == (cols,):
             return ""
+        if len(self.drafts) == 1:
+            if not self.exact and self.before is None:
+                return ""  # whoever gives the inputs flattens them
+            several = f"; put torch.nn.Flatten() before it, and train it on all {math.prod(shape):,}"
+            return f"an input has {size_text(shape)} values" + several * (len(shape) > 1)
         before = shown(self.drafts[-2].part.name)
         if math.prod(shape) == cols:
             return (f"the layer before it, {before}, gives {size_text(shape)} feature maps; put torch.nn.Flatten() "
@@ -213,9 +290,12 @@ class Chain:
         """Whether what comes in has channels, rows and columns; if it is known not to, this is a problem."""
         if self.shape is not None and len(self.shape) == 3:
             return True
-        if self.shape is not None:
+        if self.shape is not None and len(self.shape) != 1:
+            self._refuse(part, f"works on images, but gets {size_text(self.shape)} values; export the model with an "
+                               "example of four axes: batch, channels, rows and columns")
+        elif self.shape is not None:
             self._refuse(part, "works on images, but gets flat values; leave out the torch.nn.Flatten before it")
-        elif self.before is None or (len(self.drafts) == 1 and self.drafts[0].part is part):
+        elif not self.told and (self.before is None or (len(self.drafts) == 1 and self.drafts[0].part is part)):
             self._refuse(part, f"works on images, but {NO_SHAPE}")
         return False
 

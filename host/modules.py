@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the layers in what a model file holds: a pickled torch.nn model, or a state dictionary."""
+"""Finds the layers in a pickled torch.nn model."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from host.checkpoints import Checkpoint
 from host.errors import UserError
+from host.exported import EXPORT_AGAIN
 from host.parts import (
     AdaptivePoolPart,
     ConvPart,
@@ -19,7 +20,6 @@ from host.parts import (
     SoftmaxPart,
     UnsupportedPart,
 )
-from host.tensors import StoredTensor, masked
 from host.unpickling import Record
 
 MODULES_LIMIT = 4096
@@ -37,9 +37,11 @@ NAME_LIMIT = 100
 ONLY_CHAINS = ("Nonzero runs chains of torch.nn.Linear and Conv2d layers with ReLU and pooling between them (batch "
                "normalisation is folded); retrain with these")
 
-SEQUENTIAL = "torch.nn.modules.container.Sequential"
+AS_PT2 = f"save it as .pt2: {EXPORT_AGAIN.partition(': ')[2]}"
 
-_NORM_LEAVES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+INDICES = "returns indices beside its values; use return_indices=False"
+
+SEQUENTIAL = "torch.nn.modules.container.Sequential"
 
 
 def module_parts(checkpoint: Checkpoint, root: Record, name: str = "") -> list[Part]:
@@ -77,13 +79,13 @@ def _module_problem(module: Any) -> str:
     """Why this module cannot be read; the empty string if it can."""
     if type(module) is not Record or type(module.state) is not dict or not all(
             type(module.state.get(key)) is dict for key in ("_parameters", "_buffers", "_modules")):
-        return "is described in a garbled way; save model.state_dict() instead"
+        return f"is described in a garbled way; {AS_PT2}"
     if not all(type(child) is str and len(child) <= NAME_LIMIT for child in module.state["_modules"]):
-        return f"has children whose names are not strings of at most {NAME_LIMIT} characters"
+        return f"has children whose names are not strings of at most {NAME_LIMIT} characters; rename them"
     if module.name not in _MODULES and module.name != SEQUENTIAL:
         return _kind_problem(module.name)
     if module.state.get("_forward_hooks") or module.state.get("_forward_pre_hooks"):
-        return "has hooks, which are code; remove them, or save model.state_dict() instead"
+        return f"has hooks, which are code; remove them, or {AS_PT2}"
     return ""
 
 
@@ -92,7 +94,9 @@ def _kind_problem(name: str) -> str:
     module, _, kind = name[:80].rpartition(".")
     kind = ascii(kind).strip("'")
     if module.endswith((".conv", ".lazy")):
-        return f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d is supported"
+        same = ("; a Conv1d is the same with one row: kernels of (1, size), on inputs of (channels, 1, length)"
+                if kind == "Conv1d" else "; retrain with it")
+        return f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d is supported{same}"
     if module.endswith(".activation"):
         return f"is torch.nn.{kind}, but ReLU is the only activation function; retrain with torch.nn.ReLU"
     if module.endswith(".container"):
@@ -146,7 +150,7 @@ def _max_pool(name: str, _: Checkpoint, state: dict) -> Part:
     if _pair(state.get("dilation")) != (1, 1):
         return UnsupportedPart(name, "has a dilation, but windows have no gaps here; use dilation=1")
     if state.get("return_indices"):
-        return UnsupportedPart(name, "returns indices beside its values; use return_indices=False")
+        return UnsupportedPart(name, INDICES)
     return _pool(name, "max", state)
 
 
@@ -168,6 +172,8 @@ def _pool(name: str, kind: str, state: dict) -> Part:
 
 def _adaptive_pool(kind: str) -> Callable[[str, Checkpoint, dict], Part]:
     def read(name: str, _: Checkpoint, state: dict) -> Part:
+        if state.get("return_indices"):
+            return UnsupportedPart(name, INDICES)
         size = state.get("output_size")
         pair: Any = (size, size) if type(size) is int else size
         if type(pair) not in (tuple, list) or len(pair) != 2 \
@@ -192,9 +198,10 @@ def _norm(name: str, checkpoint: Checkpoint, state: dict) -> Part:
 
 
 def _softmax(name: str, _: Checkpoint, state: dict) -> Part:
-    if state.get("dim") not in (None, 1, -1):
+    axis = 1 if state.get("dim") is None else state["dim"]
+    if type(axis) is not int or axis not in (1, -1):
         return UnsupportedPart(name, "is a softmax over another axis than the outputs; use dim=1")
-    return SoftmaxPart(name)
+    return SoftmaxPart(name, axis)
 
 
 def _flatten(name: str, _: Checkpoint, state: dict) -> Part:
@@ -225,60 +232,3 @@ _MODULES: dict[str, Callable[[str, Checkpoint, dict], Part | None]] = {
     "torch.nn.modules.dropout.AlphaDropout": _nothing,
     "torch.nn.modules.flatten.Flatten": _flatten,
 }
-
-
-def state_dict_parts(tensors: Mapping[str, StoredTensor]) -> list[Part]:
-    """The layers of a state dictionary, in its order, without the ReLUs, of which it knows nothing.
-
-    The prefixes of torch.nn.DataParallel (``module.``) and torch.compile (``_orig_mod.``) are
-    dropped; pruned tensors (``weight_orig`` and ``weight_mask``) are multiplied out.
-    """
-    for prefix in ("module.", "_orig_mod.", "module."):
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
-    groups: dict[str, dict[str, StoredTensor]] = {}
-    for key, tensor in tensors.items():
-        name, _, leaf = key.rpartition(".")
-        groups.setdefault(name, {})[leaf] = tensor
-    return [_group_part(name or "linear", leaves) for name, leaves in groups.items()]
-
-
-def _group_part(name: str, leaves: dict[str, StoredTensor]) -> Part:
-    """The layer that has these parameters and buffers."""
-    for leaf in ("weight", "bias"):
-        if {f"{leaf}_orig", f"{leaf}_mask"} <= leaves.keys():
-            leaves[leaf] = masked(leaves.pop(f"{leaf}_orig"), leaves.pop(f"{leaf}_mask"))
-    if {"running_mean", "running_var"} <= leaves.keys() <= _NORM_LEAVES:
-        return NormPart(name, leaves.get("weight"), leaves.get("bias"),
-                        leaves["running_mean"], leaves["running_var"])
-    if not {"weight"} <= leaves.keys() <= {"weight", "bias"}:
-        return UnsupportedPart(name, f"has the parameters {_listed(leaves)}, {_meaning(name, leaves)}")
-    weight = leaves["weight"]
-    if not weight.problem and len(weight.shape) != 2:
-        shape = list(weight.shape)
-        if len(weight.shape) > 2:
-            return UnsupportedPart(name, f"is a convolution (weight of the shape {shape}), and a state dictionary of "
-                                         "tensors does not tell its stride, padding and pooling; save the model as "
-                                         "a torch.nn.Sequential by torch.save(model, ...), or name its tensors as a "
-                                         "network of host.zoo does")
-        return UnsupportedPart(name, f"has a weight of the shape {shape}, as layer normalisations and PReLU "
-                                     f"have; {ONLY_CHAINS}")
-    return LinearPart(name, weight, leaves.get("bias"))
-
-
-def _listed(leaves: dict[str, StoredTensor]) -> str:
-    names = [repr(leaf[:40]) for leaf in leaves]
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _meaning(name: str, leaves: dict[str, StoredTensor]) -> str:
-    """What a layer with unknown parameters may be, and the way out."""
-    if ".parametrizations." in f".{name}.":
-        return "a parametrisation; call torch.nn.utils.parametrize.remove_parametrizations before saving"
-    if "weight_g" in leaves:
-        return "a weight normalisation; call torch.nn.utils.remove_weight_norm before saving"
-    if any(leaf.startswith("weight_ih") for leaf in leaves):
-        return f"as recurrent layers have; {ONLY_CHAINS}"
-    if any(leaf.startswith("in_proj") for leaf in leaves):
-        return f"as attention has; {ONLY_CHAINS}"
-    return f"which are not those of a linear layer (weight, bias); {ONLY_CHAINS}"

@@ -5,12 +5,10 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from host.errors import UserError
-from host.files import check_input
+from host.shipped import given_or_shipped
 from rtl.config import ConfigError, EngineConfig, preset, read_config
 
-__all__ = ["add_engine_options", "check_range", "read_engine"]
-
-LARGEST_CONFIG_BYTES = 1 << 20
+__all__ = ["add_engine_options", "add_known_option", "check_range", "read_engine"]
 
 
 def check_range(option: str, value: float, least: int, most: int) -> None:
@@ -23,8 +21,15 @@ def add_engine_options(parser: ArgumentParser) -> None:
     """Adds ``--preset`` and ``--config``."""
     parser.add_argument("--preset", default="default", help="engine: tiny, up5k, small, default, medium, large, "
                         "wide or conv (default)")
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration; fields it lacks come "
-                        "from the preset")
+    parser.add_argument("--config", type=given_or_shipped, metavar="FILE.toml",
+                        help="engine configuration; fields it lacks come from the preset")
+
+
+def add_known_option(parser: ArgumentParser) -> None:
+    """Adds ``--known``."""
+    from host.zoo import NETWORKS  # torch takes a second to import, and not all commands need it
+    parser.add_argument("--known", choices=NETWORKS, metavar="NAME", help="the network of host.zoo whose tensors the "
+                        f"model file holds, if it holds nothing else: {', '.join(NETWORKS)}")
 
 
 def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:
@@ -32,7 +37,6 @@ def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:
     try:
         if config_file is None:
             return preset(preset_name)
-        check_input("configuration", config_file, LARGEST_CONFIG_BYTES)
         return read_config(config_file, preset_name)
     except TypeError:
         raise UserError(f"configuration '{config_file}': preset must be a name, not a list or a table") from None

@@ -6,14 +6,14 @@ Efficient Neural Networks", NIPS 2015, unless another source is named. docs/prun
 """
 
 import math
-import tomllib
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from host.criteria import CRITERIA
 from host.errors import UserError
 from host.graph import Network
+from host.shipped import given_or_shipped
+from host.toml_files import read_toml
 
 __all__ = ["RECIPES", "PruneSettings", "read_recipe", "with_amount"]
 
@@ -241,14 +241,9 @@ def read_recipe(name: str) -> PruneSettings:
         return RECIPES[name]
     if not name.endswith(".toml"):
         raise UserError(f"recipe must be one of {', '.join(RECIPES)} or a .toml file, not '{name}'")
-    try:
-        found = tomllib.loads(Path(name).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"recipe '{name}' cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"recipe '{name}' is not TOML: {error}") from None
+    found = read_toml("recipe", given_or_shipped(name))
     base = found.pop("recipe", "default")
-    if base not in RECIPES:
+    if not isinstance(base, str) or base not in RECIPES:
         raise UserError(f"recipe '{name}' must start from one of {', '.join(RECIPES)}, not '{base}'")
     problems = [problem for field, value in found.items() if (problem := _field_problem(field, value))]
     if problems:
@@ -264,7 +259,8 @@ def _field_problem(name: str, value: Any) -> str:
     default = getattr(DEFAULT, name)
     if name in AMOUNTS:
         fits = ("table" in AMOUNTS[name] and _is_table(value)) or ("a number" in AMOUNTS[name] and _is_number(value))
-        fits &= name != "neurons" or all(isinstance(one, int) for one in value.values())
+        if fits and name == "neurons":
+            fits = all(isinstance(one, int) for one in value.values())
         return "" if fits else f"{name} must be {AMOUNTS[name]}, not {value!r}"
     if name == "freeze":
         groups = isinstance(value, list) and all(isinstance(group, list) and all(isinstance(one, str) for one in group)

@@ -17,8 +17,8 @@ LARGEST_PACKET_BYTES = 1 << 15
 
 ANSWER_BYTES = packet_length(1)
 
-DAMAGE = (Status.BAD_CRC.value, Status.TOO_LONG.value)
-"""What the engine answers if it took something else for a packet than was sent."""
+DAMAGE = (Status.BAD_CRC.value, Status.TOO_LONG.value, Status.OVERRUN.value)
+"""What the engine answers if it took something else for a packet than was sent, or none."""
 
 ALREADY_DONE = {
     Opcode.RUN.value: (Status.BUSY.value, Status.NO_INPUT.value),

@@ -3,14 +3,12 @@
 
 import importlib
 import re
-import tomllib
-from pathlib import Path
 
 from host.errors import UserError
+from host.shipped import CONSTRAINTS
+from host.toml_files import read_toml
 
 __all__ = ["CONSTRAINTS", "board_names", "board_platform", "led_port", "read_board"]
-
-CONSTRAINTS = Path(__file__).parent.parent / "constraints"
 
 
 def board_names():
@@ -23,10 +21,7 @@ def read_board(name):
     path = CONSTRAINTS / f"{name}.toml"
     if not re.fullmatch(r"[\w-]+", name) or not path.exists():
         raise UserError(f"board must be one of {', '.join(board_names())}, not '{name}'")
-    try:
-        return {"name": name, **tomllib.loads(path.read_text())}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"board '{path}' cannot be read: {error}") from None
+    return {"name": name, **read_toml("board", path)}
 
 
 def board_platform(board):

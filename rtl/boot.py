@@ -8,6 +8,8 @@ from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
+from .protocol import SYNC
+
 __all__ = ["Boot"]
 
 BLOCK_BYTES = 2048
@@ -21,7 +23,7 @@ class Boot(wiring.Component):
     """Stands between UART and engine: after a reset it is the host, and sends what it holds; then it steps aside.
 
     The bytes are link packets, with any bytes but SYNC around them, which the engine ignores. Their answers stay here;
-    what comes from the UART meanwhile is lost.
+    what comes from the UART meanwhile is lost, and the engine is told so.
 
     Parameters
     ----------
@@ -34,6 +36,8 @@ class Boot(wiring.Component):
     to_engine : Out(stream.Signature(8)), from_engine : In(stream.Signature(8))
     engine_busy : In(1)
         The engine's ``busy``.
+    uart_lost : In(1), lost : Out(1)
+        A byte that may begin a packet is lost, see `Uart`: in the UART, and anywhere before the engine.
     """
 
     def __init__(self, content):
@@ -41,7 +45,7 @@ class Boot(wiring.Component):
         byte = stream.Signature(8)
         super().__init__({
             "from_uart": In(byte), "to_uart": Out(byte), "to_engine": Out(byte), "from_engine": In(byte),
-            "engine_busy": In(1),
+            "engine_busy": In(1), "uart_lost": In(1), "lost": Out(1),
         })
 
     def elaborate(self, platform):
@@ -65,6 +69,9 @@ class Boot(wiring.Component):
                          for number, one in enumerate(chosen)]
             blocks, place, choices = chosen, place // CHOICE, choices + 1
         m.d.comb += [self.from_uart.ready.eq(1), self.from_engine.ready.eq(1)]
+        missed = Signal()
+        with m.If(self.from_uart.valid & (self.from_uart.payload == SYNC)):
+            m.d.sync += missed.eq(1)
         steps = ("READ", "KEEP", *(f"CHOOSE {choice}" for choice in range(choices)), "SEND")
         with m.FSM():
             for state, following in pairwise(steps):
@@ -83,4 +90,6 @@ class Boot(wiring.Component):
             with m.State("LINK"):
                 connect(m, flipped(self.from_uart), flipped(self.to_engine))
                 connect(m, flipped(self.from_engine), flipped(self.to_uart))
+                m.d.comb += self.lost.eq(self.uart_lost | missed)
+                m.d.sync += missed.eq(0)
         return m

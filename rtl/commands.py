@@ -191,7 +191,8 @@ class Commands(wiring.Component):
                 with m.If(self.write):
                     m.d.sync += address.eq(address + 1)
                 with m.If(settle == 7):
-                    m.d.sync += has_input.eq(1)
+                    # Without an image there is nothing that it is the input of.
+                    m.d.sync += has_input.eq(self.loaded)
                     reply(Status.OK)
             with m.State("ANSWER"):
                 m.d.comb += self.respond.eq(1)
@@ -201,6 +202,9 @@ class Commands(wiring.Component):
                 # The link has what it needs once the request has fallen; its next request ends this one.
                 with m.If(self.request):
                     m.next = "WAIT"
+        # A header that is right takes the place of the image that the input was for.
+        with m.If(~self.loaded):
+            m.d.sync += has_input.eq(0)
         # The status, and bodies of even lengths.
         m.d.comb += self.response_bytes.eq(1)
         for opcode, body_bytes in ((Opcode.IDENTIFY, identity_bytes), (Opcode.WAIT, counter_bytes),

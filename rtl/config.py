@@ -3,9 +3,11 @@
 
 import hashlib
 import json
-import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+
+from host.errors import UserError
+from host.toml_files import read_toml
 
 __all__ = ["PRESETS", "ConfigError", "EngineConfig", "preset", "read_config"]
 
@@ -285,9 +287,9 @@ def read_config(path, base="default"):
     Raises `ConfigError` for a file that is not TOML, unknown keys and values out of range.
     """
     try:
-        values = tomllib.loads(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError([f"configuration '{path}' cannot be read: {error}"]) from None
+        values = read_toml("configuration", Path(path))
+    except UserError as error:
+        raise ConfigError(error.problems) from None
     start = preset(values.pop("preset", base))
     known = {field.name for field in fields(EngineConfig)}
     unknown = [f"configuration '{path}': unknown key '{key}'; known are {', '.join(sorted(known))}"

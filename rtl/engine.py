@@ -42,11 +42,13 @@ class Engine(wiring.Component):
     observed : bool
         Has the outputs from ``last`` on.
     gap_bits : int
-        See `Link`.
+        See `Link`; with it the engine has the input ``lost``.
 
     Members
     -------
     rx : In(stream.Signature(8)), tx : Out(stream.Signature(8))
+    lost : In(1)
+        See `Link`.
     busy : Out(1)
         From the first byte of a packet to the last of its response.
     running : Out(1)
@@ -68,6 +70,7 @@ class Engine(wiring.Component):
             "tx": Out(stream.Signature(8)),
             "busy": Out(1),
             "running": Out(1),
+            **({"lost": In(1)} if gap_bits else {}),
             **({"last": Out(1), "loaded": Out(1), "last_status": Out(8),
                 "counters": Out(counters_layout())} if observed else {}),
         })
@@ -88,7 +91,7 @@ class Engine(wiring.Component):
             m.submodules[name] = DomainRenamer("run")(component)
             return component
 
-        self._add_run_domain(m, watchdog)
+        self._add_run_domain(m, loader)
         program = run("program", Program(config))
         sequencer = run("sequencer", Sequencer(config))
         scanner = run("scanner", Scanner(config))
@@ -100,6 +103,8 @@ class Engine(wiring.Component):
 
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
+        if self.gap_bits:
+            m.d.comb += link.lost.eq(self.lost)
         m.d.comb += [self.busy.eq(link.busy), self.running.eq(sequencer.running)]
         if self.observed:
             m.d.comb += [self.last.eq(link.last), self.loaded.eq(loader.loaded),
@@ -112,12 +117,16 @@ class Engine(wiring.Component):
         self._watch(m, loader, commands, sequencer, watchdog, cycles)
         return m
 
-    def _add_run_domain(self, m, watchdog):
-        """The domain of all that an inference goes through: the clock of the others, reset by the watchdog as well."""
+    def _add_run_domain(self, m, loader):
+        """The domain of all that an inference goes through: the clock of the others, with a reset of its own.
+
+        It is reset when the image in the memories becomes invalid, be it that another one replaces it or that the
+        watchdog has stopped it: nothing of an image reaches an inference of a later one.
+        """
         m.domains.run = ClockDomain(local=True)
         # A register, since it leads everywhere.
-        reset = Signal(init=1)
-        m.d.sync += reset.eq(watchdog.bite)
+        reset, was_loaded = Signal(init=1), Signal()
+        m.d.sync += [was_loaded.eq(loader.loaded), reset.eq(was_loaded & ~loader.loaded)]
         m.d.comb += [ClockSignal("run").eq(ClockSignal()), ResetSignal("run").eq(reset)]
 
     def _watch(self, m, loader, commands, sequencer, watchdog, cycles):

@@ -18,7 +18,7 @@ class Link(wiring.Component):
     """Receives a packet whole, hands it on if it is sound, and sends the response.
 
     Nothing reaches ``payload`` before its CRC is found right, so that a damaged packet has no effect. The link answers
-    BAD_CRC and TOO_LONG itself. Between ``request`` and the last byte of the response it takes no byte.
+    BAD_CRC, TOO_LONG and OVERRUN itself. Between ``request`` and the last byte of the response it takes no byte.
 
     Parameters
     ----------
@@ -27,7 +27,8 @@ class Link(wiring.Component):
     observed : bool
         Has ``last`` and ``last_status``.
     gap_bits : int
-        A packet whose next byte does not come within ``2**gap_bits`` cycles is forgotten; 0 for no such limit.
+        For a line that cannot wait: a packet whose next byte does not come within ``2**gap_bits`` cycles is forgotten,
+        and a request that was ``lost`` is refused; 0 for a stream that can.
 
     Members
     -------
@@ -36,6 +37,9 @@ class Link(wiring.Component):
         The byte on ``tx`` is the last of its response.
     last_status : Out(8)
         Status of the newest response; 0 after a reset.
+    lost : In(1)
+        Only with ``gap_bits``: a byte that may have begun a packet is lost, since the link did not take it in time. It
+        answers OVERRUN, with opcode 0, once nothing else is under way.
     busy : Out(1)
         From the first byte of a packet to the last of its response.
     request : Out(1), opcode : Out(8), length : Out(16)
@@ -53,6 +57,7 @@ class Link(wiring.Component):
             "rx": In(stream.Signature(8)),
             "tx": Out(stream.Signature(8)),
             **({"last": Out(1), "last_status": Out(8)} if observed else {}),
+            **({"lost": In(1)} if gap_bits else {}),
             "busy": Out(1),
             "request": Out(1),
             "opcode": Out(8),
@@ -128,7 +133,7 @@ class Link(wiring.Component):
             m.d.sync += count.eq(count + 1)
 
         # The top bit of the cycles since the last byte of a packet.
-        silent = Signal()
+        silent, overrun = Signal(), Signal()
         if self.gap_bits:
             waited = Signal(self.gap_bits + 1)
             m.d.comb += silent.eq(waited[-1])
@@ -164,6 +169,10 @@ class Link(wiring.Component):
                 m.d.sync += [clears.eq(1), crc_count.eq(0)]
                 with m.If(received & (self.rx.payload == SYNC)):
                     m.next = "RECEIVE OPCODE"
+                if self.gap_bits:
+                    with m.Elif(overrun):
+                        m.d.sync += [overrun.eq(0), takes.eq(0), self.opcode.eq(0), status.eq(Status.OVERRUN.value)]
+                        respond(1)
             for state, field, next_state in (("RECEIVE OPCODE", self.opcode, "RECEIVE LENGTH LOW"),
                                              ("RECEIVE LENGTH LOW", length[:8], "RECEIVE LENGTH HIGH"),
                                              ("RECEIVE LENGTH HIGH", length[8:], "MEASURE LENGTH")):
@@ -239,5 +248,8 @@ class Link(wiring.Component):
                 with m.If(self.tx.ready):
                     m.d.sync += takes.eq(1)
                     m.next = "WAIT"
+        if self.gap_bits:
+            with m.If(self.lost):
+                m.d.sync += overrun.eq(1)
         m.d.comb += self.busy.eq(~fsm.ongoing("WAIT"))
         return m

@@ -125,8 +125,8 @@ class Loader(wiring.Component):
         count, last_byte = Signal(range(max(HEADER_BYTES, most_bytes))), Signal(name="last_byte")
         last_but_one, word_last_but_one, one_byte = Signal.like(count), Signal.like(count), Signal(name="one_byte")
         depth, section_end, has_pe = Signal(17), Signal(17), Signal(name="has_pe")
-        last_section, last_word, empty, outside, sound, whole = (Signal(name=name) for name in (
-            "last_section", "last_word", "empty", "outside", "sound", "whole"))
+        last_section, last_word, empty, outside, sound, whole, full = (Signal(name=name) for name in (
+            "last_section", "last_word", "empty", "outside", "sound", "whole", "full"))
         # The next byte lies in a register, as does whether this state takes it: the way to them is long.
         byte, byte_valid, takes = Signal(8, reset_less=True), Signal(), Signal(init=1, name="takes")
         taken = byte_valid & takes & ~self.begin
@@ -151,7 +151,7 @@ class Loader(wiring.Component):
         m.d.sync += [
             section_end.eq(section.start + section.count),
             has_pe.eq(section.pe < Mux(kind == SectionKind.PROGRAM.value, 1, config.pes)),
-            empty.eq((sections_left == 0) | (self.layers == 0)),
+            empty.eq((sections_left == 0) | (self.layers == 0) | (image_bytes <= HEADER_BYTES)),
             outside.eq((section.count == 0) | ~has_pe | (section_end > depth)),
             sound.eq(crc.match_detected), whole.eq(self.offset == image_bytes),
         ]
@@ -170,6 +170,8 @@ class Loader(wiring.Component):
         # A flag says that the header comes: the way from the state to all that it changes is long.
         header = Signal()
         mistaken, found = self._take_header(m, taken & header, byte, count, kept)
+        # All bytes that the header speaks of have come: a section that is still owed never will.
+        m.d.sync += full.eq(~header & (full | (self.offset == image_bytes)))
         m.d.sync += [self.write_valid.eq(0), takes.eq(1)]
         with m.If(self.write_valid):
             m.d.sync += section.start.eq(section.start + 1)
@@ -195,7 +197,9 @@ class Loader(wiring.Component):
                 with m.If(empty):
                     drop(Status.BAD_SECTION)
             with state("TAKE SECTION"):
-                with m.If(taken):
+                with m.If(full):
+                    drop(Status.BAD_SECTION)
+                with m.Elif(taken):
                     m.d.sync += section.as_value().eq(Cat(section.as_value()[8:], byte))
                     with m.If(last_byte):
                         m.d.sync += takes.eq(0)
@@ -214,7 +218,9 @@ class Loader(wiring.Component):
                 with m.If(outside):
                     drop(Status.BAD_SECTION)
             with state("TAKE WORDS"):
-                with m.If(taken):
+                with m.If(full):
+                    drop(Status.BAD_SECTION)
+                with m.Elif(taken):
                     m.d.sync += word.word_select(count[:ceil_log2(most_bytes)], 8).eq(byte)
                     with m.If(last_byte):
                         m.d.sync += [last_byte.eq(one_byte & ~last_word), section.count.eq(section.count - 1),

@@ -7,7 +7,7 @@ Request and response have the same form; multi-byte fields are little-endian::
 
 The CRC-32 is that of zlib, over opcode, length and payload. A response repeats the opcode; its payload starts with
 a `Status` byte. Bytes before a SYNC are ignored. After an error in the framing, a host resynchronises with as
-many zero bytes as the longest packet has.
+many zero bytes as the longest packet has, and those of two answers more (docs/formats.md).
 """
 
 import zlib
@@ -43,7 +43,10 @@ class Opcode(enum.Enum, shape=8):
 
 
 class Status(enum.Enum, shape=8):
-    """First byte of every response's payload. Nothing is applied unless it is OK. `STATUS_HELP` explains each."""
+    """First byte of every response's payload. `STATUS_HELP` explains each.
+
+    Nothing is applied unless it is OK; but a LOAD whose header was right has replaced the image before.
+    """
 
     OK = 0
     BAD_CRC = 1
@@ -61,6 +64,7 @@ class Status(enum.Enum, shape=8):
     BAD_ADDRESS = 13
     NO_INPUT = 14
     TIMED_OUT = 15
+    OVERRUN = 16
     # From here on an engine sends none: the driver has them for what happens on the way.
     NO_ANSWER = 240
     DAMAGED = 241
@@ -72,8 +76,9 @@ STATUS_HELP = {
     Status.OK: ("done", "-"),
     Status.BAD_CRC: ("the request was damaged on the way; nothing happened", "send it again"),
     Status.UNKNOWN_OPCODE: ("no engine of this version knows the opcode", "use host and engine of one version"),
-    Status.TOO_LONG: ("the length exceeds packet_bytes; the rest is ignored", "send shorter packets"),
-    Status.BAD_LENGTH: ("not a length that this opcode has", "use host and engine of one version"),
+    Status.TOO_LONG: ("the length exceeds packet_bytes; the rest is searched for a packet", "send shorter packets"),
+    Status.BAD_LENGTH: ("not a length, or a number of words, that this opcode has",
+                        "see the link packets in docs/formats.md; use host and engine of one version"),
     Status.BUSY: ("an inference runs", "WAIT first"),
     Status.NOT_LOADED: ("there is no valid image", "load one"),
     Status.BAD_MAGIC: ("the image is none; the one before it stays", "make one with python -m host.compile"),
@@ -85,9 +90,11 @@ STATUS_HELP = {
     Status.BAD_OFFSET: ("LOAD does not continue where the last one ended", "go on there, or load from offset 0"),
     Status.IMAGE_CRC: ("the image as a whole is damaged; it is dropped", "load it again, or compile the model again"),
     Status.BAD_ADDRESS: ("activation words outside the memory", "compile the model again"),
-    Status.NO_INPUT: ("RUN without a WRITE since the last RUN", "write an input first"),
+    Status.NO_INPUT: ("RUN without a WRITE to this image since its last RUN", "write an input first"),
     Status.TIMED_OUT: ("the inference took longer than its program can; it was stopped, and the image is dropped",
                        "load the image again; if that does not help, the engine is broken"),
+    Status.OVERRUN: ("a request began before the answer to the one before had ended; it is lost (opcode 0)",
+                     "await each answer; resynchronise, and send it again"),
     Status.NO_ANSWER: ("nothing came back in time, however often it was sent",
                        "check cable, port, baud rate, and that the board holds the bitstream"),
     Status.DAMAGED: ("every answer was damaged on the way", "take a shorter cable or a lower baud rate"),

@@ -25,6 +25,7 @@ class Sequencer(wiring.Component):
         Start an inference; only while ``ready``.
     ready : Out(1), running : Out(1), settled : Out(1)
         An inference can start; one runs; neither accumulators are being cleared nor a program read ahead.
+        An image that is replaced ends with a reset, so that nothing of it is left in here.
     next : In(descriptor_layout), program_busy : In(1)
     rewind : Out(1), fetch : Out(1), load_tables : Out(1)
         From and to the `Program`.
@@ -57,7 +58,7 @@ class Sequencer(wiring.Component):
         # What a layer's end must wait for beside `quiet`, whether another one comes, and that there is an image to run,
         # known from the cycle before: `start` leads to many registers, and `drain_start` far.
         free, goes_on, awaits, switch = Signal(), Signal(), Signal(), Signal()
-        clears = Signal(init=1)
+        clears = Signal()
         m.d.comb += [
             switch.eq(free & self.quiet), self.start.eq((awaits & self.run) | (goes_on & self.quiet)),
             self.drain_clear.eq(clears),
@@ -71,15 +72,17 @@ class Sequencer(wiring.Component):
             m.d.sync += [free.eq(ends), goes_on.eq(ends & ~last)]
 
         with m.FSM() as fsm:
-            with m.State("CLEAR"):
-                # The accumulators hold anything after power-up or a reset; from here on every drain leaves zeros.
-                m.next = "CLEAR ON"
-            with m.State("CLEAR ON"):
-                with m.If(~self.drain_busy):
-                    m.next = "WAIT IMAGE"
             with m.State("WAIT IMAGE"):
                 m.d.comb += self.rewind.eq(1)
                 with m.If(self.loaded):
+                    m.d.sync += clears.eq(1)
+                    m.next = "CLEAR"
+            with m.State("CLEAR"):
+                # The accumulators hold anything after power-up, or what the image before, whose program may have
+                # drained too few of them, has left. From here on every drain leaves zeros.
+                m.next = "CLEAR ON"
+            with m.State("CLEAR ON"):
+                with m.If(~self.drain_busy):
                     m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.comb += self.fetch.eq(~self.program_busy)
@@ -93,10 +96,7 @@ class Sequencer(wiring.Component):
                 with m.If(~self.program_busy):
                     m.next = "WAIT RUN"
             with m.State("WAIT RUN"):
-                with m.If(~self.loaded):
-                    m.next = "WAIT IMAGE"
-                with m.Else():
-                    m.d.sync += awaits.eq(1)
+                m.d.sync += awaits.eq(1)
                 with m.If(self.start):
                     m.d.comb += self.fetch.eq(~last)
                     m.d.sync += awaits.eq(0)

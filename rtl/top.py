@@ -37,9 +37,12 @@ class Top(wiring.Component):
         memories; ``busy``, an inference runs; ``error``, the newest request was refused.
     boot : bytes
         What the engine is sent before the link opens, see `Boot`; nothing if empty.
+    gap_cycles : int, optional
+        After so many cycles without a byte, rounded up to a power of two, a packet is forgotten; by default those of
+        `LONGEST_GAP_S`.
     """
 
-    def __init__(self, config, family, oscillator_mhz, clock_mhz, baud, leds=None, boot=b""):
+    def __init__(self, config, family, oscillator_mhz, clock_mhz, baud, leds=None, boot=b"", gap_cycles=None):
         self.config = config
         self.family = family
         self.oscillator_mhz = oscillator_mhz
@@ -47,24 +50,25 @@ class Top(wiring.Component):
         self.baud = baud
         self.leds = leds or {}
         self.boot = boot
+        self.gap_cycles = gap_cycles or round(clock_mhz * 1e6 * LONGEST_GAP_S)
         super().__init__({})
 
     def elaborate(self, platform):
         m = Module()
         add_clock(m, platform, self.family, self.oscillator_mhz, self.clock_mhz)
         m.submodules.uart = uart = Uart(round(self.clock_mhz * 1e6 / self.baud))
-        gap_bits = ceil_log2(round(self.clock_mhz * 1e6 * LONGEST_GAP_S))
-        m.submodules.engine = engine = Engine(self.config, observed=True, gap_bits=gap_bits)
+        m.submodules.engine = engine = Engine(self.config, observed=True, gap_bits=ceil_log2(self.gap_cycles))
         if self.boot:
             m.submodules.boot = boot = Boot(self.boot)
             connect(m, uart.received, boot.from_uart)
             connect(m, boot.to_uart, uart.sent)
             connect(m, boot.to_engine, engine.rx)
             connect(m, engine.tx, boot.from_engine)
-            m.d.comb += boot.engine_busy.eq(engine.busy)
+            m.d.comb += [boot.engine_busy.eq(engine.busy), boot.uart_lost.eq(uart.lost), engine.lost.eq(boot.lost)]
         else:
             connect(m, uart.received, engine.rx)
             connect(m, engine.tx, uart.sent)
+            m.d.comb += engine.lost.eq(uart.lost)
         pins = platform.request("uart", 0, dir={pin.name: "-" for pin in platform.lookup("uart", 0).ios})
         m.submodules.rx = rx = io.Buffer("i", pins.rx)
         m.submodules.tx = tx = io.Buffer("o", pins.tx)

@@ -6,6 +6,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
+from .protocol import SYNC
+
 __all__ = ["Uart", "check_divisor"]
 
 
@@ -23,7 +25,7 @@ def check_divisor(divisor):
 class Uart(wiring.Component):
     """Bytes to and from two wires.
 
-    A received byte that is not taken before the next is complete is lost: a serial line can not wait. A byte whose stop
+    A received byte that is not taken before the next is complete is lost: a serial line cannot wait. A byte whose stop
     bit is wrong is dropped.
 
     Parameters
@@ -37,6 +39,8 @@ class Uart(wiring.Component):
         High when idle.
     received : Out(stream.Signature(8)), sent : In(stream.Signature(8))
         Bytes that have come in, bytes that are to go out.
+    lost : Out(1)
+        A byte that may begin a packet, `SYNC`, was not taken in time.
     """
 
     def __init__(self, divisor):
@@ -47,6 +51,7 @@ class Uart(wiring.Component):
             "tx_pin": Out(1, init=1),
             "received": Out(stream.Signature(8)),
             "sent": In(stream.Signature(8)),
+            "lost": Out(1),
         })
 
     def elaborate(self, platform):
@@ -78,6 +83,7 @@ class Uart(wiring.Component):
                 m.d.sync += bits.eq(Cat(bits[1:], pin))
             with m.Elif(pin):
                 m.d.sync += [self.received.payload.eq(bits), self.received.valid.eq(1)]
+                m.d.comb += self.lost.eq(self.received.valid & ~self.received.ready & (self.received.payload == SYNC))
 
     def _send(self, m):
         timer = Signal(range(self.divisor))

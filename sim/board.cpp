@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A simulated board at the end of a cable: its serial port is a pseudo-terminal, whose name is the first line of the
-// output. CYCLES_PER_BIT is the UART's divisor. Ends when its standard input does. With "--trace-file FILE" it writes
-// waveforms, if it was built for them.
+// output. CYCLES_PER_BIT is the UART's divisor, GAP_CYCLES the time-out between the bytes of a packet, which is over when
+// the line has been quiet for GAP_MS. Ends when its standard input does. With "--trace-file FILE" it writes waveforms, if
+// it was built for them.
 
 #include <fcntl.h>
 #include <poll.h>
@@ -23,8 +24,10 @@
 
 namespace {
 
-// After so many cycles in which nothing happened nothing will, until a byte comes.
+// After so many cycles in which nothing happened nothing will, until a byte comes or GAP_MS have passed. Fewer than
+// GAP_CYCLES, so that no packet is forgotten before GAP_MS.
 constexpr uint64_t QUIET_CYCLES = 100000;
+static_assert(QUIET_CYCLES < GAP_CYCLES, "a packet would be forgotten too soon");
 
 // The clock is stable and the reset over.
 constexpr int START_CYCLES = 1000;
@@ -57,10 +60,13 @@ public:
     // What nobody reads is lost, as on a cable.
     void give(uint8_t byte) { lost += write(master, &byte, 1) != 1; }
 
-    // Waits until there is a byte, or not at all; false when the standard input has ended.
-    bool wait(bool forever) {
+    enum class Event { NOTHING, BYTE, END };
+
+    // Waits for a byte, or the end of the standard input, so many milliseconds at most; -1 for as long as it takes.
+    Event wait(int milliseconds) {
         pollfd sources[] = {{master, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
-        return poll(sources, 2, forever ? -1 : 0) < 0 || sources[1].revents == 0;
+        if (poll(sources, 2, milliseconds) <= 0) return Event::NOTHING;
+        return sources[1].revents != 0 ? Event::END : Event::BYTE;
     }
 
 private:
@@ -173,9 +179,16 @@ int main(int argc, char **argv) {
         step(sender.step());
         if (receiver.step(top.tx, byte)) terminal.give(byte);
         quiet = sender.idle() && receiver.idle() && !top.busy ? quiet + 1 : 0;
-        if (quiet > QUIET_CYCLES || cycle % 65536 == 0) {
-            if (!terminal.wait(quiet > QUIET_CYCLES)) break;
-            if (quiet > QUIET_CYCLES) quiet = 0;
+        if (quiet > QUIET_CYCLES) {
+            Terminal::Event event = terminal.wait(GAP_MS);
+            if (event == Terminal::Event::NOTHING) {
+                for (uint64_t passed = 0; passed <= GAP_CYCLES; passed++) step(true);
+                event = terminal.wait(-1);
+            }
+            if (event == Terminal::Event::END) break;
+            quiet = 0;
+        } else if (cycle % 65536 == 0 && terminal.wait(0) == Terminal::Event::END) {
+            break;
         }
     }
     top.final();

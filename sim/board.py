@@ -9,7 +9,7 @@ from types import TracebackType
 
 from rtl.boards import board_platform, read_board
 from rtl.config import EngineConfig
-from rtl.top import Top
+from rtl.top import LONGEST_GAP_S, Top
 from rtl.uart import LEAST_DIVISOR
 
 from .emit import emit_board
@@ -18,6 +18,10 @@ from .verilate import Build, SimulationError, build_verilog, emitted
 
 __all__ = ["SimulatedBoard", "build_board"]
 
+GAP_CYCLES = 1 << 17
+"""Cycles without a byte after which a simulated board forgets a packet. They pass in simulation when the line is quiet
+for `rtl.top.LONGEST_GAP_S`, in which a board's clock makes more of them than a simulation can."""
+
 WAVES_TIMEOUT_S = 60
 """In which a simulation must have written its last waveforms."""
 
@@ -25,8 +29,8 @@ WAVES_TIMEOUT_S = 60
 def build_board(name: str, config: EngineConfig, boot: bytes = b"", *, waves: str = "") -> Build:
     """Builds the simulation of a board, or finds it in the cache.
 
-    What is simulated is what `rtl.build` gives the synthesis, but for the UART's divisor, which is the least there is:
-    a byte takes 160 cycles.
+    What is simulated is what `rtl.build` gives the synthesis, but for the UART's divisor, which is the least there is
+    (a byte takes 160 cycles), and for `GAP_CYCLES`.
 
     Parameters
     ----------
@@ -48,12 +52,13 @@ def build_board(name: str, config: EngineConfig, boot: bytes = b"", *, waves: st
     platform = board_platform(board)
     clock_mhz = board["clock_mhz"]
     top = Top(config, board["family"], board["oscillator_mhz"], clock_mhz, round(clock_mhz * 1e6) // LEAST_DIVISOR,
-              board["leds"], boot)
+              board["leds"], boot, GAP_CYCLES)
     text = emitted(top, type(platform).__name__, lambda: emit_board(top, platform))
     here = Path(__file__).parent
     return build_verilog(text, top="board", sources=[here / "board.sv"], main=here / "board.cpp",
                          waves=waves, defines={"OSCILLATOR": f"{platform.default_clk}_0__io",
                                   "CYCLES_PER_BIT": str(LEAST_DIVISOR),
+                                  "GAP_CYCLES": str(GAP_CYCLES), "GAP_MS": str(round(1000 * LONGEST_GAP_S)),
                                   **{what.upper(): _pin(port) for what, port in board["leds"].items()}})
 
 

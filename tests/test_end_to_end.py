@@ -17,7 +17,15 @@ from host.pack import pack
 from host.reference import forward
 from rtl.config import PRESETS
 from rtl.engine import Engine
-from rtl.layouts import HEADER_BYTES, LIMIT_STEP, header_layout
+from rtl.layouts import (
+    DESCRIPTOR_WORD_BITS,
+    HEADER_BYTES,
+    LIMIT_STEP,
+    SECTION_BYTES,
+    descriptor_layout,
+    descriptor_words,
+    header_layout,
+)
 from rtl.protocol import Opcode, Status
 from rtl.protocol import pack as packet
 from sim.link import SimulationLink, build_link
@@ -216,13 +224,10 @@ def test_an_inference_that_does_not_end_in_time_is_stopped(engine):
     link, device, image, network = engine
     long = random_network(np.random.default_rng(5), SMALL, [40, 40], 1.0)
     sound = parse_image(image_file(pack(long, SMALL)), SMALL)
-    layout = header_layout()["cycle_limit"]
-    short = bytearray(sound.engine)
-    short[layout.offset // 8:(layout.offset + layout.width) // 8] = LIMIT_STEP.to_bytes(layout.width // 8, "little")
-    short[-4:] = zlib.crc32(short[:-4]).to_bytes(4, "little")
+    short = with_header(sound.engine, cycle_limit=LIMIT_STEP)
     acts = random_acts(np.random.default_rng(2), long, 1, 1.0)
     for _ in range(2):
-        device.load(replace(sound, engine=bytes(short)))
+        device.load(replace(sound, engine=short))
         with pytest.raises(DeviceError, match=r"the engine refused WAIT \(TIMED_OUT\): .*; load the image again"):
             device.infer(acts)
         assert status(link, Opcode.WAIT) == Status.TIMED_OUT
@@ -233,6 +238,68 @@ def test_an_inference_that_does_not_end_in_time_is_stopped(engine):
         assert status(link, Opcode.WAIT) == Status.OK
     device.load(sound)
     still_works(device, sound, long)
+
+
+def sealed(content):
+    """With the right CRC."""
+    return content[:-4] + zlib.crc32(content[:-4]).to_bytes(4, "little")
+
+
+def with_header(content, **fields):
+    layout, changed = header_layout(), bytearray(content)
+    for name, value in fields.items():
+        field = layout[name]
+        changed[field.offset // 8:(field.offset + field.width) // 8] = value.to_bytes(field.width // 8, "little")
+    return sealed(bytes(changed))
+
+
+def with_output_words(content, words):
+    """The first layer drains so many words; its descriptor comes first in the program, which is the first section."""
+    begin = HEADER_BYTES + SECTION_BYTES
+    end = begin + descriptor_words(SMALL) * DESCRIPTOR_WORD_BITS // 8
+    bits, field = int.from_bytes(content[begin:end], "little"), descriptor_layout(SMALL)["output_words"]
+    bits = bits & ~((1 << field.width) - 1 << field.offset) | words << field.offset
+    return sealed(content[:begin] + bits.to_bytes(end - begin, "little") + content[end:])
+
+
+def test_sums_that_an_image_leaves_do_not_reach_the_next_one(engine):
+    """Its descriptor drains fewer words than its pass fills: what it leaves in accumulators is gone with it."""
+    _, device, image, network = engine
+    # Its second layer drains a row of each PE, its first one fills eight.
+    other = random_network(np.random.default_rng(6), SMALL, [60, 32, 4], 0.5)
+    sound = parse_image(image_file(pack(other, SMALL)), SMALL)
+    for words in (1, 2, 5):
+        device.load(replace(sound, engine=with_output_words(sound.engine, words)))
+        list(device.inferences(random_acts(np.random.default_rng(9), other, 3, 1.0)))
+        device.load(image)
+        still_works(device, image, network)
+
+
+def test_a_section_that_never_comes_is_noticed(engine):
+    link, device, image, network = engine
+    sections = int(header_layout().from_bits(int.from_bytes(image.engine[:HEADER_BYTES], "little")).sections)
+    for fields in ({"sections": sections + 1}, {"sections": 65535}, {"image_bytes": HEADER_BYTES},
+                   {"sections": sections + 1, "image_bytes": 0}):
+        with pytest.raises(DeviceError, match="the engine refused LOAD \\(BAD_SECTION\\)"):
+            device.load(replace(image, engine=with_header(image.engine, **fields)))
+        assert status(link, Opcode.RUN) == Status.NOT_LOADED
+        device.load(image)
+        still_works(device, image, network)
+
+
+def test_an_input_is_that_of_the_image_before(engine):
+    link, device, image, network = engine
+    writes = device._writes(device._input_words(image, np.full((1, network.inputs), 200))[0])
+    for write in writes:
+        assert Status(link.exchange(write)[4]) == Status.OK
+    device.load(image)
+    assert status(link, Opcode.RUN) == Status.NO_INPUT
+    link.reset()
+    for write in writes:
+        assert Status(link.exchange(write)[4]) == Status.OK
+    device.load(image)
+    assert status(link, Opcode.RUN) == Status.NO_INPUT
+    still_works(device, image, network)
 
 
 def test_reset_in_the_middle_of_an_inference(engine):

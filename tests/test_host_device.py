@@ -3,17 +3,20 @@
 
 import json
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import serial
 
 from host.device import Device, DeviceError, unpack
 from host.image import image_file, parse_image
 from host.pack import pack
 from host.reference import forward
+from host.serial_port import SerialPort
 from host.target import Target, list_devices, parse_target
 from rtl.boards import read_board
 from rtl.config import PRESETS
@@ -101,6 +104,24 @@ def test_a_board_answers_from_power_up_with_the_image_in_its_bitstream(tmp_path)
             device.infer(acts)
         device.load(other)
         device.adopt(other)
+
+
+def test_a_board_forgets_what_has_begun_once_its_line_is_quiet():
+    """A packet that breaks off has no answer, and the next one has its own at once."""
+    with Device.open(replace(parse_target("sim:ulx3s-85f"), config=SMALL)) as device:
+        device.info()
+        assert isinstance(device.port, SerialPort)
+        # The simulation may be slow: its time passes sooner or later.
+        for quiet_s in (0.5, 2, 8, 32):
+            before = device.port.repeated
+            with serial.Serial(device.port.path) as line:
+                line.write(packet(Opcode.LOAD.value, bytes(100))[:9])
+            time.sleep(quiet_s)
+            device.info()
+            if device.port.repeated == before:
+                break
+        else:
+            pytest.fail("the board still waits for the rest of a packet")
 
 
 def test_a_board_without_an_image_has_none_to_adopt():

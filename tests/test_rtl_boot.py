@@ -6,6 +6,7 @@ import random
 import pytest
 
 from rtl.boot import BLOCK_BYTES, CHOICE, Boot
+from rtl.protocol import SYNC
 from sim.running import run
 from sim.verilate import build
 
@@ -13,5 +14,6 @@ from sim.verilate import build
 @pytest.mark.parametrize("blocks", [1, 2, CHOICE + 2])
 def test_the_content_comes_first_and_then_the_port(blocks):
     content = random.Random(blocks).randbytes(BLOCK_BYTES * blocks - 3)
-    assert run(build(Boot(content)), "sim.benches.boot", parameters={"content": content.hex()}) \
+    early = [1, 2, 3] if blocks == 1 else [1, SYNC, 2]
+    assert run(build(Boot(content)), "sim.benches.boot", parameters={"content": content.hex(), "early": early}) \
         == ["the_content_comes_first_and_then_the_port"]

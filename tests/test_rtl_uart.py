@@ -30,7 +30,7 @@ class SerialLink(wiring.Component):
         connect(m, uart.received, link.rx)
         connect(m, link.tx, uart.sent)
         m.d.comb += [uart.rx_pin.eq(self.rx_pin), self.tx_pin.eq(uart.tx_pin),
-                     link.respond.eq(link.request), link.response_bytes.eq(1)]
+                     link.respond.eq(link.request), link.response_bytes.eq(1), link.lost.eq(uart.lost)]
         return m
 
 
@@ -134,4 +134,4 @@ def test_packets_on_a_bad_line():
     parameters = {"divisor": LEAST_DIVISOR, "error": 0.02, "packet_bytes": PACKET_BYTES, "gap_bits": GAP_BITS}
     assert run(build(SerialLink()), "sim.benches.serial_link", parameters=parameters) == [
         "zeros_bring_the_link_back", "garbage_before_a_packet_does_no_harm", "a_packet_may_take_its_time",
-        "silence_ends_a_packet"]
+        "silence_ends_a_packet", "a_request_before_the_answer_has_ended_is_refused"]

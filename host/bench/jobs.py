@@ -20,13 +20,13 @@ from host.graph import Linear, Network
 from host.image import Image, read_image
 from host.quantize import QuantizedNetwork, quantize_inputs
 from host.reference import forward
+from host.shipped import CONSTRAINTS
 from rtl.config import PRESETS, EngineConfig
 from rtl.numbers import requant_shift
 
 __all__ = ["LENET", "Baseline", "Job", "baselines", "drawn_job", "float_network", "image_job", "jobs_for",
            "lenet_image", "read_baseline"]
 
-CONSTRAINTS = Path(__file__).parent.parent.parent / "constraints"
 LENET = "LeNet-300-100"
 LENET_SIZES = (784, 300, 100, 10)
 VECTORS = 4
@@ -150,13 +150,10 @@ def image_job(name: str, image: Image, config: EngineConfig, data: str) -> Job:
     Raises
     ------
     UserError
-        If the dataset ``data`` cannot be read or has too few inputs.
+        If the dataset ``data`` cannot be read or has other inputs.
     """
     decoded, dataset = decode(image, config), load_dataset(data)
-    quantized = decoded.network
-    if quantized.inputs > dataset.input_count:
-        raise UserError(f"dataset '{dataset.name}' has {dataset.input_count} values for each image, the network needs "
-                        f"{quantized.inputs}; give the data that it was compiled for")
+    quantized, dataset = decoded.network, image.fitted(dataset)
     acts = quantize_inputs(quantized, dataset.test_images[:IMAGES])
     # A whole input for the libraries: what the image leaves out, since it has no weights, is nothing to them.
     first = quantized.layers[0]

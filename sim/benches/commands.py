@@ -295,7 +295,7 @@ async def requests_are_carried_out_or_refused(dut: Any) -> None:
                 engine.verdict = random_verdict(engine, begins, len(image) - len(payload) + 4, len(image))
                 allowed = {engine.verdict.status}
             elif opcode == Opcode.WRITE.value:
-                writes, has_input = expected_writes(config, payload), True
+                writes, has_input = expected_writes(config, payload), engine.loaded
             elif opcode == Opcode.RUN.value:
                 runs, has_input = 1, False
         status, body = await exchange(dut, driver, opcode, payload)
@@ -305,6 +305,8 @@ async def requests_are_carried_out_or_refused(dut: Any) -> None:
         assert body == (b"" if refused else expected_body(config, engine, opcode, payload))
         assert (engine.image, engine.begins, engine.runs, engine.writes) == (image, begins, runs, writes)
         seen[opcode, status] += 1
+        # Without an image there is nothing that it could be the input of.
+        has_input = has_input and engine.loaded
         engine.may_end = random.random() < 0.1
         await ClockCycles(dut.clk, random.randint(0, 5))
     check_coverage(seen)

@@ -85,7 +85,7 @@ class Surroundings:
         assert dut.running.value == self.running
         if self.ready or self.running:
             assert dut.settled.value
-        elif self.program_left or self.drain_left or not self.cleared:
+        elif self.program_left or self.drain_left or layers:
             assert not dut.settled.value
         self.waited = self.waited + 1 if others_wait and not run else 0
         if self.waited > SETTLE_CYCLES:
@@ -162,6 +162,15 @@ async def inferences(surroundings: Surroundings, count: int) -> None:
     assert surroundings.inferences == before + count
 
 
+async def reset(surroundings: Surroundings) -> None:
+    dut = surroundings.dut
+    dut.rst.value = 1
+    await ClockCycles(dut.clk, 2)
+    dut.rst.value = 0
+    surroundings.forget()
+    await surroundings.steps(random.choice([0, 3, 60]))
+
+
 @bench()
 async def layers_run_in_order(dut: Any) -> None:
     surroundings = Surroundings(dut)
@@ -172,16 +181,12 @@ async def layers_run_in_order(dut: Any) -> None:
             await inferences(surroundings, random.randint(1, 4))
             while not surroundings.ready:
                 await surroundings.step()
-            surroundings.load([])
-            await surroundings.steps(random.choice([1, 3, 20, 60]))
+            # An image that is replaced ends with a reset.
+            await reset(surroundings)
         # A reset may come at any time.
         surroundings.load(descriptors(dut, 4))
         await surroundings.steps(random.randint(1, 40))
         if surroundings.ready:
             await surroundings.step(run=True)
             await surroundings.steps(random.randint(1, 60))
-        dut.rst.value = 1
-        await ClockCycles(dut.clk, 2)
-        dut.rst.value = 0
-        surroundings.forget()
-        await surroundings.steps(random.choice([0, 3, 60]))
+        await reset(surroundings)

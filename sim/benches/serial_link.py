@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets over a serial line on which things go wrong; every request that arrives is answered OK."""
+"""Packets over a serial line on which things go wrong; every request that arrives in time is answered OK."""
 
 import random
 from typing import Any
@@ -141,6 +141,28 @@ async def silence_ends_a_packet(dut: Any) -> None:
         await line.send(begun[:random.randrange(1, len(begun))])
         await rest(line.pin, random.uniform(1.1, 3) * gap_bits())
         assert line.sink.empty()
+        packet = good_packet()
+        await line.send(packet)
+        await check_answer(line, packet)
+
+
+@bench(cycles=10_000_000)
+async def a_request_before_the_answer_has_ended_is_refused(dut: Any) -> None:
+    """Wherever within the answer it begins."""
+    line = Line(dut)
+    await start(dut)
+    for _ in range(20):
+        first = good_packet()
+        await line.send(first)
+        # The answer has begun; a byte that comes while its last one is sent waits for its turn.
+        await rest(line.pin, random.uniform(1, (STATUS_BYTES - 3) * BYTE_BITS))
+        await line.send(good_packet())
+        # What came of the second one after the answer may look like the beginning of a third.
+        await rest(line.pin, 2 * gap_bits())
+        answer = await line.answer()
+        assert answer.startswith(pack(first[1], bytes([Status.OK.value])))
+        assert pack(0, bytes([Status.OVERRUN.value])) in answer
+        await line.resynchronise()
         packet = good_packet()
         await line.send(packet)
         await check_answer(line, packet)
