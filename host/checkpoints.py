@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
@@ -28,7 +29,10 @@ ENTRIES_LIMIT = 20_000
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of a legacy file (torch.serialization.MAGIC_NUMBER)."""
 
-SAVE_AGAIN = "save the model again with torch.save(model.state_dict(), path)"
+EXPORT = 'program = torch.export.export(model.eval(), (example,)); torch.export.save(program, "model.pt2")'
+"""Python that saves what a model computes, whatever its class."""
+
+SAVE_AGAIN = f"save the model again, as .pt2: {EXPORT}"
 
 STORAGES = {
     "Half": ("float16", 2), "BFloat16": ("bfloat16", 2), "Float": ("float32", 4), "Double": ("float64", 8),
@@ -160,9 +164,8 @@ def _read_zip(file: IO[bytes]) -> Checkpoint:
     archive = open_zip(file)
     entries = {entry.filename: entry for entry in archive.infolist()}
     folders = [name.removesuffix("data.pkl") for name in entries if name.endswith("/data.pkl")]
-    if len(folders) != 1 or folders[0] + "constants.pkl" in entries:
-        raise UserError("it is a zip file, but not one of torch.save (TorchScript files contain code); "
-                        f"{SAVE_AGAIN}")
+    if len(folders) != 1:
+        raise UserError(f"it is a zip file, but not one of torch.save or torch.export.save; {SAVE_AGAIN}")
 
     def read(name: str, size: int) -> bytes:
         entry = entries.get(folders[0] + name)
@@ -184,7 +187,8 @@ def _read_zip(file: IO[bytes]) -> Checkpoint:
 
 
 def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
-    """Opens a zip file whose directory is of a sane size and whose entries are no larger than the file."""
+    """Opens a zip file whose directory is of a sane size, and whose entries have names of their own and are no larger
+    than the file."""
     try:
         # Python reads the whole directory, at ten times its size: count its entries beforehand.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
@@ -198,10 +202,15 @@ def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
     except ZIP_ERRORS as error:
         raise UserError(f"it is a damaged or cut-off zip file ({error}); {SAVE_AGAIN}") from None
     entries = archive.infolist()
+    names = [entry.filename for entry in entries]
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise UserError(f"it is a zip file with two entries named {twice[:80]!r}; {SAVE_AGAIN}")
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise UserError(f"it is a TorchScript archive of torch.jit.save, which holds code; {SAVE_AGAIN}")
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size
            for entry in entries):
-        raise UserError("it is a compressed zip file, which may grow without bound when read; torch.save "
-                        f"never compresses:  {SAVE_AGAIN}, or zip its files again without compression")
+        raise UserError("it is a compressed zip file, which may grow without bound when read; torch.save never "
+                        f"compresses: {SAVE_AGAIN}")
     if sum(entry.file_size for entry in entries) > os.fstat(file.fileno()).st_size:
         raise UserError(f"it is a zip file whose entries claim to be larger than the file; {SAVE_AGAIN}")
     return archive

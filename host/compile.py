@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from host.graph import Network
 from host.image import Image, image_file, parse_image
 from host.learning import error_percent, logits, tensors
 from host.loading import load_network, load_with_data
-from host.options import add_engine_options, check_range, read_engine
+from host.options import add_engine_options, add_known_option, check_range, read_engine
 from host.pack import PackedNetwork, pack
 from host.prune import PruneResult, prune
 from host.quantize import QuantizedNetwork, quantize, quantize_inputs
@@ -87,6 +87,8 @@ class Settings:
         Of an image; without it that of the dataset's images.
     normalize : (mean, std) or None
         How the training normalised its inputs; folded into the first layer.
+    known : str or None
+        The network of `host.zoo` that a file of tensors is of.
     """
 
     model: Path
@@ -103,6 +105,7 @@ class Settings:
     seed: int = 0
     recipe: str = "default"
     sharing: ShareSettings = field(default_factory=ShareSettings)
+    known: str | None = None
 
 
 @dataclass
@@ -147,11 +150,13 @@ class Compilation:
 def load(work: Compilation) -> str:
     settings = work.settings
     if settings.data is None:
-        network = load_network(settings.model, input_shape=settings.input_shape, normalize=settings.normalize)
+        network = load_network(settings.model, input_shape=settings.input_shape, normalize=settings.normalize,
+                               known=settings.known)
     else:
         network, work.dataset = load_with_data(settings.model, settings.data, input_shape=settings.input_shape,
-                                               normalize=settings.normalize)
+                                               normalize=settings.normalize, known=settings.known)
     work.dense = network
+    work.notes += network.assumptions
     if settings.input_shape and math.prod(settings.input_shape) != network.inputs:
         raise UserError(f"--input-shape has {math.prod(settings.input_shape)} values, but the network has "
                         f"{network.inputs} inputs; leave it out, since only convolutions need it")
@@ -242,17 +247,20 @@ MEASURED_AFTER = {"load": "dense", "prune and retrain": "pruned", "share": "shar
 
 def compile_model(settings: Settings, progress: Callable[[str], object] = lambda line: None,
                   checkpoints: Path | None = None) -> Compilation:
-    """Takes a model through all `STEPS`; raises `UserError` for what the user must mend.
+    """Takes a model through all `STEPS`; raises `UserError` for what the user must mend. ``progress`` is told of each
+    step when it is done, and then its notes.
 
     ``checkpoints`` is a directory from whose `CHECKPOINTS` pruning and weight sharing go on if they were interrupted.
     """
     work = Compilation(settings, checkpoints)
     for name, step in STEPS:
-        begin = time.perf_counter()
+        begin, known = time.perf_counter(), len(work.notes)
         note = step(work)
         error = work.test_errors.get(MEASURED_AFTER.get(name, ""))
         shown = "" if error is None else f", test error {error:.2f}%"
         progress(f"{name}: {note}{shown}")
+        for told in work.notes[known:]:
+            progress(f"note: {told}")
         work.steps.append({"name": name, "seconds": round(time.perf_counter() - begin, 3), "note": note,
                            "test_error": error})
     return work
@@ -361,6 +369,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="channels, height and width of an image, if neither model nor --data tells them")
     parser.add_argument("--normalize", type=_normalize, metavar="MEAN,STD",
                         help="the training's normalisation of the inputs, to be folded into the first layer")
+    add_known_option(parser)
     add_engine_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="same seed, same input: same image (0)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -381,15 +390,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = Settings(arguments.model, config, str(arguments.config or arguments.preset), arguments.density,
                         arguments.keep, arguments.quality, not arguments.no_prune, arguments.data, arguments.calib,
                         arguments.input_shape, arguments.normalize, arguments.seed, arguments.recipe,
-                        sharing)
+                        sharing, arguments.known)
     work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"), directory)
     if arguments.save is not None:
-        assert work.shared is not None
-        write_whole(arguments.save, safetensors_file(work.shared.as_network()))
+        assert work.shared is not None and work.dense is not None
+        saved = replace(work.shared.as_network(), input_shape=work.dense.input_shape)
+        write_whole(arguments.save, safetensors_file(saved))
     report = write_outputs(work, directory)
     if arguments.json:
-        for note in work.notes:
-            sys.stderr.write(f"note: {note}\n")
         sys.stdout.write(json.dumps(report, indent=2, sort_keys=True) + "\n")
     else:
         sys.stdout.write(f"{report_text(report)}\n{directory / 'model.img'}\n{directory / 'report.html'}\n")

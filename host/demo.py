@@ -17,11 +17,11 @@ from pathlib import Path
 from host import train
 from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, Settings, compile_model, write_outputs
 from host.datasets import load_dataset
-from host.errors import check_all, end_with
+from host.errors import UserError, check_all, end_with
 from host.files import check_files
 from host.image import parse_image
 from host.loading import load_with_data
-from host.options import check_range
+from host.options import add_known_option, check_range
 from host.report import report_text, write_report
 from host.run import run_image, table
 from host.sharing import ShareSettings
@@ -40,11 +40,21 @@ EXAMPLES = """examples:
   python -m host.demo --model models/lenet-300-100.safetensors"""
 
 
-def ready_settings(model: Path, seed: int = 0) -> Settings:
+def ready_settings(model: Path, seed: int = 0, known: str | None = None) -> Settings:
     """To pack a network for MNIST as it is, for the preset that runs it: `conv` if it has convolutions."""
-    network, _ = load_with_data(model, "mnist")
+    network, _ = load_with_data(model, "mnist", known=known)
     name = "conv" if any(layer.geometry for layer in network.layers) else "default"
-    return Settings(model, preset(name), name, prune=False, data="mnist", seed=seed, sharing=ShareSettings(epochs=0))
+    return Settings(model, preset(name), name, prune=False, data="mnist", seed=seed, sharing=ShareSettings(epochs=0),
+                    known=known)
+
+
+def _ready(arguments: argparse.Namespace) -> Settings | None:
+    """Of the model that is given; None without one."""
+    if arguments.model is not None:
+        return ready_settings(arguments.model, arguments.seed, arguments.known)
+    if arguments.known is not None:
+        raise UserError(f"--known {arguments.known} says what the file of --model holds; add --model, or leave it out")
+    return None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=1000, help="test images to run in RTL, 1 to 10000 (1000)")
     parser.add_argument("--model", type=given_or_shipped, metavar="FILE",
                         help="a network that is pruned and shared already (none: train LeNet-300-100)")
+    add_known_option(parser)
     parser.add_argument("--seed", type=int, default=0, help="of training and compilation (0)")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/demo"), metavar="DIR",
                         help="output directory (build/demo)")
@@ -62,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         lambda: check_range("--images", arguments.images, 1, 10000),
         lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
         lambda: check_files(directory, (*OUTPUTS, *CHECKPOINTS)),
-        lambda: None if arguments.model is None else ready_settings(arguments.model, arguments.seed))
+        lambda: _ready(arguments))
     begin = time.perf_counter()
 
     def say(line: str) -> None:

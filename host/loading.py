@@ -4,45 +4,45 @@
 Nothing in the file is executed, and what the file claims is checked before memory is allocated:
 see `host.unpickling` and `host.checkpoints`. These files are accepted:
 
-* ``torch.save(model.state_dict(), path)``, or a checkpoint dictionary with such a dictionary inside;
-* ``torch.save(model, path)`` for a ``torch.nn.Sequential`` of standard layers;
-* a ``.safetensors`` file of the state dictionary;
 * a ``.pt2`` file of torch.export.save (`host.exported`), from any class of modules;
-* an ``.onnx`` file (`host.onnx_models`), told by its suffix.
+* an ``.onnx`` file (`host.onnx_models`), told by its suffix;
+* ``torch.save(model, path)`` for a ``torch.nn.Sequential`` of standard layers;
+* ``torch.save(model.state_dict(), path)``, or a checkpoint dictionary with such a dictionary inside;
+* a ``.safetensors`` file of the state dictionary.
 
 Convolutions need the images' shape (`load_network`), unless the file knows it.
 
-A state dictionary knows only tensors. Its order is taken as that of computation (a safetensors file,
-which has none, is ordered by shapes and numbers in names), batch normalisation is taken to stand
-between a linear layer and its ReLU, with eps = 1e-5, and a ReLU to follow every layer but the last.
-One whose names and shapes are those of a convolutional network of `host.zoo`, or would be but for channels and neurons
-that are missing, is read as that network.
-A pickled Sequential says all of this by itself. A softmax or log-softmax at the end is dropped: it
+The last two hold tensors only. If the file describes its network beside them, as those of host.train and of
+``host.compile --save`` do (`host.description`), or if the user says which network of `host.zoo` it is, it is read as
+that. Else it is a chain of linear layers in the order of the file (a safetensors file, which has none, is ordered by
+shapes and numbers in names), with a ReLU behind each but the last, and batch normalisation with eps = 1e-5 between a
+linear layer and its ReLU; `host.graph.Network.assumptions` says so. A softmax or log-softmax at the end is dropped: it
 does not change which output is greatest.
 """
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from host.assembly import assemble
-from host.checkpoints import OTHER_TENSORS, SAVE_AGAIN, STORAGES, Checkpoint, open_zip, read_checkpoint
+from host.checkpoints import SAVE_AGAIN, Checkpoint, open_zip, read_checkpoint
 from host.datasets import Dataset, load_dataset
+from host.description import KEY
 from host.errors import UserError, check_all
 from host.exported import is_exported, read_exported
 from host.graph import Network
-from host.modules import module_parts, state_dict_parts
+from host.modules import module_parts
 from host.onnx_models import read_onnx
-from host.ordering import order_parts
-from host.parts import LinearPart, Part, ReluPart, shown
-from host.recognition import recognise
+from host.parts import Part, shown
+from host.state_dicts import read_tensors
+from host.stored_models import find_model
+from host.strict_json import parse_json
 from host.tensors import StoredTensor, TensorError, dtype_problem, finite, shape_problem
 from host.unpickling import Record
 
@@ -58,34 +58,11 @@ TENSORS_LIMIT = 20_000
 PROBLEMS_LIMIT = 40
 """Problems listed for one file."""
 
-STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
-"""Entries of a checkpoint dictionary that may hold the model."""
-
-HARMLESS = frozenset({
-    "argparse.Namespace", "builtins.bytearray", "builtins.complex", "builtins.set", "builtins.slice",
-    "collections.Counter", "collections.OrderedDict", "collections.defaultdict", "collections.deque",
-    "builtins.dict", "builtins.int", "builtins.list", "builtins.float", "_codecs.encode",
-    "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "numpy.ndarray",
-    "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
-    "pathlib.PosixPath", "pathlib.PurePosixPath", "pathlib.WindowsPath",
-    "torch.Size", "torch.Tensor", "torch.device", "torch.nn.parameter.Parameter",
-    "torch.serialization._get_layout", "torch.storage.UntypedStorage",
-    "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter",
-    "torch._utils._rebuild_parameter_with_state", "torch.per_tensor_affine", "torch.per_channel_affine",
-    *OTHER_TENSORS,
-    *(f"torch.{storage}Storage" for storage in [*STORAGES, "QInt8", "QUInt8", "QInt32"]),
-})
-"""Names of plain data that checkpoints refer to. They are never called either: listing them only
-keeps honest files from being refused."""
-
-_NUMBER_FORMAT = re.compile(r"torch\.(bool|q?u?int\d+|b?float\d\w*|complex\d+)")
-
-
 _SAFETENSORS_FORMATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
 def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
-                 normalize: tuple[float, float] | None = None) -> Network:
+                 normalize: tuple[float, float] | None = None, known: str | None = None) -> Network:
     """Reads the network in the model file ``path``; its name is the file's, without the suffix.
 
     Parameters
@@ -97,6 +74,8 @@ def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
     normalize : (mean, std), optional
         The inputs were normalised to ``(x - mean) / std`` in training. This is folded into the first
         layer, so that the network takes ``x`` itself, and a zero of ``x`` stays a zero.
+    known : str, optional
+        The network of `host.zoo` that a file of tensors is of.
 
     Raises
     ------
@@ -107,7 +86,7 @@ def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
     if normalize is not None:
         _check_normalize(*normalize)
     try:
-        network = _load(Path(path), input_shape)
+        network = _load(Path(path), input_shape, known)
         return network if normalize is None else fold_normalization(network, *normalize)
     except UserError as error:
         problems = error.problems[:PROBLEMS_LIMIT]
@@ -117,7 +96,8 @@ def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
 
 
 def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None = None,
-                   normalize: tuple[float, float] | None = None) -> tuple[Network, Dataset]:
+                   normalize: tuple[float, float] | None = None,
+                   known: str | None = None) -> tuple[Network, Dataset]:
     """A network, as `load_network`, and the dataset ``data``, whose images tell the shape if nothing else does.
 
     Raises `UserError` with the problems of both.
@@ -130,7 +110,7 @@ def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None
 
     def read_network() -> Network:
         return load_network(path, input_shape=input_shape or (datasets[0].image_shape if datasets else None),
-                            normalize=normalize)
+                            normalize=normalize, known=known)
     dataset, network = check_all(read_data, read_network)
     return network, dataset
 
@@ -168,7 +148,7 @@ def _check_normalize(mean: float, std: float) -> None:
         raise UserError(f"the normalisation needs a finite mean and a positive std, not {mean} and {std}")
 
 
-def _load(path: Path, input_shape: tuple[int, ...] | None) -> Network:
+def _load(path: Path, input_shape: tuple[int, ...] | None, known: str | None) -> Network:
     try:
         if not path.exists():
             raise UserError("there is no such file")
@@ -181,46 +161,51 @@ def _load(path: Path, input_shape: tuple[int, ...] | None) -> Network:
             if size > FILE_LIMIT:
                 raise UserError(f"it has {size:,} bytes, more than {FILE_LIMIT:,}; {SAVE_AGAIN}")
             if path.suffix == ".onnx":
+                _refuse_known(known)
                 flow = read_onnx(path)
                 return _assembled(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
             start = file.read(9)
             file.seek(0)
             if start.startswith(b"PK\x03\x04") and is_exported((archive := open_zip(file)).namelist()):
+                _refuse_known(known)
                 flow = read_exported(archive)
                 return _assembled(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
             file.seek(0)
             if path.suffix == ".safetensors" or start[8:] == b"{":
-                return _load_safetensors(path, int.from_bytes(start[:8], "little"), size, input_shape)
-            return _load_checkpoint(path.stem, read_checkpoint(file), input_shape)
+                _check_header(file, size)
+                return _load_safetensors(path, input_shape, known)
+            return _load_checkpoint(path.stem, read_checkpoint(file), input_shape, known)
     except OSError as error:
         raise UserError(f"it cannot be read: {error.strerror or error}") from None
 
 
-def _load_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[int, ...] | None) -> Network:
+def _refuse_known(known: str | None) -> None:
+    if known is not None:
+        raise UserError(f"it tells its network by itself; leave out --known {known}")
+
+
+def _load_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[int, ...] | None,
+                     known: str | None) -> Network:
     """What torch.save wrote."""
-    strange = [name for name in checkpoint.names if name not in HARMLESS
-               and not name.startswith("torch.nn.modules.") and not _NUMBER_FORMAT.fullmatch(name)]
-    if strange:
-        raise UserError([_strange_problem(name) for name in strange])
-    model = _find_model(checkpoint)
+    model, description = find_model(checkpoint)
     if type(model) is Record:
+        _refuse_known(known)
         return assemble(name, module_parts(checkpoint, model), input_shape)
     _check_count(len(model))
-    tensors = {}
+    tensors, unread = {}, []
     for key, value in model.items():
         if (tensor := checkpoint.tensor(value)) is not None:
             tensors[str(key)] = tensor
         elif type(value) is Record and str(key).endswith(("weight", "bias")):
             tensors[str(key)] = StoredTensor((), problem=f"is not a torch tensor but a {value.name}")
-    return _recognised(name, tensors, input_shape) \
-        or assemble(name, _with_relus(state_dict_parts(tensors)), input_shape)
-
-
-def _recognised(name: str, tensors: dict[str, StoredTensor], input_shape: tuple[int, ...] | None) -> Network | None:
-    found = recognise(tensors)
-    if found is None:
-        return None
-    return _assembled(name, *found, input_shape)
+        else:
+            unread.append(shown(key))
+    if model is not checkpoint.root:
+        unread += [shown(key) for key, value in checkpoint.root.items()
+                   if (tensor := checkpoint.tensor(value)) is not None and not tensor.problem]
+    reading = read_tensors(tensors, ordered=True, description=description, known=known)
+    notes = (f"not read, though it may belong to the model: {', '.join(unread[:5])}",) if unread else ()
+    return _assembled(name, reading.parts, reading.shape, input_shape, (*reading.assumptions, *notes))
 
 
 def _assembled(name: str, parts: list[Part], own_shape: tuple[int, ...] | None,
@@ -238,62 +223,28 @@ def _check_count(tensors: int) -> None:
         raise UserError(f"its state dictionary has {tensors:,} entries, more than {TENSORS_LIMIT:,}")
 
 
-def _strange_problem(name: str) -> str:
-    if name.startswith("torch.nn.utils.prune."):
-        return f"it refers to {shown(name)}; call torch.nn.utils.prune.remove on the layers before saving"
-    return (f"it refers to the class or function {shown(name)}, but nothing in a model file is ever run. If "
-            "it is your own class, save model.state_dict() instead, or build the model from "
-            "torch.nn.Sequential")
-
-
-def _find_model(checkpoint: Checkpoint) -> Any:
-    """The one pickled model or state dictionary of the file."""
-    root = checkpoint.root
-    entries = root if type(root) is dict else {}
-    keys = [key for key in STATE_KEYS if _is_model(checkpoint, entries.get(key))]
-    if len(keys) == 1:
-        return root[keys[0]]
-    if not keys and _is_model(checkpoint, root):
-        return root
-    if type(root) is not dict:
-        kind = root.name if type(root) is Record else type(root).__name__
-        raise UserError(f"it holds a {shown(kind)}, not a model or a state dictionary; {SAVE_AGAIN}")
-    found = f"models under each of {', '.join(keys)}" if keys else "no model"
-    names = ", ".join(map(shown, list(root)[:10])) or "none"
-    raise UserError(f"it is a dictionary with {found}; its entries are {names}. A model is expected "
-                    f"under one of {', '.join(STATE_KEYS)}; or {SAVE_AGAIN}")
-
-
-def _is_model(checkpoint: Checkpoint, value: Any) -> bool:
-    if type(value) is dict:
-        return any(checkpoint.tensor(entry) is not None for entry in value.values())
-    return type(value) is Record and value.name.startswith("torch.nn.modules.")
-
-
-def _with_relus(parts: list[Part]) -> list[Part]:
-    """Puts a ReLU before every linear layer but the first, as the parts of a state dictionary imply."""
-    with_relus: list[Part] = []
-    first = True
-    for part in parts:
-        if isinstance(part, LinearPart):
-            with_relus += [] if first else [ReluPart("relu")]
-            first = False
-        with_relus.append(part)
-    return with_relus
-
-
-def _load_safetensors(path: Path, header: int, size: int, input_shape: tuple[int, ...] | None) -> Network:
-    if not 2 <= header <= min(HEADER_LIMIT, size - 8):
-        raise UserError(f"it is a damaged or cut-off safetensors file: its header claims {header:,} bytes "
+def _check_header(file: IO[bytes], size: int) -> None:
+    """Raises `UserError` unless a safetensors file of ``size`` bytes has a header that names each tensor once."""
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(HEADER_LIMIT, size - 8):
+        raise UserError(f"it is a damaged or cut-off safetensors file: its header claims {length:,} bytes "
                         f"of the file's {size:,} (at most {HEADER_LIMIT:,}); save it again")
+    try:
+        parse_json(file.read(length))
+    except ValueError as error:
+        raise UserError(f"it is a damaged safetensors file (header: {str(error)[:120]}); save it again") from None
+
+
+def _load_safetensors(path: Path, input_shape: tuple[int, ...] | None, known: str | None) -> Network:
     try:
         # The library checks that shapes, number formats and positions agree with each other.
         with safe_open(path, framework="pt") as file:
             names = file.keys()
             _check_count(len(names))
             tensors = {name: _safetensor(file, name) for name in names}
-            return _recognised(path.stem, tensors, input_shape) \
-                or assemble(path.stem, _with_relus(order_parts(state_dict_parts(tensors))), input_shape)
+            description = (file.metadata() or {}).get(KEY)
+            reading = read_tensors(tensors, ordered=False, description=description, known=known)
+            return _assembled(path.stem, reading.parts, reading.shape, input_shape, reading.assumptions)
     except SafetensorError as error:
         raise UserError(f"it is a damaged safetensors file ({error}); save it again") from None
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the layers in what a model file holds: a pickled torch.nn model, or a state dictionary."""
+"""Finds the layers in a pickled torch.nn model."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from host.checkpoints import Checkpoint
@@ -19,7 +19,6 @@ from host.parts import (
     SoftmaxPart,
     UnsupportedPart,
 )
-from host.tensors import StoredTensor, masked
 from host.unpickling import Record
 
 MODULES_LIMIT = 4096
@@ -38,8 +37,6 @@ ONLY_CHAINS = ("Nonzero runs chains of torch.nn.Linear and Conv2d layers with Re
                "normalisation is folded); retrain with these")
 
 SEQUENTIAL = "torch.nn.modules.container.Sequential"
-
-_NORM_LEAVES = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
 
 def module_parts(checkpoint: Checkpoint, root: Record, name: str = "") -> list[Part]:
@@ -226,60 +223,3 @@ _MODULES: dict[str, Callable[[str, Checkpoint, dict], Part | None]] = {
     "torch.nn.modules.dropout.AlphaDropout": _nothing,
     "torch.nn.modules.flatten.Flatten": _flatten,
 }
-
-
-def state_dict_parts(tensors: Mapping[str, StoredTensor]) -> list[Part]:
-    """The layers of a state dictionary, in its order, without the ReLUs, of which it knows nothing.
-
-    The prefixes of torch.nn.DataParallel (``module.``) and torch.compile (``_orig_mod.``) are
-    dropped; pruned tensors (``weight_orig`` and ``weight_mask``) are multiplied out.
-    """
-    for prefix in ("module.", "_orig_mod.", "module."):
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
-    groups: dict[str, dict[str, StoredTensor]] = {}
-    for key, tensor in tensors.items():
-        name, _, leaf = key.rpartition(".")
-        groups.setdefault(name, {})[leaf] = tensor
-    return [_group_part(name or "linear", leaves) for name, leaves in groups.items()]
-
-
-def _group_part(name: str, leaves: dict[str, StoredTensor]) -> Part:
-    """The layer that has these parameters and buffers."""
-    for leaf in ("weight", "bias"):
-        if {f"{leaf}_orig", f"{leaf}_mask"} <= leaves.keys():
-            leaves[leaf] = masked(leaves.pop(f"{leaf}_orig"), leaves.pop(f"{leaf}_mask"))
-    if {"running_mean", "running_var"} <= leaves.keys() <= _NORM_LEAVES:
-        return NormPart(name, leaves.get("weight"), leaves.get("bias"),
-                        leaves["running_mean"], leaves["running_var"])
-    if not {"weight"} <= leaves.keys() <= {"weight", "bias"}:
-        return UnsupportedPart(name, f"has the parameters {_listed(leaves)}, {_meaning(name, leaves)}")
-    weight = leaves["weight"]
-    if not weight.problem and len(weight.shape) != 2:
-        shape = list(weight.shape)
-        if len(weight.shape) > 2:
-            return UnsupportedPart(name, f"is a convolution (weight of the shape {shape}), and a state dictionary of "
-                                         "tensors does not tell its stride, padding and pooling; save the model as "
-                                         "a torch.nn.Sequential by torch.save(model, ...), or name its tensors as a "
-                                         "network of host.zoo does")
-        return UnsupportedPart(name, f"has a weight of the shape {shape}, as layer normalisations and PReLU "
-                                     f"have; {ONLY_CHAINS}")
-    return LinearPart(name, weight, leaves.get("bias"))
-
-
-def _listed(leaves: dict[str, StoredTensor]) -> str:
-    names = [repr(leaf[:40]) for leaf in leaves]
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _meaning(name: str, leaves: dict[str, StoredTensor]) -> str:
-    """What a layer with unknown parameters may be, and the way out."""
-    if ".parametrizations." in f".{name}.":
-        return "a parametrisation; call torch.nn.utils.parametrize.remove_parametrizations before saving"
-    if "weight_g" in leaves:
-        return "a weight normalisation; call torch.nn.utils.remove_weight_norm before saving"
-    if any(leaf.startswith("weight_ih") for leaf in leaves):
-        return f"as recurrent layers have; {ONLY_CHAINS}"
-    if any(leaf.startswith("in_proj") for leaf in leaves):
-        return f"as attention has; {ONLY_CHAINS}"
-    return f"which are not those of a linear layer (weight, bias); {ONLY_CHAINS}"

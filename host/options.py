@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands' options have in common."""
 
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
 from host.errors import UserError
+from host.graph import Network
 from host.shipped import given_or_shipped
 from rtl.config import ConfigError, EngineConfig, preset, read_config
 
-__all__ = ["add_engine_options", "check_range", "read_engine"]
+__all__ = ["add_engine_options", "add_known_option", "check_range", "read_engine", "tell_assumptions"]
 
 
 def check_range(option: str, value: float, least: int, most: int) -> None:
@@ -23,6 +25,19 @@ def add_engine_options(parser: ArgumentParser) -> None:
                         "wide or conv (default)")
     parser.add_argument("--config", type=given_or_shipped, metavar="FILE.toml",
                         help="engine configuration; fields it lacks come from the preset")
+
+
+def add_known_option(parser: ArgumentParser) -> None:
+    """Adds ``--known``."""
+    from host.zoo import NETWORKS  # torch takes a second to import, and not all commands need it
+    parser.add_argument("--known", choices=NETWORKS, metavar="NAME", help="the network of host.zoo whose tensors the "
+                        f"model file holds, if it holds nothing else: {', '.join(NETWORKS)}")
+
+
+def tell_assumptions(network: Network) -> None:
+    """Says on stderr what the reader of a model file had to assume."""
+    for sentence in network.assumptions:
+        sys.stderr.write(f"note: {sentence}\n")
 
 
 def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:

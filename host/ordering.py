@@ -42,6 +42,13 @@ def order_parts(parts: Sequence[Part]) -> list[Part]:
                     "with torch.save, which keeps the order")
 
 
+def has_other_orders(parts: Sequence[Part]) -> bool:
+    """Whether the shapes of linear layers and batch normalisations allow more than one order; as far as is searched."""
+    if len(parts) < 2 or any(_sizes(part) is None for part in parts):
+        return False
+    return len(parts) > PARTS_LIMIT or len(_orders(parts, numbered=False)) > 1
+
+
 def _sizes(part: Part) -> tuple[int, int] | None:
     """Outputs and inputs, if they are known."""
     if isinstance(part, LinearPart) and len(part.weight.shape) == 2:

@@ -1,38 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognises state dictionaries of the zoo's convolutional networks, which alone do not say how tensors are applied."""
+"""Reads state dictionaries of the zoo's networks, which alone do not say how their tensors are applied."""
 
 from collections.abc import Mapping
 
-import torch
 from torch import nn
 
-from host.parts import AdaptivePoolPart, ConvPart, FlattenPart, LinearPart, Part, PoolPart, ReluPart
+from host.description import describe
+from host.errors import UserError
+from host.parts import AdaptivePoolPart, ConvPart, FlattenPart, LinearPart, Part, PoolPart, ReluPart, shown
 from host.tensors import StoredTensor
-from host.zoo import NETWORKS
+from host.zoo import NETWORKS, empty
 
-__all__ = ["recognise"]
+__all__ = ["announcement", "description", "looks_like", "zoo_parts"]
 
 
-def recognise(tensors: Mapping[str, StoredTensor]) -> tuple[list[Part], tuple[int, ...]] | None:
-    """The parts, and the shape of an input, of the convolutional network of the zoo that has tensors of these names and
-    shapes, or had them before neurons and channels were removed; None if there is none."""
-    shapes = {key: tensor.shape for key, tensor in tensors.items()}
-    for network in NETWORKS.values():
-        with torch.device("meta"):
-            model = network()
-        if _fits(shapes, {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}) \
-                and any(isinstance(module, nn.Conv2d) for module in model.modules()):
-            parts = [_part(name, module, tensors) for name, module in model.named_modules()
-                     if not any(module.children())]
-            return [part for part in parts if part], model.input_shape  # type: ignore[return-value]
+def looks_like(tensors: Mapping[str, StoredTensor]) -> str | None:
+    """The convolutional network of the zoo that has tensors of these names and shapes, or had them before neurons and
+    channels were removed; None if there is none."""
+    for name in NETWORKS:
+        model = empty(name)
+        if any(isinstance(module, nn.Conv2d) for module in model.modules()) and not _differences(model, tensors):
+            return name
     return None
 
 
-def _fits(shapes: dict[str, tuple[int, ...]], whole: dict[str, tuple[int, ...]]) -> bool:
-    """Whether tensors are those of a network, but for rows and columns that it has lost; kernels stay whole."""
-    return shapes.keys() == whole.keys() and all(
-        len(shape) == len(whole[key]) and shape[2:] == whole[key][2:]
-        and all(left <= size for left, size in zip(shape, whole[key], strict=True)) for key, shape in shapes.items())
+def zoo_parts(name: str, tensors: Mapping[str, StoredTensor]) -> tuple[list[Part], tuple[int, ...] | None]:
+    """The parts of a network of the zoo, whole or without neurons and channels that were removed; and channels, height
+    and width of an input if it has convolutions.
+
+    Raises
+    ------
+    UserError
+        If these are not its tensors.
+    """
+    model = empty(name)
+    if problems := _differences(model, tensors):
+        raise UserError([f"it is not the {model.title} of --known {name}: {problem}" for problem in problems[:5]])
+    parts = [_part(name, module, tensors) for name, module in model.named_modules() if not any(module.children())]
+    shape = NETWORKS[name].input_shape if any(isinstance(part, ConvPart) for part in parts) else None  # type: ignore[attr-defined]
+    return [part for part in parts if part], shape
+
+
+def description(name: str) -> str:
+    """What a file with the tensors of a network of the zoo says of them (`host.description`)."""
+    tensors = {key: StoredTensor(tuple(tensor.shape)) for key, tensor in empty(name).state_dict().items()}
+    return describe(*zoo_parts(name, tensors))
+
+
+def announcement(name: str, tensors: Mapping[str, StoredTensor]) -> str:
+    """What it means that tensors are read as those of a network of the zoo."""
+    model = empty(name)
+    lost = [f"{tensors[key].shape[0]:,} of {len(whole):,} {'channels' if whole.dim() == 4 else 'neurons'} in "
+            f"{shown(key.removesuffix('.weight'))}" for key, whole in model.state_dict().items()
+            if key.endswith(".weight") and tensors[key].shape[0] < len(whole)]
+    kinds = {nn.ReLU: "ReLU", nn.MaxPool2d: "max pooling"}
+    found = [text for kind, text in kinds.items() if any(isinstance(one, kind) for one in model.modules())]
+    with_lost = f" with {' and '.join(lost)}" if lost else ""
+    return f"read as {model.title}{with_lost}: {', '.join(found)}, as --known {name} says"
+
+
+def _differences(model: nn.Module, tensors: Mapping[str, StoredTensor]) -> list[str]:
+    """Why tensors are not those of a network, or of one that has lost rows and columns; kernels stay whole."""
+    whole = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    problems = [f"it has no tensor {shown(key)}" for key in whole if key not in tensors]
+    problems += [f"it has a tensor {shown(key)} too many" for key in tensors if key not in whole]
+    for key, shape in whole.items():
+        given = tensors[key].shape if key in tensors else shape
+        if len(given) != len(shape) or given[2:] != shape[2:] \
+                or any(left > size for left, size in zip(given, shape, strict=True)):
+            problems.append(f"{shown(key)} has the shape {list(given)}, not {list(shape)} or fewer rows and columns")
+    return problems
 
 
 def _part(name: str, module: nn.Module, tensors: Mapping[str, StoredTensor]) -> Part | None:

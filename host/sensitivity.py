@@ -27,6 +27,7 @@ from host.files import check_files
 from host.graph import Linear, Network
 from host.learning import error_percent, logits, settle_torch, split, tensors
 from host.loading import load_with_data
+from host.options import add_known_option, tell_assumptions
 from host.output import text_table, write_figure, write_json
 
 __all__ = ["DENSITIES", "LayerScan", "Point", "Scan", "main", "scan"]
@@ -191,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("model", type=Path, help="dense model, as for host.compile")
     parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
+    add_known_option(parser)
     parser.add_argument("--densities", type=_densities, default=list(DENSITIES), metavar="SHARE,...",
                         help="shares of a layer's weights to try (17 from 1 down to 0.01)")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, metavar="POINTS",
@@ -200,7 +202,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     directory = arguments.output or Path("build") / arguments.model.stem
     check_files(directory, ("sensitivity.json", "sensitivity.svg"))
-    network, dataset = load_with_data(arguments.model, arguments.data)
+    network, dataset = load_with_data(arguments.model, arguments.data, known=arguments.known)
+    tell_assumptions(network)
     found = scan(network, dataset, arguments.densities, arguments.tolerance)
     write_json(directory / "sensitivity.json", found.figures())
     write_figure(directory / "sensitivity.svg", scan_figure(found))

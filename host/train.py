@@ -24,10 +24,12 @@ from tqdm import tqdm
 
 from host.augment import image_plane
 from host.datasets import SPECS, Dataset, load_dataset
+from host.description import KEY
 from host.distributed import ALONE, Group, process_group
 from host.errors import UserError, end_with
 from host.files import check_file, check_files, write_whole
 from host.learning import Samples, error_percent, one_cycle, settle_torch, split
+from host.recognition import description
 from host.resuming import fingerprint, read_state, write_state
 from host.zoo import NETWORKS, build, sizes
 
@@ -273,7 +275,7 @@ def _train_and_write(arguments: argparse.Namespace, group: Group, checkpoint: Pa
         return
     output = arguments.output
     write_state(output, {"network": settings.network, "state_dict": model.state_dict(),
-                   "settings": asdict(settings), "data": dataset.name})
+                   KEY: description(settings.network), "settings": asdict(settings), "data": dataset.name})
     write_whole(curve_file, (json.dumps(curve, indent=1) + "\n").encode())
     write_whole(picture_file, _curve_picture(curve, f"{settings.network} on {dataset.name}"))
     checkpoint.unlink(missing_ok=True)

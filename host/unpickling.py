@@ -216,6 +216,8 @@ class _Machine:
         if type(target := self.top()) is dict:
             for key, value in zip(items[::2], items[1::2], strict=True):
                 if type(key) is str or (type(key) is int and abs(key) < KEY_LIMIT):
+                    if key in target:
+                        raise DamagedPickleError(f"it stores the key {str(key)[:80]!r} twice")
                     target[key] = value
 
 

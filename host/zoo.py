@@ -3,11 +3,12 @@
 
 import math
 
+import torch
 from torch import nn
 
 from host.errors import UserError
 
-__all__ = ["NETWORKS", "build", "sizes"]
+__all__ = ["NETWORKS", "build", "empty", "sizes"]
 
 
 class LeNet300100(nn.Module):
@@ -16,6 +17,7 @@ class LeNet300100(nn.Module):
     Takes images of 784 values in any shape ``[n, ...]``; returns logits ``[n, 10]``.
     """
 
+    title = "LeNet-300-100"
     input_shape: tuple[int, ...] = (1, 28, 28)
 
     def __init__(self) -> None:
@@ -38,6 +40,7 @@ class LeNet5(nn.Module):
     Takes images of 784 values in any shape ``[n, ...]``; returns logits ``[n, 10]``.
     """
 
+    title = "LeNet-5"
     input_shape: tuple[int, ...] = (1, 28, 28)
 
     def __init__(self) -> None:
@@ -64,6 +67,7 @@ class AlexNetGrouped(nn.Module):
     Takes images ``[n, 3, 227, 227]``; returns logits ``[n, 1000]``.
     """
 
+    title = "AlexNet with groups"
     input_shape: tuple[int, ...] = (3, 227, 227)
 
     def __init__(self) -> None:
@@ -90,6 +94,7 @@ class AlexNet(nn.Module):
     Takes images ``[n, 3, 224, 224]``; returns logits ``[n, 1000]``.
     """
 
+    title = "AlexNet"
     input_shape: tuple[int, ...] = (3, 224, 224)
 
     def __init__(self) -> None:
@@ -116,6 +121,7 @@ class VGG16(nn.Module):
     Takes images ``[n, 3, 224, 224]``; returns logits ``[n, 1000]``.
     """
 
+    title = "VGG-16"
     input_shape: tuple[int, ...] = (3, 224, 224)
 
     def __init__(self) -> None:
@@ -155,6 +161,12 @@ def build(name: str) -> nn.Module:
     if name not in NETWORKS:
         raise UserError(f"network must be one of {', '.join(NETWORKS)}, not '{name}'")
     return NETWORKS[name]()
+
+
+def empty(name: str) -> nn.Module:
+    """A network without values, for its layers and the shapes of its tensors; `UserError` for an unknown name."""
+    with torch.device("meta"):
+        return build(name)
 
 
 def sizes(model: nn.Module) -> tuple[int, int]:

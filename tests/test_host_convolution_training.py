@@ -88,7 +88,8 @@ def test_a_trained_network_of_the_zoo_loads(tmp_path, suffix):
     else:
         from safetensors.torch import save_file
         save_file(model.state_dict(), path)
-    net = load_network(path)
+    net = load_network(path, known="lenet-5")
+    assert net.assumptions == ("read as LeNet-5: ReLU, max pooling, as --known lenet-5 says",)
     inputs = torch.rand(4, 784)
     assert [layer.name for layer in net.layers] == ["conv1", "conv2", "fc1", "fc2"]
     assert net.weights_total == 430_500
@@ -101,7 +102,7 @@ def test_a_network_of_the_zoo_with_bad_values_is_refused(tmp_path):
     state["fc2.bias"][0] = torch.inf
     torch.save(state, tmp_path / "model.pt")
     with pytest.raises(UserError, match="layer 'conv1': its weight has 1 NaN") as caught:
-        load_network(tmp_path / "model.pt")
+        load_network(tmp_path / "model.pt", known="lenet-5")
     assert len(caught.value.problems) == 2
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from host import assembly
+from host.checkpoints import EXPORT
 from host.errors import UserError
 from host.graph import Network
 from host.loading import load_network
@@ -225,8 +226,7 @@ class Net(nn.Module):
 def test_a_class_of_the_user_is_refused_by_name(tmp_path: Path) -> None:
     message = refusal(saved(tmp_path, Net()))
     assert message == ("it refers to the class or function 'tests.test_host_loading.Net', but nothing in a model "
-                       "file is ever run. If it is your own class, save model.state_dict() instead, or build "
-                       "the model from torch.nn.Sequential")
+                       f"file is ever run; if it is your own class, save the model as .pt2: {EXPORT}")
 
 
 def assert_lines_start(lines: list[str], starts: list[str]) -> None:
@@ -315,7 +315,7 @@ def with_pruning() -> nn.Module:
     (nn.Sequential, "it has no linear layer; "), (nn.Flatten, "it has no linear layer; "),
     (dict, "it is a dictionary with no model; its entries are none. "),
     (lambda: {"epoch": 3, "name": "x"}, "it is a dictionary with no model; its entries are 'epoch', 'name'"),
-    (lambda: {"model": plain(), "net": plain()}, "it is a dictionary with models under each of model, net; "),
+    (lambda: {"model": plain(), "net": plain()}, "it is a dictionary with models under each of model, net, "),
     (lambda: [torch.zeros(2, 2)], "it holds a 'list', not a model or a state dictionary; "),
     (lambda: torch.zeros(2, 2), "it holds a 'torch._utils._rebuild_tensor_v2', not a model"),
     (with_hook, "it refers to the class or function 'builtins.print', but nothing in a model file"),

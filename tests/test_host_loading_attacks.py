@@ -225,12 +225,53 @@ def big_endian_file(path: Path) -> None:
     (lambda path: path.write_bytes(struct.pack("<Q", 1 << 40) + b"{}"), "it is a damaged or cut-off "),
     (lambda path: path.write_bytes(struct.pack("<Q", 20) + b"{" + b"[" * 19), "it is a damaged safetensors "),
     (tar_file, "it is in the tar format of PyTorch 0.1, which can hide code; "),
-    (torchscript_file, "it is a zip file, but not one of torch.save "),
+    (torchscript_file, "it is a TorchScript archive of torch.jit.save, which holds code; "),
     (big_endian_file, "it was written on a big-endian machine; "),
 ])
 def test_files_that_are_no_models_are_refused(tmp_path: Path, make, reason: str) -> None:  # type: ignore[no-untyped-def]
     make(tmp_path / "model.pt")
     assert refusal(tmp_path / "model.pt").startswith(reason)
+
+
+def test_two_entries_of_a_zip_file_with_one_name_are_refused(tmp_path: Path) -> None:
+    """Which one is read is a matter of the reader."""
+    path = hostile.weight_file(tmp_path / "model.pt", hostile.tensor((2, 2), (2, 1), 4))
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("archive/data/0", b"\1" * 16)
+    assert refusal(path).startswith("it is a zip file with two entries named 'archive/data/0'; ")
+    exported = torch.export.export(torch.nn.Linear(2, 2).eval(), (torch.rand(1, 2),))
+    torch.export.save(exported, tmp_path / "model.pt2")
+    with zipfile.ZipFile(tmp_path / "model.pt2", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("model/models/model.json", "{}")
+    assert refusal(tmp_path / "model.pt2").startswith("it is a zip file with two entries named 'model/models/model.js")
+
+
+def test_two_entries_of_a_dictionary_with_one_key_are_refused(tmp_path: Path) -> None:
+    weight = hostile.tensor((2, 2), (2, 1), 4)
+    pickled = b"\x80\x02}(" + 2 * (hostile.text("fc.weight") + weight) + b"u."
+    path = hostile.zip_file(tmp_path / "model.pt", pickled, {"0": bytes(16)})
+    assert "it stores the key 'fc.weight' twice" in refusal(path)
+
+
+@pytest.mark.parametrize("header", [
+    b'{"a.weight":TENSOR,"a.weight":TENSOR}', b'{"__metadata__":{"a":"b","a":"c"},"a.weight":TENSOR}',
+    b'{"a.weight":{"dtype":"F32","dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}',
+])
+def test_two_keys_of_a_safetensors_file_are_refused(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "model.safetensors"
+    header = header.replace(b"TENSOR", b'{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}')
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
+    assert re.match(r"it is a damaged safetensors file \(header: it has the key '(a|a\.weight|dtype)' twice\); ",
+                    refusal(path))
+
+
+def test_a_file_of_torchscript_is_called_so(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that it is deprecated
+        torch.jit.trace(torch.nn.Linear(2, 2), torch.rand(1, 2)).save(tmp_path / "model.pt")
+    assert refusal(tmp_path / "model.pt") == (
+        "it is a TorchScript archive of torch.jit.save, which holds code; save the model again, as .pt2: "
+        'program = torch.export.export(model.eval(), (example,)); torch.export.save(program, "model.pt2")')
 
 
 def test_safetensors_with_wrong_claims_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from host.errors import UserError
 from host.learning import logits, tensors
 from host.loading import fold_normalization, load_network
 from host.neurons import drop_dead_neurons
-from host.recognition import recognise
+from host.recognition import looks_like, zoo_parts
 from host.saving import safetensors_file
 from host.tensors import StoredTensor
 from host.zoo import NETWORKS, build
@@ -165,20 +165,23 @@ def test_networks_of_the_zoo_have_shapes_that_chain(name):
         outputs = model(torch.empty(2, *model.input_shape))
     assert outputs.shape == (2, 10 if name.startswith("lenet") else 1000)
     described = {key: StoredTensor(tuple(value.shape)) for key, value in model.state_dict().items()}
-    parts, shape = recognise(described)
+    assert looks_like(described) == name
+    parts, shape = zoo_parts(name, described)
     assert shape == model.input_shape
     chain = Chain(shape)
     for part in parts:
         chain.add(part)
     assert not chain.problems and chain.shape == outputs.shape[1:]
     described[next(iter(described))] = StoredTensor((1, 2, 3, 4))
-    assert recognise(described) is None
+    assert looks_like(described) is None
+    with pytest.raises(UserError, match=f"of --known {name}: '.*' has the shape \\[1, 2, 3, 4\\], not "):
+        zoo_parts(name, described)
 
 
 def test_a_network_of_the_zoo_that_lost_channels_is_recognised(tmp_path):
     torch.manual_seed(0)
     torch.save(build("lenet-5").state_dict(), tmp_path / "model.pt")
-    network = load_network(tmp_path / "model.pt")
+    network = load_network(tmp_path / "model.pt", known="lenet-5")
     lost = {name: layer.weight.copy() for layer in network.layers for name in [layer.name]}
     lost["conv1"][[2, 5]] = 0
     lost["conv2"][7] = 0
@@ -210,7 +213,7 @@ def test_names_are_those_of_torchvision():
 def test_another_shape_than_that_of_the_zoo_is_refused(tmp_path):
     torch.save(build("lenet-5").state_dict(), tmp_path / "model.pt")
     with pytest.raises(UserError, match="it takes images of 1 x 28 x 28 values, not of 3 x 32 x 32; leave out --input"):
-        load_network(tmp_path / "model.pt", input_shape=(3, 32, 32))
+        load_network(tmp_path / "model.pt", input_shape=(3, 32, 32), known="lenet-5")
 
 
 def test_a_state_dictionary_of_convolutions_says_what_is_missing(tmp_path):

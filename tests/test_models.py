@@ -42,6 +42,7 @@ def test_files_hold_few_weights_of_few_values(name):
     figures = FIGURES[name]
     whole = build(figures["network"]).state_dict()
     network = load_network(MODELS / name)
+    assert network.assumptions == ()
     assert sum(whole[f"{layer.name}.weight"].numel() for layer in network.layers) == figures["weights_total"]
     assert all(len(np.unique(layer.weight)) <= 16 for layer in network.layers)
     assert (MODELS / name).stat().st_size < 1 << 19

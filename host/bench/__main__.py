@@ -21,6 +21,7 @@ from host.demo import DENSITY
 from host.errors import end_with
 from host.files import check_files
 from host.loading import load_with_data
+from host.options import add_known_option, tell_assumptions
 from host.output import write_figure, write_json
 from host.recipe import RECIPES
 
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
                                   "recipes.json.")
     recipes.add_argument("model", type=Path, help="dense model, as for host.compile")
     recipes.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
+    add_known_option(recipes)
     recipes.add_argument("--density", type=float, default=DENSITY, help=f"share of all weights to keep ({DENSITY})")
     recipes.add_argument("--recipe", action="append", metavar="NAME|FILE.toml",
                          help=f"can be repeated: {', '.join(RECIPES)}, or a file (all of these)")
@@ -101,8 +103,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = measure_encode(arguments.scale)
         table = encode_table(found)
     elif arguments.command == "recipes":
-        found = compare_recipes(*load_with_data(arguments.model, arguments.data),
-                                arguments.recipe or list(RECIPES), arguments.density, arguments.seeds)
+        network, dataset = load_with_data(arguments.model, arguments.data, known=arguments.known)
+        tell_assumptions(network)
+        found = compare_recipes(network, dataset, arguments.recipe or list(RECIPES), arguments.density, arguments.seeds)
         table = recipes_table(found)
     else:
         networks = [name for name in NETWORKS if arguments.layer is None or name in arguments.layer]

@@ -85,7 +85,7 @@ class Subject:
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / f"{self.name}.pt"
             write_state(path, {"state_dict": build(self.name).state_dict()})
-            return load_network(path)
+            return load_network(path, known=self.name)
 
     def dense(self, kind: str, seed: int) -> tuple[Network, float]:
         """A trained dense network, and the seconds that its training took; trained at the first call.
