@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 INTERRUPTED = 130
@@ -44,6 +44,12 @@ def printable(value: object) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(value))
 
 
+def say_notes(notes: Iterable[str]) -> None:
+    """Tells the user what was assumed: a line each on standard error."""
+    for note in notes:
+        sys.stderr.write(f"note: {printable(note)}\n")
+
+
 def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
     """Runs a command's ``main``; returns its exit status.
 
@@ -51,6 +57,7 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     1 if whoever read the output has gone.
     """
     try:
+        _check_values(sys.argv[1:] if argv is None else argv)
         main(argv)
         sys.stdout.flush()
     except UserError as error:
@@ -66,6 +73,14 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
     return 0
+
+
+def _check_values(argv: Sequence[str]) -> None:
+    """Of ``--option=--`` argparse makes an empty list, whatever the option's type."""
+    problems = [f"argument {one.removesuffix('=--')}: must have a value, not '--'" for one in argv
+                if one.startswith("-") and one.endswith("=--")]
+    if problems:
+        raise UserError(problems)
 
 
 def _refused(problems: Sequence[str]) -> int:

@@ -2,13 +2,17 @@
 """Networks to start from, by name."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from host.errors import UserError
 
-__all__ = ["NETWORKS", "build", "empty", "sizes"]
+if TYPE_CHECKING:
+    from host.datasets import Dataset
+
+__all__ = ["NETWORKS", "build", "empty", "fitted", "sizes"]
 
 
 class LeNet300100(nn.Module):
@@ -167,6 +171,12 @@ def empty(name: str) -> nn.Module:
     """A network without values, for its layers and the shapes of its tensors; `UserError` for an unknown name."""
     with torch.device("meta"):
         return build(name)
+
+
+def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
+    """The dataset in the order in which a network of the zoo takes it. Raises `UserError` for data of another shape."""
+    dataset.require(*sizes(model))
+    return dataset.fitted(model.input_shape)  # type: ignore[arg-type]
 
 
 def sizes(model: nn.Module) -> tuple[int, int]:
