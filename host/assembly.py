@@ -9,8 +9,10 @@ import numpy as np
 
 from host.errors import UserError
 from host.graph import Conv2d, Geometry, Linear, Network
+from host.normalising import Affine, fold_inputs
 from host.parts import (
     AdaptivePoolPart,
+    AffinePart,
     ConvPart,
     FlattenPart,
     LinearPart,
@@ -84,6 +86,9 @@ def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | No
     if problems:
         raise UserError(problems)
     found = tuple(layer for layer in layers if layer)
+    if chain.affine:
+        found = (fold_inputs(found[0], chain.affine.divisor, chain.affine.shift, "what is done with the input first"),
+                 *found[1:])
     shape = input_shape if exact or found[0].geometry else None
     return Network(name, found, shape, tuple(assumptions))
 
@@ -124,7 +129,9 @@ class Chain:
 
     def __init__(self, input_shape: tuple[int, ...] | None, *, exact: bool = False) -> None:
         self.shape = input_shape
-        self.exact = exact
+        self.exact, self.told = exact, input_shape is not None
+        self.affine: Affine | None = None
+        """What is done with the input before the first layer."""
         self.lost = False
         """A layer was refused, so that what follows it is not judged by what came before."""
         self.drafts: list[_Draft] = []
@@ -145,12 +152,14 @@ class Chain:
             self._adaptive_pool(part)
         elif isinstance(part, FlattenPart):
             self._flatten(part)
+        elif isinstance(part, AffinePart):
+            self._affine(part)
         elif isinstance(part, ReluPart) and self.drafts:
             self.drafts[-1].relu = True
         elif isinstance(part, NormPart) and isinstance(self.before, LinearPart | ConvPart):
             self.drafts[-1].norm = part
             self._check_lengths(part, _rows(self.drafts[-1].part))
-        if not isinstance(part, FlattenPart):
+        if not isinstance(part, FlattenPart | AffinePart):
             self.before = part
 
     def _place_problem(self, part: Part) -> str:
@@ -163,7 +172,8 @@ class Chain:
             return ""
         if not self.drafts:
             return "" if self.lost else ("comes before the first linear layer or convolution; only torch.nn.Flatten, "
-                                         "Dropout, Identity and pooling may")
+                                         "Dropout, Identity and pooling may: leave it out, and give the data as "
+                                         "it comes out of it")
         if isinstance(part, NormPart) and not isinstance(before, LinearPart | ConvPart):
             return ("is a batch normalisation that does not directly follow a linear layer or a convolution; only "
                     "there it folds into the weights: train with the order Linear, BatchNorm1d, ReLU or Conv2d, "
@@ -183,6 +193,15 @@ class Chain:
         self.problems.append(f"layer {shown(part.name)} {problem}")
         self.shape = None
         self.lost |= not isinstance(part, NormPart | ReluPart | SoftmaxPart | FlattenPart)
+
+    def _affine(self, part: AffinePart) -> None:
+        """Of the input; the readers give it nowhere else."""
+        assert self.shape is not None
+        self.affine = self.affine or Affine(self.shape)
+        try:
+            self.affine.then(part)
+        except TensorError as error:
+            self._refuse(part, f"works with a constant that {error}")
 
     def _flatten(self, part: FlattenPart) -> None:
         """All axes into one, or an input's into others; the batch axis must stay as it is."""
@@ -276,7 +295,7 @@ class Chain:
                                "example of four axes: batch, channels, rows and columns")
         elif self.shape is not None:
             self._refuse(part, "works on images, but gets flat values; leave out the torch.nn.Flatten before it")
-        elif self.before is None or (len(self.drafts) == 1 and self.drafts[0].part is part):
+        elif not self.told and (self.before is None or (len(self.drafts) == 1 and self.drafts[0].part is part)):
             self._refuse(part, f"works on images, but {NO_SHAPE}")
         return False
 

@@ -12,16 +12,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from host.calibration import clipped_inputs, clipped_outputs, input_notes, layer_notes, output_notes
 from host.clustering import INITIALISATIONS
 from host.cycles import Prediction, predict
 from host.datasets import SPECS, Dataset, load_inputs
+from host.datasets.axes import fit_axes
 from host.decode import decode
 from host.errors import UserError, check_all, end_with
+from host.feasible import check_engine
 from host.files import check_file, check_files, write_whole
 from host.graph import Network
 from host.image import Image, image_file, parse_image
@@ -121,6 +125,8 @@ class Compilation:
     quantized: QuantizedNetwork | None = None
     activity: list[np.ndarray] = field(default_factory=list)
     """How often each input of each layer is not zero."""
+    clipped_outputs: dict[int, float] = field(default_factory=dict)
+    """See `host.calibration.clipped_outputs`."""
     packed: PackedNetwork | None = None
     content: bytes = b""
     image: Image | None = None
@@ -137,6 +143,18 @@ class Compilation:
     def network(self) -> Network:
         assert self.dense is not None
         return self.pruned.network if self.pruned else self.dense
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether calibration is on the user's inputs, not on noise."""
+        return (self.settings.calib or self.settings.data) is not None
+
+    @property
+    def input_axes(self) -> tuple[int, ...] | None:
+        """Axes of one input: what the model file tells, or the command line, or else the data."""
+        assert self.dense is not None
+        images = self.dataset.train_images if self.dataset else self.calibration
+        return self.dense.input_axes or self.settings.input_shape or (None if images is None else images.shape[1:])
 
     def test_error(self, name: str, network: Network) -> None:
         """Measures the percentage of test images that a float network gets wrong, if there are test images."""
@@ -160,8 +178,11 @@ def load(work: Compilation) -> str:
         raise UserError(f"--input-shape has {math.prod(settings.input_shape)} values, but the network has "
                         f"{network.inputs} inputs; leave it out, since only convolutions need it")
     if work.dataset is not None:
-        work.dataset.require(network.inputs, network.outputs)
-    work.calibration = _calibration(work)
+        work.notes += work.dataset.notes
+    checks = [] if work.dataset is None else [partial(work.dataset.require, network.inputs, network.outputs)]
+    *_, work.calibration, doubts = check_all(*checks, partial(_calibration, work), partial(
+        check_engine, network, settings.config, settings.preset, _kept(settings, network)))
+    work.notes += doubts
     work.test_error("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
 
@@ -170,7 +191,10 @@ def prune_and_retrain(work: Compilation) -> str:
     settings = work.settings
     assert work.dense is not None
     if not settings.prune:
-        work.notes.append("not pruned: packed as it is")
+        tuned = work.dataset is not None and settings.sharing.epochs and not settings.config.direct_weights
+        work.notes.append(f"not pruned, but its shared weights are fine-tuned for {settings.sharing.epochs} epochs; "
+                          "--share-epochs 0 leaves them as shared" if tuned else
+                          "not pruned: only its weights are shared and quantised")
         return f"as it is: {work.dense.weights_kept} weights"
     how = with_amount(read_recipe(settings.recipe), settings.density, settings.keep, settings.quality)
     work.pruned = prune(work.dense, work.dataset, how, settings.seed, work.checkpoint("pruning"))
@@ -192,8 +216,10 @@ def share(work: Compilation) -> str:
 
 def quantize_integers(work: Compilation) -> str:
     assert work.shared is not None and work.calibration is not None
-    work.quantized = quantize(work.shared, work.settings.config, work.calibration)
+    quantized = quantize(work.shared, work.settings.config, work.calibration, classes=work.dataset is not None)
+    work.quantized = replace(quantized, input_shape=work.input_axes)
     if work.dataset is not None:
+        work.notes += clipped_inputs(work.quantized, work.dataset.test_images)
         outputs = forward(work.quantized, quantize_inputs(work.quantized, work.dataset.test_images))[-1]
         work.test_errors["engine"] = 100 * float((outputs.argmax(axis=1) != work.dataset.test_labels).mean())
     return f"{work.settings.config.act_bits}-bit activations"
@@ -201,8 +227,13 @@ def quantize_integers(work: Compilation) -> str:
 
 def encode_and_pack(work: Compilation) -> str:
     assert work.quantized is not None and work.calibration is not None
-    acts = quantize_inputs(work.quantized, _examples(work, work.calibration))
+    examples = _examples(work, work.calibration)
+    acts = quantize_inputs(work.quantized, examples)
     outputs = forward(work.quantized, acts)
+    work.clipped_outputs = clipped_outputs(work.quantized, acts, outputs)
+    if work.has_examples:
+        work.notes += [*input_notes(work.quantized, work.calibration, examples), *layer_notes(work.quantized, outputs),
+                       *output_notes(work.quantized, outputs, work.clipped_outputs, classes=work.dataset is not None)]
     work.activity = [(values != 0).mean(axis=0) for values in (acts, *outputs[:-1])]
     work.packed = pack(work.quantized, work.settings.config, activity=work.activity, preset=work.settings.preset)
     work.content = image_file(work.packed)
@@ -291,12 +322,26 @@ def _calibration(work: Compilation) -> np.ndarray:
         if images[0].size != network.inputs:
             raise UserError(f"calibration inputs must have {network.inputs} values each, as layer "
                             f"'{network.layers[0].name}', not {images[0].size}")
+        if (axes := work.input_axes) is not None:
+            images, note = fit_axes(f"calibration '{settings.calib}'", images, axes,
+                                    way_out="give inputs of these axes, channels first")
+            work.notes += [note] if note else []
         return images
     if work.dataset is not None:
         return work.dataset.train_images
     work.notes.append("calibrated on uniform noise, since there is neither --data nor --calib: activation scales are "
-                      "guesses")
+                      "guesses, inputs are taken to be 0 to 1, and what is negative becomes 0")
     return np.random.default_rng(settings.seed).integers(0, 256, (256, network.inputs)).astype(np.uint8)
+
+
+def _kept(settings: Settings, network: Network) -> float | None:
+    """The share of weights that pruning is to keep, 0 if its settings do not tell; None without pruning."""
+    if not settings.prune:
+        return None
+    how = with_amount(read_recipe(settings.recipe), settings.density, settings.keep, settings.quality)
+    if how.keep is not None:
+        return sum(how.keep.get(layer.name, 1) * layer.weight.size for layer in network.layers) / network.weights_total
+    return how.density or 0.0
 
 
 def _keep(text: str) -> dict[str, float]:

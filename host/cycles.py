@@ -12,6 +12,7 @@ import numpy as np
 from host.balance import layer_work
 from host.cycle_loop import PASS_COLUMNS, simulate
 from host.decode import Decoded, DecodedPass
+from host.progress import progress, waiting
 from rtl.cluster import drain_cycles
 from rtl.config import EngineConfig
 from rtl.layouts import (
@@ -29,6 +30,9 @@ from rtl.layouts import (
 from rtl.protocol import COUNTERS
 
 __all__ = ["Prediction", "predict"]
+
+BLOCK_INPUTS = 8
+"""Inputs from one step of the progress bar to the next."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,15 @@ def predict(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray]) -> Pr
         slices += one.lengths.size
         visits_before += visits[-1].shape[1]
     starts = [(np.cumsum(one.lengths, axis=1) - one.lengths).ravel() for one in passes]
-    counters, ends, macs, sent = simulate(
-        np.concatenate(arranged, axis=1), table, np.concatenate(visits, axis=1),
-        np.concatenate([one.lengths.ravel() for one in passes]), np.concatenate(starts),
-        np.concatenate([taps for one in passes for taps in one.taps]),
-        np.array(tap_offsets, np.int64), _constants(config))
+    active = np.concatenate(arranged, axis=1)
+    tables = (table, np.concatenate(visits, axis=1), np.concatenate([one.lengths.ravel() for one in passes]),
+              np.concatenate(starts), np.concatenate([taps for one in passes for taps in one.taps]),
+              np.array(tap_offsets, np.int64), _constants(config))
+    with waiting("cycle model"):
+        found = [simulate(active[:0], *tables)]
+    found += [simulate(active[first:first + BLOCK_INPUTS], *tables)
+              for first in progress("cycle model", range(0, len(active), BLOCK_INPUTS), f"{BLOCK_INPUTS} inputs")]
+    counters, ends, macs, sent = map(np.concatenate, zip(*found, strict=True))
     owner = np.array([one.layer for one in passes])
     merged = [np.stack([values[:, owner == number].sum(axis=1) for number in range(len(outputs))], axis=1)
               for values in (macs, sent)]

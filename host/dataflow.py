@@ -1,13 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """The way of the activations through the graph of an exported model, which must be one chain."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from host.parts import FlattenPart, LinearPart, Part, UnsupportedPart
+from host.parts import AffinePart, FlattenPart, LinearPart, Part, UnsupportedPart, shown
 from host.tensors import StoredTensor
 
-__all__ = ["KEEP_BATCH", "Dataflow", "transposed"]
+__all__ = ["ARITHMETIC", "KEEP_BATCH", "Dataflow", "transposed"]
+
+INPUTS_LIMIT = 1 << 24
+"""Values of an input that is scaled or shifted."""
+
+STEPS_LIMIT = 16
+"""From a tensor of the file to a weight; each nests one call deeper when it is read."""
+
+COMPUTED = ("is computed in a way that is not known here; before the export, store it: "
+            "torch.nn.utils.prune.remove(layer, 'weight'), torch.nn.utils.parametrize.remove_parametrizations(layer, "
+            "'weight'), or what made it")
+"""Of a weight that is no tensor of the file."""
+
+ARITHMETIC = ("; only an input whose shape the file tells is scaled and shifted, by constants and before any layer: do "
+              "it in the weights of a layer, or for the input by --normalize MEAN,STD or in the data")
+"""What to do about sums and products that cannot be folded."""
 
 KEEP_BATCH = "moves values into the batch axis, or out of it; use torch.nn.Flatten(), which leaves it as it is"
 
@@ -32,6 +48,8 @@ class Dataflow:
     constants: dict[str, StoredTensor]
     parts: list[Part] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    steps: dict[str, int] = field(default_factory=dict)
+    """In which constants are computed, one from another."""
     assumptions: list[str] = field(default_factory=list)
     """For `Network.assumptions`."""
 
@@ -48,6 +66,11 @@ class Dataflow:
             self.refuse(node, f"is {kind} of several values, or of one from before; Nonzero runs chains of layers, "
                               "without residual connections and branches: retrain without")
         return taken == [self.at]
+
+    def assume_no_dropout(self, node: str) -> None:
+        """A dropout that the file runs as in training is left out."""
+        self.assumptions.append(f"layer {shown(node)} was exported as in training, where it drops values by chance; it "
+                                "is left out, as in inference: call model.eval() before the export")
 
     def refuse(self, node: str, problem: str) -> None:
         self.parts.append(UnsupportedPart(node, problem))
@@ -84,6 +107,29 @@ class Dataflow:
             return FlattenPart(node, shape)
         return UnsupportedPart(node, f"is {kind} to {len(sizes)} axes; only the input may be cut into channels, rows "
                                      "and columns, and only a flatten may follow: use torch.nn.Flatten()")
+
+
+    def affine(self, node: str, operation: str, constant: StoredTensor) -> list[Part]:
+        """The part for ``x operation constant``, which can be folded into the first layer; empty if it cannot."""
+        shape = self.shape
+        if shape is None or math.prod(shape) > INPUTS_LIMIT or constant.problem \
+                or not all(isinstance(part, AffinePart) for part in self.parts):
+            return []
+        sizes = (1, *shape)[-len(constant.shape) or len(shape) + 1:]
+        fits = len(constant.shape) <= len(shape) + 1 and all(
+            one in (1, size) for one, size in zip(constant.shape, sizes, strict=False))
+        return [AffinePart(node, operation, constant)] if fits else []
+
+    def constant(self, name: str) -> StoredTensor:
+        """The tensor of the file that a value is."""
+        return self.constants.get(name, StoredTensor((), problem=COMPUTED))
+
+    def derive(self, output: str, tensor: StoredTensor, *sources: str) -> None:
+        """A value is computed from constants."""
+        self.steps[output] = 1 + max(self.steps.get(source, 0) for source in sources)
+        if self.steps[output] > STEPS_LIMIT:
+            tensor = StoredTensor(tensor.shape, problem=COMPUTED)
+        self.constants[output] = tensor
 
 
 def transposed(tensor: StoredTensor) -> StoredTensor:

@@ -13,6 +13,7 @@ import numpy as np
 from host.cycles import predict
 from host.decode import decode
 from host.device_error import DeviceError
+from host.errors import UserError
 from host.image import Image, read_image
 from host.reference import forward
 from host.serial_port import SerialPort, find_packet
@@ -244,9 +245,9 @@ class Device:
         decoded = decode(image, self.config)
         network = decoded.network
         rng = np.random.default_rng(0)
-        acts = rng.integers(0, 1 << network.act_bits - network.input_signed, (ADOPTION_INPUTS, network.inputs))
+        acts = rng.integers(0, 1 << network.act_bits - network.input_signed, (ADOPTION_INPUTS, image.inputs))
         acts *= rng.random(acts.shape) < 0.5
-        golden = forward(network, acts)
+        golden = forward(network, acts[:, :network.inputs])
         predicted = predict(decoded, acts, golden).counters
         self.image, self._last_signed = image, None
         inferences = list(self.inferences(acts))
@@ -314,6 +315,9 @@ class Device:
 
     def _input_words(self, image: Image, acts: np.ndarray) -> np.ndarray:
         """Input activations as bytes, in the order of the activation memory: uint8 ``[n, bytes]``."""
+        if acts.ndim != 2 or acts.shape[1] < image.inputs or (image.input_shape and acts.shape[1] > image.inputs):
+            raise UserError(f"input activations must be [n, {image.inputs}], as the network takes them, not "
+                            f"{list(acts.shape)}")
         arranged = np.where(image.input_order >= 0, acts[:, image.input_order], 0)
         unsigned = (arranged & ((1 << self.config.act_bits) - 1)).astype(f"<u{self.config.act_bytes}")
         return np.ascontiguousarray(unsigned).view(np.uint8)

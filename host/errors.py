@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 INTERRUPTED = 130
@@ -42,6 +42,12 @@ def check_all(*checks: Callable[[], Any]) -> list[Any]:
 def printable(value: object) -> str:
     """Without control characters, lone surrogates and marks that turn the direction of writing."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(value))
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Tells the user what was assumed: a line each on standard error."""
+    for note in notes:
+        sys.stderr.write(f"note: {printable(note)}\n")
 
 
 def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:

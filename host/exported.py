@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from host.checkpoints import ZIP_ERRORS
-from host.dataflow import KEEP_BATCH, Dataflow, transposed
+from host.dataflow import ARITHMETIC, KEEP_BATCH, Dataflow, transposed
 from host.errors import UserError
 from host.parts import (
     AdaptivePoolPart,
@@ -27,7 +27,16 @@ from host.parts import (
     UnsupportedPart,
     shown,
 )
-from host.tensors import FLOAT_BYTES, StoredTensor, decode, dtype_problem, shape_problem, view_problem
+from host.tensors import (
+    FLOAT_BYTES,
+    StoredTensor,
+    decode,
+    dtype_problem,
+    masked,
+    shape_problem,
+    view_problem,
+    weight_normed,
+)
 
 __all__ = ["is_exported", "read_exported"]
 
@@ -46,6 +55,9 @@ DTYPES = {6: "float16", 7: "float32", 8: "float64", 13: "bfloat16"}
 
 _IGNORED = ("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "dropout_", "clone", "contiguous", "alias",
             "detach", "detach_", "lift_fresh_copy")
+_WIDE = (7, 8)
+"""Number formats to which a weight may be converted without a loss."""
+
 _WEIGHTLESS = {"relu": ReluPart, "relu_": ReluPart}
 
 Values = dict[str, Any]
@@ -120,7 +132,8 @@ def _tensor(one: Values, place: str, entries: dict[str, zipfile.ZipInfo], folder
             read: Callable[[str, int], bytes]) -> StoredTensor:
     """A tensor of the archive as its list describes it."""
     if one["use_pickle"] is not False:
-        return StoredTensor((), problem="is pickled, and pickles are not read; save plain float32 tensors")
+        return StoredTensor((), problem="is pickled, and pickles are not read; export it as a plain tensor, after "
+                                        "model.float()")
     meta, path = one["tensor_meta"], place + one["path_name"]
     shape, strides = (tuple(_integer(size) for size in meta[key]) for key in ("sizes", "strides"))
     dtype, offset = DTYPES.get(meta["dtype"], f"number {meta['dtype']} of torch's schema"), \
@@ -161,7 +174,7 @@ def _follow(module: Values, tensors: dict[str, StoredTensor]) -> Dataflow:
         elif kind == "user_input" and "as_tensor" in content["arg"]:
             inputs.append(content["arg"]["as_tensor"]["name"])
     if len(inputs) != 1:
-        raise UserError(f"it takes {len(inputs)} inputs, not one; export a model of one image")
+        raise UserError(f"it takes {len(inputs)} inputs, not one; export a model whose forward() takes one tensor")
     flow = Dataflow(inputs[0], [_size(size) for size in graph["tensor_values"][inputs[0]]["sizes"]], constants)
     for node in graph["nodes"]:
         _node(node, flow, names, graph["tensor_values"])
@@ -194,16 +207,24 @@ def _node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Values) -
         return
     handler = _HANDLERS.get(operation)
     if not takes or operation in _IGNORED:
+        if takes and arguments.get("train"):
+            flow.assume_no_dropout(label)
         flow.go_on(outputs[0])
     elif operation in _WEIGHTLESS:
         flow.go_on(outputs[0], _WEIGHTLESS[operation](label))
     elif handler is None or not target.startswith("torch.ops.aten."):
-        flow.refuse(label, f"is {target[:80]}, which the engine does not run; see the supported layers in the README")
+        flow.refuse(label, _unsupported(target))
         flow.go_on(outputs[0])
     else:
         call = _Call(label, target, arguments, flow, names, [_size(size) for size in shapes[outputs[0]]["sizes"]])
         parts = handler(call)
         flow.go_on(outputs[0], *parts)
+
+
+def _unsupported(target: str) -> str:
+    """The problem of an operation that cannot run."""
+    return f"is {target[:80]}, which the engine does not run; see the supported layers in the README" \
+        + ARITHMETIC * (target.removeprefix("torch.ops.aten.").split(".")[0] in ("add", "sub", "mul", "div"))
 
 
 class _Name:
@@ -222,22 +243,30 @@ def _argument(value: Values) -> Any:
         return [_Name(one["name"]) for one in content]
     if kind == "as_optional_tensor":
         return _Name(content["as_tensor"]["name"]) if "as_tensor" in content else None
-    if kind in ("as_none", "as_sym_int", "as_sym_ints", "as_device", "as_layout", "as_memory_format",
-                "as_scalar_type"):
+    if kind in ("as_none", "as_sym_int", "as_sym_ints", "as_device", "as_layout", "as_memory_format"):
         return None
     return content
 
 
 def _constant(operation: str, arguments: Values, output: str, flow: Dataflow, names: dict[str, str]) -> None:
-    """A node that takes no activation: a transposed weight; of any other, nothing is known."""
-    source = next((value.name for value in arguments.values() if type(value) is _Name), "")
-    tensor = flow.constants.get(source)
+    """A node that takes no activation: a weight transposed, masked or normalised; of any other, nothing is known."""
+    sources = [value.name for value in arguments.values() if type(value) is _Name]
+    tensors = [flow.constants[source] for source in sources if source in flow.constants]
+    if not tensors or len(tensors) != len(sources):
+        return
     swaps = operation in ("t", "numpy_T") or (operation == "permute" and arguments.get("dims") == [1, 0]) \
         or (operation == "transpose" and {arguments.get("dim0"), arguments.get("dim1")} in ({0, 1}, {-1, -2}))
-    if tensor is None or not (swaps or operation in _IGNORED):
+    copied = operation in _IGNORED or (operation in ("to", "_to_copy") and arguments.get("dtype") in (None, *_WIDE))
+    if len(tensors) == 1 and (swaps or copied):
+        found = transposed(tensors[0]) if swaps else tensors[0]
+    elif len(tensors) == 2 and operation == "mul" and tensors[0].shape == tensors[1].shape:
+        found = masked(*tensors)
+    elif len(tensors) == 2 and operation in ("_weight_norm", "_weight_norm_interface") and not arguments.get("dim"):
+        found = weight_normed(*tensors)
+    else:
         return
-    flow.constants[output] = transposed(tensor) if swaps else tensor
-    names[output] = names.get(source, source)
+    flow.derive(output, found, *sources)
+    names[output] = names.get(sources[0], sources[0])
 
 
 class _Call:
@@ -252,13 +281,20 @@ class _Call:
         value = self.arguments.get(name)
         if value is None:
             return None
-        return self.flow.constants.get(value.name, StoredTensor((), problem="is computed, not stored; store it"))
+        return self.flow.constant(value.name)
+
+    def required(self, name: str) -> StoredTensor:
+        tensor = self.tensor(name)
+        if tensor is None:
+            raise _GarbledError(f"{self.label} has no {name}")
+        return tensor
 
     def layer(self, name: str) -> str:
         """The name of the layer whose weight this argument is."""
         value = self.arguments[name]
         full = self.names.get(value.name, self.label)
-        return full.rpartition(".")[0] or self.label
+        return full.partition(".parametrizations.")[0] if ".parametrizations." in full \
+            else full.rpartition(".")[0] or self.label
 
     def pair(self, name: str, default: int) -> tuple[int, int]:
         value = self.arguments.get(name)
@@ -273,15 +309,18 @@ class _Call:
 
 
 def _conv2d(call: _Call) -> list:
-    weight, bias = call.tensor("weight"), call.tensor("bias")
+    weight, bias = call.required("weight"), call.tensor("bias")
     if call.arguments.get("transposed"):
         return call.refused("is a transposed convolution; of convolutions only torch.nn.Conv2d is supported")
     padding, groups = call.arguments.get("padding"), call.arguments.get("groups", 1)
-    assert weight is not None
+    if not weight.problem and len(weight.shape) != 4:
+        return call.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
+                            "supported")
     if padding == "same" and len(weight.shape) == 4 and all(edge % 2 for edge in weight.shape[2:]):
         pads = weight.shape[2] // 2, weight.shape[3] // 2
     elif padding == "same":
-        return call.refused("has padding='same' with an even kernel; use an odd one, or padding in numbers")
+        return call.refused("has padding='same' with an even kernel, which pads one side more than the other; use an "
+                            "odd one, or padding in numbers")
     else:
         pads = (0, 0) if padding == "valid" else call.pair("padding", 0)
     if type(groups) is not int:
@@ -291,9 +330,7 @@ def _conv2d(call: _Call) -> list:
 
 
 def _linear(call: _Call) -> list:
-    weight = call.tensor("weight")
-    assert weight is not None
-    return [LinearPart(call.layer("weight"), weight, call.tensor("bias"))]
+    return [LinearPart(call.layer("weight"), call.required("weight"), call.tensor("bias"))]
 
 
 def _addmm(call: _Call) -> list:
@@ -305,9 +342,7 @@ def _addmm(call: _Call) -> list:
 
 def _mm(call: _Call) -> list:
     name = "mat2" if "mat2" in call.arguments else "other"
-    weight = call.tensor(name)
-    assert weight is not None
-    return [LinearPart(call.layer(name), transposed(weight), None)]
+    return [LinearPart(call.layer(name), transposed(call.required(name)), None)]
 
 
 def _batch_norm(call: _Call) -> list:
@@ -362,6 +397,20 @@ def _view(call: _Call) -> list:
                                call.target[:80])]
 
 
+def _arithmetic(call: _Call) -> list:
+    """Of the input and a constant, it folds into the first layer."""
+    operation, value = call.target.removeprefix("torch.ops.aten.").split(".")[0], call.arguments.get("other")
+    first = call.arguments.get("self")
+    constant = StoredTensor((), 1, lambda: np.asarray(value, np.float64)) if type(value) in (int, float) else \
+        call.tensor("other") if type(value) is _Name else None
+    plain = call.arguments.get("alpha", 1) == 1 and call.arguments.get("rounding_mode") is None
+    if type(value) is _Name and value.name == call.flow.at and operation in ("add", "mul") and type(first) is _Name:
+        constant, first = call.tensor("self"), value
+    if constant is None or not plain or type(first) is not _Name or first.name != call.flow.at:
+        return call.refused(_unsupported(call.target))
+    return call.flow.affine(call.label, operation, constant) or call.refused(_unsupported(call.target))
+
+
 def _softmax(call: _Call) -> list:
     if call.arguments.get("dim") not in (1, -1):
         return call.refused("is a softmax over another axis than the outputs; use dim=1")
@@ -375,5 +424,6 @@ _HANDLERS: dict[str, Callable[[_Call], list]] = {
     "adaptive_avg_pool2d": _adaptive_pool("average"), "_adaptive_avg_pool2d": _adaptive_pool("average"),
     "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _mean, "flatten": _flatten,
     "view": _view, "reshape": _view, "_unsafe_view": _view,
+    "add": _arithmetic, "sub": _arithmetic, "mul": _arithmetic, "div": _arithmetic,
     "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
 }

@@ -51,6 +51,11 @@ class Linear:
         return self.weights_kept / self.weight.size
 
     @property
+    def shape(self) -> "Geometry":
+        """The geometry; a fully connected layer is a convolution of one pixel."""
+        return self.geometry or Geometry((self.cols, 1, 1), (1, 1))
+
+    @property
     def inputs(self) -> int:
         """Values that it takes."""
         return self.cols
@@ -157,6 +162,12 @@ class Network:
     @property
     def inputs(self) -> int:
         return self.layers[0].inputs
+
+    @property
+    def input_axes(self) -> tuple[int, ...] | None:
+        """`input_shape`, or what a convolution at the beginning takes; None if only `inputs` is known."""
+        first = self.layers[0].geometry
+        return self.input_shape or (first.in_shape if first else None)
 
     @property
     def outputs(self) -> int:

@@ -11,7 +11,7 @@ import math
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from host.graph import Geometry
 from host.limits import cycle_limit
 from host.pack import PackedLayer, PackedNetwork
 from host.placement import Placement
-from rtl.config import EngineConfig
+from rtl.config import PRESETS, EngineConfig
 from rtl.layouts import (
     HEADER_BYTES,
     IMAGE_MAGIC,
@@ -33,7 +33,10 @@ from rtl.layouts import (
     section_layout,
 )
 
-__all__ = ["HOST_MAGIC", "Image", "engine_image", "image_file", "parse_image", "read_image"]
+if TYPE_CHECKING:
+    from host.datasets import Dataset
+
+__all__ = ["HOST_MAGIC", "Image", "engine_image", "image_file", "parse_image", "preset_of", "read_image"]
 
 HOST_MAGIC = b"NZHO"
 LARGEST_IMAGE_BYTES = 1 << 30
@@ -42,6 +45,7 @@ MOST_WORDS = 1 << 16
 """Addresses of activation memory."""
 
 MOST_FOLDED_STRIDE = 1 << 8
+MOST_AXES = 8
 
 MOST_PLACES = 1 << 24
 """Activations of the largest activation memory."""
@@ -66,6 +70,9 @@ class Image:
     layers : list of dict
         ``name``, ``output_base`` and ``output_words`` (activation words), ``output_order`` of each layer; its
         ``geometry`` if it is a convolution, and how it is folded (``fold``) if it is.
+    input_shape : tuple of int, optional
+        Axes of one input of the network; images of earlier versions do not tell them unless it begins with a
+        convolution.
     """
 
     engine: bytes
@@ -75,6 +82,7 @@ class Image:
     input_scale: float
     input_signed: bool
     layers: list[dict[str, Any]]
+    input_shape: tuple[int, ...] | None = None
 
     @functools.cached_property
     def input_order(self) -> np.ndarray:
@@ -83,11 +91,29 @@ class Image:
         return np.append(fold.values, -1)[self.input_values] if fold else self.input_values
 
     @property
+    def inputs(self) -> int:
+        """Values of one input; at least, if `input_shape` is not known."""
+        return int(self.input_order.max(initial=0)) + 1 if self.input_shape is None else math.prod(self.input_shape)
+
+    def fitted(self, dataset: "Dataset") -> "Dataset":
+        """The dataset in the order in which the network takes it. Raises `UserError` for data of another shape."""
+        known = self.input_shape is not None
+        if dataset.input_count < self.inputs or (known and dataset.input_count > self.inputs):
+            raise UserError(f"dataset '{dataset.name}' has {dataset.input_count} values for each image, the network "
+                            f"needs {self.inputs}; give the data that it was compiled for")
+        return dataset.fitted(self.input_shape)
+
+    @property
     def readable(self) -> list[int]:
         """Numbers of the layers whose outputs no later layer overwrites: they can be read after an inference."""
         regions = [(layer["output_base"], layer["output_base"] + layer["output_words"]) for layer in self.layers]
         return [number for number, (begin, end) in enumerate(regions)
                 if all(end <= later_begin or begin >= later_end for later_begin, later_end in regions[number + 1:])]
+
+
+def preset_of(config_hash: bytes) -> str | None:
+    """The preset with this `EngineConfig.hash`; None if there is none."""
+    return next((name for name, config in PRESETS.items() if config.hash == config_hash), None)
 
 
 def engine_image(packed: PackedNetwork) -> bytes:
@@ -114,7 +140,7 @@ def engine_image(packed: PackedNetwork) -> bytes:
 def image_file(packed: PackedNetwork) -> bytes:
     """The whole file; the same bytes for the same network."""
     host = json.dumps({
-        "input_order": packed.source.channels.tolist(),
+        "input_order": packed.source.channels.tolist(), "input_shape": packed.quantized.input_axes,
         "input_scale": packed.quantized.input_scale, "input_signed": packed.quantized.input_signed,
         "layers": [{"name": layer.quantized.name, "output_base": layer.output_base,
                     "output_words": layer.output_words,
@@ -182,8 +208,10 @@ def parse_image(content: bytes, config: EngineConfig | None = None, *, name: str
         raise UserError(f"image '{name}' must be of version {IMAGE_VERSION}, not {header.version}; compile it again")
     config_hash = int(header.config_hash).to_bytes(8, "little")
     if config is not None and config_hash != config.hash:
-        raise UserError(f"image '{name}' was made for configuration {config_hash.hex()}, the engine has "
-                        f"{config.hash.hex()}; compile the model with the engine's --preset or --config")
+        made_for, has = (f"preset {preset}" if (preset := preset_of(one)) else f"configuration {one.hex()}"
+                         for one in (config_hash, config.hash))
+        raise UserError(f"image '{name}' was made for {made_for}, the engine has {has}; compile the model with the "
+                        "engine's --preset or --config, or use the image's engine")
     if header.image_bytes > len(content) or header.image_bytes < HEADER_BYTES + 4:
         raise UserError(f"image '{name}' is truncated: its header says {header.image_bytes} bytes, the file has "
                         f"{len(content)}")
@@ -229,9 +257,23 @@ def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[s
         if seen and channels.max(initial=0) >= seen.in_shape[0]:
             raise ValueError("an order of activations")
         return Image(engine, config_hash, input_words, Placement(channels, 1, pixels).values,
-                     _scale(fields["input_scale"]), _flag(fields["input_signed"]), layers)
+                     _scale(fields["input_scale"]), _flag(fields["input_signed"]), layers,
+                     _input_shape(fields.get("input_shape"), first.get("geometry"), int(channels.max(initial=0))))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"image '{name}' is damaged: its host part lacks or misstates {error}") from None
+
+
+def _input_shape(values: Any, geometry: Geometry | None, last: int) -> tuple[int, ...] | None:
+    """Of a network that begins with this convolution, or else has this input and maybe more."""
+    if values is None:
+        return geometry.in_shape if geometry else None
+    if type(values) is not list or not 1 <= len(values) <= MOST_AXES \
+            or any(type(value) is not int or not 1 <= value <= MOST_PLACES for value in values):
+        raise ValueError(f"the input's shape ({values!r})")
+    inputs = math.prod(values)
+    if inputs > MOST_PLACES or (inputs != geometry.inputs if geometry else inputs <= last):
+        raise ValueError(f"the input's shape ({values!r})")
+    return tuple(values)
 
 
 def _layer(values: dict[str, Any]) -> dict[str, Any]:

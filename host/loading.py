@@ -23,6 +23,7 @@ does not change which output is greatest.
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -38,12 +39,13 @@ from host.errors import UserError, check_all
 from host.exported import is_exported, read_exported
 from host.graph import Network
 from host.modules import module_parts
+from host.normalising import fold_inputs
 from host.onnx_models import read_onnx
 from host.parts import Part, shown
 from host.state_dicts import read_tensors
 from host.stored_models import find_model
 from host.strict_json import parse_json
-from host.tensors import StoredTensor, TensorError, dtype_problem, finite, shape_problem
+from host.tensors import StoredTensor, dtype_problem, shape_problem
 from host.unpickling import Record
 
 FILE_LIMIT = 1 << 32
@@ -100,6 +102,8 @@ def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None
                    known: str | None = None) -> tuple[Network, Dataset]:
     """A network, as `load_network`, and the dataset ``data``, whose images tell the shape if nothing else does.
 
+    The images come in the order in which the network takes them, and the dataset's notes say what that took.
+
     Raises `UserError` with the problems of both.
     """
     datasets: list[Dataset] = []
@@ -109,38 +113,35 @@ def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None
         return datasets[0]
 
     def read_network() -> Network:
-        return load_network(path, input_shape=input_shape or (datasets[0].image_shape if datasets else None),
-                            normalize=normalize, known=known)
+        shape = input_shape or (datasets[0].image_shape if datasets else None)
+        try:
+            return load_network(path, input_shape=shape, normalize=normalize, known=known)
+        except UserError:
+            if input_shape is None and shape is not None:
+                # The channels may be last, or the file may know better.
+                last = [(shape[2], *shape[:2])] if datasets[0].train_images.ndim == 4 else []
+                for other in (*last, None):
+                    with suppress(UserError):
+                        return load_network(path, input_shape=other, normalize=normalize, known=known)
+            raise
     dataset, network = check_all(read_data, read_network)
-    return network, dataset
+    if dataset.input_count != network.inputs:  # what to say is `Dataset.require`'s
+        return network, dataset
+    return network, dataset.fitted(network.input_axes or input_shape)
 
 
 def fold_normalization(network: Network, mean: float, std: float) -> Network:
     """The network that computes from ``x`` what ``network`` computes from ``(x - mean) / std``.
 
-    Computed in float64 and rounded to float32 once. Pruned weights stay zero.
-
     Raises
     ------
     UserError
-        If ``std`` is not positive, either is not finite, a folded weight overflows float32, or the first layer pads
-        its input and ``mean`` is not 0.
+        If ``std`` is not positive, either is not finite, or `fold_inputs` refuses.
     """
     _check_normalize(mean, std)
-    first = network.layers[0]
-    if first.geometry and any(first.geometry.padding) and mean:
-        raise UserError(f"layer {shown(first.name)} pads its input with zeros, which mean {-mean / std:.4g} less once "
-                        f"the mean {mean} is folded in; train on inputs that are only divided (mean 0), or without "
-                        "padding in the first layer")
-    sums = first.weight.sum(axis=1, dtype=np.float64)
-    try:
-        with np.errstate(all="ignore"):
-            weight = finite(first.weight / np.float64(std))
-            bias = finite(first.bias - sums * (np.float64(mean) / std))
-    except TensorError as error:
-        raise UserError(f"layer {shown(first.name)}: with the mean {mean} and the std {std} folded in, it "
-                        f"{error}") from None
-    return replace(network, layers=(replace(first, weight=weight, bias=bias), *network.layers[1:]))
+    first = fold_inputs(network.layers[0], np.float64(std), -(np.float64(mean) / std),
+                        f"the mean {mean} and the std {std}")
+    return replace(network, layers=(first, *network.layers[1:]))
 
 
 def _check_normalize(mean: float, std: float) -> None:

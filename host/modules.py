@@ -7,6 +7,7 @@ from typing import Any
 
 from host.checkpoints import Checkpoint
 from host.errors import UserError
+from host.exported import EXPORT_AGAIN
 from host.parts import (
     AdaptivePoolPart,
     ConvPart,
@@ -35,6 +36,10 @@ NAME_LIMIT = 100
 
 ONLY_CHAINS = ("Nonzero runs chains of torch.nn.Linear and Conv2d layers with ReLU and pooling between them (batch "
                "normalisation is folded); retrain with these")
+
+AS_PT2 = f"save it as .pt2: {EXPORT_AGAIN.partition(': ')[2]}"
+
+INDICES = "returns indices beside its values; use return_indices=False"
 
 SEQUENTIAL = "torch.nn.modules.container.Sequential"
 
@@ -74,13 +79,13 @@ def _module_problem(module: Any) -> str:
     """Why this module cannot be read; the empty string if it can."""
     if type(module) is not Record or type(module.state) is not dict or not all(
             type(module.state.get(key)) is dict for key in ("_parameters", "_buffers", "_modules")):
-        return "is described in a garbled way; save model.state_dict() instead"
+        return f"is described in a garbled way; {AS_PT2}"
     if not all(type(child) is str and len(child) <= NAME_LIMIT for child in module.state["_modules"]):
-        return f"has children whose names are not strings of at most {NAME_LIMIT} characters"
+        return f"has children whose names are not strings of at most {NAME_LIMIT} characters; rename them"
     if module.name not in _MODULES and module.name != SEQUENTIAL:
         return _kind_problem(module.name)
     if module.state.get("_forward_hooks") or module.state.get("_forward_pre_hooks"):
-        return "has hooks, which are code; remove them, or save model.state_dict() instead"
+        return f"has hooks, which are code; remove them, or {AS_PT2}"
     return ""
 
 
@@ -89,7 +94,9 @@ def _kind_problem(name: str) -> str:
     module, _, kind = name[:80].rpartition(".")
     kind = ascii(kind).strip("'")
     if module.endswith((".conv", ".lazy")):
-        return f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d is supported"
+        same = ("; a Conv1d is the same with one row: kernels of (1, size), on inputs of (channels, 1, length)"
+                if kind == "Conv1d" else "; retrain with it")
+        return f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d is supported{same}"
     if module.endswith(".activation"):
         return f"is torch.nn.{kind}, but ReLU is the only activation function; retrain with torch.nn.ReLU"
     if module.endswith(".container"):
@@ -143,7 +150,7 @@ def _max_pool(name: str, _: Checkpoint, state: dict) -> Part:
     if _pair(state.get("dilation")) != (1, 1):
         return UnsupportedPart(name, "has a dilation, but windows have no gaps here; use dilation=1")
     if state.get("return_indices"):
-        return UnsupportedPart(name, "returns indices beside its values; use return_indices=False")
+        return UnsupportedPart(name, INDICES)
     return _pool(name, "max", state)
 
 
@@ -165,6 +172,8 @@ def _pool(name: str, kind: str, state: dict) -> Part:
 
 def _adaptive_pool(kind: str) -> Callable[[str, Checkpoint, dict], Part]:
     def read(name: str, _: Checkpoint, state: dict) -> Part:
+        if state.get("return_indices"):
+            return UnsupportedPart(name, INDICES)
         size = state.get("output_size")
         pair: Any = (size, size) if type(size) is int else size
         if type(pair) not in (tuple, list) or len(pair) != 2 \

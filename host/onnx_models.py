@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads ``.onnx`` files with the `onnx` library, which is optional. Nothing in them is executed, and no other file is
-opened: tensors must lie in the file itself."""
+opened but those beside it that hold its tensors (`host.external_data`)."""
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from host.dataflow import KEEP_BATCH, Dataflow, transposed
+from host.dataflow import ARITHMETIC, KEEP_BATCH, Dataflow, transposed
 from host.errors import UserError
+from host.external_data import external_tensor
 from host.parts import (
     AdaptivePoolPart,
     ConvPart,
@@ -24,7 +26,7 @@ from host.parts import (
     UnsupportedPart,
     shown,
 )
-from host.tensors import FLOAT_BYTES, StoredTensor, dtype_problem, shape_problem
+from host.tensors import FLOAT_BYTES, StoredTensor, dtype_problem, masked, shape_problem
 
 __all__ = ["read_onnx"]
 
@@ -38,7 +40,8 @@ OLDEST_OPSET = 7
 DTYPES = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 """onnx.TensorProto.DataType of what can be weights."""
 
-EXPORT_AGAIN = "export the model again with torch.onnx.export(model.eval(), (example,), path)"
+EXPORT_AGAIN = ("export the model again: torch.onnx.export(model.eval(), (example,), 'model.onnx'), for which torch "
+                "needs the package onnxscript")
 
 
 def read_onnx(path: Path) -> Dataflow:
@@ -55,7 +58,8 @@ def read_onnx(path: Path) -> Dataflow:
     except ImportError:
         raise UserError("it is an ONNX file, for which the package onnx is needed; run: pip install onnx") from None
     if path.stat().st_size >= BYTES_LIMIT:
-        raise UserError(f"it has {path.stat().st_size:,} bytes, more than an ONNX file of one part can have")
+        raise UserError(f"it has {path.stat().st_size:,} bytes, more than an ONNX file can have; export it "
+                        "with its weights beside it: torch.onnx.export(..., external_data=True)")
     try:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, ValueError, TypeError, RecursionError) as error:
@@ -69,36 +73,35 @@ def read_onnx(path: Path) -> Dataflow:
                         f"at least one node: {EXPORT_AGAIN}, or install a newer onnx")
     if len(model.graph.node) > NODES_LIMIT:
         raise UserError(f"it has {len(model.graph.node):,} nodes, more than {NODES_LIMIT:,}")
-    return _follow(model.graph, versions[0])
+    return _follow(model.graph, versions[0], path.parent)
 
 
-def _follow(graph: Any, opset: int) -> Dataflow:
-    constants = {one.name: _tensor(one) for one in graph.initializer}
+def _follow(graph: Any, opset: int, folder: Path) -> Dataflow:
+    constants = {one.name: _tensor(one, folder) for one in graph.initializer}
     whole = {one.name: one for one in graph.initializer}
     inputs = [one for one in graph.input if one.name not in constants]
     if len(inputs) != 1:
-        raise UserError(f"it takes {len(inputs)} inputs, not one; export a model of one image")
+        raise UserError(f"it takes {len(inputs)} inputs, not one; export a model whose forward() takes one tensor")
     sizes = [one.dim_value if 0 < one.dim_value < 1 << 24 else one.dim_param or None
              for one in inputs[0].type.tensor_type.shape.dim]
     flow = Dataflow(inputs[0].name, sizes, constants)
     for number, node in enumerate(graph.node):
-        _Node(node, node.name or f"{node.op_type}_{number}", opset, flow, whole).read()
+        _Node(node, node.name or f"{node.op_type}_{number}", opset, flow, whole, folder).read()
     if [one.name for one in graph.output] != [flow.at]:
         flow.refuse("output", "is not the last layer's alone; return one tensor from forward()")
     return flow
 
 
-def _tensor(stored: Any) -> StoredTensor:
+def _tensor(stored: Any, folder: Path) -> StoredTensor:
     """An initialiser; read when it is needed."""
     from onnx import TensorProto, numpy_helper
     shape, dtype = tuple(stored.dims), DTYPES.get(stored.data_type, f"number {stored.data_type} of ONNX")
-    if stored.data_location == TensorProto.EXTERNAL or stored.external_data:
-        return StoredTensor((), problem="lies in another file, and only the model's own is read; save all in one: "
-                                        "onnx.save(onnx.load(path), new_path, save_as_external_data=False)")
     if not all(0 <= size < 1 << 48 for size in shape):
         return StoredTensor((), problem="is described in a garbled way")
     if problem := dtype_problem(dtype) or shape_problem(shape):
         return StoredTensor(shape, problem=problem)
+    if stored.data_location == TensorProto.EXTERNAL or stored.external_data:
+        return external_tensor(folder, {one.key: one.value for one in stored.external_data}, shape, dtype)
     count, held = math.prod(shape), len(stored.raw_data) // FLOAT_BYTES[dtype]
     given = held if stored.raw_data else len(stored.float_data) + len(stored.double_data) + len(stored.int32_data)
     if given != count or len(stored.raw_data) % FLOAT_BYTES[dtype]:
@@ -113,8 +116,10 @@ def _tensor(stored: Any) -> StoredTensor:
 class _Node:
     """A node of the graph, with its inputs and attributes checked one by one."""
 
-    def __init__(self, node: Any, label: str, opset: int, flow: Dataflow, whole: dict[str, Any]) -> None:
+    def __init__(self, node: Any, label: str, opset: int, flow: Dataflow, whole: dict[str, Any],
+                 folder: Path) -> None:
         self.node, self.label, self.opset, self.flow, self.whole = node, label, opset, flow, whole
+        self.folder = folder
         self.kind = node.op_type[:80] if node.domain in ("", "ai.onnx") else f"{node.domain[:40]}.{node.op_type[:40]}"
 
     def read(self) -> None:
@@ -126,15 +131,18 @@ class _Node:
             return
         takes = flow.takes(self.label, self.kind, list(node.input))
         if takes is None:
-            self._constant()
+            with suppress(ValueError, TypeError):
+                self._constant()
             return
         if not takes or self.kind in ("Dropout", "Identity"):
+            training = self.whole.get(node.input[2]) if takes and len(node.input) > 2 else None
+            if training is not None and any((*training.int32_data, *training.raw_data)):
+                flow.assume_no_dropout(self.label)
             flow.go_on(node.output[0])
             return
         handler = _HANDLERS.get(self.kind)
         if handler is None:
-            parts: list[Part] = self.refused(f"is the operation {self.kind}, which the engine does not run; see the "
-                                             "supported layers in the README")
+            parts: list[Part] = self.unsupported()
         else:
             try:
                 parts = handler(self)
@@ -146,33 +154,43 @@ class _Node:
         """Whether the node adds a bias to the linear layer before it; then it is that layer's."""
         other = next((name for name in self.node.input if name != self.flow.at), "")
         bias, last = self.flow.constants.get(other), self.flow.parts[-1] if self.flow.parts else None
-        if not isinstance(last, LinearPart) or last.bias is not None or bias is None or len(bias.shape) > 1:
+        if not isinstance(last, LinearPart) or last.bias is not None or bias is None or last.weight.problem \
+                or math.prod(bias.shape[:-1]) != 1:
             return False
         self.flow.parts.pop()
-        self.flow.go_on(self.node.output[0], LinearPart(last.name, last.weight, bias))
+        self.flow.go_on(self.node.output[0], LinearPart(last.name, last.weight, _row(bias, last.weight)))
         return True
 
     def _constant(self) -> None:
-        """A node that takes no activation: a tensor, or a transposed weight; of any other, nothing is known."""
-        source = self.flow.constants.get(self.node.input[0]) if self.node.input else None
+        """A node that takes no activation: a tensor, or a weight transposed or masked; of any other, nothing is
+        known."""
+        flow, node = self.flow, self.node
         if self.kind == "Constant":
-            for one in self.node.attribute:
+            for one in node.attribute:
                 if one.name == "value" and one.HasField("t"):
-                    self.flow.constants[self.node.output[0]] = _tensor(one.t)
-                    self.whole[self.node.output[0]] = one.t
-        elif source is not None and self.kind == "Identity":
-            self.flow.constants[self.node.output[0]] = source
-        elif source is not None and self.kind == "Transpose" and self.ints("perm", [1, 0]) == [1, 0]:
-            self.flow.constants[self.node.output[0]] = transposed(source)
+                    flow.constants[node.output[0]] = _tensor(one.t, self.folder)
+                    self.whole[node.output[0]] = one.t
+            return
+        tensors = [flow.constants[name] for name in node.input if name in flow.constants]
+        if len(tensors) == len(node.input) == 1 and self.kind == "Identity":
+            flow.derive(node.output[0], tensors[0], *node.input)
+        elif len(tensors) == len(node.input) == 1 and self.kind == "Transpose" and self.ints("perm", [1, 0]) == [1, 0]:
+            flow.derive(node.output[0], transposed(tensors[0]), *node.input)
+        elif len(tensors) == len(node.input) == 2 and self.kind == "Mul" and tensors[0].shape == tensors[1].shape:
+            flow.derive(node.output[0], masked(*tensors), *node.input)
 
     def refused(self, problem: str) -> list[Part]:
         return [UnsupportedPart(self.label, problem)]
+
+    def unsupported(self, hint: str = "") -> list[Part]:
+        return self.refused(f"is the operation {self.kind}, which the engine does not run; see the supported layers in "
+                            f"the README{hint}")
 
     def tensor(self, number: int) -> StoredTensor | None:
         name = self.node.input[number] if number < len(self.node.input) else ""
         if not name:
             return None
-        return self.flow.constants.get(name, StoredTensor((), problem="is computed, not stored; store it"))
+        return self.flow.constant(name)
 
     def required(self, number: int) -> StoredTensor:
         tensor = self.tensor(number)
@@ -217,7 +235,7 @@ class _Node:
         top, left, bottom, right = self.ints("pads", [0, 0, 0, 0])
         if (top, left) != (bottom, right):
             return (f"pads {top} rows above and {bottom} below, {left} columns left and {right} right; only as much on "
-                    "both sides is supported")
+                    "both sides is supported: retrain with a padding in numbers")
         if not (0 <= top < 1 << 16 and 0 <= left < 1 << 16):
             raise ValueError("attribute pads")
         return top, left
@@ -233,10 +251,11 @@ class _Node:
 
 
 def _conv(node: _Node) -> list[Part]:
-    weight, padding = node.required(1), node.padding()
+    weight = node.required(1)
     if not weight.problem and len(weight.shape) != 4:
-        return node.refused(f"is a convolution of {len(weight.shape) - 2} axes; of convolutions only those of two are "
+        return node.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
                             "supported")
+    padding = node.padding()
     if isinstance(padding, str):
         return node.refused(padding)
     return [ConvPart(node.layer(), weight, node.tensor(2), node.pair("strides", 1), padding,
@@ -247,8 +266,17 @@ def _gemm(node: _Node) -> list[Part]:
     if node.attribute("transA", 0) or node.attribute("alpha", 1.0) != 1 or node.attribute("beta", 1.0) != 1 \
             or node.node.input[0] != node.flow.at:
         return node.refused("is a scaled or transposed product; use torch.nn.Linear")
-    weight = node.required(1)
-    return [LinearPart(node.layer(), weight if node.attribute("transB", 0) else transposed(weight), node.tensor(2))]
+    weight, bias = node.required(1), node.tensor(2)
+    weight = weight if node.attribute("transB", 0) else transposed(weight)
+    return [LinearPart(node.layer(), weight, bias and _row(bias, weight))]
+
+
+def _row(bias: StoredTensor, weight: StoredTensor) -> StoredTensor:
+    """A bias as ONNX broadcasts it, [outputs], [1, outputs] or one value for all, as [outputs]."""
+    outputs = weight.shape[0] if weight.shape else 0
+    if bias.problem or math.prod(bias.shape[:-1]) != 1 or math.prod(bias.shape) not in (1, outputs):
+        return bias
+    return StoredTensor((outputs,), bias.values, lambda: np.broadcast_to(bias.read().reshape(-1), (outputs,)))
 
 
 def _matmul(node: _Node) -> list[Part]:
@@ -269,6 +297,9 @@ def _batch_norm(node: _Node) -> list[Part]:
 
 def _pool(kind: str) -> Callable[[_Node], list[Part]]:
     def read(node: _Node) -> list[Part]:
+        if len(node.ints("kernel_shape", [0, 0])) != 2:
+            return node.refused(f"is a pooling over {len(node.ints('kernel_shape', []))} axes; only one over rows and "
+                                "columns is supported")
         padding = node.padding()
         if isinstance(padding, str):
             return node.refused(padding)
@@ -304,6 +335,15 @@ def _mean(node: _Node) -> list[Part]:
     return [AdaptivePoolPart(node.label, "average", (1, 1)), *flat]
 
 
+def _arithmetic(node: _Node) -> list[Part]:
+    """Of the input and a constant, it folds into the first layer."""
+    place = list(node.node.input).index(node.flow.at)
+    constant = node.required(1 - place) if place < 2 else None
+    parts = [] if constant is None or (place and node.kind in ("Sub", "Div")) else \
+        node.flow.affine(node.label, node.kind.lower(), constant)
+    return parts or node.unsupported(ARITHMETIC)
+
+
 def _softmax(node: _Node) -> list[Part]:
     axis = node.attribute("axis", -1 if node.opset >= 13 else 1)
     if axis not in (1, -1):
@@ -317,5 +357,6 @@ _HANDLERS: dict[str, Callable[[_Node], list[Part]]] = {
     "Relu": lambda node: [ReluPart(node.label)], "MaxPool": _pool("max"), "AveragePool": _pool("average"),
     "GlobalAveragePool": lambda node: [AdaptivePoolPart(node.label, "average", (1, 1))],
     "GlobalMaxPool": lambda node: [AdaptivePoolPart(node.label, "max", (1, 1))],
+    "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,
     "ReduceMean": _mean, "Flatten": _flatten, "Reshape": _reshape, "Softmax": _softmax, "LogSoftmax": _softmax,
 }

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands' options have in common."""
 
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
 from host.errors import UserError
-from host.graph import Network
 from rtl.config import ConfigError, EngineConfig, preset, read_config
 
-__all__ = ["add_engine_options", "add_known_option", "check_range", "read_engine", "tell_assumptions"]
+__all__ = ["add_engine_options", "add_known_option", "check_range", "read_engine"]
 
 
 def check_range(option: str, value: float, least: int, most: int) -> None:
@@ -31,12 +29,6 @@ def add_known_option(parser: ArgumentParser) -> None:
     from host.zoo import NETWORKS  # torch takes a second to import, and not all commands need it
     parser.add_argument("--known", choices=NETWORKS, metavar="NAME", help="the network of host.zoo whose tensors the "
                         f"model file holds, if it holds nothing else: {', '.join(NETWORKS)}")
-
-
-def tell_assumptions(network: Network) -> None:
-    """Says on stderr what the reader of a model file had to assume."""
-    for sentence in network.assumptions:
-        sys.stderr.write(f"note: {sentence}\n")
 
 
 def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:

@@ -13,12 +13,13 @@ from host.filling import Filling, store_biases, store_entries, store_slices, tap
 from host.folding import Fold
 from host.mapping import MappedLayer, fold_choices, map_network
 from host.placement import Placement
+from host.progress import waiting
 from host.quantize import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
 from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout
 from rtl.numbers import PRE_SHIFTS
 
-__all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "pack"]
+__all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
 
 
 @dataclass(frozen=True)
@@ -95,16 +96,24 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     UserError
         If the network does not fit, naming layer, memory, sizes and the density that would fit.
     """
-    problems = problems_of_layers(quantized, config, preset)
+    return _packed(quantized, *arrange(quantized, config, activity, preset, balance=balance, order=order), config)
+
+
+def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np.ndarray] | None = None,
+            preset: str = "default", *, balance: bool = True,
+            order: bool = True) -> tuple[Fold | None, list[MappedLayer]]:
+    """How the first layer is folded, and every layer on the PEs. For parameters and errors see `pack`."""
+    problems = problems_of_layers(quantized.layers, config, preset)
     if problems:
         raise UserError(problems)
     often = None if activity is None else activity[0]
     for fold in fold_choices(quantized.layers[0], often, config, balance=balance):
-        mapped = map_network(quantized, fold, activity, config, balance=balance, order=order)
+        with waiting("packing"):
+            mapped = map_network(quantized, fold, activity, config, balance=balance, order=order)
         if mapped is not None:
             problems = problems_of_memories(quantized, mapped, config, preset)
             if not problems:
-                return _packed(quantized, fold, mapped, config)
+                return fold, mapped
     raise UserError(problems)
 
 

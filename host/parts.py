@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from host.tensors import StoredTensor
 
-__all__ = ["AdaptivePoolPart", "ConvPart", "FlattenPart", "LinearPart", "NormPart", "Pair", "Part", "PoolPart",
-           "ReluPart", "SoftmaxPart", "UnsupportedPart", "shown", "tensors_of"]
+__all__ = ["AdaptivePoolPart", "AffinePart", "ConvPart", "FlattenPart", "LinearPart", "NormPart", "Pair", "Part",
+           "PoolPart", "ReluPart", "SoftmaxPart", "UnsupportedPart", "shown", "tensors_of"]
 
 Pair = tuple[int, int]
 """Of rows and columns."""
@@ -72,6 +72,15 @@ class NormPart:
 
 
 @dataclass(frozen=True)
+class AffinePart:
+    """``x + constant`` (``operation`` is "add"), or "sub", "mul" or "div", of the model's input and nothing else."""
+
+    name: str
+    operation: str
+    constant: StoredTensor
+
+
+@dataclass(frozen=True)
 class ReluPart:
     name: str
 
@@ -104,8 +113,8 @@ class UnsupportedPart:
     problem: str
 
 
-Part = (LinearPart | ConvPart | PoolPart | AdaptivePoolPart | NormPart | ReluPart | FlattenPart | SoftmaxPart
-        | UnsupportedPart)
+Part = (LinearPart | ConvPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ReluPart | FlattenPart
+        | SoftmaxPart | UnsupportedPart)
 
 
 def shown(name: object) -> str:
@@ -120,6 +129,8 @@ def tensors_of(part: Part) -> dict[str, StoredTensor]:
     elif isinstance(part, NormPart):
         tensors = {"weight": part.scale, "bias": part.shift,
                    "running_mean": part.mean, "running_var": part.variance}
+    elif isinstance(part, AffinePart):
+        tensors = {"constant": part.constant}
     else:
         return {}
     return {name: tensor for name, tensor in tensors.items() if tensor}

@@ -128,6 +128,8 @@ class QuantizedNetwork:
         Whether input activations are two's complement.
     act_bits : int
         Width of an activation.
+    input_shape : tuple of int, optional
+        Axes of an input, if they are known.
     """
 
     name: str
@@ -135,10 +137,17 @@ class QuantizedNetwork:
     input_scale: float
     input_signed: bool
     act_bits: int
+    input_shape: tuple[int, ...] | None = None
 
     @property
     def inputs(self) -> int:
         return self.layers[0].inputs
+
+    @property
+    def input_axes(self) -> tuple[int, ...]:
+        """Axes of an input; where they are not known, those of the first convolution, or one."""
+        first = self.layers[0].geometry
+        return self.input_shape or (first.in_shape if first else (self.inputs,))
 
     @property
     def outputs(self) -> int:
@@ -153,12 +162,13 @@ class QuantizedNetwork:
         return sum(layer.weights_kept for layer in self.layers)
 
 
-def quantize(shared: SharedNetwork, config, images: np.ndarray) -> QuantizedNetwork:  # type: ignore[no-untyped-def]
+def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: ignore[no-untyped-def]
+             classes: bool = True) -> QuantizedNetwork:
     """Chooses scales on example images and rounds everything to integers.
 
-    The scale of a layer with a ReLU is the one with the least mean squared error of its outputs. That of the
-    last layer is the one by which the engine's first greatest output agrees most often with the float
-    network's, since 8-bit outputs may tie.
+    The scale of a hidden layer is the one with the least mean squared error of its outputs. That of the last layer is
+    the one by which the engine's first greatest output agrees most often with the float network's, since 8-bit outputs
+    may tie; if the values themselves matter, it is one by which none is clipped.
 
     Parameters
     ----------
@@ -167,6 +177,8 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray) -> QuantizedNetw
     images : uint8 or float32 array, shape ``[n, ...]``
         Examples of what the network will see, from the training set, never the test set. Bytes are taken
         as activations as they are; floats are scaled by their greatest magnitude.
+    classes : bool
+        Only which output is the greatest matters, not what it is.
 
     Raises
     ------
@@ -185,8 +197,10 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray) -> QuantizedNetw
         exact = convolve(layer.weight, layer.bias, exact, layer.geometry) if layer.geometry \
             else exact @ layer.weight.T + layer.bias
         exact = np.maximum(exact, 0) if layer.relu else exact
-        winners = exact.argmax(axis=1) if index == len(shared.layers) - 1 else None
-        quantized, acts = _quantize_layer(layer, config, acts, scale, signed, winners)
+        last = index == len(shared.layers) - 1
+        winners = exact.argmax(axis=1) if classes and last else None
+        clips = CLIPS[-1:] if last and not classes else CLIPS
+        quantized, acts = _quantize_layer(layer, config, acts, scale, signed, winners, clips)
         scale, signed = quantized.output_scale, not layer.relu
         layers.append(quantized)
     return QuantizedNetwork(shared.name, tuple(layers), network.input_scale, network.input_signed,
@@ -270,7 +284,8 @@ def _input_scale(images: np.ndarray, act_bits: int) -> tuple[float, bool]:
 
 
 def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float,  # type: ignore[no-untyped-def]
-                    signed: bool, winners: np.ndarray | None) -> tuple[QuantizedLayer, np.ndarray]:
+                    signed: bool, winners: np.ndarray | None,
+                    clips: np.ndarray) -> tuple[QuantizedLayer, np.ndarray]:
     codes, codebook, weight_scale = _integer_weights(layer, config)
     sum_scale = scale * weight_scale
     bias = np.rint(layer.bias / sum_scale)
@@ -282,8 +297,10 @@ def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float, 
     bias = bias.astype(np.int64)
     bounds = _proven_bounds(layer.name, codebook[codes], bias, config, signed)
     sums = totals(codebook[codes], bias, acts, layer.geometry)
-    some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] if layer.geometry and winners is None else sums
-    output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners)
+    some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] if layer.geometry and winners is None and len(clips) > 1 \
+        else sums
+    output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners,
+                                                     clips)
     if some is not sums:
         outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], relu=layer.relu,
                              act_bits=config.act_bits, clamp=np.clip)
@@ -324,9 +341,9 @@ def _proven_bounds(name: str, weights: np.ndarray, bias: np.ndarray, config,  # 
 
 
 def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float,  # type: ignore[no-untyped-def]
-                  bounds: tuple[int, int],
-                  winners: np.ndarray | None) -> tuple[float, tuple[int, int], np.ndarray]:
-    """The best of the scales in `CLIPS`, its requantisation constants and the outputs with it."""
+                  bounds: tuple[int, int], winners: np.ndarray | None,
+                  clips: np.ndarray) -> tuple[float, tuple[int, int], np.ndarray]:
+    """The best of the scales that some of `CLIPS` give, its requantisation constants and the outputs with it."""
     exact = sums * sum_scale
     exact = np.maximum(exact, 0) if layer.relu else exact
     high = act_range(config.act_bits, signed=not layer.relu)[1]
@@ -334,7 +351,7 @@ def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float
     least_scale = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
     greatest = float(np.abs(exact).max())
     best = None
-    for clip in CLIPS:
+    for clip in clips:
         scale = max(greatest * float(clip) / high, least_scale)
         constants = requant_constants(layer.name, sum_scale / scale, bounds, config.act_bits, relu=layer.relu)
         outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], relu=layer.relu,

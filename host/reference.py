@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from host.graph import Geometry
+from host.progress import progress
 from rtl.numbers import act_range, requantize
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def forward(quantized: "QuantizedNetwork", acts: np.ndarray) -> list[np.ndarray]
         channel, row, column.
     """
     outputs = []
-    for layer in quantized.layers:
+    for layer in progress("golden model", quantized.layers, "layer"):
         acts = layer_forward(layer, acts, quantized.act_bits)
         outputs.append(acts)
     return outputs

@@ -7,7 +7,7 @@ The dictionary, as `host.summary` makes it; a part whose keys are absent or None
     config            dict: the fields of `rtl.config.EngineConfig`
     seed, dataset     int; str or None
     steps             [{name: str, seconds: float, note: str, test_error: percent or None}], in their order
-    notes             [str]: what the reader must know, such as "not pruned: packed as it is"
+    notes             [str]: what the reader must know, such as "calibrated on uniform noise"
     test_error_dense, test_error_pruned, test_error_shared, test_error_engine   percent or None
     weights_total, weights_kept            int
     bits_per_weight, bound_bits_per_weight everything on the chip over weights kept; the least possible
@@ -26,6 +26,7 @@ The dictionary, as `host.summary` makes it; a part whose keys are absent or None
     rtl               {images, mismatches, cycle_mismatches: int, test_error: percent, seconds: float,
                        cycles_per_image, and with predicted_, limit_ or ideal_ before it: means over the
                        images}: a run on the simulated engine, as `host.run.Run.figures` makes it
+    clipped_outputs   {number of an output: share of its values beyond its scale}, those of 1 % and more
     prune_history     [{round: int, density: 0 to 1, iterations: int, seconds, loss: float,
                         held_out_error: percent}]
 

@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 
 from host.batch import Batch, Comparison, compare, run_batch
+from host.calibration import clipped_inputs
 from host.cycles import Prediction, predict
 from host.datasets import SPECS, Dataset, load_dataset
 from host.decode import Decoded, decode
 from host.device_error import DeviceError
-from host.errors import UserError, check_all, end_with
+from host.errors import UserError, check_all, end_with, say_notes
 from host.figures import ratio, rtl_figures
 from host.files import check_file, part_of, write_whole
-from host.image import Image, read_image
+from host.image import Image, preset_of, read_image
 from host.options import check_range
 from host.quantize import quantize_inputs
 from host.recording import bin_cycles, recorded_image, recording, weights_of_report
@@ -146,11 +147,10 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     assert config is not None
     decoded = decode(image, config)
     network = decoded.network
-    if network.inputs > dataset.input_count:
-        raise UserError(f"dataset '{dataset.name}' has {dataset.input_count} values for each image, the network needs "
-                        f"{network.inputs}; give the data that it was compiled for")
+    dataset = image.fitted(dataset)
     check_range(f"--limit of '{dataset.name}'", images, 1, len(dataset.test_labels))
     acts = quantize_inputs(network, dataset.test_images[:images])
+    say_notes(clipped_inputs(network, dataset.test_images[:images]))
     golden = forward(network, acts[:, :network.inputs]) if verify else None
     prediction = predict(decoded, acts, golden) if golden is not None else None
     if traced is not None and prediction is not None:
@@ -192,20 +192,25 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def _read(path: Path, target: Target) -> tuple[Image, Target]:
-    """The image and the target with a configuration: a serial port's is the image's, if it is known."""
-    if target.config is not None:
+def _read(path: Path, target: Target | None) -> tuple[Image, Target]:
+    """The image and the target with a configuration. Without a target, the simulation of the image's engine; a serial
+    port's configuration is the image's, if it is known."""
+    if target is not None and target.config is not None:
         return read_image(path, target.config), target
     image = read_image(path)
-    config = next((config for config in PRESETS.values() if config.hash == image.config_hash), None)
-    if config is None:
-        raise DeviceError(f"image '{path}' was made for configuration {image.config_hash.hex()}, no preset's; write "
-                          f"'{target.name}' with config=FILE.toml", Status.WRONG_ENGINE)
-    return image, replace(target, config=config)
+    name = preset_of(image.config_hash)
+    if name is not None:
+        return image, parse_target(f"sim:{name}") if target is None else replace(target, config=PRESETS[name])
+    made_for = f"image '{path}' was made for configuration {image.config_hash.hex()}, no preset's; "
+    if target is None:
+        raise UserError(f"{made_for}name the --config file of its compilation: --device sim:FILE.toml")
+    raise DeviceError(f"{made_for}write '{target.name}' with config=FILE.toml", Status.WRONG_ENGINE)
 
 
-def _check_target(name: str, trace: Path | None, waves: Path | None) -> Target:
-    """The target, told where to write waveforms."""
+def _check_target(name: str | None, trace: Path | None, waves: Path | None) -> Target | None:
+    """The target, if one is named."""
+    if name is None:
+        return None
     target = parse_target(name)
     if trace is not None and not target.engine_alone:
         raise UserError(f"--trace needs the simulation of an engine alone, sim:PRESET or sim:FILE.toml, not '{name}'")
@@ -237,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("image", type=Path, help="memory image that host.compile wrote")
     parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
-    parser.add_argument("--device", default="sim:default", metavar="NAME", help=f"{FORMS} (sim:default)")
+    parser.add_argument("--device", metavar="NAME", help=f"{FORMS} (sim:PRESET of the image's own preset)")
     parser.add_argument("--limit", type=int, help=f"test images to run (1000; with --trace or --waves {FEW_IMAGES})")
     parser.add_argument("--verify", action="store_true",
                         help="compare every layer with the golden model, and all counters with the cycle model")
@@ -262,6 +267,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         *([lambda: check_file(trace), lambda: check_range("--limit with --trace", limit, 1, MOST_IMAGES)]
           if trace is not None else []))
     image, target = _read(arguments.image, target)
+    dataset = image.fitted(dataset)
+    say_notes(dataset.notes)
     with ExitStack() as outputs:
         if waves is not None:
             target = replace(target, waves=outputs.enter_context(part_of(waves)))

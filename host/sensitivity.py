@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 
 from host.criteria import choose
 from host.datasets import SPECS, Dataset
-from host.errors import UserError, end_with
+from host.errors import UserError, end_with, say_notes
 from host.files import check_files
 from host.graph import Linear, Network
 from host.learning import error_percent, logits, settle_torch, split, tensors
 from host.loading import load_with_data
-from host.options import add_known_option, tell_assumptions
+from host.options import add_known_option
 from host.output import text_table, write_figure, write_json
 
 __all__ = ["DENSITIES", "LayerScan", "Point", "Scan", "main", "scan"]
@@ -203,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory = arguments.output or Path("build") / arguments.model.stem
     check_files(directory, ("sensitivity.json", "sensitivity.svg"))
     network, dataset = load_with_data(arguments.model, arguments.data, known=arguments.known)
-    tell_assumptions(network)
+    say_notes((*network.assumptions, *dataset.notes))
     found = scan(network, dataset, arguments.densities, arguments.tolerance)
     write_json(directory / "sensitivity.json", found.figures())
     write_figure(directory / "sensitivity.svg", scan_figure(found))

@@ -28,7 +28,7 @@ def kernel_problems(part: ConvPart, rows: int, kernel: tuple[int, int]) -> Itera
     if not all(1 <= step <= SIZE_LIMIT for step in part.stride):
         yield f"has a stride of {part.stride}, which must be positive"
     if not all(0 <= size <= LARGEST_KERNEL for size in part.padding):
-        yield f"has a padding of {part.padding}, which must be 0 to {LARGEST_KERNEL}"
+        yield f"has a padding of {part.padding}, which must be 0 to {LARGEST_KERNEL}; retrain with less"
     if part.groups < 1 or rows % part.groups:
         yield f"has {part.groups} groups, which must divide its {rows} outputs"
 
@@ -56,7 +56,7 @@ def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
         yield f"has a padding of {size_text(padding)}, which max pooling has not here; use padding=0"
     if window[0] != window[1] or stride[0] != stride[1]:
         yield (f"has a window of {size_text(window)} and a stride of {size_text(stride)}, but those of max pooling are "
-               "square here")
+               "square here; use one number for each")
     elif stride[0] > window[0] or window[0] > LARGEST_POOL:
         yield (f"has windows {window[0]} wide and {stride[0]} apart, but those of max pooling are at most "
-               f"{LARGEST_POOL} wide here, and at most as far apart as they are wide")
+               f"{LARGEST_POOL} wide here, and at most as far apart as they are wide; use such, or several poolings")

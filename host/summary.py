@@ -52,6 +52,7 @@ def summarize(work: "Compilation") -> dict[str, Any]:
         "cycles_per_image": {"predicted": float(prediction.counters["cycles"].mean()), "ideal": float(ideal.mean()),
                              "limit": float(prediction.limit_cycles(config.pes).mean())},
         "prune_history": _history(work),
+        "clipped_outputs": {str(number): share for number, share in work.clipped_outputs.items()},
     }
 
 

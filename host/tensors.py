@@ -90,7 +90,7 @@ def dtype_problem(dtype: str) -> str:
     """Why a weight cannot have this number format; the empty string if it can."""
     if dtype in FLOAT_BYTES:
         return ""
-    return (f"has the number format {dtype}; save it as float32 (the compiler quantises by itself), "
+    return (f"has the number format {dtype}; save it as float32, by model.float() (the compiler quantises by itself), "
             f"supported are {', '.join(FLOAT_BYTES)}")
 
 
@@ -110,6 +110,21 @@ def decode(data: bytes, dtype: str) -> np.ndarray:
     if dtype == "bfloat16":
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     return np.frombuffer(data, f"<f{FLOAT_BYTES[dtype]}")
+
+
+def weight_normed(direction: StoredTensor, size: StoredTensor) -> StoredTensor:
+    """``size * direction / norm of each of its rows``: how torch.nn.utils.weight_norm stores a weight."""
+    problem = direction.problem or size.problem
+    rows = direction.shape[:1]
+    if not problem and (not rows or size.shape != (*rows, *[1] * (len(direction.shape) - 1))):
+        problem = "and its lengths have shapes that do not fit; call torch.nn.utils.remove_weight_norm before saving"
+
+    def load() -> np.ndarray:
+        values = direction.read().astype(np.float64)
+        norms = np.sqrt((values.reshape(len(values), -1) ** 2).sum(axis=1)).reshape(size.shape)
+        with np.errstate(all="ignore"):
+            return values * (size.read() / norms)
+    return StoredTensor(direction.shape, direction.values + size.values, load, problem)
 
 
 def masked(weight: StoredTensor, mask: StoredTensor) -> StoredTensor:

@@ -26,12 +26,12 @@ from host.augment import image_plane
 from host.datasets import SPECS, Dataset, load_dataset
 from host.description import KEY
 from host.distributed import ALONE, Group, process_group
-from host.errors import UserError, end_with
+from host.errors import UserError, end_with, say_notes
 from host.files import check_file, check_files, write_whole
 from host.learning import Samples, error_percent, one_cycle, settle_torch, split
 from host.recognition import description
 from host.resuming import fingerprint, read_state, write_state
-from host.zoo import NETWORKS, build, sizes
+from host.zoo import NETWORKS, build, fitted, sizes
 
 __all__ = ["TrainSettings", "main", "train"]
 
@@ -261,7 +261,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _train_and_write(arguments: argparse.Namespace, group: Group, checkpoint: Path, curve_file: Path,
                      picture_file: Path) -> None:
-    dataset = load_dataset(arguments.data)
+    dataset = fitted(build(arguments.network), load_dataset(arguments.data))
+    if group.leads:
+        say_notes(dataset.notes)
     augment = arguments.augment
     if augment is None:
         augment = image_plane(dataset.train_images) is not None

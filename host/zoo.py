@@ -2,13 +2,17 @@
 """Networks to start from, by name."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from host.errors import UserError
 
-__all__ = ["NETWORKS", "build", "empty", "sizes"]
+if TYPE_CHECKING:
+    from host.datasets import Dataset
+
+__all__ = ["NETWORKS", "build", "empty", "fitted", "sizes"]
 
 
 class LeNet300100(nn.Module):
@@ -161,6 +165,12 @@ def build(name: str) -> nn.Module:
     if name not in NETWORKS:
         raise UserError(f"network must be one of {', '.join(NETWORKS)}, not '{name}'")
     return NETWORKS[name]()
+
+
+def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
+    """The dataset in the order in which a network of the zoo takes it. Raises `UserError` for data of another shape."""
+    dataset.require(*sizes(model))
+    return dataset.fitted(model.input_shape)  # type: ignore[arg-type]
 
 
 def empty(name: str) -> nn.Module:

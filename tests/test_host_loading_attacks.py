@@ -6,9 +6,11 @@ import io
 import os
 import pickle
 import random
+import re
 import resource
 import struct
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 

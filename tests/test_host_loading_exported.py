@@ -285,7 +285,7 @@ def test_hostile_onnx_files_are_refused(tmp_path, monkeypatch):
         kernel.data_location = TensorProto.EXTERNAL
         kernel.external_data.add(key="location", value="/etc/passwd")
         kernel.ClearField("raw_data")
-    refused("lies in another file, and only the model's own is read", external)
+    refused("is said to lie in '/etc/passwd', but only a file beside the model", external)
     path = tmp_path / "model.onnx"
     whole = onnx_file(tmp_path, nodes, {"k": KERNEL})[0].read_bytes()
     for content in (b"not a protobuf at all", whole[:-30], b"\x08"):

@@ -27,10 +27,10 @@ from host.bench.recipes import compare_recipes, recipes_table
 from host.bench.seconds import run_seconds, seconds_figure, seconds_table
 from host.datasets import SPECS
 from host.demo import DENSITY
-from host.errors import UserError, end_with
+from host.errors import UserError, end_with, say_notes
 from host.files import check_files
 from host.loading import load_with_data
-from host.options import add_known_option, check_range, tell_assumptions
+from host.options import add_known_option, check_range
 from host.output import write_figure, write_json
 from host.recipe import RECIPES
 
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = encode_table(found)
     elif arguments.command == "recipes":
         network, dataset = load_with_data(arguments.model, arguments.data, known=arguments.known)
-        tell_assumptions(network)
+        say_notes((*network.assumptions, *dataset.notes))
         found = compare_recipes(network, dataset, arguments.recipe or list(RECIPES), arguments.density, arguments.seeds)
         table = recipes_table(found)
     elif arguments.command == "conversions":

@@ -150,13 +150,10 @@ def image_job(name: str, image: Image, config: EngineConfig, data: str) -> Job:
     Raises
     ------
     UserError
-        If the dataset ``data`` cannot be read or has too few inputs.
+        If the dataset ``data`` cannot be read or has other inputs.
     """
     decoded, dataset = decode(image, config), load_dataset(data)
-    quantized = decoded.network
-    if quantized.inputs > dataset.input_count:
-        raise UserError(f"dataset '{dataset.name}' has {dataset.input_count} values for each image, the network needs "
-                        f"{quantized.inputs}; give the data that it was compiled for")
+    quantized, dataset = decoded.network, image.fitted(dataset)
     acts = quantize_inputs(quantized, dataset.test_images[:IMAGES])
     # A whole input for the libraries: what the image leaves out, since it has no weights, is nothing to them.
     first = quantized.layers[0]

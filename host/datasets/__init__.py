@@ -3,13 +3,14 @@
 
 import hashlib
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from host.datasets.axes import fit_axes
 from host.datasets.files import FileProblem, read_idx, read_npy, read_npz
 from host.errors import UserError
 
@@ -60,6 +61,8 @@ class Dataset:
         Images of one shape; floats are finite.
     train_labels, test_labels : int64 array, shape ``[n]``
         Classes, from 0.
+    notes : tuple of str
+        What was assumed of the images, a sentence each, for the user.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Dataset:
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+    notes: tuple[str, ...] = ()
 
     @property
     def input_count(self) -> int:
@@ -93,6 +97,18 @@ class Dataset:
     def test_inputs(self) -> np.ndarray:
         """The test images as a network sees them: float32 ``[n, inputs]``."""
         return as_inputs(self.test_images)
+
+    def fitted(self, axes: Sequence[int] | None) -> "Dataset":
+        """The dataset with its images in the order in which a network of these input axes takes them.
+
+        None for axes that are not known. Raises `UserError` for images of other axes: `host.datasets.axes`.
+        """
+        if axes is None:
+            return self
+        (train, note), (test, _) = (
+            fit_axes(f"dataset '{self.name}'", images, axes, way_out="give images of these axes, channels first")
+            for images in (self.train_images, self.test_images))
+        return replace(self, train_images=train, test_images=test, notes=(*self.notes, note) if note else self.notes)
 
     def require(self, inputs: int, outputs: int) -> None:
         """Raises `UserError` unless a network of these sizes can learn this data."""
@@ -233,6 +249,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _checked(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
     problems = []
+    arrays |= {role: values[:, 0] for role, values in arrays.items()
+               if role.endswith("labels") and values.ndim == 2 and values.shape[1] == 1}
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
         problems += _image_problems(f"dataset '{name}': {split} images", images)
@@ -270,9 +288,10 @@ def _image_problems(what: str, images: np.ndarray) -> list[str]:
 
 def _label_problems(what: str, labels: np.ndarray) -> list[str]:
     if labels.ndim != 1 or labels.size == 0:
-        return [f"{what} must have the shape [count] with at least one label, not {list(labels.shape)}"]
+        return [f"{what} must have the shape [count] with at least one label, or [count, 1], not {list(labels.shape)}"]
     if labels.dtype.kind not in "iu":
-        return [f"{what} must be integers, not {labels.dtype}"]
+        return [(f"{what} must be integers, not {labels.dtype}; a network whose outputs are values is compiled without "
+                 "labels: --no-prune --calib npy:FILE with inputs")]
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > 65535:
         return [f"{what} must be 0 to 65535, not {low if low < 0 else high}"]

@@ -108,6 +108,8 @@ def read_npz(path: Path, keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarr
 def _read_members(path: Path, archive: zipfile.ZipFile,
                   keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
     members = {info.filename: info for info in archive.infolist()}
+    if len(members) < len(archive.infolist()):
+        raise FileProblem(f"npz file '{path}' must hold each array once, but holds one twice; save it again")
     arrays, problems = {}, []
     for role, names in keys.items():
         found = [name for name in names if f"{name}.npy" in members]

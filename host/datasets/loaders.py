@@ -21,8 +21,9 @@ def read_loaders(spec: str) -> dict[str, np.ndarray]:
     """Calls the function and reads both of its loaders once, to the end.
 
     It returns two iterables, such as `torch.utils.data.DataLoader`: of training and of test batches. A batch is a pair
-    of images ``[n, ...]`` and labels ``[n]``, as tensors or arrays. Torch's global generator has the same seed at every
-    call, so that a loader that shuffles gives the images in the same order: which of them are held out depends on it.
+    of images ``[n, ...]`` and labels ``[n]`` or ``[n, 1]``, as tensors or arrays. Torch's global generator has the same
+    seed at every call, so that a loader that shuffles gives the images in the same order: which of them are held out
+    depends on it.
 
     Returns
     -------
@@ -63,14 +64,14 @@ def _joined(what: str, loader: Any) -> tuple[np.ndarray, np.ndarray]:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise UserError(f"{what} must give pairs of images and labels, but batch {number} is {_kind(batch)}")
         one, its_labels = map(_array, batch)
-        if not one.ndim or its_labels.shape != one.shape[:1]:
+        if not one.ndim or its_labels.shape not in (one.shape[:1], (*one.shape[:1], 1)):
             raise UserError(f"{what} must give images [n, values...] and labels [n], but batch {number} has the shapes "
                             f"{list(one.shape)} and {list(its_labels.shape)}")
         if images and one.shape[1:] != images[0].shape[1:]:
             raise UserError(f"{what} must give images of one shape, but those of batch 1 have "
                             f"{list(images[0].shape[1:])} and those of batch {number} {list(one.shape[1:])}")
         images.append(one)
-        labels.append(its_labels)
+        labels.append(its_labels.reshape(-1))
     if not images:
         raise UserError(f"{what} must give at least one batch, but is empty")
     return np.concatenate(images), np.concatenate(labels)

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from host.datasets import SPECS, Dataset, load_dataset
-from host.errors import UserError, check_all, end_with
+from host.errors import UserError, check_all, end_with, say_notes
 from host.figures import safe
 from host.files import check_files, write_whole
 from host.options import check_range
@@ -24,7 +24,7 @@ from host.resuming import fingerprint
 from host.sensitivity import scan
 from host.study.methods import BASELINE, METHODS, methods_for
 from host.study.subject import FULL_EPOCHS, QUICK_EPOCHS, STARTS, Effort, Subject
-from host.zoo import NETWORKS, build, sizes
+from host.zoo import NETWORKS, build, fitted
 
 __all__ = ["main"]
 
@@ -92,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         lambda: check_files(output, ("study.json", "study.html", "study.db")),
         lambda: build(arguments.network),
         lambda: load_dataset(arguments.data))
-    dataset.require(*sizes(model))
+    dataset = fitted(model, dataset)
+    if not arguments.worker:
+        say_notes(dataset.notes)
     from host.study.known import measured_list, read_known
     from host.study.queue import Job, Queue
     from host.study.results import study_page, study_rows, study_table

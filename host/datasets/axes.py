@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Axes of inputs beside those that a network takes: as many values are not yet the same values."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from host.errors import UserError
+
+__all__ = ["axes_text", "fit_axes"]
+
+
+def fit_axes(what: str, images: np.ndarray, axes: Sequence[int], *, way_out: str) -> tuple[np.ndarray, str]:
+    """Inputs in the order in which a network takes them.
+
+    Axes of length 1 do not count, and flat values stand for any axes. Images with the channels last, which is certain
+    if only that order gives the network's axes, are transposed.
+
+    Parameters
+    ----------
+    what : str
+        What to call them in errors and notes, for instance "dataset 'mnist'".
+    images : array, shape ``[n, ...]``
+    axes : sequence of int
+        Of one input, as the network takes it: (channels, height, width) or (values,), or what else its file says.
+    way_out : str
+        For the errors: what to give instead.
+
+    Returns
+    -------
+    images : array, shape ``[n, ...]``
+    note : str
+        What was assumed or changed, for the user; empty if nothing was.
+
+    Raises
+    ------
+    UserError
+        For any other axes, naming both.
+    """
+    given, wanted = images.shape[1:], tuple(axes)
+    if given == wanted:
+        return images, ""
+    same = _long(given) == _long(wanted)
+    last = len(wanted) == 3 and given == (*wanted[1:], wanted[0]) and len(_long(wanted)) > 1
+    # As many columns as channels: rows, channels, columns would look alike.
+    if last and wanted[0] > 1 and not same and wanted[0] != wanted[2]:
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), (
+            f"{what} has its channels last, {axes_text(given)}; they were moved to the front, "
+            f"{axes_text(wanted)}, as the network takes them")
+    if math.prod(given) != math.prod(wanted) or (last and wanted[0] > 1) \
+            or not (same or len(_long(given)) <= 1 or len(_long(wanted)) <= 1):
+        raise UserError(f"{what} has inputs of {axes_text(given)} values, but the network takes {axes_text(wanted)}; "
+                        f"{way_out}")
+    if same or max(len(_long(given)), len(_long(wanted))) <= 2:
+        return images, ""
+    return images, (f"{what} has inputs of {axes_text(given)} values, the network takes {axes_text(wanted)}: they were "
+                    "taken in row-major order")
+
+
+def axes_text(axes: Sequence[int]) -> str:
+    """For people: "3 x 16 x 16"."""
+    return " x ".join(map(str, axes)) or "1"
+
+
+def _long(axes: Sequence[int]) -> tuple[int, ...]:
+    """The axes that are longer than 1."""
+    return tuple(size for size in axes if size > 1)

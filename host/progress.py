@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a terminal shows while something takes long; nothing elsewhere."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+__all__ = ["progress", "waiting"]
+
+FIRST = "the first time up to a minute, to compile its loops"
+
+
+def waiting(what: str) -> "tqdm[Any]":
+    """A context manager that shows a line."""
+    return tqdm(total=1, desc=f"{what} ({FIRST})", bar_format="{desc}", leave=False, disable=None)
+
+
+def progress(what: str, items: Iterable[Any], unit: str) -> "tqdm[Any]":
+    """The items one by one, with a bar."""
+    return tqdm(items, what, unit=unit, leave=False, disable=None)
