@@ -40,6 +40,7 @@ from host.reference import forward
 from host.report import report_text, write_report
 from host.saving import safetensors_file
 from host.sharing import SharedNetwork, ShareSettings, share_weights
+from host.shipped import given_or_shipped
 from host.summary import summarize
 from rtl.config import EngineConfig
 
@@ -387,7 +388,7 @@ def _check_save(path: Path | None, model: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m host.compile", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("model", type=Path, help="state_dict, checkpoint, nn.Module of standard layers, "
+    parser.add_argument("model", type=given_or_shipped, help="state_dict, checkpoint, nn.Module of standard layers, "
                         ".safetensors, .pt2 of torch.export, .onnx")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")
     parser.add_argument("--data", metavar="SPEC", help=f"{SPECS}; to retrain, calibrate and test")
