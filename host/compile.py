@@ -41,6 +41,7 @@ from host.reference import forward
 from host.report import report_text, write_report
 from host.saving import safetensors_file
 from host.sharing import SharedNetwork, ShareSettings, share_weights
+from host.shipped import given_or_shipped
 from host.summary import summarize
 from rtl.config import EngineConfig
 
@@ -194,7 +195,7 @@ def prune_and_retrain(work: Compilation) -> str:
     if not settings.prune:
         tuned = work.dataset is not None and settings.sharing.epochs and not settings.config.direct_weights
         work.notes.append(f"not pruned, but its shared weights are fine-tuned for {settings.sharing.epochs} epochs; "
-                          "--share-epochs 0 leaves them as they are shared" if tuned else
+                          "--share-epochs 0 leaves them as shared" if tuned else
                           "not pruned: only its weights are shared and quantised")
         return f"as it is: {work.dense.weights_kept} weights"
     how = with_amount(read_recipe(settings.recipe), settings.density, settings.keep, settings.quality)
@@ -397,7 +398,7 @@ def _check_save(path: Path | None, model: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m host.compile", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("model", type=Path, help="state_dict, checkpoint, nn.Module of standard layers, "
+    parser.add_argument("model", type=given_or_shipped, help="state_dict, checkpoint, nn.Module of standard layers, "
                         ".safetensors, .pt2 of torch.export, .onnx")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")
     parser.add_argument("--data", metavar="SPEC", help=f"{SPECS}; to retrain, calibrate and test")

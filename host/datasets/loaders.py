@@ -21,8 +21,9 @@ def read_loaders(spec: str) -> dict[str, np.ndarray]:
     """Calls the function and reads both of its loaders once, to the end.
 
     It returns two iterables, such as `torch.utils.data.DataLoader`: of training and of test batches. A batch is a pair
-    of images ``[n, ...]`` and labels ``[n]`` or ``[n, 1]``, as tensors or arrays. Torch's global generator has the same seed at every
-    call, so that a loader that shuffles gives the images in the same order: which of them are held out depends on it.
+    of images ``[n, ...]`` and labels ``[n]`` or ``[n, 1]``, as tensors or arrays. Torch's global generator has the same
+    seed at every call, so that a loader that shuffles gives the images in the same order: which of them are held out
+    depends on it.
 
     Returns
     -------
