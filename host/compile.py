@@ -31,6 +31,7 @@ from host.graph import Network
 from host.image import Image, image_file, parse_image
 from host.learning import error_percent, logits, tensors
 from host.loading import load_network, load_with_data
+from host.losses import float_values, integer_values, loss_notes
 from host.options import add_engine_options, add_known_option, check_range, read_engine
 from host.pack import PackedNetwork, pack
 from host.prune import PruneResult, prune
@@ -40,6 +41,7 @@ from host.reference import forward
 from host.report import report_text, write_report
 from host.saving import safetensors_file
 from host.sharing import SharedNetwork, ShareSettings, share_weights
+from host.shipped import given_or_shipped
 from host.summary import summarize
 from rtl.config import EngineConfig
 
@@ -190,7 +192,7 @@ def load(work: Compilation) -> str:
 
 def prune_and_retrain(work: Compilation) -> str:
     settings = work.settings
-    assert work.dense is not None
+    assert work.dense is not None and work.calibration is not None
     if not settings.prune:
         tuned = work.dataset is not None and settings.sharing.epochs and not settings.config.direct_weights
         work.notes.append(f"not pruned, but its shared weights are fine-tuned for {settings.sharing.epochs} epochs; "
@@ -201,15 +203,21 @@ def prune_and_retrain(work: Compilation) -> str:
     work.pruned = prune(work.dense, work.dataset, how, settings.seed, work.checkpoint("pruning"))
     if work.dataset is None:
         work.notes.append("pruned in one shot and not retrained, since there is no --data: accuracy will suffer")
+    if work.pruned.whole is not None:
+        work.notes += loss_notes("pruning", work.dense, float_values(work.pruned.whole), work.calibration)
     work.test_error("pruned", work.network)
     return f"{work.network.weights_kept} of {work.dense.weights_total} weights kept"
 
 
 def share(work: Compilation) -> str:
     settings = work.settings
+    assert work.calibration is not None
     work.shared = share_weights(work.network, settings.config, work.dataset, settings.sharing, settings.seed,
                                 work.checkpoint("sharing"))
     work.test_error("shared", work.shared.as_network())
+    errors = work.test_errors.get("pruned", work.test_errors.get("dense")), work.test_errors.get("shared")
+    work.notes += loss_notes("weight sharing", work.network, float_values(work.shared.as_network()), work.calibration,
+                             errors)
     if settings.config.direct_weights:
         return f"weights of {settings.config.code_bits} bits, no codebook"
     return f"codebooks of {(1 << (settings.sharing.bits or settings.config.code_bits)) - 1} weights"
@@ -223,6 +231,9 @@ def quantize_integers(work: Compilation) -> str:
         work.notes += clipped_inputs(work.quantized, work.dataset.test_images)
         outputs = forward(work.quantized, quantize_inputs(work.quantized, work.dataset.test_images))[-1]
         work.test_errors["engine"] = 100 * float((outputs.argmax(axis=1) != work.dataset.test_labels).mean())
+    errors = work.test_errors.get("shared"), work.test_errors.get("engine")
+    work.notes += loss_notes("quantisation", work.shared.as_network(), integer_values(work.quantized), work.calibration,
+                             errors)
     return f"{work.settings.config.act_bits}-bit activations"
 
 
@@ -392,7 +403,7 @@ def _check_save(path: Path | None, model: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m host.compile", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("model", type=Path, help="state_dict, checkpoint, nn.Module of standard layers, "
+    parser.add_argument("model", type=given_or_shipped, help="state_dict, checkpoint, nn.Module of standard layers, "
                         ".safetensors, .pt2 of torch.export, .onnx")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")
     parser.add_argument("--data", metavar="SPEC", help=f"{SPECS}; to retrain, calibrate and test")

@@ -12,11 +12,10 @@ import numpy as np
 from host.errors import UserError
 from host.image import Image
 from host.layer_reader import LayerReader
-from host.memories import Memories, read_biases, read_weights
+from host.memories import Memories, Memory, read_biases, read_weights
 from host.quantize import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
 from rtl.layouts import (
-    DESCRIPTOR_WORD_BITS,
     HEADER_BYTES,
     SECTION_BYTES,
     LayerKind,
@@ -24,8 +23,10 @@ from rtl.layouts import (
     codebook_value_bits,
     codebook_words,
     descriptor_layout,
+    descriptor_words,
     header_layout,
     section_layout,
+    section_memories,
     tap_table_words,
 )
 
@@ -83,13 +84,15 @@ def decode(image: Image, config: EngineConfig) -> Decoded:
 
 
 def _network(image: Image, config: EngineConfig) -> Decoded:
-    memories = _memories(image.engine, config)
     header: Any = header_layout().from_bits(int.from_bytes(image.engine[:HEADER_BYTES], "little"))
+    memories = _memories(image.engine, int(header.sections), config)
     passes = _descriptors(memories, int(header.layers), config)
     layers: list[QuantizedLayer] = []
     decoded: list[DecodedPass] = []
     # Which input each activation before the layer is; -1 for none.
     columns, input_base, ready = image.input_values, 0, image.input_words
+    if len(columns) != ready * config.pes or ready > config.act_depth:
+        raise ValueError(f"inputs of {ready} words")
     inputs = int(columns.max(initial=0)) + 1
     signed = image.input_signed
     for fields in image.layers:
@@ -108,6 +111,8 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
                 len(layers), one.lengths, one.taps, descriptor, int(descriptor.input_words),
                 int(descriptor.chase_words), int(descriptor.output_words)))
         begin, end = fields["output_base"], fields["output_base"] + fields["output_words"]
+        if end > config.act_depth:
+            raise ValueError("a layer's outputs beyond the memory")
         if reader.drains > 1 and begin < input_base + reader.input_words and input_base < end:
             raise ValueError("a layer that overwrites its inputs between its passes")
         layers.append(fold.unfolded(reader.layer()) if fold else reader.layer())
@@ -118,27 +123,36 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
         columns, input_base = np.full(reader.words * config.pes, -1, np.int64), fields["output_base"]
         columns[fields["output_order"]] = np.arange(len(fields["output_order"]))
         inputs = len(fields["output_order"])
+    if len(decoded) != len(passes):
+        raise ValueError(f"{len(passes)} passes, of which the layers have {len(decoded)}")
     network = QuantizedNetwork("image", tuple(layers), image.input_scale, image.input_signed, config.act_bits)
     return Decoded(image, config, network, decoded)
 
 
-def _memories(engine: bytes, config: EngineConfig) -> Memories:
+def _memories(engine: bytes, sections: int, config: EngineConfig) -> Memories:
     """Fills memories section by section, as the loader does."""
-    pes, plane_bits = config.pes, config.plane_bits
-    program = np.zeros((config.program_depth, DESCRIPTOR_WORD_BITS // 8), np.uint8)
-    slices = np.zeros((pes, config.slice_depth, -(-config.slice_word_bits // 8)), np.uint8)
-    planes = [np.zeros((pes, config.entry_depth, -(-bits // 8)), np.uint8) for bits in plane_bits]
-    at = HEADER_BYTES
-    while at < len(engine) - 4:
-        section: Any = section_layout().from_bits(
-            int.from_bytes(b"\0" + engine[at + 1:at + SECTION_BYTES], "little"))
-        kind, pe, start, count = engine[at], int(section.pe), int(section.start), int(section.count)
+    kinds: dict[int, Memory] = {}
+    for kind, (width, depth) in section_memories(config).items():
+        name, pes = ("words of the program", 1) if kind == SectionKind.PROGRAM.value else \
+            ("slices" if kind == SectionKind.SLICES.value else "entries", config.pes)
+        kinds[kind] = Memory(name, pes, depth, width)
+    # There are many sections, and a layout's own access takes long.
+    fields = [(field.offset, (1 << field.width) - 1) for _, field in section_layout()]
+    at, end = HEADER_BYTES, len(engine) - 4
+    for _ in range(sections):
+        if at + SECTION_BYTES > end:
+            raise ValueError(f"fewer than {sections} sections")
+        bits = int.from_bytes(engine[at:at + SECTION_BYTES], "little")
+        kind, pe, start, count = (bits >> offset & mask for offset, mask in fields)
+        memory = kinds.get(kind)
         at += SECTION_BYTES
-        target = program if kind == SectionKind.PROGRAM.value else \
-            (slices if kind == SectionKind.SLICES.value else planes[kind - SectionKind.ENTRIES.value])[pe]
-        length = count * target.shape[1]
-        target[start:start + count] = np.frombuffer(engine[at:at + length], np.uint8).reshape(count, -1)
-        at += length
+        if memory is None or count == 0 or at + count * memory.word_bytes > end:
+            raise ValueError(f"a section of kind {kind} and {count} words")
+        memory.fill(pe, start, engine[at:at + count * memory.word_bytes])
+        at += count * memory.word_bytes
+    if at != end:
+        raise ValueError("bytes that belong to no section")
+    program, slices, *planes = (kinds[kind] for kind in sorted(kinds))
     return Memories(program, slices, planes)
 
 
@@ -147,19 +161,24 @@ def _descriptors(memories: Memories, count: int, config: EngineConfig) -> list[t
     layout = descriptor_layout(config)
     value_bits = codebook_value_bits(config)
     at, found = 0, []
-    content = memories.program.tobytes()
+
+    def following(words: int) -> bytes:
+        nonlocal at
+        at += words
+        return memories.program.read(slice(0, 1), at - words, words).tobytes()
+
     for _ in range(count):
-        descriptor = layout.from_bits(int.from_bytes(content[at:at + layout.size // 8], "little"))
-        at += layout.size // 8
-        codebook_bytes = codebook_words(config) * 4
+        descriptor = layout.from_bits(int.from_bytes(following(descriptor_words(config)), "little"))
         if config.direct_weights:
             values = np.arange(1 << config.code_bits)
             codebook = np.where(values >> (config.code_bits - 1), values - (1 << config.code_bits), values)
         else:
-            codebook = np.frombuffer(content[at:at + codebook_bytes], f"<i{value_bits // 8}")
-        at += codebook_bytes
-        tables = tap_table_words(config) * 4 if descriptor.kind == LayerKind.CONVOLUTION else 0
-        tap_table = np.frombuffer(content[at:at + tables], "<u2").astype(np.int64)
-        at += tables
-        found.append((descriptor, codebook.astype(np.int64), tap_table))
+            codebook = np.frombuffer(following(codebook_words(config)), f"<i{value_bits // 8}").astype(np.int64)
+            # No weight has code 0: the engine never looks at its value.
+            codebook[0] = 0
+            if (codebook >> (config.weight_bits - 1) != codebook >> value_bits).any():
+                raise ValueError(f"a weight of more than {config.weight_bits} bits")
+        tables = tap_table_words(config) if descriptor.kind == LayerKind.CONVOLUTION else 0
+        tap_table = np.frombuffer(following(tables), "<u2").astype(np.int64)
+        found.append((descriptor, codebook, tap_table))
     return found

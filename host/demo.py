@@ -25,6 +25,7 @@ from host.options import add_known_option, check_range
 from host.report import report_text, write_report
 from host.run import run_image, table
 from host.sharing import ShareSettings
+from host.shipped import given_or_shipped
 from host.target import parse_target
 from rtl.config import preset
 
@@ -60,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m host.demo", description=__doc__, epilog=EXAMPLES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--images", type=int, default=1000, help="test images to run in RTL, 1 to 10000 (1000)")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="a network that is pruned and shared already "
-                        "(none: train LeNet-300-100)")
+    parser.add_argument("--model", type=given_or_shipped, metavar="FILE",
+                        help="a network that is pruned and shared already (none: train LeNet-300-100)")
     add_known_option(parser)
     parser.add_argument("--seed", type=int, default=0, help="of training and compilation (0)")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/demo"), metavar="DIR",

@@ -57,6 +57,7 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     1 if whoever read the output has gone.
     """
     try:
+        _check_values(sys.argv[1:] if argv is None else argv)
         main(argv)
         sys.stdout.flush()
     except UserError as error:
@@ -72,6 +73,14 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
         sys.stderr.write("interrupted\n")
         return INTERRUPTED
     return 0
+
+
+def _check_values(argv: Sequence[str]) -> None:
+    """Of ``--option=--`` argparse makes an empty list, whatever the option's type."""
+    problems = [f"argument {one.removesuffix('=--')}: must have a value, not '--'" for one in argv
+                if one.startswith("-") and one.endswith("=--")]
+    if problems:
+        raise UserError(problems)
 
 
 def _refused(problems: Sequence[str]) -> int:

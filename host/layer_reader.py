@@ -9,7 +9,7 @@ import numpy as np
 from host.folding import Fold
 from host.graph import Geometry
 from host.memories import PassWeights
-from host.quantize import QuantizedLayer
+from host.quantize import QuantizedLayer, accumulator_bounds
 from host.tensors import VALUES_LIMIT
 from rtl.config import EngineConfig
 from rtl.layouts import LayerKind
@@ -59,6 +59,8 @@ class LayerReader:
         self.codes, self.bias = np.zeros((rows, cols), np.uint8), np.zeros(rows, np.int64)
         self.weights = self.first = self.drains = 0
         self.constants: tuple[Any, ...] | None = None
+        # Slots of the pass before, if it has left its sums.
+        self.held = 0
 
     @property
     def pixels(self) -> int:
@@ -82,6 +84,8 @@ class LayerReader:
         here = (self.slots >= self.first) & (self.slots < self.first + slots)
         row_of = np.full((self.config.pes, slots), -1, np.int64)
         row_of[self.pes[here], self.slots[here] - self.first] = np.flatnonzero(here)
+        if biases[row_of < 0].any():
+            raise ValueError("a bias without a row")
         rows, channels = row_of[one.pe, one.slot], self.channels[one.col]
         channels = channels - rows // (len(self.bias) // self.shape.groups) * (self.shape.in_shape[0]
                                                                               // self.shape.groups)
@@ -91,7 +95,8 @@ class LayerReader:
         self.codes[rows, channels * math.prod(self.shape.kernel) + taps] = one.codes
         self.weights += len(rows)
         self.bias[here] = biases[self.pes[here], self.slots[here] - self.first]
-        if not (self.config.tap_bits and descriptor.hold_sums):
+        self.held = slots if self.config.tap_bits and descriptor.hold_sums else 0
+        if not self.held:
             self.first += slots
             self.drains += 1
 
@@ -100,21 +105,35 @@ class LayerReader:
         if self.constants is None or np.count_nonzero(self.codes) != self.weights:
             raise ValueError("weights in several passes")
         multiplier, pre_shift, relu, input_signed, _ = self.constants
+        self._check_sums(bool(input_signed))
         return QuantizedLayer(self.fields["name"], self.codes, self.codebook, self.bias, multiplier,
                               PRE_SHIFTS[pre_shift], bool(relu), bool(input_signed), 1.0, 1.0, 1.0, self.geometry)
 
     def _check(self, descriptor: Any, slots: int) -> None:
         """Fields that follow from the layer."""
-        shape = self.shape
         kind = LayerKind.CONVOLUTION if self.geometry else LayerKind.FULLY_CONNECTED
-        if descriptor.kind != kind or slots == 0:
+        if descriptor.kind != kind or slots == 0 or self.first + slots > self.pixel_words * self.bands \
+                or self.held not in (0, slots):
             raise ValueError(f"a pass of kind {descriptor.kind} and {slots} rows")
-        early = self.constants is None
-        there = self.ready if early else int(descriptor.input_words)
-        if int(descriptor.chase_words) > there or (early and descriptor.input_base != self.input_base):
-            raise ValueError("inputs that are not there when a pass begins")
-        if not self.config.tap_bits:
-            return
+        first_pass = self.constants is None
+        if (first_pass or self.geometry is None) and descriptor.input_base != self.input_base:
+            raise ValueError("input_base of a pass")
+        left = self.input_base + self.input_words - int(descriptor.input_base)
+        # What is drained meanwhile may go to the scanner in place of a word that is read: it must be the next one.
+        self._expect(descriptor, {"output_base": self.fields["output_base"] + self.first, "input_words": left,
+                                  "chase_words": self.ready if first_pass else left})
+        if self.config.tap_bits:
+            self._check_pixels(descriptor, slots)
+
+    @staticmethod
+    def _expect(descriptor: Any, values: dict[str, int]) -> None:
+        for name, value in values.items():
+            if int(getattr(descriptor, name)) != value:
+                raise ValueError(f"{name} of a pass")
+
+    def _check_pixels(self, descriptor: Any, slots: int) -> None:
+        """Fields of an engine that runs convolutions."""
+        shape = self.shape
         (out_rows, out_cols), (pooled_rows, pooled_cols) = shape.computed_shape, shape.out_shape
         pixel_words = len(self.channels) // self.config.pes
         first_row = (int(descriptor.first_y) * out_cols + int(descriptor.first_x)) * slots
@@ -125,15 +144,23 @@ class LayerReader:
             "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & 0xFFFF,
             "out_cols": out_cols, "out_rows": out_rows, "first_row": first_row & 0xFFFF, "row_pitch": out_cols * slots,
             "pooled_cols": pooled_cols, "pooled_rows": pooled_rows, "output_pixel_words": self.pixel_words,
-            "output_base": self.fields["output_base"] + self.first,
             "band_step": (math.prod(shape.out_shape) - 1) * self.pixel_words if self.bands == 2 else 0,
-            "input_words": self.input_base + self.input_words - int(descriptor.input_base),
         }
-        for name, value in expected.items():
-            if int(getattr(descriptor, name)) != value:
-                raise ValueError(f"{name} of a pass")
+        if self.geometry is None:
+            expected |= {"tap_bits": 0, "first_x": 0, "first_y": 0, "scan_cols": 1, "scan_rows": 1}
+        self._expect(descriptor, expected)
         if out_rows * out_cols * slots > self.config.acc_depth:
             raise ValueError("accumulators of a pass")
+
+    def _check_sums(self, input_signed: bool) -> None:
+        """No inputs may bring a sum out of the accumulator."""
+        config, limit = self.config, 1 << (self.config.acc_bits - 1)
+        greatest = np.count_nonzero(self.codes, axis=1) * int(np.abs(self.codebook).max()) << config.act_bits
+        rows = np.flatnonzero(np.abs(self.bias) + greatest >= limit)
+        least, most = accumulator_bounds(self.codebook[self.codes[rows]], self.bias[rows], config.act_bits,
+                                         input_signed=input_signed)
+        if (least < -limit).any() or (most >= limit).any():
+            raise ValueError("sums that the accumulators do not hold")
 
     def _last_block(self) -> int:
         """The last block of a pixel's last word that is scanned."""

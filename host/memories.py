@@ -9,16 +9,48 @@ import numpy as np
 from rtl.config import EngineConfig
 from rtl.layouts import long_slice
 
-__all__ = ["Memories", "PassWeights", "read_biases", "read_weights"]
+__all__ = ["Memories", "Memory", "PassWeights", "read_biases", "read_weights"]
 
 
-@dataclass
+class Memory:
+    """The words of one memory in each PE, and which of them the image fills; of the others nobody knows the content.
+
+    Parameters
+    ----------
+    name : str
+    pes, depth, width : int
+        Its width in bits.
+    """
+
+    def __init__(self, name: str, pes: int, depth: int, width: int) -> None:
+        self.name, self.depth, self.word_bytes = name, depth, -(-width // 8)
+        self._words = np.zeros((pes, depth, self.word_bytes), np.uint8)
+        self._filled = np.zeros((pes, depth), bool)
+
+    def fill(self, pe: int, first: int, content: bytes) -> None:
+        """Writes whole words from an address on."""
+        words = np.frombuffer(content, np.uint8).reshape(-1, self.word_bytes)
+        if first + len(words) > self.depth:
+            raise ValueError(f"{self.name} beyond the memory")
+        self._words[pe, first:first + len(words)] = words
+        self._filled[pe, first:first + len(words)] = True
+
+    def read(self, pes: slice, first: int, count: int) -> np.ndarray:
+        """Words of some PEs, uint8 ``[pes, count, bytes]``. Raises `ValueError` if the image does not fill them all."""
+        if not 0 <= first <= self.depth - count:
+            raise ValueError(f"{self.name} beyond the memory")
+        if not self._filled[pes, first:first + count].all():
+            raise ValueError(f"{self.name} that the image does not fill")
+        return self._words[pes, first:first + count]
+
+
+@dataclass(frozen=True)
 class Memories:
-    """Memory contents in bytes: program words, slice words and entry planes."""
+    """The memories of an engine. That of the program is one for all PEs."""
 
-    program: np.ndarray
-    slices: np.ndarray
-    planes: list[np.ndarray]
+    program: Memory
+    slices: Memory
+    planes: list[Memory]
 
 
 @dataclass(frozen=True)
@@ -58,13 +90,13 @@ def read_weights(memories: Memories, descriptor: Any, config: EngineConfig) -> P
     tap_bits = int(descriptor.tap_bits) if config.tap_bits else 0
     if pixel_words > config.act_depth or descriptor.output_words > config.acc_depth:
         raise ValueError(f"a pass of {pixel_words} words of inputs and {int(descriptor.output_words)} rows")
-    if config.index_bits[mode] < 2 * tap_bits:
+    if config.index_bits[mode] < 2 * tap_bits or tap_bits not in (0, 2, config.tap_bits):
         raise ValueError(f"taps of {tap_bits} bits in an index of {config.index_bits[mode]}")
     slice_words = pixel_words * config.pes // config.block_cols
     if config.tap_bits:
         slice_words += int(descriptor.last_block) + 1 - config.pes // config.block_cols
     cols = slice_words * config.block_cols
-    stored = memories.slices[:, int(descriptor.slice_base):][:, :slice_words]
+    stored = memories.slices.read(slice(None), int(descriptor.slice_base), slice_words)
     lengths = _fields(stored, config.slice_word_bits, bits)
     lengths = np.where(lengths == (1 << bits) - 1, long_slice(bits), lengths)
     found, taps = [], []
@@ -94,22 +126,24 @@ def _entries(memories: Memories, descriptor: Any, pe: int, total: int,
     """Index and code of each entry of a PE's pass, int64 ``[total]``."""
     words = -(-total // config.entries_per_word)
     base, narrow = int(descriptor.entry_base), config.index_bits[0]
-    entries = _fields(memories.planes[0][pe, base:base + words], config.entry_word_bits, narrow + config.code_bits)
-    index, code = entries[:total] & ((1 << narrow) - 1), entries[:total] >> narrow
-    if len(code) != total:
-        raise ValueError("entries beyond the memory")
+
+    def fields(plane: int, first: int, bits: int) -> np.ndarray:
+        read = memories.planes[plane].read(slice(pe, pe + 1), first, words)[0]
+        return _fields(read, config.plane_bits[plane], bits)[:total]
+
+    entries = fields(0, base, narrow + config.code_bits)
+    index, code = entries & ((1 << narrow) - 1), entries >> narrow
     for plane in range(1, int(descriptor.index_mode) + 1):
         start = base - int(descriptor.plane_offsets[plane - 1])
         part_bits = config.index_bits[plane] - config.index_bits[plane - 1]
-        part = _fields(memories.planes[plane][pe, start:start + words], config.plane_bits[plane], part_bits)
-        index = index | part[:total] << config.index_bits[plane - 1]
+        index = index | fields(plane, start, part_bits) << config.index_bits[plane - 1]
     return index, code
 
 
 def read_biases(memories: Memories, descriptor: Any, config: EngineConfig) -> np.ndarray:
     """Biases int64 ``[pes, rows of each PE]`` of a pass."""
     base, rows = int(descriptor.bias_base), int(descriptor.output_words)
-    words = memories.planes[0][:, base:base + rows * config.bias_words]
+    words = memories.planes[0].read(slice(None), base, rows * config.bias_words)
     bits = np.unpackbits(words, axis=-1, bitorder="little")[..., :config.entry_word_bits]
     bits = bits.reshape(config.pes, rows, -1)[..., :config.acc_bits].astype(np.int64)
     unsigned = bits @ (1 << np.arange(config.acc_bits))

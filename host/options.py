@@ -5,6 +5,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from host.errors import UserError
+from host.shipped import given_or_shipped
 from rtl.config import ConfigError, EngineConfig, preset, read_config
 
 __all__ = ["add_engine_options", "add_known_option", "check_range", "read_engine"]
@@ -20,8 +21,8 @@ def add_engine_options(parser: ArgumentParser) -> None:
     """Adds ``--preset`` and ``--config``."""
     parser.add_argument("--preset", default="default", help="engine: tiny, up5k, small, default, medium, large, "
                         "wide or conv (default)")
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration; fields it lacks come "
-                        "from the preset")
+    parser.add_argument("--config", type=given_or_shipped, metavar="FILE.toml",
+                        help="engine configuration; fields it lacks come from the preset")
 
 
 def add_known_option(parser: ArgumentParser) -> None:

@@ -7,12 +7,12 @@ Efficient Neural Networks", NIPS 2015, unless another source is named. docs/prun
 
 import math
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 from host.criteria import CRITERIA
 from host.errors import UserError
 from host.graph import Network
+from host.shipped import given_or_shipped
 from host.toml_files import read_toml
 
 __all__ = ["RECIPES", "PruneSettings", "read_recipe", "with_amount"]
@@ -241,7 +241,7 @@ def read_recipe(name: str) -> PruneSettings:
         return RECIPES[name]
     if not name.endswith(".toml"):
         raise UserError(f"recipe must be one of {', '.join(RECIPES)} or a .toml file, not '{name}'")
-    found = read_toml("recipe", Path(name))
+    found = read_toml("recipe", given_or_shipped(name))
     base = found.pop("recipe", "default")
     if not isinstance(base, str) or base not in RECIPES:
         raise UserError(f"recipe '{name}' must start from one of {', '.join(RECIPES)}, not '{base}'")

@@ -167,16 +167,16 @@ def build(name: str) -> nn.Module:
     return NETWORKS[name]()
 
 
-def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
-    """The dataset in the order in which a network of the zoo takes it. Raises `UserError` for data of another shape."""
-    dataset.require(*sizes(model))
-    return dataset.fitted(model.input_shape)  # type: ignore[arg-type]
-
-
 def empty(name: str) -> nn.Module:
     """A network without values, for its layers and the shapes of its tensors; `UserError` for an unknown name."""
     with torch.device("meta"):
         return build(name)
+
+
+def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
+    """The dataset in the order in which a network of the zoo takes it. Raises `UserError` for data of another shape."""
+    dataset.require(*sizes(model))
+    return dataset.fitted(model.input_shape)  # type: ignore[arg-type]
 
 
 def sizes(model: nn.Module) -> tuple[int, int]:

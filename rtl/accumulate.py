@@ -64,7 +64,7 @@ class Accumulator(wiring.Component):
         # zero, which takes less logic.
         apart = self.config.row_cycles > 1
         drains_now = self.valid & self.drain
-        zero, answer_zero = Signal(), Signal()
+        zero, answer_zero = Signal(), Signal(name="answer_zero")
         if apart:
             m.d.sync += [zero.eq(drains_now & ~self.keep), answer_zero.eq(zero)]
 
@@ -85,8 +85,8 @@ class Accumulator(wiring.Component):
         with m.If(zero):
             m.d.sync += rows[steps[0]].eq(rows[steps[0]])
 
-        total, stored = Signal(shape), Signal(shape)
-        term, kept = Signal(shape, init=1, reset_less=True), Signal(shape, reset_less=True)
+        total, stored = Signal(shape), Signal(shape, name="stored")
+        term, kept = Signal(shape, init=1, reset_less=True), Signal(shape, reset_less=True, name="kept")
         m.d.comb += stored.eq(total if apart else Mux(drains["add"], 0, total))
         if apart:
             # What is kept is a drained row's total as well, and stays while that row is zeroed.
@@ -104,7 +104,7 @@ class Accumulator(wiring.Component):
             # the sum made just before (near), the one before that (far), the memory's. None of them is -1, to which 1
             # is added for zero. Rows are compared a cycle before.
             near, far, old = (Signal(shape, name=name, init=-1, reset_less=True) for name in ("near", "far", "old"))
-            not_near, is_far = Signal(), Signal()
+            not_near, is_far = Signal(), Signal(name="is_far")
             m.d.sync += [
                 not_near.eq(~(valids["answer"] & (rows["answer"] == self.row))),
                 is_far.eq(valids["add"] & (rows["add"] == self.row)),

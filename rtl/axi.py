@@ -104,7 +104,7 @@ class Registers(wiring.Component):
             m.d.sync += self.rvalid.eq(0)
 
         # Address and data may come in any order: each waits for the other.
-        address_held, data_held, known = Signal(), Signal(), Signal()
+        address_held, data_held, known = Signal(), Signal(), Signal(name="known")
         m.d.comb += [self.awready.eq(~address_held), self.wready.eq(~data_held)]
         with m.If(self.awvalid & self.awready):
             m.d.sync += address_held.eq(1)

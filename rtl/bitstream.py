@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from host.caches import wasm_cache
 from host.errors import UserError
 from host.files import check_files, write_whole
 
@@ -59,7 +60,8 @@ def _plan(board, config, boot):
             "nextpnr_opts": f"{board['nextpnr_opts']} --freq {board['clock_mhz']} --seed $SEED --report pnr.json"}
     top = Top(config, board["family"], board["oscillator_mhz"], board["clock_mhz"], board["baud"], board["leds"], boot)
     try:
-        return platform.build(top, name="top", do_build=False, **options)
+        with wasm_cache():
+            return platform.build(top, name="top", do_build=False, **options)
     except ValueError as error:
         raise UserError(f"the board's {error}") from None
 

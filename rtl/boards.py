@@ -3,14 +3,12 @@
 
 import importlib
 import re
-from pathlib import Path
 
 from host.errors import UserError
+from host.shipped import CONSTRAINTS
 from host.toml_files import read_toml
 
 __all__ = ["CONSTRAINTS", "board_names", "board_platform", "led_port", "read_board"]
-
-CONSTRAINTS = Path(__file__).parent.parent / "constraints"
 
 
 def board_names():

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from amaranth.back import verilog
 
+from host.caches import wasm_cache
 from host.errors import UserError, check_all, end_with
 from host.files import check_file, write_whole
 from host.image import read_image
 from host.options import check_range, read_engine
+from host.shipped import given_or_shipped
 
 from .axi import AxiEngine
 from .bitstream import build_bitstream, write_project
@@ -46,7 +48,8 @@ TOPS = {"engine": Engine, "axi": AxiEngine}
 
 def _write_verilog(top, config, output):
     check_file(output)
-    text = verilog.convert(TOPS[top](config), name=f"nonzero_{top}", emit_src=False, strip_internal_attrs=True)
+    with wasm_cache():
+        text = verilog.convert(TOPS[top](config), name=f"nonzero_{top}", emit_src=False, strip_internal_attrs=True)
     write_whole(output, text.encode())
 
 
@@ -61,7 +64,7 @@ def _parser():
                         "behind AXI4-Stream and AXI4-Lite (engine)")
     parser.add_argument("--preset", help="engine: tiny, up5k, small, default, medium, large, wide or "
                         "conv (the board's)")
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="engine configuration")
+    parser.add_argument("--config", type=given_or_shipped, metavar="FILE.toml", help="engine configuration")
     parser.add_argument("--clock", type=float, metavar="MHZ", help="the engine's clock, for --board (the board's)")
     parser.add_argument("--bake", type=Path, metavar="IMAGE", help="with --board: the board loads this image by itself "
                         "at power-up")

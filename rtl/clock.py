@@ -152,7 +152,7 @@ def _gowin_pll(m, port, input_mhz, output_mhz, clock, locked):
 def _xilinx_pll(m, port, input_mhz, output_mhz, clock, locked):
     input_divider, multiplier, output_divider = xilinx_dividers(input_mhz, output_mhz)
     m.submodules.oscillator = oscillator = io.Buffer("i", port)
-    feedback, unbuffered = Signal(), Signal()
+    feedback, unbuffered = Signal(), Signal(name="unbuffered")
     m.submodules.pll = Instance(
         "PLLE2_BASE", p_CLKIN1_PERIOD=1000 / input_mhz, p_DIVCLK_DIVIDE=input_divider, p_CLKFBOUT_MULT=multiplier,
         p_CLKOUT0_DIVIDE=output_divider, i_CLKIN1=oscillator.i, i_CLKFBIN=feedback, i_RST=0, i_PWRDWN=0,
@@ -178,7 +178,7 @@ def add_clock(m, platform, family, oscillator_mhz, clock_mhz):
         The board's oscillator and the engine's clock.
     """
     # Constraints find the net by its name.
-    clock, locked = Signal(name="engine_clock", attrs={"keep": 1}), Signal()
+    clock, locked = Signal(name="engine_clock", attrs={"keep": 1}), Signal(name="locked")
     port = platform.request(platform.default_clk, dir="-")
     ready = PLLS[family](m, port, oscillator_mhz, clock_mhz, clock, locked)
     m.domains.sync = ClockDomain()

@@ -124,7 +124,7 @@ class Cluster(wiring.Component):
             m.submodules.beat_queue = queue = near(Queue(beat_layout(config), config.beat_queue_depth, block_ram=True,
                                                          limit=beat_queue_limit(config)))
             # A register behind the queue, since block RAM is slow.
-            beat, beat_valid = Signal(beat_layout(config), reset_less=True), Signal()
+            beat, beat_valid = Signal(beat_layout(config), reset_less=True), Signal(name="beat_valid")
             m.d.near += [beat.eq(queue.o.payload), beat_valid.eq(queue.o.valid & queue.o.ready)]
             m.d.comb += [
                 queue.i.eq(self.beats), queue.i_valid.eq(self.beats_valid), queue.o.ready.eq(~full),

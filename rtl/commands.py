@@ -65,7 +65,7 @@ class Commands(wiring.Component):
         # Of LOAD the offset; of READ the address and the words; of WRITE the address, and the words from the length.
         # No offset and no number of words that is right has more bits; `excess` are those of any others.
         most_words = config.packet_bytes // word_bytes - 1
-        argument, excess = Signal(max(len(self.image_offset), 16 + bits_for(most_words))), Signal()
+        argument, excess = Signal(max(len(self.image_offset), 16 + bits_for(most_words))), Signal(name="excess")
         address, far, words = argument[:len(self.address)], argument[len(self.address):16], argument[16:]
         taken = Signal(range(5))
         has_input = Signal()
@@ -97,7 +97,7 @@ class Commands(wiring.Component):
         # Opcode and length are there long before the request.
         asked = {opcode: Signal(name=f"asked_{opcode.name.lower()}") for opcode in Opcode}
         m.d.sync += [one.eq(self.opcode == opcode.value) for opcode, one in asked.items()]
-        known, right_length = Signal(), Signal()
+        known, right_length = Signal(), Signal(name="right_length")
         m.d.sync += known.eq(1)
         with m.Switch(self.opcode):
             with m.Case(Opcode.IDENTIFY.value, Opcode.WAIT.value, Opcode.RUN.value):
@@ -218,7 +218,7 @@ class Commands(wiring.Component):
         """The bytes of a response: from the identity, the counters or the activation memory."""
         place_bits = exact_log2(len(self.word) // 8)
         # It goes on a cycle after its byte was sent, since the link's answer comes from far away.
-        sent, goes_on = self.body.valid & self.body.ready, Signal()
+        sent, goes_on = self.body.valid & self.body.ready, Signal(name="goes_on")
         m.d.sync += goes_on.eq(sent)
         with m.If(goes_on):
             m.d.sync += place.eq(place + 1)
@@ -234,7 +234,7 @@ class Commands(wiring.Component):
             chosen, cycles = chosen + 2, cycles + 1
         counters = self._one_of_four(m, "counters", [self.counters.as_value().word_select(number, 8)
                                                      for number in range(4 * len(COUNTERS))], far_place[:2])
-        byte, settled = Signal(8, reset_less=True), Signal(cycles)
+        byte, settled = Signal(8, reset_less=True), Signal(cycles, name="settled")
         m.d.sync += settled.eq(Cat(1, settled))
         with m.If(self.request | sent):
             m.d.sync += settled.eq(0)

@@ -92,7 +92,7 @@ class Drain(wiring.Component):
 
     def _rows(self, m, taken, bias_read):
         """A fully connected layer: row by row into word by word."""
-        row, bias_address = Signal.like(self.step.row), Signal.like(self.step.bias_address)
+        row, bias_address = Signal.like(self.step.row), Signal.like(self.step.bias_address, name="bias_address")
         rows_left, words_left = (Signal(range(self.config.acc_depth + 1), name=name)
                                  for name in ("rows_left", "words_left"))
         m.d.comb += [self.step.row.eq(row), self.step.bias_address.eq(bias_address)]

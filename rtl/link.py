@@ -81,7 +81,7 @@ class Link(wiring.Component):
         # A longer length than fits is not carried out.
         through = count == length[:len(count)]
         size_bits = exact_log2(self.packet_bytes)
-        too_long, sound = Signal(), Signal()
+        too_long, sound = Signal(), Signal(name="sound")
         m.d.sync += [too_long.eq(length[size_bits:].any() & (length != self.packet_bytes)),
                      sound.eq(crc.match_detected)]
         status = Signal(8)
@@ -113,8 +113,8 @@ class Link(wiring.Component):
         m.d.sync += [crc.valid.eq(summed), crc.data.eq(Mux(sends, byte, self.rx.payload))]
 
         # The payload leaves the buffer through the memory's output and a register, one byte a cycle.
-        fetched, held = Signal(), Signal()
-        fetch, advance = Signal(), Signal()
+        fetched, held = Signal(), Signal(name="held")
+        fetch, advance = Signal(), Signal(name="advance")
         m.d.comb += [
             advance.eq(~held | self.payload.ready), fetch.eq(~fetched | advance), read.en.eq(fetch),
             self.payload.valid.eq(held),

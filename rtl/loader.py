@@ -84,7 +84,7 @@ class Loader(wiring.Component):
                  "config_hash": (int.from_bytes(self.config.hash, "little"), Status.WRONG_CONFIG)}
         seen, expected, wrong = (Signal(shape, name=name, reset_less=True) for name, shape in (
             ("seen", 8), ("expected", 8), ("wrong", Status)))
-        checks, mistaken, found = Signal(), Signal(), Signal(Status, reset_less=True)
+        checks, mistaken, found = Signal(), Signal(), Signal(Status, reset_less=True, name="found")
         m.d.sync += [
             seen.eq(byte), expected.eq(byte), checks.eq(taken),
             mistaken.eq(checks & (seen != expected)), found.eq(wrong),
@@ -112,7 +112,7 @@ class Loader(wiring.Component):
         config = self.config
         m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
         # Of the header only what is needed later.
-        sections_left, image_bytes = Signal(16), Signal(image_length_bits(config))
+        sections_left, image_bytes = Signal(16), Signal(image_length_bits(config), name="image_bytes")
         steps = Signal(exact_log2(LIMIT_STEP))
         kept = {"sections": sections_left, "image_bytes": image_bytes, "layers": self.layers,
                 "cycle_limit": Cat(steps, self.cycle_limit)}
@@ -122,13 +122,13 @@ class Loader(wiring.Component):
         word = Signal(8 * most_bytes, reset_less=True)
         # The place of a byte in its header, section or word, and whether it is the last one there: the one after place
         # `last_but_one`.
-        count, last_byte = Signal(range(max(HEADER_BYTES, most_bytes))), Signal()
-        last_but_one, word_last_but_one, one_byte = Signal.like(count), Signal.like(count), Signal()
-        depth, section_end, has_pe = Signal(17), Signal(17), Signal()
+        count, last_byte = Signal(range(max(HEADER_BYTES, most_bytes))), Signal(name="last_byte")
+        last_but_one, word_last_but_one, one_byte = Signal.like(count), Signal.like(count), Signal(name="one_byte")
+        depth, section_end, has_pe = Signal(17), Signal(17), Signal(name="has_pe")
         last_section, last_word, empty, outside, sound, whole, full = (Signal(name=name) for name in (
             "last_section", "last_word", "empty", "outside", "sound", "whole", "full"))
         # The next byte lies in a register, as does whether this state takes it: the way to them is long.
-        byte, byte_valid, takes = Signal(8, reset_less=True), Signal(), Signal(init=1)
+        byte, byte_valid, takes = Signal(8, reset_less=True), Signal(), Signal(init=1, name="takes")
         taken = byte_valid & takes & ~self.begin
         with m.If(self.bytes.ready):
             m.d.sync += [byte.eq(self.bytes.payload), byte_valid.eq(self.bytes.valid)]

@@ -114,7 +114,7 @@ class ProcessingElement(wiring.Component):
         connect(m, queue.o, walker.jobs)
 
         # The entry memory serves the walker, and the drain while the walker holds; with a single port either of them.
-        take_row, keep = Signal(), Signal(reset_less=True)
+        take_row, keep = Signal(), Signal(reset_less=True, name="keep")
         drain, step = self.control.drain, self.control.drain_step
         m.d.comb += [
             entries.load.eq(self.load), entries.load_planes.eq(self.load_planes),
@@ -135,7 +135,7 @@ class ProcessingElement(wiring.Component):
         # register, and so is the row, to come a cycle before it.
         domain = "sync" if config.deep_pipeline else "comb"
         act, product = Signal(signed(config.operand_bits), reset_less=True), \
-            Signal(signed(config.operand_bits + config.weight_bits), reset_less=True)
+            Signal(signed(config.operand_bits + config.weight_bits), reset_less=True, name="product")
         row = Signal.like(walker.visits.row, reset_less=True)
         visit_valid = Signal()
         m.d.comb += [

@@ -48,10 +48,10 @@ class Pixels(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         layer, rows = self.layer, row_bits(self.config)
-        word, col, row = Signal(16), Signal(16), Signal(16)
-        pixel_offset, row_offset = Signal(16), Signal(16)
+        word, col, row = Signal(16), Signal(16), Signal(16, name="row")
+        pixel_offset, row_offset = Signal(16), Signal(16, name="row_offset")
         x, y = Signal(signed(16)), Signal(signed(16))
-        base, row_base = Signal(rows), Signal(rows)
+        base, row_base = Signal(rows), Signal(rows, name="row_base")
         begin = Signal()
         m.d.sync += begin.eq(self.start)
 

@@ -48,8 +48,8 @@ class Windows(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, layer = self.config, self.layer
-        slots, pool_step, row_pitch = Signal(16), Signal(4), Signal(16)
-        across, down, bias_base = Signal(16), Signal(16), Signal.like(self.bias_address)
+        slots, pool_step, row_pitch = Signal(16), Signal(4), Signal(16, name="row_pitch")
+        across, down, bias_base = Signal(16), Signal(16), Signal.like(self.bias_address, name="bias_base")
         # From the innermost loop to the outermost. Each says a cycle ahead whether it is at its last turn, so that the
         # next accumulator is one addition away.
         window_col, window_row = _Loop(m, 4, "window_col"), _Loop(m, 4, "window_row")
@@ -157,7 +157,7 @@ class MaxPool(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        size, number = Signal(8), Signal(8)
+        size, number = Signal(8), Signal(8, name="number")
         held = Signal.like(self.word, reset_less=True)
         m.d.comb += self.valid.eq(self.arrived & (number + 1 == size))
         with m.If(self.arrived):

@@ -89,7 +89,7 @@ class Program(wiring.Component):
         asked = Signal(data.StructLayout({
             "value_valid": 1, "value": value.shape(), "place": place.shape(), "word_valid": 1, "number": number.shape(),
             **({"tap_valid": 1, "tap": 2 * config.tap_bits} if config.tap_bits else {})}))
-        read_for, word_for = Signal.like(asked), Signal.like(asked)
+        read_for, word_for = Signal.like(asked), Signal.like(asked, name="word_for")
         m.d.sync += [read_for.eq(asked), word_for.eq(read_for), word.eq(read.data)]
         m.d.comb += [asked.value.eq(value), asked.place.eq(place), asked.number.eq(number)]
         with m.If(word_for.word_valid):
@@ -102,7 +102,7 @@ class Program(wiring.Component):
         ]
 
         if config.tap_bits:
-            has_taps, tap = Signal(), Signal(2 * config.tap_bits)
+            has_taps, tap = Signal(), Signal(2 * config.tap_bits, name="tap")
             m.d.comb += [
                 has_taps.eq(descriptor.kind == LayerKind.CONVOLUTION), asked.tap.eq(tap),
                 self.taps.tap.eq(word_for.tap), self.write_taps.eq(word_for.tap_valid),

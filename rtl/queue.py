@@ -77,7 +77,7 @@ class Queue(wiring.Component):
         read = items.read_port(domain="sync" if self.block_ram else "comb")
 
         # `ready` comes late, and decides nothing but whether registers change.
-        write_place, read_place = Signal(exact_log2(self.depth)), Signal(exact_log2(self.depth))
+        write_place, read_place = Signal(exact_log2(self.depth)), Signal(exact_log2(self.depth), name="read_place")
         count, advance, more, some = Signal(range(self.most + 1)), Signal(), Signal(), Signal()
         m.d.comb += [
             write.addr.eq(write_place),

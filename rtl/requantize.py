@@ -56,7 +56,8 @@ class Requantizer(wiring.Component):
         # Shift. Whether what is left has too many bits is known late: it saturates on its way into the multiplier,
         # and keeps its sign.
         low_bits = narrow_bits - 1
-        shifted, exceeds, sign = (Signal(low_bits, reset_less=True), Signal(reset_less=True), Signal(reset_less=True))
+        shifted, exceeds, sign = (Signal(low_bits, reset_less=True), Signal(reset_less=True),
+                                  Signal(reset_less=True, name="sign"))
         shifts = [self.total >> bits for bits in numbers.PRE_SHIFTS]
         m.d.sync += [
             shifted.eq(Array(value[:low_bits] for value in shifts)[self.layer.pre_shift]),

@@ -78,9 +78,9 @@ class Scanner(wiring.Component):
         blocks = config.pes // cols
 
         # Read: the next word, as soon as it is there (known a cycle late) and has somewhere to go.
-        running, there = Signal(), Signal()
-        read_valid, read_ready = Signal(), Signal()
-        step, forward = Signal(), Signal()
+        running, there = Signal(), Signal(name="there")
+        read_valid, read_ready = Signal(), Signal(name="read_ready")
+        step, forward = Signal(), Signal(name="forward")
         # Words that can be read and were not yet, while there are others.
         ahead = Signal(range(config.act_depth + config.acc_depth + 1))
         m.d.comb += [step.eq(running & there & read_ready), self.read.eq(read_ready & (there | ~running))]
@@ -98,7 +98,8 @@ class Scanner(wiring.Component):
             m.d.sync += running.eq(1)
 
         # Word: in a register, from which it goes on part by part.
-        word, word_valid, word_ready = Signal(config.pes * act_bits, reset_less=True), Signal(), Signal()
+        word, word_valid, word_ready = Signal(config.pes * act_bits, reset_less=True), Signal(), \
+            Signal(name="word_ready")
         word_nonzero = Signal(config.pes, reset_less=True)
         word_wraps = Signal(reset_less=True)
         word_taken = Signal()
@@ -136,12 +137,12 @@ class Scanner(wiring.Component):
 
         # Group: a part of a wide word, in a register from which it goes on block by block.
         last_block = Mux(word_wraps, self.layer.last_block, blocks - 1) if config.tap_bits else Const(blocks - 1)
-        take_block, block_ready = Signal(), Signal()
+        take_block, block_ready = Signal(), Signal(name="block_ready")
         if groups > 1:
             group_blocks, lanes = blocks // groups, config.pes // groups
             group, group_nonzero = Signal(len(word) // groups, reset_less=True), \
-                Signal(config.pes // groups, reset_less=True)
-            group_valid, group_ready, take_group = Signal(), Signal(), Signal()
+                Signal(config.pes // groups, reset_less=True, name="group_nonzero")
+            group_valid, group_ready, take_group = Signal(), Signal(), Signal(name="take_group")
             group_last_block = Signal(range(group_blocks), reset_less=True)
             # Copies of the numbers, since they lead to all lanes: for each lane of a group, and of a block.
             copies, last_group = self._count(m, "group", groups, take_group, last_block >> exact_log2(group_blocks),
@@ -178,7 +179,7 @@ class Scanner(wiring.Component):
         # Block: its activations, and which of its non-zero ones are still to be sent.
         block = Signal(data.ArrayLayout(act_bits, cols), reset_less=True)
         pending = Signal(cols, reset_less=True)
-        block_valid, last = Signal(), Signal()
+        block_valid, last = Signal(), Signal(name="last")
         with m.If(block_ready):
             m.d.sync += [block_valid.eq(part_valid), last.eq(part_last.bit_select(block_numbers[0], 1))]
             for col, number in enumerate(block_numbers):
@@ -193,13 +194,13 @@ class Scanner(wiring.Component):
             at = pixels.position.shape()
             read_at, word_at, block_at = (Signal(at, name=f"{step}_at", reset_less=True)
                                           for step in ("read", "word", "block"))
-            read_wraps, block_wraps = Signal(reset_less=True), Signal(reset_less=True)
+            read_wraps, block_wraps = Signal(reset_less=True), Signal(reset_less=True, name="block_wraps")
             with m.If(read_ready):
                 m.d.sync += [read_at.eq(pixels.position), read_wraps.eq(pixels.wraps)]
             with m.If(word_ready):
                 m.d.sync += [word_at.eq(read_at), word_wraps.eq(read_wraps)]
             if groups > 1:
-                group_at, group_wraps = Signal(at, reset_less=True), Signal(reset_less=True)
+                group_at, group_wraps = Signal(at, reset_less=True), Signal(reset_less=True, name="group_wraps")
                 with m.If(group_ready):
                     m.d.sync += [group_at.eq(word_at), group_wraps.eq(word_wraps & last_group)]
                 part_at, part_wraps = group_at, group_wraps & last_in_group
@@ -214,7 +215,7 @@ class Scanner(wiring.Component):
 
     def _emit(self, m, block, block_valid, block_ready, pending, last):
         """A beat for the lowest that is ``pending``; whether it is the block's ``last`` is known from before."""
-        emit, rest = Signal(), Signal.like(pending)
+        emit, rest = Signal(), Signal.like(pending, name="rest")
         col = Signal(range(len(pending)))
         act = Signal(self.config.act_bits)
         for place_in_block in reversed(range(len(pending))):
@@ -253,7 +254,8 @@ class Scanner(wiring.Component):
             There is such a word: a flag for what decides, and a copy of it that leads to all lanes.
         """
         config = self.config
-        fresh, fresh_nonzero = Signal(config.pes * config.act_bits, name="fresh_word"), Signal(config.pes)
+        fresh = Signal(config.pes * config.act_bits, name="fresh_word")
+        fresh_nonzero = Signal(config.pes)
         # `keep` stops synthesis from making one of the flags.
         before_word = Signal(attrs={"keep": 1})
         goes_first = Signal(attrs={"keep": 1})
@@ -290,7 +292,7 @@ class Scanner(wiring.Component):
 
     def _go_through(self, m, pixels, step, there):
         """Pixel by pixel; returns whether the word is the last."""
-        base, readable = Signal.like(self.address), Signal(range(2 * self.config.act_depth + 1))
+        base, readable = Signal.like(self.address), Signal(range(2 * self.config.act_depth + 1), name="readable")
         m.d.sync += [readable.eq(readable + self.grows),
                      there.eq(~self.growing | (Mux(step, pixels.next_offset, pixels.offset) < readable))]
         with m.If(step):

@@ -42,9 +42,10 @@ class ScatterWalker(Walker):
                                   "base": rows})
 
         # Advance: by how many slots each entry moves on, and whether its tap is inside.
-        advanced, advanced_valid, advanced_ready = Signal(word, reset_less=True), Signal(), Signal()
+        advanced, advanced_valid, advanced_ready = Signal(word, reset_less=True), Signal(), \
+            Signal(name="advanced_ready")
         m.d.comb += raw_ready.eq(~raw_valid | advanced_ready)
-        before_tap, before_weight = Signal(taps, reset_less=True), Signal(reset_less=True)
+        before_tap, before_weight = Signal(taps, reset_less=True), Signal(reset_less=True, name="before_weight")
         at_tap, at_weight, continues = before_tap, before_weight, ~raw.begins
         with m.If(advanced_ready):
             m.d.sync += [advanced_valid.eq(raw_valid), advanced.begins.eq(raw.begins),
@@ -66,7 +67,7 @@ class ScatterWalker(Walker):
             m.d.sync += [before_tap.eq(at_tap), before_weight.eq(at_weight)]
 
         # Sum: slots from the word's start on.
-        summed, summed_valid, summed_ready = Signal(word, reset_less=True), Signal(), Signal()
+        summed, summed_valid, summed_ready = Signal(word, reset_less=True), Signal(), Signal(name="summed_ready")
         m.d.comb += advanced_ready.eq(~advanced_valid | summed_ready)
         with m.If(summed_ready):
             m.d.sync += [summed_valid.eq(advanced_valid), summed.eq(advanced)]
@@ -77,7 +78,8 @@ class ScatterWalker(Walker):
 
         # Base: of the word in the last register but one; that of the word before it and its slots come from when it
         # left. Words without a useful entry go no further.
-        useful, last_base, last_slots = Signal(), Signal(rows, reset_less=True), Signal(rows, reset_less=True)
+        useful, last_base, last_slots = Signal(), Signal(rows, reset_less=True), \
+            Signal(rows, reset_less=True, name="last_slots")
         base = Signal(rows)
         m.d.comb += [useful.eq(summed.useful.any()),
                      base.eq(Mux(summed.begins, summed.base, last_base + last_slots))]
@@ -86,7 +88,7 @@ class ScatterWalker(Walker):
 
         # Pick: the lowest useful entry; whether it is the word's last is known from the cycle before.
         picking, picking_valid, picking_ready = Signal(word, reset_less=True), Signal(), Signal()
-        last_step, rest = Signal(reset_less=True), Signal(count)
+        last_step, rest = Signal(reset_less=True), Signal(count, name="rest")
         m.d.comb += [summed_ready.eq(~summed_valid | picking_ready | ~useful), rest.eq(but_lowest(picking.useful)),
                      picking_ready.eq(~picking_valid | last_step)]
         with m.If(picking_ready):
@@ -100,13 +102,15 @@ class ScatterWalker(Walker):
                 m.d.comb += at.eq(place)
         entries = Array(picking.entries[place] for place in range(count))
         picked_valid, picked = Signal(), Signal(data.StructLayout({
-            "entry": picking.entries[0].shape(), "base": rows, "act": picking.act.shape()}), reset_less=True)
+            "entry": picking.entries[0].shape(), "base": rows, "act": picking.act.shape()}),
+            reset_less=True, name="picked")
         m.d.sync += [picked_valid.eq(picking_valid), picked.entry.eq(entries[at]),
                      picked.base.eq(picking.base), picked.act.eq(picking.act)]
 
         # Place: the slot's accumulator, while the tap's offset is looked up; then the difference.
         offset = self._tap_table(m, picked.entry.tap)
-        placed_valid, placed, placed_row = Signal(), Signal.like(picked), Signal(rows, reset_less=True)
+        placed_valid, placed, placed_row = Signal(), Signal.like(picked), \
+            Signal(rows, reset_less=True, name="placed_row")
         m.d.sync += [
             placed_valid.eq(picked_valid), placed.eq(picked), placed_row.eq(picked.base + picked.entry.slots),
             self.visits_valid.eq(placed_valid),
@@ -142,7 +146,8 @@ class ScatterWalker(Walker):
         """How far the accumulator of a tap lies before that of tap 0; known a cycle later."""
         config = self.config
         m.submodules.tap_table = table = memory.Memory(shape=row_bits(config), depth=config.taps, init=[])
-        write, read = table.write_port(), table.read_port()
+        write = table.write_port()
+        read = table.read_port()
         m.d.comb += [write.addr.eq(self.taps.tap), write.data.eq(self.taps.offset), write.en.eq(self.taps_valid),
                      read.addr.eq(tap), read.en.eq(1)]
         return read.data

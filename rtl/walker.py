@@ -116,10 +116,11 @@ class Walker(wiring.Component):
         # The word lies at the memory's output, then in its register, if any; what belongs to it goes along.
         count = config.entries_per_word
         word_layout = data.StructLayout({"entries": self.word.shape(), "inside": count, "begins": 1, "job": rest})
-        read_valid, read_inside, read_begins = Signal(), Signal(count, reset_less=True), Signal(reset_less=True)
+        read_valid, read_inside, read_begins = Signal(), Signal(count, reset_less=True), \
+            Signal(reset_less=True, name="read_begins")
         read_act = Signal.like(act)
-        raw_valid, raw, raw_ready = Signal(), Signal(word_layout), Signal()
-        raw_inside, raw_begins = Signal.like(read_inside), Signal(reset_less=True)
+        raw_valid, raw, raw_ready = Signal(), Signal(word_layout), Signal(name="raw_ready")
+        raw_inside, raw_begins = Signal.like(read_inside), Signal(reset_less=True, name="raw_begins")
         raw_act = Signal.like(act)
         m.d.comb += [read_ready.eq(~read_valid | raw_ready), self.ready.eq(read_ready)]
         advance = [raw_valid.eq(read_valid), raw_inside.eq(read_inside), raw_begins.eq(read_begins),
@@ -150,8 +151,8 @@ class Walker(wiring.Component):
         # A step is a weight, together with the skip before it (`paired`) if there is one, or a skip that no weight
         # follows; the lowest of `steps` is next. Whether it is the word's last, or there is no word, is known from the
         # cycle before.
-        steps, rest = Signal(count, reset_less=True), Signal(count)
-        paired, skips = Signal(count, reset_less=True), Signal(count, reset_less=True)
+        steps, rest = Signal(count, reset_less=True), Signal(count, name="rest")
+        paired, skips = Signal(count, reset_less=True), Signal(count, reset_less=True, name="skips")
         zero = Cat(raw.entries[number].code == 0 for number in range(count))
         raw_steps = raw.inside & ~(zero & (raw.inside >> 1) & ~(zero >> 1))
         m.d.comb += rest.eq(but_lowest(steps))
@@ -173,7 +174,7 @@ class Walker(wiring.Component):
         before = Signal.like(self.word[0])
         picked_valid, picked = Signal(), Signal(data.StructLayout({
             "index": before.index.shape(), "code": before.code.shape(), "skip": len(before.index) + 1,
-            "is_skip": 1, "begins": 1, "act": word.job.act.shape()}), init={"skip": -1}, reset_less=True)
+            "is_skip": 1, "begins": 1, "act": word.job.act.shape()}), init={"skip": -1}, reset_less=True, name="picked")
         is_skip = skips.bit_select(at, 1)
         own = Signal.like(before)
         m.d.comb += [own.eq(entries[at]), before.eq(Array(word.entries[(number - 1) % count]
@@ -190,8 +191,8 @@ class Walker(wiring.Component):
 
         # Row: the last entry's, plus one, plus the gap; a slice begins at row 0.
         rows = visit_layout(config)["row"].shape
-        row, last_row, gap = Signal(rows), Signal(rows, reset_less=True), Signal(rows)
-        last_skip, carry = Signal(reset_less=True), Signal()
+        row, last_row, gap = Signal(rows), Signal(rows, reset_less=True), Signal(rows, name="gap")
+        last_skip, carry = Signal(reset_less=True), Signal(name="carry")
         m.d.comb += [
             carry.eq(~last_skip & ~picked.begins),
             # The carry enters the adder below its lowest bit.

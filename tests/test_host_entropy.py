@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from host.entropy import huffman_lengths, measure
@@ -15,6 +15,7 @@ def test_the_textbook_code():
     assert huffman_lengths(np.array([], np.int64)).tolist() == []
 
 
+@settings(database=None)  # nothing is written into the checkout
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=60))
 def test_codes_are_complete_and_within_a_bit_of_the_entropy(counts):
     counts = np.array(counts)

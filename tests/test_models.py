@@ -2,7 +2,6 @@
 """The networks of ``models/`` give the figures that stand beside them, on the golden model and all test images."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +10,10 @@ from host.compile import Settings, compile_model
 from host.demo import ready_settings
 from host.loading import load_network
 from host.sharing import ShareSettings
+from host.shipped import MODELS
 from host.zoo import build
 from rtl.config import PRESETS, preset
 
-MODELS = Path(__file__).parents[1] / "models"
 FIGURES = json.loads((MODELS / "figures.json").read_text())
 CONVOLUTIONAL = [name for name, config in PRESETS.items() if config.tap_bits]
 

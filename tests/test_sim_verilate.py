@@ -16,7 +16,7 @@ from amaranth.lib.wiring import In, Out
 
 from host.errors import UserError
 from rtl.queue import Queue
-from sim import verilate
+from sim import compiling, verilate
 from sim.running import run
 from sim.verilate import SimulationError, build, build_verilog
 
@@ -113,9 +113,11 @@ def test_waves(tmp_path):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch, uninitialised):
-    """An empty cache but for Verilator's library, whose compilation would take most of the time."""
-    directory = tmp_path / "cache"
-    shutil.copytree(uninitialised.directory.parents[1] / "library", directory / "library")
+    """An empty cache but for Verilator's library and Yosys, whose compilation would take most of the time."""
+    directory, usual = tmp_path / "cache", uninitialised.directory.parents[1]
+    shutil.copytree(usual / "library", directory / "library")
+    (usual / "wasmtime").mkdir(exist_ok=True)
+    (directory / "wasmtime").symlink_to(usual / "wasmtime")
     monkeypatch.setenv("NONZERO_CACHE", str(directory))
     return directory
 
@@ -180,6 +182,24 @@ def test_concurrent_builders(cache):
     assert Path(outputs[0]).exists()
     left = sorted(path.name for path in (cache / "builds").iterdir())
     assert left == sorted([Path(outputs[0]).parent.name, f"{Path(outputs[0]).parent.name}.lock"])
+
+
+def test_any_path_and_flags_of_others(cache, monkeypatch):
+    """A space and a letter that is not ASCII in all paths; what is meant for the caller's own make does no harm."""
+    odd = cache.parent / "a b" / "ü"
+    odd.mkdir(parents=True)
+    cache.rename(odd / "cache")
+    monkeypatch.setenv("NONZERO_CACHE", str(odd / "cache"))
+    for name, root in (("verilator", compiling.verilator_root()), ("cocotb", compiling.cocotb_root())):
+        shutil.copytree(root, odd / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(compiling, "_installed", lambda package, name: odd / package)
+    for variable, value in {"MAKEFLAGS": "-n", "CXXFLAGS": "-fno-such-option", "CPPFLAGS": "-DNULL=+",
+                            "LDFLAGS": "-lno_such", "LDLIBS": "-lno_such", "OBJCACHE": "false", "CXX": ""}.items():
+        monkeypatch.setenv(variable, value)
+    built = build(Queue(9, 4))
+    assert built.directory.parent == odd / "cache" / "builds"
+    parameters = {"depth": 4, "idle": 0.3, "stall": 0.3}
+    assert run(built, "sim.benches.queue", parameters=parameters) == ["everything_arrives_in_order"]
 
 
 def test_refused_verilog(cache):

@@ -10,7 +10,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from host.bench.conversions import (
+    FORMS,
+    SUBJECTS,
+    check_conversions,
+    conversions_table,
+    figures,
+    measure_conversions,
+)
 from host.bench.encode import encode_table, measure_encode
 from host.bench.jobs import LENET, baselines, jobs_for, read_baseline
 from host.bench.layers import EIE_LAYERS
@@ -18,10 +27,10 @@ from host.bench.recipes import compare_recipes, recipes_table
 from host.bench.seconds import run_seconds, seconds_figure, seconds_table
 from host.datasets import SPECS
 from host.demo import DENSITY
-from host.errors import end_with, say_notes
+from host.errors import UserError, end_with, say_notes
 from host.files import check_files
 from host.loading import load_with_data
-from host.options import add_known_option
+from host.options import add_known_option, check_range
 from host.output import write_figure, write_json
 from host.recipe import RECIPES
 
@@ -32,7 +41,11 @@ EXAMPLES = """examples:
   python -m host.bench encode --scale 8   # sizes over 8: a second
   python -m host.bench seconds            # nine layers and LeNet-300-100 in this machine's libraries: two minutes
   python -m host.bench seconds --layer LeNet-300-100 --model build/demo/model.img
-  python -m host.bench recipes model.pt --data mnist --density 0.017   # ways of pruning: a minute each"""
+  python -m host.bench recipes model.pt --data mnist --density 0.017   # ways of pruning: a minute each
+  python -m host.bench conversions        # what becomes of 290 networks in nine formats: some minutes
+  python -m host.bench conversions --network tanh --network "LeNet-5's names" --format state_dict"""
+
+LARGEST_SEED = (1 << 63) - 1
 
 NETWORKS = [*(layer.name for layer in EIE_LAYERS), LENET]
 
@@ -91,7 +104,29 @@ def _parser() -> argparse.ArgumentParser:
     recipes.add_argument("--recipe", action="append", metavar="NAME|FILE.toml",
                          help=f"can be repeated: {', '.join(RECIPES)}, or a file (all of these)")
     recipes.add_argument("--seeds", type=_count, default=1, help="seeds 0, 1 and so on to prune with (1)")
+
+    conversions = commands.add_parser("conversions", parents=[common], allow_abbrev=False, epilog=EXAMPLES,
+                                      formatter_class=argparse.RawDescriptionHelpFormatter,
+                                      help="convert all kinds of networks in all formats, and compare with torch",
+                                      description="Saves small networks of all kinds in each format, compiles the "
+                                      "files, and compares with torch on fresh inputs; ends with status 2 if one is "
+                                      "wrong without a word; writes conversions.json.")
+    conversions.add_argument("--network", action="append", metavar="TEXT",
+                             help="only those with this in their name (can be repeated)")
+    conversions.add_argument("--format", action="append", choices=FORMS, metavar="NAME",
+                             help="only this one (can be repeated): " + "; ".join(FORMS))
+    conversions.add_argument("--seed", type=int, default=1, help="of weights and inputs (1)")
     return parser
+
+
+def _conversions(arguments: argparse.Namespace) -> dict[str, Any]:
+    check_range("--seed", arguments.seed, 0, LARGEST_SEED)
+    subjects = [subject for subject in SUBJECTS
+                if arguments.network is None or any(text in subject.name for text in arguments.network)]
+    if not subjects:
+        raise UserError(f"--network must be part of a network's name, such as {SUBJECTS[0].name}, not "
+                        f"{' or '.join(map(repr, arguments.network))}")
+    return figures(measure_conversions(subjects, arguments.format or FORMS, arguments.seed), arguments.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -107,6 +142,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         say_notes((*network.assumptions, *dataset.notes))
         found = compare_recipes(network, dataset, arguments.recipe or list(RECIPES), arguments.density, arguments.seeds)
         table = recipes_table(found)
+    elif arguments.command == "conversions":
+        found = _conversions(arguments)
+        table = conversions_table(found)
     else:
         networks = [name for name in NETWORKS if arguments.layer is None or name in arguments.layer]
         baseline = read_baseline(arguments.board)
@@ -118,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_json(paths[0], found)
     written = "\n".join(map(str, paths))
     sys.stdout.write(json.dumps(found, indent=2) + "\n" if arguments.json else f"{table}\n{written}\n")
+    if arguments.command == "conversions":
+        check_conversions(found)
 
 
 if __name__ == "__main__":

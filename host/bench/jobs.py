@@ -20,13 +20,13 @@ from host.graph import Linear, Network
 from host.image import Image, read_image
 from host.quantize import QuantizedNetwork, quantize_inputs
 from host.reference import forward
+from host.shipped import CONSTRAINTS
 from rtl.config import PRESETS, EngineConfig
 from rtl.numbers import requant_shift
 
 __all__ = ["LENET", "Baseline", "Job", "baselines", "drawn_job", "float_network", "image_job", "jobs_for",
            "lenet_image", "read_baseline"]
 
-CONSTRAINTS = Path(__file__).parent.parent.parent / "constraints"
 LENET = "LeNet-300-100"
 LENET_SIZES = (784, 300, 100, 10)
 VECTORS = 4

@@ -20,11 +20,12 @@ from host.bench.networks import DRAWN
 from host.errors import UserError, end_with
 from host.files import check_files
 from host.output import write_figure, write_json
-from rtl.config import ConfigError
+from rtl.config import PRESETS, ConfigError
 
 from .ablation import ablation_figure, ablation_table, run_ablation
 from .density import density_figure, density_table, run_density
 from .eie import eie_table, run_eie
+from .images import images_table, run_images
 from .link import axi_table, faults_table, run_axi, run_faults
 from .networks import networks_table, run_networks
 
@@ -39,7 +40,9 @@ EXAMPLES = """examples:
   python -m sim.bench networks --network LeNet-5 --images 10
   python -m sim.bench networks --no-rtl            # the cycle model alone: five minutes
   python -m sim.bench axi --packets 10000          # random packets over AXI, with pauses
-  python -m sim.bench faults                       # damaged images, mutated packets, noise, resets: five minutes"""
+  python -m sim.bench faults                       # damaged images, mutated packets, noise, resets: five minutes
+  python -m sim.bench images                       # images of right CRC with wrong contents, on every preset
+  python -m sim.bench images --preset tiny --preset conv --count 200 --jobs 2"""
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -124,7 +127,17 @@ def _parser() -> argparse.ArgumentParser:
     faults.add_argument("--packets", type=_count, default=10_000, help="that are mutated (10000)")
     faults.add_argument("--bytes", type=_whole_number(1 << 30), default=1_000_000, help="of noise (1000000)")
     faults.add_argument("--resets", type=_count, default=1000, help="(1000)")
-    for command in (axi, faults):
+    images = commands.add_parser("images", allow_abbrev=False, epilog=EXAMPLES,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter,
+                                 help="images of right CRC with wrong contents",
+                                 description="Mutated images of a right CRC: each is refused, ends with a status or "
+                                 "computes what golden computes of it, and the good image that is loaded next is "
+                                 "right at once, by golden and cycle model; writes images.json")
+    images.add_argument("--preset", action="append", choices=list(PRESETS), metavar="NAME",
+                        help="only this engine (can be repeated): " + ", ".join(PRESETS))
+    images.add_argument("--count", type=_whole_number(1_000_000), default=2000, help="mutants for each preset (2000)")
+    images.add_argument("--jobs", type=_count, default=1, help="simulations at the same time (1)")
+    for command in (axi, faults, images):
         command.add_argument("--seed", type=_count, default=1, help="of what is random (1)")
         command.add_argument("-o", "--output", type=Path, default=Path("build/bench"), metavar="DIR",
                              help="where JSON goes (build/bench)")
@@ -173,6 +186,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif arguments.command == "faults":
         found = run_faults(arguments.packets, arguments.bytes, arguments.resets, arguments.seed)
         table, figure = faults_table(found), None
+    elif arguments.command == "images":
+        found = run_images(arguments.preset or list(PRESETS), arguments.count, arguments.seed, arguments.jobs)
+        table, figure = images_table(found), None
     else:
         found = run_density(Options(), rtl=not arguments.no_rtl)
         table, figure = density_table(found), density_figure(found)

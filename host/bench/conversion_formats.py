@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Saves a network in each of the formats in which people keep them, for `host.bench.conversions`."""
+
+import io
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from host.bench.conversion_networks import Subject
+
+__all__ = ["FORMATS", "save"]
+
+Writer = Callable[[nn.Module, Tensor, Path], None]
+"""Writes a module, whose inputs are like the examples ``[n, ...]``, to a path."""
+
+
+def _module(module: nn.Module, examples: Tensor, path: Path) -> None:
+    torch.save(module, path)
+
+
+def _state_dict(module: nn.Module, examples: Tensor, path: Path) -> None:
+    torch.save(module.state_dict(), path)
+
+
+def _safetensors(module: nn.Module, examples: Tensor, path: Path) -> None:
+    _save_tensors(module.state_dict(), path)
+
+
+def _save_tensors(content: Any, path: Path) -> None:
+    safetensors.torch.save_file({key: value.clone().contiguous() for key, value in content.items()}, path)
+
+
+def _exported(module: nn.Module, examples: Tensor, path: Path) -> None:
+    torch.export.save(torch.export.export(module, (examples[:1],)), path)
+
+
+def _exported_batch(module: nn.Module, examples: Tensor, path: Path) -> None:
+    batch = torch.export.Dim("batch")
+    torch.export.save(torch.export.export(module, (examples[:2],), dynamic_shapes=(({0: batch}),)), path)
+
+
+def _onnx(module: nn.Module, examples: Tensor, path: Path) -> None:
+    torch.onnx.export(module, (examples[:1],), path, dynamo=False)
+
+
+def _onnx_batch(module: nn.Module, examples: Tensor, path: Path) -> None:
+    torch.onnx.export(module, (examples[:2],), path, dynamo=False, input_names=["x"], output_names=["y"],
+                      dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}})
+
+
+def _onnx_beside(module: nn.Module, examples: Tensor, path: Path) -> None:
+    import onnx
+
+    _onnx(module, examples, path)
+    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=0)
+
+
+def _torchscript(module: nn.Module, examples: Tensor, path: Path) -> None:
+    torch.jit.save(torch.jit.trace(module, examples[:1]), path)
+
+
+FORMATS: dict[str, tuple[str, Writer]] = {
+    "module": (".pt", _module), "state_dict": (".pt", _state_dict), "safetensors": (".safetensors", _safetensors),
+    "pt2": (".pt2", _exported), "pt2, any batch": (".pt2", _exported_batch), "onnx": (".onnx", _onnx),
+    "onnx, any batch": (".onnx", _onnx_batch), "onnx, weights beside": (".onnx", _onnx_beside),
+    "torchscript": (".pt", _torchscript),
+}
+"""The suffix and how to write it, by name."""
+
+FEW = {"onnx, weights beside", "torchscript"}
+"""Formats in which what the network is makes no difference: tried with a few."""
+
+FEW_SUBJECTS = {"relu", "tanh", "residual", "batch norm behind the relu", "image: convolution",
+                "image: average pooling", "LeNet-5's names: max, relu"}
+
+
+def save(subject: Subject, module: nn.Module, form: str, examples: Tensor, directory: Path) -> Path | None:
+    """The file; None if there is none: where torch cannot write it, or it would be no other than of other subjects."""
+    suffix, write = FORMATS[form]
+    path = directory / f"network{suffix}"
+    if (form in FEW and subject.name not in FEW_SUBJECTS) or (form == "module" and type(module) is not nn.Sequential):
+        return None
+    if subject.saved is not None:
+        if form not in ("state_dict", "safetensors"):
+            return None
+        content = subject.saved(module)
+        if form == "state_dict":
+            torch.save(content, path)
+            return path
+        if type(content) is not dict or not all(isinstance(value, Tensor) for value in content.values()):
+            return None
+        _save_tensors(content, path)
+        return path
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            write(module, examples, path)
+        except Exception:  # torch's exporters raise whatever the network leads to
+            return None
+    return path

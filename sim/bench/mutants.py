@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images of a right CRC whose contents are changed: by field, so that many of them still mean something."""
+
+import copy
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from host.decode import Decoded
+from host.image import Image
+from rtl.layouts import (
+    DESCRIPTOR_WORD_BITS,
+    HEADER_BYTES,
+    LIMIT_STEP,
+    SECTION_BYTES,
+    LayerKind,
+    SectionKind,
+    codebook_value_bits,
+    codebook_words,
+    descriptor_layout,
+    header_layout,
+    section_layout,
+    section_memories,
+    tap_table_words,
+)
+
+__all__ = ["Draft", "Mutant", "Mutator", "Section"]
+
+PROGRAM, SLICES, ENTRIES = (kind.value for kind in SectionKind)
+LONGEST_LIMIT = 4
+"""A mutated limit of cycles is at most so many times the good image's: simulating takes time."""
+
+HEADER_FIELDS = {name: (field.offset, field.width) for name, field in header_layout()}
+SECTION_FIELDS = [(name, field.offset) for name, field in section_layout()]
+SHARED_FIELDS = ("multiplier", "pre_shift", "relu", "input_signed", "output_base", "reserved")
+"""Fields of the descriptor that a mutation changes for a whole layer at once."""
+
+
+@dataclass
+class Section:
+    """A section as an image has it; ``count`` need not be the number of its words."""
+
+    kind: int
+    pe: int
+    start: int
+    count: int
+    content: bytearray
+
+    def packed(self) -> bytes:
+        bits = sum(getattr(self, name) << offset for name, offset in SECTION_FIELDS)
+        return bits.to_bytes(SECTION_BYTES, "little") + self.content
+
+
+class Draft:
+    """An engine image in parts that can be changed.
+
+    Parameters
+    ----------
+    engine : bytes
+        A sound image of an engine of ``config``.
+
+    Attributes
+    ----------
+    header : dict
+        Fields of `rtl.layouts.header_layout` by name; those of them that are None are made right by `sealed`.
+    sections : list of Section
+    places : list of int
+        Where the record of each pass begins in the program, in bytes.
+    cut : int
+        Bytes that are missing at the end, before the CRC.
+    """
+
+    def __init__(self, engine: bytes, config: Any) -> None:
+        self.config, self.cut = config, 0
+        fields: Any = header_layout().from_bits(int.from_bytes(engine[:HEADER_BYTES], "little"))
+        self.header: dict[str, int | None] = {name: int(getattr(fields, name)) for name, _ in header_layout()}
+        self.header |= {"sections": None, "image_bytes": None}
+        self.word_bytes = {kind: -(-width // 8) for kind, (width, _) in section_memories(config).items()}
+        self.sections, at = [], HEADER_BYTES
+        while at < len(engine) - 4:
+            section: Any = section_layout().from_bits(
+                int.from_bytes(b"\0" + engine[at + 1:at + SECTION_BYTES], "little"))
+            begin = at + SECTION_BYTES
+            kind, count, at = engine[at], int(section.count), begin + int(section.count) * self.word_bytes[engine[at]]
+            self.sections.append(Section(kind, int(section.pe), int(section.start), count,
+                                         bytearray(engine[begin:at])))
+        self.descriptor_bytes = descriptor_layout(config).size // 8
+        self.layout = {name: (field.offset, field.width) for name, field in descriptor_layout(config)}
+        self.places = [0]
+        for _ in range(int(fields.layers) - 1):
+            following = self.places[-1] + self.descriptor_bytes + codebook_words(config) * 4
+            if self.field(len(self.places) - 1, "kind") == LayerKind.CONVOLUTION.value:
+                following += tap_table_words(config) * 4
+            self.places.append(following)
+
+    def copy(self) -> "Draft":
+        other = copy.copy(self)
+        other.header = dict(self.header)
+        other.sections = [replace(section, content=bytearray(section.content)) for section in self.sections]
+        return other
+
+    def sealed(self) -> bytes:
+        """The image, with a right CRC."""
+        body = b"".join(section.packed() for section in self.sections)
+        body = body[:max(0, len(body) - self.cut)]
+        told: dict[str, Any] = {"sections": len(self.sections), "image_bytes": HEADER_BYTES + len(body) + 4}
+        told |= {name: value for name, value in self.header.items() if value is not None}
+        bits = sum(told[name] << offset for name, (offset, _) in HEADER_FIELDS.items())
+        content = bits.to_bytes(HEADER_BYTES, "little") + body
+        return content + zlib.crc32(content).to_bytes(4, "little")
+
+    def of_kind(self, kind: int) -> list[Section]:
+        return [section for section in self.sections if section.kind == kind]
+
+    @property
+    def program(self) -> bytearray:
+        """Words of the program; none if no section has them."""
+        return next((section.content for section in self.of_kind(PROGRAM)), bytearray())
+
+    def _field(self, number: int, name: str) -> tuple[int, int]:
+        """Place in the program and width, in bits, of a field of a pass's descriptor."""
+        offset, width = self.layout[name]
+        return 8 * self.places[number] + offset, width
+
+    def field(self, number: int, name: str) -> int | None:
+        """A field of a pass's descriptor; None if the program does not reach there."""
+        at, width = self._field(number, name)
+        return self.bits(self.program, at, width) if at + width <= 8 * len(self.program) else None
+
+    def set_field(self, number: int, name: str, value: int) -> None:
+        at, width = self._field(number, name)
+        if at + width <= 8 * len(self.program):
+            self.set_bits(self.program, at, width, value)
+
+    def bits(self, content: bytearray, at: int, width: int) -> int:
+        """Bits of words from bit ``at`` on."""
+        return int.from_bytes(content[at // 8:-(-(at + width) // 8)], "little") >> at % 8 & ((1 << width) - 1)
+
+    def set_bits(self, content: bytearray, at: int, width: int, value: int) -> None:
+        first, end = at // 8, -(-(at + width) // 8)
+        mask = ((1 << width) - 1) << at % 8
+        bits = int.from_bytes(content[first:end], "little") & ~mask | value << at % 8 & mask
+        content[first:end] = bits.to_bytes(end - first, "little")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A mutated image.
+
+    Attributes
+    ----------
+    number : int
+    changes : list of str
+    image : Image
+        Its host part is the good image's, but where the program now says something else.
+    """
+
+    number: int
+    changes: list[str]
+    image: Image
+
+
+def another(choices: random.Random, value: int, bits: int) -> int:
+    """Another value of so many bits: often one nearby, or an extreme one."""
+    mask = (1 << bits) - 1
+    while True:
+        found = choices.choice([value + 1, value - 1, 0, mask, value ^ 1 << choices.randrange(bits),
+                                choices.randrange(1 << min(bits, 6)), choices.randrange(1 << bits)]) & mask
+        if found != value:
+            return found
+
+
+class Mutator:
+    """Makes mutants of an image, the same ones for the same seed and number.
+
+    Parameters
+    ----------
+    decoded : Decoded
+        The good image.
+    cycles : int
+        What its inferences take.
+    seed : str
+    """
+
+    def __init__(self, decoded: Decoded, cycles: int, seed: str) -> None:
+        self.image, self.config, self.cycles, self.seed = decoded.image, decoded.config, cycles, seed
+        self.passes = decoded.passes
+        self.draft = Draft(self.image.engine, self.config)
+        self.longest_limit = LONGEST_LIMIT * (self.draft.header["cycle_limit"] or 0)
+        self.kinds: list[tuple[int, Callable[[Draft, random.Random], str]]] = [
+            (6, self._header), (20, self._descriptor), (14, self._layer), (8, self._table), (8, self._bias),
+            (9, self._length), (20, self._entry), (6, self._section), (5, self._order), (2, self._cut),
+            (3, self._noise)]
+
+    def mutant(self, number: int) -> Mutant:
+        choices = random.Random(f"{self.seed} {number}")
+        weights = [weight for weight, _ in self.kinds]
+        while True:
+            draft = self.draft.copy()
+            changes = [kind(draft, choices) for _, kind in choices.choices(
+                self.kinds, weights, k=choices.choice([1, 1, 1, 1, 1, 1, 1, 2, 2, 3]))]
+            image = self._adapted(draft)
+            if image.engine != self.image.engine:
+                return Mutant(number, changes, image)
+
+    def _adapted(self, draft: Draft) -> Image:
+        """The image with a host part that follows the program: places of the layers, and how many there are."""
+        count = draft.header["layers"] or 0
+        owners = [one.layer for one in self.passes]
+        layers = []
+        for number, layer in enumerate(self.image.layers):
+            base = draft.field(owners.index(number), "output_base")
+            if base is not None and len(owners) - owners[::-1].index(number) <= count:
+                layers.append(layer | {"output_base": base})
+        return replace(self.image, engine=draft.sealed(), input_words=draft.header["input_words"] or 0,
+                       input_signed=bool(draft.field(0, "input_signed")), layers=layers or self.image.layers[:1])
+
+    def _header(self, draft: Draft, choices: random.Random) -> str:
+        name = choices.choice(["layers", "input_words", "sections", "cycle_limit", "cycle_limit", "image_bytes",
+                               "magic", "version", "config_hash"])
+        before = draft.header[name]
+        if name == "cycle_limit" and before is not None:
+            value = choices.choice([0, before + choices.randrange(LIMIT_STEP), self.cycles, before // 2, LIMIT_STEP,
+                                    choices.randrange(self.longest_limit)])
+        if before is None:
+            before = len(draft.sections) if name == "sections" else len(draft.sealed())
+        if name != "cycle_limit":
+            value = another(choices, before, HEADER_FIELDS[name][1])
+        draft.header[name] = value
+        return f"header's {name} {value}"
+
+    def _descriptor(self, draft: Draft, choices: random.Random) -> str:
+        number, name = choices.randrange(len(self.passes)), choices.choice(list(draft.layout))
+        before = draft.field(number, name)
+        if before is None:
+            return "no program"
+        # Another value, or what another pass has there.
+        value = another(choices, before, draft.layout[name][1])
+        if choices.random() < 0.2:
+            value = draft.field(choices.randrange(number + 1), name) or 0
+        draft.set_field(number, name, value)
+        return f"pass {number}: {name} {value}"
+
+    def _layer(self, draft: Draft, choices: random.Random) -> str:
+        """A field, or a weight, in all passes of a layer; and what the next layer has to know of it."""
+        chosen = choices.randrange(len(self.image.layers))
+        passes = [number for number, one in enumerate(self.passes) if one.layer == chosen]
+        following = [number for number, one in enumerate(self.passes) if one.layer == chosen + 1]
+        name = choices.choice([*SHARED_FIELDS, *(["weight"] * 3 if self.config.codebook_entries else [])])
+        if any(draft.field(number, name) is None for number in passes + following if name != "weight"):
+            return "no program"
+        if name == "weight":
+            code, width = choices.randrange(1 << self.config.code_bits), codebook_value_bits(self.config)
+            value = choices.randrange(1 << width)
+            for number in passes:
+                at = 8 * (draft.places[number] + draft.descriptor_bytes) + code * width
+                if at + width <= 8 * len(draft.program):
+                    draft.set_bits(draft.program, at, width, value)
+            return f"layer {chosen}: weight of code {code} {value}"
+        before = draft.field(passes[0], name) or 0
+        value = another(choices, before, draft.layout[name][1])
+        if name == "output_base" and choices.random() < 0.7:
+            value = choices.randrange(self.config.act_depth)
+        for number in passes:
+            draft.set_field(number, name, (draft.field(number, name) or 0) + value - before)
+        for number in following:
+            if name == "output_base":
+                draft.set_field(number, "input_base", (draft.field(number, "input_base") or 0) + value - before)
+            elif name == "relu":
+                draft.set_field(number, "input_signed", 1 - value)
+        return f"layer {chosen}: {name} {value}"
+
+    def _table(self, draft: Draft, choices: random.Random) -> str:
+        """A byte of a codebook or a tap table."""
+        number = choices.randrange(len(self.passes))
+        begin = draft.places[number] + draft.descriptor_bytes
+        end = draft.places[number + 1] if number + 1 < len(self.passes) else begin + codebook_words(self.config) * 4
+        if len(draft.program) < end or begin == end:
+            return "no tables"
+        place = choices.randrange(begin, end)
+        draft.program[place] = another(choices, draft.program[place], 8)
+        return f"byte {place} of the program {draft.program[place]}"
+
+    def _words(self, draft: Draft, kind: int, pe: int, address: int) -> tuple[bytearray, int] | None:
+        """The content of the section that has this word, and the word's first bit there."""
+        for section in draft.of_kind(kind):
+            if section.pe == pe and 0 <= address - section.start < len(section.content) // draft.word_bytes[kind]:
+                return section.content, 8 * (address - section.start) * draft.word_bytes[kind]
+        return None
+
+    def _bias(self, draft: Draft, choices: random.Random) -> str:
+        number, pe = choices.randrange(len(self.passes)), choices.randrange(self.config.pes)
+        one = self.passes[number].descriptor
+        row, config = choices.randrange(int(one.output_words)), self.config
+        width = config.acc_bits
+        value = choices.choice([0, 1, (1 << width) - 1, 1 << width - 1, choices.randrange(1 << width),
+                                *(choices.randrange(-4000, 4000) for _ in range(5))]) & ((1 << width) - 1)
+        for word in range(config.bias_words):
+            found = self._words(draft, ENTRIES, pe, int(one.bias_base) + row * config.bias_words + word)
+            if found is None:
+                return "no bias"
+            draft.set_bits(*found, config.entry_word_bits, value >> word * config.entry_word_bits)
+        return f"pass {number}: bias of row {row} of PE {pe} {value}"
+
+    def _length(self, draft: Draft, choices: random.Random) -> str:
+        """The length of a slice; mostly the next one has what it loses, so that those behind stay where they are."""
+        sections, bits = draft.of_kind(SLICES), self.config.length_bits
+        if not sections:
+            return "no slices"
+        section = choices.choice(sections)
+        fields = [8 * word * draft.word_bytes[SLICES] + bits * place
+                  for word in range(len(section.content) // draft.word_bytes[SLICES])
+                  for place in range(self.config.block_cols)]
+        at = choices.randrange(len(fields))
+        before = draft.bits(section.content, fields[at], bits)
+        value = another(choices, before, bits)
+        draft.set_bits(section.content, fields[at], bits, value)
+        change = f"slice {at} of PE {section.pe}: {value} entries"
+        if at + 1 < len(fields) and choices.random() < 0.7:
+            rest = draft.bits(section.content, fields[at + 1], bits) + before - value
+            draft.set_bits(section.content, fields[at + 1], bits, max(0, rest))
+            change += f", the next {max(0, rest)}"
+        return change
+
+    def _entry(self, draft: Draft, choices: random.Random) -> str:
+        """The code or the index of an entry of a pass, or its part in a further plane."""
+        config, pe = self.config, choices.randrange(self.config.pes)
+        number = choices.randrange(len(self.passes))
+        one = self.passes[number]
+        total = int(one.lengths[pe].sum())
+        if total == 0:
+            return "no entries"
+        entry, plane = choices.randrange(total), choices.randrange(int(one.descriptor.index_mode) + 1)
+        address, place = divmod(entry, config.entries_per_word)
+        address += int(one.descriptor.entry_base)
+        address -= int(one.descriptor.plane_offsets[plane - 1]) if plane else 0
+        if (found := self._words(draft, ENTRIES + plane, pe, address)) is None:
+            return "no entries"
+        content, at = found
+        narrow = config.index_bits[0]
+        if plane:
+            name, width = "index", config.index_bits[plane] - config.index_bits[plane - 1]
+            at += place * width
+        elif choices.random() < 0.6:
+            name, width = "code", config.code_bits
+            at += place * (narrow + width) + narrow
+        else:
+            name, width = "index", narrow
+            at += place * (narrow + config.code_bits)
+        value = another(choices, draft.bits(content, at, width), width)
+        draft.set_bits(content, at, width, value)
+        return f"pass {number}: {name} of entry {entry} of PE {pe} in plane {plane} {value}"
+
+    def _section(self, draft: Draft, choices: random.Random) -> str:
+        number, name = choices.randrange(len(draft.sections)), choices.choice(["kind", "pe", "start", "count"])
+        section = draft.sections[number]
+        value = another(choices, getattr(section, name), 8 if name in ("kind", "pe") else 16)
+        if name == "pe" and choices.random() < 0.5:
+            value = choices.randrange(self.config.pes)
+        setattr(section, name, value)
+        return f"section {number}: {name} {value}"
+
+    def _order(self, draft: Draft, choices: random.Random) -> str:
+        number, other = (choices.randrange(len(draft.sections)) for _ in range(2))
+        what = choices.choice(["dropped", "repeated", "swapped"])
+        if what == "dropped" and len(draft.sections) > 1:
+            del draft.sections[number]
+        elif what == "repeated":
+            section = draft.sections[number]
+            draft.sections.insert(other, replace(section, content=bytearray(section.content)))
+        else:
+            draft.sections[number], draft.sections[other] = draft.sections[other], draft.sections[number]
+        return f"section {number} {what}" + (f" with {other}" if what == "swapped" else "")
+
+    def _cut(self, draft: Draft, choices: random.Random) -> str:
+        draft.cut = choices.choice([1, 2, 4, choices.randrange(1, 64), choices.randrange(1, len(self.image.engine))])
+        if choices.random() < 0.5:
+            draft.header["image_bytes"] = len(self.image.engine)
+        return f"{draft.cut} bytes cut off"
+
+    def _noise(self, draft: Draft, choices: random.Random) -> str:
+        number = choices.randrange(len(draft.sections))
+        section = draft.sections[number]
+        size = draft.word_bytes.get(section.kind, DESCRIPTOR_WORD_BITS // 8)
+        words = max(1, len(section.content) // size)
+        first = choices.randrange(words)
+        count = choices.choice([1, 1, 1, 2, 4, words])
+        place = slice(first * size, min(len(section.content), (first + count) * size))
+        section.content[place] = choices.randbytes(place.stop - place.start)
+        return f"section {number}: random words {first} to {first + count - 1}"
