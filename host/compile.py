@@ -31,6 +31,7 @@ from host.graph import Network
 from host.image import Image, image_file, parse_image
 from host.learning import error_percent, logits, tensors
 from host.loading import load_network, load_with_data
+from host.losses import POINTS, loss_note, quantizing_errors, sharing_errors
 from host.options import add_engine_options, add_known_option, check_range, read_engine
 from host.pack import PackedNetwork, pack
 from host.prune import PruneResult, prune
@@ -49,6 +50,9 @@ __all__ = ["STEPS", "Compilation", "Settings", "compile_model", "main", "write_o
 CALIBRATION_IMAGES = 2000
 CALIBRATION_MACS = 1 << 33
 """Most images on which activity and the verification are measured; fewer, but 2, if they took more multiplications."""
+
+LOSS_IMAGES = 250
+"""Images on which it is measured which layer loses accuracy."""
 
 OUTPUTS = ("model.img", "report.json", "report.html")
 CHECKPOINTS = ("pruning.checkpoint", "sharing.checkpoint")
@@ -164,6 +168,18 @@ class Compilation:
             self.test_errors[name] = error_percent(lambda inputs: logits(layers, inputs), self.dataset.test_images,
                                                    self.dataset.test_labels)
 
+    def warn_of_loss(self, step: str, names: tuple[str, str],
+                     errors: Callable[[np.ndarray], tuple[float, list[float]]]) -> None:
+        """Notes that a step lost accuracy, by the test errors of these names or, without labels, by the outputs."""
+        if not self.has_examples:
+            return
+        assert self.calibration is not None
+        points = None if self.dataset is None else self.test_errors[names[1]] - self.test_errors[names[0]]
+        if points is None or points > POINTS:
+            images = _examples(self, self.calibration)
+            found = errors(images[::-(-len(images) // LOSS_IMAGES)])
+            self.notes += loss_note(step, [layer.name for layer in self.network.layers], found, points)
+
 
 def load(work: Compilation) -> str:
     settings = work.settings
@@ -210,6 +226,8 @@ def share(work: Compilation) -> str:
     work.shared = share_weights(work.network, settings.config, work.dataset, settings.sharing, settings.seed,
                                 work.checkpoint("sharing"))
     work.test_error("shared", work.shared.as_network())
+    work.warn_of_loss("sharing weights", ("pruned" if work.pruned else "dense", "shared"),
+                      partial(sharing_errors, work.network, work.shared))
     if settings.config.direct_weights:
         return f"weights of {settings.config.code_bits} bits, no codebook"
     return f"codebooks of {(1 << (settings.sharing.bits or settings.config.code_bits)) - 1} weights"
@@ -223,6 +241,7 @@ def quantize_integers(work: Compilation) -> str:
         work.notes += clipped_inputs(work.quantized, work.dataset.test_images)
         outputs = forward(work.quantized, quantize_inputs(work.quantized, work.dataset.test_images))[-1]
         work.test_errors["engine"] = 100 * float((outputs.argmax(axis=1) != work.dataset.test_labels).mean())
+    work.warn_of_loss("quantising", ("shared", "engine"), partial(quantizing_errors, work.shared, work.quantized))
     return f"{work.settings.config.act_bits}-bit activations"
 
 
