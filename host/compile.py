@@ -31,7 +31,7 @@ from host.graph import Network
 from host.image import Image, image_file, parse_image
 from host.learning import error_percent, logits, tensors
 from host.loading import load_network, load_with_data
-from host.losses import POINTS, loss_note, quantizing_errors, sharing_errors
+from host.losses import float_values, integer_values, loss_notes
 from host.options import add_engine_options, add_known_option, check_range, read_engine
 from host.pack import PackedNetwork, pack
 from host.prune import PruneResult, prune
@@ -50,9 +50,6 @@ __all__ = ["STEPS", "Compilation", "Settings", "compile_model", "main", "write_o
 CALIBRATION_IMAGES = 2000
 CALIBRATION_MACS = 1 << 33
 """Most images on which activity and the verification are measured; fewer, but 2, if they took more multiplications."""
-
-LOSS_IMAGES = 250
-"""Images on which it is measured which layer loses accuracy."""
 
 OUTPUTS = ("model.img", "report.json", "report.html")
 CHECKPOINTS = ("pruning.checkpoint", "sharing.checkpoint")
@@ -168,18 +165,6 @@ class Compilation:
             self.test_errors[name] = error_percent(lambda inputs: logits(layers, inputs), self.dataset.test_images,
                                                    self.dataset.test_labels)
 
-    def warn_of_loss(self, step: str, names: tuple[str, str],
-                     errors: Callable[[np.ndarray], tuple[float, list[float]]]) -> None:
-        """Notes that a step lost accuracy, by the test errors of these names or, without labels, by the outputs."""
-        if not self.has_examples:
-            return
-        assert self.calibration is not None
-        points = None if self.dataset is None else self.test_errors[names[1]] - self.test_errors[names[0]]
-        if points is None or points > POINTS:
-            images = _examples(self, self.calibration)
-            found = errors(images[::-(-len(images) // LOSS_IMAGES)])
-            self.notes += loss_note(step, [layer.name for layer in self.network.layers], found, points)
-
 
 def load(work: Compilation) -> str:
     settings = work.settings
@@ -206,7 +191,7 @@ def load(work: Compilation) -> str:
 
 def prune_and_retrain(work: Compilation) -> str:
     settings = work.settings
-    assert work.dense is not None
+    assert work.dense is not None and work.calibration is not None
     if not settings.prune:
         tuned = work.dataset is not None and settings.sharing.epochs and not settings.config.direct_weights
         work.notes.append(f"not pruned, but its shared weights are fine-tuned for {settings.sharing.epochs} epochs; "
@@ -217,17 +202,21 @@ def prune_and_retrain(work: Compilation) -> str:
     work.pruned = prune(work.dense, work.dataset, how, settings.seed, work.checkpoint("pruning"))
     if work.dataset is None:
         work.notes.append("pruned in one shot and not retrained, since there is no --data: accuracy will suffer")
+    if work.pruned.whole is not None:
+        work.notes += loss_notes("pruning", work.dense, float_values(work.pruned.whole), work.calibration)
     work.test_error("pruned", work.network)
     return f"{work.network.weights_kept} of {work.dense.weights_total} weights kept"
 
 
 def share(work: Compilation) -> str:
     settings = work.settings
+    assert work.calibration is not None
     work.shared = share_weights(work.network, settings.config, work.dataset, settings.sharing, settings.seed,
                                 work.checkpoint("sharing"))
     work.test_error("shared", work.shared.as_network())
-    work.warn_of_loss("sharing weights", ("pruned" if work.pruned else "dense", "shared"),
-                      partial(sharing_errors, work.network, work.shared))
+    errors = work.test_errors.get("pruned", work.test_errors.get("dense")), work.test_errors.get("shared")
+    work.notes += loss_notes("weight sharing", work.network, float_values(work.shared.as_network()), work.calibration,
+                             errors)
     if settings.config.direct_weights:
         return f"weights of {settings.config.code_bits} bits, no codebook"
     return f"codebooks of {(1 << (settings.sharing.bits or settings.config.code_bits)) - 1} weights"
@@ -241,7 +230,9 @@ def quantize_integers(work: Compilation) -> str:
         work.notes += clipped_inputs(work.quantized, work.dataset.test_images)
         outputs = forward(work.quantized, quantize_inputs(work.quantized, work.dataset.test_images))[-1]
         work.test_errors["engine"] = 100 * float((outputs.argmax(axis=1) != work.dataset.test_labels).mean())
-    work.warn_of_loss("quantising", ("shared", "engine"), partial(quantizing_errors, work.shared, work.quantized))
+    errors = work.test_errors.get("shared"), work.test_errors.get("engine")
+    work.notes += loss_notes("quantisation", work.shared.as_network(), integer_values(work.quantized), work.calibration,
+                             errors)
     return f"{work.settings.config.act_bits}-bit activations"
 
 

@@ -1,85 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What sharing and quantising a network's weights costs, as a warning that names the step and the layer."""
+"""What a step of the compiler costs; if that is much, a note names the step and the layer that loses most."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from host.datasets import as_inputs
-from host.graph import Linear, Network
+from host.graph import Network
+from host.learning import logits, tensors
 from host.quantize import QuantizedNetwork, quantize_inputs
-from host.reference import convolve, forward
-from host.sharing import SharedLayer, SharedNetwork
+from host.reference import forward
 
-__all__ = ["loss_note", "quantizing_errors", "sharing_errors"]
+__all__ = ["float_values", "integer_values", "loss_notes"]
 
 POINTS = 2.0
-"""Percentage points of test error."""
+"""Percentage points of test error that a step may cost without a note."""
 
 RELATIVE = 0.05
-"""Of the outputs' spread: the root mean square of the error over that of the outputs less their means."""
+"""Change of the outputs, by their root mean square, that a step may cost without a note where there are no labels."""
+
+INPUTS = 256
+MACS = 1 << 32
+"""The layers are compared on so many inputs; on fewer, but 2, if that took more multiplications."""
+
+WAYS_OUT = {
+    "pruning": "give --data to retrain, or keep more with --density",
+    "weight sharing": "give --data to fine-tune it, more --share-epochs, or an engine with more code_bits",
+    "quantisation": "give --calib inputs like those that it will see, or an engine with more act_bits",
+}
+"""What helps, by the step."""
+
+Values = Callable[[np.ndarray], list[np.ndarray]]
+"""The activations for inputs: what goes into the first layer, and what comes out of each; each ``[n, values]``."""
 
 
-def sharing_errors(network: Network, shared: SharedNetwork, images: np.ndarray) -> tuple[float, list[float]]:
-    """Relative errors of the outputs, and of each layer's own, on the exact network's values.
-
-    Parameters
-    ----------
-    images : uint8 or float32 array, shape ``[n, ...]``
-    """
-    exact = found = as_inputs(images).astype(np.float64)
-    own = []
-    for before, after in zip(network.layers, shared.layers, strict=True):
-        wanted = _outputs(before, exact)
-        own.append(_relative(_outputs(after, exact), wanted))
-        exact, found = wanted, _outputs(after, found)
-    return _relative(found, exact), own
-
-
-def quantizing_errors(shared: SharedNetwork, quantized: QuantizedNetwork,
-                      images: np.ndarray) -> tuple[float, list[float]]:
-    """As `sharing_errors`, of the integers beside the shared weights; each layer's own on the engine's values."""
-    exact, acts = as_inputs(images).astype(np.float64), quantize_inputs(quantized, images)
-    values, own = acts * quantized.input_scale, []
-    for layer, integers, outputs in zip(shared.layers, quantized.layers, forward(quantized, acts), strict=True):
-        exact, wanted = _outputs(layer, exact), _outputs(layer, values)
-        values = outputs * integers.output_scale
-        own.append(_relative(values, wanted))
-    return _relative(values, exact), own
-
-
-def loss_note(step: str, names: Sequence[str], errors: tuple[float, Sequence[float]],
-              points: float | None) -> list[str]:
-    """A warning if a step loses more than `POINTS` of test error; without labels, more than `RELATIVE`.
+def loss_notes(step: str, before: Network, after: Values, images: np.ndarray,
+               errors: Sequence[float | None] = ()) -> list[str]:
+    """A note if a step cost much.
 
     Parameters
     ----------
     step : str
-        What was done, for instance "sharing weights".
-    names : sequence of str
-        Of the layers.
-    errors : (float, sequence of float)
-        From `sharing_errors` or `quantizing_errors`.
-    points : float, optional
-        Percentage points of test error that were added, if there are labels.
+        A key of `WAYS_OUT`.
+    before : Network
+        What the step started from.
+    after : callable
+        What its result computes, with as many values behind each layer.
+    images : array, shape ``[n, ...]``
+        Inputs to compare the layers on.
+    errors : (float, float), optional
+        Test error before and after the step, in percent; without them the outputs are compared.
     """
-    total, own = errors
-    if not (total > RELATIVE if points is None else points > POINTS):
-        return []
-    worst = int(np.argmax(own))
-    added = f"{points:.1f} points of test error" if points is not None else \
-        f"accuracy: the outputs differ by {total:.0%} of their spread"
-    return [(f"warning: {step} loses {added}; most of it in layer '{names[worst]}', whose outputs change by "
-             f"{own[worst]:.0%} of theirs")]
+    first, last = errors if len(errors) == 2 else (None, None)
+    if first is not None and last is not None:
+        if last - first <= POINTS:
+            return []
+        cost = f"{last - first:.1f} points of test error ({first:.2f} % before, {last:.2f} % after)"
+    changes = _changes(before, after, images, first is not None)
+    if first is None:
+        if changes[-1] <= RELATIVE:
+            return []
+        cost = f"{100 * changes[-1]:.0f} % of the outputs' root mean square on the calibration inputs"
+    worst = int(np.argmax(np.diff(changes, prepend=0)))
+    where = f"in layer '{before.layers[worst - 1].name}'" if worst else "in the rounding of the inputs"
+    return [f"{step} costs {cost}, most of it {where}; {WAYS_OUT[step]}"]
 
 
-def _outputs(layer: Linear | SharedLayer, inputs: np.ndarray) -> np.ndarray:
-    sums = convolve(layer.weight, layer.bias, inputs, layer.geometry) if layer.geometry \
-        else inputs @ layer.weight.T + layer.bias
-    return np.maximum(sums, 0) if layer.relu else sums
+def _changes(before: Network, after: Values, images: np.ndarray, sure: bool) -> list[float]:
+    """How much the outputs change, as a share of their root mean square, if the inputs (first), and then one layer more
+    each time, are as after the step. Unless it is ``sure`` that all are wanted, those of a change that is small at the
+    last are not measured."""
+    layers = tensors(before)
+    macs = sum(layer.weight.size * (math.prod(layer.geometry.conv_shape) if layer.geometry else 1)
+               for layer in before.layers)
+    count = min(len(images), INPUTS, max(2, MACS // (macs * len(layers))))
+    chosen = images[np.linspace(0, len(images) - 1, count).astype(np.int64)]
+    values = after(chosen)
+    with torch.no_grad():
+        exact = logits(layers, torch.from_numpy(as_inputs(chosen))).double()
+        size = float(exact.norm()) or 1.0
+
+        def change(number: int) -> float:
+            rest = logits(layers[number:], torch.from_numpy(values[number].astype(np.float32))).double()
+            return float((rest - exact).norm()) / size
+        whole = change(len(layers))
+        if not sure and whole <= RELATIVE:
+            return [whole]
+        return [*map(change, range(len(layers))), whole]
 
 
-def _relative(found: np.ndarray, wanted: np.ndarray) -> float:
-    spread = float(np.square(wanted - wanted.mean(axis=0)).sum())
-    error = float(np.square(found - wanted).sum())
-    return (error / spread) ** 0.5 if spread else float(error > 0)
+def float_values(network: Network) -> Values:
+    """What a float network computes."""
+    def compute(images: np.ndarray) -> list[np.ndarray]:
+        inputs = torch.from_numpy(as_inputs(images))
+        hidden: list[torch.Tensor] = [inputs]
+        with torch.no_grad():
+            outputs = logits(tensors(network), inputs, hidden=hidden)
+        return [values.numpy() for values in (*hidden, outputs)]
+    return compute
+
+
+def integer_values(quantized: QuantizedNetwork) -> Values:
+    """What an integer network computes, times its scales."""
+    def compute(images: np.ndarray) -> list[np.ndarray]:
+        acts = quantize_inputs(quantized, images)
+        outputs = forward(quantized, acts)
+        return [acts * quantized.input_scale, *(values * layer.output_scale for values, layer
+                                                in zip(outputs, quantized.layers, strict=True))]
+    return compute

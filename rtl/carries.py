@@ -173,7 +173,7 @@ def _begin(module, name, cell, reads):
         connections = {pin: [net] for pin, net in zip(PINS, passes.pins, strict=True)}
         reads.update(passes.pins)
         init = passes.init ^ (0xFFFF if constant else 0)
-        module["cells"][f"{name}_S0"] = {
+        module["cells"][_unused(module, f"{name}_S0_LUT4")] = {
             "hide_name": 0, "type": "LUT4", "parameters": {"INIT": f"{init:016b}"}, "attributes": {},
             "port_directions": {**dict.fromkeys(PINS, "input"), "Z": "output"},
             "connections": {**connections, "Z": [total]}}
@@ -181,6 +181,13 @@ def _begin(module, name, cell, reads):
     _disconnect(cell, "CIN")
     _set_half(cell, 0, first, reads)
     return True
+
+
+def _unused(module, name):
+    """The name, longer if need be: no two of a module's cells and nets share one, or Yosys does not read it."""
+    while name in module["cells"] or name in module["netnames"]:
+        name += "_"
+    return name
 
 
 def _disconnect(cell, port):

@@ -195,7 +195,8 @@ def test_an_array_is_in_a_file_once(tmp_path):
     spec = write_npz(tmp_path / "a.npz")
     with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("train_labels.npy", archive.read("test_labels.npy"))
-    assert problems(spec) == f"npz file '{tmp_path / 'a.npz'}' must hold each array once, but holds one twice; save it again"
+    assert problems(spec) == (f"npz file '{tmp_path / 'a.npz'}' must hold each array once, but holds one twice; save "
+                              "it again")
 
 
 LABELS = np.array([0, 1, 2, 0, 1, 2])

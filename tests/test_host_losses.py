@@ -1,91 +1,126 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What sharing and quantising lose is a warning that names the step and the layer."""
+"""A step of the compiler that costs much is named, with the layer that loses most; one that costs little is not."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from host.compile import Settings, compile_model
-from host.graph import Linear, Network
-from host.losses import loss_note, quantizing_errors, sharing_errors
+from host.compile import main
+from host.errors import run_command
+from host.graph import Conv2d, Geometry, Linear, Network
+from host.losses import float_values, integer_values, loss_notes
+from host.prune import prune
 from host.quantize import quantize
+from host.recipe import PruneSettings
 from host.sharing import ShareSettings, share_weights
 from rtl.config import PRESETS
-from tests.stripes import network, run, write_files
 
-CONFIG = PRESETS["tiny"]
-
-
-def drawn(levels):
-    """Three layers; the second one's weights are of so many values, the others' of 15."""
-    rng = np.random.default_rng(3)
-
-    def layer(name, rows, cols, count, relu):
-        values = np.concatenate([-np.arange(1, count // 2 + 1), np.arange(1, count - count // 2 + 1)])
-        weight = rng.choice(values, (rows, cols)) / (count * cols ** 0.5)
-        return Linear(name, weight.astype(np.float32), rng.normal(0, 0.1, rows).astype(np.float32), relu)
-    return Network("drawn", (layer("one", 30, 20, 15, True), layer("two", 30, 30, levels, True),
-                             layer("three", 5, 30, 15, False)))
+RNG = np.random.default_rng(0)
 
 
-def test_the_error_of_sharing_is_that_of_the_layer_that_has_it():
-    images = np.random.default_rng(4).random((100, 20), np.float32)
-    exact = sharing_errors(drawn(15), share_weights(drawn(15), CONFIG), images)
-    assert exact[0] < 1e-6 and max(exact[1]) < 1e-6
-    many = drawn(901)
-    shared = share_weights(many, CONFIG)
-    total, own = sharing_errors(many, shared, images)
-    wanted = run(many, images.astype(np.float64))
-    error = run(shared.as_network(), images.astype(np.float64)) - wanted
-    spread = wanted - wanted.mean(axis=0)
-    assert total == pytest.approx((np.square(error).sum() / np.square(spread).sum()) ** 0.5, rel=1e-4)
-    assert own[1] > 0.02 and max(own[0], own[2]) < 1e-6
+def layer(name, rows, cols, relu=True):
+    return Linear(name, RNG.normal(0, 1 / np.sqrt(cols), (rows, cols)).astype(np.float32),
+                  RNG.normal(0, 0.1, rows).astype(np.float32), relu)
 
 
-def test_the_error_of_quantising_is_that_of_the_layer_that_has_it():
-    images = np.random.default_rng(4).normal(size=(100, 20)).astype(np.float32)
-    shared = share_weights(drawn(15), CONFIG)
-    integers = quantize(shared, CONFIG, images)
-    total, own = quantizing_errors(shared, integers, images)
-    assert 0 < total < 0.08 and max(own) < 0.06
-    broken = replace(integers.layers[1], bias=integers.layers[1].bias + 3000)
-    worse, worse_own = quantizing_errors(shared, replace(integers, layers=(
-        integers.layers[0], broken, integers.layers[2])), images)
-    assert worse > 10 * total and int(np.argmax(worse_own)) == 1
-    assert worse_own[0] == own[0] and worse_own[2] < 10 * own[2]
+NETWORK = Network("small", (layer("a", 30, 20), layer("b", 30, 30), layer("c", 5, 30, relu=False)))
+CONVOLUTIONS = Network("conv", (
+    Conv2d("a", RNG.normal(0, 0.3, (4, 9)).astype(np.float32), np.zeros(4, np.float32), True,
+           Geometry((1, 8, 8), (3, 3), pool=2, pool_stride=2)), layer("b", 10, 36), layer("c", 3, 10, relu=False)))
+IMAGES = {"small": RNG.integers(0, 256, (300, 20), np.uint8), "conv": RNG.random((40, 1, 8, 8), np.float32)}
 
 
-@pytest.mark.parametrize("points, errors, lost, layer", [
-    (None, (0.04, [0.1, 0.2]), None, ""), (1.9, (0.9, [0.1, 0.2]), None, ""),
-    (None, (0.06, [0.1, 0.2]), "accuracy: the outputs differ by 6% of their spread",
-     "'fc2', whose outputs change by 20%"),
-    (2.1, (0.01, [0.3, 0.2]), "2.1 points of test error", "'fc1', whose outputs change by 30%")])
-def test_a_loss_beyond_its_bound_is_a_warning(points, errors, lost, layer):
-    wanted = [f"warning: sharing weights loses {lost}; most of it in layer {layer} of theirs"] if lost else []
-    assert loss_note("sharing weights", ["fc1", "fc2"], errors, points) == wanted
+def spoilt(network, name, share):
+    """The network with noise of this share of the weights of one layer."""
+    layers = [replace(one, weight=one.weight + (one.name == name) * np.float32(share * one.weight.std())
+                      * RNG.normal(size=one.weight.shape).astype(np.float32)) for one in network.layers]
+    return replace(network, layers=tuple(layers))
 
 
-def notes_of(tmp_path, *, labels, bits):
-    """Warnings of compiling a network that knows all labels, with codebooks of so many bits."""
-    net = network()
-    model, _ = write_files(tmp_path, net)
-    images = np.random.default_rng(4).random((400, 49), np.float32)
-    np.save(tmp_path / "calib.npy", images)
-    answers = run(net, images.astype(np.float64)).argmax(axis=1)
-    np.savez(tmp_path / "data.npz", train_images=images, train_labels=answers, test_images=images, test_labels=answers)
-    given = {"data": f"npz:{tmp_path / 'data.npz'}"} if labels else {"calib": f"npy:{tmp_path / 'calib.npy'}"}
-    work = compile_model(Settings(Path(model), CONFIG, "tiny", prune=False, sharing=ShareSettings(bits=bits, epochs=0),
-                                  **given))
-    return [note for note in work.notes if note.startswith("warning: ")]
+@pytest.mark.parametrize("network", [NETWORK, CONVOLUTIONS])
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_the_layer_that_loses_most_is_named(network, name):
+    images = IMAGES[network.name]
+    broken = spoilt(spoilt(network, name, 2), "abc"["abc".index(name) - 1], 0.2)
+    note, = loss_notes("weight sharing", network, float_values(broken), images)
+    assert note.startswith("weight sharing costs ") and f"most of it in layer '{name}'; give --data to fine-t" in note
+    assert loss_notes("weight sharing", network, float_values(spoilt(network, name, 0.001)), images) == []
+    assert loss_notes("weight sharing", network, float_values(network), images) == []
 
 
-@pytest.mark.parametrize("labels, lost", [(True, " points of test error; "), (False, "accuracy: the outputs differ ")])
-def test_a_network_that_loses_much_is_warned_of(tmp_path, labels, lost):
-    note = notes_of(tmp_path, labels=labels, bits=2)[0]
-    assert note.startswith("warning: sharing weights loses ") and lost in note and " in layer 'fc" in note
+def test_the_share_is_that_of_torch():
+    model = nn.Sequential(*(module for one in NETWORK.layers for module in (nn.Linear(one.cols, one.rows), nn.ReLU())))
+    last = replace(NETWORK.layers[2], weight=NETWORK.layers[2].weight * 2)
+    twice = replace(NETWORK, layers=(*NETWORK.layers[:2], last))
+    outputs = []
+    for network in (NETWORK, twice):
+        for module, one in zip(model[::2], network.layers, strict=True):
+            module.weight.data, module.bias.data = torch.from_numpy(one.weight), torch.from_numpy(one.bias)
+        with torch.no_grad():
+            outputs.append(model[:-1](torch.from_numpy(IMAGES["small"][:256] / np.float32(255))))
+    expected = 100 * float((outputs[1] - outputs[0]).norm() / outputs[0].norm())
+    note, = loss_notes("pruning", NETWORK, float_values(twice), IMAGES["small"][:256])
+    assert note == (f"pruning costs {expected:.0f} % of the outputs' root mean square on the calibration inputs, most "
+                    "of it in layer 'c'; give --data to retrain, or keep more with --density")
 
 
-def test_without_a_loss_there_is_no_warning(tmp_path):
-    assert notes_of(tmp_path, labels=True, bits=4) == []
+def test_with_labels_points_of_error_count():
+    broken = float_values(spoilt(NETWORK, "b", 2))
+    for errors in ((3.0, 4.9), (3.0, 5.0), (9.0, 3.0)):
+        assert loss_notes("quantisation", NETWORK, broken, IMAGES["small"], errors) == []
+    note, = loss_notes("quantisation", NETWORK, broken, IMAGES["small"], (3.0, 5.5))
+    assert note.startswith("quantisation costs 2.5 points of test error (3.00 % before, 5.50 % after), most of it in "
+                           "layer 'b'; give --calib")
+    note, = loss_notes("quantisation", NETWORK, broken, IMAGES["small"], (None, None))
+    assert "% of the outputs' root mean square" in note
+
+
+@pytest.mark.parametrize("network", [NETWORK, CONVOLUTIONS])
+def test_integers_compute_nearly_what_floats_compute(network):
+    images = IMAGES[network.name]
+    config = PRESETS["conv"]
+    shared = share_weights(network, config, settings=ShareSettings(epochs=0))
+    quantized = quantize(shared, config, images)
+    exact, found = float_values(shared.as_network())(images), integer_values(quantized)(images)
+    for values, others in zip(exact, found, strict=True):
+        assert np.linalg.norm(values - others) < 0.1 * np.linalg.norm(values)
+    for number in range(len(network.layers)):
+        layers = list(quantized.layers)
+        layers[number] = replace(layers[number], bias=layers[number].bias + 3000)
+        broken = integer_values(replace(quantized, layers=tuple(layers)))
+        note, = loss_notes("quantisation", shared.as_network(), broken, images)
+        assert f"most of it in layer '{'abc'[number]}'" in note
+
+
+def test_inputs_that_are_cut_off_are_named():
+    shared = share_weights(NETWORK, PRESETS["default"], settings=ShareSettings(epochs=0))
+    quantized = quantize(shared, PRESETS["default"], RNG.random((50, 20), np.float32))
+    note, = loss_notes("quantisation", shared.as_network(), integer_values(quantized),
+                       3 * RNG.random((50, 20), np.float32) - 2)
+    assert "most of it in the rounding of the inputs; give --calib" in note
+
+
+def test_pruning_without_data_keeps_the_shapes_beside():
+    result = prune(NETWORK, None, PruneSettings(density=0.05))
+    assert result.whole is not None
+    assert [one.weight.shape for one in result.whole.layers] == [one.weight.shape for one in NETWORK.layers]
+    values, others = (float_values(one)(IMAGES["small"])[-1] for one in (result.whole, result.network))
+    assert np.allclose(values, others, atol=1e-5)
+
+
+def test_the_compiler_says_it(tmp_path, capsys):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 30), nn.ReLU(), nn.Linear(30, 5))
+    torch.save(model, tmp_path / "model.pt")
+    np.save(tmp_path / "inputs.npy", IMAGES["small"])
+    arguments = [str(tmp_path / "model.pt"), "-o", str(tmp_path / "out"), "--calib", f"npy:{tmp_path / 'inputs.npy'}"]
+    for options, step, before in ((["--density", "0.1"], "pruning", "share: "),
+                                  (["--no-prune", "--share-bits", "2"], "weight sharing", "quantize: ")):
+        assert run_command(main, [*arguments, *options]) == 0
+        told = capsys.readouterr()
+        place = told.err.index(f"note: {step} costs ")
+        assert "most of it in layer '" in told.err[place:place + 150] and place < told.err.index(before)
+        assert f"{step} costs " in told.out and "quantisation costs" not in told.err

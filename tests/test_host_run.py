@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which engine an image runs on: its own, unless another is named."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -36,8 +37,9 @@ def run(place, name, *options):
 
 @pytest.mark.parametrize("name", ["tiny", "wide"])
 def test_an_image_runs_on_the_preset_that_it_was_made_for(place, capsys, name):
-    assert run(place, name) == 0
-    assert f"sim:{name}" in capsys.readouterr().out
+    assert run(place, name, "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["device"], figures["mismatches"], figures["images"]) == (f"sim:{name}", 0, 9)
 
 
 def test_an_engine_that_is_named_is_checked(place, capsys):
