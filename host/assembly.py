@@ -3,12 +3,11 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
-
+from host.drafts import Draft, read_layer
 from host.errors import UserError
-from host.graph import Conv2d, Geometry, Linear, Network
+from host.graph import Geometry, Network
 from host.normalising import Affine, fold_inputs
 from host.parts import (
     AdaptivePoolPart,
@@ -27,7 +26,7 @@ from host.parts import (
     tensors_of,
 )
 from host.shape_rules import kernel_problems, pool_problems, size_text
-from host.tensors import VALUES_LIMIT, TensorError, finite
+from host.tensors import VALUES_LIMIT, TensorError
 
 __all__ = ["Chain", "assemble"]
 
@@ -36,18 +35,6 @@ LAYERS_LIMIT = 256
 
 NO_SHAPE = ("the file does not say how large the images are; add --input-shape CHANNELS,HEIGHT,WIDTH, for instance "
             "1,28,28")
-
-
-@dataclass
-class _Draft:
-    """A layer with weights, or a pooling that becomes one, and what follows it."""
-
-    part: LinearPart | ConvPart | PoolPart
-    geometry: Geometry | None = None
-    norm: NormPart | None = None
-    relu: bool = False
-    open: bool = True
-    """A max pooling may still join it."""
 
 
 def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | None = None, *,
@@ -80,7 +67,7 @@ def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | No
     for part in _named_apart(parts):
         chain.add(part)
     problems = chain.problems
-    layers = [_read(draft, problems) for draft in chain.drafts]
+    layers = [read_layer(draft, problems) for draft in chain.drafts]
     if not problems and not any(isinstance(draft.part, LinearPart | ConvPart) for draft in chain.drafts):
         problems.append("it has no linear layer; Nonzero runs chains of linear layers and convolutions")
     if problems:
@@ -134,7 +121,7 @@ class Chain:
         """What is done with the input before the first layer."""
         self.lost = False
         """A layer was refused, so that what follows it is not judged by what came before."""
-        self.drafts: list[_Draft] = []
+        self.drafts: list[Draft] = []
         self.problems: list[str] = []
         self.before: Part | None = None
 
@@ -222,7 +209,7 @@ class Chain:
             self.shape = cut
 
     def _linear(self, part: LinearPart) -> None:
-        self.drafts.append(_Draft(part, open=False))
+        self.drafts.append(Draft(part, open=False))
         if part.weight.problem:
             self.shape = None
         elif len(part.weight.shape) != 2:
@@ -255,7 +242,7 @@ class Chain:
                 f"computation, save a torch.nn.Sequential of the layers{size}")
 
     def _convolution(self, part: ConvPart) -> None:
-        self.drafts.append(_Draft(part))
+        self.drafts.append(Draft(part))
         if part.weight.problem:
             self.shape = None
             return
@@ -318,7 +305,7 @@ class Chain:
             if part.kind == "average":
                 geometry = replace(geometry, kernel=part.window, padding=part.padding,
                                    stride=_needed(part.stride, (height, width), part.window, part.padding))
-            self.drafts.append(_Draft(part, geometry, relu=relu))
+            self.drafts.append(Draft(part, geometry, relu=relu))
         draft = self.drafts[-1]
         assert draft.geometry is not None
         if part.kind == "max":
@@ -358,60 +345,3 @@ def _rows(part: Part) -> int | None:
     if not isinstance(part, LinearPart | ConvPart) or part.weight.problem or not part.weight.shape:
         return None
     return part.weight.shape[0]
-
-
-def _read(draft: _Draft, problems: list[str]) -> Linear | None:
-    """The layer with its norm folded in; None if anything is unusable, which adds to ``problems``."""
-    part = draft.part
-    if isinstance(part, PoolPart):
-        assert draft.geometry is not None
-        return _fixed(part.name, draft.geometry, draft.relu)
-    arrays = _arrays(part, problems)
-    norm = _arrays(draft.norm, problems) if draft.norm else {}
-    if problems:
-        return None
-    weight = arrays["weight"].reshape(len(arrays["weight"]), -1)
-    bias = arrays.get("bias", np.zeros(len(weight), np.float32))
-    if draft.norm:
-        try:
-            weight, bias = _fold(weight, bias, norm, draft.norm.eps)
-        except TensorError as error:
-            problems.append(f"batch normalisation {shown(draft.norm.name)}: {error}")
-    if draft.geometry is None:
-        return Linear(part.name, weight, bias, draft.relu)
-    return Conv2d(part.name, weight, bias, draft.relu, draft.geometry)
-
-
-def _fixed(name: str, geometry: Geometry, relu: bool) -> Conv2d:
-    """The mean of each window, channel by channel."""
-    taps = math.prod(geometry.kernel)
-    weight = np.full((geometry.groups, taps), 1 / taps, np.float32)
-    return Conv2d(name, weight, np.zeros(geometry.groups, np.float32), relu, geometry, fixed=True)
-
-
-def _arrays(part: LinearPart | ConvPart | NormPart, problems: list[str]) -> dict[str, np.ndarray]:
-    arrays = {}
-    for what, tensor in tensors_of(part).items():
-        try:
-            arrays[what] = tensor.read()
-        except TensorError as error:
-            problems.append(f"layer {shown(part.name)}: its {what} {error}")
-    return arrays
-
-
-def _fold(weight: np.ndarray, bias: np.ndarray, norm: dict[str, np.ndarray],
-          eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """``norm(weight @ x + bias)`` as a weight and a bias; computed in float64, returned as float32.
-
-    Ioffe and Szegedy, "Batch Normalization", ICML 2015, Algorithm 2 (inference).
-    """
-    variance = norm["running_var"].astype(np.float64) + eps
-    if variance.min() <= 0:
-        raise TensorError("its running_var has values that are not positive; the file is damaged")
-    try:
-        with np.errstate(all="ignore"):
-            scale = norm.get("weight", np.float64(1)) / np.sqrt(variance)
-            shifted = (bias - norm["running_mean"].astype(np.float64)) * scale + norm.get("bias", 0)
-            return finite(weight * scale[:, np.newaxis]), finite(shifted)
-    except TensorError as error:
-        raise TensorError(f"folded into the layer before, it {error}") from None

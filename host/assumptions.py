@@ -40,7 +40,8 @@ def _layer(parts: Sequence[Part], *, last: bool) -> str:
     linear, *norms = parts
     assert isinstance(linear, LinearPart)
     rows, cols = linear.weight.shape if len(linear.weight.shape) == 2 else (0, 0)
-    steps = [f"{shown(linear.name)} {cols:,} -> {rows:,}"]
+    without = "" if linear.bias else " without a bias"
+    steps = [f"{shown(linear.name)} {cols:,} -> {rows:,}{without}"]
     steps += [f"batch normalisation {shown(norm.name)} directly behind it with eps {norm.eps:g}" for norm in norms
               if isinstance(norm, NormPart)]
     return ", then ".join(steps if last else [*steps, "ReLU"])

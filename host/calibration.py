@@ -52,7 +52,7 @@ def input_notes(quantized: QuantizedNetwork, images: np.ndarray, examples: np.nd
     if images.ndim == 4:
         what, (low, high) = "channel", (edge(part.reshape(images.shape[1], -1), axis=1)
                                         for edge, part in ((np.min, low), (np.max, high)))
-    return notes + _uneven(what, low, high, quantized.input_scale, levels,
+    return notes + _uneven(what, low, high, quantized.input_scale, levels, np.flatnonzero(np.maximum(high, -low)),
                            "scale the inputs alike, and train with that")
 
 
@@ -110,7 +110,7 @@ def output_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray], clipped
     if not classes:
         layer, last = quantized.layers[-1], outputs[-1]
         notes += _uneven("output", last.min(axis=0) * layer.output_scale, last.max(axis=0) * layer.output_scale,
-                         layer.output_scale, _levels(quantized, not layer.relu),
+                         layer.output_scale, _levels(quantized, not layer.relu), np.arange(layer.outputs),
                          "scale the targets alike, and train with that")
     return notes
 
@@ -147,10 +147,13 @@ def _common(magnitudes: np.ndarray) -> float:
     return float(np.quantile(some, COMMON)) if some.size else np.inf
 
 
-def _uneven(what: str, low: np.ndarray, high: np.ndarray, scale: float, levels: int, way_out: str) -> list[str]:
-    """A note if ranges of inputs, channels or outputs differ so much that the small ones get hardly any level."""
+def _uneven(what: str, low: np.ndarray, high: np.ndarray, scale: float, levels: int, live: np.ndarray,
+            way_out: str) -> list[str]:
+    """A note if ranges of inputs, channels or outputs differ so much that small ones get hardly any level.
+
+    ``live`` are the numbers of those that matter.
+    """
     greatest = np.maximum(high, -low)
-    live = np.flatnonzero(greatest > 0)
     own = np.rint(greatest / scale)
     poor = live[own[live] <= POOR_LEVELS]
     if not len(poor) or len(poor) < POOR * len(live) or own.max() <= POOR_LEVELS:

@@ -31,6 +31,7 @@ from host.graph import Network
 from host.image import Image, image_file, parse_image
 from host.learning import error_percent, logits, tensors
 from host.loading import load_network, load_with_data
+from host.losses import float_values, integer_values, loss_notes
 from host.options import add_engine_options, add_known_option, check_range, read_engine
 from host.pack import PackedNetwork, pack
 from host.prune import PruneResult, prune
@@ -181,8 +182,9 @@ def load(work: Compilation) -> str:
     if work.dataset is not None:
         work.notes += work.dataset.notes
     checks = [] if work.dataset is None else [partial(work.dataset.require, network.inputs, network.outputs)]
-    *_, work.calibration, doubts = check_all(*checks, partial(_calibration, work), partial(
-        check_engine, network, settings.config, settings.preset, _kept(settings, network)))
+    *_, work.calibration, doubts = check_all(
+        *checks, partial(_calibration, work),
+        lambda: check_engine(network, settings.config, settings.preset, _kept(settings, network)))
     work.notes += doubts
     work.test_error("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
@@ -190,26 +192,32 @@ def load(work: Compilation) -> str:
 
 def prune_and_retrain(work: Compilation) -> str:
     settings = work.settings
-    assert work.dense is not None
+    assert work.dense is not None and work.calibration is not None
     if not settings.prune:
         tuned = work.dataset is not None and settings.sharing.epochs and not settings.config.direct_weights
         work.notes.append(f"not pruned, but its shared weights are fine-tuned for {settings.sharing.epochs} epochs; "
-                          "--share-epochs 0 leaves them as they are shared" if tuned else
+                          "--share-epochs 0 leaves them as shared" if tuned else
                           "not pruned: only its weights are shared and quantised")
         return f"as it is: {work.dense.weights_kept} weights"
     how = with_amount(read_recipe(settings.recipe), settings.density, settings.keep, settings.quality)
     work.pruned = prune(work.dense, work.dataset, how, settings.seed, work.checkpoint("pruning"))
     if work.dataset is None:
         work.notes.append("pruned in one shot and not retrained, since there is no --data: accuracy will suffer")
+    if work.pruned.whole is not None:
+        work.notes += loss_notes("pruning", work.dense, float_values(work.pruned.whole), work.calibration)
     work.test_error("pruned", work.network)
     return f"{work.network.weights_kept} of {work.dense.weights_total} weights kept"
 
 
 def share(work: Compilation) -> str:
     settings = work.settings
+    assert work.calibration is not None
     work.shared = share_weights(work.network, settings.config, work.dataset, settings.sharing, settings.seed,
                                 work.checkpoint("sharing"))
     work.test_error("shared", work.shared.as_network())
+    errors = work.test_errors.get("pruned", work.test_errors.get("dense")), work.test_errors.get("shared")
+    work.notes += loss_notes("weight sharing", work.network, float_values(work.shared.as_network()), work.calibration,
+                             errors)
     if settings.config.direct_weights:
         return f"weights of {settings.config.code_bits} bits, no codebook"
     return f"codebooks of {(1 << (settings.sharing.bits or settings.config.code_bits)) - 1} weights"
@@ -223,6 +231,9 @@ def quantize_integers(work: Compilation) -> str:
         work.notes += clipped_inputs(work.quantized, work.dataset.test_images)
         outputs = forward(work.quantized, quantize_inputs(work.quantized, work.dataset.test_images))[-1]
         work.test_errors["engine"] = 100 * float((outputs.argmax(axis=1) != work.dataset.test_labels).mean())
+    errors = work.test_errors.get("shared"), work.test_errors.get("engine")
+    work.notes += loss_notes("quantisation", work.shared.as_network(), integer_values(work.quantized), work.calibration,
+                             errors)
     return f"{work.settings.config.act_bits}-bit activations"
 
 
@@ -336,10 +347,14 @@ def _calibration(work: Compilation) -> np.ndarray:
 
 
 def _kept(settings: Settings, network: Network) -> float | None:
-    """The share of weights that pruning is to keep, 0 if its settings do not tell; None without pruning."""
+    """The share of weights that pruning is to keep, 0 if its settings do not tell; None without pruning.
+
+    Raises `UserError` for settings out of range.
+    """
     if not settings.prune:
         return None
     how = with_amount(read_recipe(settings.recipe), settings.density, settings.keep, settings.quality)
+    how.check(network)
     if how.keep is not None:
         return sum(how.keep.get(layer.name, 1) * layer.weight.size for layer in network.layers) / network.weights_total
     return how.density or 0.0

@@ -122,8 +122,7 @@ def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None
                 last = [(shape[2], *shape[:2])] if datasets[0].train_images.ndim == 4 else []
                 for other in (*last, None):
                     with suppress(UserError):
-                        return load_network(path, input_shape=other, normalize=normalize,
-                                            known=known)
+                        return load_network(path, input_shape=other, normalize=normalize, known=known)
             raise
     dataset, network = check_all(read_data, read_network)
     if dataset.input_count != network.inputs:  # what to say is `Dataset.require`'s

@@ -5,9 +5,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from host.checkpoints import Checkpoint
+from host.checkpoints import EXPORT, Checkpoint
 from host.errors import UserError
-from host.exported import EXPORT_AGAIN
 from host.parts import (
     AdaptivePoolPart,
     ConvPart,
@@ -37,7 +36,7 @@ NAME_LIMIT = 100
 ONLY_CHAINS = ("Nonzero runs chains of torch.nn.Linear and Conv2d layers with ReLU and pooling between them (batch "
                "normalisation is folded); retrain with these")
 
-AS_PT2 = f"save it as .pt2: {EXPORT_AGAIN.partition(': ')[2]}"
+AS_PT2 = f"save it as .pt2: {EXPORT}"
 
 INDICES = "returns indices beside its values; use return_indices=False"
 

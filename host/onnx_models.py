@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads ``.onnx`` files with the `onnx` library, which is optional. Nothing in them is executed, and no other file is
-opened but those beside it that hold its tensors (`host.external_data`)."""
+opened but those beside it that hold its tensors (`host.onnx_tensors`)."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 
 from host.dataflow import ARITHMETIC, KEEP_BATCH, Dataflow, transposed
 from host.errors import UserError
-from host.external_data import external_tensor
+from host.onnx_tensors import stored_tensor
 from host.parts import (
     AdaptivePoolPart,
     ConvPart,
@@ -26,7 +26,7 @@ from host.parts import (
     UnsupportedPart,
     shown,
 )
-from host.tensors import FLOAT_BYTES, StoredTensor, dtype_problem, masked, shape_problem
+from host.tensors import StoredTensor, masked
 
 __all__ = ["read_onnx"]
 
@@ -36,9 +36,6 @@ BYTES_LIMIT = 1 << 31
 NODES_LIMIT = 10_000
 
 OLDEST_OPSET = 7
-
-DTYPES = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
-"""onnx.TensorProto.DataType of what can be weights."""
 
 EXPORT_AGAIN = ("export the model again: torch.onnx.export(model.eval(), (example,), 'model.onnx'), for which torch "
                 "needs the package onnxscript")
@@ -77,7 +74,7 @@ def read_onnx(path: Path) -> Dataflow:
 
 
 def _follow(graph: Any, opset: int, folder: Path) -> Dataflow:
-    constants = {one.name: _tensor(one, folder) for one in graph.initializer}
+    constants = {one.name: stored_tensor(one, folder) for one in graph.initializer}
     whole = {one.name: one for one in graph.initializer}
     inputs = [one for one in graph.input if one.name not in constants]
     if len(inputs) != 1:
@@ -90,27 +87,6 @@ def _follow(graph: Any, opset: int, folder: Path) -> Dataflow:
     if [one.name for one in graph.output] != [flow.at]:
         flow.refuse("output", "is not the last layer's alone; return one tensor from forward()")
     return flow
-
-
-def _tensor(stored: Any, folder: Path) -> StoredTensor:
-    """An initialiser; read when it is needed."""
-    from onnx import TensorProto, numpy_helper
-    shape, dtype = tuple(stored.dims), DTYPES.get(stored.data_type, f"number {stored.data_type} of ONNX")
-    if not all(0 <= size < 1 << 48 for size in shape):
-        return StoredTensor((), problem="is described in a garbled way")
-    if problem := dtype_problem(dtype) or shape_problem(shape):
-        return StoredTensor(shape, problem=problem)
-    if stored.data_location == TensorProto.EXTERNAL or stored.external_data:
-        return external_tensor(folder, {one.key: one.value for one in stored.external_data}, shape, dtype)
-    count, held = math.prod(shape), len(stored.raw_data) // FLOAT_BYTES[dtype]
-    given = held if stored.raw_data else len(stored.float_data) + len(stored.double_data) + len(stored.int32_data)
-    if given != count or len(stored.raw_data) % FLOAT_BYTES[dtype]:
-        return StoredTensor(shape, problem=f"claims {count:,} values, but the file holds {given:,} for it")
-
-    def load() -> np.ndarray:
-        values: np.ndarray = numpy_helper.to_array(stored)
-        return values.astype(np.float32) if dtype == "bfloat16" else values
-    return StoredTensor(shape, count, load)
 
 
 class _Node:
@@ -168,7 +144,7 @@ class _Node:
         if self.kind == "Constant":
             for one in node.attribute:
                 if one.name == "value" and one.HasField("t"):
-                    flow.constants[node.output[0]] = _tensor(one.t, self.folder)
+                    flow.constants[node.output[0]] = stored_tensor(one.t, self.folder)
                     self.whole[node.output[0]] = one.t
             return
         tensors = [flow.constants[name] for name in node.input if name in flow.constants]

@@ -67,10 +67,12 @@ class PruneRound:
 
 @dataclass(frozen=True)
 class PruneResult:
-    """The pruned network (float32, zeros are pruned, dead neurons are gone) and what happened in each round."""
+    """The pruned network (float32, zeros are pruned, dead neurons are gone) and what happened in each round. If it was
+    not retrained, also the network with its dead neurons: ``whole``."""
 
     network: Network
     history: tuple[PruneRound, ...]
+    whole: Network | None = None
 
 
 def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, seed: int = 0,
@@ -107,7 +109,7 @@ def _prune_blindly(network: Network, settings: PruneSettings) -> PruneResult:
     network, saliency = _weighed(network, settings, np.zeros(0), np.zeros(0), 0, first=True)
     keep = round_keep(network, targets(network, settings), settings, 0)
     pruned = silence_dead_neurons(_masked(network, _masks(network, saliency, keep, settings, _names(network))))
-    return PruneResult(drop_dead_neurons(pruned), (_round_record(pruned),))
+    return PruneResult(drop_dead_neurons(pruned), (_round_record(pruned),), pruned)
 
 
 class _Pruning:

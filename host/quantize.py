@@ -7,7 +7,6 @@ for its weights and one for its outputs.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -32,16 +31,8 @@ CALIBRATION_VALUES = 1 << 25
 
 FEWEST_IMAGES = 16
 
-CLIPPED_SHARE = 0.001
-"""Share of an output's values that may be clipped where the values themselves matter."""
-
 SCALE_VALUES = 1 << 22
 """The scale of a convolution's outputs is chosen by about so many of them."""
-
-
-Aim = np.ndarray | Literal["values"] | None
-"""What a last layer's scale is for: the greatest output of each example to be this one, or values that are not clipped.
-None for a hidden layer."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +168,7 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
 
     The scale of a hidden layer is the one with the least mean squared error of its outputs. That of the last layer is
     the one by which the engine's first greatest output agrees most often with the float network's, since 8-bit outputs
-    may tie; if the values themselves matter, the one with the least mean squared error among those that clip hardly any
-    value of any output.
+    may tie; if the values themselves matter, it is one by which none is clipped.
 
     Parameters
     ----------
@@ -208,8 +198,9 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
             else exact @ layer.weight.T + layer.bias
         exact = np.maximum(exact, 0) if layer.relu else exact
         last = index == len(shared.layers) - 1
-        aim: Aim = None if not last else exact.argmax(axis=1) if classes else "values"
-        quantized, acts = _quantize_layer(layer, config, acts, scale, signed, aim)
+        winners = exact.argmax(axis=1) if classes and last else None
+        clips = CLIPS[-1:] if last and not classes else CLIPS
+        quantized, acts = _quantize_layer(layer, config, acts, scale, signed, winners, clips)
         scale, signed = quantized.output_scale, not layer.relu
         layers.append(quantized)
     return QuantizedNetwork(shared.name, tuple(layers), network.input_scale, network.input_signed,
@@ -293,7 +284,8 @@ def _input_scale(images: np.ndarray, act_bits: int) -> tuple[float, bool]:
 
 
 def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float,  # type: ignore[no-untyped-def]
-                    signed: bool, aim: Aim) -> tuple[QuantizedLayer, np.ndarray]:
+                    signed: bool, winners: np.ndarray | None,
+                    clips: np.ndarray) -> tuple[QuantizedLayer, np.ndarray]:
     codes, codebook, weight_scale = _integer_weights(layer, config)
     sum_scale = scale * weight_scale
     bias = np.rint(layer.bias / sum_scale)
@@ -305,8 +297,10 @@ def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float, 
     bias = bias.astype(np.int64)
     bounds = _proven_bounds(layer.name, codebook[codes], bias, config, signed)
     sums = totals(codebook[codes], bias, acts, layer.geometry)
-    some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] if layer.geometry and aim is None else sums
-    output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, aim)
+    some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] if layer.geometry and winners is None and len(clips) > 1 \
+        else sums
+    output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners,
+                                                     clips)
     if some is not sums:
         outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], relu=layer.relu,
                              act_bits=config.act_bits, clamp=np.clip)
@@ -347,28 +341,23 @@ def _proven_bounds(name: str, weights: np.ndarray, bias: np.ndarray, config,  # 
 
 
 def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float,  # type: ignore[no-untyped-def]
-                  bounds: tuple[int, int], aim: Aim) -> tuple[float, tuple[int, int], np.ndarray]:
-    """The best of the scales in `CLIPS`, its requantisation constants and the outputs with it."""
+                  bounds: tuple[int, int], winners: np.ndarray | None,
+                  clips: np.ndarray) -> tuple[float, tuple[int, int], np.ndarray]:
+    """The best of the scales that some of `CLIPS` give, its requantisation constants and the outputs with it."""
     exact = sums * sum_scale
     exact = np.maximum(exact, 0) if layer.relu else exact
-    low, high = act_range(config.act_bits, signed=not layer.relu)
+    high = act_range(config.act_bits, signed=not layer.relu)[1]
     # A multiplier of all ones without pre-shift is the greatest ratio that the engine has.
     least_scale = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
     greatest = float(np.abs(exact).max())
     best = None
-    for clip in CLIPS:
+    for clip in clips:
         scale = max(greatest * float(clip) / high, least_scale)
         constants = requant_constants(layer.name, sum_scale / scale, bounds, config.act_bits, relu=layer.relu)
         outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], relu=layer.relu,
                              act_bits=config.act_bits, clamp=np.clip)
         error = float(np.square(outputs * scale - exact).mean())
-        if isinstance(aim, np.ndarray):
-            wrong = int((outputs.argmax(axis=1) != aim).sum())
-        elif aim == "values":
-            clipped = (exact > (high + 0.5) * scale) | (exact < (low - 0.5) * scale)
-            wrong = int((clipped.mean(axis=0) > CLIPPED_SHARE).sum())
-        else:
-            wrong = 0
+        wrong = 0 if winners is None else int((outputs.argmax(axis=1) != winners).sum())
         if best is None or (wrong, error) < best[0]:
             best = (wrong, error), (scale, constants, outputs)
     assert best is not None

@@ -16,7 +16,7 @@ from host.errors import UserError
 from host.ordering import has_other_orders, order_parts
 from host.parts import LinearPart, NormPart, Part, ReluPart, UnsupportedPart, shown
 from host.recognition import announcement, looks_like, zoo_parts
-from host.tensors import StoredTensor, masked
+from host.tensors import StoredTensor, masked, weight_normed
 
 __all__ = ["COPY", "Reading", "read_tensors", "without_wrappers"]
 
@@ -164,7 +164,8 @@ def _refuse_copies(tensors: Mapping[str, StoredTensor]) -> None:
 
 
 def _parts(tensors: Mapping[str, StoredTensor]) -> list[Part]:
-    """The layers in the order of their first tensors; masks of torch.nn.utils.prune are multiplied out."""
+    """The layers in the order of their first tensors; masks of torch.nn.utils.prune and lengths of weight_norm
+    are multiplied out."""
     groups: dict[str, dict[str, StoredTensor]] = {}
     for key, tensor in tensors.items():
         name, _, leaf = key.rpartition(".")
@@ -178,6 +179,8 @@ def _group_part(name: str, leaves: dict[str, StoredTensor]) -> Part:
     for leaf in ("weight", "bias"):
         if {f"{leaf}_orig", f"{leaf}_mask"} <= leaves.keys() and leaf not in leaves:
             leaves[leaf] = masked(leaves.pop(f"{leaf}_orig"), leaves.pop(f"{leaf}_mask"))
+    if {"weight_g", "weight_v"} <= leaves.keys() and "weight" not in leaves:
+        leaves["weight"] = weight_normed(leaves.pop("weight_v"), leaves.pop("weight_g"))
     if {"running_mean", "running_var"} <= leaves.keys() <= _NORM_LEAVES:
         return NormPart(label, leaves.get("weight"), leaves.get("bias"), leaves["running_mean"], leaves["running_var"])
     if not {"weight"} <= leaves.keys() <= {"weight", "bias"}:
@@ -204,8 +207,6 @@ def _meaning(name: str, leaves: Mapping[str, StoredTensor]) -> str:
     if ".parametrizations." in f".{name}.":
         return ("a parametrisation; before saving, call torch.nn.utils.parametrize.remove_parametrizations(layer, "
                 "\"weight\")")
-    if "weight_g" in leaves:
-        return "a weight normalisation; call torch.nn.utils.remove_weight_norm(layer) before saving"
     if "weight_u" in leaves:
         return "a spectral normalisation; call torch.nn.utils.remove_spectral_norm(layer) before saving"
     if "weight_mask" in leaves or "bias_mask" in leaves:

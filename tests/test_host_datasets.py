@@ -183,6 +183,22 @@ def test_npz_of_floats_in_fortran_order(tmp_path):
     assert np.array_equal(dataset.train_inputs, images.astype(np.float32).reshape(6, 12))
 
 
+def test_labels_in_a_column(tmp_path):
+    plain = npz_arrays()
+    dataset = load_dataset(write_npz(tmp_path / "a.npz", train_labels=plain["train_labels"][:, None],
+                                     test_labels=plain["test_labels"][:, None]))
+    assert np.array_equal(dataset.train_labels, plain["train_labels"])
+    assert np.array_equal(dataset.test_labels, plain["test_labels"])
+
+
+def test_an_array_is_in_a_file_once(tmp_path):
+    spec = write_npz(tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("train_labels.npy", archive.read("test_labels.npy"))
+    assert problems(spec) == (f"npz file '{tmp_path / 'a.npz'}' must hold each array once, but holds one twice; save "
+                              "it again")
+
+
 LABELS = np.array([0, 1, 2, 0, 1, 2])
 IMAGES = np.zeros((6, 3, 4))
 

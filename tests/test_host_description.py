@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,3 +175,14 @@ def test_a_description_that_is_no_text_is_refused(tmp_path):
     torch.save({"model": nn.Linear(2, 2).state_dict(), KEY: {"version": 1}}, tmp_path / "model.pt")
     with pytest.raises(UserError, match="its description of the network is garbled: it is no text"):
         load_network(tmp_path / "model.pt")
+
+
+def test_the_example_of_the_document_is_read(tmp_path):
+    example = (Path(__file__).parents[1] / "docs/formats.md").read_text().partition("Model files with a description")[2]
+    text = example.split("```")[1]
+    state = {"conv1.weight": torch.rand(4, 1, 5, 5), "conv1.bias": torch.rand(4), "fc1.weight": torch.rand(10, 576)}
+    torch.save({"state_dict": state, KEY: text}, tmp_path / "model.pt")
+    network = load_network(tmp_path / "model.pt")
+    assert [(layer.name, layer.relu, layer.inputs, layer.outputs) for layer in network.layers] \
+        == [("conv1", True, 784, 576), ("fc1", False, 576, 10)]
+    assert network.assumptions == ()

@@ -50,6 +50,8 @@ scalar = both([(5, 5)], good)
 ragged = both([([[1], [2, 3]], [0, 1])], good)
 late = lambda: (batches(), good)
 labels = both([(IMAGES, LABELS.float())], good)
+columns = both([(IMAGES, LABELS[:, None])], [(IMAGES.numpy(), LABELS[:, None].numpy())])
+tables = both([(IMAGES, LABELS[:, None].repeat(1, 2))], good)
 """
 
 
@@ -64,6 +66,14 @@ def spec(tmp_path, monkeypatch):
     for name in ("mine", "mine.data"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return "mine.data:{}".format
+
+
+def test_labels_in_a_column(spec):
+    found, plain = load_dataset(spec("columns")), load_dataset(spec("arrays"))
+    assert found.train_labels.shape == found.test_labels.shape == (10,)
+    assert np.array_equal(found.train_labels, plain.train_labels)
+    with pytest.raises(UserError, match=r"batch 1 has the shapes \[10, 1, 3, 4\] and \[10, 2\]"):
+        load_dataset(spec("tables"))
 
 
 def test_loaders_are_read_once_and_in_one_order(spec):

@@ -256,7 +256,7 @@ def test_all_problems_of_a_state_dictionary_are_listed_at_once(tmp_path: Path) -
     path = saved(tmp_path, {
         "conv.weight": torch.zeros(2, 1, 3, 3), "conv.bias": torch.zeros(2), "norm.weight": torch.zeros(6),
         "rnn.weight_ih_l0": torch.zeros(2, 2), "attention.in_proj_weight": torch.zeros(2, 2),
-        "slim.weight_g": torch.zeros(2, 1), "slim.weight_v": torch.zeros(2, 2),
+        "slim.weight_orig": torch.zeros(2, 1), "slim.weight_u": torch.zeros(2), "slim.weight_v": torch.zeros(2),
         "p.parametrizations.weight.original0": torch.zeros(2, 1),
         "fc1.weight": spoilt, "fc1.bias": torch.zeros(4), "fc2.weight": torch.zeros(3, 7),
         "fc3.weight": torch.zeros(2, 3, dtype=torch.int8), "fc4.weight": torch.eye(2).to_sparse(),
@@ -270,7 +270,7 @@ def test_all_problems_of_a_state_dictionary_are_listed_at_once(tmp_path: Path) -
         "layer 'norm' has a weight of the shape [6], as layer normalisations and PReLU have",
         "layer 'rnn' has the parameters 'weight_ih_l0', as recurrent layers have",
         "layer 'attention' has the parameters 'in_proj_weight', as attention has",
-        "layer 'slim' has the parameters 'weight_g', 'weight_v', a weight normalisation",
+        "layer 'slim' has the parameters 'weight_orig', 'weight_u', 'weight_v', a spectral normalisation",
         "layer 'p.parametrizations.weight' has the parameters 'original0', a parametrisation",
         "layer 'fc1': its bias has the shape [4], but the layer has 5 outputs",
         "layer 'fc2' takes 7 inputs, but the layer before it, 'fc1', gives 5 outputs",
@@ -353,7 +353,7 @@ def test_networks_beyond_the_limit_are_refused_before_they_are_read(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, plain())
     monkeypatch.setattr(assembly, "VALUES_LIMIT", 60)
-    monkeypatch.setattr(assembly, "_read", None)
+    monkeypatch.setattr(assembly, "read_layer", None)
     assert refusal(path) == "its tensors have 74 values, more than 60; the engine holds far fewer"
 
 

@@ -153,6 +153,15 @@ def test_masks_of_pruning_are_multiplied_out(tmp_path):
     assert_computes(network, model)
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weight_normalisation_is_multiplied_out(tmp_path):
+    model = mlp(6, 5, 3)
+    nn.utils.weight_norm(model[0])
+    with torch.no_grad():
+        model[0].weight_g.mul_(torch.rand(5, 1) + 0.5)
+    assert_computes(load(tmp_path, model.state_dict()), model)
+
+
 def test_entries_beside_the_model_are_named(tmp_path):
     state = {**mlp(6, 5, 3).state_dict(), "_extra_state": {"scale": 2}}
     network = load(tmp_path, {"model": state, "mean": torch.rand(6), "rng": torch.get_rng_state(), "epoch": 3})

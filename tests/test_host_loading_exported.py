@@ -173,6 +173,8 @@ def meta(key, value):
         arg={"as_ints": [1 << 70, 1]}))}, "its description is garbled"),
     ({GRAPH: in_json(lambda graph: graph["graph_module"]["graph"]["nodes"][0]["inputs"][1].update(
         arg={"as_int": 3}))}, "its description is garbled"),
+    ({GRAPH: in_json(lambda graph: graph["graph_module"]["graph"]["nodes"][0]["inputs"][1].update(
+        arg={"as_none": True}))}, "its description is garbled"),
     ({WEIGHTS: weight("use_pickle", True)}, "layer 'conv': its weight is pickled, and pickles are not read"),
     ({WEIGHTS: weight("path_name", "../../x")}, "layer 'conv': its weight is not in the file"),
     ({WEIGHTS: weight("path_name", 3)}, "its description is garbled"),

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize, prune
 
+from host.checkpoints import EXPORT
 from host.errors import UserError
-from host.exported import EXPORT_AGAIN
 from host.learning import logits, tensors
 from host.loading import load_network
 
@@ -330,9 +330,8 @@ def test_a_dropout_of_training_is_announced(tmp_path, kind):
 def test_the_line_that_a_refusal_names_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model, example = nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Dropout()), torch.rand(1, 6)
-    path = tmp_path / "model.pt2"
-    exec(EXPORT_AGAIN.partition(": ")[2], {"torch": torch, "model": model, "example": example, "path": path})
-    check(load_network(path), model.eval(), (6,))
+    exec(EXPORT, {"torch": torch, "model": model, "example": example})
+    check(load_network(tmp_path / "model.pt2"), model.eval(), (6,))
 
 
 # --- ONNX: tensors beside the file, biases ---
@@ -436,3 +435,32 @@ def test_reshapes_of_onnx_that_keep_it(tmp_path, shape, sizes):
     nodes = [helper.make_node("Reshape", ["in", "s"], ["r"]), helper.make_node("Gemm", ["r", "m"], ["out"], transB=1)]
     path = onnx_file(tmp_path, nodes, {"s": np.array(sizes), "m": np.ones((3, 16), np.float32)}, shape=shape)
     assert load_network(path).inputs == 16
+
+
+def test_the_option_tells_what_the_file_leaves_open(tmp_path):
+    """The way out that a refusal names, for an input of open sizes; and axes that contradict the file's."""
+    kernel = np.arange(18, dtype=np.float32).reshape(2, 1, 3, 3)
+    path = onnx_file(tmp_path, [helper.make_node("Conv", ["in", "k"], ["out"])], {"k": kernel},
+                     shape=("n", 1, "h", "w"))
+    assert "add --input-shape CHANNELS,HEIGHT,WIDTH" in problems(path)[0]
+    assert load_network(path, input_shape=(1, 6, 6)).input_shape == (1, 6, 6)
+    nodes = [helper.make_node("Reshape", ["in", "s"], ["r"]), helper.make_node("Gemm", ["r", "m"], ["out"], transB=1)]
+    constants = {"s": np.array([-1, 16]), "m": np.ones((3, 16), np.float32)}
+    path = onnx_file(tmp_path, nodes, constants, shape=("n", "c", "h", "w"))
+    assert "but the file does not say how large the images are" in problems(path)[0]
+    assert load_network(path, input_shape=(1, 4, 4)).inputs == 16
+    assert "cuts 1 x 8 x 8 values" in problems(path, input_shape=(1, 8, 8))[0]
+    path = onnx_file(tmp_path, nodes, constants, shape=("n", 16))
+    assert load_network(path, input_shape=(1, 4, 4)).input_shape == (16,)
+    assert "it takes images of 16 values, not of 3 x 4 x 4" in problems(path, input_shape=(3, 4, 4))[0]
+
+
+def test_a_linear_layer_on_the_last_axis_behind_a_pooling_is_refused(tmp_path):
+    model = nn.Sequential(nn.MaxPool2d(1), nn.Linear(8, 3))
+    assert "takes 8 inputs, but an input has 1 x 8 x 8 values" in problems(
+        write(tmp_path, "pt", model, (1, 8, 8)), input_shape=(1, 8, 8))[0]
+
+
+def test_garbled_nodes_without_activations_are_no_crash(tmp_path):
+    nodes = [helper.make_node("Transpose", ["m"], ["t"], perm=1.5), helper.make_node("MatMul", ["in", "t"], ["out"])]
+    assert "is computed in a way" in problems(onnx_file(tmp_path, nodes, {"m": MATRIX}))[0]

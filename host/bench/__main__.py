@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = encode_table(found)
     elif arguments.command == "recipes":
         network, dataset = load_with_data(arguments.model, arguments.data, known=arguments.known)
-        say_notes(network.assumptions)
+        say_notes((*network.assumptions, *dataset.notes))
         found = compare_recipes(network, dataset, arguments.recipe or list(RECIPES), arguments.density, arguments.seeds)
         table = recipes_table(found)
     elif arguments.command == "conversions":

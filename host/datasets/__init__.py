@@ -290,8 +290,8 @@ def _label_problems(what: str, labels: np.ndarray) -> list[str]:
     if labels.ndim != 1 or labels.size == 0:
         return [f"{what} must have the shape [count] with at least one label, or [count, 1], not {list(labels.shape)}"]
     if labels.dtype.kind not in "iu":
-        return [(f"{what} must be integers, the numbers of classes, not {labels.dtype}; a network whose outputs are "
-                "values is compiled without labels: --no-prune --calib npy:FILE with inputs")]
+        return [(f"{what} must be integers, not {labels.dtype}; a network whose outputs are values is compiled without "
+                 "labels: --no-prune --calib npy:FILE with inputs")]
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > 65535:
         return [f"{what} must be 0 to 65535, not {low if low < 0 else high}"]

@@ -216,7 +216,8 @@ def _joined(packets: list[bytes], most: int) -> Iterator[bytes]:
 
 
 def build_engine(config: EngineConfig) -> Build:
-    return build_link(Engine(config), capacity_bytes=CAPACITY_BYTES)
+    """The simulation of an engine; large ones take so long that they had better be optimised."""
+    return build_link(Engine(config), capacity_bytes=CAPACITY_BYTES, long_runs=config.pes > 16)
 
 
 def run_images(presets: Sequence[str], count: int, seed: int, jobs: int) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors of an ONNX file that lie in a file beside it, as torch.onnx.export writes them by default.
+"""Tensors of an ONNX file, which lie in it, or in a file beside it, as torch.onnx.export writes them by default.
 
 The name of that file comes from the model: only a plain file in the model's own directory is opened, no link, and no
 more of it is read than the tensor has.
@@ -10,19 +10,43 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from host.parts import shown
-from host.tensors import FLOAT_BYTES, StoredTensor, TensorError, decode
+from host.tensors import FLOAT_BYTES, StoredTensor, TensorError, decode, dtype_problem, shape_problem
 
-__all__ = ["external_tensor"]
+__all__ = ["stored_tensor"]
+
+DTYPES = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
+"""onnx.TensorProto.DataType of what can be weights."""
 
 ONE_FILE = "save all in one file: onnx.save(onnx.load(path), new_path, save_as_external_data=False)"
 
 
-def external_tensor(folder: Path, entries: Mapping[str, str], shape: tuple[int, ...], dtype: str) -> StoredTensor:
+def stored_tensor(stored: Any, folder: Path) -> StoredTensor:
+    """An initialiser; read when it is needed."""
+    from onnx import TensorProto, numpy_helper
+    shape, dtype = tuple(stored.dims), DTYPES.get(stored.data_type, f"number {stored.data_type} of ONNX")
+    if not all(0 <= size < 1 << 48 for size in shape):
+        return StoredTensor((), problem="is described in a garbled way")
+    if problem := dtype_problem(dtype) or shape_problem(shape):
+        return StoredTensor(shape, problem=problem)
+    if stored.data_location == TensorProto.EXTERNAL or stored.external_data:
+        return _external(folder, {one.key: one.value for one in stored.external_data}, shape, dtype)
+    count, held = math.prod(shape), len(stored.raw_data) // FLOAT_BYTES[dtype]
+    given = held if stored.raw_data else len(stored.float_data) + len(stored.double_data) + len(stored.int32_data)
+    if given != count or len(stored.raw_data) % FLOAT_BYTES[dtype]:
+        return StoredTensor(shape, problem=f"claims {count:,} values, but the file holds {given:,} for it")
+
+    def load() -> np.ndarray:
+        values: np.ndarray = numpy_helper.to_array(stored)
+        return values.astype(np.float32) if dtype == "bfloat16" else values
+    return StoredTensor(shape, count, load)
+
+
+def _external(folder: Path, entries: Mapping[str, str], shape: tuple[int, ...], dtype: str) -> StoredTensor:
     """The tensor of this shape and number format whose place, ``location``, ``offset`` and ``length`` in bytes,
     ``entries`` tell; ``folder`` is the model's.
 
