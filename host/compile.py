@@ -182,8 +182,9 @@ def load(work: Compilation) -> str:
     if work.dataset is not None:
         work.notes += work.dataset.notes
     checks = [] if work.dataset is None else [partial(work.dataset.require, network.inputs, network.outputs)]
-    *_, work.calibration, doubts = check_all(*checks, partial(_calibration, work), partial(
-        check_engine, network, settings.config, settings.preset, _kept(settings, network)))
+    *_, work.calibration, doubts = check_all(
+        *checks, partial(_calibration, work),
+        lambda: check_engine(network, settings.config, settings.preset, _kept(settings, network)))
     work.notes += doubts
     work.test_error("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
@@ -346,10 +347,14 @@ def _calibration(work: Compilation) -> np.ndarray:
 
 
 def _kept(settings: Settings, network: Network) -> float | None:
-    """The share of weights that pruning is to keep, 0 if its settings do not tell; None without pruning."""
+    """The share of weights that pruning is to keep, 0 if its settings do not tell; None without pruning.
+
+    Raises `UserError` for settings out of range.
+    """
     if not settings.prune:
         return None
     how = with_amount(read_recipe(settings.recipe), settings.density, settings.keep, settings.quality)
+    how.check(network)
     if how.keep is not None:
         return sum(how.keep.get(layer.name, 1) * layer.weight.size for layer in network.layers) / network.weights_total
     return how.density or 0.0

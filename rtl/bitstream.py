@@ -18,6 +18,7 @@ from host.errors import UserError
 from host.files import check_files, write_whole
 
 from .boards import board_platform
+from .export import start_processes
 from .tools import FAMILIES, find_tools, fmax_mhz, run_steps, run_tool, tool_versions, utilisation
 from .top import Top
 
@@ -227,5 +228,7 @@ def write_project(board, config, directory, packets=b""):
     plan = _plan(board, config, boot_content(board, packets))
     check_files(directory, plan.files)
     for name, content in plan.files.items():
+        if name.endswith(".v"):
+            content = start_processes(content)
         write_whole(directory / name, content if isinstance(content, bytes) else content.encode())
     return [directory / name for name in plan.files]

@@ -10,8 +10,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from amaranth.back import verilog
-
 from host.caches import wasm_cache
 from host.errors import UserError, check_all, end_with
 from host.files import check_file, write_whole
@@ -23,6 +21,7 @@ from .axi import AxiEngine
 from .bitstream import build_bitstream, write_project
 from .boards import board_names, read_board
 from .engine import Engine
+from .export import as_verilog
 from .protocol import load_packets
 from .tools import FAMILIES, find_tool, run_tool
 from .units import PARTS, UNITS, build_unit
@@ -49,8 +48,7 @@ TOPS = {"engine": Engine, "axi": AxiEngine}
 def _write_verilog(top, config, output):
     check_file(output)
     with wasm_cache():
-        text = verilog.convert(TOPS[top](config), name=f"nonzero_{top}", emit_src=False, strip_internal_attrs=True)
-    write_whole(output, text.encode())
+        write_whole(output, as_verilog(TOPS[top](config), f"nonzero_{top}").encode())
 
 
 def _parser():

@@ -82,7 +82,7 @@ class Engine(wiring.Component):
         m.submodules.link = link = Link(config.packet_bytes, observed=self.observed, gap_bits=self.gap_bits)
         m.submodules.commands = commands = Commands(config)
         m.submodules.loader = loader = Loader(config)
-        m.submodules.load = load = Broadcast(cluster_write_layout(config), config.clusters, self._unhurried_cycles())
+        m.submodules.load = load = Broadcast(cluster_write_layout(config), config.clusters, self._load_cycles())
         m.submodules.acts = acts = ActivationMemory(config)
         m.submodules.watchdog = watchdog = Watchdog(config)
 
@@ -165,11 +165,15 @@ class Engine(wiring.Component):
         place_bits = len(load.i.place)
         for number, cluster in enumerate(clusters):
             own = loader.write_valid & (write.pe[place_bits:] == number)
-            for stage in range(self._unhurried_cycles()):
+            for stage in range(self._load_cycles()):
                 valid = Signal(name=f"load_{number}_{stage}", attrs={"keep": 1})
                 m.d.sync += valid.eq(own)
                 own = valid
             m.d.comb += [cluster.load.eq(load.o[number]), cluster.load_valid.eq(own)]
+
+    def _load_cycles(self):
+        """Registers to the clusters of the image's words, which are several cycles apart: another one yet."""
+        return self._unhurried_cycles() + (self.config.clusters > 1)
 
     def _unhurried_cycles(self):
         """Registers to the clusters of what has time: one more than for the beats, since their wires are long."""

@@ -19,8 +19,7 @@ from .layouts import (
     tap_write_layout,
 )
 from .queue import Queue
-from .scatter import ScatterWalker
-from .walker import Walker
+from .scatter import engine_walker
 
 __all__ = ["ProcessingElement", "control_flags", "control_layout", "job_queue", "layer_layout"]
 
@@ -106,7 +105,7 @@ class ProcessingElement(wiring.Component):
         config = self.config
         m.submodules.queue = queue = job_queue(config)
         m.submodules.entries = entries = EntryMemory(config)
-        m.submodules.walker = walker = (ScatterWalker if config.tap_bits else Walker)(config)
+        m.submodules.walker = walker = engine_walker(config)
         m.submodules.codebook = codebook = Codebook(config)
         m.submodules.accumulator = accumulator = Accumulator(config)
 

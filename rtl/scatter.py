@@ -9,7 +9,12 @@ from amaranth.utils import exact_log2
 from .layouts import but_lowest, row_bits, tap_write_layout
 from .walker import Walker
 
-__all__ = ["ScatterWalker"]
+__all__ = ["ScatterWalker", "engine_walker"]
+
+
+def engine_walker(config):
+    """The walker of an engine of this configuration: with convolutions one that scatters."""
+    return (ScatterWalker if config.tap_bits else Walker)(config)
 
 
 class ScatterWalker(Walker):

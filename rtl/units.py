@@ -22,10 +22,10 @@ from .pe import ProcessingElement, job_queue
 from .program import Program
 from .requantize import Requantizer
 from .scanner import Scanner
+from .scatter import engine_walker
 from .sequencer import Sequencer
 from .slices import SliceLookup
 from .tools import FAMILIES, find_tools, run_steps, tool_versions, utilisation
-from .walker import Walker
 
 __all__ = ["PARTS", "UNITS", "build_unit"]
 
@@ -33,7 +33,7 @@ UNITS = {
     "engine": Engine, "cluster": Cluster, "pe": ProcessingElement,
     "scanner": Scanner, "slices": lambda config: SliceLookup(config, 1),
     "queue": job_queue,
-    "entries": EntryMemory, "walker": Walker, "accumulator": Accumulator, "requantizer": Requantizer,
+    "entries": EntryMemory, "walker": engine_walker, "accumulator": Accumulator, "requantizer": Requantizer,
     "drain": Drain, "program": Program, "sequencer": Sequencer,
     "link": lambda config: Link(config.packet_bytes), "loader": Loader, "commands": Commands,
 }

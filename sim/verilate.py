@@ -131,7 +131,7 @@ def emitted(component: wiring.Component, label: str, write: Callable[[], str]) -
 
 def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), parameters: Mapping[str, int] | None = None,
                   defines: Mapping[str, str] | None = None, main: Path | None = None, waves: str = "",
-                  visible: bool | None = False, long_runs: bool = False) -> Build:
+                  visible: bool | None = False, long_runs: bool = False, language: str = "") -> Build:
     """Builds the simulation of a design in Verilog, or finds it in the cache.
 
     Several processes may build at the same time; one of those that want the same design does the work.
@@ -157,6 +157,8 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
         that the sources mark as public; what Python could change is evaluated once more in each cycle.
     long_runs : bool
         It will run for minutes, which is worth a longer build.
+    language : str
+        The version of the language that the text is read as, ``1364-2005`` for instance; empty: Verilator's default.
     """
     # Without cocotb nobody looks inside.
     public = {True: ["--public-flat-rw"], False: ["--public-depth", "1"], None: []}[visible]
@@ -164,7 +166,7 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
     macros = [f"-D{name}={value}" for name, value in (defines or {}).items()]
     options = [*VERILATOR_OPTIONS, "--top-module", top, *seen,
                *(f"-G{parameter}={value}" for parameter, value in (parameters or {}).items()),
-               *macros, *([WAVES[waves]] if waves else [])]
+               *macros, *([WAVES[waves]] if waves else []), *(["--language", language] if language else [])]
     speed = LONG_RUNS if long_runs else SHORT_RUNS
     files = [*sources, *([main] if main is not None else [])]
     key = _hash(repr((options, speed, _tools())).encode(), text.encode(), *(file.read_bytes() for file in files))

@@ -111,6 +111,9 @@ def test_an_engine_that_loses_much_is_noticed(monkeypatch):
         return replace(network, layers=(*network.layers[:-1], replace(last, output_scale=2 * last.output_scale)))
     monkeypatch.setattr(host_compile, "quantize", coarse)
     one = outcome("relu", "pt2")
+    assert one.outcome == "lossy" and one.said.startswith("quantisation costs ")
+    monkeypatch.setattr(host_compile, "loss_notes", lambda *given, **options: [])
+    one = outcome("relu", "pt2")
     assert one.outcome == "SILENT" and one.engine_error > 0.5 and one.float_error < 1e-4
 
 

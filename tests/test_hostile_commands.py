@@ -83,7 +83,7 @@ CASES = [
     (run, ["m.pt", "--data", "npz:unlabelled.npz"], "unlabelled.npz"),
     (run, ["m.pt", "--data", "idx:nosuch"], "nosuch"),
     (run, ["small.img", "--data", "npz:data.npz", "--device", "sim:tiny"], "has 20 values for each image"),
-    (run, ["small.img", "--data", "npz:planes.npz"], "config"),
+    (run, [*SMALL, "sim:default"], "was made for preset tiny, the engine has preset default"),
     (run, [*SMALL, "sim:tiny", "--limit", "21"], "must be 1 to 20, not 21"),
     (run, [*SMALL, "sim:tiny", "--limit", "-1"], "must be 1 to 20, not -1"),
     (run, [*DEVICE, ""], "device must be sim:PRESET, sim:FILE.toml, sim:BOARD"),
@@ -160,7 +160,7 @@ def place(tmp_path_factory):
         np.savez(place / name, x_train=images, y_train=labels[:len(images)], x_test=images,
                  y_test=labels[:len(images)])
     np.savez(place / "unlabelled.npz", x_train=images, x_test=images)
-    network = random_network(np.random.default_rng(5), PRESETS["tiny"], [60, 8], 0.2)
+    network = random_network(np.random.default_rng(5), PRESETS["tiny"], [784, 8], 0.2)
     (place / "small.img").write_bytes(image_file(pack(network, PRESETS["tiny"])))
     return place
 

@@ -16,7 +16,10 @@ from rtl.build import main
 from rtl.clock import ecp5_dividers, gowin_dividers, ice40_dividers, xilinx_dividers
 from rtl.config import PRESETS, read_config
 from rtl.protocol import load_packets
+from rtl.scatter import ScatterWalker
 from rtl.tools import FAMILIES, run_steps, utilisation
+from rtl.units import UNITS
+from rtl.walker import Walker
 from tests.networks import random_network
 
 SMALL = 'preset = "tiny"\nentry_depth = 64\nslice_depth = 64\nact_depth = 64\nacc_depth = 16\n'
@@ -246,6 +249,7 @@ def test_a_vivado_project_is_complete(tmp_path, capsys):
     for port, pin in pins.items():
         assert re.search(rf"LOC {pin} .*{port}", constraints), port
         assert re.search(rf"\b(input|output|inout)\b.*\b{port};", text), port
+    assert "initial \\$start <= 0;" in text and "dump_module" not in text
     assert "PLLE2_BASE" in text and re.search(r"create_clock.*-period 10", constraints)
     for place in (0, 1, len(packets) - 1):
         assert f"[{place}] = 8'h{packets[place]:02x};" in text
@@ -304,6 +308,11 @@ def test_a_unit_is_placed_alone_and_shows_its_critical_path(tmp_path, monkeypatc
     assert written["critical_path"] == [{"type": "clk-to-q", "ns": 0.5, "to": "ff"},
                                         {"type": "logic", "ns": 2, "to": "lut"}]
     assert "2.00  logic     lut" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset, walker", [("default", Walker), ("conv", ScatterWalker)])
+def test_the_walker_alone_is_the_one_of_the_engine(preset, walker):
+    assert type(UNITS["walker"](PRESETS[preset])) is walker
 
 
 def test_a_tool_that_fails_leaves_the_last_build_alone(tmp_path, monkeypatch, capsys):

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Saves a network in each of the formats in which people keep them, for `host.bench.conversions`."""
 
-import io
+import os
+import sys
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,26 @@ FEW_SUBJECTS = {"relu", "tanh", "residual", "batch norm behind the relu", "image
                 "image: average pooling", "LeNet-5's names: max, relu"}
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing is written to the terminal, not by C++ either: torch prints what it cannot export."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number, _ in kept:
+            os.dup2(nowhere, number)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number, copy in kept:
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)
+
+
 def save(subject: Subject, module: nn.Module, form: str, examples: Tensor, directory: Path) -> Path | None:
     """The file; None if there is none: where torch cannot write it, or it would be no other than of other subjects."""
     suffix, write = FORMATS[form]
@@ -97,7 +118,7 @@ def save(subject: Subject, module: nn.Module, form: str, examples: Tensor, direc
             return None
         _save_tensors(content, path)
         return path
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         try:
             write(module, examples, path)

@@ -51,7 +51,7 @@ ENGINE_TOLERANCE = 0.1
 """Standard deviation of the engine's error over that of the outputs. Weights here are of 15 values for each layer, so
 that 8-bit activations account for 1 to 3 %; folded batch normalisations for more."""
 
-LOSS = r"(?i)\bwarning\b|\bloss\b|\bloses\b|\blost\b|clipped"
+LOSS = r"^(weight sharing|quantisation) costs |are clipped"
 """In a note that warns of such an error."""
 
 OUTCOMES = {
