@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of tensors: what is assumed is said layer by layer, and what shows that it is no chain is refused by name."""
 
+import json
 from collections import OrderedDict
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -11,8 +13,10 @@ from torch import nn
 from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
+from host import compile as host_compile
+from host import demo, sensitivity
 from host.checkpoints import EXPORT
-from host.errors import UserError
+from host.errors import UserError, run_command
 from host.learning import logits, tensors
 from host.loading import load_network
 from host.zoo import build
@@ -268,3 +272,45 @@ def test_an_exported_program_needs_no_name(tmp_path):
     torch.export.save(program, tmp_path / "model.pt2")
     with pytest.raises(UserError, match="it tells its network by itself; leave out --known vgg-16"):
         load_network(tmp_path / "model.pt2", known="vgg-16")
+
+
+# --- Commands ---
+
+
+def test_the_compiler_says_it_before_it_trains(tmp_path, capsys):
+    torch.save(mlp(6, 6, 3).state_dict(), tmp_path / "model.pt")
+    np.savez(tmp_path / "data.npz", x_train=np.random.default_rng(0).random((60, 6), np.float32),
+             y_train=np.arange(60) % 3, x_test=np.zeros((9, 6), np.float32), y_test=np.arange(9) % 3)
+    data = ["--data", f"npz:{tmp_path / 'data.npz'}", "-o", str(tmp_path / "out")]
+    assert run_command(host_compile.main, [str(tmp_path / "model.pt"), *data, "--density", "0.5", "--json",
+                                           "--save", str(tmp_path / "saved.safetensors")]) == 0
+    told = capsys.readouterr()
+    assumed = load_network(tmp_path / "model.pt").assumptions
+    assert len(assumed) == 2
+    for sentence in assumed:
+        assert told.err.count(f"note: {sentence}\n") == 1
+        assert told.err.index(f"note: {sentence}\n") < told.err.index("prune and retrain: ")
+    assert json.loads(told.out)["notes"][:2] == list(assumed)
+    # What was saved says itself what it is.
+    assert run_command(host_compile.main, [str(tmp_path / "saved.safetensors"), *data, "--no-prune"]) == 0
+    assert "assumed" not in capsys.readouterr().err
+    assert run_command(sensitivity.main, [str(tmp_path / "model.pt"), *data, "--densities", "0.5"]) == 0
+    assert f"note: {assumed[0]}\n" in capsys.readouterr().err
+
+
+def test_the_name_of_a_network_is_an_option(tmp_path, capsys):
+    torch.manual_seed(0)
+    torch.save(build("lenet-5").state_dict(), tmp_path / "model.pt")
+    arguments = [str(tmp_path / "model.pt"), "-o", str(tmp_path / "out"), "--preset", "conv", "--density", "0.01"]
+    assert run_command(host_compile.main, arguments) == 2
+    assert "add --known lenet-5; if not, save the model as .pt2" in capsys.readouterr().err
+    assert run_command(host_compile.main, [*arguments, "--known", "lenet-5"]) == 0
+    told = "read as LeNet-5: ReLU, max pooling, as --known lenet-5 says"
+    captured = capsys.readouterr()
+    assert f"note: {told}\n" in captured.err and told in captured.out
+    assert run_command(demo.main, ["--known", "lenet-5", "-o", str(tmp_path / "demo")]) == 2
+    assert "error: --known lenet-5 says what the file of --model holds; add --model" in capsys.readouterr().err
+    for command in (host_compile, sensitivity, demo):
+        with pytest.raises(SystemExit):
+            command.main([*arguments, "--known", "lenet-6"])
+        assert "invalid choice: 'lenet-6'" in capsys.readouterr().err

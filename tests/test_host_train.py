@@ -11,6 +11,7 @@ import host.train
 from host.augment import Augmenter, image_plane
 from host.errors import UserError, run_command
 from host.learning import one_cycle
+from host.loading import load_network
 from host.train import main
 from host.zoo import build, sizes
 
@@ -46,6 +47,7 @@ def test_learns_and_writes_everything(data, tmp_path, capsys):
     stored = run(data, tmp_path / "model.pt")
     assert stored["network"] == "lenet-300-100" and stored["data"] == data
     build("lenet-300-100").load_state_dict(stored["state_dict"])
+    assert load_network(tmp_path / "model.pt").assumptions == ()
     curve = json.loads((tmp_path / "model.curve.json").read_text())
     assert [point["epoch"] for point in curve] == [1, 2, 3]
     assert all(point["iterations"] == 458 // 50 and point["seconds"] > 0 for point in curve)
