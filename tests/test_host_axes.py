@@ -113,8 +113,8 @@ def test_data_with_channels_last_give_the_same_image(tmp_path, convolution, caps
         assert compiled(tmp_path, "--data", data, *extra, out=layout, model=name) == 0
         captured = capsys.readouterr()
         report = json.loads(captured.out)
-        # The float network's labels: what the engine loses to 8 bits, and no more.
-        assert report["test_error_dense"] == 0 and report["test_error_engine"] <= 12
+        # The float network gives its own labels; the engine loses what the shared weights cost.
+        assert report["test_error_dense"] == 0 and report["test_error_engine"] <= 20
         moved = any("has its channels last, 8 x 8 x 3; they were moved to the front" in note
                     for note in report["notes"])
         assert moved == (layout == "last") == ("channels last" in captured.err)
