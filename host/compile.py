@@ -22,7 +22,7 @@ from host.calibration import clipped_inputs, clipped_outputs, input_notes, layer
 from host.clustering import INITIALISATIONS
 from host.cycles import Prediction, predict
 from host.datasets import SPECS, Dataset, load_inputs
-from host.datasets.axes import fit_axes
+from host.datasets.axes import fit_axes, flattened_note
 from host.decode import decode
 from host.errors import UserError, check_all, end_with
 from host.feasible import check_engine
@@ -334,10 +334,12 @@ def _calibration(work: Compilation) -> np.ndarray:
         if images[0].size != network.inputs:
             raise UserError(f"calibration inputs must have {network.inputs} values each, as layer "
                             f"'{network.layers[0].name}', not {images[0].size}")
+        what = f"calibration '{settings.calib}'"
         if (axes := work.input_axes) is not None:
-            images, note = fit_axes(f"calibration '{settings.calib}'", images, axes,
-                                    way_out="give inputs of these axes, channels first")
-            work.notes += [note] if note else []
+            images, note = fit_axes(what, images, axes, way_out="give inputs of these axes, channels first")
+        else:
+            note = flattened_note(what, images)
+        work.notes += [note] if note else []
         return images
     if work.dataset is not None:
         return work.dataset.train_images

@@ -148,6 +148,7 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     decoded = decode(image, config)
     network = decoded.network
     dataset = image.fitted(dataset)
+    say_notes(dataset.notes)
     check_range(f"--limit of '{dataset.name}'", images, 1, len(dataset.test_labels))
     acts = quantize_inputs(network, dataset.test_images[:images])
     say_notes(clipped_inputs(network, dataset.test_images[:images]))
@@ -267,8 +268,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         *([lambda: check_file(trace), lambda: check_range("--limit with --trace", limit, 1, MOST_IMAGES)]
           if trace is not None else []))
     image, target = _read(arguments.image, target)
-    dataset = image.fitted(dataset)
-    say_notes(dataset.notes)
     with ExitStack() as outputs:
         if waves is not None:
             target = replace(target, waves=outputs.enter_context(part_of(waves)))

@@ -125,7 +125,7 @@ class Engine(wiring.Component):
         """
         m.domains.run = ClockDomain(local=True)
         # A register, since it leads everywhere.
-        reset, was_loaded = Signal(init=1), Signal()
+        reset, was_loaded = Signal(init=1), Signal(name="was_loaded")
         m.d.sync += [was_loaded.eq(loader.loaded), reset.eq(was_loaded & ~loader.loaded)]
         m.d.comb += [ClockSignal("run").eq(ClockSignal()), ResetSignal("run").eq(reset)]
 

@@ -113,8 +113,8 @@ def test_data_with_channels_last_give_the_same_image(tmp_path, convolution, caps
         assert compiled(tmp_path, "--data", data, *extra, out=layout, model=name) == 0
         captured = capsys.readouterr()
         report = json.loads(captured.out)
-        # The float network's labels: what the engine loses to 8 bits, and no more.
-        assert report["test_error_dense"] == 0 and report["test_error_engine"] <= 12
+        # The float network gives its own labels; the engine loses what the shared weights cost.
+        assert report["test_error_dense"] == 0 and report["test_error_engine"] <= 20
         moved = any("has its channels last, 8 x 8 x 3; they were moved to the front" in note
                     for note in report["notes"])
         assert moved == (layout == "last") == ("channels last" in captured.err)
@@ -229,3 +229,20 @@ def test_a_dataset_is_fitted_as_a_whole():
     moved = Dataset("d", images, np.zeros(2, np.int64), images + 1, np.zeros(2, np.int64)).fitted((3, 2, 4))
     assert moved.train_images.shape == moved.test_images.shape == (2, 3, 2, 4) and len(moved.notes) == 1
     assert np.array_equal(moved.test_images, moved.train_images + 1)
+    flat = Dataset("d", images, np.zeros(2, np.int64), images + 1, np.zeros(2, np.int64)).fitted(None)
+    assert flat.train_images is images
+    note, = flat.notes
+    assert note.startswith("dataset 'd' has inputs of 2 x 4 x 3 values, and the model file does not tell axes")
+
+
+@pytest.mark.parametrize("route", ["calib", "data"])
+def test_images_of_three_axes_for_a_network_that_flattens_them_are_announced(tmp_path, capsys, route):
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(48, 5)), tmp_path / "model.pt")
+    images = np.random.default_rng(1).random((20, 4, 4, 3), np.float32)
+    np.savez(tmp_path / "d.npz", train_images=images, train_labels=np.arange(20) % 5, test_images=images,
+             test_labels=np.arange(20) % 5)
+    given = ["--data", f"npz:{tmp_path / 'd.npz'}"] if route == "data" else ["--calib", f"npz:{tmp_path / 'd.npz'}"]
+    assert run_command(host_compile.main, [str(tmp_path / "model.pt"), "--no-prune", "--share-epochs", "0", *given,
+                                           "--preset", "tiny", "-o", str(tmp_path / "out")]) == 0
+    assert "has inputs of 4 x 4 x 3 values, and the model file does not tell axes: they are taken in row-major order" \
+        in capsys.readouterr().err

@@ -52,8 +52,12 @@ def _doubtful(node):
     if not isinstance(node, ast.Assign):
         return None, []
     if isinstance(node.value, ast.Tuple) and len(node.value.elts) <= 3:
-        # Such a tuple is not built: 3.11 and 3.12 name its last signal, if all variables are local ones.
-        return node.value.elts[-1], getattr(node.targets[0], "elts", [])
+        # Such a tuple is not built: 3.11 and 3.12 name its last signal, if all variables are local ones. They overlook
+        # variables and attributes behind it.
+        values = list(node.value.elts)
+        while len(values) > 1 and isinstance(values[-1], ast.Name | ast.Attribute):
+            values.pop()
+        return values[-1], getattr(node.targets[0], "elts", [])
     if isinstance(node.value, ast.IfExp):
         return next(filter(_unnamed, (node.value.body, node.value.orelse)), None), node.targets
     return (node.value, node.targets) if len(node.targets) > 1 else (None, [])
@@ -86,14 +90,15 @@ def test_no_name_depends_on_the_version_of_python():
 @pytest.mark.parametrize("statement", [
     "a, b = Signal(), Signal()", "a, b = 3, Signal(8, init=1)", "a, b, c = Signal(), Signal(), Signal.like(x)",
     "a, b = port.Signature(3).create(), m.read_port()", "a = b = Signal()", "print(a := Signal())",
-    "a = Signal() if x else y"])
+    "a = Signal() if x else y", "a, b = Signal(), x", "a, b = Signal(), self.x.y"])
 def test_such_a_name_is_found(statement):
     assert doubtful_names(f"def f(x, y):\n    {statement}\n    return a\n") == [2]
 
 
 @pytest.mark.parametrize("statement", [
-    "a, b = Signal(), Signal(name='b')", "a = Signal()", "self.a = a = Signal()", "a = [Signal() for _ in range(2)]",
-    "a, b = Signal(), Signal(); g = lambda: a", "a, b, c, d = Signal(), Signal(), Signal(), Signal()"])
+    "a, b = Signal(), Signal(name='b')", "a = Signal()", "a, b = Signal(), 3", "self.a = a = Signal()",
+    "a = [Signal() for _ in range(2)]", "a, b = Signal(), Signal(); g = lambda: a",
+    "a, b, c, d = Signal(), Signal(), Signal(), Signal()"])
 def test_names_that_do_not_depend_on_it_are_not(statement):
     assert doubtful_names(f"def f(x, y):\n    {statement}\n    return a\n") == []
 

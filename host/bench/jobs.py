@@ -15,7 +15,7 @@ from host.compile import STEPS, Compilation, Settings
 from host.cycles import predict
 from host.datasets import load_dataset
 from host.decode import decode
-from host.errors import UserError
+from host.errors import UserError, say_notes
 from host.graph import Linear, Network
 from host.image import Image, read_image
 from host.quantize import QuantizedNetwork, quantize_inputs
@@ -154,6 +154,7 @@ def image_job(name: str, image: Image, config: EngineConfig, data: str) -> Job:
     """
     decoded, dataset = decode(image, config), load_dataset(data)
     quantized, dataset = decoded.network, image.fitted(dataset)
+    say_notes(dataset.notes)
     acts = quantize_inputs(quantized, dataset.test_images[:IMAGES])
     # A whole input for the libraries: what the image leaves out, since it has no weights, is nothing to them.
     first = quantized.layers[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from host.datasets.axes import fit_axes
+from host.datasets.axes import fit_axes, flattened_note
 from host.datasets.files import FileProblem, read_idx, read_npy, read_npz
 from host.errors import UserError
 
@@ -104,7 +104,8 @@ class Dataset:
         None for axes that are not known. Raises `UserError` for images of other axes: `host.datasets.axes`.
         """
         if axes is None:
-            return self
+            note = flattened_note(f"dataset '{self.name}'", self.train_images)
+            return replace(self, notes=(*self.notes, note)) if note else self
         (train, note), (test, _) = (
             fit_axes(f"dataset '{self.name}'", images, axes, way_out="give images of these axes, channels first")
             for images in (self.train_images, self.test_images))

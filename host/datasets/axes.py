@@ -8,7 +8,7 @@ import numpy as np
 
 from host.errors import UserError
 
-__all__ = ["axes_text", "fit_axes"]
+__all__ = ["axes_text", "fit_axes", "flattened_note"]
 
 
 def fit_axes(what: str, images: np.ndarray, axes: Sequence[int], *, way_out: str) -> tuple[np.ndarray, str]:
@@ -56,6 +56,22 @@ def fit_axes(what: str, images: np.ndarray, axes: Sequence[int], *, way_out: str
         return images, ""
     return images, (f"{what} has inputs of {axes_text(given)} values, the network takes {axes_text(wanted)}: they were "
                     "taken in row-major order")
+
+
+def flattened_note(what: str, images: np.ndarray) -> str:
+    """What is assumed of images for a network of which only the number of inputs is known; empty for images that all
+    would flatten alike: of rows and columns alone.
+
+    Parameters
+    ----------
+    what : str
+        As for `fit_axes`.
+    images : array, shape ``[n, ...]``
+    """
+    if len(_long(images.shape[1:])) <= 2:
+        return ""
+    return (f"{what} has inputs of {axes_text(images.shape[1:])} values, and the model file does not tell axes: they "
+            "are taken in row-major order")
 
 
 def axes_text(axes: Sequence[int]) -> str:
