@@ -4,6 +4,7 @@
 import re
 from collections.abc import Sequence
 
+from host.checkpoints import EXPORT
 from host.errors import UserError
 from host.parts import LinearPart, NormPart, Part, shown
 
@@ -39,7 +40,7 @@ def order_parts(parts: Sequence[Part]) -> list[Part]:
     shapes = "; ".join(f"{shown(part.name)} {_describe(part)}" for part in waiting[:20])
     raise UserError("a safetensors file does not keep the order of the layers, and "
                     f"{reason}: {shapes}. Number the layers' names in order (fc1, fc2, ...), or save them "
-                    "with torch.save, which keeps the order")
+                    f"with torch.save, which keeps the order; or save the model as .pt2: {EXPORT}")
 
 
 def has_other_orders(parts: Sequence[Part]) -> bool:

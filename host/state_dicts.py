@@ -170,7 +170,9 @@ def _parts(tensors: Mapping[str, StoredTensor]) -> list[Part]:
     for key, tensor in tensors.items():
         name, _, leaf = key.rpartition(".")
         groups.setdefault(name, {})[leaf] = tensor
-    return [_group_part(name, leaves) for name, leaves in groups.items()]
+    # What is left of a layer beside its parametrisation, which is refused, is no layer.
+    whole = groups.keys() - {name.partition(".parametrizations.")[0] for name in groups if ".parametrizations." in name}
+    return [_group_part(name, leaves) for name, leaves in groups.items() if name in whole]
 
 
 def _group_part(name: str, leaves: dict[str, StoredTensor]) -> Part:

@@ -196,11 +196,12 @@ def test_an_image_that_needs_more_inputs_than_the_data_has():
 
 
 def test_an_image_runs_in_rtl_as_the_job_says(monkeypatch):
-    network = random_network(np.random.default_rng(2), SMALL, [100, 12, 8], 0.3)
-    image = parse_image(image_file(pack(network, SMALL)), SMALL)
+    config = replace(SMALL, act_depth=256, slice_depth=1024)
+    network = random_network(np.random.default_rng(2), config, [784, 12, 8], 0.1)
+    image = parse_image(image_file(pack(network, config)), config)
     monkeypatch.setattr(jobs, "IMAGES", 20)
-    run = run_image(image, Target("sim:small", SMALL), load_dataset("mnist"), 20)
-    assert run.figures()["cycles_per_image"] == image_job("small", image, SMALL, "mnist").cycles
+    run = run_image(image, Target("sim:small", config), load_dataset("mnist"), 20)
+    assert run.figures()["cycles_per_image"] == image_job("small", image, config, "mnist").cycles
 
 
 def test_baselines(tmp_path):

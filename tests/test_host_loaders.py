@@ -149,7 +149,7 @@ def test_the_example_of_the_readme(tmp_path, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     torch.manual_seed(0)
     runpy.run_path("mine.py", run_name="__main__")
-    assert run_command(host_compile.main, ["mine.pt", "--data", "mine:loaders", "--density", "0.05", "--recipe",
+    assert run_command(host_compile.main, ["mine.pt2", "--data", "mine:loaders", "--density", "0.05", "--recipe",
                                            "short.toml", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [layer["name"] for layer in report["layers"]] == ["hidden", "last"]

@@ -71,6 +71,14 @@ def data(tmp_path):
 
 
 @pytest.fixture
+def vectors(tmp_path):
+    """1000 random inputs of 60 values."""
+    inputs, labels = np.random.default_rng(0).integers(0, 256, (1000, 60), np.uint8), [0, 1] * 500
+    np.savez(tmp_path / "data.npz", x_train=inputs, y_train=labels, x_test=inputs, y_test=labels)
+    return f"npz:{tmp_path / 'data.npz'}"
+
+
+@pytest.fixture
 def small(tmp_path):
     """The engine `SMALL` as a configuration file."""
     (tmp_path / "small.toml").write_text("".join(
@@ -134,11 +142,11 @@ def test_compiling_goes_on(tmp_path, data):
     assert names(tmp_path / "out") == ["model.img", "report.html", "report.json"]
 
 
-def test_running(tmp_path, data, small):
+def test_running(tmp_path, vectors, small):
     network = random_network(np.random.default_rng(5), SMALL, [60, 40, 8], 0.2)
     (tmp_path / "m.img").write_bytes(image_file(pack(network, SMALL)))
     before = names(tmp_path)
-    arguments = ["host.run", tmp_path / "m.img", "--data", data, "--device", f"sim:{small}"]
+    arguments = ["host.run", tmp_path / "m.img", "--data", vectors, "--device", f"sim:{small}"]
     assert interrupt(arguments, tmp_path, lambda: "simulation" in processes(tmp_path)) == []
     assert names(tmp_path) == before
 
@@ -160,11 +168,11 @@ def test_benchmark(tmp_path, cache):
     assert names(tmp_path) == ["cache"]
 
 
-def test_building_a_simulation(tmp_path, data, small, cache):
+def test_building_a_simulation(tmp_path, vectors, small, cache):
     """The compiler runs, in a cache that was empty."""
     network = random_network(np.random.default_rng(5), SMALL, [60, 8], 0.2)
     (tmp_path / "m.img").write_bytes(image_file(pack(network, SMALL)))
-    arguments = ["host.run", tmp_path / "m.img", "--data", data, "--device", f"sim:{small}"]
+    arguments = ["host.run", tmp_path / "m.img", "--data", vectors, "--device", f"sim:{small}"]
     assert interrupt(arguments, tmp_path, lambda: "cc1plus" in processes(tmp_path),
                      NONZERO_CACHE=str(cache)) == []
     assert [path.suffix for path in (cache / "builds").iterdir()] == [".lock"]

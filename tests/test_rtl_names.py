@@ -97,7 +97,8 @@ def test_such_a_name_is_found(statement):
 
 @pytest.mark.parametrize("statement", [
     "a, b = Signal(), Signal(name='b')", "a = Signal()", "a, b = Signal(), 3", "self.a = a = Signal()",
-    "a = [Signal() for _ in range(2)]", "a, b = Signal(), Signal(); g = lambda: a", "a, b, c, d = Signal(), Signal(), Signal(), Signal()"])
+    "a = [Signal() for _ in range(2)]", "a, b = Signal(), Signal(); g = lambda: a",
+    "a, b, c, d = Signal(), Signal(), Signal(), Signal()"])
 def test_names_that_do_not_depend_on_it_are_not(statement):
     assert doubtful_names(f"def f(x, y):\n    {statement}\n    return a\n") == []
 

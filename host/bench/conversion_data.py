@@ -2,7 +2,7 @@
 """Data of other shapes than a network takes, for `host.bench.conversions`: read right, announced, refused, or not."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +79,10 @@ PERMUTED = ("rows and columns swapped", "columns in front")
 def _tells(form: str, shape: tuple[int, ...], given: str) -> bool:
     """Whether anything but the user can know that axes are permuted: not of square images, nor of one channel that the
     network flattens, nor if the images alone tell the shape."""
-    long = [size for size in shape if size > 1]
-    return given not in PERMUTED or not (len(set(long)) < len(long) == 2 or (form == "flat" and len(long) == 2)
+    def long(axes: Sequence[int]) -> list[int]:
+        return [size for size in axes if size > 1]
+    as_before = long(GIVEN[given](torch.zeros(2, *shape)).shape[1:]) == long(shape)
+    return given not in PERMUTED or not (as_before or (form == "flat" and len(long(shape)) == 2)
                                          or (form == "module" and len(shape) == 3 and given == PERMUTED[0]))
 
 

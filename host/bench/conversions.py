@@ -154,8 +154,8 @@ def convert(subject: Subject, module: nn.Module, form: str, path: Path, inputs: 
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using padding='same' with even kernel")
         wanted = _only(module(fresh)).double()
-        read = _finished(subject, logits(tensors(_dense(work)), fresh.flatten(1)))
-        engine = _finished(subject, _engine(work, fresh.numpy()))
+        read = logits(tensors(_dense(work)), fresh.flatten(1)).double()
+        engine = _engine(work, fresh.numpy()).double()
     return _judged(subject, form, work.notes, wanted, read, engine)
 
 
@@ -170,10 +170,6 @@ def _only(outputs: Any) -> Tensor:
     return first.flatten(1)
 
 
-def _finished(subject: Subject, outputs: Tensor) -> Tensor:
-    return (subject.finish(outputs) if subject.finish else outputs).double()
-
-
 def _engine(work: Compilation, inputs: np.ndarray) -> Tensor:
     """What the engine computes, as floats ``[n, outputs]``."""
     assert work.quantized is not None
@@ -183,11 +179,13 @@ def _engine(work: Compilation, inputs: np.ndarray) -> Tensor:
 
 def _judged(subject: Subject, form: str, notes: Sequence[str], wanted: Tensor, read: Tensor,
             engine: Tensor) -> Conversion:
-    """Compares outputs ``[n, outputs]``."""
+    """Compares outputs ``[n, outputs]``: torch's with those of the float network that was read, and these, without what
+    the network does after them, with the engine's."""
     if read.shape == wanted.shape:
-        float_error = float((read - wanted).abs().max() / wanted.abs().max())
-        spread = wanted - wanted.mean(0)
-        engine_error = float((engine - wanted).square().sum().sqrt() / spread.square().sum().sqrt())
+        finished = subject.finish(read) if subject.finish else read
+        float_error = float((finished - wanted).abs().max() / wanted.abs().max())
+        spread = read - read.mean(0)
+        engine_error = float((engine - read).square().sum().sqrt() / spread.square().sum().sqrt())
     else:
         float_error = engine_error = float("inf")
     if not float_error <= FLOAT_TOLERANCE:
