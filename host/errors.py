@@ -2,6 +2,7 @@
 """Errors that are the user's to mend, and how every command reports them."""
 
 import os
+import re
 import signal
 import sys
 import warnings
@@ -76,9 +77,9 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
 
 
 def _check_values(argv: Sequence[str]) -> None:
-    """Of ``--option=--`` argparse makes an empty list, whatever the option's type."""
-    problems = [f"argument {one.removesuffix('=--')}: must have a value, not '--'" for one in argv
-                if one.startswith("-") and one.endswith("=--")]
+    """Of ``--option=--`` and ``-o--`` argparse makes an empty list, whatever the option's type."""
+    problems = [f"argument {found[1].removesuffix('=')}: must have a value, not '--'" for one in argv
+                if (found := re.fullmatch(r"(-\w|--?\w[\w-]*=)--", one))]
     if problems:
         raise UserError(problems)
 
