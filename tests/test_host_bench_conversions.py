@@ -5,12 +5,15 @@ import json
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from host import compile as host_compile
 from host.bench.__main__ import main
 from host.bench.conversion_data import ROUTES, DataSubject
+from host.bench.conversion_formats import OTHERWISE, save
 from host.bench.conversion_networks import Subject, draw
 from host.bench.conversions import BAD, FORMS, SUBJECTS, conversions_table, figures, measure_conversions
 from host.errors import UserError, run_command
@@ -122,6 +125,18 @@ def test_scrambled_data_is_noticed(monkeypatch):
     monkeypatch.setattr(host_compile, "load_inputs", lambda spec: load(spec)[..., ::-1].copy())
     one, = measure_conversions([named("data: image of 3 x 8 x 8, pt2: as it is")], ["--calib"])
     assert one.outcome == "SILENT"
+
+
+def test_a_file_that_torch_writes_wrong_is_no_conversion(tmp_path):
+    (name, forms), = OTHERWISE.items()
+    subject, inputs = named(name), torch.rand(2, 2, 8, 8)
+    module = draw(subject, 1)
+    assert all(save(subject, module, form, inputs, tmp_path) is None for form in forms)
+    onnx = pytest.importorskip("onnx")
+    evaluator = pytest.importorskip("onnx.reference").ReferenceEvaluator
+    path = save(replace(subject, name="other"), module, forms[0], inputs, tmp_path)
+    wrong, = evaluator(str(path)).run(None, {onnx.load(path).graph.input[0].name: inputs[:1].numpy()})
+    assert np.abs(wrong - module(inputs[:1]).detach().numpy()).max() > 0.1
 
 
 def test_weights_are_drawn_alike_every_time():

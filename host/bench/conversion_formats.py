@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from host.bench.conversion_networks import Subject
 
-__all__ = ["FORMATS", "save"]
+__all__ = ["FORMATS", "OTHERWISE", "save"]
 
 Writer = Callable[[nn.Module, Tensor, Path], None]
 """Writes a module, whose inputs are like the examples ``[n, ...]``, to a path."""
@@ -80,6 +80,9 @@ FEW = {"onnx, weights beside", "torchscript"}
 FEW_SUBJECTS = {"relu", "tanh", "residual", "batch norm behind the relu", "image: convolution",
                 "image: average pooling", "LeNet-5's names: max, relu"}
 
+OTHERWISE = {"image: average pooling, divisor": ("onnx", "onnx, any batch")}
+"""What torch's own export writes as another network, without a word: ONNX's average pooling has no divisor."""
+
 
 @contextmanager
 def _quiet() -> Iterator[None]:
@@ -102,10 +105,12 @@ def _quiet() -> Iterator[None]:
 
 
 def save(subject: Subject, module: nn.Module, form: str, examples: Tensor, directory: Path) -> Path | None:
-    """The file; None if there is none: where torch cannot write it, or it would be no other than of other subjects."""
+    """The file; None if there is none: where torch cannot write it, or it would be no other than of other subjects, or
+    another network."""
     suffix, write = FORMATS[form]
     path = directory / f"network{suffix}"
-    if (form in FEW and subject.name not in FEW_SUBJECTS) or (form == "module" and type(module) is not nn.Sequential):
+    if form in OTHERWISE.get(subject.name, ()) or (form in FEW and subject.name not in FEW_SUBJECTS) \
+            or (form == "module" and type(module) is not nn.Sequential):
         return None
     if subject.saved is not None:
         if form not in ("state_dict", "safetensors"):
