@@ -1,6 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
 """The toolchain: from a trained PyTorch network to the memory image of the engine and back."""
-
-from host.caches import use_cache
-
-use_cache()

@@ -2,7 +2,7 @@
 """Compiles a trained network into a memory image: ``python -m host.compile model.pt --data mnist``."""
 
 if __name__ == "__main__":
-    from host.errors import expect_interrupts
+    from nonzero.errors import expect_interrupts
     expect_interrupts()
 
 import argparse
@@ -18,32 +18,32 @@ from typing import Any
 
 import numpy as np
 
-from host.calibration import clipped_inputs, clipped_outputs, input_notes, layer_notes, output_notes
-from host.clustering import INITIALISATIONS
-from host.cycles import Prediction, predict
+from host.compression.kmeans import INITIALISATIONS
+from host.compression.prune import PruneResult, prune
+from host.compression.recipe import RECIPES, read_recipe, with_amount
+from host.compression.share_weights import SharedNetwork, ShareSettings, share_weights
+from host.cycle_model.predict import Prediction, predict
 from host.datasets import SPECS, Dataset, load_inputs
 from host.datasets.axes import fit_axes, flattened_note
-from host.decode import decode
-from host.errors import UserError, check_all, end_with
-from host.feasible import check_engine
-from host.files import check_file, check_files, write_whole
-from host.graph import Network
-from host.image import Image, image_file, parse_image
-from host.learning import error_percent, logits, tensors
-from host.loading import load_network, load_with_data
-from host.losses import float_values, integer_values, loss_notes
-from host.options import add_engine_options, add_known_option, check_range, read_engine
-from host.pack import PackedNetwork, pack
-from host.prune import PruneResult, prune
-from host.quantize import QuantizedNetwork, quantize, quantize_inputs
-from host.recipe import RECIPES, read_recipe, with_amount
-from host.reference import forward
-from host.report import report_text, write_report
-from host.saving import safetensors_file
-from host.sharing import SharedNetwork, ShareSettings, share_weights
-from host.shipped import given_or_shipped
-from host.summary import summarize
+from host.decoding.decode import decode
+from host.image.image import Image, image_file, parse_image
+from host.importers.load_network import load_network, load_with_data
+from host.importers.safetensors_file import safetensors_file
+from host.network.layers import Network
+from host.packing.engine_check import check_engine
+from host.packing.pack import PackedNetwork, pack
+from host.quantization.calibration import clipped_inputs, clipped_outputs, input_notes, layer_notes, output_notes
+from host.quantization.golden_model import forward
+from host.quantization.losses import float_values, integer_values, loss_notes
+from host.quantization.quantize import QuantizedNetwork, quantize, quantize_inputs
+from host.reporting.compile_report import summarize
+from host.reporting.report import report_text, write_report
+from host.training.forward import error_percent, logits, tensors
+from nonzero.errors import UserError, check_all, end_with
+from nonzero.files import check_file, check_files, write_whole
+from nonzero.shipped import given_or_shipped
 from rtl.config import EngineConfig
+from rtl.engine_options import add_engine_options, add_known_option, check_range, read_engine
 
 __all__ = ["STEPS", "Compilation", "Settings", "compile_model", "main", "write_outputs"]
 
@@ -77,9 +77,9 @@ class Settings:
     Attributes
     ----------
     density, keep, quality
-        How far to prune, `host.recipe.with_amount`.
+        How far to prune, `host.compression.recipe.with_amount`.
     recipe : str
-        How to prune and retrain, `host.recipe.read_recipe`.
+        How to prune and retrain, `host.compression.recipe.read_recipe`.
     sharing : ShareSettings
         How to share weights.
     prune : bool
@@ -93,7 +93,7 @@ class Settings:
     normalize : (mean, std) or None
         How the training normalised its inputs; folded into the first layer.
     known : str or None
-        The network of `host.zoo` that a file of tensors is of.
+        The network of `host.network.zoo` that a file of tensors is of.
     """
 
     model: Path
@@ -128,7 +128,7 @@ class Compilation:
     activity: list[np.ndarray] = field(default_factory=list)
     """How often each input of each layer is not zero."""
     clipped_outputs: dict[int, float] = field(default_factory=dict)
-    """See `host.calibration.clipped_outputs`."""
+    """See `host.quantization.calibration.clipped_outputs`."""
     packed: PackedNetwork | None = None
     content: bytes = b""
     image: Image | None = None

@@ -5,7 +5,7 @@ With a model of ``models/`` it starts from that: nothing is trained, pruned or s
 """
 
 if __name__ == "__main__":
-    from host.errors import expect_interrupts
+    from nonzero.errors import expect_interrupts
     expect_interrupts()
 
 import argparse
@@ -16,18 +16,18 @@ from pathlib import Path
 
 from host import train
 from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, Settings, compile_model, write_outputs
+from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
-from host.errors import UserError, check_all, end_with
-from host.files import check_files
-from host.image import parse_image
-from host.loading import load_with_data
-from host.options import add_known_option, check_range
-from host.report import report_text, write_report
+from host.device.target import parse_target
+from host.image.image import parse_image
+from host.importers.load_network import load_with_data
+from host.reporting.report import report_text, write_report
 from host.run import run_image, table
-from host.sharing import ShareSettings
-from host.shipped import given_or_shipped
-from host.target import parse_target
+from nonzero.errors import UserError, check_all, end_with
+from nonzero.files import check_files
+from nonzero.shipped import given_or_shipped
 from rtl.config import preset
+from rtl.engine_options import add_known_option, check_range
 
 __all__ = ["main"]
 

@@ -2,7 +2,7 @@
 """Runs a memory image on an engine, in simulation or on a board: ``python -m host.run model.img --data mnist``."""
 
 if __name__ == "__main__":
-    from host.errors import expect_interrupts
+    from nonzero.errors import expect_interrupts
     expect_interrupts()
 
 import argparse
@@ -17,23 +17,23 @@ from typing import Any
 
 import numpy as np
 
-from host.batch import Batch, Comparison, compare, run_batch
-from host.calibration import clipped_inputs
-from host.cycles import Prediction, predict
+from host.cycle_model.predict import Prediction, predict
 from host.datasets import SPECS, Dataset, load_dataset
-from host.decode import Decoded, decode
-from host.device_error import DeviceError
-from host.errors import UserError, check_all, end_with, say_notes
-from host.figures import ratio, rtl_figures
-from host.files import check_file, part_of, write_whole
-from host.image import Image, preset_of, read_image
-from host.options import check_range
-from host.quantize import quantize_inputs
-from host.recording import bin_cycles, recorded_image, recording, weights_of_report
-from host.reference import forward
-from host.target import FORMS, Target, list_devices, parse_target
-from host.trace import LARGEST_BYTES, MOST_IMAGES
+from host.decoding.decode import Decoded, decode
+from host.device.batch import Batch, Comparison, compare, run_batch
+from host.device.device_error import DeviceError
+from host.device.pe_trace import LARGEST_BYTES, MOST_IMAGES
+from host.device.recording import bin_cycles, recorded_image, recording, weights_of_report
+from host.device.target import FORMS, Target, list_devices, parse_target
+from host.image.image import Image, preset_of, read_image
+from host.quantization.calibration import clipped_inputs
+from host.quantization.golden_model import forward
+from host.quantization.quantize import quantize_inputs
+from host.reporting.report_values import ratio, rtl_figures
+from nonzero.errors import UserError, check_all, end_with, say_notes
+from nonzero.files import check_file, part_of, write_whole
 from rtl.config import PRESETS
+from rtl.engine_options import check_range
 from rtl.protocol import Status
 
 __all__ = ["Run", "main", "run_image", "table"]
@@ -227,7 +227,7 @@ def _check_waves(waves: Path | None) -> None:
         raise UserError(f"--waves must name a file that ends in .fst or .vcd, not '{waves}'")
     check_file(waves)
     if waves.suffix == ".fst":
-        from sim.verilate import check_fst  # a serial port needs no Verilator
+        from sim.simulator.verilate import check_fst  # a serial port needs no Verilator
 
         check_fst()
 

@@ -6,7 +6,7 @@ NIPS 2015, section 5 and figure 6). What bears least gets the lowest threshold.
 """
 
 if __name__ == "__main__":
-    from host.errors import expect_interrupts
+    from nonzero.errors import expect_interrupts
     expect_interrupts()
 
 import argparse
@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from host.criteria import choose
+from host.compression.saliency import choose
 from host.datasets import SPECS, Dataset
-from host.errors import UserError, end_with, say_notes
-from host.files import check_files
-from host.graph import Linear, Network
-from host.learning import error_percent, logits, settle_torch, split, tensors
-from host.loading import load_with_data
-from host.options import add_known_option
-from host.output import text_table, write_figure, write_json
+from host.importers.load_network import load_with_data
+from host.network.layers import Linear, Network
+from host.reporting.tables import text_table, write_figure, write_json
+from host.training.forward import error_percent, logits, settle_torch, split, tensors
+from nonzero.errors import UserError, end_with, say_notes
+from nonzero.files import check_files
+from rtl.engine_options import add_known_option
 
 __all__ = ["DENSITIES", "LayerScan", "Point", "Scan", "main", "scan"]
 

@@ -2,7 +2,7 @@
 """Trains a network of the zoo: ``python -m host.train lenet-300-100 --data mnist -o model.pt``."""
 
 if __name__ == "__main__":
-    from host.errors import expect_interrupts
+    from nonzero.errors import expect_interrupts
     expect_interrupts()
 
 import argparse
@@ -22,16 +22,16 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from host.augment import image_plane
 from host.datasets import SPECS, Dataset, load_dataset
-from host.description import KEY
-from host.distributed import ALONE, Group, process_group
-from host.errors import UserError, end_with, say_notes
-from host.files import check_file, check_files, write_whole
-from host.learning import Samples, error_percent, one_cycle, settle_torch, split
-from host.recognition import description
-from host.resuming import fingerprint, read_state, write_state
-from host.zoo import NETWORKS, build, fitted, sizes
+from host.importers.description import KEY
+from host.importers.known_networks import description
+from host.network.zoo import NETWORKS, build, fitted, sizes
+from host.training.augment import image_plane
+from host.training.checkpoint import fingerprint, read_state, write_state
+from host.training.distributed import ALONE, Group, process_group
+from host.training.forward import Samples, error_percent, one_cycle, settle_torch, split
+from nonzero.errors import UserError, end_with, say_notes
+from nonzero.files import check_file, check_files, write_whole
 
 __all__ = ["TrainSettings", "main", "train"]
 
@@ -52,13 +52,13 @@ class TrainSettings:
     Attributes
     ----------
     network : str
-        A name of `host.zoo`.
+        A name of `host.network.zoo`.
     epochs, batch : int
         Passes over the training images; images for each step.
     learning_rate : float
         Peak of the one-cycle schedule of Adam.
     augment : bool
-        Deform the training images at random (`host.augment`).
+        Deform the training images at random (`host.training.augment`).
     seed : int
         Seed of the initial weights, the order of the images and the deformations.
     """
@@ -133,7 +133,7 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
         As it is after the last epoch, on the processor.
     curve : list of dict
         For each epoch ``epoch`` (from 1), ``iterations`` and wall-clock ``seconds`` of it, ``loss`` and
-        ``held_out_error`` in percent, on the training images that are not trained on (`host.learning.split`).
+        ``held_out_error`` in percent, on the training images that are not trained on (`host.training.forward.split`).
 
     Raises
     ------

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from host.errors import UserError
-from host.toml_files import read_toml
+from nonzero.errors import UserError
+from nonzero.toml_files import read_toml
 
 __all__ = ["PRESETS", "ConfigError", "EngineConfig", "preset", "read_config"]
 

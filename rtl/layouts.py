@@ -55,7 +55,7 @@ def header_layout():
         "image_bytes": 32,      # the whole engine image, header and final CRC-32 included
         "layers": 16,
         "input_words": 16,      # activation words that one inference wants
-        "cycle_limit": 32,      # an inference that takes so many cycles has gone wrong; see `rtl.watchdog`
+        "cycle_limit": 32,      # an inference that takes so many cycles has gone wrong; see `rtl.engine.watchdog`
     })
 
 
@@ -322,7 +322,7 @@ def jobs_under_way(config):
 
 
 def _beats_under_way(config):
-    """Beats that may still reach a cluster after it was full: see `rtl.cluster` and `rtl.scanner`."""
+    """Beats that may still reach a cluster after it was full: see `rtl.engine.cluster` and `rtl.engine.scanner`."""
     return 5 + broadcast_cycles(config)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The numbers contract: every integer operation between an input activation and an output activation.
 
-The RTL (`rtl.pe`, `rtl.requantize`), the golden model (`host.reference`) and the quantiser
-(`host.quantize`) all follow this module; ``docs/numbers.md`` explains it. For one output row::
+The RTL (`rtl.engine.pe`, `rtl.engine.requantize`), the golden model (`host.quantization.golden_model`) and the
+quantiser (`host.quantization.quantize`) all follow this module; ``docs/numbers.md`` explains it. For one output row::
 
     acc     = sum of weight * act over the non-zero entries      (acc_bits, two's complement, never overflows)
     total   = acc + bias

@@ -37,7 +37,7 @@ class Opcode(enum.Enum, shape=8):
     RUN = 4
     """Starts an inference and answers at once."""
     WAIT = 5
-    """Answers when the inference has ended -> the `COUNTERS`, 4 bytes each; or TIMED_OUT, see `rtl.watchdog`."""
+    """Answers when the inference has ended -> the `COUNTERS`, 4 bytes each; or TIMED_OUT, see `rtl.engine.watchdog`."""
     READ = 6
     """first activation word (2), count of words (2) -> activations."""
 

@@ -2,7 +2,7 @@
 """Benchmarks of the toolchain and of what it makes."""
 
 if __name__ == "__main__":
-    from host.errors import expect_interrupts
+    from nonzero.errors import expect_interrupts
     expect_interrupts()
 
 import argparse
@@ -22,17 +22,17 @@ from host.bench.conversions import (
 )
 from host.bench.encode import encode_table, measure_encode
 from host.bench.jobs import LENET, baselines, jobs_for, read_baseline
-from host.bench.layers import EIE_LAYERS
 from host.bench.recipes import compare_recipes, recipes_table
 from host.bench.seconds import run_seconds, seconds_figure, seconds_table
+from host.compression.recipe import RECIPES
 from host.datasets import SPECS
 from host.demo import DENSITY
-from host.errors import UserError, end_with, say_notes
-from host.files import check_files
-from host.loading import load_with_data
-from host.options import add_known_option, check_range
-from host.output import write_figure, write_json
-from host.recipe import RECIPES
+from host.importers.load_network import load_with_data
+from host.reporting.tables import write_figure, write_json
+from host.workloads.eie_layers import EIE_LAYERS
+from nonzero.errors import UserError, end_with, say_notes
+from nonzero.files import check_files
+from rtl.engine_options import add_known_option, check_range
 
 __all__ = ["main"]
 

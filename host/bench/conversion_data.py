@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from host.bench.conversion_networks import Subject, draw
 from host.compile import Settings, compile_model
+from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
-from host.sharing import ShareSettings
 from rtl.config import PRESETS
 
 __all__ = ["DATA", "ROUTES", "DataSubject", "read_through"]

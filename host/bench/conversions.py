@@ -21,12 +21,12 @@ from host.bench.conversion_formats import FORMATS, save
 from host.bench.conversion_images import IMAGES
 from host.bench.conversion_networks import FULLY_CONNECTED, Subject, draw
 from host.compile import Compilation, Settings, compile_model
-from host.errors import UserError
-from host.learning import logits, tensors
-from host.output import text_table
-from host.quantize import quantize_inputs
-from host.reference import forward
-from host.sharing import ShareSettings
+from host.compression.share_weights import ShareSettings
+from host.quantization.golden_model import forward
+from host.quantization.quantize import quantize_inputs
+from host.reporting.tables import text_table
+from host.training.forward import logits, tensors
+from nonzero.errors import UserError
 from rtl.config import PRESETS
 
 __all__ = ["BAD", "FORMS", "OUTCOMES", "SUBJECTS", "Conversion", "check_conversions", "conversions_table", "figures",

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from host.bench.layers import EIE_LAYERS, draw_codes
-from host.bench.methods import scipy_sparse
-from host.image import image_file
-from host.output import shown, text_table
-from host.pack import pack
-from host.quantize import QuantizedLayer, QuantizedNetwork
+from host.bench.libraries import scipy_sparse
+from host.image.image import image_file
+from host.packing.pack import pack
+from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.reporting.tables import shown, text_table
+from host.workloads.eie_layers import EIE_LAYERS, draw_codes
 from rtl.config import EngineConfig
 
 __all__ = ["VGG_LAYERS", "draw_network", "encode_table", "measure_encode"]

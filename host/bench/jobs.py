@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from host.bench.layers import EIE_LAYERS, Layer, Options, compile_drawn, draw
 from host.compile import STEPS, Compilation, Settings
-from host.cycles import predict
+from host.cycle_model.predict import predict
 from host.datasets import load_dataset
-from host.decode import decode
-from host.errors import UserError, say_notes
-from host.graph import Linear, Network
-from host.image import Image, read_image
-from host.quantize import QuantizedNetwork, quantize_inputs
-from host.reference import forward
-from host.shipped import CONSTRAINTS
+from host.decoding.decode import decode
+from host.image.image import Image, read_image
+from host.network.layers import Linear, Network
+from host.quantization.golden_model import forward
+from host.quantization.quantize import QuantizedNetwork, quantize_inputs
+from host.workloads.eie_layers import EIE_LAYERS, Layer, Options, compile_drawn, draw
+from nonzero.errors import UserError, say_notes
+from nonzero.shipped import CONSTRAINTS
 from rtl.config import PRESETS, EngineConfig
 from rtl.numbers import requant_shift
 
@@ -114,7 +114,7 @@ def float_network(quantized: QuantizedNetwork) -> Network:
 
 
 def drawn_job(layer: Layer, config: EngineConfig, seed: int = 1) -> Job:
-    """A random layer on the engine, whose memories grow to hold it (`host.bench.layers.compile_layer`)."""
+    """A random layer on the engine, whose memories grow to hold it (`host.workloads.eie_layers.compile_layer`)."""
     quantized, acts = draw(layer, config, seed, VECTORS)
     one = compile_drawn(quantized, acts, Options(config))
     before = asdict(config)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
+from host.compression.prune import prune
+from host.compression.recipe import read_recipe, with_amount
 from host.datasets import Dataset
-from host.graph import Network
-from host.output import text_table
-from host.prune import prune
-from host.recipe import read_recipe, with_amount
+from host.network.layers import Network
+from host.reporting.tables import text_table
 
 __all__ = ["compare_recipes", "recipes_table"]
 
@@ -30,7 +30,7 @@ def compare_recipes(network: Network, dataset: Dataset, names: Sequence[str], de
     Raises
     ------
     UserError
-        For an unknown recipe, and as `host.prune.prune`.
+        For an unknown recipe, and as `host.compression.prune.prune`.
     """
     settings = {name: with_amount(read_recipe(name), density=density) for name in names}
     found = []

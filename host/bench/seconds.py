@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from host.bench.jobs import Baseline, Job
-from host.bench.layers import PUBLISHED_US, Published
-from host.bench.methods import Method, exact_acts, methods_for, scipy_sparse
+from host.bench.libraries import Method, exact_acts, methods_for, scipy_sparse
 from host.bench.timing import Timed, time_side_by_side
-from host.graph import Linear, Network
-from host.output import geomean, text_table
+from host.network.layers import Linear, Network
+from host.reporting.tables import geomean, text_table
+from host.workloads.eie_layers import PUBLISHED_US, Published
 
 __all__ = ["run_seconds", "seconds_figure", "seconds_table"]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from host.datasets.axes import fit_axes, flattened_note
 from host.datasets.files import FileProblem, read_idx, read_npy, read_npz
-from host.errors import UserError
+from nonzero.errors import UserError
 
 __all__ = ["SPECS", "Dataset", "load_dataset", "load_inputs"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from host.errors import UserError
+from nonzero.errors import UserError
 
 __all__ = ["axes_text", "fit_axes", "flattened_note"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from host.errors import UserError
+from nonzero.errors import UserError
 
 __all__ = ["read_loaders"]
 

@@ -2,7 +2,7 @@
 """Compresses one network in every way, and compares: parameters, bits, error, seconds of training."""
 
 if __name__ == "__main__":
-    from host.errors import expect_interrupts
+    from nonzero.errors import expect_interrupts
     expect_interrupts()
 
 import argparse
@@ -15,16 +15,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from host.datasets import SPECS, Dataset, load_dataset
-from host.errors import UserError, check_all, end_with, say_notes
-from host.figures import safe
-from host.files import check_files, write_whole
-from host.options import check_range
-from host.output import write_json
-from host.resuming import fingerprint
+from host.network.zoo import NETWORKS, build, fitted
+from host.reporting.report_values import safe
+from host.reporting.tables import write_json
 from host.sensitivity import scan
 from host.study.methods import BASELINE, METHODS, methods_for
 from host.study.subject import FULL_EPOCHS, QUICK_EPOCHS, STARTS, Effort, Subject
-from host.zoo import NETWORKS, build, fitted
+from host.training.checkpoint import fingerprint
+from nonzero.errors import UserError, check_all, end_with, say_notes
+from nonzero.files import check_files, write_whole
+from rtl.engine_options import check_range
 
 __all__ = ["main"]
 

@@ -8,10 +8,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from host.errors import UserError
-from host.files import check_input
 from host.study.measuring import Outcome
 from host.study.queue import Job
+from nonzero.errors import UserError
+from nonzero.files import check_input
 
 __all__ = ["measured_list", "read_known"]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from host.graph import Conv2d, Linear, Network
+from host.network.layers import Conv2d, Linear, Network
 
 __all__ = ["biclustered", "equal_clusters", "factored"]
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import nn
 
-from host.errors import UserError
-from host.graph import Network
-from host.learning import error_percent, logits, tensors
-from host.pack import pack
-from host.quantize import quantize, quantize_inputs
-from host.reference import forward
-from host.sharing import SharedNetwork, share_weights
+from host.compression.share_weights import SharedNetwork, share_weights
+from host.network.layers import Network
+from host.packing.pack import pack
+from host.quantization.golden_model import forward
+from host.quantization.quantize import quantize, quantize_inputs
 from host.study.subject import Subject
+from host.training.forward import error_percent, logits, tensors
+from nonzero.errors import UserError
 from rtl.config import EngineConfig, preset
 
 __all__ = ["Outcome", "distributions", "engine", "on_disk", "on_engine"]

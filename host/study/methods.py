@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The methods that are compared, each with the settings it is tried at.
 
-A method is a function of the subject, a setting and a seed. It works on `host.graph.Network` or on the torch module
-of `host.zoo`, and leaves layers of kinds that it does not know as they are.
+A method is a function of the subject, a setting and a seed. It works on `host.network.layers.Network` or on the torch
+module of `host.network.zoo`, and leaves layers of kinds that it does not know as they are.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from host.clustering import INITIALISATIONS
-from host.graph import Network
-from host.prune import prune
-from host.recipe import DEFAULT, HAN, MAGNITUDE, PruneSettings
-from host.sharing import SharedNetwork, ShareSettings, share_weights
+from host.compression.kmeans import INITIALISATIONS
+from host.compression.prune import prune
+from host.compression.recipe import DEFAULT, HAN, MAGNITUDE, PruneSettings
+from host.compression.share_weights import SharedNetwork, ShareSettings, share_weights
+from host.network.layers import Network
+from host.network.zoo import build
 from host.study.fastfood import fry
 from host.study.low_rank import biclustered, factored
 from host.study.measuring import Outcome, distributions, engine, on_disk, on_engine
 from host.study.subject import STARTS, Subject
 from host.train import TrainSettings, train
-from host.zoo import build
 
 __all__ = ["BASELINE", "METHODS", "PAPER_KEEP", "Method", "Setting", "methods_for"]
 

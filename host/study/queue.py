@@ -18,8 +18,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
-from host.errors import UserError
 from host.study.measuring import Outcome
+from nonzero.errors import UserError
 
 __all__ = ["Job", "Queue"]
 

@@ -6,10 +6,10 @@ from itertools import pairwise
 from statistics import mean, stdev
 from typing import Any
 
-from host.charts import xy_chart
-from host.figures import number_text
-from host.output import shown, text_table
-from host.page import page, section, table
+from host.reporting.html_page import page, section, table
+from host.reporting.report_values import number_text
+from host.reporting.svg_charts import xy_chart
+from host.reporting.tables import shown, text_table
 from host.sensitivity import Scan
 from host.study.measuring import Outcome
 from host.study.methods import BASELINE

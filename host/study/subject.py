@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
+from host.compression.prune import prune
+from host.compression.recipe import PruneSettings
 from host.datasets import Dataset
-from host.graph import Network
-from host.learning import settle_torch
-from host.loading import load_network
-from host.prune import prune
-from host.recipe import PruneSettings
-from host.resuming import read_state, write_state
-from host.zoo import build
+from host.importers.load_network import load_network
+from host.network.layers import Network
+from host.network.zoo import build
+from host.training.checkpoint import read_state, write_state
+from host.training.forward import settle_torch
 
 __all__ = ["FULL_EPOCHS", "QUICK_EPOCHS", "STARTS", "Effort", "Subject"]
 
@@ -70,7 +70,7 @@ class Subject:
     Parameters
     ----------
     name : str
-        A network of `host.zoo`.
+        A network of `host.network.zoo`.
     directory : Path
         Keeps the trained dense networks.
     """

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from host.errors import UserError
 from host.study.methods import METHODS
 from host.study.queue import Job, Queue
 from host.study.subject import Subject
+from nonzero.errors import UserError
 
 __all__ = ["run_workers", "serve"]
 

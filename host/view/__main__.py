@@ -2,7 +2,7 @@
 """A page of one run that ``host.run --trace`` recorded: what each PE did, and where the cycles went."""
 
 if __name__ == "__main__":
-    from host.errors import expect_interrupts
+    from nonzero.errors import expect_interrupts
     expect_interrupts()
 
 import argparse
@@ -12,10 +12,10 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from host.errors import UserError, check_all, end_with
-from host.files import check_file, write_whole
 from host.view.page import run_page
 from host.view.reading import read_recording
+from nonzero.errors import UserError, check_all, end_with
+from nonzero.files import check_file, write_whole
 
 __all__ = ["main"]
 

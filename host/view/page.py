@@ -5,8 +5,8 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from host.figures import hundredths_text, kib_text, number_text, ratio, safe, share_text, show
-from host.page import page, section, table
+from host.reporting.html_page import page, section, table
+from host.reporting.report_values import hundredths_text, kib_text, number_text, ratio, safe, share_text, show
 
 __all__ = ["run_page"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a recording (schema: `host.recording`), which may hold anything until it is checked."""
+"""Reads a recording (schema: `host.device.recording`), which may hold anything until it is checked."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from host.errors import UserError
-from host.files import check_input
-from host.trace import FORMAT, LARGEST_BYTES, MOST_IMAGES, SERIES, STATES, VERSION
+from host.device.pe_trace import FORMAT, LARGEST_BYTES, MOST_IMAGES, SERIES, STATES, VERSION
+from nonzero.errors import UserError
+from nonzero.files import check_input
 from rtl.protocol import COUNTERS
 
 __all__ = ["read_recording"]

@@ -2,7 +2,7 @@
 """Benchmarks of the simulated engine."""
 
 if __name__ == "__main__":
-    from host.errors import expect_interrupts
+    from nonzero.errors import expect_interrupts
     expect_interrupts()
 
 import argparse
@@ -15,11 +15,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from host.bench.layers import CONFIG, EIE_LAYERS, Options
-from host.bench.networks import DRAWN
-from host.errors import UserError, end_with
-from host.files import check_files
-from host.output import write_figure, write_json
+from host.reporting.tables import write_figure, write_json
+from host.workloads.eie_layers import CONFIG, EIE_LAYERS, Options
+from host.workloads.whole_networks import DRAWN
+from nonzero.errors import UserError, end_with
+from nonzero.files import check_files
 from rtl.config import PRESETS, ConfigError
 
 from .ablation import ablation_figure, ablation_table, run_ablation

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from host.bench.layers import Layer, Options, compile_drawn, draw
-from host.cycles import predict
-from host.decode import Decoded
-from host.output import geomean, text_table
+from host.cycle_model.predict import predict
+from host.decoding.decode import Decoded
+from host.reporting.tables import geomean, text_table
+from host.workloads.eie_layers import Layer, Options, compile_drawn, draw
 
 from .running import figures, simulate
 

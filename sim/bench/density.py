@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from host.bench.layers import EIE_LAYERS, Compiled, Layer, Options, compile_drawn, draw, draw_acts
-from host.output import shown, text_table
+from host.reporting.tables import shown, text_table
+from host.workloads.eie_layers import EIE_LAYERS, Compiled, Layer, Options, compile_drawn, draw, draw_acts
 from rtl.config import EngineConfig
 from rtl.layouts import job_layout
 

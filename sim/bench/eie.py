@@ -7,8 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from host.bench.layers import Layer, Options
-from host.output import geomean, shown, text_table
+from host.reporting.tables import geomean, shown, text_table
+from host.workloads.eie_layers import Layer, Options
 
 from .running import DEPTHS, run_layer
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from host.device import Device
-from host.errors import UserError
-from host.image import Image
+from host.device.device import Device
+from host.image.image import Image
+from nonzero.errors import UserError
 from rtl.config import EngineConfig
 from rtl.protocol import CRC_BYTES, HEADER_BYTES, SYNC, Opcode, Status, pack, packet_length
-from sim.link import SimulationLink
+from sim.simulator.link import SimulationLink
 
 __all__ = ["FaultError", "Faults", "expected_statuses", "split_responses"]
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from host.decode import decode
-from host.graph import Geometry
-from host.image import Image, image_file, parse_image
-from host.pack import pack
-from host.quantize import QuantizedLayer, QuantizedNetwork
-from host.scans import taps_met
+from host.decoding.decode import decode
+from host.image.image import Image, image_file, parse_image
+from host.network.layers import Geometry
+from host.packing.conv_scans import taps_met
+from host.packing.pack import pack
+from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
 from rtl.numbers import MULTIPLIER_BITS
 

@@ -2,8 +2,8 @@
 """Mutated images of a right CRC: the engine must not be wrong on them without a word, nor on what is loaded next.
 
 A mutant is refused or its inference ends with a status, or its outputs are those that the golden model gives for what
-the image holds by `host.decode`. Of what that refuses nobody can say what is right. Whatever became of it, the good
-image is loaded next, and its first inference must give golden's outputs at every layer and the predicted counters.
+the image holds by `host.decoding.decode`. Of what that refuses nobody can say what is right. Whatever became of it, the
+good image is loaded next, and its first inference must give golden's outputs at every layer and the predicted counters.
 """
 
 import time
@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from host.cycles import predict
-from host.decode import Decoded, decode
-from host.device import Device
-from host.errors import UserError
-from host.image import Image
-from host.output import text_table
-from host.reference import forward
+from host.cycle_model.predict import predict
+from host.decoding.decode import Decoded, decode
+from host.device.device import Device
+from host.image.image import Image
+from host.quantization.golden_model import forward
+from host.reporting.tables import text_table
+from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig
-from rtl.engine import Engine
+from rtl.engine.engine import Engine
 from rtl.layouts import HEADER_BYTES, LIMIT_STEP, header_layout, limit_bits
 from rtl.protocol import COUNTERS, Opcode, Status, load_packets
-from sim.link import SimulationLink, build_link
-from sim.verilate import Build
+from sim.simulator.link import SimulationLink, build_link
+from sim.simulator.verilate import Build
 
 from .faults import FaultError, split_responses
 from .good_images import good_image

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from host.bench.networks import DRAWN, draw_images, draw_network
-from host.image import image_file, parse_image
-from host.pack import pack
-from host.quantize import QuantizedLayer, QuantizedNetwork, quantize, quantize_inputs
-from host.reference import forward
-from rtl.axi import AxiEngine
+from host.image.image import image_file, parse_image
+from host.packing.pack import pack
+from host.quantization.golden_model import forward
+from host.quantization.quantize import QuantizedLayer, QuantizedNetwork, quantize, quantize_inputs
+from host.workloads.whole_networks import DRAWN, draw_images, draw_network
 from rtl.config import PRESETS, EngineConfig
-from rtl.engine import Engine
-from sim.link import SimulationLink, build_link
-from sim.running import run
-from sim.verilate import build
+from rtl.engine.engine import Engine
+from rtl.integration.axi_top import AxiEngine
+from sim.simulator.link import SimulationLink, build_link
+from sim.simulator.running import run
+from sim.simulator.verilate import build
 
 from .faults import Faults
 
@@ -35,8 +35,8 @@ HOURS = 3600.0
 def run_axi(packets: int, seed: int) -> dict[str, Any]:
     """So many random packets each way, with random pauses on every channel. Raises `SimulationError` for a fault."""
     parameters = {"config": asdict(CONFIG), "packets": packets, "idle": 0.3, "stall": 0.3}
-    run(build(AxiEngine(CONFIG)), "sim.benches.axi", tests=["packets_and_registers"], parameters=parameters, seed=seed,
-        timeout_s=10 * HOURS)
+    run(build(AxiEngine(CONFIG)), "sim.testbenches.axi", tests=["packets_and_registers"], parameters=parameters,
+        seed=seed, timeout_s=10 * HOURS)
     return {"packets": packets, "seed": seed, "mismatches": 0}
 
 

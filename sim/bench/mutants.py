@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from host.decode import Decoded
-from host.image import Image
+from host.decoding.decode import Decoded
+from host.image.image import Image
 from rtl.layouts import (
     DESCRIPTOR_WORD_BITS,
     HEADER_BYTES,

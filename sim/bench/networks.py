@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from host.bench.networks import DRAWN, Drawn, draw_images, draw_network
-from host.cycles import Prediction, predict
-from host.decode import Decoded, decode
-from host.device import Device
-from host.image import Image, image_file, parse_image
-from host.output import shown, text_table
-from host.pack import PackedNetwork, pack
-from host.quantize import QuantizedNetwork, quantize, quantize_inputs
-from host.reference import forward
-from rtl.cluster import drain_cycles
-from rtl.engine import Engine
+from host.cycle_model.predict import Prediction, predict
+from host.decoding.decode import Decoded, decode
+from host.device.device import Device
+from host.image.image import Image, image_file, parse_image
+from host.packing.pack import PackedNetwork, pack
+from host.quantization.golden_model import forward
+from host.quantization.quantize import QuantizedNetwork, quantize, quantize_inputs
+from host.reporting.tables import shown, text_table
+from host.workloads.whole_networks import DRAWN, Drawn, draw_images, draw_network
+from rtl.engine.cluster import drain_cycles
+from rtl.engine.engine import Engine
 from rtl.layouts import broadcast_cycles
 from rtl.protocol import COUNTERS
-from sim.link import SimulationLink, build_link
+from sim.simulator.link import SimulationLink, build_link
 
 __all__ = ["networks_table", "run_networks"]
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from host.batch import compare
-from host.bench.layers import Compiled, Layer, Options, compile_drawn, draw
-from host.device import Device
-from host.summary import bound_bits
-from rtl.engine import Engine
+from host.device.batch import compare
+from host.device.device import Device
+from host.reporting.compile_report import bound_bits
+from host.workloads.eie_layers import Compiled, Layer, Options, compile_drawn, draw
+from rtl.engine.engine import Engine
 from rtl.protocol import COUNTERS
-from sim.link import SimulationLink, build_link
+from sim.simulator.link import SimulationLink, build_link
 
 from .eie_format import encode_eie
 

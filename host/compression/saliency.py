@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What makes a weight worth keeping: its saliency, and the choice of the greatest.
+
+A saliency estimates how much the loss would rise without the weight. With a second derivative h of the loss by the
+weight w, that is ``h * w**2 / 2``, for every other weight as it is:
+
+- magnitude: h alike for all weights of a layer (Han et al., NIPS 2015, section 3);
+- obd: h by passing second derivatives back through the layers (Y. LeCun, J. Denker, S. Solla, "Optimal Brain
+  Damage", NIPS 1989, section 2.2);
+- fisher: h as the mean square of the gradient (L. Theis et al., arXiv 1801.05787, section 2).
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from host.datasets import as_inputs
+from host.network.layers import Geometry, Network
+from host.training.forward import activations, tensors, weighted_sums
+
+__all__ = ["CRITERIA", "choose", "saliencies"]
+
+IMAGES = 10_000
+"""More images than these hardly change the second derivatives."""
+
+BATCH = 1000
+
+CRITERIA = {"magnitude": "the weight's magnitude", "obd": "Optimal Brain Damage: diagonal second derivatives",
+            "fisher": "diagonal of the empirical Fisher matrix"}
+"""The criteria by name."""
+
+
+def saliencies(criterion: str, network: Network, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """The saliency of every weight: for each layer float64 ``[rows, cols]``, 0 or more, 0 for a weight of 0.
+
+    Parameters
+    ----------
+    criterion : str
+        A name of `CRITERIA`.
+    images : array, shape ``[n, ...]``
+        Training images; those after the first `IMAGES` are left out.
+    labels : int64 array, shape ``[n]``
+    """
+    magnitudes = [np.abs(layer.weight.astype(np.float64)) for layer in network.layers]
+    if criterion == "magnitude":
+        return magnitudes
+    seconds = _second_derivatives(criterion, network, images[:IMAGES], labels[:IMAGES])
+    return [second * magnitude ** 2 / 2 for second, magnitude in zip(seconds, magnitudes, strict=True)]
+
+
+def _second_derivatives(criterion: str, network: Network, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """Means over the images of the second derivative of the cross-entropy by each weight."""
+    layers = tensors(network)
+    sums = [torch.zeros_like(weight, dtype=torch.float64) for weight, *_ in layers]
+    for start in range(0, len(images), BATCH):
+        acts, places = [torch.from_numpy(as_inputs(images[start:start + BATCH]))], []
+        for weight, bias, relu, geometry in layers:
+            with torch.no_grad():
+                places.append(weighted_sums(acts[-1], weight, bias, geometry))
+                acts.append(activations(places[-1], relu, geometry))
+        chances = torch.softmax(acts[-1], 1)
+        if criterion == "obd":
+            back = chances * (1 - chances)
+        else:
+            back = chances - functional.one_hot(torch.from_numpy(labels[start:start + BATCH]), chances.shape[1])
+        for number in range(len(layers) - 1, -1, -1):
+            weight, bias, relu, geometry = layers[number]
+            back = _through_activations(places[number], relu, geometry, back)
+            if geometry is None:
+                # A weight's derivative is that of its output times its input: squared, for second derivatives.
+                squares = back if criterion == "obd" else back ** 2
+                sums[number] += squares.T @ acts[number] ** 2
+                back = back @ (weight ** 2 if criterion == "obd" else weight)
+            elif criterion == "obd":
+                # LeCun et al., equation 5: the sum over a shared weight's connections of their second derivatives.
+                by_weight, back = _through_convolution(acts[number] ** 2, weight ** 2, geometry, back)
+                sums[number] += by_weight
+            else:
+                sums[number] += _squared_gradients(acts[number], geometry, back)
+                back = _through_convolution(acts[number], weight, geometry, back)[1]
+    return [(total / len(images)).numpy() for total in sums]
+
+
+def _through_activations(sums: torch.Tensor, relu: bool, geometry: Geometry | None, back: torch.Tensor) -> torch.Tensor:
+    """Derivatives by a layer's sums from those by its outputs; alike for first and second ones."""
+    if geometry is None:
+        return back * (sums > 0) if relu else back
+    sums = sums.requires_grad_()
+    return torch.autograd.grad(activations(sums, relu, geometry), sums, back)[0]
+
+
+def _through_convolution(inputs: torch.Tensor, weight: torch.Tensor, geometry: Geometry,
+                         back: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Derivatives by the weights, summed over the images, and by the inputs, from those by the sums."""
+    inputs, weight = inputs.detach().requires_grad_(), weight.detach().requires_grad_()
+    sums = weighted_sums(inputs, weight, torch.zeros(len(weight)), geometry)
+    by_weight, by_inputs = torch.autograd.grad(sums, (weight, inputs), back)
+    return by_weight, by_inputs
+
+
+def _squared_gradients(inputs: torch.Tensor, geometry: Geometry, back: torch.Tensor) -> torch.Tensor:
+    """Squares of each image's derivatives by a convolution's weights, summed over the images: ``[rows, cols]``."""
+    total = torch.zeros(())
+    for images, derivatives in zip(inputs.split(100), back.split(100), strict=True):
+        patches = functional.unfold(images.view(-1, *geometry.in_shape), geometry.kernel, padding=geometry.padding,
+                                    stride=geometry.stride)
+        grouped = (len(images), geometry.groups, -1, patches.shape[-1])
+        gradients = derivatives.reshape(grouped) @ patches.view(grouped).transpose(2, 3)
+        total = total + gradients.square().sum(0)
+    return total.flatten(0, 1)
+
+
+def choose(saliency: list[np.ndarray], counts: list[int] | int) -> list[np.ndarray]:
+    """Masks, bool ``[rows, cols]``, of the greatest saliencies.
+
+    Among equal ones the later are kept, so that the choice is always the same.
+
+    Parameters
+    ----------
+    counts : list of int, or int
+        How many weights each layer keeps, or how many all layers together.
+    """
+    if isinstance(counts, int):
+        chosen = _greatest(np.concatenate([layer.ravel() for layer in saliency]), counts)
+        ends = np.cumsum([layer.size for layer in saliency])[:-1]
+        return [mask.reshape(layer.shape) for mask, layer in zip(np.split(chosen, ends), saliency, strict=True)]
+    return [_greatest(layer.ravel(), count).reshape(layer.shape) for layer, count in zip(saliency, counts, strict=True)]
+
+
+def _greatest(values: np.ndarray, count: int) -> np.ndarray:
+    mask = np.ones(values.size, bool)
+    mask[np.argsort(values, kind="stable")[:values.size - count]] = False
+    return mask

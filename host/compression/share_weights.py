@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weight sharing: each layer's weights become codes into a small codebook, which is then fine-tuned.
+
+After S. Han, H. Mao, W. Dally, "Deep Compression", ICLR 2016, section 3.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from host.compression.kmeans import INITIALISATIONS, cluster
+from host.datasets import Dataset
+from host.network.layers import Conv2d, Geometry, Linear, Network
+from host.training.checkpoint import Checkpoint
+from host.training.forward import Samples, error_percent, logits, one_cycle, settle_torch, split
+from nonzero.errors import UserError
+
+__all__ = ["ShareSettings", "SharedLayer", "SharedNetwork", "direct_values", "share_weights"]
+
+@dataclass(frozen=True)
+class ShareSettings:
+    """How the codebooks are made and fine-tuned. Section numbers are those of Deep Compression.
+
+    Attributes
+    ----------
+    initialisation : str
+        First centres of k-means (section 3.2), one of `host.compression.kmeans.INITIALISATIONS`.
+    bits : int, optional
+        2 to 8, and at most what the engine's codes have: ``2**bits - 1`` centres for each layer. None: all that the
+        codes can say.
+    epochs : int
+        Passes over the training images; 0 keeps the cluster centres.
+    learning_rate : float
+        Peak of the one-cycle schedule of Adam.
+    batch : int
+        Images for each step.
+    augment : float
+        Strength of the random deformations of the training images (`host.training.augment`), 0 for none: codebooks
+        are too few numbers to overfit.
+    """
+
+    initialisation: str = "linear"
+    bits: int | None = None
+    epochs: int = 4
+    learning_rate: float = 1e-3
+    batch: int = 256
+    augment: float = 0.0
+
+    def check(self, code_bits: int) -> None:
+        """Raises `UserError` with every setting that is out of range for codes of so many bits."""
+        problems = []
+        if self.initialisation not in INITIALISATIONS:
+            problems.append(f"initialisation of weight sharing must be one of {', '.join(INITIALISATIONS)}, not "
+                            f"'{self.initialisation}'")
+        if self.bits is not None and not 2 <= self.bits <= code_bits:
+            problems.append(f"bits of weight sharing must be 2 to {code_bits}, the engine's code_bits, not {self.bits}")
+        if not 0 <= self.epochs <= 100_000:
+            problems.append(f"epochs of weight sharing must be 0 to 100000, not {self.epochs}")
+        if not 1 <= self.batch <= 100_000:
+            problems.append(f"batch of weight sharing must be 1 to 100000, not {self.batch}")
+        if not 0 <= self.augment <= 4:
+            problems.append(f"augment of weight sharing must be 0 to 4, not {self.augment}")
+        if not 0 < self.learning_rate <= 1:
+            problems.append(f"learning rate of weight sharing must be above 0 and at most 1, not "
+                            f"{self.learning_rate}")
+        if problems:
+            raise UserError(problems)
+
+
+@dataclass(frozen=True)
+class SharedLayer:
+    """A layer whose weights are codes.
+
+    Attributes
+    ----------
+    codes : uint8 array, shape ``[rows, cols]``
+        Index into `values`; 0 is no weight.
+    values : float64 array, shape ``[2**code_bits]``
+        What a code stands for; the first is 0.
+    bias : float64 array, shape ``[rows]``
+    geometry : Geometry, optional
+        Of a convolution; None for a fully connected layer.
+    fixed : bool
+        See `host.network.layers.Linear`.
+    """
+
+    name: str
+    codes: np.ndarray
+    values: np.ndarray
+    bias: np.ndarray
+    relu: bool
+    geometry: Geometry | None = None
+    fixed: bool = False
+
+    @property
+    def inputs(self) -> int:
+        """Values that it takes."""
+        return self.geometry.inputs if self.geometry else int(self.codes.shape[1])
+
+    @property
+    def weight(self) -> np.ndarray:
+        """Float64 ``[rows, cols]``."""
+        return self.values[self.codes]
+
+
+@dataclass(frozen=True)
+class SharedNetwork:
+    """A chain of layers with shared weights.
+
+    Attributes
+    ----------
+    losses, held_out_errors : tuple of float
+        Of each epoch of fine-tuning; the errors in percent.
+    iterations : int
+        Steps of the optimiser.
+    seconds : float
+        Wall-clock time of fine-tuning.
+    """
+
+    name: str
+    layers: tuple[SharedLayer, ...]
+    losses: tuple[float, ...] = ()
+    held_out_errors: tuple[float, ...] = ()
+    iterations: int = 0
+    seconds: float = 0.0
+
+    def as_network(self) -> Network:
+        """The same weights in float32, one by one."""
+        return Network(self.name, tuple(map(_as_layer, self.layers)))
+
+
+def _as_layer(layer: SharedLayer) -> Linear:
+    weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
+    if layer.geometry is None:
+        return Linear(layer.name, weight, bias, layer.relu)
+    return Conv2d(layer.name, weight, bias, layer.relu, layer.geometry, layer.fixed)
+
+
+def share_weights(network: Network, config, dataset: Dataset | None = None,  # type: ignore[no-untyped-def]
+                  settings: ShareSettings | None = None, seed: int = 0,
+                  checkpoint: Path | None = None) -> SharedNetwork:
+    """Gives the weights of each layer codes of ``config.code_bits`` bits.
+
+    With a codebook, k-means finds ``2**bits - 1`` centres, which are then fine-tuned with the data,
+    together with the biases. With ``config.direct_weights`` a code is the weight itself in two's
+    complement, times one scale for the layer; there is nothing to fine-tune, and a weight that rounds to 0
+    is dropped.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        Gives ``code_bits`` and ``direct_weights``.
+    dataset : Dataset, optional
+        Without it the centres stay where k-means put them.
+    checkpoint : Path, optional
+        Written after each epoch of fine-tuning. The same call goes on from it, if it is there.
+
+    Raises
+    ------
+    UserError
+        For settings out of range, or a dataset that does not fit the network.
+    """
+    settings = settings or ShareSettings()
+    settings.check(config.code_bits)
+    if config.direct_weights:
+        direct = tuple(_direct(layer, config.code_bits) for layer in network.layers)
+        return SharedNetwork(network.name, direct)
+    layers = tuple(_clustered(layer, config.code_bits, settings, seed) for layer in network.layers)
+    if dataset is None or settings.epochs == 0:
+        return SharedNetwork(network.name, layers)
+    dataset.require(network.inputs, network.outputs)
+    saved = Checkpoint(checkpoint, network, dataset, settings, seed, config.code_bits)
+    return _FineTuning(layers, dataset, settings, seed).run(network.name, saved)
+
+
+def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int) -> SharedLayer:
+    codes = np.zeros(layer.weight.shape, np.uint8)
+    values = np.zeros(1 << code_bits)
+    kept = layer.weight != 0
+    if kept.any():
+        count = (1 << (settings.bits or code_bits)) - 1
+        centres, members = cluster(layer.weight[kept], count, settings.initialisation, seed)
+        values[1:1 + len(centres)] = centres
+        codes[kept] = members + 1
+    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.relu, layer.geometry,
+                       layer.fixed)
+
+
+def direct_values(code_bits: int) -> np.ndarray:
+    """What each code stands for where codes are two's complement weights: int64 ``[2**code_bits]``."""
+    codes = np.arange(1 << code_bits)
+    return np.where(codes >> (code_bits - 1), codes - (1 << code_bits), codes)
+
+
+def _direct(layer: Linear, code_bits: int) -> SharedLayer:
+    """The scale is the one of a hundred with the least mean squared error."""
+    limit = (1 << (code_bits - 1)) - 1
+    weight = layer.weight.astype(np.float64)
+    kept = weight[weight != 0]
+    greatest = np.abs(kept).max(initial=0) or 1.0
+
+    def rounded(values: np.ndarray, scale: float) -> np.ndarray:
+        return np.clip(np.rint(values / scale), -limit - 1, limit)
+    scales = greatest / limit * np.linspace(0.2, 1, 100)
+    errors = [np.square(kept - rounded(kept, scale) * scale).sum() for scale in scales]
+    scale = scales[int(np.argmin(errors))]
+    codes = (rounded(weight, scale).astype(np.int64) & ((1 << code_bits) - 1)).astype(np.uint8)
+    return SharedLayer(layer.name, codes, direct_values(code_bits) * scale, layer.bias.astype(np.float64),
+                       layer.relu, layer.geometry, layer.fixed)
+
+
+class _FineTuning:
+    """Trains codebook values: the gradient of a centre is the sum over its weights (section 3.3)."""
+
+    def __init__(self, layers: tuple[SharedLayer, ...], dataset: Dataset, settings: ShareSettings,
+                 seed: int) -> None:
+        settle_torch()
+        self.layers, self.settings = layers, settings
+        (images, labels), self.held_out = split(dataset)
+        self.samples = Samples(images, labels, augment=settings.augment)
+        self.batch = min(settings.batch, len(labels))
+        self.generator = torch.Generator().manual_seed(seed)
+        self.places = [torch.from_numpy(np.flatnonzero(layer.codes)) for layer in layers]
+        self.members = [torch.from_numpy(layer.codes[layer.codes > 0].astype(np.int64)) for layer in layers]
+        self.values = [torch.from_numpy(layer.values).float() for layer in layers]
+        self.biases = [torch.from_numpy(layer.bias).float().requires_grad_(not layer.fixed) for layer in layers]
+        self.weights = [torch.from_numpy(layer.weight).float().requires_grad_(not layer.fixed) for layer in layers]
+        self.optimizer = torch.optim.Adam(self.values + self.biases)
+        self.curve: dict[str, Any] = {"losses": [], "held_out_errors": [], "iterations": 0, "seconds": 0.0}
+
+    def run(self, name: str, checkpoint: Checkpoint) -> SharedNetwork:
+        state = checkpoint.load()
+        if state is not None:
+            self._restore(state)
+        curve, total = self.curve, self.settings.epochs
+        epochs = range(len(curve["losses"]), total)
+        for epoch in tqdm(epochs, "sharing weights", total, initial=epochs.start, unit="epoch", disable=None):
+            begin = time.perf_counter()
+            curve["losses"].append(self._epoch(epoch))
+            curve["held_out_errors"].append(error_percent(self._forward, *self.held_out))
+            curve["iterations"] += self.samples.batch_count(self.batch)
+            curve["seconds"] += time.perf_counter() - begin
+            checkpoint.save({"values": self.values, "biases": [bias.detach() for bias in self.biases], "curve": curve,
+                             "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state()})
+        layers = tuple(replace(layer, values=values.double().numpy(), bias=bias.detach().double().numpy())
+                       for layer, values, bias in zip(self.layers, self.values, self.biases, strict=True))
+        return SharedNetwork(name, layers, tuple(curve["losses"]), tuple(curve["held_out_errors"]),
+                             curve["iterations"], curve["seconds"])
+
+    @torch.no_grad()
+    def _restore(self, state: dict[str, Any]) -> None:
+        for ours, saved in zip(self.values + self.biases, state["values"] + state["biases"], strict=True):
+            ours.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.curve = state["curve"]
+        self._spread()
+
+    def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return logits([(weight, bias, layer.relu, layer.geometry) for weight, bias, layer
+                       in zip(self.weights, self.biases, self.layers, strict=True)], inputs)
+
+    def _epoch(self, epoch: int) -> float:
+        count = self.samples.batch_count(self.batch)
+        total = 0.0
+        for index, (inputs, labels) in enumerate(self.samples.batches(self.batch, self.generator)):
+            loss = functional.cross_entropy(self._forward(inputs), labels)
+            loss.backward()
+            progress = (epoch + index / count) / self.settings.epochs
+            self.optimizer.param_groups[0]["lr"] = one_cycle(self.settings.learning_rate, progress)
+            self._step()
+            total += loss.item()
+        if not math.isfinite(total):
+            raise UserError("fine-tuning the codebooks diverged; use a lower learning rate of weight sharing")
+        return total / count
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        for weight, values, places, members in zip(self.weights, self.values, self.places, self.members, strict=True):
+            if weight.grad is None:
+                continue
+            values.grad = torch.zeros_like(values).index_add_(0, members, weight.grad.flatten()[places])
+            weight.grad = None
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._spread()
+
+    def _spread(self) -> None:
+        """Gives every weight the value of its code."""
+        for weight, values, places, members in zip(self.weights, self.values, self.places, self.members, strict=True):
+            weight.view(-1)[places] = values[members]

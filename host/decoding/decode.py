@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads an engine image back into the integer network that it holds: the encoder's inverse, written apart from it.
+
+It is how the compiler verifies its own output, and where a bare image gets its golden model from.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from host.decoding.layer_reader import LayerReader
+from host.decoding.memory_reader import Memories, Memory, read_biases, read_weights
+from host.image.image import Image
+from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from nonzero.errors import UserError
+from rtl.config import EngineConfig
+from rtl.layouts import (
+    HEADER_BYTES,
+    SECTION_BYTES,
+    LayerKind,
+    SectionKind,
+    codebook_value_bits,
+    codebook_words,
+    descriptor_layout,
+    descriptor_words,
+    header_layout,
+    section_layout,
+    section_memories,
+    tap_table_words,
+)
+
+__all__ = ["Decoded", "DecodedPass", "decode"]
+
+
+@dataclass(frozen=True)
+class DecodedPass:
+    """A pass of the program.
+
+    Attributes
+    ----------
+    layer : int
+        Number of the layer that it belongs to.
+    lengths : int64 array, shape ``[pes, cols]``
+        Entries of each slice, skips and padding included.
+    taps : list of int16 arrays, one for each PE
+        The tap of each entry, 0 in a fully connected layer; -1 is no weight.
+    descriptor : rtl.layouts.descriptor_layout
+    input_words, chase_words, output_words : int
+        See `rtl.layouts.descriptor_layout`.
+    """
+
+    layer: int
+    lengths: np.ndarray
+    taps: list[np.ndarray]
+    descriptor: Any
+    input_words: int
+    chase_words: int
+    output_words: int
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The integer network of an image (its layers' scales are 1), and the passes of its program."""
+
+    image: Image
+    config: EngineConfig
+    network: QuantizedNetwork
+    passes: list[DecodedPass]
+
+
+def decode(image: Image, config: EngineConfig) -> Decoded:
+    """What an image holds.
+
+    Raises
+    ------
+    UserError
+        If the image's contents contradict each other.
+    """
+    try:
+        return _network(image, config)
+    except (IndexError, ValueError) as error:
+        raise UserError(f"the image's contents contradict each other ({error}); compile it again") from None
+
+
+def _network(image: Image, config: EngineConfig) -> Decoded:
+    header: Any = header_layout().from_bits(int.from_bytes(image.engine[:HEADER_BYTES], "little"))
+    memories = _memories(image.engine, int(header.sections), config)
+    passes = _descriptors(memories, int(header.layers), config)
+    layers: list[QuantizedLayer] = []
+    decoded: list[DecodedPass] = []
+    # Which input each activation before the layer is; -1 for none.
+    columns, input_base, ready = image.input_values, 0, image.input_words
+    if len(columns) != ready * config.pes or ready > config.act_depth:
+        raise ValueError(f"inputs of {ready} words")
+    inputs = int(columns.max(initial=0)) + 1
+    signed = image.input_signed
+    for fields in image.layers:
+        fold = fields.get("fold")
+        geometry = fold.folded if fold else fields.get("geometry")
+        if geometry is not None and (geometry.inputs == inputs or (geometry.inputs > inputs and not layers)):
+            inputs = geometry.inputs
+        elif geometry is not None:
+            raise ValueError(f"a convolution of {geometry.inputs} inputs after {inputs} values")
+        reader = LayerReader(fields, columns, input_base, ready, inputs, config)
+        while not reader.complete:
+            descriptor, codebook, tap_table = passes[len(decoded)]
+            one = read_weights(memories, descriptor, config)
+            reader.add(descriptor, codebook, tap_table, one, read_biases(memories, descriptor, config))
+            decoded.append(DecodedPass(
+                len(layers), one.lengths, one.taps, descriptor, int(descriptor.input_words),
+                int(descriptor.chase_words), int(descriptor.output_words)))
+        begin, end = fields["output_base"], fields["output_base"] + fields["output_words"]
+        if end > config.act_depth:
+            raise ValueError("a layer's outputs beyond the memory")
+        if reader.drains > 1 and begin < input_base + reader.input_words and input_base < end:
+            raise ValueError("a layer that overwrites its inputs between its passes")
+        layers.append(fold.unfolded(reader.layer()) if fold else reader.layer())
+        if layers[-1].input_signed != signed:
+            raise ValueError("the sign of a layer's inputs")
+        signed = not layers[-1].relu
+        ready = reader.words - decoded[-1].output_words if reader.pixels == 1 else 0
+        columns, input_base = np.full(reader.words * config.pes, -1, np.int64), fields["output_base"]
+        columns[fields["output_order"]] = np.arange(len(fields["output_order"]))
+        inputs = len(fields["output_order"])
+    if len(decoded) != len(passes):
+        raise ValueError(f"{len(passes)} passes, of which the layers have {len(decoded)}")
+    network = QuantizedNetwork("image", tuple(layers), image.input_scale, image.input_signed, config.act_bits)
+    return Decoded(image, config, network, decoded)
+
+
+def _memories(engine: bytes, sections: int, config: EngineConfig) -> Memories:
+    """Fills memories section by section, as the loader does."""
+    kinds: dict[int, Memory] = {}
+    for kind, (width, depth) in section_memories(config).items():
+        name, pes = ("words of the program", 1) if kind == SectionKind.PROGRAM.value else \
+            ("slices" if kind == SectionKind.SLICES.value else "entries", config.pes)
+        kinds[kind] = Memory(name, pes, depth, width)
+    # There are many sections, and a layout's own access takes long.
+    fields = [(field.offset, (1 << field.width) - 1) for _, field in section_layout()]
+    at, end = HEADER_BYTES, len(engine) - 4
+    for _ in range(sections):
+        if at + SECTION_BYTES > end:
+            raise ValueError(f"fewer than {sections} sections")
+        bits = int.from_bytes(engine[at:at + SECTION_BYTES], "little")
+        kind, pe, start, count = (bits >> offset & mask for offset, mask in fields)
+        memory = kinds.get(kind)
+        at += SECTION_BYTES
+        if memory is None or count == 0 or at + count * memory.word_bytes > end:
+            raise ValueError(f"a section of kind {kind} and {count} words")
+        memory.fill(pe, start, engine[at:at + count * memory.word_bytes])
+        at += count * memory.word_bytes
+    if at != end:
+        raise ValueError("bytes that belong to no section")
+    program, slices, *planes = (kinds[kind] for kind in sorted(kinds))
+    return Memories(program, slices, planes)
+
+
+def _descriptors(memories: Memories, count: int, config: EngineConfig) -> list[tuple[Any, np.ndarray, np.ndarray]]:
+    """Of each pass its descriptor, codebook and tap table."""
+    layout = descriptor_layout(config)
+    value_bits = codebook_value_bits(config)
+    at, found = 0, []
+
+    def following(words: int) -> bytes:
+        nonlocal at
+        at += words
+        return memories.program.read(slice(0, 1), at - words, words).tobytes()
+
+    for _ in range(count):
+        descriptor = layout.from_bits(int.from_bytes(following(descriptor_words(config)), "little"))
+        if config.direct_weights:
+            values = np.arange(1 << config.code_bits)
+            codebook = np.where(values >> (config.code_bits - 1), values - (1 << config.code_bits), values)
+        else:
+            codebook = np.frombuffer(following(codebook_words(config)), f"<i{value_bits // 8}").astype(np.int64)
+            # No weight has code 0: the engine never looks at its value.
+            codebook[0] = 0
+            if (codebook >> (config.weight_bits - 1) != codebook >> value_bits).any():
+                raise ValueError(f"a weight of more than {config.weight_bits} bits")
+        tables = tap_table_words(config) if descriptor.kind == LayerKind.CONVOLUTION else 0
+        tap_table = np.frombuffer(following(tables), "<u2").astype(np.int64)
+        found.append((descriptor, codebook, tap_table))
+    return found

@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver: the same for an engine in simulation and on a board."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from host.cycle_model.predict import predict
+from host.decoding.decode import decode
+from host.device.device_error import DeviceError
+from host.device.pe_trace import Bins
+from host.device.serial_port import SerialPort, find_packet
+from host.device.target import Target, parse_target
+from host.image.image import Image, read_image
+from host.quantization.golden_model import forward
+from nonzero.errors import UserError
+from rtl.config import PRESETS, EngineConfig
+from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status, load_packets, pack, packet_length
+
+if TYPE_CHECKING:
+    from sim.simulator.verilate import Build
+
+__all__ = ["Device", "DeviceError", "Inference", "Info", "Port", "build_simulation", "unpack"]
+
+ADOPTION_INPUTS = 4
+"""Inputs by which an image is recognised."""
+
+BOARD_SIMULATION_TIMEOUT_S = 20.0
+"""A simulated board takes thousands of times longer than a board."""
+
+
+class Port(Protocol):
+    """Something that carries packets to an engine and brings its responses back, in order."""
+
+    def exchange(self, requests: Sequence[bytes], /) -> list[bytes]: ...
+
+    def abort(self) -> None:
+        """Makes an exchange in another thread end at once, with an error."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What one inference gave.
+
+    Attributes
+    ----------
+    layers : list of int64 array, shape ``[rows]``
+        Output activations of the layers that were read, the last layer's last; their bits, unsigned.
+    counters : dict
+        `rtl.protocol.COUNTERS` by name.
+    """
+
+    layers: list[np.ndarray]
+    counters: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What an engine says of itself, and what follows from its configuration.
+
+    Attributes
+    ----------
+    protocol_version : int
+    config_hash : str
+        `EngineConfig.hash`, hexadecimal.
+    config_name : str
+        The preset's, or "custom".
+    loaded : bool
+        Whether there is a valid image.
+    pes, packet_bytes : int
+    memory_bytes : dict
+        Sizes of the memories of all PEs together: ``entries``, ``slices``, ``activations``, ``program``.
+    """
+
+    protocol_version: int
+    config_hash: str
+    config_name: str
+    loaded: bool
+    pes: int
+    packet_bytes: int
+    memory_bytes: dict[str, int]
+
+
+def unpack(opcode: Opcode, response: bytes) -> bytes:
+    """The body of a response, after its status. Raises `DeviceError` for a bad packet or a status but OK."""
+    packet = find_packet(bytearray(response))
+    if packet != response or packet[1] != opcode.value:
+        raise DeviceError(f"the engine gave {len(response)} bytes in answer to {opcode.name}",
+                          Status.DAMAGED if response else Status.NO_ANSWER)
+    if packet[4] not in [status.value for status in Status]:
+        raise DeviceError(f"the engine answered {opcode.name} with the unknown status {packet[4]}", Status.WRONG_ENGINE)
+    status = Status(packet[4])
+    if status != Status.OK:
+        raise DeviceError(f"the engine refused {opcode.name}", status)
+    return packet[5:-4]
+
+
+class Device:
+    """An engine behind a link; a context manager. ::
+
+        with Device.open("sim:default") as device:
+            device.load("model.img")
+            outputs = device.infer(acts)
+
+    Parameters
+    ----------
+    port : Port
+    config : EngineConfig, optional
+        The configuration that the engine is believed to have; checked at once. Without it the engine is asked, and
+        must have one of the presets'.
+
+    Attributes
+    ----------
+    config : EngineConfig
+    image : Image or None
+        What was loaded last.
+    link_bytes : int
+        Bytes of packets, both ways.
+
+    Raises
+    ------
+    DeviceError
+        If the engine does not answer (NO_ANSWER, DAMAGED) or is another one (WRONG_ENGINE).
+    """
+
+    def __init__(self, port: Port, config: EngineConfig | None = None) -> None:
+        self.port = port
+        self.image: Image | None = None
+        self.link_bytes = 0
+        self._owned = ExitStack()
+        identity = self._call(Opcode.IDENTIFY)
+        known = {one.hash: one for one in ([config] if config is not None else PRESETS.values())}
+        if identity[0] != PROTOCOL_VERSION or identity[6:14] not in known:
+            told = " or ".join(one.hex() for one in known)
+            raise DeviceError(f"the engine has protocol version {identity[0]} and configuration {identity[6:14].hex()},"
+                              f" not {PROTOCOL_VERSION} and {told}", Status.WRONG_ENGINE)
+        self.config: EngineConfig = known[identity[6:14]]
+        self._last_signed: bool | None = None
+
+    @classmethod
+    def open(cls, target: str | Target, *, timeout_s: float = 1.0, retries: int = 4, seed: int = 1) -> "Device":
+        """Opens a device by its name: see `host.device.target.FORMS`. Close it, or use it as a context manager.
+
+        Parameters
+        ----------
+        timeout_s : float
+            Seconds without a byte from a serial port after which a response counts as lost.
+        retries : int
+            How often a serial port sends a packet again that was lost or damaged.
+        seed : int
+            Decides what the memories of a simulation hold at the start.
+
+        Raises
+        ------
+        UserError
+            If the name is none, a simulation cannot be built, or the device does not answer (`DeviceError`).
+        """
+        target = parse_target(target) if isinstance(target, str) else target
+        with ExitStack() as opened:
+            port = _open_port(target, opened, timeout_s, retries, seed)
+            device = cls(port, target.config)
+            if isinstance(port, SerialPort):
+                port.packet_bytes = device.config.packet_bytes
+            device._owned = opened.pop_all()
+        return device
+
+    def close(self) -> None:
+        """Closes what `open` has opened."""
+        self._owned.close()
+
+    def abort(self) -> None:
+        """Makes whatever another thread does with the device end at once, with an error."""
+        self.port.abort()
+
+    def __enter__(self) -> "Device":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self._owned.__exit__(kind, error, traceback)
+
+    def _exchange(self, packets: list[bytes]) -> list[bytes]:
+        responses = self.port.exchange(packets)
+        self.link_bytes += sum(map(len, packets)) + sum(map(len, responses))
+        return responses
+
+    def _call(self, opcode: Opcode, payload: bytes = b"") -> bytes:
+        return unpack(opcode, self._exchange([pack(opcode.value, payload)])[0])
+
+    def info(self) -> Info:
+        """Asks the engine what it is."""
+        identity, config = self._call(Opcode.IDENTIFY), self.config
+        bits = {"entries": config.pes * config.entry_depth * sum(config.plane_bits),
+                "slices": config.pes * config.slice_depth * config.slice_word_bits,
+                "activations": config.pes * config.act_depth * config.act_bits, "program": config.program_depth * 32}
+        name = next((name for name, one in PRESETS.items() if one == config), "custom")
+        return Info(identity[0], identity[6:14].hex(), name, bool(identity[1]), int.from_bytes(identity[4:6], "little"),
+                    int.from_bytes(identity[2:4], "little"), {memory: count // 8 for memory, count in bits.items()})
+
+    def counters(self) -> dict[str, int]:
+        """Performance counters of the last inference, `rtl.protocol.COUNTERS` by name; waits for its end."""
+        return self._counters(self._call(Opcode.WAIT))
+
+    def load(self, image: Image | Path | str, *, progress: Callable[[int], object] = lambda sent: None,
+             batch: int = 64) -> None:
+        """Loads an image, or an image file. Raises `UserError` if it is damaged or the engine refuses it.
+
+        Parameters
+        ----------
+        progress : callable
+            Told of every batch how many bytes of the image it had.
+        batch : int
+            Packets that go out together.
+        """
+        image = image if isinstance(image, Image) else read_image(Path(image), self.config)
+        self.image = self._last_signed = None
+        packets = load_packets(image.engine, self.config.packet_bytes)
+        for first in range(0, len(packets), batch):
+            part = packets[first:first + batch]
+            for response in self._exchange(part):
+                unpack(Opcode.LOAD, response)
+            progress(sum(len(packet) - packet_length(4) for packet in part))
+        if not self.info().loaded:
+            raise DeviceError("the engine did not keep the image", Status.NOT_LOADED)
+        self.image = image
+
+    def adopt(self, image: Image | Path | str) -> None:
+        """Takes over an image that the engine loaded by itself: `rtl.build --bake`.
+
+        It is recognised by what it computes: outputs and all counters of fixed inputs must be those of its models.
+
+        Raises
+        ------
+        UserError
+            If the engine has no image, or another one (`DeviceError`, NOT_LOADED).
+        """
+        image = image if isinstance(image, Image) else read_image(Path(image), self.config)
+        if not self.info().loaded:
+            raise DeviceError("the engine has loaded no image at power-up", Status.NOT_LOADED)
+        decoded = decode(image, self.config)
+        network = decoded.network
+        rng = np.random.default_rng(0)
+        acts = rng.integers(0, 1 << network.act_bits - network.input_signed, (ADOPTION_INPUTS, image.inputs))
+        acts *= rng.random(acts.shape) < 0.5
+        golden = forward(network, acts[:, :network.inputs])
+        predicted = predict(decoded, acts, golden).counters
+        self.image, self._last_signed = image, None
+        inferences = list(self.inferences(acts))
+        bits = golden[-1] & ((1 << network.act_bits) - 1)
+        if any((one.layers[-1] != expected).any() for one, expected in zip(inferences, bits, strict=True)) or any(
+                [one.counters[name] for one in inferences] != predicted[name].tolist() for name in COUNTERS):
+            self.image = None
+            raise DeviceError("the engine has loaded another image at power-up", Status.NOT_LOADED)
+        self.image = image
+
+    def pe_bins(self) -> list[Bins]:
+        """What the PEs did in each inference so far, if the target has ``bin_cycles``; ends the device."""
+        from sim.simulator.link import SimulationLink
+
+        assert isinstance(self.port, SimulationLink)
+        return self.port.pe_bins(self.config.pes)
+
+    def infer(self, acts: np.ndarray) -> np.ndarray:
+        """Runs an inference for each row of ``acts`` on the image that is loaded.
+
+        Parameters
+        ----------
+        acts : int64 array, shape ``[n, inputs]``
+            Input activations (`host.quantization.quantize.quantize_inputs`).
+
+        Returns
+        -------
+        int64 array, shape ``[n, outputs]``
+            Output activations of the last layer; negative where it has no ReLU.
+        """
+        image = self._loaded()
+        if self._last_signed is None:
+            self._last_signed = not decode(image, self.config).network.layers[-1].relu
+        bits = np.zeros((len(acts), len(image.layers[-1]["output_order"])), np.int64)
+        for place, one in enumerate(self.inferences(acts)):
+            bits[place] = one.layers[-1]
+        half = 1 << (self.config.act_bits - 1)
+        return (bits ^ half) - half if self._last_signed else bits
+
+    def inferences(self, acts: np.ndarray, *, every_layer: bool = False, batch: int = 50) -> Iterator[Inference]:
+        """Runs inferences one by one, as `infer`, and reads their counters.
+
+        Parameters
+        ----------
+        acts : int64 array, shape ``[n, inputs]``
+        every_layer : bool
+            Read the outputs of every layer in ``image.readable``, not only the last.
+        batch : int
+            Inferences whose packets go out together.
+        """
+        image = self._loaded()
+        words = self._input_words(image, acts)
+        chosen = [image.layers[number] for number in image.readable] if every_layer else image.layers[-1:]
+        reads = [self._reads(layer["output_base"], layer["output_words"]) for layer in chosen]
+        for first in range(0, len(words), batch):
+            block = words[first:first + batch]
+            responses = iter(self._exchange([packet for one in block for packet in self._packets(one, reads)]))
+            for one in block:
+                yield self._inference(one, reads, chosen, responses)
+
+    def _loaded(self) -> Image:
+        if self.image is None:
+            raise DeviceError("no inference is possible", Status.NOT_LOADED)
+        return self.image
+
+    def _input_words(self, image: Image, acts: np.ndarray) -> np.ndarray:
+        """Input activations as bytes, in the order of the activation memory: uint8 ``[n, bytes]``."""
+        if acts.ndim != 2 or acts.shape[1] < image.inputs or (image.input_shape and acts.shape[1] > image.inputs):
+            raise UserError(f"input activations must be [n, {image.inputs}], as the network takes them, not "
+                            f"{list(acts.shape)}")
+        arranged = np.where(image.input_order >= 0, acts[:, image.input_order], 0)
+        unsigned = (arranged & ((1 << self.config.act_bits) - 1)).astype(f"<u{self.config.act_bytes}")
+        return np.ascontiguousarray(unsigned).view(np.uint8)
+
+    def _writes(self, content: np.ndarray) -> list[bytes]:
+        word_bytes = self.config.pes * self.config.act_bytes
+        step = (self.config.packet_bytes - 2) // word_bytes * word_bytes
+        return [pack(Opcode.WRITE.value,
+                     (first // word_bytes).to_bytes(2, "little") + content[first:first + step].tobytes())
+                for first in range(0, len(content), step)]
+
+    def _reads(self, base: int, words: int) -> list[bytes]:
+        step = (self.config.packet_bytes - 1) // (self.config.pes * self.config.act_bytes)
+        return [pack(Opcode.READ.value, (base + first).to_bytes(2, "little")
+                     + min(step, words - first).to_bytes(2, "little")) for first in range(0, words, step)]
+
+    def _packets(self, content: np.ndarray, reads: list[list[bytes]]) -> list[bytes]:
+        return [*self._writes(content), pack(Opcode.RUN.value), pack(Opcode.WAIT.value),
+                *(packet for layer in reads for packet in layer)]
+
+    def _counters(self, body: bytes) -> dict[str, int]:
+        return {name: int(value) for name, value in zip(COUNTERS, np.frombuffer(body, "<u4"), strict=True)}
+
+    def _inference(self, content: np.ndarray, reads: list[list[bytes]], layers: list[dict],
+                   responses: Iterator[bytes]) -> Inference:
+        for _ in self._writes(content):
+            unpack(Opcode.WRITE, next(responses))
+        unpack(Opcode.RUN, next(responses))
+        counters = self._counters(unpack(Opcode.WAIT, next(responses)))
+        outputs = []
+        for layer, packets in zip(layers, reads, strict=True):
+            body = b"".join(unpack(Opcode.READ, next(responses)) for _ in packets)
+            outputs.append(np.frombuffer(body, f"<u{self.config.act_bytes}").astype(np.int64)[layer["output_order"]])
+        return Inference(outputs, counters)
+
+
+def build_simulation(target: Target) -> "Build | None":
+    """Builds what a target simulates, or finds it in the cache; None for a serial port."""
+    if target.port is not None:
+        return None
+    assert target.config is not None
+    waves = target.waves.suffix if target.waves is not None else ""
+    # Verilator and cocotb are only wanted here: a serial port needs neither.
+    from rtl.engine.engine import Engine
+    from sim.simulator.board import build_board
+    from sim.simulator.link import build_link
+
+    if target.board is not None:
+        boot = b""
+        if target.baked is not None:
+            boot = b"".join(load_packets(read_image(target.baked, target.config).engine, target.config.packet_bytes))
+        return build_board(target.board, target.config, boot, waves=waves)
+    return build_link(Engine(target.config), capacity_bytes=target.config.packet_bytes + 16, waves=waves,
+                      record_pes=target.bin_cycles > 0)
+
+
+def _open_port(target: Target, opened: ExitStack, timeout_s: float, retries: int, seed: int) -> Port:
+    """Opens the way to an engine; ``opened`` gets what is to be closed."""
+    path, baud = target.port, target.baud
+    if path is None:
+        build = build_simulation(target)
+        from sim.simulator.board import SimulatedBoard
+        from sim.simulator.link import SimulationLink
+
+        assert build is not None
+        if target.engine_alone:
+            return opened.enter_context(SimulationLink(build, seed=seed, waves=target.waves,
+                                                       bin_cycles=target.bin_cycles))
+        path = opened.enter_context(SimulatedBoard(build, seed=seed, waves=target.waves)).path
+        timeout_s = max(timeout_s, BOARD_SIMULATION_TIMEOUT_S)
+    assert baud is not None
+    port = SerialPort(path, baud, timeout_s=timeout_s, retries=retries)
+    opened.callback(port.close)
+    return port

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine, or the way to it, may refuse."""
+
+from nonzero.errors import UserError
+from rtl.protocol import STATUS_HELP, Status
+
+__all__ = ["DeviceError"]
+
+
+class DeviceError(UserError):
+    """The engine refused a request, or could not be asked; the message has the cause and the way out.
+
+    Attributes
+    ----------
+    status : Status
+    """
+
+    def __init__(self, what: str, status: Status) -> None:
+        self.status = status
+        cause, way_out = STATUS_HELP[status]
+        super().__init__(f"{what} ({status.name}): {cause}; {way_out}")

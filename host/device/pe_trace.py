@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the PEs of a simulated engine did during inferences, as ``sim/simulator/pe_recorder.sv`` notes it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["FORMAT", "LARGEST_BYTES", "MOST_IMAGES", "SERIES", "STATES", "VERSION", "Bins", "read_bins"]
+
+FORMAT, VERSION = "nonzero run", 1
+"""Of a recording's file, see `host.device.recording`."""
+
+MOST_IMAGES = 20
+LARGEST_BYTES = 1 << 26
+"""A recording has no more images and bytes."""
+
+STATES = ("busy", "held", "walking", "stalled", "waiting", "ended")
+"""What a PE does in a cycle; the first that holds.
+
+Busy: it multiplies. Held: a drain runs or tables are loaded. Walking: it has slices or entries under way, but no
+multiplication comes of it (skips, taps outside, the way from a slice to its first weight). Stalled: it has nothing to
+do, and the scan is stopped because some PE's queue is full. Waiting: it has nothing to do, and the scan goes on.
+Ended: likewise, and the scan of the pass is over.
+"""
+
+SERIES = ("passes", "cycles", "beats", "broadcasts", "stalls", "drains")
+"""What a bin says of the engine: number of the pass, cycles, and how many of them had each event."""
+
+
+@dataclass(frozen=True)
+class Bins:
+    """An inference in bins of time; a bin ends after the same number of cycles, or with its pass.
+
+    Attributes
+    ----------
+    series : int64 array, shape ``[6, bins]``
+        As `SERIES` has them.
+    spent : int64 array, shape ``[states, bins, pes]``
+        Cycles of each PE in each of `STATES`; they sum up to the bin's cycles.
+    dropped, level_sum, level_max : int64 array, shape ``[bins, pes]``
+        Empty slices; sum over the cycles of the slices in the queue, and their maximum.
+    """
+
+    series: np.ndarray
+    spent: np.ndarray
+    dropped: np.ndarray
+    level_sum: np.ndarray
+    level_max: np.ndarray
+
+
+def read_bins(lines: Iterable[str], pes: int) -> list[Bins]:
+    """The inferences in a recorder's file."""
+    found: list[Bins] = []
+    block: list[list[int]] = []
+    for line in lines:
+        if line.strip():
+            block.append([int(word) for word in line.split()])
+            continue
+        numbers = np.array(block, np.int64)
+        of_pes = numbers[:, len(SERIES):].reshape(len(block), pes, len(STATES) + 3).transpose(2, 0, 1)
+        found.append(Bins(numbers[:, :len(SERIES)].T, of_pes[:len(STATES)], *of_pes[len(STATES):]))
+        block = []
+    return found

@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory image: ``model.img``, see docs/formats.md.
+
+The file has two parts. The engine image goes over the link as it is and is parsed by `rtl.engine.loader`; the host
+part says how inputs and outputs map to activations. Each ends with its own CRC-32. Nothing in either is executed.
+"""
+
+import functools
+import json
+import math
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from host.image.activation_layout import Placement
+from host.image.space_to_depth import Fold
+from host.network.layers import Geometry
+from host.packing.cycle_limit import cycle_limit
+from host.packing.pack import PackedLayer, PackedNetwork
+from nonzero.errors import UserError
+from nonzero.files import check_input
+from rtl.config import PRESETS, EngineConfig
+from rtl.layouts import (
+    HEADER_BYTES,
+    IMAGE_MAGIC,
+    IMAGE_VERSION,
+    SECTION_BYTES,
+    SectionKind,
+    header_layout,
+    section_layout,
+)
+
+if TYPE_CHECKING:
+    from host.datasets import Dataset
+
+__all__ = ["HOST_MAGIC", "Image", "engine_image", "image_file", "parse_image", "preset_of", "read_image"]
+
+HOST_MAGIC = b"NZHO"
+LARGEST_IMAGE_BYTES = 1 << 30
+LARGEST_HOST_BYTES = 1 << 26
+MOST_WORDS = 1 << 16
+"""Addresses of activation memory."""
+
+MOST_FOLDED_STRIDE = 1 << 8
+MOST_AXES = 8
+
+MOST_PLACES = 1 << 24
+"""Activations of the largest activation memory."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A parsed image.
+
+    Attributes
+    ----------
+    engine : bytes
+        What the engine loads.
+    config_hash : bytes
+        The `EngineConfig.hash` it was made for.
+    input_words : int
+        Activation words of one input.
+    input_values : int64 array
+        Which value of the first layer's input, as the engine runs that layer, each input activation is; -1 for none.
+    input_scale : float
+    input_signed : bool
+    layers : list of dict
+        ``name``, ``output_base`` and ``output_words`` (activation words), ``output_order`` of each layer; its
+        ``geometry`` if it is a convolution, and how it is folded (``fold``) if it is.
+    input_shape : tuple of int, optional
+        Axes of one input of the network; images of earlier versions do not tell them unless it begins with a
+        convolution.
+    """
+
+    engine: bytes
+    config_hash: bytes
+    input_words: int
+    input_values: np.ndarray
+    input_scale: float
+    input_signed: bool
+    layers: list[dict[str, Any]]
+    input_shape: tuple[int, ...] | None = None
+
+    @functools.cached_property
+    def input_order(self) -> np.ndarray:
+        """Which of the network's inputs each input activation is, -1 for none: int64 array."""
+        fold = self.layers[0].get("fold")
+        return np.append(fold.values, -1)[self.input_values] if fold else self.input_values
+
+    @property
+    def inputs(self) -> int:
+        """Values of one input; at least, if `input_shape` is not known."""
+        return int(self.input_order.max(initial=0)) + 1 if self.input_shape is None else math.prod(self.input_shape)
+
+    def fitted(self, dataset: "Dataset") -> "Dataset":
+        """The dataset in the order in which the network takes it. Raises `UserError` for data of another shape."""
+        known = self.input_shape is not None
+        if dataset.input_count < self.inputs or (known and dataset.input_count > self.inputs):
+            raise UserError(f"dataset '{dataset.name}' has {dataset.input_count} values for each image, the network "
+                            f"needs {self.inputs}; give the data that it was compiled for")
+        return dataset.fitted(self.input_shape)
+
+    @property
+    def readable(self) -> list[int]:
+        """Numbers of the layers whose outputs no later layer overwrites: they can be read after an inference."""
+        regions = [(layer["output_base"], layer["output_base"] + layer["output_words"]) for layer in self.layers]
+        return [number for number, (begin, end) in enumerate(regions)
+                if all(end <= later_begin or begin >= later_end for later_begin, later_end in regions[number + 1:])]
+
+
+def preset_of(config_hash: bytes) -> str | None:
+    """The preset with this `EngineConfig.hash`; None if there is none."""
+    return next((name for name, config in PRESETS.items() if config.hash == config_hash), None)
+
+
+def engine_image(packed: PackedNetwork) -> bytes:
+    """The part that the engine parses: header, sections, CRC-32."""
+    sections = [_section(SectionKind.PROGRAM.value, 0, 0, packed.program)]
+    for pe, words in enumerate(packed.slices):
+        sections += _split(SectionKind.SLICES.value, pe, 0, words)
+    for number, plane in enumerate(packed.planes):
+        for pe, parts in enumerate(plane):
+            for start, words in parts:
+                sections += _split(SectionKind.ENTRIES.value + number, pe, start, words)
+    body = b"".join(sections)
+    layout = header_layout()
+    header = layout.const({
+        "magic": IMAGE_MAGIC, "version": IMAGE_VERSION, "sections": len(sections),
+        "config_hash": int.from_bytes(packed.config.hash, "little"),
+        "image_bytes": HEADER_BYTES + len(body) + 4,
+        "layers": sum(len(layer.passes) for layer in packed.layers), "input_words": packed.input_words,
+        "cycle_limit": cycle_limit(packed),
+    }).as_bits().to_bytes(HEADER_BYTES, "little")
+    return _with_crc(header + body)
+
+
+def image_file(packed: PackedNetwork) -> bytes:
+    """The whole file; the same bytes for the same network."""
+    host = json.dumps({
+        "input_order": packed.source.channels.tolist(), "input_shape": packed.quantized.input_axes,
+        "input_scale": packed.quantized.input_scale, "input_signed": packed.quantized.input_signed,
+        "layers": [{"name": layer.quantized.name, "output_base": layer.output_base,
+                    "output_words": layer.output_words,
+                    "output_order": layer.placement.channel_positions.tolist(), **_convolution_fields(layer),
+                    **({"bands": packed.fold.bands} if packed.fold and layer is packed.layers[0] else {})}
+                   for layer in packed.layers],
+    }, separators=(",", ":"), sort_keys=True).encode()
+    return engine_image(packed) + _with_crc(HOST_MAGIC + len(host).to_bytes(4, "little") + host)
+
+
+def _convolution_fields(layer: PackedLayer) -> dict[str, Any]:
+    geometry = layer.quantized.geometry
+    return {"geometry": asdict(geometry), "output_step": len(layer.placement.channels)} if geometry else {}
+
+
+def _with_crc(content: bytes) -> bytes:
+    return content + zlib.crc32(content).to_bytes(4, "little")
+
+
+def _split(kind: int, pe: int, start: int, words: np.ndarray) -> list[bytes]:
+    """Sections for any number of words; none for none, and at most 65535 in each."""
+    step = 65535
+    return [_section(kind, pe, start + first, words[first:first + step]) for first in range(0, len(words), step)]
+
+
+def _section(kind: int, pe: int, start: int, words: np.ndarray) -> bytes:
+    header = section_layout().const({"kind": SectionKind.PROGRAM, "pe": pe, "start": start, "count": len(words)})
+    content = header.as_bits().to_bytes(SECTION_BYTES, "little")
+    # A plane's kind is a number beyond the named ones.
+    return bytes([kind]) + content[1:] + words.tobytes()
+
+
+def read_image(path: Path, config: EngineConfig | None = None) -> Image:
+    """Reads and checks an image file. Raises `UserError`, as `parse_image`."""
+    check_input("image", path, LARGEST_IMAGE_BYTES)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"image '{path}' cannot be read: {error.strerror}") from None
+    return parse_image(content, config, name=str(path))
+
+
+def parse_image(content: bytes, config: EngineConfig | None = None, *, name: str = "image") -> Image:
+    """Checks an image and takes it apart.
+
+    Parameters
+    ----------
+    content : bytes
+        A whole file.
+    config : EngineConfig, optional
+        The engine that is to load it.
+
+    Raises
+    ------
+    UserError
+        For anything but a sound image, made for that engine.
+    """
+    if len(content) < HEADER_BYTES + 4:
+        raise UserError(f"image '{name}' is truncated: it has {len(content)} bytes, its header alone {HEADER_BYTES}")
+    header: Any = header_layout().from_bits(int.from_bytes(content[:HEADER_BYTES], "little"))
+    if header.magic != IMAGE_MAGIC:
+        raise UserError(f"'{name}' is no memory image: it must begin with {IMAGE_MAGIC.to_bytes(4, 'little')!r}, not "
+                        f"{content[:4]!r}; make one with python -m host.compile")
+    if header.version != IMAGE_VERSION:
+        raise UserError(f"image '{name}' must be of version {IMAGE_VERSION}, not {header.version}; compile it again")
+    config_hash = int(header.config_hash).to_bytes(8, "little")
+    if config is not None and config_hash != config.hash:
+        made_for, has = (f"preset {preset}" if (preset := preset_of(one)) else f"configuration {one.hex()}"
+                         for one in (config_hash, config.hash))
+        raise UserError(f"image '{name}' was made for {made_for}, the engine has {has}; compile the model with the "
+                        "engine's --preset or --config, or use the image's engine")
+    if header.image_bytes > len(content) or header.image_bytes < HEADER_BYTES + 4:
+        raise UserError(f"image '{name}' is truncated: its header says {header.image_bytes} bytes, the file has "
+                        f"{len(content)}")
+    engine = content[:header.image_bytes]
+    if not _crc_holds(engine):
+        raise UserError(f"image '{name}' is damaged: the CRC-32 of its engine part is wrong; compile it again")
+    fields = _host_part(content[len(engine):], name)
+    return _checked(engine, config_hash, int(header.input_words), fields, name)
+
+
+def _crc_holds(content: bytes) -> bool:
+    return zlib.crc32(content[:-4]) == int.from_bytes(content[-4:], "little")
+
+
+def _host_part(content: bytes, name: str) -> dict[str, Any]:
+    length = int.from_bytes(content[4:8], "little")
+    if len(content) < 12 or content[:4] != HOST_MAGIC or length > LARGEST_HOST_BYTES or len(content) != length + 12:
+        raise UserError(f"image '{name}' is truncated: its host part is missing or has another length than it says")
+    if not _crc_holds(content):
+        raise UserError(f"image '{name}' is damaged: the CRC-32 of its host part is wrong; compile it again")
+    try:
+        fields = json.loads(content[8:-4])
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise UserError(f"image '{name}' is damaged: its host part is not a JSON object")
+    return fields
+
+
+def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[str, Any], name: str) -> Image:
+    """A right CRC does not make a right content: every field is checked before it is used."""
+    try:
+        layers = [_layer(layer) for layer in fields["layers"]]
+        if not layers or any(layer["output_base"] + layer["output_words"] > MOST_WORDS for layer in layers):
+            raise ValueError("the layers' places in the activation memory")
+        channels = _places(fields["input_order"], -1)
+        first = layers[0]
+        if any("fold" in layer for layer in layers[1:]):
+            raise ValueError("a fold of a layer that is not the first")
+        seen = first["fold"].folded if "fold" in first else first.get("geometry")
+        pixels = seen.pixels if seen else 1
+        _check_size(len(channels), pixels)
+        if seen and channels.max(initial=0) >= seen.in_shape[0]:
+            raise ValueError("an order of activations")
+        return Image(engine, config_hash, input_words, Placement(channels, 1, pixels).values,
+                     _scale(fields["input_scale"]), _flag(fields["input_signed"]), layers,
+                     _input_shape(fields.get("input_shape"), first.get("geometry"), int(channels.max(initial=0))))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"image '{name}' is damaged: its host part lacks or misstates {error}") from None
+
+
+def _input_shape(values: Any, geometry: Geometry | None, last: int) -> tuple[int, ...] | None:
+    """Of a network that begins with this convolution, or else has this input and maybe more."""
+    if values is None:
+        return geometry.in_shape if geometry else None
+    if type(values) is not list or not 1 <= len(values) <= MOST_AXES \
+            or any(type(value) is not int or not 1 <= value <= MOST_PLACES for value in values):
+        raise ValueError(f"the input's shape ({values!r})")
+    inputs = math.prod(values)
+    if inputs > MOST_PLACES or (inputs != geometry.inputs if geometry else inputs <= last):
+        raise ValueError(f"the input's shape ({values!r})")
+    return tuple(values)
+
+
+def _layer(values: dict[str, Any]) -> dict[str, Any]:
+    order = _places(values["output_order"], 0)
+    layer: dict[str, Any] = {
+        "name": str(values["name"]), "output_base": _count(values["output_base"]),
+        "output_words": _count(values["output_words"]), "output_order": order}
+    if "geometry" in values:
+        layer["geometry"] = _geometry(values["geometry"])
+        pixels, step = math.prod(layer["geometry"].out_shape), values["output_step"]
+        _check_size(len(order), pixels)
+        if type(step) is not int or not 0 < step <= MOST_PLACES:
+            raise ValueError(f"activations of a pixel ({step!r})")
+        layer["output_order"] = (order[:, None] + np.arange(pixels) * step).ravel()
+        if "bands" in values:
+            layer["fold"] = _fold(layer["geometry"], values["bands"])
+    return layer
+
+
+def _check_size(channels: int, pixels: int) -> None:
+    if channels * pixels > MOST_PLACES:
+        raise ValueError(f"a feature map ({channels} channels of {pixels} pixels)")
+
+
+def _geometry(values: dict[str, Any]) -> Geometry:
+    """A convolution with inputs and outputs."""
+    channels, height, width = _sizes(values["in_shape"], 3, 1)
+    (kernel_rows, kernel_cols), (step_rows, step_cols), (pad_rows, pad_cols) = (
+        _sizes(values[name], 2, least) for name, least in (("kernel", 1), ("stride", 1), ("padding", 0)))
+    groups, pool, pool_stride = _sizes([values[name] for name in ("groups", "pool", "pool_stride")], 3, 1)
+    geometry = Geometry((channels, height, width), (kernel_rows, kernel_cols), (step_rows, step_cols),
+                        (pad_rows, pad_cols), groups, pool, pool_stride)
+    if min(*geometry.conv_shape, *geometry.out_shape) < 1 or geometry.inputs > MOST_PLACES \
+            or geometry.in_shape[0] % groups:
+        raise ValueError(f"a geometry ({values!r})")
+    return geometry
+
+
+def _fold(geometry: Geometry, bands: Any) -> Fold:
+    if type(bands) is not int or not 1 <= bands <= min(2, geometry.out_shape[0]):
+        raise ValueError(f"bands of a convolution ({bands!r})")
+    fold = Fold(geometry, bands)
+    if max(geometry.stride) > MOST_FOLDED_STRIDE or fold.folded.inputs > MOST_PLACES:
+        raise ValueError(f"a folded convolution ({geometry!r})")
+    return fold
+
+
+def _sizes(values: Any, count: int, least: int) -> tuple[int, ...]:
+    if type(values) is not list or len(values) != count \
+            or any(type(value) is not int or not least <= value <= MOST_WORDS for value in values):
+        raise ValueError(f"sizes of a convolution ({values!r})")
+    return tuple(values)
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= MOST_WORDS:
+        raise ValueError(f"a count of words ({value!r})")
+    return value
+
+
+def _scale(value: Any) -> float:
+    # Far beyond what the compiler makes of float32 inputs, and far from overflow.
+    if type(value) not in (int, float) or not 1e-100 <= value <= 1e100:
+        raise ValueError(f"the input scale ({value!r})")
+    return float(value)
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"whether inputs are signed ({value!r})")
+    return value
+
+
+def _places(value: Any, least: int) -> np.ndarray:
+    places = np.array(value)
+    if places.ndim != 1 or places.dtype.kind != "i" or (places < least).any() or (places > MOST_PLACES).any():
+        raise ValueError("an order of activations")
+    return places.astype(np.int64)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way of the activations through the graph of an exported model, which must be one chain."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from host.importers.source_layers import AffinePart, FlattenPart, LinearPart, Part, UnsupportedPart, shown
+from host.importers.stored_tensor import StoredTensor
+
+__all__ = ["ARITHMETIC", "KEEP_BATCH", "Dataflow", "transposed"]
+
+INPUTS_LIMIT = 1 << 24
+"""Values of an input that is scaled or shifted."""
+
+STEPS_LIMIT = 16
+"""From a tensor of the file to a weight; each nests one call deeper when it is read."""
+
+COMPUTED = ("is computed in a way that is not known here; before the export, store it: "
+            "torch.nn.utils.prune.remove(layer, 'weight'), torch.nn.utils.parametrize.remove_parametrizations(layer, "
+            "'weight'), or what made it")
+"""Of a weight that is no tensor of the file."""
+
+ARITHMETIC = ("; only an input whose shape the file tells is scaled and shifted, by constants and before any layer: do "
+              "it in the weights of a layer, or for the input by --normalize MEAN,STD or in the data")
+"""What to do about sums and products that cannot be folded."""
+
+KEEP_BATCH = "moves values into the batch axis, or out of it; use torch.nn.Flatten(), which leaves it as it is"
+
+
+@dataclass
+class Dataflow:
+    """Follows the activations from the input on, and gathers the parts of the model.
+
+    Attributes
+    ----------
+    at : str
+        Name of the value that the next node must take.
+    sizes : sequence of int, str or None
+        Axes of the model's input, of which the first is the batch's if there are several; None for a size that the
+        file does not tell, a name for one that it leaves open. Empty if it tells nothing.
+    constants : dict
+        The tensors of the file by the names of the values that they are.
+    """
+
+    at: str
+    sizes: Sequence[int | str | None]
+    constants: dict[str, StoredTensor]
+    parts: list[Part] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    steps: dict[str, int] = field(default_factory=dict)
+    """In which constants are computed, one from another."""
+    assumptions: list[str] = field(default_factory=list)
+    """For `Network.assumptions`."""
+
+    def __post_init__(self) -> None:
+        self.seen.add(self.at)
+
+    def takes(self, node: str, kind: str, inputs: Sequence[str]) -> bool | None:
+        """Whether a node takes the activations: False, and a problem, if it takes others as well; None if it takes
+        none."""
+        taken = [name for name in inputs if name in self.seen]
+        if not taken:
+            return None
+        if taken != [self.at]:
+            self.refuse(node, f"is {kind} of several values, or of one from before; Nonzero runs chains of layers, "
+                              "without residual connections and branches: retrain without")
+        return taken == [self.at]
+
+    def assume_no_dropout(self, node: str) -> None:
+        """A dropout that the file runs as in training is left out."""
+        self.assumptions.append(f"layer {shown(node)} was exported as in training, where it drops values by chance; it "
+                                "is left out, as in inference: call model.eval() before the export")
+
+    def refuse(self, node: str, problem: str) -> None:
+        self.parts.append(UnsupportedPart(node, problem))
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Axes of one input, if the file tells all of their sizes."""
+        axes = self.sizes[1:] or self.sizes
+        known = tuple(size for size in axes if type(size) is int)
+        return known if known and len(known) == len(axes) else None
+
+    @property
+    def batch(self) -> int | str | None:
+        """The first axis, which must stay as it is; None if it is not known, or there is only one input."""
+        return self.sizes[0] if len(self.sizes) > 1 else None
+
+    def go_on(self, output: str, *parts: Part) -> None:
+        """The node gave these parts, and its output is what flows on."""
+        for part in parts:
+            if isinstance(part, LinearPart) and len(self.sizes) > 2 and not self.shape \
+                    and not any(isinstance(one, FlattenPart | UnsupportedPart) for one in self.parts):
+                self.refuse(part.name, f"works on the last of {len(self.sizes)} axes; put torch.nn.Flatten() before "
+                                       "it, and train it on all values of an input")
+            self.parts.append(part)
+        self.at = output
+        self.seen.add(output)
+
+    def reshaped(self, sizes: Sequence[int | None], node: str, kind: str) -> Part:
+        """The part for new axes, the batch's first; None or -1 for a size that is whatever is left."""
+        shape = tuple(size or 0 for size in sizes[1:])
+        if len(shape) == 1 and shape[0] < 1:
+            return FlattenPart(node)
+        if len(shape) in (1, 3) and min(shape) > 0:
+            return FlattenPart(node, shape)
+        return UnsupportedPart(node, f"is {kind} to {len(sizes)} axes; only the input may be cut into channels, rows "
+                                     "and columns, and only a flatten may follow: use torch.nn.Flatten()")
+
+
+    def affine(self, node: str, operation: str, constant: StoredTensor) -> list[Part]:
+        """The part for ``x operation constant``, which can be folded into the first layer; empty if it cannot."""
+        shape = self.shape
+        if shape is None or math.prod(shape) > INPUTS_LIMIT or constant.problem \
+                or not all(isinstance(part, AffinePart) for part in self.parts):
+            return []
+        sizes = (1, *shape)[-len(constant.shape) or len(shape) + 1:]
+        fits = len(constant.shape) <= len(shape) + 1 and all(
+            one in (1, size) for one, size in zip(constant.shape, sizes, strict=False))
+        return [AffinePart(node, operation, constant)] if fits else []
+
+    def constant(self, name: str) -> StoredTensor:
+        """The tensor of the file that a value is."""
+        return self.constants.get(name, StoredTensor((), problem=COMPUTED))
+
+    def derive(self, output: str, tensor: StoredTensor, *sources: str) -> None:
+        """A value is computed from constants."""
+        self.steps[output] = 1 + max(self.steps.get(source, 0) for source in sources)
+        if self.steps[output] > STEPS_LIMIT:
+            tensor = StoredTensor(tensor.shape, problem=COMPUTED)
+        self.constants[output] = tensor
+
+
+def transposed(tensor: StoredTensor) -> StoredTensor:
+    """A matrix with its axes swapped."""
+    if tensor.problem or len(tensor.shape) != 2:
+        return StoredTensor(tensor.shape, problem=tensor.problem or "is transposed, but not a matrix")
+    return StoredTensor(tensor.shape[::-1], tensor.values, lambda: tensor.read().T)

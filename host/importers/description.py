@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model file of this tool says of its network beside the tensors, as JSON: which layers they belong to, which
+activations and poolings stand between, and the shape of an input. Read with it, a file leaves nothing to assume."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from host.importers.source_layers import (
+    AdaptivePoolPart,
+    ConvPart,
+    FlattenPart,
+    LinearPart,
+    Part,
+    PoolPart,
+    ReluPart,
+    shown,
+)
+from host.importers.stored_tensor import StoredTensor
+from nonzero.errors import UserError
+from nonzero.strict_json import parse_json
+
+__all__ = ["KEY", "describe", "described"]
+
+KEY = "nonzero"
+"""Under which the description stands: in the metadata of a safetensors file, in the dictionary of torch.save."""
+
+VERSION = 1
+
+TEXT_LIMIT = 1 << 20
+"""Characters of a description."""
+
+PARTS_LIMIT = 2048
+
+NUMBER_LIMIT = 1 << 16
+"""Greatest size, stride, padding, dilation and number of groups."""
+
+AGAIN = "save the network again with host.compile --save or host.train"
+
+_KINDS: dict[str, type] = {"linear": LinearPart, "convolution": ConvPart, "pooling": PoolPart,
+                           "adaptive pooling": AdaptivePoolPart, "relu": ReluPart, "flatten": FlattenPart}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+_TENSORS = ("weight", "bias")
+_NOT_TOLD = (*_TENSORS, "shape")
+
+
+def describe(parts: Sequence[Part], input_shape: tuple[int, ...] | None) -> str:
+    """The description of a network of these parts; each part's tensors stand in the file under its name."""
+    return json.dumps({"version": VERSION, "input_shape": input_shape and list(input_shape),
+                       "layers": [_as_entry(part) for part in parts]}, separators=(",", ":"))
+
+
+def _as_entry(part: Part) -> dict[str, Any]:
+    options = {one.name: getattr(part, one.name) for one in fields(part) if one.name not in _NOT_TOLD}
+    return {"layer": _NAMES[type(part)], **options}
+
+
+def described(text: object, tensors: Mapping[str, StoredTensor]) -> tuple[list[Part], tuple[int, ...] | None]:
+    """The parts, with their tensors, and the shape of an input if it is told.
+
+    Raises
+    ------
+    UserError
+        For a description that is garbled, of another version, or of other tensors.
+    """
+    try:
+        if type(text) is not str or len(text) > TEXT_LIMIT:
+            raise ValueError(f"it is no text of at most {TEXT_LIMIT:,} characters")
+        found = parse_json(text)
+        if type(found) is dict and found.get("version") != VERSION:
+            raise UserError(f"its description of the network has the version {shown(found.get('version'))}, but "
+                            f"{VERSION} is known; {AGAIN}")
+        if type(found) is not dict or found.keys() != {"version", "input_shape", "layers"}:
+            raise ValueError("it must have version, input_shape and layers")
+        entries, shape = found["layers"], found["input_shape"]
+        if type(entries) is not list or len(entries) > PARTS_LIMIT:
+            raise ValueError(f"layers must be a list of at most {PARTS_LIMIT:,}")
+        if shape is not None and (type(shape) is not list or len(shape) > 8 or not all(map(_is_size, shape))):
+            raise ValueError("input_shape must be null or sizes of axes")
+        parts = [_as_part(entry, tensors) for entry in entries]
+    except ValueError as error:
+        raise UserError(f"its description of the network is garbled: {str(error)[:200]}; {AGAIN}") from None
+    taken = {f"{part.name}.{leaf}" for part in parts if isinstance(part, LinearPart | ConvPart) for leaf in _TENSORS}
+    if extra := [name for name in tensors if name not in taken]:
+        more = f" and {len(extra) - 5} more" if len(extra) > 5 else ""
+        raise UserError(f"its description of the network does not name its tensors {', '.join(map(shown, extra[:5]))}"
+                        f"{more}; {AGAIN}")
+    return parts, None if shape is None else tuple(shape)
+
+
+def _as_part(entry: Any, tensors: Mapping[str, StoredTensor]) -> Part:
+    if type(entry) is not dict or type(entry.get("layer")) is not str or entry["layer"] not in _KINDS:
+        raise ValueError(f"a layer must be one of {', '.join(_KINDS)}")
+    kind = _KINDS[entry["layer"]]
+    options = {key: value for key, value in entry.items() if key != "layer"}
+    names = [one.name for one in fields(kind) if one.name not in _NOT_TOLD]
+    if options.keys() != set(names) or type(options["name"]) is not str:
+        raise ValueError(f"a layer of the kind {entry['layer']} must have {', '.join(names)}")
+    for key, value in options.items():
+        options[key] = _option(kind, key, value)
+    if kind in (LinearPart, ConvPart):
+        weight, bias = (tensors.get(f"{options['name']}.{leaf}") for leaf in _TENSORS)
+        if weight is None:
+            raise ValueError(f"the tensor {options['name'][:80] + '.weight'!r} is missing")
+        options |= {"weight": weight, "bias": bias}
+    part: Part = kind(**options)
+    return part
+
+
+def _option(kind: type, key: str, value: Any) -> Any:
+    """An option of a layer, checked: lists as tuples."""
+    if key == "name":
+        return value
+    if key == "kind" and value in ("max", "average"):
+        return value
+    if key in ("ceil", "counts_padding") and type(value) is bool:
+        return value
+    if key == "groups" and _is_size(value):
+        return value
+    least = 0 if key == "padding" else 1
+    if key in ("stride", "padding", "dilation", "window", "size") and type(value) is list and len(value) == 2 \
+            and all((key == "size" and one is None) or (_is_number(one) and one >= least) for one in value):
+        return tuple(value)
+    raise ValueError(f"the option {key[:40]!r} of a layer of the kind {_NAMES[kind]} is out of range")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= NUMBER_LIMIT
+
+
+def _is_size(value: Any) -> bool:
+    return _is_number(value) and value > 0

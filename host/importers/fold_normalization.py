@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folds what a model does with its inputs before its first layer, as ``(x - mean) / std``, into that layer."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from host.importers.source_layers import AffinePart, shown
+from host.importers.stored_tensor import TensorError, finite
+from host.network.layers import Linear
+from nonzero.errors import UserError
+
+__all__ = ["Affine", "fold_inputs"]
+
+
+class Affine:
+    """``x / divisor + shift`` with the inputs, a float64 of each for every value of the ``shape``."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.divisor, self.shift = np.ones(math.prod(shape)), np.zeros(math.prod(shape))
+
+    def then(self, part: AffinePart) -> None:
+        """Applies a part; raises `TensorError` if its constant cannot be read, or divides by 0."""
+        constant = np.broadcast_to(part.constant.read().astype(np.float64), (1, *self.shape)).reshape(-1)
+        if part.operation == "div" and not constant.all():
+            raise TensorError("divides by 0")
+        with np.errstate(all="ignore"):  # what is not finite shows in the weights
+            if part.operation == "div":
+                self.divisor, self.shift = self.divisor * constant, self.shift / constant
+            elif part.operation == "mul":
+                self.divisor, self.shift = self.divisor / constant, self.shift * constant
+            else:
+                self.shift = self.shift + (constant if part.operation == "add" else -constant)
+
+
+def fold_inputs(layer: Linear, divisor: np.ndarray | np.float64, shift: np.ndarray | np.float64, said: str) -> Linear:
+    """The layer that computes from ``x`` what ``layer``, the first, computes from ``x / divisor + shift``.
+
+    Computed in float64 and rounded to float32 once. Pruned weights stay zero.
+
+    Parameters
+    ----------
+    divisor, shift : float, or float64 array of one value for each input
+    said : str
+        What is folded in, for messages: "the mean 0.5".
+
+    Raises
+    ------
+    UserError
+        If a folded weight is not finite as float32, the layer pads its input and the shift is not 0, or a convolution's
+        input is scaled or shifted differently within a channel.
+    """
+    geometry, name = layer.geometry, shown(layer.name)
+    if geometry and any(geometry.padding) and np.any(shift):
+        raise UserError(f"layer {name} pads its input with zeros, which are no zeros of the data once {said} is folded "
+                        "in; leave that out, and give the data (--data, --calib) as the layer takes it: files of "
+                        "floats, which may be negative")
+    if layer.fixed and not (np.all(divisor == 1) and not np.any(shift)):
+        raise UserError(f"layer {name} is a pooling before the first layer with weights, and {said} cannot be folded "
+                        "into it; scale behind the pooling, or give the data as the pooling takes it")
+    by_column = np.ndim(shift) > 0
+    if by_column and geometry:
+        divisor, shift = (_by_column(layer, values, said) for values in (divisor, shift))
+    try:
+        with np.errstate(all="ignore"):
+            weight = finite(layer.weight / divisor)
+            bias = finite(layer.bias + ((layer.weight * shift).sum(axis=1) if by_column else
+                                        layer.weight.sum(axis=1, dtype=np.float64) * shift))
+    except TensorError as error:
+        raise UserError(f"layer {name}: with {said} folded in, it {error}") from None
+    return replace(layer, weight=weight, bias=bias)
+
+
+def _by_column(layer: Linear, values: np.ndarray | np.float64, said: str) -> np.ndarray:
+    """For each weight of a convolution, [rows, cols], the value of the channel that it meets."""
+    geometry = layer.geometry
+    assert geometry is not None
+    pixels = np.asarray(values).reshape(geometry.in_shape[0], -1)
+    if (pixels != pixels[:, :1]).any():
+        raise UserError(f"layer {shown(layer.name)} is a convolution, and {said} differs within a channel, so that it "
+                        "cannot be folded in; use one value for each channel")
+    taps, groups = math.prod(geometry.kernel), geometry.groups
+    by_group = np.repeat(pixels[:, 0].reshape(groups, -1), taps, axis=1)
+    return np.repeat(by_group, layer.rows // groups, axis=0)

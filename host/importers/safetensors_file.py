@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes a network as a safetensors file, which `host.importers.load_network` reads again."""
+
+import math
+
+import numpy as np
+from safetensors.numpy import save
+
+from host.importers.description import KEY, describe
+from host.importers.source_layers import ConvPart, FlattenPart, LinearPart, Part, PoolPart, ReluPart
+from host.importers.stored_tensor import StoredTensor
+from host.network.layers import Linear, Network
+
+__all__ = ["safetensors_file"]
+
+
+def safetensors_file(network: Network) -> bytes:
+    """The weights and biases of a network by the names of its layers, as in a state dictionary, float32; and in the
+    metadata its description (`host.importers.description`), with which the file is read as the network that it is.
+
+    Poolings, whose weights are fixed, have no tensors. Normalisations are folded in, and neurons that were removed are
+    missing.
+    """
+    tensors = {}
+    for layer in network.layers:
+        if not layer.fixed:
+            tensors[f"{layer.name}.weight"] = np.ascontiguousarray(_kernels(layer), np.float32)
+            tensors[f"{layer.name}.bias"] = np.ascontiguousarray(layer.bias, np.float32)
+    return save(tensors, {KEY: describe(_parts(network), _input_shape(network))})
+
+
+def _kernels(layer: Linear) -> np.ndarray:
+    """The weights in torch's shape."""
+    if layer.geometry is None:
+        return layer.weight
+    channels = layer.geometry.in_shape[0] // layer.geometry.groups
+    return layer.weight.reshape(layer.rows, channels, *layer.geometry.kernel)
+
+
+def _input_shape(network: Network) -> tuple[int, ...] | None:
+    """Channels, height and width; None if the network takes values in any shape."""
+    first = network.layers[0].geometry
+    known = first.in_shape if first else network.input_shape
+    return known if known is not None and len(known) == 3 else None
+
+
+def _parts(network: Network) -> list[Part]:
+    """What `host.importers.build_network` makes this network of; the tensors are left out."""
+    parts: list[Part] = []
+    names = {layer.name for layer in network.layers}
+    flat = _input_shape(network) is None
+    for layer in network.layers:
+        if layer.geometry is None:
+            if not flat:
+                parts.append(FlattenPart(_new_name(f"{layer.name}.flatten", names)))
+            flat = True
+            parts.append(LinearPart(layer.name, StoredTensor(layer.weight.shape), None))
+            parts += [ReluPart(_new_name(f"{layer.name}.relu", names))] if layer.relu else []
+        else:
+            parts += _spatial_parts(layer, names)
+    return parts
+
+
+def _spatial_parts(layer: Linear, names: set[str]) -> list[Part]:
+    """Of a convolution or a pooling, with the max pooling and the ReLU behind it."""
+    geometry, parts = layer.geometry, list[Part]()
+    assert geometry is not None
+    if not layer.fixed:
+        parts.append(ConvPart(layer.name, StoredTensor(layer.weight.shape), None, geometry.stride, geometry.padding,
+                              groups=geometry.groups))
+    elif math.prod(geometry.kernel + geometry.stride) > 1:
+        parts.append(PoolPart(layer.name, "average", geometry.kernel, geometry.stride, geometry.padding))
+    if geometry.pool > 1:
+        name = _new_name(f"{layer.name}.pool", names) if parts else layer.name
+        parts.append(PoolPart(name, "max", (geometry.pool,) * 2, (geometry.pool_stride,) * 2))
+    if layer.relu:
+        parts.append(ReluPart(_new_name(f"{layer.name}.relu", names)))
+    return parts
+
+
+def _new_name(name: str, names: set[str]) -> str:
+    while name in names:
+        name += "_"
+    names.add(name)
+    return name

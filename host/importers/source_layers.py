@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of a model as its file tells them, in the order of computation, before anything is checked or read."""
+
+from dataclasses import dataclass
+
+from host.importers.stored_tensor import StoredTensor
+
+__all__ = ["AdaptivePoolPart", "AffinePart", "ConvPart", "FlattenPart", "LinearPart", "NormPart", "Pair", "Part",
+           "PoolPart", "ReluPart", "SoftmaxPart", "UnsupportedPart", "shown", "tensors_of"]
+
+Pair = tuple[int, int]
+"""Of rows and columns."""
+
+
+@dataclass(frozen=True)
+class LinearPart:
+    """``weight @ x + bias``: shapes ``[rows, cols]`` and ``[rows]``."""
+
+    name: str
+    weight: StoredTensor
+    bias: StoredTensor | None
+
+
+@dataclass(frozen=True)
+class ConvPart:
+    """A convolution, torch.nn.Conv2d: weight ``[outputs, inputs / groups, kernel rows, kernel columns]``."""
+
+    name: str
+    weight: StoredTensor
+    bias: StoredTensor | None
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class PoolPart:
+    """Pooling; ``kind`` is "max" or "average".
+
+    With ``ceil`` windows may reach over the end; ``counts_padding`` is torch's ``count_include_pad``.
+    """
+
+    name: str
+    kind: str
+    window: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+    ceil: bool = False
+    counts_padding: bool = True
+
+
+@dataclass(frozen=True)
+class AdaptivePoolPart:
+    """Pooling to a fixed size, None for that of the input; ``kind`` is "max" or "average"."""
+
+    name: str
+    kind: str
+    size: tuple[int | None, int | None]
+
+
+@dataclass(frozen=True)
+class NormPart:
+    """Batch normalisation as in inference, ``(x - mean) / sqrt(variance + eps) * scale + shift``."""
+
+    name: str
+    scale: StoredTensor | None
+    shift: StoredTensor | None
+    mean: StoredTensor
+    variance: StoredTensor
+    eps: float = 1e-5
+
+
+@dataclass(frozen=True)
+class AffinePart:
+    """``x + constant`` (``operation`` is "add"), or "sub", "mul" or "div", of the model's input and nothing else."""
+
+    name: str
+    operation: str
+    constant: StoredTensor
+
+
+@dataclass(frozen=True)
+class ReluPart:
+    name: str
+
+
+@dataclass(frozen=True)
+class FlattenPart:
+    """Channels, rows and columns become one axis; or, if it has a ``shape``, axes of these sizes behind the batch's,
+    if all of an input's values fit into them."""
+
+    name: str
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class SoftmaxPart:
+    """A softmax or log-softmax over the outputs: it keeps their order, so the network does without it.
+
+    ``axis`` counts the batch's; None for one over all axes.
+    """
+
+    name: str
+    axis: int | None = 1
+
+
+@dataclass(frozen=True)
+class UnsupportedPart:
+    """A layer that the engine cannot run; ``problem`` says what it is and what would help."""
+
+    name: str
+    problem: str
+
+
+Part = (LinearPart | ConvPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ReluPart | FlattenPart
+        | SoftmaxPart | UnsupportedPart)
+
+
+def shown(name: object) -> str:
+    """A name from a file, fit for a message: quoted, escaped and cut to 80 characters."""
+    return repr(str(name)[:80])
+
+
+def tensors_of(part: Part) -> dict[str, StoredTensor]:
+    """The tensors of a part, by what a message calls them."""
+    if isinstance(part, LinearPart | ConvPart):
+        tensors = {"weight": part.weight, "bias": part.bias}
+    elif isinstance(part, NormPart):
+        tensors = {"weight": part.scale, "bias": part.shift,
+                   "running_mean": part.mean, "running_var": part.variance}
+    elif isinstance(part, AffinePart):
+        tensors = {"constant": part.constant}
+    else:
+        return {}
+    return {name: tensor for name, tensor in tensors.items() if tensor}

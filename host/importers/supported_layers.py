@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which convolutions and poolings the engine can run, and what to do about the others."""
+
+from collections.abc import Iterator
+
+from host.importers.source_layers import ConvPart, PoolPart
+from host.importers.stored_tensor import SIZE_LIMIT
+
+__all__ = ["kernel_problems", "pool_problems", "size_text"]
+
+LARGEST_KERNEL = 11
+LARGEST_POOL = 15
+"""Rows and columns."""
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """Sizes for a message, like 1 x 28 x 28."""
+    return " x ".join(f"{size:,}" for size in shape)
+
+
+def kernel_problems(part: ConvPart, rows: int, kernel: tuple[int, int]) -> Iterator[str]:
+    """What is wrong with a convolution, whatever its inputs."""
+    if max(kernel) > LARGEST_KERNEL:
+        yield (f"has a kernel of {size_text(kernel)}, but {LARGEST_KERNEL} x {LARGEST_KERNEL} is the largest; use "
+               "several smaller ones")
+    if part.dilation != (1, 1):
+        yield f"has a dilation of {size_text(part.dilation)}, but kernels have no gaps here; retrain with dilation=1"
+    if not all(1 <= step <= SIZE_LIMIT for step in part.stride):
+        yield f"has a stride of {part.stride}, which must be positive"
+    if not all(0 <= size <= LARGEST_KERNEL for size in part.padding):
+        yield f"has a padding of {part.padding}, which must be 0 to {LARGEST_KERNEL}; retrain with less"
+    if part.groups < 1 or rows % part.groups:
+        yield f"has {part.groups} groups, which must divide its {rows} outputs"
+
+
+def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
+    """What is wrong with a pooling of feature maps of this shape."""
+    window, stride, padding = part.window, part.stride, part.padding
+    if min(*window, *stride) < 1 or min(padding) < 0:
+        yield (f"has a window of {window}, a stride of {stride} and a padding of {padding}; a window and a stride are "
+               "at least 1, a padding at least 0")
+        return
+    rests = [size + 2 * pad - edge for size, pad, edge in zip(shape[1:], padding, window, strict=True)]
+    if min(rests) < 0:
+        yield f"has a window of {size_text(window)}, which exceeds its input of {size_text(shape)}; use larger images"
+    elif part.ceil and any(rest % step for rest, step in zip(rests, stride, strict=True)):
+        yield (f"has ceil_mode, which gives windows that reach over the edge of {size_text(shape[1:])} values; use "
+               "ceil_mode=False, or images for which the windows fit")
+    if part.kind == "average":
+        if padding != (0, 0) and not part.counts_padding:
+            yield "has a padding that its means leave out; use count_include_pad=True or padding=0"
+        elif any(2 * pad > edge for pad, edge in zip(padding, window, strict=True)):
+            yield f"has a padding of {size_text(padding)}, more than half its window of {size_text(window)}"
+        return
+    if padding != (0, 0):
+        yield f"has a padding of {size_text(padding)}, which max pooling has not here; use padding=0"
+    if window[0] != window[1] or stride[0] != stride[1]:
+        yield (f"has a window of {size_text(window)} and a stride of {size_text(stride)}, but those of max pooling are "
+               "square here; use one number for each")
+    elif stride[0] > window[0] or window[0] > LARGEST_POOL:
+        yield (f"has windows {window[0]} wide and {stride[0]} apart, but those of max pooling are at most "
+               f"{LARGEST_POOL} wide here, and at most as far apart as they are wide; use such, or several poolings")

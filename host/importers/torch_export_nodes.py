@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the nodes of an exported program compute: its operations of torch.ops.aten as parts of a model."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, Dataflow, transposed
+from host.importers.source_layers import (
+    AdaptivePoolPart,
+    ConvPart,
+    FlattenPart,
+    LinearPart,
+    NormPart,
+    PoolPart,
+    ReluPart,
+    SoftmaxPart,
+    UnsupportedPart,
+)
+from host.importers.stored_tensor import StoredTensor, masked, weight_normed
+
+__all__ = ["GarbledError", "Values", "read_node", "size_of"]
+
+_IGNORED = ("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "dropout_", "clone", "contiguous", "alias",
+            "detach", "detach_", "lift_fresh_copy")
+_WIDE = (7, 8)
+"""Number formats to which a weight may be converted without a loss."""
+
+_WEIGHTLESS = {"relu": ReluPart, "relu_": ReluPart}
+
+Values = dict[str, Any]
+"""Arguments of a node by name: names of values, numbers, lists."""
+
+
+class GarbledError(ValueError):
+    """The JSON does not have the form that torch gives it."""
+
+
+def size_of(value: Values) -> int | str | None:
+    """Of an axis: a number, or the expression of one that is left open."""
+    if "as_expr" in value:
+        return str(value["as_expr"]["expr_str"])
+    return value["as_int"] if type(value.get("as_int")) is int and 0 < value["as_int"] < 1 << 24 else None
+
+
+def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Values) -> None:
+    """Adds what a node is to the flow.
+
+    Parameters
+    ----------
+    names : dict
+        Of the tensors in the model, by the values that they are.
+    shapes : dict
+        The graph's ``tensor_values``.
+    """
+    target, label = str(node["target"]), str(node.get("name") or node["target"])
+    operation = target.removeprefix("torch.ops.aten.").split(".")[0]
+    arguments = {one["name"]: _argument(one["arg"]) for one in node["inputs"]}
+    outputs = [one["as_tensor"]["name"] for one in node["outputs"] if "as_tensor" in one] \
+        + [part["name"] for one in node["outputs"] for part in one.get("as_tensors") or ()]
+    taken = [value.name for value in arguments.values() if type(value) is _Name] \
+        + [one.name for value in arguments.values() if type(value) is list for one in value if type(one) is _Name]
+    if not outputs:
+        return
+    takes = flow.takes(label, target, taken)
+    if takes is None:
+        _constant(operation, arguments, outputs[0], flow, names)
+        return
+    handler = _HANDLERS.get(operation)
+    if not takes or operation in _IGNORED:
+        if takes and arguments.get("train"):
+            flow.assume_no_dropout(label)
+        flow.go_on(outputs[0])
+    elif operation in _WEIGHTLESS:
+        flow.go_on(outputs[0], _WEIGHTLESS[operation](label))
+    elif handler is None or not target.startswith("torch.ops.aten."):
+        flow.refuse(label, _unsupported(target))
+        flow.go_on(outputs[0])
+    else:
+        call = _Call(label, target, arguments, flow, names, [size_of(size) for size in shapes[outputs[0]]["sizes"]])
+        parts = handler(call)
+        flow.go_on(outputs[0], *parts)
+
+
+def _unsupported(target: str) -> str:
+    """The problem of an operation that cannot run."""
+    return f"is {target[:80]}, which the engine does not run; see the supported layers in the README" \
+        + ARITHMETIC * (target.removeprefix("torch.ops.aten.").split(".")[0] in ("add", "sub", "mul", "div"))
+
+
+class _Name:
+    """A value of the graph."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _argument(value: Values) -> Any:
+    """Numbers, strings, lists of these, names of values, or None."""
+    (kind, content), = value.items()
+    if kind == "as_tensor":
+        return _Name(content["name"])
+    if kind == "as_tensors":
+        return [_Name(one["name"]) for one in content]
+    if kind == "as_optional_tensor":
+        return _Name(content["as_tensor"]["name"]) if "as_tensor" in content else None
+    if kind in ("as_none", "as_sym_int", "as_sym_ints", "as_device", "as_layout", "as_memory_format"):
+        return None
+    return content
+
+
+def _constant(operation: str, arguments: Values, output: str, flow: Dataflow, names: dict[str, str]) -> None:
+    """A node that takes no activation: a weight transposed, masked or normalised; of any other, nothing is known."""
+    sources = [value.name for value in arguments.values() if type(value) is _Name]
+    tensors = [flow.constants[source] for source in sources if source in flow.constants]
+    if not tensors or len(tensors) != len(sources):
+        return
+    swaps = operation in ("t", "numpy_T") or (operation == "permute" and arguments.get("dims") == [1, 0]) \
+        or (operation == "transpose" and {arguments.get("dim0"), arguments.get("dim1")} in ({0, 1}, {-1, -2}))
+    copied = operation in _IGNORED or (operation in ("to", "_to_copy") and arguments.get("dtype") in (None, *_WIDE))
+    if len(tensors) == 1 and (swaps or copied):
+        found = transposed(tensors[0]) if swaps else tensors[0]
+    elif len(tensors) == 2 and operation == "mul" and tensors[0].shape == tensors[1].shape:
+        found = masked(*tensors)
+    elif len(tensors) == 2 and operation in ("_weight_norm", "_weight_norm_interface") and not arguments.get("dim"):
+        found = weight_normed(*tensors)
+    else:
+        return
+    flow.derive(output, found, *sources)
+    names[output] = names.get(sources[0], sources[0])
+
+
+class _Call:
+    """A node that takes the activations, with its arguments checked one by one."""
+
+    def __init__(self, label: str, target: str, arguments: Values, flow: Dataflow, names: dict[str, str],
+                 sizes: list[int | str | None]) -> None:
+        self.label, self.target, self.arguments, self.flow = label, target, arguments, flow
+        self.names, self.sizes = names, sizes
+
+    def tensor(self, name: str) -> StoredTensor | None:
+        value = self.arguments.get(name)
+        if value is None:
+            return None
+        return self.flow.constant(value.name)
+
+    def required(self, name: str) -> StoredTensor:
+        tensor = self.tensor(name)
+        if tensor is None:
+            raise GarbledError(f"{self.label} has no {name}")
+        return tensor
+
+    def layer(self, name: str) -> str:
+        """The name of the layer whose weight this argument is."""
+        value = self.arguments[name]
+        full = self.names.get(value.name, self.label)
+        return full.partition(".parametrizations.")[0] if ".parametrizations." in full \
+            else full.rpartition(".")[0] or self.label
+
+    def pair(self, name: str, default: int) -> tuple[int, int]:
+        value = self.arguments.get(name)
+        value = default if value is None or value == [] else value
+        pair = [value, value] if type(value) is int else value * 2 if type(value) is list and len(value) == 1 else value
+        if type(pair) is not list or len(pair) != 2 or not all(type(one) is int and 0 <= one < 1 << 16 for one in pair):
+            raise GarbledError(f"{name} of {self.label}")
+        return pair[0], pair[1]
+
+    def refused(self, problem: str) -> list[UnsupportedPart]:
+        return [UnsupportedPart(self.label, problem)]
+
+
+def _conv2d(call: _Call) -> list:
+    weight, bias = call.required("weight"), call.tensor("bias")
+    if call.arguments.get("transposed"):
+        return call.refused("is a transposed convolution; of convolutions only torch.nn.Conv2d is supported")
+    padding, groups = call.arguments.get("padding"), call.arguments.get("groups", 1)
+    if not weight.problem and len(weight.shape) != 4:
+        return call.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
+                            "supported")
+    if padding == "same" and len(weight.shape) == 4 and all(edge % 2 for edge in weight.shape[2:]):
+        pads = weight.shape[2] // 2, weight.shape[3] // 2
+    elif padding == "same":
+        return call.refused("has padding='same' with an even kernel, which pads one side more than the other; use an "
+                            "odd one, or padding in numbers")
+    else:
+        pads = (0, 0) if padding == "valid" else call.pair("padding", 0)
+    if type(groups) is not int:
+        raise GarbledError(f"groups of {call.label}")
+    return [ConvPart(call.layer("weight"), weight, bias, call.pair("stride", 1), pads, call.pair("dilation", 1),
+                     groups)]
+
+
+def _linear(call: _Call) -> list:
+    return [LinearPart(call.layer("weight"), call.required("weight"), call.tensor("bias"))]
+
+
+def _addmm(call: _Call) -> list:
+    weight = call.tensor("mat2")
+    if weight is None or any(call.arguments.get(scale, 1) != 1 for scale in ("beta", "alpha")):
+        return call.refused("is a scaled sum; use torch.nn.Linear")
+    return [LinearPart(call.layer("mat2"), transposed(weight), call.tensor("self"))]
+
+
+def _mm(call: _Call) -> list:
+    name = "mat2" if "mat2" in call.arguments else "other"
+    return [LinearPart(call.layer(name), transposed(call.required(name)), None)]
+
+
+def _batch_norm(call: _Call) -> list:
+    if call.arguments.get("training"):
+        return call.refused("is a batch normalisation in training mode; call model.eval() before the export")
+    mean, variance = call.tensor("running_mean"), call.tensor("running_var")
+    eps = call.arguments.get("eps", 1e-5)
+    if mean is None or variance is None:
+        return call.refused("is a batch normalisation without running statistics; train with track_running_stats=True")
+    if type(eps) is not float or not (math.isfinite(eps) and eps >= 0):
+        return call.refused("is a batch normalisation whose eps is not a small positive number")
+    return [NormPart(call.layer("running_mean"), call.tensor("weight"), call.tensor("bias"), mean, variance, eps)]
+
+
+def _pool(kind: str) -> Callable[[_Call], list]:
+    def read(call: _Call) -> list:
+        if kind == "max" and call.pair("dilation", 1) != (1, 1):
+            return call.refused("has a dilation, but windows have no gaps here; use dilation=1")
+        if call.arguments.get("divisor_override") is not None:
+            return call.refused("divides by a number of its own; leave out divisor_override")
+        window = call.pair("kernel_size", 0)
+        stride = call.pair("stride", 0) if call.arguments.get("stride") else window
+        return [PoolPart(call.label, kind, window, stride, call.pair("padding", 0),
+                         bool(call.arguments.get("ceil_mode", False)),
+                         bool(call.arguments.get("count_include_pad", True)))]
+    return read
+
+
+def _adaptive_pool(kind: str) -> Callable[[_Call], list]:
+    return lambda call: [AdaptivePoolPart(call.label, kind, call.pair("output_size", 0))]
+
+
+def _mean(call: _Call) -> list:
+    dims = call.arguments.get("dim")
+    if type(dims) is not list or {one % 4 for one in dims if type(one) is int} != {2, 3}:
+        return call.refused("is a mean over other axes than rows and columns; use torch.nn.AdaptiveAvgPool2d(1)")
+    flat = [] if call.arguments.get("keepdim") else [FlattenPart(call.label)]
+    return [AdaptivePoolPart(call.label, "average", (1, 1)), *flat]
+
+
+def _flatten(call: _Call) -> list:
+    if (call.arguments.get("start_dim", 0), call.arguments.get("end_dim", -1)) not in ((1, -1), (1, 3)):
+        return call.refused("is a flatten with other axes than all but the first; use torch.nn.Flatten()")
+    return [FlattenPart(call.label)]
+
+
+def _view(call: _Call) -> list:
+    first, *rest = call.sizes or [None]
+    if len(call.flow.sizes) > 1 and first != call.flow.batch:
+        return call.refused(f"is {call.target[:80]}, which {KEEP_BATCH}")
+    return [call.flow.reshaped([None, *(size if type(size) is int else None for size in rest)], call.label,
+                               call.target[:80])]
+
+
+def _arithmetic(call: _Call) -> list:
+    """Of the input and a constant, it folds into the first layer."""
+    operation, value = call.target.removeprefix("torch.ops.aten.").split(".")[0], call.arguments.get("other")
+    first = call.arguments.get("self")
+    constant = StoredTensor((), 1, lambda: np.asarray(value, np.float64)) if type(value) in (int, float) else \
+        call.tensor("other") if type(value) is _Name else None
+    plain = call.arguments.get("alpha", 1) == 1 and call.arguments.get("rounding_mode") is None
+    if type(value) is _Name and value.name == call.flow.at and operation in ("add", "mul") and type(first) is _Name:
+        constant, first = call.tensor("self"), value
+    if constant is None or not plain or type(first) is not _Name or first.name != call.flow.at:
+        return call.refused(_unsupported(call.target))
+    return call.flow.affine(call.label, operation, constant) or call.refused(_unsupported(call.target))
+
+
+def _softmax(call: _Call) -> list:
+    if call.arguments.get("dim") not in (1, -1):
+        return call.refused("is a softmax over another axis than the outputs; use dim=1")
+    return [SoftmaxPart(call.label, call.arguments["dim"])]
+
+
+_HANDLERS: dict[str, Callable[[_Call], list]] = {
+    "conv2d": _conv2d, "convolution": _conv2d, "linear": _linear, "addmm": _addmm, "mm": _mm, "matmul": _mm,
+    "batch_norm": _batch_norm, "_native_batch_norm_legit_no_training": _batch_norm,
+    "max_pool2d": _pool("max"), "max_pool2d_with_indices": _pool("max"), "avg_pool2d": _pool("average"),
+    "adaptive_avg_pool2d": _adaptive_pool("average"), "_adaptive_avg_pool2d": _adaptive_pool("average"),
+    "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _mean, "flatten": _flatten,
+    "view": _view, "reshape": _view, "_unsafe_view": _view,
+    "add": _arithmetic, "sub": _arithmetic, "mul": _arithmetic, "div": _arithmetic,
+    "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
+}

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the one model in what torch.save wrote, whatever else lies beside it."""
+
+import re
+from collections import deque
+from typing import Any
+
+from host.importers.description import KEY
+from host.importers.safe_pickle import Record
+from host.importers.source_layers import shown
+from host.importers.state_dict import COPY
+from host.importers.torch_archive import EXPORT, OTHER_TENSORS, SAVE_AGAIN, STORAGES, Checkpoint
+from nonzero.errors import UserError, printable
+
+__all__ = ["find_model"]
+
+SEARCHED_DEEP = 4
+"""Dictionaries within dictionaries in which a second model is looked for."""
+
+STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
+"""Entries of a checkpoint dictionary that may hold the model."""
+
+HARMLESS = frozenset({
+    "argparse.Namespace", "builtins.bytearray", "builtins.complex", "builtins.set", "builtins.slice",
+    "collections.Counter", "collections.OrderedDict", "collections.defaultdict", "collections.deque",
+    "builtins.dict", "builtins.int", "builtins.list", "builtins.float", "_codecs.encode",
+    "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype", "numpy.ndarray",
+    "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
+    "pathlib.PosixPath", "pathlib.PurePosixPath", "pathlib.WindowsPath",
+    "torch.Size", "torch.Tensor", "torch.device", "torch.nn.parameter.Parameter",
+    "torch.serialization._get_layout", "torch.storage.UntypedStorage",
+    "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state", "torch.per_tensor_affine", "torch.per_channel_affine",
+    *OTHER_TENSORS,
+    *(f"torch.{storage}Storage" for storage in [*STORAGES, "QInt8", "QUInt8", "QInt32"]),
+})
+"""Names of plain data that checkpoints refer to. They are never called either: listing them only
+keeps honest files from being refused."""
+
+_NUMBER_FORMAT = re.compile(r"torch\.(bool|q?u?int\d+|b?float\d\w*|complex\d+)")
+
+_WHICH = f"and nothing says which is meant; save only one of them, or save it as .pt2: {EXPORT}"
+
+
+def find_model(checkpoint: Checkpoint) -> tuple[Any, Any]:
+    """The pickled model or state dictionary of the file, and what the file says of it, or None.
+
+    What it says of itself is in `host.importers.description`.
+
+    Raises
+    ------
+    UserError
+        If the file refers to what is neither plain data nor part of torch, or holds no model, or several.
+    """
+    strange = [name for name in checkpoint.names if name not in HARMLESS
+               and not name.startswith("torch.nn.modules.") and not _NUMBER_FORMAT.fullmatch(name)]
+    if strange:
+        raise UserError([_strange_problem(name) for name in strange])
+    root = checkpoint.root
+    entries = root if type(root) is dict else {}
+    key = next((key for key in STATE_KEYS if _is_model(checkpoint, entries.get(key))), None)
+    model = root if key is None else root[key]
+    if key is None and not _is_model(checkpoint, root):
+        raise UserError(_no_model(root))
+    if others := [name for name, value in _models(checkpoint) if value is not model]:
+        names = ", ".join([*([] if key is None else [key]), *others[:9]])
+        raise UserError(f"it is a dictionary with {'tensors and with ' if key is None else ''}models under each of "
+                        f"{printable(names)}, {_WHICH}")
+    return model, None if key is None else root.get(KEY)
+
+
+def _strange_problem(name: str) -> str:
+    if name.startswith("torch.nn.utils.prune."):
+        return (f"it refers to {shown(name)}; call torch.nn.utils.prune.remove(layer, \"weight\") for each layer that "
+                "was pruned before saving")
+    return (f"it refers to the class or function {shown(name)}, but nothing in a model file is ever run; if it is your "
+            f"own class, save the model as .pt2: {EXPORT}")
+
+
+def _no_model(root: Any) -> str:
+    if type(root) is not dict:
+        kind = root.name if type(root) is Record else type(root).__name__
+        return f"it holds a {shown(kind)}, not a model or a state dictionary; {SAVE_AGAIN}"
+    names = ", ".join(map(shown, list(root)[:10])) or "none"
+    return (f"it is a dictionary with no model; its entries are {names}. A model is expected under one of "
+            f"{', '.join(STATE_KEYS)}; or {SAVE_AGAIN}")
+
+
+def _is_model(checkpoint: Checkpoint, value: Any) -> bool:
+    if type(value) is dict:
+        return any(checkpoint.tensor(entry) is not None for entry in value.values())
+    return type(value) is Record and value.name.startswith("torch.nn.modules.")
+
+
+def _models(checkpoint: Checkpoint) -> list[tuple[str, Any]]:
+    """What looks like a model anywhere in the file, with its name: dictionaries with matrices that are weights, lists
+    of matrices whose name says that they are a copy, and pickled modules but losses."""
+    found: list[tuple[str, Any]] = []
+    waiting, seen = deque([("", checkpoint.root, 0)]), set[int]()
+    while waiting:
+        name, value, depth = waiting.popleft()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if type(value) is Record and value.name.startswith("torch.nn.modules."):
+            found += [(name, value)] if ".loss." not in value.name else []
+        elif type(value) is list and COPY.search(name):
+            found += [(name, value)] if any(_is_matrix(checkpoint, one) for one in value) else []
+        elif type(value) is dict:
+            if any(str(key).endswith("weight") and _is_matrix(checkpoint, one) for key, one in value.items()):
+                found.append((name, value))
+            waiting += [(f"{name}.{str(key)[:80]}".lstrip("."), one, depth + 1) for key, one in value.items()
+                        if depth < SEARCHED_DEEP and type(one) in (dict, list, Record)]
+    return found
+
+
+def _is_matrix(checkpoint: Checkpoint, value: Any) -> bool:
+    tensor = checkpoint.tensor(value)
+    return tensor is not None and len(tensor.shape) >= 2

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Neurons that pruning has cut off: their other connections go, and then they themselves.
+
+S. Han et al., "Learning both Weights and Connections", NIPS 2015, section 3.5, "pruning neurons". A channel of a
+convolution counts as one neuron.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from host.network.layers import Linear, Network
+
+__all__ = ["drop_dead_neurons", "keep_neurons", "living_neurons", "put_back", "silence_dead_neurons",
+           "take_neurons", "weight_places"]
+
+
+def silence_dead_neurons(network: Network) -> Network:
+    """Zeroes every connection of a neuron without inputs or without outputs.
+
+    A neuron without inputs has a constant output; it moves into the biases of the next layer, so the
+    network computes the same function. Only a constant before a convolution with padding stays, whose zeros it
+    differs from. Shapes stay.
+    """
+    layers = [replace(layer, weight=layer.weight.copy(), bias=layer.bias.copy()) for layer in network.layers]
+    changed = True
+    while changed:
+        changed = False
+        for layer, following in pairwise(layers):
+            taken = _taken(layer, following)
+            heard = taken.any(axis=(1, 3)).ravel()
+            constant = np.maximum(layer.bias, 0) if layer.relu else layer.bias
+            silent = ~layer.weight.any(axis=1) & ((layer.bias != 0) | heard)
+            if following.geometry is not None and any(following.geometry.padding):
+                silent &= constant == 0
+            constant = np.where(silent, constant, 0).astype(np.float32).reshape(len(taken), -1, 1)
+            following.bias[:] += (taken.sum(axis=3) @ constant).ravel()
+            unheard = ~heard & (layer.weight.any(axis=1) | (layer.bias != 0))
+            taken.swapaxes(1, 2)[silent.reshape(len(taken), -1)] = 0
+            layer.weight[unheard] = 0
+            layer.bias[silent | unheard] = 0
+            changed |= bool(silent.any() or unheard.any())
+    return replace(network, layers=tuple(layers))
+
+
+def _taken(layer: Linear, following: Linear) -> np.ndarray:
+    """The weights that take a layer's outputs, as a view ``[groups, rows / groups, neurons / groups, weights]``."""
+    groups = following.geometry.groups if following.geometry else 1
+    return following.weight.reshape(groups, following.rows // groups, layer.rows // groups, -1)
+
+
+def keep_neurons(network: Network, saliency: list[np.ndarray], counts: dict[str, int]) -> Network:
+    """Zeroes every connection of the hidden neurons that are too many; shapes stay.
+
+    Parameters
+    ----------
+    saliency : list of array, shape ``[rows, cols]``
+        Of each layer's weights; those with the greatest sum over a neuron's inputs stay.
+    counts : dict
+        Neurons to keep, by the layer's name.
+    """
+    layers = []
+    for layer, values in zip(network.layers, saliency, strict=True):
+        gone = np.argsort(-values.sum(axis=1), kind="stable")[counts.get(layer.name, layer.rows):]
+        weight, bias = layer.weight.copy(), layer.bias.copy()
+        weight[gone], bias[gone] = 0, 0
+        layers.append(replace(layer, weight=weight, bias=bias))
+    return silence_dead_neurons(replace(network, layers=tuple(layers)))
+
+
+def drop_dead_neurons(network: Network) -> Network:
+    """Takes the hidden neurons without inputs or outputs out of the matrices; the function stays.
+
+    Inputs and outputs of the network stay, and of each layer at least one neuron. So do the channels that go into a
+    convolution with groups, or come from one.
+    """
+    network = silence_dead_neurons(network)
+    return take_neurons(network, living_neurons(network))
+
+
+def living_neurons(network: Network) -> list[np.ndarray]:
+    """Those that `drop_dead_neurons` leaves of a network whose dead neurons are silent: for each layer its rows."""
+    rows = [np.arange(layer.rows) for layer in network.layers]
+    for number, (layer, following) in enumerate(pairwise(network.layers)):
+        if not any(one.geometry and one.geometry.groups > 1 for one in (layer, following)):
+            alive = np.flatnonzero(layer.weight.any(axis=1) | (layer.bias != 0))
+            rows[number] = alive if alive.size else np.array([0])
+    return rows
+
+
+def take_neurons(network: Network, rows: list[np.ndarray], inputs: np.ndarray | None = None) -> Network:
+    """The network with these rows of each layer, and the columns that their outputs go into.
+
+    Parameters
+    ----------
+    inputs : int array, optional
+        The columns of the first layer, if it is fully connected; None for all.
+    """
+    layers = []
+    for number, (layer, places) in enumerate(zip(network.layers, weight_places(network, rows, inputs), strict=True)):
+        geometry = layer.geometry
+        if geometry is not None and number and len(rows[number - 1]) < network.layers[number - 1].rows:
+            geometry = replace(geometry, in_shape=(len(rows[number - 1]), *geometry.in_shape[1:]))
+        layers.append(replace(layer, weight=layer.weight.ravel()[places], bias=layer.bias[rows[number]],
+                              geometry=geometry))
+    return replace(network, layers=tuple(layers))
+
+
+def put_back(network: Network, rows: list[np.ndarray], arrays: Sequence[np.ndarray],
+             inputs: np.ndarray | None = None) -> list[np.ndarray]:
+    """Arrays like the weights that `take_neurons` leaves, in the shapes of the network's; elsewhere 0."""
+    found = []
+    for layer, places, values in zip(network.layers, weight_places(network, rows, inputs), arrays, strict=True):
+        whole = np.zeros(layer.weight.size, values.dtype)
+        whole[places] = values
+        found.append(whole.reshape(layer.weight.shape))
+    return found
+
+
+def weight_places(network: Network, rows: list[np.ndarray], inputs: np.ndarray | None = None) -> list[np.ndarray]:
+    """Where the weights that `take_neurons` leaves stand in the flattened weights of each layer: int64
+    ``[rows left, columns left]``."""
+    places = []
+    for number, layer in enumerate(network.layers):
+        own = np.arange(layer.weight.size).reshape(layer.weight.shape)[rows[number]]
+        if number and len(rows[number - 1]) < network.layers[number - 1].rows:
+            own = own.reshape(len(own), network.layers[number - 1].rows, -1)[:, rows[number - 1]].reshape(len(own), -1)
+        elif not number and inputs is not None:
+            own = own[:, inputs]
+        places.append(own)
+    return places

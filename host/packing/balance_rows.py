@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the rows of a layer go: balanced over the PEs by their work, in an order that takes few skips."""
+
+import heapq
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from host.network.layers import Geometry
+from host.quantization.quantize import QuantizedLayer
+
+__all__ = ["Assignment", "assign_bands", "assign_rows", "layer_work", "order_rows", "row_work", "tap_activity"]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Where each row of a layer lives.
+
+    Attributes
+    ----------
+    pe, slot : int64 arrays, shape ``[rows]``
+        The row's PE, and its place among that PE's rows.
+    pes : int
+    pass_slots : int
+        Rows of a PE that a pass computes at once.
+    """
+
+    pe: np.ndarray
+    slot: np.ndarray
+    pes: int
+    pass_slots: int
+
+    @property
+    def words(self) -> int:
+        """Activation words of the layer's output: rows of the PE that has most."""
+        return int(self.slot.max(initial=-1)) + 1
+
+    @property
+    def passes(self) -> list[range]:
+        """The slots of each pass."""
+        return [range(first, min(first + self.pass_slots, self.words))
+                for first in range(0, self.words, self.pass_slots)]
+
+    def upper(self, bands: int) -> "Assignment":
+        """Where the rows of the upper one of so many bands are; all rows if there is one."""
+        rows, slots = len(self.pe) // bands, self.words // bands
+        return Assignment(self.pe[:rows], self.slot[:rows], self.pes, slots)
+
+    @property
+    def position(self) -> np.ndarray:
+        """Place of each row's activation in the output, int64 ``[rows]``: word times PEs plus lane."""
+        return self.slot * self.pes + self.pe
+
+
+def layer_work(layer: QuantizedLayer, often: np.ndarray | None, *, dropped: float = 0) -> np.ndarray:
+    """Expected useful multiplications of each row of a layer, float64 ``[rows]``.
+
+    Parameters
+    ----------
+    often : float or bool array, shape ``[inputs]``, optional
+        How often each input is not zero.
+    dropped : float
+        What a tap outside the output counts beside one inside; only with stride 1.
+    """
+    shape = layer.shape
+    often = np.ones(shape.inputs) if often is None else often
+    activity = tap_activity(often, shape)
+    if dropped:
+        sent = np.asarray(often, np.float64).reshape(shape.groups, -1, shape.pixels).sum(axis=2)
+        activity += dropped * (sent.repeat(shape.kernel[0] * shape.kernel[1], axis=1) - activity)
+    groups = zip(np.split(layer.codes, shape.groups), activity, strict=True)
+    return np.concatenate([row_work(codes, expected) for codes, expected in groups])
+
+
+def row_work(codes: np.ndarray, often: np.ndarray) -> np.ndarray:
+    """Expected useful multiplications of each row, float64 ``[rows]``.
+
+    Parameters
+    ----------
+    codes : uint8 array, shape ``[rows, cols]``
+    often : float array, shape ``[cols]``
+        How often each input is not zero.
+    """
+    return _row_work(np.ascontiguousarray(codes), often.astype(np.float64))
+
+
+def tap_activity(often: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Expected useful multiplications of a weight, for each group and tap: float64 ``[groups, cols]``.
+
+    Parameters
+    ----------
+    often : float array, shape ``[inputs]``
+        How often each input is not zero.
+    """
+    rows, cols = geometry.computed_shape
+    (step_row, step_col), (pad_rows, pad_cols) = geometry.stride, geometry.padding
+    padded = np.pad(often.reshape(geometry.in_shape), ((0, 0), (pad_rows, pad_rows), (pad_cols, pad_cols)))
+    found = np.zeros((geometry.in_shape[0], *geometry.kernel))
+    for row, col in np.ndindex(geometry.kernel):
+        met = padded[:, row:row + rows * step_row:step_row, col:col + cols * step_col:step_col]
+        found[:, row, col] = met[:, :rows, :cols].sum(axis=(1, 2))
+    return found.reshape(geometry.groups, -1)
+
+
+def assign_rows(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
+    """Shares rows out over PEs so that in each pass each has about the same work.
+
+    The better of two ways, if all rows are in one pass: `_assign_evenly`, or the row with most work first, each to the
+    PE with least work that has a place left. For the parameters see there.
+    """
+    evenly = _assign_evenly(work, pes, pass_slots)
+    if len(evenly.passes) > 1:
+        return evenly
+    pe, slot = np.zeros(len(work), np.int64), np.zeros(len(work), np.int64)
+    waiting = [(0.0, number, 0) for number in range(pes)]
+    for row in np.argsort(-work, kind="stable"):
+        load, pe[row], slot[row] = heapq.heappop(waiting)
+        if slot[row] + 1 < evenly.words:
+            heapq.heappush(waiting, (load + float(work[row]), int(pe[row]), int(slot[row]) + 1))
+    greedy = Assignment(pe, slot, pes, pass_slots)
+    most, least = (np.bincount(one.pe, work, pes).max() for one in (evenly, greedy))
+    return greedy if least < most else evenly
+
+
+def _assign_evenly(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
+    """Shares rows out over PEs, each getting as many.
+
+    Every PE gets ``rows / pes`` rows, rounded up or down, so that the drain is no longer than it must be. The row with
+    most work goes first, each to the PE and pass that still lack most work for each of their free places. So the PEs
+    with a row less than others get heavier ones.
+
+    Parameters
+    ----------
+    work : float array, shape ``[rows]``
+        Expected useful multiplications of each row.
+    pass_slots : int
+        Rows of a PE in a pass; the last pass has what is left.
+    """
+    rows = len(work)
+    pe, slot = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+    firsts = range(0, -(-rows // pes), pass_slots)
+    groups = [(number, first) for first in firsts for number in range(pes)]
+    places = [min(pass_slots, rows // pes + (number < rows % pes) - first) for number, first in groups]
+    # Within a pass all PEs are to have the same work.
+    total = np.array(places).reshape(len(firsts), pes).sum(axis=1) / max(1, rows) * float(work.sum())
+    lacks = np.repeat(total / pes, pes).tolist()
+    taken = [0] * len(groups)
+    waiting = [(-lacks[group] / places[group], group) for group in range(len(groups)) if places[group]]
+    heapq.heapify(waiting)
+    for row in np.argsort(-work, kind="stable"):
+        group = heapq.heappop(waiting)[1]
+        number, first = groups[group]
+        pe[row], slot[row] = number, first + taken[group]
+        taken[group] += 1
+        lacks[group] -= float(work[row])
+        free = places[group] - taken[group]
+        if free:
+            heapq.heappush(waiting, (-lacks[group] / free, group))
+    return Assignment(pe, slot, pes, pass_slots)
+
+
+def assign_bands(work: np.ndarray, pes: int) -> Assignment:
+    """Shares out the rows of two bands (`host.image.space_to_depth`), so that a row's two bands lie half the PEs apart.
+
+    Two such PEs then have the same work: both bands of the same rows. The lower band's slots follow the upper one's.
+
+    Parameters
+    ----------
+    work : float array, shape ``[2 * rows]``
+        Expected useful multiplications of each row of the upper band, then of the lower one.
+    """
+    rows, half = len(work) // 2, pes // 2
+    slots = -(-rows // pes)
+    pairs = assign_rows(work.reshape(2, rows).sum(axis=0), half, 2 * slots)
+    pe, slot = pairs.pe + pairs.slot % 2 * half, pairs.slot // 2
+    return Assignment(np.concatenate([pe, (pe + half) % pes]), np.concatenate([slot, slot + slots]), pes, 2 * slots)
+
+
+def order_rows(assignment: Assignment, codes: np.ndarray, index_bits: int) -> Assignment:
+    """Orders the rows of each PE and pass so that few gaps between their weights are too long for the index.
+
+    Slot by slot, the row comes next whose weights are most likely to save skips: a weight that ends a gap of ``gap``
+    rows saves one if none of the next ``2**index_bits - gap`` rows had ended it.
+
+    Parameters
+    ----------
+    codes : uint8 array, shape ``[rows, cols]``
+    """
+    reach = 1 << index_bits
+    empty = 1 - np.count_nonzero(codes) / max(1, codes.size)
+    # A gap that is too long already takes its skip whenever it ends.
+    saved = np.append(empty ** (reach - np.arange(reach)) - empty ** reach, 0)
+    slot = np.zeros_like(assignment.slot)
+    for slots in assignment.passes:
+        here = (assignment.slot >= slots.start) & (assignment.slot < slots.stop)
+        for pe in range(assignment.pes):
+            rows = np.flatnonzero(here & (assignment.pe == pe))
+            slot[rows[_order(*_columns(codes[rows]), codes.shape[1], saved)]] = slots.start + np.arange(len(rows))
+    return Assignment(assignment.pe, slot, assignment.pes, assignment.pass_slots)
+
+
+def _columns(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of the weights of each row, one row after the other, and where each row begins."""
+    rows, cols = np.nonzero(codes)
+    return cols, np.searchsorted(rows, np.arange(len(codes) + 1))
+
+
+@numba.njit(cache=True)
+def _row_work(codes, often):  # type: ignore[no-untyped-def]
+    work = np.zeros(codes.shape[0])
+    for row in range(codes.shape[0]):
+        for col in range(codes.shape[1]):
+            if codes[row, col]:
+                work[row] += often[col]
+    return work
+
+
+@numba.njit(cache=True)
+def _order(cols, begins, width, saved):  # type: ignore[no-untyped-def]
+    count = len(begins) - 1
+    gaps, taken, order = np.zeros(width, np.int64), np.zeros(count, np.bool_), np.zeros(count, np.int64)
+    longest = len(saved) - 1
+    for slot in range(count):
+        best, most = -1, -1.0
+        for row in range(count):
+            if not taken[row]:
+                worth = 0.0
+                for at in range(begins[row], begins[row + 1]):
+                    worth += saved[gaps[cols[at]]]
+                if worth > most:
+                    best, most = row, worth
+        order[slot], taken[best] = best, True
+        for col in range(width):
+            gaps[col] = min(gaps[col] + 1, longest)
+        for at in range(begins[best], begins[best + 1]):
+            gaps[cols[at]] = 0
+    return order

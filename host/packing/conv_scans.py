@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the engine goes over the input of a convolution: scans with stride 1 and kernels that it can hold.
+
+A stride is cut into phases: one scan takes every so-manieth pixel and the taps that meet it. A kernel with more taps
+than an index can name is cut into blocks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from host.network.layers import Geometry
+
+__all__ = ["Scan", "scans", "taps_met"]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Pixels that are scanned, and where their products go. Pairs are (row, column).
+
+    Attributes
+    ----------
+    taps : int64 array, shape ``[kernel rows * kernel columns]``
+        The tap's number in this scan, row times ``2**tap_bits`` plus column; -1 if it is not part of it.
+    tap_bits : int
+    origin : (int, int)
+        The first pixel.
+    pixels : (int, int)
+        How many are scanned; they are a stride apart.
+    first : (int, int)
+        The output pixel that tap 0 of the first pixel adds to; may lie outside.
+    """
+
+    taps: np.ndarray
+    tap_bits: int
+    origin: tuple[int, int] = (0, 0)
+    pixels: tuple[int, int] = (1, 1)
+    first: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A scan in one direction; ``taps`` are those of the kernel."""
+
+    taps: range
+    origin: int
+    pixels: int
+    first: int
+
+
+def scans(geometry: Geometry, edge: int, tap_bits: int) -> list[Scan]:
+    """The scans of a layer; the first begins at pixel (0, 0).
+
+    Parameters
+    ----------
+    edge : int
+        Most taps of a scan in each direction, at most ``2**tap_bits``.
+    tap_bits : int
+        The engine's. A scan takes as few of 0, 2 and these as its taps want.
+    """
+    rows, cols = (list(_axis(*sizes, edge)) for sizes in _sizes(geometry))
+    found = sorted((_scan(row, col, geometry.kernel, tap_bits) for row in rows for col in cols),
+                   key=lambda scan: scan.origin)
+    if not found or found[0].origin != (0, 0):
+        found.insert(0, Scan(np.full(geometry.kernel[0] * geometry.kernel[1], -1), 0))
+    return found
+
+
+def taps_met(geometry: Geometry) -> np.ndarray:
+    """Whether each tap of the kernel ever meets an input that is not padding: bool ``[kernel rows * columns]``."""
+    met: list[np.ndarray] = []
+    for size, kernel, stride, padding, outputs in _sizes(geometry):
+        inputs = np.arange(kernel)[:, None] + np.arange(outputs) * stride - padding
+        met.append(np.any((inputs >= 0) & (inputs < size), axis=1))
+    return (met[0][:, None] & met[1]).ravel()
+
+
+def _sizes(geometry: Geometry) -> Iterator[tuple[int, int, int, int, int]]:
+    """Input size, kernel, stride, padding and output size of rows and columns."""
+    return zip(geometry.in_shape[1:], geometry.kernel, geometry.stride, geometry.padding, geometry.computed_shape,
+               strict=True)
+
+
+def _axis(size: int, kernel: int, stride: int, padding: int, outputs: int, edge: int) -> Iterator[_Axis]:
+    for phase in range(stride):
+        pixels = -(-(size - phase) // stride)
+        taps = range((phase + padding) % stride, kernel, stride)
+        for at in range(0, len(taps), edge):
+            block = taps[at:at + edge]
+            first = (phase + padding - block[0]) // stride
+            # Pixels that no tap brings to an output are left out at both ends.
+            begin, end = max(0, -first), min(pixels, outputs - first + len(block) - 1)
+            if begin < end:
+                yield _Axis(block, phase + begin * stride, end - begin, first + begin)
+
+
+def _scan(row: _Axis, col: _Axis, kernel: tuple[int, int], tap_bits: int) -> Scan:
+    most = max(len(row.taps), len(col.taps))
+    bits = next(bits for bits in (0, 2, tap_bits) if most <= 1 << bits)
+    taps = np.full(kernel, -1)
+    taps[np.ix_(row.taps, col.taps)] = (np.arange(len(row.taps))[:, None] << bits) + np.arange(len(col.taps))
+    return Scan(taps.ravel(), bits, (row.origin, col.origin), (row.pixels, col.pixels), (row.first, col.first))

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long an inference can take at most: the engine's watchdog stops one that takes longer."""
+
+import math
+from typing import Any
+
+from host.packing.pack import PackedNetwork, PackedPass
+from rtl.config import EngineConfig
+from rtl.layouts import LIMIT_STEP, counter_bits, descriptor_words
+
+__all__ = ["cycle_limit"]
+
+MARGIN = 2
+"""A broken engine never ends, so the bound need not be tight."""
+
+PASS_CYCLES = 100
+"""For what a pass needs beside its work: filling and emptying the pipeline, some cycles from layer to layer."""
+
+
+def cycle_limit(packed: PackedNetwork) -> int:
+    """Cycles that no inference of this program reaches, whatever its activations: a multiple of `LIMIT_STEP`.
+
+    As if no activation were zero, no tap outside the output, and every PE waited after each broadcast for the one that
+    has most entries for it. Queues and zeros only save cycles.
+    """
+    cycles = sum(_pass_cycles(one, packed.config) for layer in packed.layers for one in layer.passes)
+    most = (1 << counter_bits(packed.config)) // LIMIT_STEP - 1
+    return min(MARGIN * cycles // LIMIT_STEP + 1, most) * LIMIT_STEP
+
+
+def _pass_cycles(one: PackedPass, config: EngineConfig) -> int:
+    """At most, from the start of a pass to that of the next."""
+    fields: dict[str, Any] = dict(one.descriptor)
+    lengths = one.encoded.lengths
+    scan = math.prod(one.encoded.scan.pixels) * (int(lengths.max(axis=0).sum()) + lengths.shape[1])
+    drain = len(one.encoded.slots) * config.row_cycles
+    if config.tap_bits:
+        drain *= fields["pool"] ** 2 * fields["pooled_cols"] * fields["pooled_rows"]
+    tables = descriptor_words(config) + config.codebook_entries + config.taps
+    return scan + drain + tables + PASS_CYCLES

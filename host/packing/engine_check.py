@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine cannot run whatever the weights are: said before any training, with what does run it."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from host.network.dead_neurons import drop_dead_neurons
+from host.network.layers import Linear, Network
+from host.packing.pack import arrange
+from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from nonzero.errors import UserError
+from rtl.config import PRESETS, EngineConfig
+
+__all__ = ["check_engine"]
+
+DEPTHS = {"acc_depth": 65536, "act_depth": 65536, "slice_depth": 65536, "entry_depth": 65536, "program_depth": 65536}
+"""Fields that another engine may have more of, and how much at most."""
+
+
+def check_engine(network: Network, config: EngineConfig, preset: str, kept: float | None) -> list[str]:
+    """Raises `UserError` with all that forbids the engine to run the network, whatever its weights, and what does not.
+
+    Parameters
+    ----------
+    preset : str
+        What to call the configuration.
+    kept : float, optional
+        The share of weights that pruning will keep; of the hidden neurons of a layer it may keep a single one. None if
+        nothing is pruned.
+
+    Returns
+    -------
+    list of str
+        What is in doubt, for the user: what fits only if more goes than is asked for.
+    """
+    bare = _zeroed(network)
+    least = _in_integers(bare if kept is None else drop_dead_neurons(bare))
+    if problems := _problems(least, config, preset):
+        if kept is None:
+            least = _in_integers(network)
+            problems = _problems(least, config, preset)
+        raise UserError([*problems, _way_out(least, config)])
+    doubts = [] if kept is None else [f"unless pruning takes out neurons, {problem}"
+                                      for problem in _problems(_in_integers(bare), config, preset)]
+    weights = network.weights_kept if kept is None else round(kept * network.weights_total)
+    most = config.pes * config.entries_per_word * config.entry_depth
+    if weights > most:
+        doubts.append(f"{weights} weights will not fit: the weight memory of preset '{preset}' holds {most} at most, "
+                      f"biases not counted; use a --density below {most / network.weights_total:.3f} or a preset with "
+                      "more")
+    return doubts
+
+
+def _problems(network: QuantizedNetwork, config: EngineConfig, preset: str) -> list[str]:
+    try:
+        arrange(network, config, preset=preset, order=False)
+    except UserError as error:
+        return error.problems
+    return []
+
+
+def _way_out(network: QuantizedNetwork, config: EngineConfig) -> str:
+    """The presets that hold a network or, if there are none, what a configuration needs."""
+    fitting = [name for name, one in PRESETS.items() if not _problems(network, one, name)]
+    if fitting:
+        return f"this network can run on preset {' or '.join(fitting)}; use --preset"
+    convolutions = any(layer.geometry for layer in network.layers)
+    base = PRESETS["conv"] if convolutions and not config.tap_bits else config
+    enough = replace(base, **DEPTHS)
+    if _problems(network, enough, ""):
+        return "no engine can run this network; make its layers or its inputs smaller"
+    for name in DEPTHS:
+        depth = getattr(base, name)
+        while _problems(network, replace(enough, **{name: depth}), ""):
+            depth = min(2 * depth, DEPTHS[name])
+        enough = replace(enough, **{name: depth})
+    wanted = [f"{name} = {getattr(enough, name)}" for name in DEPTHS if getattr(enough, name) != getattr(base, name)]
+    start = ['preset = "conv"'] if base is not config else []
+    return f"this network can run on an engine with {', '.join([*start, *wanted])}; write that into a file for --config"
+
+
+def _zeroed(network: Network) -> Network:
+    return replace(network, layers=tuple(
+        replace(layer, weight=np.zeros_like(layer.weight), bias=np.zeros_like(layer.bias)) for layer in network.layers))
+
+
+def _in_integers(network: Network) -> QuantizedNetwork:
+    """For its shapes, and for where its weights are; what they are does not count."""
+    return QuantizedNetwork(network.name, tuple(map(_layer, network.layers)), 1.0, False, 8)
+
+
+def _layer(layer: Linear) -> QuantizedLayer:
+    codes, bias = (layer.weight != 0).astype(np.uint8), np.zeros(layer.rows, np.int64)
+    return QuantizedLayer(layer.name, codes, np.arange(2), bias, 1, 0, layer.relu, False, 1.0, 1.0, 1.0, layer.geometry)

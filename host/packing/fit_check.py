@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does not fit an engine: every problem names layer, memory, sizes and a way out."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from host.network.layers import Linear
+from host.packing.mapping import MappedLayer
+from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from rtl.config import EngineConfig
+from rtl.layouts import codebook_words, descriptor_words, tap_table_words
+
+__all__ = ["problems_of_layers", "problems_of_memories"]
+
+LARGEST_POOL = 15
+LARGEST_FIELD = (1 << 16) - 1
+
+
+def problems_of_layers(layers: Sequence[QuantizedLayer | Linear], config: EngineConfig, preset: str) -> list[str]:
+    """Every layer that cannot run on the engine, whatever its weights."""
+    problems = [problem for layer in layers if layer.geometry
+                for problem in _problems_of_convolution(layer, config, preset)]
+    for before, layer in itertools.pairwise(layers):
+        if before.outputs != layer.inputs:
+            problems.append(f"layer '{layer.name}' takes {layer.inputs} values, but layer '{before.name}' gives "
+                            f"{before.outputs}")
+        elif layer.geometry and (before.rows, *before.shape.out_shape) != layer.geometry.in_shape:
+            given = " x ".join(str(size) for size in (before.rows, *before.shape.out_shape))
+            wanted = " x ".join(str(size) for size in layer.geometry.in_shape)
+            problems.append(f"layer '{layer.name}' takes {wanted} values, but layer '{before.name}' gives {given}; the "
+                            "engine cannot change the shape between them")
+    return problems
+
+
+def _problems_of_convolution(layer: QuantizedLayer | Linear, config: EngineConfig, preset: str) -> list[str]:
+    if not config.tap_bits:
+        problem = (f"layer '{layer.name}' is a convolution, preset '{preset}' has fully connected layers only; use a "
+                   "configuration with tap_bits = 2")
+        return [problem]
+    shape, problems = layer.shape, []
+    if not (1 <= shape.pool <= LARGEST_POOL and 1 <= shape.pool_stride <= shape.pool):
+        problems.append(f"layer '{layer.name}': windows of max pooling must be 1 to {LARGEST_POOL} wide and at most as "
+                        f"far apart, not {shape.pool} wide and {shape.pool_stride} apart")
+    if min(*shape.conv_shape, *shape.out_shape) < 1:
+        problems.append(f"layer '{layer.name}' has no outputs: its kernel or its pooling window exceeds its input")
+    elif layer.rows % shape.groups or shape.in_shape[0] % shape.groups \
+            or layer.cols != shape.in_shape[0] // shape.groups * math.prod(shape.kernel):
+        problems.append(f"layer '{layer.name}': its {layer.rows} x {layer.cols} weights do not fit {shape.in_shape[0]} "
+                        f"input channels in {shape.groups} groups and a kernel of "
+                        f"{shape.kernel[0]} x {shape.kernel[1]}")
+    elif math.prod(shape.computed_shape) > min(config.acc_depth, LARGEST_FIELD):
+        rows, cols = shape.computed_shape
+        needs = rows * cols
+        most = _power(needs)
+        way_out = f"a configuration with acc_depth = {most}" if most <= LARGEST_FIELD else "smaller inputs"
+        problems.append(f"layer '{layer.name}' needs {needs} accumulators in each PE for the {rows} x {cols} outputs "
+                        f"of a channel, preset '{preset}' has {config.acc_depth}; use {way_out}")
+    return problems
+
+
+def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer], config: EngineConfig,
+                         preset: str) -> list[str]:
+    """Every memory that is too small, with the layer at which it overflows."""
+    problems = []
+    kept = quantized.weights_kept / max(1, quantized.weights_total)
+    entry_words = slice_words = program_words = 0
+    overflown: set[str] = set()
+    total = sum(_entry_words(one, config) for one in mapped)
+    all_slices, all_program = (sum(count(one, config) for one in mapped) for count in (_slice_words, _program_words))
+    input_words = mapped[0].source.words
+    for one in mapped:
+        layer, needs = one.layer, _entry_words(one, config)
+        entry_words += needs
+        slice_words += _slice_words(one, config)
+        program_words += _program_words(one, config)
+        if entry_words > config.entry_depth and "entries" not in overflown:
+            overflown.add("entries")
+            biases = sum(each.assignment.words for each in mapped) * config.bias_words
+            fits = max(0.0, kept * (config.entry_depth - biases) / max(1, total - biases))
+            kib = sum(config.plane_bits) / 8 / 1024
+            way_out = f"lower --density to {fits * 0.98:.3f} (now {kept:.3f}) or use a preset with more" if fits else \
+                f"use a preset with more, or a configuration with entry_depth = {_power(total)}"
+            problems.append(
+                f"layer '{layer.name}' needs {needs * kib:.1f} KiB of weight memory in each PE and the whole network "
+                f"{total * kib:.1f}, preset '{preset}' has {config.entry_depth * kib:.1f}; {way_out}")
+        if slice_words > config.slice_depth and "slices" not in overflown:
+            overflown.add("slices")
+            problems.append(f"layer '{layer.name}' brings the slice memory to {slice_words} words in each PE, preset "
+                            f"'{preset}' has {config.slice_depth}; use a preset with more, or a configuration "
+                            f"with slice_depth = {_power(all_slices)}")
+        if program_words > config.program_depth and "program" not in overflown:
+            overflown.add("program")
+            problems.append(f"layer '{layer.name}' brings the program to {program_words} words, preset '{preset}' has "
+                            f"{config.program_depth}; use a configuration with program_depth = {_power(all_program)}")
+        # A layer that is drained once may overwrite its inputs.
+        both = input_words, one.output_words
+        needs = sum(both) if len(one.assignment.passes) > 1 else max(both)
+        input_words = one.output_words
+        if needs > config.act_depth:
+            most = _power(needs)
+            way_out = f"use a preset with more, or a configuration with act_depth = {most}"
+            if most > LARGEST_FIELD + 1:
+                way_out = "no engine has more than 65536; make the model's inputs smaller"
+            problems.append(f"layer '{layer.name}' needs {needs} words of activation memory for its inputs and "
+                            f"outputs, preset '{preset}' has {config.act_depth}; {way_out}")
+    return problems
+
+
+def _power(words: int) -> int:
+    """The depth of a memory that holds so many."""
+    return 1 << (words - 1).bit_length()
+
+
+def _slice_words(one: MappedLayer, config: EngineConfig) -> int:
+    return sum(encoded.slice_words(config) for encoded in one.passes)
+
+
+def _program_words(one: MappedLayer, config: EngineConfig) -> int:
+    tables = codebook_words(config) + (tap_table_words(config) if one.layer.geometry else 0)
+    return len(one.passes) * (descriptor_words(config) + tables)
+
+
+def _entry_words(one: MappedLayer, config: EngineConfig) -> int:
+    return sum(encoded.entry_words(config) for encoded in one.passes) + one.assignment.words * config.bias_words

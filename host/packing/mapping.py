@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Maps a network to the PEs: where activations lie, which rows are whose, and the entries of every pass."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from host.image.activation_layout import Placement
+from host.image.space_to_depth import Fold
+from host.packing.balance_rows import Assignment, assign_bands, assign_rows, layer_work, order_rows, tap_activity
+from host.packing.conv_scans import Scan, scans
+from host.packing.encode import EncodedPass, encode_pass
+from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from rtl.config import EngineConfig
+
+__all__ = ["MappedLayer", "fold_choices", "map_network"]
+
+BANDS_PAY = 0.95
+"""A convolution gets two bands if the PE with most work then has at most so much of what it had."""
+
+MANY_DROPPED = 0.25
+"""Of a layer with more taps outside its output than this, those are balanced as well."""
+
+DROPPED = (0, 0.05, 0.1, 0.15, 0.2)
+"""What such a tap may count: a word without a useful entry sometimes takes a cycle, and sometimes passes."""
+
+EMPTY_CYCLES = 0.4
+"""Cycles that a PE loses, in the mean, for each word that it reads beyond those that its useful entries would fill.
+Measured on LeNet-5's second convolution."""
+
+
+@dataclass(frozen=True)
+class MappedLayer:
+    """A layer on the PEs.
+
+    Attributes
+    ----------
+    layer : QuantizedLayer
+        As the engine runs it: the first one may be folded.
+    assignment : Assignment
+        Of its rows.
+    source, output : Placement
+        Of its inputs and outputs.
+    output_words : int
+        Activation words that its drain writes.
+    passes : list of EncodedPass
+    """
+
+    layer: QuantizedLayer
+    assignment: Assignment
+    source: Placement
+    output: Placement
+    output_words: int
+    passes: list[EncodedPass]
+
+    @property
+    def band_step(self) -> int:
+        """Words between the places of slots below and from ``output.pixel_words`` on, see `rtl.layouts`."""
+        upper = self.output.pixel_words
+        return self.output_words // 2 - upper if self.assignment.words > upper else 0
+
+
+def fold_choices(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig, *,
+                 balance: bool) -> list[Fold | None]:
+    """Ways to run a network's first layer, the best first, that with the least memory last; None is as it is.
+
+    Parameters
+    ----------
+    often : float array ``[inputs]``, optional
+        How often each input is not zero.
+    """
+    shape = layer.geometry
+    if shape is None:
+        return [None]
+    plain = None if shape.stride == (1, 1) else Fold(shape, 1)
+    bands = Fold(shape, 2)
+    if not balance or config.pes < 2 or shape.out_shape[0] < 2:
+        return [plain]
+    work, both = layer_work(layer, often), layer_work(bands.layer(layer), _folded(bands, often))
+    alone, shared = assign_rows(work, config.pes, layer.rows), assign_bands(both, config.pes)
+    most, most_shared = (np.bincount(assignment.pe, weights).max()
+                         for assignment, weights in ((alone, work), (shared, both)))
+    fits = shared.words * math.prod(bands.folded.computed_shape) <= config.acc_depth
+    return [bands, plain] if fits and most_shared <= BANDS_PAY * most else [plain]
+
+
+def _folded(fold: Fold, often: np.ndarray | None) -> np.ndarray:
+    """How often each folded input is not zero; padding always is."""
+    return np.where(fold.values >= 0, 1 if often is None else often[fold.values], 0)
+
+
+def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[np.ndarray] | None,
+                config: EngineConfig, *, balance: bool = True, order: bool = True) -> list[MappedLayer] | None:
+    """Maps every layer; None if that cannot be with this fold. For the parameters see `host.packing.pack.pack`."""
+    first = quantized.layers[0] if fold is None else fold.layer(quantized.layers[0])
+    often = None if activity is None else activity[0]
+    often = _folded(fold, often) if fold else often
+    by_channel = None if often is None else often.reshape(first.shape.in_shape).mean(axis=(1, 2))
+    source = Placement(_input_channels(first, by_channel, config), config.pes, first.shape.pixels)
+    mapped: list[MappedLayer] = []
+    for number, layer in enumerate([first, *quantized.layers[1:]]):
+        bands = fold.bands if fold and number == 0 else 1
+        source = source.read_by(layer)
+        channels = _scanned(source, layer, config)
+        found = _balance_and_encode(layer, channels, often, order, config, bands) if balance \
+            else _assign_and_encode(layer, channels, None, order, config, bands)
+        if found is None:
+            return None
+        assignment, passes = found
+        output = Placement.of_outputs(quantized.layers[number], assignment.upper(bands))
+        mapped.append(MappedLayer(layer, assignment, source, output,
+                                  assignment.words * math.prod(layer.shape.out_shape), passes))
+        source, often = output, None if activity is None or number + 1 == len(activity) else activity[number + 1]
+    return mapped
+
+
+def _scanned(source: Placement, layer: QuantizedLayer, config: EngineConfig) -> np.ndarray:
+    """The channels of a pixel, without the blocks at its end that have none if the layer is a convolution."""
+    if layer.geometry is None:
+        return source.channels
+    last = int(np.flatnonzero(source.channels >= 0)[-1])
+    return source.channels[:(last // config.block_cols + 1) * config.block_cols]
+
+
+def _input_channels(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig) -> np.ndarray:
+    """Inputs (of a convolution: input channels) that have weights, in whole activation words; -1 fills up.
+
+    The scan spends a step on a block without a non-zero activation. So every block gets its share of the inputs that
+    are seldom zero: the most active go to one block each, then the next, and so on. A convolution does without the
+    blocks of a pixel that no channel needs.
+    """
+    used = np.flatnonzero(layer.channel_codes.any(axis=0))
+    used = used if len(used) else np.array([0])
+    cols = -(-len(used) // config.pes) * config.pes
+    if often is None:
+        return np.concatenate([used, np.full(cols - len(used), -1)])
+    count = -(-len(used) // config.block_cols) if layer.geometry else cols // config.block_cols
+    blocks = np.full((config.block_cols, count), -1, np.int64)
+    blocks.flat[:len(used)] = used[np.argsort(-often[used], kind="stable")]
+    return np.pad(blocks.T.ravel(), (0, cols - blocks.size), constant_values=-1)
+
+
+def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.ndarray | None, order: bool,
+                        config: EngineConfig, bands: int) -> tuple[Assignment, list[EncodedPass]] | None:
+    """As `_assign_and_encode`, balanced by the rows' work.
+
+    If many taps fall outside the output, the words that a PE reads decide as well. How many they are depends on where
+    in its words slices begin, which is known when they are encoded: so the best of a few ways to weigh such taps is
+    taken.
+    """
+    weights = DROPPED if bands == 1 and _dropped(layer) > MANY_DROPPED else DROPPED[:1]
+    found = [_assign_and_encode(layer, channels, layer_work(layer, often, dropped=dropped), order, config, bands)
+             for dropped in weights]
+    fitting = [one for one in found if one is not None]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
+    return min(fitting, key=lambda one: _expected_cycles(layer, channels, often, one, config))
+
+
+def _dropped(layer: QuantizedLayer) -> float:
+    """Share of a convolution's taps that fall outside its output, with stride 1."""
+    shape = layer.shape
+    if shape.stride != (1, 1):
+        return 0
+    return 1 - float(tap_activity(np.ones(shape.inputs), shape).mean()) / shape.pixels
+
+
+def _expected_cycles(layer: QuantizedLayer, channels: np.ndarray, often: np.ndarray | None,
+                     found: tuple[Assignment, list[EncodedPass]], config: EngineConfig) -> float:
+    """Of the PE that has most."""
+    assignment, passes = found
+    by_channel = np.full(layer.shape.in_shape[0], float(layer.shape.pixels)) if often is None \
+        else often.reshape(layer.shape.in_shape[0], -1).sum(axis=1)
+    sent = np.where(channels >= 0, by_channel[channels], 0)
+    useful = np.bincount(assignment.pe, layer_work(layer, often), config.pes)
+    each, read = config.entries_per_word, np.zeros(config.pes)
+    for one in passes:
+        ends = np.cumsum(one.lengths, axis=1)
+        starts = ends - one.lengths
+        read += np.where(one.lengths > 0, (ends - 1) // each - starts // each + 1, 0) @ sent
+    return float((useful + EMPTY_CYCLES * (read - useful / each)).max())
+
+
+def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.ndarray | None, order: bool,
+                       config: EngineConfig, bands: int) -> tuple[Assignment, list[EncodedPass]] | None:
+    """Rows go to PEs by their work, if it is told; then, if there are skips, to slots so that there are fewer.
+
+    With two bands all slots are in one pass; None if slices are too long for that.
+
+    There are as many passes as take the least storage, if the accumulators hold each and no slice is too long: one more
+    costs lengths, and saves at most the padding of long slices. A convolution takes as few as it can, since each scans
+    all pixels; if even slices of a single row are too long, its kernel is cut.
+    """
+    if bands == 2:
+        assert work is not None
+        assignment = assign_bands(work, config.pes)
+        passes = _encode_layer(layer, channels, assignment, scans(layer.shape, 1 << config.tap_bits, config.tap_bits),
+                               config)
+        return None if passes is None else (assignment, passes)
+    in_turn = np.arange(layer.rows)
+    words = -(-layer.rows // config.pes)
+    best: tuple[Assignment, list[EncodedPass]] | None = None
+    fewest = -(-words // (config.acc_depth // math.prod(layer.shape.computed_shape)))
+    count, edge = fewest, 1 << config.tap_bits
+    while True:
+        slots = -(-words // count)
+        count = -(-words // slots)
+        assignment = Assignment(in_turn % config.pes, in_turn // config.pes, config.pes, slots) if work is None \
+            else assign_rows(work, config.pes, slots)
+        plan = scans(layer.shape, edge, config.tap_bits)
+        passes = _encode_layer(layer, channels, assignment, plan, config)
+        if passes is not None:
+            if best is None or _storage(passes, config) < _storage(best[1], config):
+                best = assignment, passes
+            padding = sum(one.padding for one in passes) * (config.code_bits + config.index_bits[0])
+            if layer.geometry or slots == 1 or padding <= len(channels) * config.pes * config.length_bits:
+                break
+        elif slots == 1:
+            count, edge = fewest, edge // 2
+            continue
+        # At least so many that the passes have fewer slots.
+        count = max(count + (1 if best else 1 + count // 4), -(-words // (slots - 1)))
+    assert best is not None     # a slice of one row and tap is one entry
+    assignment, passes = best
+    if order and any(one.skips for one in passes):
+        ordered = order_rows(assignment, layer.channel_codes, passes[0].index_bits - 2 * passes[0].scan.tap_bits)
+        shorter = _encode_layer(layer, channels, ordered, plan, config)
+        if shorter is not None and _storage(shorter, config) < _storage(passes, config):
+            return ordered, shorter
+    return best
+
+
+def _encode_layer(layer: QuantizedLayer, channels: np.ndarray, assignment: Assignment, plan: list[Scan],
+                  config: EngineConfig) -> list[EncodedPass] | None:
+    """The layer's passes; None if a slice is too long. A scan without weights is left out, unless it is the first."""
+    passes = []
+    for slots in assignment.passes:
+        for scan in plan:
+            one = encode_pass(layer.codes, channels, assignment, slots, config, scan, layer.shape.groups)
+            if one is None:
+                return None
+            if scan is plan[0] or one.counts.any():
+                passes.append(one)
+    return passes
+
+
+def _storage(passes: list[EncodedPass], config: EngineConfig) -> int:
+    return sum(one.storage_bits(config) for one in passes)
+
+

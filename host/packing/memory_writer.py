@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fills the memories of an engine with slices, entries and biases, pass by pass."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from host.network.layers import Geometry
+from host.packing.balance_rows import Assignment
+from host.packing.encode import EncodedPass, pack_words
+from host.quantization.quantize import QuantizedLayer
+from rtl.config import EngineConfig
+
+__all__ = ["Filling", "store_biases", "store_entries", "store_slices", "tap_table"]
+
+
+@dataclass
+class Filling:
+    """Memories while they fill up."""
+
+    config: EngineConfig
+    next_entry: int = 0
+    next_plane: list[int] = field(default_factory=list)
+    next_slice: int = 0
+    slices: list[list[np.ndarray]] = field(default_factory=list)
+    planes: list[list[list[tuple[int, np.ndarray]]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        pes, planes = self.config.pes, len(self.config.plane_bits)
+        self.next_plane = [0] * planes
+        self.slices = [[] for _ in range(pes)]
+        self.planes = [[[] for _ in range(pes)] for _ in range(planes)]
+
+
+def store_slices(one: EncodedPass, memories: Filling) -> None:
+    config = memories.config
+    stored = np.minimum(one.lengths, (1 << config.length_bits) - 1)
+    for pe in range(config.pes):
+        fields = stored[pe].reshape(-1, config.block_cols)
+        memories.slices[pe].append(pack_words(fields, config.length_bits))
+    memories.next_slice += one.slice_words(config)
+
+
+def store_entries(one: EncodedPass, mode: int, memories: Filling) -> None:
+    """All PEs start at the same address, that of the PE with most entries."""
+    config = memories.config
+    each, narrow = config.entries_per_word, config.index_bits[0]
+    for pe in range(config.pes):
+        words = -(-len(one.codes[pe]) // each)
+        room = words * each - len(one.codes[pe])
+        codes = np.pad(one.codes[pe], (0, room)).astype(np.int64).reshape(-1, each)
+        indices = np.pad(one.indices[pe], (0, room)).astype(np.int64).reshape(-1, each)
+        low = indices & ((1 << narrow) - 1)
+        memories.planes[0][pe].append((memories.next_entry,
+                                       pack_words(low | codes << narrow, narrow + config.code_bits)))
+        for plane in range(1, mode + 1):
+            bits = config.plane_bits[plane] // each
+            part = (indices >> config.index_bits[plane - 1]) & ((1 << bits) - 1)
+            memories.planes[plane][pe].append((memories.next_plane[plane], pack_words(part, bits)))
+    for plane in range(1, mode + 1):
+        memories.next_plane[plane] += one.entry_words(config)
+    memories.next_entry += one.entry_words(config)
+
+
+def store_biases(layer: QuantizedLayer, assignment: Assignment, first: int, rows: int,
+                  memories: Filling) -> None:
+    config = memories.config
+    biases = np.zeros((config.pes, rows), np.int64)
+    here = (assignment.slot >= first) & (assignment.slot < first + rows)
+    biases[assignment.pe[here], assignment.slot[here] - first] = layer.bias[here]
+    word_bits = config.entry_word_bits
+    for pe in range(config.pes):
+        unsigned = biases[pe] & ((1 << config.acc_bits) - 1)
+        shifts = np.minimum(np.arange(config.bias_words) * word_bits, 63)
+        parts = ((unsigned[:, None] >> shifts) & ((1 << min(word_bits, 62)) - 1)).reshape(-1, 1)
+        memories.planes[0][pe].append((memories.next_entry, pack_words(parts, word_bits)))
+    memories.next_entry += rows * config.bias_words
+
+
+def tap_table(shape: Geometry, one: EncodedPass, config: EngineConfig) -> np.ndarray:
+    """How far the accumulator of each tap lies before that of tap 0: uint16 ``[config.taps]``."""
+    table = np.zeros(config.taps, np.uint16)
+    taps = one.scan.taps[one.scan.taps >= 0]
+    rows, cols = taps >> one.scan.tap_bits, taps & ((1 << one.scan.tap_bits) - 1)
+    table[taps] = (rows * shape.computed_shape[1] + cols) * len(one.slots)
+    return table

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packs a quantised network into the memories of an engine: what lies where, and whether it fits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from host.image.activation_layout import Placement
+from host.image.space_to_depth import Fold
+from host.packing.balance_rows import Assignment
+from host.packing.encode import EncodedPass
+from host.packing.fit_check import problems_of_layers, problems_of_memories
+from host.packing.mapping import MappedLayer, fold_choices, map_network
+from host.packing.memory_writer import Filling, store_biases, store_entries, store_slices, tap_table
+from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from nonzero.errors import UserError
+from nonzero.progress import waiting
+from rtl.config import EngineConfig
+from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout
+from rtl.numbers import PRE_SHIFTS
+
+__all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
+
+
+@dataclass(frozen=True)
+class PackedPass:
+    """An encoded pass and its descriptor's fields, as `rtl.layouts.descriptor_layout` names them."""
+
+    encoded: EncodedPass
+    descriptor: dict[str, int | list[int]]
+
+
+@dataclass(frozen=True)
+class PackedLayer:
+    """A layer in the engine: usually one pass; more if its rows exceed the accumulators, and for some convolutions."""
+
+    quantized: QuantizedLayer
+    assignment: Assignment
+    placement: Placement
+    passes: list[PackedPass]
+    input_words: int
+    output_base: int
+    output_words: int
+
+
+@dataclass(frozen=True)
+class PackedNetwork:
+    """The contents of all memories.
+
+    Attributes
+    ----------
+    source : Placement
+        Of the inputs, as the first layer sees them. Those without weights are left out.
+    fold : Fold, optional
+        How the first layer is folded.
+    program : uint8 array, shape ``[words, 4]``
+    slices : list of uint8 arrays, shape ``[words, bytes]``, one for each PE
+    planes : list (planes) of lists (PEs) of lists of (first address, uint8 array ``[words, bytes]``)
+    storage_bits : dict
+        Everything on the chip, in bits, by what it is for.
+    """
+
+    config: EngineConfig
+    quantized: QuantizedNetwork
+    layers: list[PackedLayer]
+    source: Placement
+    fold: Fold | None
+    program: np.ndarray
+    slices: list[np.ndarray]
+    planes: list[list[list[tuple[int, np.ndarray]]]]
+    storage_bits: dict[str, int]
+
+    @property
+    def input_words(self) -> int:
+        return self.source.words
+
+
+def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
+         activity: list[np.ndarray] | None = None, preset: str = "default", balance: bool = True,
+         order: bool = True) -> PackedNetwork:
+    """Packs a network.
+
+    Parameters
+    ----------
+    quantized : QuantizedNetwork
+    config : EngineConfig
+    activity : list of float arrays ``[cols]``, optional
+        How often each input of each layer is not zero; the rows are balanced over the PEs by it.
+    preset : str
+        What to call the configuration in errors.
+    balance, order : bool
+        Share rows out by their work, not in turn; order those of a PE to save skips. Only benchmarks do without.
+
+    Raises
+    ------
+    UserError
+        If the network does not fit, naming layer, memory, sizes and the density that would fit.
+    """
+    return _packed(quantized, *arrange(quantized, config, activity, preset, balance=balance, order=order), config)
+
+
+def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np.ndarray] | None = None,
+            preset: str = "default", *, balance: bool = True,
+            order: bool = True) -> tuple[Fold | None, list[MappedLayer]]:
+    """How the first layer is folded, and every layer on the PEs. For parameters and errors see `pack`."""
+    problems = problems_of_layers(quantized.layers, config, preset)
+    if problems:
+        raise UserError(problems)
+    often = None if activity is None else activity[0]
+    for fold in fold_choices(quantized.layers[0], often, config, balance=balance):
+        with waiting("packing"):
+            mapped = map_network(quantized, fold, activity, config, balance=balance, order=order)
+        if mapped is not None:
+            problems = problems_of_memories(quantized, mapped, config, preset)
+            if not problems:
+                return fold, mapped
+    raise UserError(problems)
+
+
+def _packed(quantized: QuantizedNetwork, fold: Fold | None, mapped: list[MappedLayer],
+            config: EngineConfig) -> PackedNetwork:
+    memories = Filling(config)
+    bases = _act_bases(mapped, config)
+    layers: list[PackedLayer] = []
+    for number, one in enumerate(mapped):
+        passes = _place_layer(one, bases[number:number + 2], _ready(one, layers), memories)
+        layers.append(PackedLayer(quantized.layers[number], one.assignment, one.output, passes, one.source.words,
+                                  bases[number + 1], one.output_words))
+    program = _program(layers, config)
+    return PackedNetwork(config, quantized, layers, mapped[0].source, fold, program,
+                         [np.concatenate(parts) for parts in memories.slices], memories.planes,
+                         _storage_bits(layers, program, config))
+
+
+def _ready(one: MappedLayer, before: list[PackedLayer]) -> int:
+    """Input words that a layer's first pass may read while the last pass before it is still being drained.
+
+    The drain goes pixel by pixel; with one pixel, all slots but those of the last pass are there.
+    """
+    if not before:
+        return one.source.words
+    return one.source.words - len(before[-1].passes[-1].encoded.slots) if before[-1].placement.pixels == 1 else 0
+
+
+def _act_bases(mapped: list[MappedLayer], config: EngineConfig) -> list[int]:
+    """Addresses of the network's input and of each layer's output.
+
+    One after the other if all fit at once, so that every layer can be read after an inference. Else a layer that is
+    drained once overwrites its own inputs, which nothing reads any more by then; one with several passes of rows, which
+    all read them, writes to the other end of the memory.
+    """
+    words = [mapped[0].source.words, *(one.output_words for one in mapped)]
+    if sum(words) <= config.act_depth:
+        return [sum(words[:number]) for number in range(len(words))]
+    bases, high = [0], False
+    for one in mapped:
+        high ^= len(one.assignment.passes) > 1
+        bases.append(config.act_depth - one.output_words if high else 0)
+    return bases
+
+
+def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Filling) -> list[PackedPass]:
+    config, layer, source, passes = memories.config, mapped.layer, mapped.source, mapped.passes
+    placed: list[PackedPass] = []
+    for number, one in enumerate(passes):
+        first, rows = one.slots.start, len(one.slots)
+        mode = config.index_bits.index(one.index_bits)
+        entry_base, slice_base = memories.next_entry, memories.next_slice
+        offsets = [entry_base - base for base in memories.next_plane[1:mode + 1]]
+        store_slices(one, memories)
+        store_entries(one, mode, memories)
+        if number == 0 or passes[number - 1].slots != one.slots:
+            bias_base = memories.next_entry
+            store_biases(layer, mapped.assignment, first, rows, memories)
+        holds = number + 1 < len(passes) and passes[number + 1].slots == one.slots
+        skipped = (one.scan.origin[0] * layer.shape.in_shape[2] + one.scan.origin[1]) * source.pixel_words
+        descriptor: dict[str, int | list[int]] = {
+            "kind": (LayerKind.CONVOLUTION if layer.geometry else LayerKind.FULLY_CONNECTED).value,
+            "relu": int(layer.relu), "input_signed": int(layer.input_signed),
+            "index_mode": mode, "pre_shift": PRE_SHIFTS.index(layer.pre_shift), "multiplier": layer.multiplier,
+            "input_base": bases[0] + skipped, "input_words": source.words - skipped,
+            "chase_words": source.words - skipped if placed else ready,
+            "output_base": bases[1] + first, "output_words": rows, "slice_base": slice_base,
+            "entry_base": entry_base, "bias_base": bias_base,
+            "plane_offsets": offsets + [0] * (3 - len(offsets)),
+        }
+        if config.tap_bits:
+            last_block = (one.lengths.shape[1] - 1) % config.pes // config.block_cols
+            descriptor |= {"last_block": last_block} | _convolution(mapped, one, holds=holds)
+        placed.append(PackedPass(one, descriptor))
+    return placed
+
+
+def _convolution(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
+    """A pass's fields of `rtl.layouts.descriptor_layout` about pixels."""
+    shape, scan, slots = mapped.layer.shape, one.scan, len(one.slots)
+    pixel_words = mapped.source.pixel_words
+    out_rows, out_cols = shape.computed_shape
+    pooled_rows, pooled_cols = shape.out_shape
+    mask = (1 << 16) - 1
+    return {
+        "tap_bits": scan.tap_bits, "hold_sums": int(holds), "pool": shape.pool, "pool_step": shape.pool_stride,
+        "pixel_words": pixel_words, "pixel_step": shape.stride[1] * pixel_words & mask,
+        "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & mask,
+        "scan_cols": scan.pixels[1], "scan_rows": scan.pixels[0], "first_x": scan.first[1], "first_y": scan.first[0],
+        "out_cols": out_cols, "out_rows": out_rows,
+        "first_row": (scan.first[0] * out_cols + scan.first[1]) * slots & mask, "row_pitch": out_cols * slots,
+        "pooled_cols": pooled_cols, "pooled_rows": pooled_rows, "output_pixel_words": mapped.output.pixel_words,
+        "band_step": mapped.band_step,
+    }
+
+
+def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
+    layout = descriptor_layout(config)
+    value_bits = codebook_value_bits(config)
+    records = []
+    for layer in layers:
+        for one in layer.passes:
+            records.append(layout.const(one.descriptor).as_bits().to_bytes(layout.size // 8, "little"))
+            if not config.direct_weights:
+                codebook = layer.quantized.codebook & ((1 << value_bits) - 1)
+                records.append(codebook.astype(f"<u{value_bits // 8}").tobytes())
+            if layer.quantized.geometry is not None:
+                records.append(tap_table(layer.quantized.geometry, one.encoded, config).astype("<u2").tobytes())
+    return np.frombuffer(b"".join(records), np.uint8).reshape(-1, 4)
+
+
+def _storage_bits(layers: list[PackedLayer], program: np.ndarray, config: EngineConfig) -> dict[str, int]:
+    """Bits that the network takes up on the chip, by what they are for; words count whole, for all PEs."""
+    bits = {"weights": 0, "skips": 0, "alignment": 0, "slices": 0, "biases": 0, "codebooks": 0, "program": 0}
+    for layer in layers:
+        for one in layer.passes:
+            encoded = one.encoded
+            width = config.code_bits + encoded.index_bits
+            useful = int(encoded.counts.sum())
+            bits["weights"] += useful * width
+            bits["skips"] += encoded.skips * width
+            slices = config.pes * encoded.slice_words(config) * config.slice_word_bits
+            bits["slices"] += slices
+            bits["alignment"] += encoded.storage_bits(config) - slices - encoded.entries * width
+            bits["codebooks"] += codebook_words(config) * 32
+        bits["biases"] += config.pes * layer.assignment.words * config.bias_words * config.entry_word_bits
+    bits["program"] = program.size * 8 - bits["codebooks"]
+    return bits

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the scales of a quantised network do to examples: levels that are not used, values that are clipped."""
+
+import numpy as np
+
+from host.quantization.golden_model import totals
+from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from rtl.numbers import act_range
+
+__all__ = ["CLIPPED", "clipped_inputs", "clipped_outputs", "input_notes", "layer_notes", "output_notes"]
+
+COMMON = 0.99
+"""Share of values that an outlier does not belong to."""
+
+FEW = 1 / 16
+"""Of the levels: if all but outliers use fewer, that is worth a note."""
+
+POOR_LEVELS = 4
+"""An input, channel or output with at most so many levels of its own says little, if others have more."""
+
+POOR = 0.05
+"""Share of the inputs, channels or outputs for which that is worth a note."""
+
+CLIPPED = 0.01
+"""Share of an output's or of all inputs' values from which on clipping is worth a note."""
+
+MOST_NAMED = 8
+"""Outputs that a note names."""
+
+
+def input_notes(quantized: QuantizedNetwork, images: np.ndarray, examples: np.ndarray) -> list[str]:
+    """What the scale of the inputs does to them: a sentence each.
+
+    Parameters
+    ----------
+    images : uint8 or float32 array, shape ``[n, ...]``
+        All that the scale was chosen on.
+    examples : array, shape ``[n, ...]``
+        Some of them.
+    """
+    if images.dtype == np.uint8:
+        return []
+    low, high = images.reshape(len(images), -1).min(axis=0), images.reshape(len(images), -1).max(axis=0)
+    greatest = np.maximum(high, -low)
+    what = "input"
+    notes = []
+    common, levels = _common(np.abs(examples) / quantized.input_scale), _levels(quantized, quantized.input_signed)
+    if common < FEW * levels:
+        notes.append(f"{COMMON:.0%} of the inputs that are not 0 use {round(common) + 1} of {levels + 1} levels: the "
+                     f"greatest, {greatest.max():.4g} (input {int(greatest.argmax())}), sets the scale; take outliers "
+                     "out of the calibration data, or clip the inputs")
+    if images.ndim == 4:
+        what, (low, high) = "channel", (edge(part.reshape(images.shape[1], -1), axis=1)
+                                        for edge, part in ((np.min, low), (np.max, high)))
+    return notes + _uneven(what, low, high, quantized.input_scale, levels, np.flatnonzero(np.maximum(high, -low)),
+                           "scale the inputs alike, and train with that")
+
+
+def layer_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray]) -> list[str]:
+    """Hidden layers of which few great outputs set the scale: a sentence each.
+
+    Parameters
+    ----------
+    outputs : list of int64 array, shape ``[n, outputs]``
+        Of every layer, `host.quantization.golden_model.forward`.
+    """
+    notes = []
+    for layer, values in zip(quantized.layers[:-1], outputs[:-1], strict=True):
+        common, levels = _common(np.abs(values)), _levels(quantized, not layer.relu)
+        if common < FEW * levels:
+            notes.append(f"layer '{layer.name}': {COMMON:.0%} of its outputs that are not 0 use {round(common) + 1} of "
+                         f"{levels + 1} levels, since a few are much greater; accuracy may suffer")
+    return notes
+
+
+def clipped_outputs(quantized: QuantizedNetwork, acts: np.ndarray, outputs: list[np.ndarray]) -> dict[int, float]:
+    """The network's outputs of which `CLIPPED` or more are beyond the greatest or least activation, and how many.
+
+    Parameters
+    ----------
+    acts, outputs : int64 arrays
+        Input activations, and outputs of every layer.
+    """
+    layer = quantized.layers[-1]
+    low, high = act_range(quantized.act_bits, signed=not layer.relu)
+    sums = totals(layer.weights, layer.bias, outputs[-2] if len(outputs) > 1 else acts, layer.geometry)
+    shares = _beyond(sums * _ratio(layer), -np.inf if layer.relu else low, high).mean(axis=0)
+    return {int(number): float(shares[number]) for number in np.flatnonzero(shares >= CLIPPED)}
+
+
+def output_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray], clipped: dict[int, float], *,
+                 classes: bool) -> list[str]:
+    """What the scale of the network's outputs does to them: a sentence each.
+
+    Parameters
+    ----------
+    clipped : dict
+        From `clipped_outputs`.
+    classes : bool
+        Only which output is the greatest matters.
+    """
+    notes = []
+    if clipped:
+        worst = sorted(clipped, key=lambda number: -clipped[number])
+        named = ", ".join(f"{number} ({clipped[number]:.1%})" for number in worst[:MOST_NAMED])
+        more = f" and {len(worst) - MOST_NAMED} more" if len(worst) > MOST_NAMED else ""
+        why = ("the last scale is chosen for the greatest output to be the right class; do not take the outputs for "
+               "values") if classes else "calibrate with more inputs"
+        notes.append(f"values of outputs {named}{more} are clipped: {why}")
+    if not classes:
+        layer, last = quantized.layers[-1], outputs[-1]
+        notes += _uneven("output", last.min(axis=0) * layer.output_scale, last.max(axis=0) * layer.output_scale,
+                         layer.output_scale, _levels(quantized, not layer.relu), np.arange(layer.outputs),
+                         "scale the targets alike, and train with that")
+    return notes
+
+
+def clipped_inputs(quantized: QuantizedNetwork, images: np.ndarray) -> list[str]:
+    """A note if many inputs are beyond what the network takes."""
+    low, high = act_range(quantized.act_bits, signed=quantized.input_signed)
+    values = (images / 255 if images.dtype == np.uint8 else images) / quantized.input_scale
+    share = float(_beyond(values, low, high).mean())
+    if share < CLIPPED:
+        return []
+    scale = quantized.input_scale
+    return [(f"{share:.1%} of the inputs are clipped: the network was calibrated for inputs from {low * scale:.4g} to "
+             f"{high * scale:.4g}, but these go from {images.min():.4g} to {images.max():.4g}; calibrate with such "
+             "inputs (--calib)")]
+
+
+def _beyond(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    return (values > high + 0.5) | (values < low - 0.5)
+
+
+def _ratio(layer: QuantizedLayer) -> float:
+    return layer.input_scale * layer.weight_scale / layer.output_scale
+
+
+def _levels(quantized: QuantizedNetwork, signed: bool) -> int:
+    """Levels of a magnitude that is not 0."""
+    return act_range(quantized.act_bits, signed=signed)[1]
+
+
+def _common(magnitudes: np.ndarray) -> float:
+    """What `COMMON` of the magnitudes that are not 0 do not exceed; infinite if all are."""
+    some = magnitudes[magnitudes > 0]
+    return float(np.quantile(some, COMMON)) if some.size else np.inf
+
+
+def _uneven(what: str, low: np.ndarray, high: np.ndarray, scale: float, levels: int, live: np.ndarray,
+            way_out: str) -> list[str]:
+    """A note if ranges of inputs, channels or outputs differ so much that small ones get hardly any level.
+
+    ``live`` are the numbers of those that matter.
+    """
+    greatest = np.maximum(high, -low)
+    own = np.rint(greatest / scale)
+    poor = live[own[live] <= POOR_LEVELS]
+    if not len(poor) or len(poor) < POOR * len(live) or own.max() <= POOR_LEVELS:
+        return []
+    first, best = poor[int(own[poor].argmax())], int(greatest.argmax())
+    return [(f"{what} {best} spans {low[best]:.4g} to {high[best]:.4g} and sets the scale of all: {len(poor)} of the "
+             f"{len(live)} {what}s get at most {int(own[first])} of {levels} levels ({what} {first} spans "
+             f"{low[first]:.4g} to {high[first]:.4g}); {way_out}")]

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The golden model: what the engine computes, to the bit, at every layer boundary (`rtl.numbers`)."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from host.network.layers import Geometry
+from nonzero.progress import progress
+from rtl.numbers import act_range, requantize
+
+if TYPE_CHECKING:
+    from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+
+__all__ = ["convolve", "forward", "layer_forward", "totals"]
+
+EXACT = 1 << 53
+"""Float64 holds every integer of at most this magnitude, so sums below it are exact in any order."""
+
+BLOCK_WEIGHTS = 1 << 22
+"""So many weights are taken at a time, since as integers they need eight times the memory of their codes."""
+
+BLOCK_PRODUCTS = 1 << 24
+"""Convolutions take so many images at a time that their inputs, a copy for each tap, are about as many values."""
+
+
+def forward(quantized: "QuantizedNetwork", acts: np.ndarray) -> list[np.ndarray]:
+    """Output activations of every layer.
+
+    Parameters
+    ----------
+    acts : int64 array, shape ``[n, inputs]``
+        Input activations (`host.quantization.quantize.quantize_inputs`) in the range of the first layer's inputs.
+
+    Returns
+    -------
+    list of int64 array, shape ``[n, outputs]``
+        One for each layer; the last holds the network's outputs. Those of a convolution are in torch's order:
+        channel, row, column.
+    """
+    outputs = []
+    for layer in progress("golden model", quantized.layers, "layer"):
+        acts = layer_forward(layer, acts, quantized.act_bits)
+        outputs.append(acts)
+    return outputs
+
+
+def layer_forward(layer: "QuantizedLayer", acts: np.ndarray, act_bits: int) -> np.ndarray:
+    """Output activations ``[n, outputs]`` (int64) of one layer for input activations ``[n, inputs]``."""
+    low, high = act_range(act_bits, signed=layer.input_signed)
+    if acts.size and (acts.min() < low or acts.max() > high):
+        raise ValueError(f"input activations of layer '{layer.name}' must be {low} to {high}, not "
+                         f"{acts.min()} to {acts.max()}")
+    if layer.geometry is not None:
+        sums = totals(layer.weights, layer.bias, acts, layer.geometry)
+    else:
+        step = max(1, BLOCK_WEIGHTS // max(1, layer.cols))
+        blocks = [slice(first, first + step) for first in range(0, layer.rows, step)]
+        sums = np.concatenate(
+            [totals(layer.codebook[layer.codes[block]], layer.bias[block], acts) for block in blocks], axis=1)
+    return requantize(torch.from_numpy(sums), multiplier=layer.multiplier, pre_shift=layer.pre_shift, relu=layer.relu,
+                      act_bits=act_bits, clamp=torch.clamp).numpy()
+
+
+def totals(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: Geometry | None = None) -> np.ndarray:
+    """Accumulators plus biases, exact: int64 ``[n, outputs]``.
+
+    Those of a convolution are the greatest of each pooling window: requantisation keeps their order.
+
+    Parameters
+    ----------
+    weights : int64 array, shape ``[rows, cols]``
+    bias : int64 array, shape ``[rows]``
+    acts : int64 array, shape ``[n, inputs]``
+    geometry : Geometry, optional
+        Of a convolution.
+    """
+    greatest = int(np.abs(acts).max(initial=0))
+    if greatest * int(np.abs(weights).sum(axis=1).max(initial=0)) + int(np.abs(bias).max(initial=0)) >= EXACT:
+        raise ValueError("sums must stay below 2**53")
+    # Sums of products of float64 are fast and, below 2**53, exact; those of int64 are slow.
+    if geometry is not None:
+        return convolve(weights, bias, acts, geometry).astype(np.int64)
+    products = torch.from_numpy(acts).double() @ torch.from_numpy(weights).double().T
+    return (products.to(torch.int64) + torch.from_numpy(bias)).numpy()
+
+
+def convolve(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Convolution, bias and max pooling of float64: ``[n, outputs]``; for the parameters see `totals`."""
+    channels, height, width = geometry.in_shape
+    kernels = torch.from_numpy(weights).double().reshape(len(weights), channels // geometry.groups, *geometry.kernel)
+    copied = channels * math.prod(geometry.kernel) * math.prod(geometry.conv_shape)
+    step = max(1, BLOCK_PRODUCTS // copied)
+    found = np.empty((len(acts), len(weights) * math.prod(geometry.out_shape)))
+    for first in range(0, len(acts), step):
+        images = torch.from_numpy(acts[first:first + step]).double().reshape(-1, channels, height, width)
+        sums = torch.nn.functional.conv2d(images, kernels, torch.from_numpy(bias).double(), geometry.stride,
+                                          geometry.padding, groups=geometry.groups)
+        if geometry.pool > 1:
+            sums = torch.nn.functional.max_pool2d(sums, geometry.pool, geometry.pool_stride)
+        found[first:first + step] = sums.flatten(1).numpy()
+    return found

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns a network with shared weights into the integers that the engine computes with.
+
+The contract of all these integers is `rtl.numbers`. Activations have zero point 0; every layer has one scale
+for its weights and one for its outputs.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from host.compression.share_weights import SharedLayer, SharedNetwork, direct_values
+from host.network.layers import Geometry
+from host.packing.conv_scans import taps_met
+from host.quantization.golden_model import convolve, totals
+from nonzero.errors import UserError
+from rtl.numbers import MULTIPLIER_BITS, NARROW_BITS, PRE_SHIFTS, act_range, requant_shift, requantize
+
+__all__ = ["QuantizedLayer", "QuantizedNetwork", "accumulator_bounds", "quantize", "quantize_inputs",
+           "requant_constants"]
+
+CLIPS = np.linspace(0.3, 1.0, 36)
+"""Fractions of the greatest output that are tried as the greatest representable one."""
+
+CALIBRATION_IMAGES = 10_000
+"""More images than these do not change the scales noticeably, and only take time."""
+
+CALIBRATION_VALUES = 1 << 25
+"""Networks with convolutions are calibrated on fewer images, at least `FEWEST_IMAGES`: so many values of a layer."""
+
+FEWEST_IMAGES = 16
+
+SCALE_VALUES = 1 << 22
+"""The scale of a convolution's outputs is chosen by about so many of them."""
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """A layer in integers.
+
+    Attributes
+    ----------
+    codes : uint8 array, shape ``[rows, cols]``
+        Weight codes; 0 is no weight. No code stands for a weight of 0 but this one.
+    codebook : int64 array, shape ``[2**code_bits]``
+        The integer weight of each code. The first is 0; with direct weights it is two's complement.
+    bias : int64 array, shape ``[rows]``
+        In units of ``input_scale * weight_scale``; fits the accumulator.
+    multiplier, pre_shift : int
+        Requantisation constants (`rtl.numbers.requantize`).
+    input_signed : bool
+        Whether the input activations are two's complement.
+    input_scale, weight_scale, output_scale : float
+        A float is its integer times the scale.
+    geometry : Geometry, optional
+        Of a convolution; None for a fully connected layer.
+    """
+
+    name: str
+    codes: np.ndarray
+    codebook: np.ndarray
+    bias: np.ndarray
+    multiplier: int
+    pre_shift: int
+    relu: bool
+    input_signed: bool
+    input_scale: float
+    weight_scale: float
+    output_scale: float
+    geometry: Geometry | None = None
+
+    @property
+    def rows(self) -> int:
+        return int(self.codes.shape[0])
+
+    @property
+    def cols(self) -> int:
+        return int(self.codes.shape[1])
+
+    @property
+    def inputs(self) -> int:
+        """Values that it takes."""
+        return self.shape.inputs
+
+    @property
+    def shape(self) -> Geometry:
+        """The geometry; a fully connected layer is a convolution of one pixel."""
+        return self.geometry or Geometry((self.cols, 1, 1), (1, 1))
+
+    @property
+    def outputs(self) -> int:
+        """Values that it gives."""
+        return self.rows * math.prod(self.shape.out_shape)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Integer weights, int64 ``[rows, cols]``."""
+        return self.codebook[self.codes]
+
+    @property
+    def channel_codes(self) -> np.ndarray:
+        """Whether each row has a weight for each input channel: uint8 ``[rows, channels]``. Of a fully connected layer,
+        the codes themselves."""
+        if self.geometry is None:
+            return self.codes
+        groups, channels = self.geometry.groups, self.geometry.in_shape[0]
+        found = np.zeros((groups, self.rows // groups, groups, channels // groups), np.uint8)
+        weights: np.ndarray = np.any(self.codes.reshape(*found.shape[:2], found.shape[3], -1), axis=3)
+        for group in range(groups):
+            found[group, :, group] = weights[group]
+        return found.reshape(self.rows, channels)
+
+    @property
+    def weights_kept(self) -> int:
+        return int(np.count_nonzero(self.codes))
+
+
+@dataclass(frozen=True)
+class QuantizedNetwork:
+    """A chain of integer layers.
+
+    Attributes
+    ----------
+    input_scale : float
+        A float input is its integer times this; 1/255 for images of bytes.
+    input_signed : bool
+        Whether input activations are two's complement.
+    act_bits : int
+        Width of an activation.
+    input_shape : tuple of int, optional
+        Axes of an input, if they are known.
+    """
+
+    name: str
+    layers: tuple[QuantizedLayer, ...]
+    input_scale: float
+    input_signed: bool
+    act_bits: int
+    input_shape: tuple[int, ...] | None = None
+
+    @property
+    def inputs(self) -> int:
+        return self.layers[0].inputs
+
+    @property
+    def input_axes(self) -> tuple[int, ...]:
+        """Axes of an input; where they are not known, those of the first convolution, or one."""
+        first = self.layers[0].geometry
+        return self.input_shape or (first.in_shape if first else (self.inputs,))
+
+    @property
+    def outputs(self) -> int:
+        return self.layers[-1].outputs
+
+    @property
+    def weights_total(self) -> int:
+        return sum(layer.codes.size for layer in self.layers)
+
+    @property
+    def weights_kept(self) -> int:
+        return sum(layer.weights_kept for layer in self.layers)
+
+
+def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: ignore[no-untyped-def]
+             classes: bool = True) -> QuantizedNetwork:
+    """Chooses scales on example images and rounds everything to integers.
+
+    The scale of a hidden layer is the one with the least mean squared error of its outputs. That of the last layer is
+    the one by which the engine's first greatest output agrees most often with the float network's, since 8-bit outputs
+    may tie; if the values themselves matter, it is one by which none is clipped.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        Gives ``act_bits``, ``weight_bits``, ``acc_bits`` and ``direct_weights``.
+    images : uint8 or float32 array, shape ``[n, ...]``
+        Examples of what the network will see, from the training set, never the test set. Bytes are taken
+        as activations as they are; floats are scaled by their greatest magnitude.
+    classes : bool
+        Only which output is the greatest matters, not what it is.
+
+    Raises
+    ------
+    UserError
+        For images of another size than the network's input, or not finite; for a layer whose accumulator
+        could overflow, or that has no requantisation constants.
+    """
+    _check_images(shared, images)
+    images = images[np.linspace(0, len(images) - 1, min(len(images), _most_images(shared))).astype(np.int64)]
+    scale, signed = _input_scale(images, config.act_bits)
+    network = QuantizedNetwork(shared.name, (), scale, signed, config.act_bits)
+    acts = quantize_inputs(network, images)
+    exact = acts * scale
+    layers = []
+    for index, layer in enumerate(shared.layers):
+        exact = convolve(layer.weight, layer.bias, exact, layer.geometry) if layer.geometry \
+            else exact @ layer.weight.T + layer.bias
+        exact = np.maximum(exact, 0) if layer.relu else exact
+        last = index == len(shared.layers) - 1
+        winners = exact.argmax(axis=1) if classes and last else None
+        clips = CLIPS[-1:] if last and not classes else CLIPS
+        quantized, acts = _quantize_layer(layer, config, acts, scale, signed, winners, clips)
+        scale, signed = quantized.output_scale, not layer.relu
+        layers.append(quantized)
+    return QuantizedNetwork(shared.name, tuple(layers), network.input_scale, network.input_signed,
+                            config.act_bits)
+
+
+def quantize_inputs(quantized: QuantizedNetwork, images: np.ndarray) -> np.ndarray:
+    """Input activations int64 ``[n, inputs]`` of uint8 images (bytes mean 0 to 1) or float images."""
+    flat = images.reshape(len(images), -1)
+    values = flat / 255 if flat.dtype == np.uint8 else flat.astype(np.float64)
+    low, high = act_range(quantized.act_bits, signed=quantized.input_signed)
+    return np.clip(np.rint(values / quantized.input_scale), low, high).astype(np.int64)
+
+
+def accumulator_bounds(weights: np.ndarray, bias: np.ndarray, act_bits: int, *,
+                       input_signed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest value of any partial sum, in any order, bias or none: int64 ``[rows]`` each."""
+    low, high = act_range(act_bits, signed=input_signed)
+    # low <= 0 <= high, so that each of these products can also be left out of a partial sum.
+    greatest = np.maximum(weights * low, weights * high).sum(axis=1) + bias.clip(min=0)
+    least = np.minimum(weights * low, weights * high).sum(axis=1) + bias.clip(max=0)
+    return least, greatest
+
+
+def requant_constants(name: str, ratio: float, bounds: tuple[int, int], act_bits: int, *,
+                      relu: bool) -> tuple[int, int]:
+    """Multiplier and pre-shift by which a sum times ``ratio`` becomes an activation.
+
+    The smallest pre-shift is taken at which saturation to `NARROW_BITS` cannot be seen: it happens only to
+    sums that the last clamp limits anyway, or not at all within ``bounds`` (least and greatest sum).
+
+    Raises
+    ------
+    UserError
+        If there is none, naming the layer.
+    """
+    shift = requant_shift(act_bits)
+    narrow_low, narrow_high = act_range(NARROW_BITS, signed=True)
+    low, high = act_range(act_bits, signed=not relu)
+    for pre_shift in PRE_SHIFTS:
+        multiplier = round(ratio * 2.0 ** (shift + pre_shift))
+        if not 1 <= multiplier < 1 << MULTIPLIER_BITS:
+            continue
+        half = 1 << (shift - 1)
+        hidden_above = (narrow_high * multiplier + half) >> shift >= high
+        hidden_below = (narrow_low * multiplier + half) >> shift <= low
+        if (hidden_above or bounds[1] >> pre_shift <= narrow_high) and \
+                (hidden_below or bounds[0] >> pre_shift >= narrow_low):
+            return multiplier, pre_shift
+    raise UserError(f"layer '{name}' cannot be requantised: a ratio of {ratio:.3g} between its sums "
+                    f"({bounds[0]} to {bounds[1]}) and its outputs needs another multiplier than 1 to "
+                    f"{(1 << MULTIPLIER_BITS) - 1}; rescale the layer's weights")
+
+
+def _most_images(shared: SharedNetwork) -> int:
+    if all(layer.geometry is None for layer in shared.layers):
+        return CALIBRATION_IMAGES
+    largest = max(layer.inputs for layer in shared.layers)
+    return min(CALIBRATION_IMAGES, max(FEWEST_IMAGES, CALIBRATION_VALUES // largest))
+
+
+def _check_images(shared: SharedNetwork, images: np.ndarray) -> None:
+    inputs = shared.layers[0].inputs
+    values = int(np.prod(images.shape[1:]))
+    problems = []
+    if len(images) == 0 or values != inputs:
+        problems.append(f"calibration images must be at least one, of {inputs} values each, not "
+                        f"{len(images)} of {values}")
+    if images.dtype != np.uint8 and not np.isfinite(images).all():
+        problems.append("calibration images must be finite; remove infinities and NaN")
+    if problems:
+        raise UserError(problems)
+
+
+def _input_scale(images: np.ndarray, act_bits: int) -> tuple[float, bool]:
+    if images.dtype == np.uint8:
+        return 1 / 255, False
+    signed = bool(images.min() < 0)
+    greatest = float(np.abs(images).max()) or 1.0
+    return greatest / act_range(act_bits, signed=signed)[1], signed
+
+
+def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float,  # type: ignore[no-untyped-def]
+                    signed: bool, winners: np.ndarray | None,
+                    clips: np.ndarray) -> tuple[QuantizedLayer, np.ndarray]:
+    codes, codebook, weight_scale = _integer_weights(layer, config)
+    sum_scale = scale * weight_scale
+    bias = np.rint(layer.bias / sum_scale)
+    limit = 1 << (config.acc_bits - 1)
+    if np.abs(bias).max(initial=0) >= limit:
+        row = int(np.abs(bias).argmax())
+        raise UserError(f"layer '{layer.name}': the bias of row {row} ({layer.bias[row]:.6g}) must fit "
+                        f"{config.acc_bits} bits in units of {sum_scale:.3g}; reduce it")
+    bias = bias.astype(np.int64)
+    bounds = _proven_bounds(layer.name, codebook[codes], bias, config, signed)
+    sums = totals(codebook[codes], bias, acts, layer.geometry)
+    some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] if layer.geometry and winners is None and len(clips) > 1 \
+        else sums
+    output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners,
+                                                     clips)
+    if some is not sums:
+        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], relu=layer.relu,
+                             act_bits=config.act_bits, clamp=np.clip)
+    return QuantizedLayer(layer.name, codes, codebook, bias, *constants, layer.relu, signed, scale,
+                          weight_scale, output_scale, layer.geometry), outputs
+
+
+def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray, float]:  # type: ignore[no-untyped-def]
+    """Codes, codebook, weight scale.
+
+    A weight whose integer is 0 is dropped: it would only cost a cycle. So is one that only ever meets padding.
+    """
+    if layer.geometry is not None:
+        taps = math.prod(layer.geometry.kernel)
+        met = np.tile(taps_met(layer.geometry), layer.codes.shape[1] // taps)
+        layer = replace(layer, codes=np.where(met, layer.codes, 0).astype(np.uint8))
+    if config.direct_weights:
+        return layer.codes, direct_values(config.code_bits), float(layer.values[1])
+    greatest = float(np.abs(layer.values).max()) or 1.0
+    weight_scale = greatest / ((1 << (config.weight_bits - 1)) - 1)
+    codebook = np.rint(layer.values / weight_scale).astype(np.int64)
+    codes = np.where(codebook[layer.codes] == 0, 0, layer.codes).astype(np.uint8)
+    return codes, codebook, weight_scale
+
+
+def _proven_bounds(name: str, weights: np.ndarray, bias: np.ndarray, config,  # type: ignore[no-untyped-def]
+                   signed: bool) -> tuple[int, int]:
+    least, greatest = accumulator_bounds(weights, bias, config.act_bits, input_signed=signed)
+    low, high = act_range(config.acc_bits, signed=True)
+    wrong = (least < low) | (greatest > high)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(f"layer '{name}': the sum of row {row} can reach {least[row]} to {greatest[row]}, "
+                        f"but an accumulator of {config.acc_bits} bits holds {low} to {high} "
+                        f"({int(wrong.sum())} rows are too large); use an engine with a greater acc_bits or "
+                        "a smaller weight_bits, or prune more")
+    return int(least.min()), int(greatest.max())
+
+
+def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float,  # type: ignore[no-untyped-def]
+                  bounds: tuple[int, int], winners: np.ndarray | None,
+                  clips: np.ndarray) -> tuple[float, tuple[int, int], np.ndarray]:
+    """The best of the scales that some of `CLIPS` give, its requantisation constants and the outputs with it."""
+    exact = sums * sum_scale
+    exact = np.maximum(exact, 0) if layer.relu else exact
+    high = act_range(config.act_bits, signed=not layer.relu)[1]
+    # A multiplier of all ones without pre-shift is the greatest ratio that the engine has.
+    least_scale = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
+    greatest = float(np.abs(exact).max())
+    best = None
+    for clip in clips:
+        scale = max(greatest * float(clip) / high, least_scale)
+        constants = requant_constants(layer.name, sum_scale / scale, bounds, config.act_bits, relu=layer.relu)
+        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], relu=layer.relu,
+                             act_bits=config.act_bits, clamp=np.clip)
+        error = float(np.square(outputs * scale - exact).mean())
+        wrong = 0 if winners is None else int((outputs.argmax(axis=1) != winners).sum())
+        if best is None or (wrong, error) < best[0]:
+            best = (wrong, error), (scale, constants, outputs)
+    assert best is not None
+    return best[1]

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a report shows of its figures, and how numbers and names are written in it."""
+
+import math
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+from nonzero.errors import printable
+
+__all__ = ["ABSENT", "Report", "cut", "error_text", "hundredths_text", "kib_text", "layers_of", "main_figures",
+           "number_text", "plain", "ratio", "rtl_figures", "safe", "share_text", "show", "storage_bits",
+           "tenths_text"]
+
+Report = dict[str, Any]
+"""The schema is in `host.reporting.report`."""
+
+ABSENT = "-"
+
+
+def plain(value: Any) -> Any:
+    """As JSON would bring it back; None for a number that is not finite."""
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def safe(value: object) -> str:
+    """Printable and escaped for the page."""
+    return escape(printable(value))
+
+
+def cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length - 3]}..."
+
+
+def number_text(value: float, digits: int = 0) -> str:
+    return f"{value:,.{digits}f}"
+
+
+def hundredths_text(value: float) -> str:
+    return number_text(value, 2)
+
+
+def tenths_text(value: float) -> str:
+    return number_text(value, 1)
+
+
+def share_text(value: float) -> str:
+    return f"{100 * value:.2f}%"
+
+
+def error_text(percent: float) -> str:
+    return f"{percent:.2f}%"
+
+
+def kib_text(count: float) -> str:
+    return f"{count / 1024:,.1f} KiB"
+
+
+def show(value: Any, form: Callable[[Any], str], text: str = "{}", absent: str = ABSENT) -> str:
+    """``value`` written by ``form`` into ``text``; ``absent`` for None."""
+    return absent if value is None else text.format(form(value))
+
+
+def ratio(over: float | None, under: float | None) -> float | None:
+    """None if either is None, or ``under`` is zero."""
+    return over / under if over is not None and under else None
+
+
+def layers_of(report: Report) -> list[Report]:
+    """The layers, with ``ideal`` and ``limit`` cycles where they are known."""
+    layers = []
+    for layer in report.get("layers") or []:
+        pes = (report.get("config") or {}).get("pes") or len(layer.get("pe_entries") or [])
+        ideal, broadcasts = ratio(layer.get("useful_macs"), pes), layer.get("broadcasts")
+        limit = None if ideal is None or broadcasts is None else max(ideal, broadcasts)
+        layers.append({**layer, "ideal": ideal, "limit": limit})
+    return layers
+
+
+def storage_bits(report: Report) -> dict[str, int]:
+    """Bits on the chip by purpose, without purposes that take none."""
+    return {printable(name): bits for name, bits in (report.get("storage_bits") or {}).items() if bits}
+
+
+def main_figures(report: Report) -> list[tuple[str, str, str]]:
+    """The figures of the whole network: name, value and what it compares with (or an empty text)."""
+    get, cycles = report.get, report.get("cycles_per_image") or {}
+    errors = [show(get(f"test_error_{stage}"), error_text, f"{stage} {{}}", "")
+              for stage in ("dense", "pruned", "shared")]
+    smaller = [show(ratio(get("dense_bytes"), get("onchip_bytes")), "{:.1f}".format, "{} times less", ""),
+               show(get("dense_bytes"), kib_text, "dense float32 {}", "")]
+    times_ideal = ratio(cycles.get("predicted"), cycles.get("ideal"))
+    compared = [show(times_ideal, hundredths_text, "{} times the ideal", ""),
+                show(cycles.get("ideal"), number_text, "ideal {}", ""),
+                show(cycles.get("limit"), number_text, "limit {}", "")]
+    figures = [
+        ("weights kept", show(ratio(get("weights_kept"), get("weights_total")), share_text),
+         [f"{show(get('weights_kept'), number_text)} of {show(get('weights_total'), number_text)}"]),
+        ("test error", show(get("test_error_engine"), error_text), errors),
+        ("on the chip", show(get("onchip_bytes"), kib_text), smaller),
+        ("bits per weight kept", show(get("bits_per_weight"), hundredths_text),
+         [show(get("bound_bits_per_weight"), hundredths_text, "bound of code and position {}", "")]),
+        ("on disk (Huffman)", show(get("disk_bytes"), kib_text), [
+            show(ratio(get("dense_bytes"), get("disk_bytes")), "{:.1f}".format, "{} times less than dense", "")]),
+        ("memory image", show(get("image_bytes"), number_text, "{} bytes"), []),
+        ("cycles per image", show(cycles.get("predicted"), number_text), compared),
+    ]
+    return [(name, value, ", ".join(filter(None, details)))
+            for name, value, details in figures if value != ABSENT]
+
+
+def rtl_figures(rtl: Report) -> list[tuple[str, str]]:
+    """The figures of a run: name and value."""
+    cycles, latency = rtl.get("cycles_per_image"), rtl.get("latency_ms") or {}
+
+    def compared(name: str, key: str) -> tuple[str, str]:
+        times = show(ratio(cycles, rtl.get(key)), hundredths_text, " (x {})", "")
+        return name, show(rtl.get(key), tenths_text) + times
+    figures = [
+        ("images run", show(rtl.get("images"), number_text)),
+        ("images that differ from golden, any layer", show(rtl.get("mismatches"), number_text)),
+        ("images whose cycles differ from the prediction", show(rtl.get("cycle_mismatches"), number_text)),
+        ("test error on these images", show(rtl.get("test_error"), error_text)),
+        ("cycles per image", show(cycles, tenths_text)),
+        compared("predicted", "predicted_cycles_per_image"),
+        compared("limit with broadcasts", "limit_cycles_per_image"),
+        compared("ideal: useful MACs / PEs", "ideal_cycles_per_image"),
+        ("seconds", show(rtl.get("seconds"), tenths_text)),
+        ("latency, ms: median, 99 %, worst",
+         ", ".join(hundredths_text(value) for value in latency.values()) or ABSENT),
+        ("images a second", show(rtl.get("images_per_second"), tenths_text)),
+        ("... the engine alone", show(rtl.get("engine_images_per_second"), number_text)),
+        ("... the link's bits alone", show(rtl.get("link_images_per_second"), tenths_text)),
+        ("bytes on the link per image", show(rtl.get("link_bytes_per_image"), number_text)),
+        ("packets sent again", show(rtl.get("packets_repeated") or None, number_text)),
+    ]
+    return [(name, value) for name, value in figures if value != ABSENT]

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables for the terminal, JSON and plots for files."""
+
+import json
+from collections.abc import Iterable, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from nonzero.files import write_whole
+
+__all__ = ["geomean", "shown", "text_table", "write_figure", "write_json"]
+
+
+def geomean(values: Iterable[float]) -> float:
+    """The geometric mean; of nothing, 1."""
+    found = list(values)
+    return float(np.exp(np.log(found).mean())) if found else 1.0
+
+
+def shown(value: Any, form: str) -> str:
+    """The formatted value; a dash for None."""
+    return "-" if value is None else format(value, form)
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns under their names: the first to the left, the others to the right."""
+    table = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+                     for row in table)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes the file whole or not at all. Raises `UserError` if it cannot be written."""
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """Writes a self-contained SVG, the same for the same figure. Raises `UserError` if it cannot be written."""
+    text = StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "nonzero"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    write_whole(path, text.getvalue().encode())

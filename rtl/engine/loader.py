@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loader: takes the image apart, byte by byte, and writes its words to the memories."""
+
+from contextlib import contextmanager
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.crc import catalog
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2, exact_log2
+
+from rtl.layouts import (
+    HEADER_BYTES,
+    IMAGE_MAGIC,
+    IMAGE_VERSION,
+    LIMIT_STEP,
+    SECTION_BYTES,
+    SectionKind,
+    header_layout,
+    image_length_bits,
+    image_offset_bits,
+    limit_bits,
+    load_write_layout,
+    section_layout,
+    section_memories,
+)
+from rtl.protocol import Status
+
+__all__ = ["Loader"]
+
+
+class Loader(wiring.Component):
+    """Parses an image.
+
+    The image before it stays valid until all in the header that must be right has come; from then on none is valid
+    until the last byte, the image's CRC-32, is found right. After an error it ignores everything until ``begin``.
+
+    Parameters
+    ----------
+    config : EngineConfig
+
+    Members
+    -------
+    begin : In(1)
+        Start over with the next byte.
+    bytes : In(stream.Signature(8))
+    offset : Out(image_offset_bits)
+        Bytes of the image taken since ``begin``; 0 after an error and after the last byte.
+    status : Out(Status)
+        OK, or what is wrong with the image.
+    loaded : Out(1), layers : Out(range(program_depth + 1)), cycle_limit : Out(limit_bits)
+        A whole image is in the memories; its number of layers, and the header's limit in units of `LIMIT_STEP`.
+    drop : In(1)
+        The image that is loaded is none any more.
+    write : Out(load_write_layout), write_valid : Out(1)
+    """
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__({
+            "begin": In(1),
+            "bytes": In(stream.Signature(8)),
+            "offset": Out(image_offset_bits(config)),
+            "status": Out(Status),
+            "loaded": Out(1),
+            "layers": Out(range(config.program_depth + 1)),
+            "cycle_limit": Out(limit_bits(config)),
+            "drop": In(1),
+            "write": Out(load_write_layout(config)),
+            "write_valid": Out(1),
+        })
+
+    def _take_header(self, m, taken, byte, count, kept):
+        """The bytes of the header: what is ``kept``, and whether those are right that are compared.
+
+        Comparing takes two cycles, which end before what replaces the image that is loaded comes, or the header's end.
+
+        Returns
+        -------
+        mistaken : Signal(1), found : Signal(Status)
+            A byte should have been another, and what that means.
+        """
+        known = {"magic": (IMAGE_MAGIC, Status.BAD_MAGIC), "version": (IMAGE_VERSION, Status.BAD_VERSION),
+                 "config_hash": (int.from_bytes(self.config.hash, "little"), Status.WRONG_CONFIG)}
+        seen, expected, wrong = (Signal(shape, name=name, reset_less=True) for name, shape in (
+            ("seen", 8), ("expected", 8), ("wrong", Status)))
+        checks, mistaken, found = Signal(), Signal(), Signal(Status, reset_less=True, name="found")
+        m.d.sync += [
+            seen.eq(byte), expected.eq(byte), checks.eq(taken),
+            mistaken.eq(checks & (seen != expected)), found.eq(wrong),
+        ]
+        with m.Switch(count):
+            for name, field in header_layout():
+                for place in range(field.width // 8):
+                    with m.Case(field.offset // 8 + place):
+                        if name in known:
+                            value, status = known[name]
+                            m.d.sync += [expected.eq((value >> 8 * place) & 0xFF), wrong.eq(status)]
+                        elif name in kept:
+                            bits = kept[name][8 * place:8 * (place + 1)]
+                            with m.If(taken):
+                                m.d.sync += bits.eq(byte)
+                            if name != "cycle_limit":
+                                m.d.sync += [expected.eq(byte[:len(bits)]), wrong.eq(Status.BAD_SECTION)]
+                        if name == "layers":
+                            with m.If(taken):
+                                m.d.sync += self.loaded.eq(0)
+        return mistaken, found
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
+        # Of the header only what is needed later.
+        sections_left, image_bytes = Signal(16), Signal(image_length_bits(config), name="image_bytes")
+        steps = Signal(exact_log2(LIMIT_STEP))
+        kept = {"sections": sections_left, "image_bytes": image_bytes, "layers": self.layers,
+                "cycle_limit": Cat(steps, self.cycle_limit)}
+        # While the words come, `start` is the address of the next and `count` the number of those behind it.
+        section = Signal(section_layout(), reset_less=True)
+        most_bytes = -(-len(self.write.word) // 8)
+        word = Signal(8 * most_bytes, reset_less=True)
+        # The place of a byte in its header, section or word, and whether it is the last one there: the one after place
+        # `last_but_one`.
+        count, last_byte = Signal(range(max(HEADER_BYTES, most_bytes))), Signal(name="last_byte")
+        last_but_one, word_last_but_one, one_byte = Signal.like(count), Signal.like(count), Signal(name="one_byte")
+        depth, section_end, has_pe = Signal(17), Signal(17), Signal(name="has_pe")
+        last_section, last_word, empty, outside, sound, whole, full = (Signal(name=name) for name in (
+            "last_section", "last_word", "empty", "outside", "sound", "whole", "full"))
+        # The next byte lies in a register, as does whether this state takes it: the way to them is long.
+        byte, byte_valid, takes = Signal(8, reset_less=True), Signal(), Signal(init=1, name="takes")
+        taken = byte_valid & takes & ~self.begin
+        with m.If(self.bytes.ready):
+            m.d.sync += [byte.eq(self.bytes.payload), byte_valid.eq(self.bytes.valid)]
+        kind = section.as_value()[:8]
+        m.d.comb += [
+            self.bytes.ready.eq(~byte_valid | takes),
+            crc.start.eq(self.begin), crc.data.eq(byte), crc.valid.eq(taken),
+            self.write.word.eq(word), self.write.kind.eq(kind), self.write.pe.eq(section.pe),
+            self.write.address.eq(section.start),
+        ]
+        # What the section's memory holds, and whether the section is within it: a register each, behind the section.
+        with m.Switch(kind):
+            for number, (width, memory_depth) in section_memories(config).items():
+                with m.Case(number):
+                    word_bytes = -(-width // 8)
+                    m.d.sync += [word_last_but_one.eq(word_bytes - 2), one_byte.eq(word_bytes == 1),
+                                 depth.eq(memory_depth)]
+            with m.Default():
+                m.d.sync += depth.eq(0)
+        m.d.sync += [
+            section_end.eq(section.start + section.count),
+            has_pe.eq(section.pe < Mux(kind == SectionKind.PROGRAM.value, 1, config.pes)),
+            empty.eq((sections_left == 0) | (self.layers == 0) | (image_bytes <= HEADER_BYTES)),
+            outside.eq((section.count == 0) | ~has_pe | (section_end > depth)),
+            sound.eq(crc.match_detected), whole.eq(self.offset == image_bytes),
+        ]
+
+        @contextmanager
+        def state(name):
+            with m.State(name):
+                yield
+                with m.If(self.begin):
+                    m.next = "TAKE HEADER"
+
+        def drop(status):
+            m.d.sync += [self.status.eq(status), self.loaded.eq(0)]
+            m.next = "IGNORE"
+
+        # A flag says that the header comes: the way from the state to all that it changes is long.
+        header = Signal()
+        mistaken, found = self._take_header(m, taken & header, byte, count, kept)
+        # All bytes that the header speaks of have come: a section that is still owed never will.
+        m.d.sync += full.eq(~header & (full | (self.offset == image_bytes)))
+        m.d.sync += [self.write_valid.eq(0), takes.eq(1)]
+        with m.If(self.write_valid):
+            m.d.sync += section.start.eq(section.start + 1)
+        with m.If(self.drop):
+            m.d.sync += self.loaded.eq(0)
+        with m.If(taken):
+            m.d.sync += [self.offset.eq(self.offset + ~self.offset[-1]),
+                         count.eq(Mux(last_byte, 0, count + 1)), last_byte.eq(~last_byte & (count == last_but_one))]
+        with m.FSM():
+            with state("IGNORE"):
+                m.d.sync += self.offset.eq(0)
+            with state("TAKE HEADER"):
+                with m.If(mistaken):
+                    m.d.sync += [self.status.eq(found), header.eq(0)]
+                    with m.If(found == Status.BAD_SECTION):
+                        m.d.sync += self.loaded.eq(0)
+                    m.next = "IGNORE"
+                with m.Elif(taken & last_byte):
+                    m.d.sync += [header.eq(0), takes.eq(0), last_but_one.eq(SECTION_BYTES - 2)]
+                    m.next = "CHECK HEADER"
+            with state("CHECK HEADER"):
+                m.next = "TAKE SECTION"
+                with m.If(empty):
+                    drop(Status.BAD_SECTION)
+            with state("TAKE SECTION"):
+                with m.If(full):
+                    drop(Status.BAD_SECTION)
+                with m.Elif(taken):
+                    m.d.sync += section.as_value().eq(Cat(section.as_value()[8:], byte))
+                    with m.If(last_byte):
+                        m.d.sync += takes.eq(0)
+                        m.next = "MEASURE SECTION"
+            with state("MEASURE SECTION"):
+                m.d.sync += takes.eq(0)
+                m.next = "COMPARE SECTION"
+            with state("COMPARE SECTION"):
+                m.d.sync += takes.eq(0)
+                m.next = "CHECK SECTION"
+            with state("CHECK SECTION"):
+                m.d.sync += [sections_left.eq(sections_left - 1), last_section.eq(sections_left == 1),
+                             section.count.eq(section.count - 1), last_word.eq(section.count == 1),
+                             last_byte.eq(one_byte), last_but_one.eq(word_last_but_one)]
+                m.next = "TAKE WORDS"
+                with m.If(outside):
+                    drop(Status.BAD_SECTION)
+            with state("TAKE WORDS"):
+                with m.If(full):
+                    drop(Status.BAD_SECTION)
+                with m.Elif(taken):
+                    m.d.sync += word.word_select(count[:ceil_log2(most_bytes)], 8).eq(byte)
+                    with m.If(last_byte):
+                        m.d.sync += [last_byte.eq(one_byte & ~last_word), section.count.eq(section.count - 1),
+                                     last_word.eq(section.count == 1), self.write_valid.eq(1)]
+                        with m.If(last_word):
+                            m.d.sync += last_but_one.eq(Mux(last_section, len(crc.crc) // 8 - 2, SECTION_BYTES - 2))
+                            m.next = "TAKE SECTION"
+                            with m.If(last_section):
+                                m.next = "TAKE CRC"
+            with state("TAKE CRC"):
+                with m.If(taken & last_byte):
+                    m.d.sync += takes.eq(0)
+                    m.next = "COMPARE CRC"
+            with state("COMPARE CRC"):
+                m.d.sync += takes.eq(0)
+                m.next = "CHECK CRC"
+            with state("CHECK CRC"):
+                with m.If(~sound):
+                    drop(Status.IMAGE_CRC)
+                with m.Elif(~whole):
+                    drop(Status.BAD_SECTION)
+                with m.Else():
+                    m.d.sync += self.loaded.eq(1)
+                    m.next = "END"
+            with state("END"):
+                # The image is complete: nothing may follow.
+                m.d.sync += self.offset.eq(0)
+                with m.If(taken):
+                    drop(Status.BAD_SECTION)
+        with m.If(self.begin):
+            m.d.sync += [self.status.eq(Status.OK), self.offset.eq(0), header.eq(1), mistaken.eq(0), count.eq(0),
+                         last_byte.eq(0), last_but_one.eq(HEADER_BYTES - 2)]
+        return m

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slice lookup: where a PE's entries of a column start, and how many they are.
+
+Slice memory stores lengths only, one word for each block of columns. Since the scan visits every block, in order,
+the start of a block is the sum of all lengths before it: the running ``base``. No pointer is stored.
+"""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2, exact_log2
+
+from rtl.layouts import beat_layout, entry_address_shape, job_layout, memory_write_layout
+
+__all__ = ["SliceLookup"]
+
+
+def _select(values, place):
+    """One of the values, by the highest bits of its place first: so even and odd places share what comes before."""
+    for bit in reversed(place):
+        half = len(values) // 2
+        values = [Mux(bit, high, low) for low, high in zip(values[:half], values[half:], strict=True)]
+    return values[0]
+
+
+class SliceLookup(wiring.Component):
+    """Turns beats into jobs for the walkers of some PEs; a beat whose slice is empty ends here.
+
+    A beat comes out `rtl.layouts.lookup_cycles` later. There is no back-pressure: whoever sends beats stops in time
+    (`rtl.layouts.job_queue_limit`).
+
+    Parameters
+    ----------
+    config : EngineConfig
+    pes : int
+        PEs whose slices are looked up. They read at the same address, and take the same steps.
+
+    Members
+    -------
+    load : In(memory_write_layout), load_valid : In(pes)
+        A word of the image, and whose slices it is for, if any.
+    start : In(1), slice_base : In, entry_base : In
+        A layer begins: addresses of its first slice word and entry word, which hold until the next one.
+    beats : In(beat_layout), beats_valid : In(1)
+    jobs : Out(job_layout).array(pes), jobs_valid : Out(pes)
+    dropped : Out(pes)
+        A present activation met an empty slice.
+    empty : Out(1)
+        No beat is under way.
+    """
+
+    def __init__(self, config, pes):
+        self.config = config
+        self.pes = pes
+        super().__init__({
+            "load": In(memory_write_layout(config)),
+            "load_valid": In(pes),
+            "start": In(1),
+            "slice_base": In(ceil_log2(config.slice_depth)),
+            "entry_base": In(ceil_log2(config.entry_depth)),
+            "beats": In(beat_layout(config)),
+            "beats_valid": In(1),
+            "jobs": Out(job_layout(config)).array(pes),
+            "jobs_valid": Out(pes),
+            "dropped": Out(pes),
+            "empty": Out(1),
+        })
+
+    def _wraps(self, beat):
+        """With this beat a pixel ends: the next one has the same slices."""
+        return beat.wraps if self.config.tap_bits else 0
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+
+        # Read: the word of the block that the beat belongs to.
+        address = Signal(ceil_log2(config.slice_depth))
+        begins = Signal()
+        m.d.comb += begins.eq(self.start | self._wraps(self.beats))
+        with m.If(self.start | (self.beats_valid & self.beats.last)):
+            m.d.sync += address.eq(Mux(begins, self.slice_base, address) + ~begins)
+
+        # One memory for all, since they read at the same address; each writes its part of a word.
+        m.submodules.words = words = memory.Memory(shape=config.slice_word_bits * self.pes, depth=config.slice_depth,
+                                                   init=[])
+        write = words.write_port(granularity=config.slice_word_bits)
+        read = words.read_port()
+        m.d.comb += [
+            write.addr.eq(self.load.address),
+            write.data.eq(self.load.word[:config.slice_word_bits].replicate(self.pes)),
+            write.en.eq(self.load_valid),
+            read.addr.eq(address), read.en.eq(1),
+        ]
+
+        # A register behind the memory's output (it is slow), one behind the sums of pairs, one behind the other sums.
+        beat, valid = self.beats, self.beats_valid
+        beats, valids = [], []
+        for step in ("read", *(("word",) if config.deep_pipeline else ()), "pair", "sum"):
+            next_beat = Signal(beat_layout(config), reset_less=True, name=f"{step}_beat")
+            next_valid = Signal(name=f"{step}_valid")
+            m.d.sync += [next_beat.eq(beat), next_valid.eq(valid)]
+            beat, valid = next_beat, next_valid
+            beats.append(beat)
+            valids.append(valid)
+
+        started = Signal()
+        m.d.sync += started.eq(self.start)
+
+        # What a job takes along of its beat is the same in all PEs.
+        carried = {name: Signal(shape, name=f"job_{name}", reset_less=True)
+                   for name, shape in job_layout(config).members.items() if name not in ("start", "last")}
+        m.d.sync += [one.eq(beat[name]) for name, one in carried.items()]
+        for pe in range(self.pes):
+            m.d.comb += [self.jobs[pe][name].eq(one) for name, one in carried.items()]
+            self._look_up(m, pe, read.data.word_select(pe, config.slice_word_bits), beats[-3:], valid, started)
+        m.d.comb += self.empty.eq(~(self.beats_valid | Cat(valids).any() | self.jobs_valid.any()))
+        return m
+
+    def _look_up(self, m, pe, read, beats, sum_valid, started):
+        """One PE's start and length of each beat's slice."""
+        config = self.config
+        bits = config.length_bits
+        word_beat, pair_beat, sum_beat = beats
+
+        word = Signal(config.slice_word_bits, name=f"word_{pe}", reset_less=True)
+        m.d["sync" if config.deep_pipeline else "comb"] += word.eq(read)
+
+        # Lengths, of which all ones stand for twice that, plus one; and the sums of pairs of them.
+        fields = [word[place * bits:(place + 1) * bits] for place in range(config.block_cols)]
+        lengths = [Cat(field, field.all()) for field in fields]
+        sums = []
+        for number, (low, high) in enumerate(zip(lengths[0::2], lengths[1::2], strict=True)):
+            pair = Signal(bits + 2, name=f"pair_{pe}_{number}", reset_less=True)
+            m.d.sync += pair.eq(low + high)
+            sums.append(pair)
+
+        # What lies before a column: for each bit of its place, the sum of as many lengths to the left.
+        field, neighbour, sum_length = (Signal(width, name=f"{name}_{pe}", reset_less=True) for name, width in (
+            ("field", bits), ("neighbour", bits + 1), ("sum_length", bits + 1)))
+        m.d.sync += [
+            field.eq(_select(fields, word_beat.col)),
+            neighbour.eq(Mux(word_beat.col[0], _select(lengths[0::2], word_beat.col[1:]), 0)),
+            sum_length.eq(Cat(field, field.all())),
+        ]
+        before = neighbour
+        for level in range(1, len(word_beat.col)):
+            before = before + Mux(pair_beat.col[level], _select(sums[0::2], pair_beat.col[level + 1:]), 0)
+            sums = [low + high for low, high in zip(sums[0::2], sums[1::2], strict=True)]
+        before_sum, block_sum = (Signal.like(sums[0], name=f"{name}_{pe}", reset_less=True)
+                                 for name in ("before_sum", "block_sum"))
+        m.d.sync += [before_sum.eq(before), block_sum.eq(sums[0])]
+
+        # Add the running base. It begins at zero, to which the layer's first entry is added a cycle later: so what is
+        # added is chosen before the adder, and is part of its cells.
+        base = Signal(entry_address_shape(config), name=f"base_{pe}")
+        entry_base = self.entry_base * config.entries_per_word
+        with m.If(self.start):
+            m.d.sync += base.eq(0)
+        with m.Elif(self._wraps(sum_beat) & sum_valid & sum_beat.last):
+            m.d.sync += base.eq(entry_base)
+        with m.Elif(started | (sum_valid & sum_beat.last)):
+            m.d.sync += base.eq(base + Mux(started, entry_base, block_sum))
+        job = self.jobs[pe]
+        job_start, job_last = (Signal.like(one, name=f"{name}_{pe}", reset_less=True)
+                               for name, one in (("job_start", job.start), ("job_last", job.last)))
+        start = Signal(entry_address_shape(config), name=f"start_{pe}")
+        place_bits = exact_log2(config.entries_per_word)
+        m.d.comb += start.eq(base + before_sum)
+        m.d.sync += [
+            self.jobs_valid[pe].eq(sum_valid & sum_beat.present & (sum_length != 0)),
+            self.dropped[pe].eq(sum_valid & sum_beat.present & (sum_length == 0)),
+            job_start.eq(start), job_last.eq(start[:place_bits] + sum_length - 1),
+        ]
+        m.d.comb += [job.start.eq(job_start), job.last.eq(job_last)]

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands' options have in common."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from nonzero.errors import UserError
+from nonzero.shipped import given_or_shipped
+from rtl.config import ConfigError, EngineConfig, preset, read_config
+
+__all__ = ["add_engine_options", "add_known_option", "check_range", "read_engine"]
+
+
+def check_range(option: str, value: float, least: int, most: int) -> None:
+    """Raises `UserError` for a number that is out of range."""
+    if not least <= value <= most:
+        raise UserError(f"{option} must be {least} to {most}, not {value}")
+
+
+def add_engine_options(parser: ArgumentParser) -> None:
+    """Adds ``--preset`` and ``--config``."""
+    parser.add_argument("--preset", default="default", help="engine: tiny, up5k, small, default, medium, large, "
+                        "wide or conv (default)")
+    parser.add_argument("--config", type=given_or_shipped, metavar="FILE.toml",
+                        help="engine configuration; fields it lacks come from the preset")
+
+
+def add_known_option(parser: ArgumentParser) -> None:
+    """Adds ``--known``."""
+    from host.network.zoo import NETWORKS  # torch takes a second to import, and not all commands need it
+    parser.add_argument("--known", choices=NETWORKS, metavar="NAME", help="the network of host.network.zoo whose "
+                        f"tensors the model file holds, if it holds nothing else: {', '.join(NETWORKS)}")
+
+
+def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:
+    """The configuration that ``--preset`` and ``--config`` name; raises `UserError`."""
+    try:
+        if config_file is None:
+            return preset(preset_name)
+        return read_config(config_file, preset_name)
+    except TypeError:
+        raise UserError(f"configuration '{config_file}': preset must be a name, not a list or a table") from None
+    except ConfigError as error:
+        raise UserError(error.problems) from None

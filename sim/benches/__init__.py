@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""cocotb benches, one file for each unit of the engine; the runners are in ``tests/test_rtl_*.py``."""

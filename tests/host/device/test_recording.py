@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a recording says of the layers, beside what packed them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from host.decoding.decode import decode
+from host.device.recording import bin_cycles, layer_figures, weights_of_report
+from host.image.image import image_file, parse_image
+from host.network.layers import Geometry
+from host.packing.pack import pack
+from tests.support.networks import CONVOLUTIONS, SMALL, random_convolutions, random_network
+
+
+def networks():
+    rng = np.random.default_rng(3)
+    yield SMALL, random_network(rng, SMALL, [60, 30, 20, 10], 0.3)
+    for geometry in (Geometry((2, 9, 9), (3, 3), (2, 2), (1, 1)), Geometry((1, 12, 12), (5, 5), pool=2, pool_stride=2)):
+        yield CONVOLUTIONS, random_convolutions(rng, CONVOLUTIONS, [(6, geometry)], [10], 0.5)
+
+
+@pytest.mark.parametrize("config, network", list(networks()))
+def test_layers_take_what_the_compiler_says(config, network):
+    packed = pack(network, config)
+    decoded = decode(parse_image(image_file(packed), config), config)
+    figures = layer_figures(decoded, None)
+    assert sum(layer["bits"] for layer in figures) == sum(
+        bits for purpose, bits in packed.storage_bits.items() if purpose not in ("codebooks", "program"))
+    for layer, told in zip(packed.layers, figures, strict=True):
+        encoded = [one.encoded for one in layer.passes]
+        quantized = layer.quantized
+        assert (told["name"], told["weights_kept"]) == (quantized.name, quantized.weights_kept)
+        assert (told["inputs"], told["outputs"]) == (quantized.inputs, quantized.outputs)
+        assert told["entries"] == sum(one.entries for one in encoded)
+        assert told["index_bits"] == encoded[0].index_bits
+        assert told["weights_total"] == quantized.codes.size
+
+
+def test_the_report_tells_how_many_weights_there_were(tmp_path):
+    config, network = next(networks())
+    decoded = decode(parse_image(image_file(pack(network, config)), config), config)
+    layers = [{"name": layer.name, "weights_kept": layer.weights_kept, "weights_total": layer.codes.size + 5}
+              for layer in decoded.network.layers]
+    good = {"config_hash": config.hash.hex(), "layers": layers}
+    file = tmp_path / "report.json"
+    assert weights_of_report(file, decoded) is None
+    file.write_text(json.dumps(good))
+    totals = weights_of_report(file, decoded)
+    assert totals == [layer["weights_total"] for layer in layers]
+    assert [layer["weights_total"] for layer in layer_figures(decoded, totals)] == totals
+
+
+@pytest.mark.parametrize("change", [
+    {"config_hash": "00"}, {"layers": None}, {"layers": [[]]}, {"layers": [{}]}, {"layers": []}, {"weights_total": 3},
+    {"weights_total": 1e9}, {"weights_total": 1 << 60}, {"weights_kept": 0}, {"name": "other"}, [], "x", None])
+def test_the_report_of_another_image_counts_for_nothing(tmp_path, change):
+    config, network = next(networks())
+    decoded = decode(parse_image(image_file(pack(network, config)), config), config)
+    layers = [{"name": layer.name, "weights_kept": layer.weights_kept, "weights_total": layer.codes.size}
+              for layer in decoded.network.layers]
+    report = {"config_hash": config.hash.hex(), "layers": layers}
+    if not isinstance(change, dict):
+        report = change
+    elif change.keys() <= report.keys():
+        report |= change
+    else:
+        layers[1] |= change
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert weights_of_report(tmp_path / "report.json", decoded) is None
+    (tmp_path / "report.json").write_text("[" * 100_000)
+    assert weights_of_report(tmp_path / "report.json", decoded) is None
+
+
+@pytest.mark.parametrize("cycles, pes, expected", [
+    (1, 2, 1), (416, 16, 1), (1000, 16, 1), (1001, 16, 2), (50_500_000, 64, 50_500), (256, 256, 1), (257, 256, 2)])
+def test_bins_are_bounded(cycles, pes, expected):
+    assert bin_cycles(cycles, pes) == expected

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images whose checksums are right and whose contents are not."""
+
+import json
+import zlib
+
+import numpy as np
+import pytest
+
+from host.cycle_model.predict import predict
+from host.datasets import Dataset
+from host.decoding.decode import decode
+from host.device.batch import Batch
+from host.device.target import Target
+from host.image.image import image_file, parse_image
+from host.packing.pack import pack
+from host.quantization.golden_model import forward
+from host.quantization.quantize import quantize_inputs
+from host.run import run_image
+from nonzero.errors import UserError
+from rtl.layouts import HEADER_BYTES, SECTION_BYTES, descriptor_layout
+from tests.support.networks import SMALL, random_network
+
+
+@pytest.fixture(scope="module")
+def content():
+    return image_file(pack(random_network(np.random.default_rng(5), SMALL, [60, 40, 8], 0.2), SMALL))
+
+
+def with_crc(part):
+    return part + zlib.crc32(part).to_bytes(4, "little")
+
+
+def rebuilt(content, change=None, engine_change=None):
+    """The image with its host part's fields changed in place, or bytes of its engine part; checksums made right."""
+    length = len(parse_image(content).engine)
+    engine, fields = bytearray(content[:length - 4]), json.loads(content[length + 8:-4])
+    if change is not None:
+        change(fields)
+    for place, value in (engine_change or {}).items():
+        engine[place] = value
+    host = json.dumps(fields).encode()
+    return with_crc(bytes(engine)) + with_crc(b"NZHO" + len(host).to_bytes(4, "little") + host)
+
+
+def use(content):
+    """All that happens to an image before it goes to an engine."""
+    image = parse_image(content, SMALL)
+    decoded = decode(image, SMALL)
+    acts = quantize_inputs(decoded.network, np.full((2, decoded.network.inputs), 200, np.uint8))
+    predict(decoded, acts, forward(decoded.network, acts))
+
+
+def test_rebuilding_changes_nothing_else(content):
+    use(rebuilt(content))
+
+
+def setting(*keys_and_value):
+    *keys, last, value = keys_and_value
+
+    def change(fields):
+        for key in keys:
+            fields = fields[key]
+        fields[last] = value
+    return change
+
+
+MISSTATED = "its host part lacks or misstates"
+CONTRADICTION = "the image's contents contradict each other"
+
+
+@pytest.mark.parametrize("change, message", [
+    (setting("input_scale", 0), f"{MISSTATED} the input scale (0)"),
+    (setting("input_scale", float("nan")), f"{MISSTATED} the input scale (nan)"),
+    (setting("input_scale", float("inf")), f"{MISSTATED} the input scale (inf)"),
+    (setting("input_scale", True), f"{MISSTATED} the input scale (True)"),
+    (setting("input_scale", "a"), f"{MISSTATED} the input scale ('a')"),
+    (setting("input_signed", 0), f"{MISSTATED} whether inputs are signed (0)"),
+    (setting("input_signed", True), CONTRADICTION),
+    (setting("input_order", 0, 1 << 40), f"{MISSTATED} an order of activations"),
+    (setting("input_order", 0, 1 << 24), f"{MISSTATED} the input's shape ([60])"),
+    (lambda fields: (fields.pop("input_shape"), setting("input_order", 0, 1 << 24)(fields)), CONTRADICTION),
+    (setting("input_shape", [59]), f"{MISSTATED} the input's shape ([59])"),
+    (setting("input_shape", [0, 60]), f"{MISSTATED} the input's shape ([0, 60])"),
+    (setting("input_shape", [1] * 9), f"{MISSTATED} the input's shape"),
+    (setting("input_shape", [1 << 24, 2]), f"{MISSTATED} the input's shape ([16777216, 2])"),
+    (setting("input_shape", [60.0]), f"{MISSTATED} the input's shape ([60.0])"),
+    (setting("input_shape", "60"), f"{MISSTATED} the input's shape ('60')"),
+    (setting("input_order", 0, 10 ** 30), f"{MISSTATED} an order of activations"),
+    (setting("input_order", [[0]]), f"{MISSTATED} an order of activations"),
+    (setting("input_order", None), f"{MISSTATED} an order of activations"),
+    (setting("layers", []), f"{MISSTATED} the layers' places"),
+    (setting("layers", {}), f"{MISSTATED} the layers' places"),
+    (setting("layers", 3), f"{MISSTATED} 'int' object is not iterable"),
+    (setting("layers", 0, None), f"{MISSTATED} 'NoneType' object is not subscriptable"),
+    (setting("layers", 0, "output_words", 0), CONTRADICTION),
+    (setting("layers", 0, "output_words", 65536), f"{MISSTATED} the layers' places"),
+    (setting("layers", 0, "output_words", 1.0), f"{MISSTATED} a count of words (1.0)"),
+    (setting("layers", 0, "output_base", -1), f"{MISSTATED} a count of words (-1)"),
+    (setting("layers", 0, "output_order", 0, 65535), CONTRADICTION),
+])
+def test_hostile_host_parts(content, change, message):
+    with pytest.raises(UserError) as caught:
+        use(rebuilt(content, change))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["input_words", "output_words"])
+def test_a_pass_that_no_engine_holds(content, field):
+    layout = descriptor_layout(SMALL)
+    start, size = HEADER_BYTES + SECTION_BYTES, layout.size // 8
+    descriptor = int.from_bytes(content[start:start + size], "little")
+    descriptor |= ((1 << layout[field].width) - 1) << layout[field].offset
+    changes = {start + place: value for place, value in enumerate(descriptor.to_bytes(size, "little"))}
+    with pytest.raises(UserError, match=rf"{CONTRADICTION} \(a pass of \d+ words of inputs and \d+ rows\)"):
+        use(rebuilt(content, engine_change=changes))
+
+
+def test_damage_anywhere_is_refused_or_harmless(content):
+    """No byte of the engine part makes the models fail in another way, or take memory beyond measure."""
+    rng = np.random.default_rng(0)
+    length = len(parse_image(content).engine) - 4
+    refused = 0
+    for _ in range(150):
+        changes = {int(place): int(rng.integers(256)) for place in rng.integers(24, min(length, 150), 2)}
+        try:
+            use(rebuilt(content, engine_change=changes))
+        except UserError:
+            refused += 1
+    assert 20 < refused < 150
+
+
+def test_a_network_without_work_has_no_ratio(monkeypatch):
+    """Nothing to multiply and nothing to broadcast: the limits are zero cycles."""
+    network = random_network(np.random.default_rng(1), SMALL, [10, 6, 3], 0.0)
+    image = parse_image(image_file(pack(network, SMALL)), SMALL)
+    blank, labels = np.zeros((4, 10), np.uint8), np.zeros(4, np.int64)
+
+    def perfect(target, image, acts, **_):
+        decoded = decode(image, target.config)
+        golden = forward(decoded.network, acts[:, :decoded.network.inputs])
+        return Batch([golden[number] & 0xFF for number in image.readable], predict(decoded, acts, golden).counters,
+                     np.full(len(acts), np.nan))
+    monkeypatch.setattr("host.run.run_batch", perfect)
+    figures = run_image(image, Target("sim:small", SMALL), Dataset("blank", blank, labels, blank, labels), 4).figures()
+    assert figures["mismatches"] == figures["cycle_mismatches"] == 0 and figures["cycles_per_image"] > 0
+    assert figures["cycles_over_ideal"] is None

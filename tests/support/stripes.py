@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small float network and data that it learns at once."""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from host.datasets import Dataset
+from host.network.layers import Linear, Network
+
+
+def network(seed=0, sizes=(49, 40, 20, 3)):
+    rng = np.random.default_rng(seed)
+    return Network("small", tuple(
+        Linear(f"fc{index + 1}", rng.normal(0, cols ** -0.5, (rows, cols)).astype(np.float32),
+               rng.normal(0, 0.1, rows).astype(np.float32), index < len(sizes) - 2)
+        for index, (cols, rows) in enumerate(pairwise(sizes))))
+
+
+def dataset(count=600):
+    """7 x 7 images of three classes: a bright stripe in one third of the image."""
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 3, count)
+    images = rng.integers(0, 100, (count, 7, 7), np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label:2 * label + 2] += 100
+    return Dataset("stripes", images[100:], labels[100:], images[:100], labels[:100])
+
+
+def run(net, inputs):
+    """Outputs in float64."""
+    for layer in net.layers:
+        inputs = inputs @ layer.weight.astype(np.float64).T + layer.bias
+        inputs = np.maximum(inputs, 0) if layer.relu else inputs
+    return inputs
+
+
+def same(one, other):
+    """Whether two networks are equal to the bit."""
+    return all(np.array_equal(a.weight, b.weight) and np.array_equal(a.bias, b.bias)
+               for a, b in zip(one.layers, other.layers, strict=True))
+
+
+def write_files(directory, net):
+    """Writes the network and the data as files; returns the path of the model and the specification of the data."""
+    data = dataset()
+    np.savez(directory / "data.npz", train_images=data.train_images, train_labels=data.train_labels,
+             test_images=data.test_images, test_labels=data.test_labels)
+    torch.save({f"{layer.name}.{kind}": torch.from_numpy(getattr(layer, kind))
+                for layer in net.layers for kind in ("weight", "bias")}, directory / "model.pt")
+    return str(directory / "model.pt"), f"npz:{directory / 'data.npz'}"
