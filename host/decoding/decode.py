@@ -15,18 +15,13 @@ from host.image.image import Image
 from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from rtl.config import EngineConfig
+from rtl.image_format import HEADER_BYTES, SECTION_BYTES, SectionKind, header_layout, section_layout, section_memories
 from rtl.layouts import (
-    HEADER_BYTES,
-    SECTION_BYTES,
     LayerKind,
-    SectionKind,
     codebook_value_bits,
     codebook_words,
     descriptor_layout,
     descriptor_words,
-    header_layout,
-    section_layout,
-    section_memories,
     tap_table_words,
 )
 

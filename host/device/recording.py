@@ -34,7 +34,7 @@ from host.device.pe_trace import FORMAT, SERIES, STATES, VERSION, Bins
 from host.reporting.compile_report import tool_version
 from nonzero.files import check_input
 from rtl.config import EngineConfig
-from rtl.layouts import job_queue_limit
+from rtl.timing import job_queue_limit
 
 __all__ = ["bin_cycles", "layer_figures", "recorded_image", "recording", "weights_of_report"]
 

@@ -18,10 +18,9 @@ from host.quantization.golden_model import forward
 from host.quantization.quantize import QuantizedNetwork, quantize, quantize_inputs
 from host.reporting.tables import shown, text_table
 from host.workloads.whole_networks import DRAWN, Drawn, draw_images, draw_network
-from rtl.engine.cluster import drain_cycles
 from rtl.engine.engine import Engine
-from rtl.layouts import broadcast_cycles
 from rtl.protocol import COUNTERS
+from rtl.timing import broadcast_cycles, drain_cycles
 from sim.simulator.link import SimulationLink, build_link
 
 __all__ = ["networks_table", "run_networks"]

@@ -18,7 +18,8 @@ from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from host.quantization.quantize import QuantizedNetwork, quantize, quantize_inputs
 from nonzero.errors import UserError
-from rtl.layouts import HEADER_BYTES, SECTION_BYTES, descriptor_layout
+from rtl.image_format import HEADER_BYTES, SECTION_BYTES
+from rtl.layouts import descriptor_layout
 from tests.support.engine_model import run_model
 from tests.support.networks import CONVOLUTIONS, SMALL, WIDE_TAPS, random_acts, random_convolutions, random_geometry
 

@@ -12,7 +12,8 @@ from host.image.image import image_file, parse_image
 from host.packing.cycle_limit import MARGIN, cycle_limit
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
-from rtl.layouts import LIMIT_STEP, counter_bits, header_layout
+from rtl.image_format import LIMIT_STEP, header_layout
+from rtl.timing import counter_bits
 from tests.support.networks import SMALL, random_acts, random_network
 
 

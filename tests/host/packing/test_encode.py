@@ -15,7 +15,7 @@ from host.packing.encode import encode_pass, pack_words
 from host.packing.pack import pack
 from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig
-from rtl.layouts import HEADER_BYTES
+from rtl.image_format import HEADER_BYTES
 from tests.support.networks import SMALL, WIDE_ACTS, random_network
 
 ORDERED = EngineConfig(pes=4, index_bits=(4,), slice_word_bits=16, length_bits=8, entry_depth=4096)
