@@ -16,13 +16,8 @@ from host.image.program import program_passes, sections
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from rtl.config import EngineConfig
-from rtl.layouts import (
-    HEADER_BYTES,
-    SectionKind,
-    codebook_value_bits,
-    header_layout,
-    section_memories,
-)
+from rtl.image_format import HEADER_BYTES, SectionKind, header_layout, section_memories
+from rtl.layouts import codebook_value_bits
 
 __all__ = ["Decoded", "DecodedPass", "decode"]
 

@@ -21,7 +21,7 @@ from host.network.layers import Geometry
 from nonzero.errors import UserError
 from nonzero.files import check_input
 from rtl.config import PRESETS, EngineConfig
-from rtl.layouts import (
+from rtl.image_format import (
     HEADER_BYTES,
     IMAGE_MAGIC,
     IMAGE_VERSION,

@@ -5,18 +5,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from rtl.config import EngineConfig
+from rtl.image_format import HEADER_BYTES, SECTION_BYTES, SectionKind, header_layout, section_layout, section_memories
 from rtl.layouts import (
     DESCRIPTOR_WORD_BITS,
-    HEADER_BYTES,
-    SECTION_BYTES,
     LayerKind,
-    SectionKind,
     codebook_words,
     descriptor_layout,
     descriptor_words,
-    header_layout,
-    section_layout,
-    section_memories,
     tap_table_words,
 )
 

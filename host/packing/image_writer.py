@@ -11,7 +11,7 @@ import numpy as np
 from host.image.image import HOST_MAGIC
 from host.packing.cycle_limit import cycle_limit
 from host.packing.pack import PackedLayer, PackedNetwork
-from rtl.layouts import (
+from rtl.image_format import (
     HEADER_BYTES,
     IMAGE_MAGIC,
     IMAGE_VERSION,

@@ -34,7 +34,7 @@ from host.device.pe_trace import SERIES, STATES, Bins
 from nonzero.files import check_input
 from nonzero.version import tool_version
 from rtl.config import EngineConfig
-from rtl.layouts import job_queue_limit
+from rtl.timing import job_queue_limit
 
 __all__ = ["FORMAT", "LARGEST_BYTES", "MOST_IMAGES", "VERSION", "bin_cycles", "layer_figures", "recorded_image",
            "recording", "weights_of_report"]

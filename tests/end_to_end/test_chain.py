@@ -18,15 +18,8 @@ from host.quantization.golden_model import forward
 from host.verification.compare import compare
 from rtl.config import PRESETS
 from rtl.engine.engine import Engine
-from rtl.layouts import (
-    DESCRIPTOR_WORD_BITS,
-    HEADER_BYTES,
-    LIMIT_STEP,
-    SECTION_BYTES,
-    descriptor_layout,
-    descriptor_words,
-    header_layout,
-)
+from rtl.image_format import HEADER_BYTES, LIMIT_STEP, SECTION_BYTES, header_layout
+from rtl.layouts import DESCRIPTOR_WORD_BITS, descriptor_layout, descriptor_words
 from rtl.protocol import Opcode, Status
 from rtl.protocol import pack as packet
 from sim.simulator.link import SimulationLink, build_link

@@ -19,7 +19,8 @@ from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from host.run import run_image
 from nonzero.errors import UserError
-from rtl.layouts import HEADER_BYTES, SECTION_BYTES, descriptor_layout
+from rtl.image_format import HEADER_BYTES, SECTION_BYTES
+from rtl.layouts import descriptor_layout
 from tests.support.networks import SMALL, random_network
 
 

@@ -17,7 +17,7 @@ from host.packing.pack import pack
 from host.quantization.work import row_work
 from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig
-from rtl.layouts import HEADER_BYTES
+from rtl.image_format import HEADER_BYTES
 from tests.support.networks import SMALL, WIDE_ACTS, random_network
 
 ORDERED = EngineConfig(pes=4, index_bits=(4,), slice_word_bits=16, length_bits=8, entry_depth=4096)
