@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from host import train
-from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, Settings, compile_model, write_outputs
+from host.compilation import Settings, compile_model
+from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, write_outputs
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
 from host.device.target import parse_target

@@ -23,9 +23,9 @@ from host.importers.source_layers import (
     shown,
     tensors_of,
 )
-from host.importers.stored_tensor import VALUES_LIMIT, TensorError
+from host.importers.stored_tensor import TensorError
 from host.importers.supported_layers import kernel_problems, pool_problems, size_text
-from host.network.layers import Geometry, Network
+from host.network.layers import VALUES_LIMIT, Geometry, Network
 from nonzero.errors import UserError
 
 __all__ = ["Chain", "assemble"]

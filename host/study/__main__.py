@@ -16,7 +16,7 @@ from pathlib import Path
 
 from host.datasets import SPECS, Dataset, load_dataset
 from host.network.zoo import NETWORKS, build, fitted
-from host.reporting.report_values import safe
+from host.reporting.number_text import safe
 from host.reporting.tables import write_json
 from host.sensitivity import scan
 from host.study.methods import BASELINE, METHODS, methods_for

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from host.decoding.decode import decode
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
 from host.network.layers import Geometry
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
 from tests.support.independent_reader import Reader
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from host.decoding.decode import decode
-from host.image.image import image_file, parse_image
-from host.packing.balance_rows import Assignment, assign_rows, order_rows, row_work
+from host.image.image import parse_image
+from host.packing.balance_rows import Assignment, assign_rows, order_rows
 from host.packing.encode import encode_pass, pack_words
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
+from host.quantization.work import row_work
 from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig
 from tests.support.networks import SMALL, WIDE_ACTS, random_network
