@@ -26,7 +26,7 @@ from nonzero.errors import UserError, check_all, end_with, say_notes
 from nonzero.files import check_files, write_whole
 from rtl.engine_options import check_range
 
-__all__ = ["main"]
+__all__ = ["main", "study_identity"]
 
 EXAMPLES = """examples:
   python -m host.study                                  # all methods, two seeds: half an hour on two cores
@@ -73,7 +73,7 @@ def _need_optuna() -> None:
                         "pip install 'nonzero[study]'")
 
 
-def _identity(network: str, dataset: Dataset, effort: Effort) -> str:
+def study_identity(network: str, dataset: Dataset, effort: Effort) -> str:
     """A name that tells rows apart that must not be taken for each other."""
     return f"{network}-{hashlib.sha256(f'{fingerprint(dataset)} {effort} {STARTS}'.encode()).hexdigest()[:12]}"
 
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from host.study.workers import run_workers, serve
 
     effort = Effort.of(arguments.epochs)
-    identity = _identity(arguments.network, dataset, effort)
+    identity = study_identity(arguments.network, dataset, effort)
     known = {} if arguments.known is None else read_known(arguments.known, identity)
     subject = Subject(arguments.network, dataset, effort, output / "models" / identity)
     queue = Queue(output, identity)
