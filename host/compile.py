@@ -18,13 +18,14 @@ from host.compression.kmeans import INITIALISATIONS
 from host.compression.recipe import RECIPES, read_recipe
 from host.compression.share_weights import ShareSettings
 from host.datasets import SPECS
+from host.importers.known_networks import add_known_option
 from host.importers.safetensors_file import safetensors_file
 from host.reporting.compile_report import summarize
 from host.reporting.report import report_text, write_report
-from nonzero.errors import UserError, check_all, end_with
+from nonzero.errors import UserError, check_all, check_range, end_with
 from nonzero.files import check_file, check_files, write_whole
 from nonzero.shipped import given_or_shipped
-from rtl.engine_options import add_engine_options, add_known_option, check_range, read_engine
+from rtl.engine_options import add_engine_options, read_engine
 
 __all__ = ["main", "write_outputs"]
 

@@ -25,7 +25,7 @@ from host.device.device import Device
 from host.device.device_error import DeviceError
 from host.device.ports import simulator
 from host.device.target import FORMS, Target, list_devices, parse_target
-from host.image.image import Image, preset_of, read_image
+from host.image.image import Image, read_image
 from host.quantization.calibration import clipped_inputs
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
@@ -34,10 +34,10 @@ from host.reporting.report_values import rtl_figures
 from host.verification.adopt import adopt
 from host.verification.compare import Comparison, compare
 from host.view.recording import LARGEST_BYTES, MOST_IMAGES, bin_cycles, recorded_image, recording, weights_of_report
-from nonzero.errors import UserError, check_all, end_with, say_notes
+from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_file, part_of, write_whole
 from rtl.config import PRESETS
-from rtl.engine_options import check_range
+from rtl.image_file import preset_of
 from rtl.protocol import Status
 
 __all__ = ["Run", "main", "run_image", "table"]

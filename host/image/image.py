@@ -8,7 +8,6 @@ part says how inputs and outputs map to activations. Each ends with its own CRC-
 import functools
 import json
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,23 +18,14 @@ from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
 from host.network.layers import Geometry
 from nonzero.errors import UserError
-from nonzero.files import check_input
-from rtl.config import PRESETS, EngineConfig
-from rtl.image_format import (
-    HEADER_BYTES,
-    IMAGE_MAGIC,
-    IMAGE_VERSION,
-    header_layout,
-)
+from rtl.config import EngineConfig
+from rtl.image_file import ImageParts, read_parts, split_image
 
 if TYPE_CHECKING:
     from host.datasets import Dataset
 
-__all__ = ["HOST_MAGIC", "Image", "parse_image", "preset_of", "read_image"]
+__all__ = ["Image", "parse_image", "read_image"]
 
-HOST_MAGIC = b"NZHO"
-LARGEST_IMAGE_BYTES = 1 << 30
-LARGEST_HOST_BYTES = 1 << 26
 MOST_WORDS = 1 << 16
 """Addresses of activation memory."""
 
@@ -106,19 +96,9 @@ class Image:
                 if all(end <= later_begin or begin >= later_end for later_begin, later_end in regions[number + 1:])]
 
 
-def preset_of(config_hash: bytes) -> str | None:
-    """The preset with this `EngineConfig.hash`; None if there is none."""
-    return next((name for name, config in PRESETS.items() if config.hash == config_hash), None)
-
-
 def read_image(path: Path, config: EngineConfig | None = None) -> Image:
     """Reads and checks an image file. Raises `UserError`, as `parse_image`."""
-    check_input("image", path, LARGEST_IMAGE_BYTES)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"image '{path}' cannot be read: {error.strerror}") from None
-    return parse_image(content, config, name=str(path))
+    return _image(read_parts(path, config), str(path))
 
 
 def parse_image(content: bytes, config: EngineConfig | None = None, *, name: str = "image") -> Image:
@@ -136,47 +116,17 @@ def parse_image(content: bytes, config: EngineConfig | None = None, *, name: str
     UserError
         For anything but a sound image, made for that engine.
     """
-    if len(content) < HEADER_BYTES + 4:
-        raise UserError(f"image '{name}' is truncated: it has {len(content)} bytes, its header alone {HEADER_BYTES}")
-    header: Any = header_layout().from_bits(int.from_bytes(content[:HEADER_BYTES], "little"))
-    if header.magic != IMAGE_MAGIC:
-        raise UserError(f"'{name}' is no memory image: it must begin with {IMAGE_MAGIC.to_bytes(4, 'little')!r}, not "
-                        f"{content[:4]!r}; make one with python -m host.compile")
-    if header.version != IMAGE_VERSION:
-        raise UserError(f"image '{name}' must be of version {IMAGE_VERSION}, not {header.version}; compile it again")
-    config_hash = int(header.config_hash).to_bytes(8, "little")
-    if config is not None and config_hash != config.hash:
-        made_for, has = (f"preset {preset}" if (preset := preset_of(one)) else f"configuration {one.hex()}"
-                         for one in (config_hash, config.hash))
-        raise UserError(f"image '{name}' was made for {made_for}, the engine has {has}; compile the model with the "
-                        "engine's --preset or --config, or use the image's engine")
-    if header.image_bytes > len(content) or header.image_bytes < HEADER_BYTES + 4:
-        raise UserError(f"image '{name}' is truncated: its header says {header.image_bytes} bytes, the file has "
-                        f"{len(content)}")
-    engine = content[:header.image_bytes]
-    if not _crc_holds(engine):
-        raise UserError(f"image '{name}' is damaged: the CRC-32 of its engine part is wrong; compile it again")
-    fields = _host_part(content[len(engine):], name)
-    return _checked(engine, config_hash, int(header.input_words), fields, name)
+    return _image(split_image(content, config, name), name)
 
 
-def _crc_holds(content: bytes) -> bool:
-    return zlib.crc32(content[:-4]) == int.from_bytes(content[-4:], "little")
-
-
-def _host_part(content: bytes, name: str) -> dict[str, Any]:
-    length = int.from_bytes(content[4:8], "little")
-    if len(content) < 12 or content[:4] != HOST_MAGIC or length > LARGEST_HOST_BYTES or len(content) != length + 12:
-        raise UserError(f"image '{name}' is truncated: its host part is missing or has another length than it says")
-    if not _crc_holds(content):
-        raise UserError(f"image '{name}' is damaged: the CRC-32 of its host part is wrong; compile it again")
+def _image(parts: ImageParts, name: str) -> Image:
     try:
-        fields = json.loads(content[8:-4])
+        fields = json.loads(parts.host)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise UserError(f"image '{name}' is damaged: its host part is not a JSON object")
-    return fields
+    return _checked(parts.engine, parts.config_hash, parts.input_words, fields, name)
 
 
 def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[str, Any], name: str) -> Image:

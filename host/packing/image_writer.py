@@ -2,15 +2,14 @@
 """Writes the memory image of a packed network, as `host.image.image` and `docs/formats.md` define it."""
 
 import json
-import zlib
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from host.image.image import HOST_MAGIC
 from host.packing.cycle_limit import cycle_limit
 from host.packing.pack import PackedLayer, PackedNetwork
+from rtl.image_file import HOST_MAGIC, with_crc
 from rtl.image_format import (
     HEADER_BYTES,
     IMAGE_MAGIC,
@@ -42,7 +41,7 @@ def engine_image(packed: PackedNetwork) -> bytes:
         "layers": sum(len(layer.passes) for layer in packed.layers), "input_words": packed.input_words,
         "cycle_limit": cycle_limit(packed),
     }).as_bits().to_bytes(HEADER_BYTES, "little")
-    return _with_crc(header + body)
+    return with_crc(header + body)
 
 
 def image_file(packed: PackedNetwork) -> bytes:
@@ -56,16 +55,12 @@ def image_file(packed: PackedNetwork) -> bytes:
                     **({"bands": packed.fold.bands} if packed.fold and layer is packed.layers[0] else {})}
                    for layer in packed.layers],
     }, separators=(",", ":"), sort_keys=True).encode()
-    return engine_image(packed) + _with_crc(HOST_MAGIC + len(host).to_bytes(4, "little") + host)
+    return engine_image(packed) + with_crc(HOST_MAGIC + len(host).to_bytes(4, "little") + host)
 
 
 def _convolution_fields(layer: PackedLayer) -> dict[str, Any]:
     geometry = layer.quantized.geometry
     return {"geometry": asdict(geometry), "output_step": len(layer.placement.channels)} if geometry else {}
-
-
-def _with_crc(content: bytes) -> bytes:
-    return content + zlib.crc32(content).to_bytes(4, "little")
 
 
 def _split(kind: int, pe: int, start: int, words: np.ndarray) -> list[bytes]:

@@ -22,9 +22,8 @@ from host.sensitivity import scan
 from host.study.methods import BASELINE, METHODS, methods_for
 from host.study.subject import FULL_EPOCHS, QUICK_EPOCHS, STARTS, Effort, Subject
 from host.training.checkpoint import fingerprint
-from nonzero.errors import UserError, check_all, end_with, say_notes
+from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_files, write_whole
-from rtl.engine_options import check_range
 
 __all__ = ["main", "study_identity"]
 
