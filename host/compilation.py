@@ -33,7 +33,7 @@ from host.training.forward import error_percent, logits, tensors
 from nonzero.errors import UserError, check_all
 from rtl.config import EngineConfig
 
-__all__ = ["STEPS", "Compilation", "Settings", "compile_model"]
+__all__ = ["STEPS", "Compilation", "Settings", "compile_model", "kept_share"]
 
 CALIBRATION_IMAGES = 2000
 CALIBRATION_MACS = 1 << 33
@@ -154,7 +154,7 @@ def load(work: Compilation) -> str:
     checks = [] if work.dataset is None else [partial(work.dataset.require, network.inputs, network.outputs)]
     *_, work.calibration, doubts = check_all(
         *checks, partial(_calibration, work),
-        lambda: check_engine(network, settings.config, settings.preset, _kept(settings, network)))
+        lambda: check_engine(network, settings.config, settings.preset, kept_share(settings, network)))
     work.notes += doubts
     work.test_error("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
@@ -309,7 +309,7 @@ def _calibration(work: Compilation) -> np.ndarray:
     return np.random.default_rng(settings.seed).integers(0, 256, (256, network.inputs)).astype(np.uint8)
 
 
-def _kept(settings: Settings, network: Network) -> float | None:
+def kept_share(settings: Settings, network: Network) -> float | None:
     """The share of weights that pruning is to keep, 0 if its settings do not tell; None without pruning.
 
     Raises `UserError` for settings out of range.

@@ -15,7 +15,7 @@ from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from host.quantization.work import layer_work, tap_activity
 from rtl.config import EngineConfig
 
-__all__ = ["MappedLayer", "fold_choices", "map_network", "output_layout"]
+__all__ = ["MappedLayer", "dropped_share", "fold_choices", "map_network", "output_layout"]
 
 BANDS_PAY = 0.95
 """A convolution gets two bands if the PE with most work then has at most so much of what it had."""
@@ -157,7 +157,7 @@ def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.n
     in its words slices begin, which is known when they are encoded: so the best of a few ways to weigh such taps is
     taken.
     """
-    weights = DROPPED if bands == 1 and _dropped(layer) > MANY_DROPPED else DROPPED[:1]
+    weights = DROPPED if bands == 1 and dropped_share(layer) > MANY_DROPPED else DROPPED[:1]
     found = [_assign_and_encode(layer, channels, layer_work(layer, often, dropped=dropped), order, config, bands)
              for dropped in weights]
     fitting = [one for one in found if one is not None]
@@ -166,7 +166,7 @@ def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.n
     return min(fitting, key=lambda one: _expected_cycles(layer, channels, often, one, config))
 
 
-def _dropped(layer: QuantizedLayer) -> float:
+def dropped_share(layer: QuantizedLayer) -> float:
     """Share of a convolution's taps that fall outside its output, with stride 1."""
     shape = layer.shape
     if shape.stride != (1, 1):

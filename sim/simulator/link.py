@@ -94,6 +94,11 @@ class SimulationLink:
     timeout_s : float
         Seconds of real time that one call may take.
 
+    Attributes
+    ----------
+    process : subprocess.Popen
+        The simulation.
+
     Raises
     ------
     SimulationError
@@ -120,7 +125,7 @@ class SimulationLink:
         environment["COCOTB_RESULTS_FILE"] = str(self._log.with_name("results.xml"))
         command = simulation_command(build, seed=seed, waves=waves, plusargs={"bin_cycles": bin_cycles})
         with theirs, self._log.open("w") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 command, cwd=self._directory.name, env=environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
                 process_group=0)  # Ctrl-C is for the one who holds the link
@@ -188,7 +193,7 @@ class SimulationLink:
         self._end_s = 60
         self._connection.close()
         self._wait()
-        if self._process.returncode:
+        if self.process.returncode:
             raise SimulationError(log_tail("the simulation did not end as it should", self._log))
         with (Path(self._directory.name) / "pes.txt").open() as lines:
             return lines.readlines()
@@ -203,7 +208,7 @@ class SimulationLink:
             if self._connection.poll(self.timeout_s):
                 return self._connection.recv()
             problem = f"the simulation did not answer within {self.timeout_s:g} s"
-            self._process.kill()
+            self.process.kill()
         except (EOFError, OSError):
             problem = "the simulation has ended"
         self._connection.close()
@@ -215,14 +220,14 @@ class SimulationLink:
     def _wait(self) -> None:
         try:
             # It ends by itself when the connection is closed, and writes the rest of what it has recorded.
-            self._process.wait(timeout=self._end_s)
+            self.process.wait(timeout=self._end_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
 
     def abort(self) -> None:
         """Ends the simulation at once. Any thread may do so; one that waits for an answer gets a `SimulationError`."""
-        self._process.kill()
+        self.process.kill()
 
     def close(self) -> None:
         """Ends the simulation; harmless when it has ended."""
