@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every stream payload, memory word and image field, derived from `EngineConfig`.
+"""Every stream payload and memory word, derived from `EngineConfig`.
 
 Bit positions live here alone: the RTL takes its signals from these layouts and the host packs with them.
 All fields are little-endian; the first field of a layout lies in the least significant bits.
 """
 
-from amaranth.hdl import Cat, signed
+from amaranth.hdl import signed
 from amaranth.lib import data, enum
-from amaranth.utils import ceil_log2, exact_log2
+from amaranth.utils import ceil_log2
 
 from .protocol import COUNTERS
-
-IMAGE_MAGIC = int.from_bytes(b"NZIM", "little")
-IMAGE_VERSION = 3
-
-LIMIT_STEP = 256
-"""A limit of cycles is a multiple of this."""
 
 DESCRIPTOR_WORD_BITS = 32
 """Width of a word of program memory."""
@@ -29,48 +23,11 @@ def long_slice(length_bits):
     return (1 << (length_bits + 1)) - 1
 
 
-class SectionKind(enum.Enum, shape=8):
-    """What a section of the image fills."""
-
-    PROGRAM = 0
-    SLICES = 1
-    ENTRIES = 2
-    """Plane 0 of the entry memory; plane n is ``ENTRIES + n``."""
-
-
 class LayerKind(enum.Enum, shape=2):
     """What a descriptor describes."""
 
     FULLY_CONNECTED = 0
     CONVOLUTION = 1
-
-
-def header_layout():
-    """The first bytes of an image."""
-    return data.StructLayout({
-        "magic": 32,
-        "version": 16,
-        "sections": 16,
-        "config_hash": 64,
-        "image_bytes": 32,      # the whole engine image, header and final CRC-32 included
-        "layers": 16,
-        "input_words": 16,      # activation words that one inference wants
-        "cycle_limit": 32,      # an inference that takes so many cycles has gone wrong; see `rtl.engine.watchdog`
-    })
-
-
-def section_layout():
-    """What stands before the words of each section; every word takes a whole number of bytes."""
-    return data.StructLayout({
-        "kind": SectionKind,
-        "pe": 8,
-        "start": 16,            # first address written
-        "count": 16,            # words; 0 is not allowed
-    })
-
-
-HEADER_BYTES = data.Layout.cast(header_layout()).size // 8
-SECTION_BYTES = data.Layout.cast(section_layout()).size // 8
 
 
 def descriptor_layout(config):
@@ -251,26 +208,6 @@ def load_write_layout(config):
                               "word": max(*config.plane_bits, config.slice_word_bits, DESCRIPTOR_WORD_BITS)})
 
 
-def section_memories(config):
-    """Width and depth of the memory that each kind of section fills."""
-    memories = {SectionKind.PROGRAM.value: (DESCRIPTOR_WORD_BITS, config.program_depth),
-                SectionKind.SLICES.value: (config.slice_word_bits, config.slice_depth)}
-    for number, width in enumerate(config.plane_bits):
-        memories[SectionKind.ENTRIES.value + number] = (width, config.entry_depth)
-    return memories
-
-
-def image_length_bits(config):
-    """Width of the length of an image in the engine: room for headers, and for every word twice."""
-    words = sum(-(-width // 8) * depth for width, depth in section_memories(config).values())
-    return ceil_log2(2 * config.pes * words)
-
-
-def image_offset_bits(config):
-    """Width of a place in an image; the highest bit says that it lies behind every end."""
-    return image_length_bits(config) + 1
-
-
 def counters_layout():
     """All performance counters, in the order of WAIT's answer.
 
@@ -279,74 +216,3 @@ def counters_layout():
     return data.StructLayout(dict.fromkeys(COUNTERS, 32))
 
 
-def counter_bits(config):
-    """Width of a performance counter.
-
-    Without convolutions an inference takes each entry once and scans few times the activation memory.
-    """
-    if config.tap_bits:
-        return 32
-    steps = config.pes * max(config.entry_depth * config.entries_per_word, config.act_depth)
-    return min(32, max(24, ceil_log2(steps) + 6))
-
-
-def limit_bits(config):
-    """Width of the header's ``cycle_limit`` in the engine, which counts in `LIMIT_STEP` cycles."""
-    return counter_bits(config) - exact_log2(LIMIT_STEP)
-
-
-def lookup_cycles(config):
-    """From a beat at the slice lookup to its jobs."""
-    return 4 + config.deep_pipeline
-
-
-def beat_queue_limit(config):
-    """Beats with which a cluster's queue is full: it still has room for those that are under way from the scanner."""
-    return config.beat_queue_depth - _beats_under_way(config)
-
-
-def job_queue_limit(config):
-    """Slices with which a PE's queue is full: it still has room for those that are under way.
-
-    Behind a queue of beats a place stays free: so what it holds is counted in a bit less.
-    """
-    return config.queue_depth - jobs_under_way(config) - (config.beat_queue_depth > 0)
-
-
-def jobs_under_way(config):
-    """Slices that may still reach a PE's queue after it was full.
-
-    Behind a queue of beats only those in the lookup; without one the scanner has to stop.
-    """
-    return lookup_cycles(config) + (1 if config.beat_queue_depth else _beats_under_way(config))
-
-
-def _beats_under_way(config):
-    """Beats that may still reach a cluster after it was full: see `rtl.engine.cluster` and `rtl.engine.scanner`."""
-    return 5 + broadcast_cycles(config)
-
-
-def scan_groups(config):
-    """Groups of blocks in which a word of activations goes through the scanner, to keep wires short."""
-    blocks = config.pes // config.block_cols
-    return blocks // 4 if blocks > 4 else 1
-
-
-def broadcast_cycles(config):
-    """Registers between the scanner and a PE: none for a single cluster, up to three for 64 PEs and more."""
-    return 0 if config.clusters == 1 else 1 if config.clusters <= 4 else 2 if config.clusters <= 8 else 3
-
-
-def quiet_cycles(config):
-    """Registers between the walkers, once they have nothing left to decode, and the sequencer."""
-    return 1 + config.deep_pipeline
-
-
-def forwards(config):
-    """Whether a word that is drained also goes to the scanner directly, if that has nothing else to scan."""
-    return config.hurried and not config.tap_bits and scan_groups(config) == 1
-
-
-def but_lowest(bits):
-    """The bits without the lowest one that is set."""
-    return Cat(bits[number] & bits[:number].any() for number in range(len(bits)))

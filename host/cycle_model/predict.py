@@ -11,23 +11,21 @@ import numpy as np
 
 from host.cycle_model.loop import PASS_COLUMNS, simulate
 from host.decoding.decode import Decoded, DecodedPass
-from host.packing.balance_rows import layer_work
+from host.quantization.work import layer_work
 from nonzero.progress import progress, waiting
 from rtl.config import EngineConfig
-from rtl.engine.cluster import drain_cycles
-from rtl.layouts import (
-    LayerKind,
+from rtl.layouts import LayerKind, codebook_words, descriptor_words
+from rtl.protocol import COUNTERS
+from rtl.timing import (
     beat_queue_limit,
     broadcast_cycles,
-    codebook_words,
-    descriptor_words,
+    drain_cycles,
     forwards,
     job_queue_limit,
     lookup_cycles,
     quiet_cycles,
     scan_groups,
 )
-from rtl.protocol import COUNTERS
 
 __all__ = ["Prediction", "predict"]
 

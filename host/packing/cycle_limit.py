@@ -6,7 +6,9 @@ from typing import Any
 
 from host.packing.pack import PackedNetwork, PackedPass
 from rtl.config import EngineConfig
-from rtl.layouts import LIMIT_STEP, counter_bits, descriptor_words
+from rtl.image_format import LIMIT_STEP
+from rtl.layouts import descriptor_words
+from rtl.timing import counter_bits
 
 __all__ = ["cycle_limit"]
 

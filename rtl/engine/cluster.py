@@ -8,15 +8,15 @@ from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, M
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.layouts import beat_layout, beat_queue_limit, cluster_write_layout, requant_layout
+from rtl.layouts import beat_layout, cluster_write_layout, requant_layout
+from rtl.timing import beat_queue_limit
 
-from .accumulate import Accumulator
 from .pe import ProcessingElement, control_layout, layer_layout
 from .queue import Queue
 from .requantize import Requantizer
 from .slices import SliceLookup
 
-__all__ = ["Cluster", "cluster_layout", "drain_cycles"]
+__all__ = ["Cluster", "cluster_layout"]
 
 
 def cluster_layout(config):
@@ -26,14 +26,6 @@ def cluster_layout(config):
         "entry_base": range(config.entry_depth),
         "pe": layer_layout(config),
     })
-
-
-def drain_cycles(config):
-    """From the drain's step that completes a row to the row's activations."""
-    share = config.pes_per_requantizer
-    # PEs that share take turns, through a register, or two in a deep pipeline.
-    return (config.deep_pipeline + Accumulator.latency_cycles(config) + Requantizer.latency_cycles(config)
-            + (share + config.deep_pipeline if share > 1 else 0))
 
 
 class Cluster(wiring.Component):

@@ -6,7 +6,8 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2, exact_log2
 
-from rtl.layouts import counters_layout, image_offset_bits
+from rtl.image_format import image_offset_bits
+from rtl.layouts import counters_layout
 from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status
 
 __all__ = ["Commands"]

@@ -5,17 +5,10 @@ from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, M
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from rtl.layouts import (
-    SectionKind,
-    beat_layout,
-    broadcast_cycles,
-    cluster_write_layout,
-    counter_bits,
-    counters_layout,
-    forwards,
-    quiet_cycles,
-)
+from rtl.image_format import SectionKind
+from rtl.layouts import beat_layout, cluster_write_layout, counters_layout
 from rtl.protocol import COUNTERS
+from rtl.timing import broadcast_cycles, counter_bits, forwards, quiet_cycles
 
 from .activations import ActivationMemory
 from .broadcast import Broadcast

@@ -9,7 +9,7 @@ from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-from rtl.layouts import (
+from rtl.image_format import (
     HEADER_BYTES,
     IMAGE_MAGIC,
     IMAGE_VERSION,
@@ -19,12 +19,12 @@ from rtl.layouts import (
     header_layout,
     image_length_bits,
     image_offset_bits,
-    limit_bits,
-    load_write_layout,
     section_layout,
     section_memories,
 )
+from rtl.layouts import load_write_layout
 from rtl.protocol import Status
+from rtl.timing import limit_bits
 
 __all__ = ["Loader"]
 

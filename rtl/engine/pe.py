@@ -6,15 +6,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect
 from amaranth.utils import ceil_log2
 
-from rtl.layouts import (
-    codebook_write_layout,
-    drain_step_layout,
-    job_layout,
-    job_queue_limit,
-    jobs_under_way,
-    memory_write_layout,
-    tap_write_layout,
-)
+from rtl.layouts import codebook_write_layout, drain_step_layout, job_layout, memory_write_layout, tap_write_layout
+from rtl.timing import job_queue_limit, jobs_under_way
 
 from .accumulate import Accumulator
 from .codebook import Codebook

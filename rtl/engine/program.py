@@ -6,10 +6,10 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from rtl.image_format import SectionKind
 from rtl.layouts import (
     DESCRIPTOR_WORD_BITS,
     LayerKind,
-    SectionKind,
     codebook_value_bits,
     codebook_words,
     codebook_write_layout,

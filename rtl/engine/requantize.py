@@ -6,7 +6,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl import numbers
-from rtl.layouts import broadcast_cycles, requant_layout
+from rtl.layouts import requant_layout
+from rtl.timing import broadcast_cycles
 
 __all__ = ["Requantizer"]
 

@@ -6,8 +6,9 @@ from amaranth.lib import data, memory
 from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
-from rtl.layouts import but_lowest, row_bits, tap_write_layout
+from rtl.layouts import row_bits, tap_write_layout
 
+from .gates import but_lowest
 from .walker import Walker
 
 __all__ = ["ScatterWalker", "engine_walker"]

@@ -26,8 +26,8 @@ def _select(values, place):
 class SliceLookup(wiring.Component):
     """Turns beats into jobs for the walkers of some PEs; a beat whose slice is empty ends here.
 
-    A beat comes out `rtl.layouts.lookup_cycles` later. There is no back-pressure: whoever sends beats stops in time
-    (`rtl.layouts.job_queue_limit`).
+    A beat comes out `rtl.timing.lookup_cycles` later. There is no back-pressure: whoever sends beats stops in time
+    (`rtl.timing.job_queue_limit`).
 
     Parameters
     ----------

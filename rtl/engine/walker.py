@@ -6,7 +6,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-from rtl.layouts import but_lowest, entry_layout, job_layout, visit_layout
+from rtl.layouts import entry_layout, job_layout, visit_layout
+
+from .gates import but_lowest
 
 __all__ = ["Walker"]
 

@@ -6,7 +6,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from rtl.layouts import LIMIT_STEP, counter_bits, limit_bits
+from rtl.image_format import LIMIT_STEP
+from rtl.timing import counter_bits, limit_bits
 
 __all__ = ["Watchdog"]
 

@@ -10,19 +10,21 @@ from typing import Any
 
 from host.decoding.decode import Decoded
 from host.image.image import Image
-from rtl.layouts import (
-    DESCRIPTOR_WORD_BITS,
+from rtl.image_format import (
     HEADER_BYTES,
     LIMIT_STEP,
     SECTION_BYTES,
-    LayerKind,
     SectionKind,
-    codebook_value_bits,
-    codebook_words,
-    descriptor_layout,
     header_layout,
     section_layout,
     section_memories,
+)
+from rtl.layouts import (
+    DESCRIPTOR_WORD_BITS,
+    LayerKind,
+    codebook_value_bits,
+    codebook_words,
+    descriptor_layout,
     tap_table_words,
 )
 
@@ -64,7 +66,7 @@ class Draft:
     Attributes
     ----------
     header : dict
-        Fields of `rtl.layouts.header_layout` by name; those of them that are None are made right by `sealed`.
+        Fields of `rtl.image_format.header_layout` by name; those of them that are None are made right by `sealed`.
     sections : list of Section
     places : list of int
         Where the record of each pass begins in the program, in bytes.

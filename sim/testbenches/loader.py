@@ -13,7 +13,8 @@ import cocotb
 from cocotb.triggers import ClockCycles, RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import LIMIT_STEP, load_write_layout
+from rtl.image_format import LIMIT_STEP
+from rtl.layouts import load_write_layout
 from rtl.protocol import Status
 from sim.cocotb_kit.harness import bench, parameters, start
 from sim.cocotb_kit.payloads import unpack

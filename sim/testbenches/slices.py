@@ -10,7 +10,8 @@ from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
 from rtl.engine.scanner import Scanner
-from rtl.layouts import beat_layout, job_layout, long_slice, lookup_cycles, memory_write_layout
+from rtl.layouts import beat_layout, job_layout, long_slice, memory_write_layout
+from rtl.timing import lookup_cycles
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import pack, unpack
 

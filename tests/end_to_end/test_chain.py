@@ -10,22 +10,16 @@ import pytest
 
 from host.cycle_model.predict import predict
 from host.decoding.decode import decode
-from host.device.batch import compare
 from host.device.device import Device, DeviceError
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
+from host.verification.compare import compare
 from rtl.config import PRESETS
 from rtl.engine.engine import Engine
-from rtl.layouts import (
-    DESCRIPTOR_WORD_BITS,
-    HEADER_BYTES,
-    LIMIT_STEP,
-    SECTION_BYTES,
-    descriptor_layout,
-    descriptor_words,
-    header_layout,
-)
+from rtl.image_format import HEADER_BYTES, LIMIT_STEP, SECTION_BYTES, header_layout
+from rtl.layouts import DESCRIPTOR_WORD_BITS, descriptor_layout, descriptor_words
 from rtl.protocol import Opcode, Status
 from rtl.protocol import pack as packet
 from sim.simulator.link import SimulationLink, build_link

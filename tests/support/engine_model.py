@@ -8,17 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from rtl.image_format import HEADER_BYTES, SECTION_BYTES, SectionKind, header_layout, section_layout
 from rtl.layouts import (
-    HEADER_BYTES,
-    SECTION_BYTES,
-    SectionKind,
     codebook_value_bits,
     codebook_words,
     descriptor_layout,
     descriptor_words,
-    header_layout,
     long_slice,
-    section_layout,
     tap_table_words,
 )
 from rtl.numbers import PRE_SHIFTS, requantize

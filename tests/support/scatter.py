@@ -9,17 +9,16 @@ import numpy as np
 
 from host.decoding.decode import DecodedPass
 from host.image.image import Image
-from rtl.layouts import (
+from rtl.image_format import (
     HEADER_BYTES,
     IMAGE_MAGIC,
     IMAGE_VERSION,
     LIMIT_STEP,
-    LayerKind,
     SectionKind,
-    descriptor_layout,
     header_layout,
     section_layout,
 )
+from rtl.layouts import LayerKind, descriptor_layout
 from rtl.numbers import PRE_SHIFTS, act_range, requantize
 
 

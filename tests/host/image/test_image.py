@@ -12,13 +12,15 @@ from host.datasets import Dataset
 from host.decoding.decode import decode
 from host.device.batch import Batch
 from host.device.target import Target
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
-from host.quantization.quantize import quantize_inputs
+from host.quantization.integer_network import quantize_inputs
 from host.run import run_image
 from nonzero.errors import UserError
-from rtl.layouts import HEADER_BYTES, SECTION_BYTES, descriptor_layout
+from rtl.image_format import HEADER_BYTES, SECTION_BYTES
+from rtl.layouts import descriptor_layout
 from tests.support.networks import SMALL, random_network
 
 

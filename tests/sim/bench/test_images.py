@@ -7,7 +7,7 @@ import pytest
 
 from host.decoding.decode import decode
 from rtl.config import PRESETS
-from rtl.layouts import SectionKind
+from rtl.image_format import SectionKind
 from rtl.protocol import Opcode, Status, pack
 from sim.bench.faults import split_responses
 from sim.bench.good_images import good_image

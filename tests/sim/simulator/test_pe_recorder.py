@@ -8,12 +8,13 @@ from host.cycle_model.predict import predict
 from host.decoding.decode import decode
 from host.device.device import Device
 from host.device.pe_trace import SERIES, STATES
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
 from host.network.layers import Geometry
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from rtl.engine.engine import Engine
-from rtl.layouts import broadcast_cycles
+from rtl.timing import broadcast_cycles
 from sim.simulator.link import SimulationLink, build_link
 from tests.support.networks import CONVOLUTIONS, SMALL, random_acts, random_convolutions, random_network
 
