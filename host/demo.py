@@ -15,19 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from host import train
-from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, Settings, compile_model, write_outputs
+from host.compilation import Settings, compile_model
+from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, write_outputs
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
 from host.device.target import parse_target
 from host.image.image import parse_image
+from host.importers.known_networks import add_known_option
 from host.importers.load_network import load_with_data
 from host.reporting.report import report_text, write_report
 from host.run import run_image, table
-from nonzero.errors import UserError, check_all, end_with
+from nonzero.errors import UserError, check_all, check_range, end_with
 from nonzero.files import check_files
 from nonzero.shipped import given_or_shipped
 from rtl.config import preset
-from rtl.engine_options import add_known_option, check_range
 
 __all__ = ["main"]
 

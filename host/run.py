@@ -20,20 +20,24 @@ import numpy as np
 from host.cycle_model.predict import Prediction, predict
 from host.datasets import SPECS, Dataset, load_dataset
 from host.decoding.decode import Decoded, decode
-from host.device.batch import Batch, Comparison, compare, run_batch
+from host.device.batch import Batch, run_batch
+from host.device.device import Device
 from host.device.device_error import DeviceError
-from host.device.pe_trace import LARGEST_BYTES, MOST_IMAGES
-from host.device.recording import bin_cycles, recorded_image, recording, weights_of_report
+from host.device.ports import simulator
 from host.device.target import FORMS, Target, list_devices, parse_target
-from host.image.image import Image, preset_of, read_image
+from host.image.image import Image, read_image
 from host.quantization.calibration import clipped_inputs
 from host.quantization.golden_model import forward
-from host.quantization.quantize import quantize_inputs
-from host.reporting.report_values import ratio, rtl_figures
-from nonzero.errors import UserError, check_all, end_with, say_notes
+from host.quantization.integer_network import quantize_inputs
+from host.reporting.number_text import ratio
+from host.reporting.report_values import rtl_figures
+from host.verification.adopt import adopt
+from host.verification.compare import Comparison, compare
+from host.view.recording import LARGEST_BYTES, MOST_IMAGES, bin_cycles, recorded_image, recording, weights_of_report
+from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_file, part_of, write_whole
 from rtl.config import PRESETS
-from rtl.engine_options import check_range
+from rtl.image_file import preset_of
 from rtl.protocol import Status
 
 __all__ = ["Run", "main", "run_image", "table"]
@@ -157,7 +161,8 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     if traced is not None and prediction is not None:
         target = replace(target, bin_cycles=bin_cycles(int(prediction.counters["cycles"].max()), config.pes))
     begin = time.perf_counter()
-    batch = run_batch(target, image, acts, every_layer=verify, seed=seed, baked=baked)
+    batch = run_batch(target, image, acts, every_layer=verify, seed=seed,
+                      load=adopt if baked else Device.load)
     seconds = time.perf_counter() - begin
     signs = 0 if network.layers[-1].relu else 1 << (config.act_bits - 1)
     winners = (batch.outputs[-1] ^ signs).argmax(axis=1)
@@ -226,10 +231,7 @@ def _check_waves(waves: Path | None) -> None:
     if waves.suffix not in (".fst", ".vcd"):
         raise UserError(f"--waves must name a file that ends in .fst or .vcd, not '{waves}'")
     check_file(waves)
-    if waves.suffix == ".fst":
-        from sim.simulator.verilate import check_fst  # a serial port needs no Verilator
-
-        check_fst()
+    simulator().check_waves(waves)
 
 
 class _ListDevices(argparse.Action):

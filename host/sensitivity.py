@@ -22,13 +22,15 @@ from matplotlib.figure import Figure
 
 from host.compression.saliency import choose
 from host.datasets import SPECS, Dataset
+from host.importers.known_networks import add_known_option
 from host.importers.load_network import load_with_data
 from host.network.layers import Linear, Network
 from host.reporting.tables import text_table, write_figure, write_json
-from host.training.forward import error_percent, logits, settle_torch, split, tensors
+from host.training.forward import error_percent, logits, tensors
+from host.training.optimiser import settle_torch
+from host.training.samples import split
 from nonzero.errors import UserError, end_with, say_notes
 from nonzero.files import check_files
-from rtl.engine_options import add_known_option
 
 __all__ = ["DENSITIES", "LayerScan", "Point", "Scan", "main", "scan"]
 

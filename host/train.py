@@ -29,7 +29,9 @@ from host.network.zoo import NETWORKS, build, fitted, sizes
 from host.training.augment import image_plane
 from host.training.checkpoint import fingerprint, read_state, write_state
 from host.training.distributed import ALONE, Group, process_group
-from host.training.forward import Samples, error_percent, one_cycle, settle_torch, split
+from host.training.forward import error_percent
+from host.training.optimiser import one_cycle, settle_torch
+from host.training.samples import Samples, split
 from nonzero.errors import UserError, end_with, say_notes
 from nonzero.files import check_file, check_files, write_whole
 
@@ -133,7 +135,7 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
         As it is after the last epoch, on the processor.
     curve : list of dict
         For each epoch ``epoch`` (from 1), ``iterations`` and wall-clock ``seconds`` of it, ``loss`` and
-        ``held_out_error`` in percent, on the training images that are not trained on (`host.training.forward.split`).
+        ``held_out_error`` in percent, on the training images that are not trained on (`host.training.samples.split`).
 
     Raises
     ------

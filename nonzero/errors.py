@@ -117,3 +117,9 @@ def end_with(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
         # Python would try once more at its end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
+
+
+def check_range(option: str, value: float, least: int, most: int) -> None:
+    """Raises `UserError` for a number that is out of range."""
+    if not least <= value <= most:
+        raise UserError(f"{option} must be {least} to {most}, not {value}")

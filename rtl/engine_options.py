@@ -8,13 +8,7 @@ from nonzero.errors import UserError
 from nonzero.shipped import given_or_shipped
 from rtl.config import ConfigError, EngineConfig, preset, read_config
 
-__all__ = ["add_engine_options", "add_known_option", "check_range", "read_engine"]
-
-
-def check_range(option: str, value: float, least: int, most: int) -> None:
-    """Raises `UserError` for a number that is out of range."""
-    if not least <= value <= most:
-        raise UserError(f"{option} must be {least} to {most}, not {value}")
+__all__ = ["add_engine_options", "read_engine"]
 
 
 def add_engine_options(parser: ArgumentParser) -> None:
@@ -23,13 +17,6 @@ def add_engine_options(parser: ArgumentParser) -> None:
                         "wide or conv (default)")
     parser.add_argument("--config", type=given_or_shipped, metavar="FILE.toml",
                         help="engine configuration; fields it lacks come from the preset")
-
-
-def add_known_option(parser: ArgumentParser) -> None:
-    """Adds ``--known``."""
-    from host.network.zoo import NETWORKS  # torch takes a second to import, and not all commands need it
-    parser.add_argument("--known", choices=NETWORKS, metavar="NAME", help="the network of host.network.zoo whose "
-                        f"tensors the model file holds, if it holds nothing else: {', '.join(NETWORKS)}")
 
 
 def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:

@@ -27,12 +27,12 @@ from host.bench.seconds import run_seconds, seconds_figure, seconds_table
 from host.compression.recipe import RECIPES
 from host.datasets import SPECS
 from host.demo import DENSITY
+from host.importers.known_networks import add_known_option
 from host.importers.load_network import load_with_data
 from host.reporting.tables import write_figure, write_json
 from host.workloads.eie_layers import EIE_LAYERS
-from nonzero.errors import UserError, end_with, say_notes
+from nonzero.errors import UserError, check_range, end_with, say_notes
 from nonzero.files import check_files
-from rtl.engine_options import add_known_option, check_range
 
 __all__ = ["main"]
 

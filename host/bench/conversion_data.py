@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from host.bench.conversion_networks import Subject, draw
-from host.compile import Settings, compile_model
+from host.compilation import Settings, compile_model
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
 from rtl.config import PRESETS

@@ -20,10 +20,10 @@ from host.bench.conversion_data import DATA, ROUTES, DataSubject, read_through
 from host.bench.conversion_formats import FORMATS, save
 from host.bench.conversion_images import IMAGES
 from host.bench.conversion_networks import FULLY_CONNECTED, Subject, draw
-from host.compile import Compilation, Settings, compile_model
+from host.compilation import Compilation, Settings, compile_model
 from host.compression.share_weights import ShareSettings
 from host.quantization.golden_model import forward
-from host.quantization.quantize import quantize_inputs
+from host.quantization.integer_network import quantize_inputs
 from host.reporting.tables import text_table
 from host.training.forward import logits, tensors
 from nonzero.errors import UserError

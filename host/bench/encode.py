@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from host.bench.libraries import scipy_sparse
-from host.image.image import image_file
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from host.reporting.tables import shown, text_table
 from host.workloads.eie_layers import EIE_LAYERS, draw_codes
 from rtl.config import EngineConfig

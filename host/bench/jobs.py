@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from host.compile import STEPS, Compilation, Settings
+from host.compilation import STEPS, Compilation, Settings
 from host.cycle_model.predict import predict
 from host.datasets import load_dataset
 from host.decoding.decode import decode
 from host.image.image import Image, read_image
 from host.network.layers import Linear, Network
 from host.quantization.golden_model import forward
-from host.quantization.quantize import QuantizedNetwork, quantize_inputs
+from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
 from host.workloads.eie_layers import EIE_LAYERS, Layer, Options, compile_drawn, draw
 from nonzero.errors import UserError, say_notes
 from nonzero.shipped import CONSTRAINTS

@@ -30,7 +30,7 @@ from host.network.dead_neurons import (
 )
 from host.network.layers import Network
 from host.training.checkpoint import Checkpoint
-from host.training.forward import one_cycle
+from host.training.optimiser import one_cycle
 from nonzero.errors import UserError
 
 __all__ = ["PruneResult", "PruneRound", "prune"]
@@ -80,7 +80,7 @@ def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, se
     """Prunes and, with a dataset, retrains; without one it only removes weights, in one round, by magnitude.
 
     The same inputs give the same bits on one machine. Zero weights of ``network`` stay zero. The test images
-    are not looked at; what ends a round is the held-out part of the training images (`host.training.forward.split`).
+    are not looked at; what ends a round is the held-out part of the training images (`host.training.samples.split`).
 
     Parameters
     ----------

@@ -82,7 +82,7 @@ class PruneSettings:
     rate_divisor : float
         Divides both (section 4.1: retraining takes a tenth of the original learning rate, 4.2: a hundredth).
     final_rate : str
-        "one-cycle" (`host.training.forward.one_cycle`) or "constant".
+        "one-cycle" (`host.training.optimiser.one_cycle`) or "constant".
     penalty, penalty_strength : str, float
         On the weights in the loss (section 3.1): "l1", strength times the sum of magnitudes; "l2", strength / 2
         times the sum of squares; or "none".

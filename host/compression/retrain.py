@@ -15,7 +15,9 @@ from host.compression.recipe import PruneSettings
 from host.datasets import Dataset
 from host.network.dead_neurons import living_neurons, put_back, take_neurons, weight_places
 from host.network.layers import Network
-from host.training.forward import Layers, Samples, error_percent, logits, settle_torch, split, tensors
+from host.training.forward import Layers, error_percent, logits, tensors
+from host.training.optimiser import settle_torch
+from host.training.samples import Samples, split
 from nonzero.errors import UserError
 
 __all__ = ["Retraining", "flat"]

@@ -19,7 +19,9 @@ from host.compression.kmeans import INITIALISATIONS, cluster
 from host.datasets import Dataset
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.training.checkpoint import Checkpoint
-from host.training.forward import Samples, error_percent, logits, one_cycle, settle_torch, split
+from host.training.forward import error_percent, logits
+from host.training.optimiser import one_cycle, settle_torch
+from host.training.samples import Samples, split
 from nonzero.errors import UserError
 
 __all__ = ["ShareSettings", "SharedLayer", "SharedNetwork", "direct_values", "share_weights"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from host.cycle_model.loop import PASS_COLUMNS, simulate
 from host.decoding.decode import Decoded, DecodedPass
-from host.packing.balance_rows import layer_work
+from host.quantization.work import layer_work
 from nonzero.progress import progress, waiting
 from rtl.config import EngineConfig
 from rtl.layouts import LayerKind, codebook_words, descriptor_words

@@ -12,18 +12,12 @@ import numpy as np
 from host.decoding.layer_reader import LayerReader
 from host.decoding.memory_reader import Memories, Memory, read_biases, read_weights
 from host.image.image import Image
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.image.program import program_passes, sections
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from rtl.config import EngineConfig
-from rtl.image_format import HEADER_BYTES, SECTION_BYTES, SectionKind, header_layout, section_layout, section_memories
-from rtl.layouts import (
-    LayerKind,
-    codebook_value_bits,
-    codebook_words,
-    descriptor_layout,
-    descriptor_words,
-    tap_table_words,
-)
+from rtl.image_format import HEADER_BYTES, SectionKind, header_layout, section_memories
+from rtl.layouts import codebook_value_bits
 
 __all__ = ["Decoded", "DecodedPass", "decode"]
 
@@ -80,7 +74,7 @@ def decode(image: Image, config: EngineConfig) -> Decoded:
 
 def _network(image: Image, config: EngineConfig) -> Decoded:
     header: Any = header_layout().from_bits(int.from_bytes(image.engine[:HEADER_BYTES], "little"))
-    memories = _memories(image.engine, int(header.sections), config)
+    memories = _memories(image.engine, config)
     passes = _descriptors(memories, int(header.layers), config)
     layers: list[QuantizedLayer] = []
     decoded: list[DecodedPass] = []
@@ -124,56 +118,37 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
     return Decoded(image, config, network, decoded)
 
 
-def _memories(engine: bytes, sections: int, config: EngineConfig) -> Memories:
+def _memories(engine: bytes, config: EngineConfig) -> Memories:
     """Fills memories section by section, as the loader does."""
     kinds: dict[int, Memory] = {}
     for kind, (width, depth) in section_memories(config).items():
         name, pes = ("words of the program", 1) if kind == SectionKind.PROGRAM.value else \
             ("slices" if kind == SectionKind.SLICES.value else "entries", config.pes)
         kinds[kind] = Memory(name, pes, depth, width)
-    # There are many sections, and a layout's own access takes long.
-    fields = [(field.offset, (1 << field.width) - 1) for _, field in section_layout()]
-    at, end = HEADER_BYTES, len(engine) - 4
-    for _ in range(sections):
-        if at + SECTION_BYTES > end:
-            raise ValueError(f"fewer than {sections} sections")
-        bits = int.from_bytes(engine[at:at + SECTION_BYTES], "little")
-        kind, pe, start, count = (bits >> offset & mask for offset, mask in fields)
-        memory = kinds.get(kind)
-        at += SECTION_BYTES
-        if memory is None or count == 0 or at + count * memory.word_bytes > end:
-            raise ValueError(f"a section of kind {kind} and {count} words")
-        memory.fill(pe, start, engine[at:at + count * memory.word_bytes])
-        at += count * memory.word_bytes
-    if at != end:
-        raise ValueError("bytes that belong to no section")
+    for section in sections(engine, config):
+        kinds[section.kind].fill(section.pe, section.start, section.words)
     program, slices, *planes = (kinds[kind] for kind in sorted(kinds))
     return Memories(program, slices, planes)
 
 
 def _descriptors(memories: Memories, count: int, config: EngineConfig) -> list[tuple[Any, np.ndarray, np.ndarray]]:
     """Of each pass its descriptor, codebook and tap table."""
-    layout = descriptor_layout(config)
+    def read(first: int, words: int) -> bytes:
+        return memories.program.read(slice(0, 1), first, words).tobytes()
+
+    return [(one.descriptor, _codebook(one.codebook, config), np.frombuffer(one.tap_table, "<u2").astype(np.int64))
+            for one in program_passes(read, count, config)]
+
+
+def _codebook(content: bytes, config: EngineConfig) -> np.ndarray:
+    """The integer weight of each code: int64 ``[2**code_bits]``."""
+    if config.direct_weights:
+        values = np.arange(1 << config.code_bits)
+        return np.where(values >> (config.code_bits - 1), values - (1 << config.code_bits), values)
     value_bits = codebook_value_bits(config)
-    at, found = 0, []
-
-    def following(words: int) -> bytes:
-        nonlocal at
-        at += words
-        return memories.program.read(slice(0, 1), at - words, words).tobytes()
-
-    for _ in range(count):
-        descriptor = layout.from_bits(int.from_bytes(following(descriptor_words(config)), "little"))
-        if config.direct_weights:
-            values = np.arange(1 << config.code_bits)
-            codebook = np.where(values >> (config.code_bits - 1), values - (1 << config.code_bits), values)
-        else:
-            codebook = np.frombuffer(following(codebook_words(config)), f"<i{value_bits // 8}").astype(np.int64)
-            # No weight has code 0: the engine never looks at its value.
-            codebook[0] = 0
-            if (codebook >> (config.weight_bits - 1) != codebook >> value_bits).any():
-                raise ValueError(f"a weight of more than {config.weight_bits} bits")
-        tables = tap_table_words(config) if descriptor.kind == LayerKind.CONVOLUTION else 0
-        tap_table = np.frombuffer(following(tables), "<u2").astype(np.int64)
-        found.append((descriptor, codebook, tap_table))
-    return found
+    codebook = np.frombuffer(content, f"<i{value_bits // 8}").astype(np.int64)
+    # No weight has code 0: the engine never looks at its value.
+    codebook[0] = 0
+    if (codebook >> (config.weight_bits - 1) != codebook >> value_bits).any():
+        raise ValueError(f"a weight of more than {config.weight_bits} bits")
+    return codebook

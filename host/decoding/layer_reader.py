@@ -8,9 +8,8 @@ import numpy as np
 
 from host.decoding.memory_reader import PassWeights
 from host.image.space_to_depth import Fold
-from host.importers.stored_tensor import VALUES_LIMIT
-from host.network.layers import Geometry
-from host.quantization.quantize import QuantizedLayer, accumulator_bounds
+from host.network.layers import VALUES_LIMIT, Geometry
+from host.quantization.integer_network import QuantizedLayer, accumulator_bounds
 from rtl.config import EngineConfig
 from rtl.layouts import LayerKind
 from rtl.numbers import PRE_SHIFTS

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import tqdm
 
-from host.device.device import Device, build_simulation
+from host.device.device import Device
 from host.device.pe_trace import Bins
+from host.device.ports import build_simulation
 from host.device.serial_port import SerialPort
 from host.device.target import Target
 from host.image.image import Image
 from rtl.protocol import COUNTERS
 
-__all__ = ["Batch", "Comparison", "compare", "run_batch"]
+__all__ = ["Batch", "run_batch"]
 
 
 @dataclass
@@ -48,31 +49,9 @@ class Batch:
     bins: list[Bins] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What the engine gave beside what was expected.
-
-    Attributes
-    ----------
-    images, layers : int
-        How many were compared.
-    mismatches : int
-        Images of which any output of any layer that can be read differs.
-    counter_mismatches : dict
-        For each counter, the images of which it differs from the prediction.
-    mean_counters : dict
-        Mean of each counter over the images.
-    """
-
-    images: int
-    layers: int
-    mismatches: int
-    counter_mismatches: dict[str, int]
-    mean_counters: dict[str, float]
-
-
 def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bool = True,
-              processes: int | None = None, seed: int = 1, baked: bool = False) -> Batch:
+              processes: int | None = None, seed: int = 1,
+              load: Callable[[Device, Image], None] = Device.load) -> Batch:
     """Loads the image and runs an inference for each row of ``acts``.
 
     Parameters
@@ -85,8 +64,8 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
         processor core.
     seed : int
         Decides what memories and registers without reset hold at the start of a simulation.
-    baked : bool
-        The engine has loaded the image by itself: see `Device.adopt`.
+    load : callable
+        What brings the image into a device; `host.verification.adopt.adopt` if it has loaded it by itself.
 
     Raises
     ------
@@ -107,7 +86,7 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
                 devices.append(device)
                 if stopped.is_set():
                     return 0, 0
-                link = _infer(device, target, image, acts, part, batch, progress.update, baked)
+                link = _infer(device, target, image, acts, part, batch, progress.update, load)
                 if target.bin_cycles:
                     batch.bins = device.pe_bins()
                 return link
@@ -129,12 +108,10 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
 
 
 def _infer(device: Device, target: Target, image: Image, acts: np.ndarray, part: np.ndarray, batch: Batch,
-           done: Callable[[], object], baked: bool) -> tuple[int, int]:
+           done: Callable[[], object],
+           load: Callable[[Device, Image], None]) -> tuple[int, int]:
     """Fills a part of the batch; bytes on the link, and packets that were sent again."""
-    if baked:
-        device.adopt(image)
-    else:
-        device.load(image)
+    load(device, image)
     loaded_bytes = device.link_bytes
     together = 50 if target.engine_alone else 1
     begin = time.perf_counter()
@@ -152,15 +129,3 @@ def _infer(device: Device, target: Target, image: Image, acts: np.ndarray, part:
     return device.link_bytes - loaded_bytes, device.port.repeated if isinstance(device.port, SerialPort) else 0
 
 
-def compare(golden: list[np.ndarray], outputs: list[np.ndarray], predicted: dict[str, np.ndarray],
-            counters: dict[str, np.ndarray], act_bits: int) -> Comparison:
-    """Compares every layer and every counter of every image."""
-    images = len(golden[0])
-    if any(len(one) != images for one in (*golden, *outputs, *predicted.values(), *counters.values())):
-        raise ValueError("every image must have been run, predicted and counted")
-    wrong = np.zeros(images, bool)
-    for expected, got in zip(golden, outputs, strict=True):
-        wrong |= ((expected & ((1 << act_bits) - 1)) != got).any(axis=1)
-    return Comparison(images, len(golden), int(wrong.sum()),
-                      {name: int((counters[name] != predicted[name]).sum()) for name in COUNTERS},
-                      {name: float(counters[name].mean()) for name in COUNTERS})

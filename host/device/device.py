@@ -1,46 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver: the same for an engine in simulation and on a board."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from host.cycle_model.predict import predict
-from host.decoding.decode import decode
 from host.device.device_error import DeviceError
-from host.device.pe_trace import Bins
+from host.device.pe_trace import Bins, read_bins
+from host.device.ports import Port, RecordingPort, open_port
 from host.device.serial_port import SerialPort, find_packet
 from host.device.target import Target, parse_target
 from host.image.image import Image, read_image
-from host.quantization.golden_model import forward
+from host.image.program import output_signed
 from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig
 from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status, load_packets, pack, packet_length
 
-if TYPE_CHECKING:
-    from sim.simulator.verilate import Build
-
-__all__ = ["Device", "DeviceError", "Inference", "Info", "Port", "build_simulation", "unpack"]
-
-ADOPTION_INPUTS = 4
-"""Inputs by which an image is recognised."""
-
-BOARD_SIMULATION_TIMEOUT_S = 20.0
-"""A simulated board takes thousands of times longer than a board."""
-
-
-class Port(Protocol):
-    """Something that carries packets to an engine and brings its responses back, in order."""
-
-    def exchange(self, requests: Sequence[bytes], /) -> list[bytes]: ...
-
-    def abort(self) -> None:
-        """Makes an exchange in another thread end at once, with an error."""
+__all__ = ["Device", "Inference", "Info", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -140,7 +120,7 @@ class Device:
             raise DeviceError(f"the engine has protocol version {identity[0]} and configuration {identity[6:14].hex()},"
                               f" not {PROTOCOL_VERSION} and {told}", Status.WRONG_ENGINE)
         self.config: EngineConfig = known[identity[6:14]]
-        self._last_signed: bool | None = None
+        self._output_signed: bool | None = None
 
     @classmethod
     def open(cls, target: str | Target, *, timeout_s: float = 1.0, retries: int = 4, seed: int = 1) -> "Device":
@@ -162,7 +142,7 @@ class Device:
         """
         target = parse_target(target) if isinstance(target, str) else target
         with ExitStack() as opened:
-            port = _open_port(target, opened, timeout_s, retries, seed)
+            port = open_port(target, opened, timeout_s=timeout_s, retries=retries, seed=seed)
             device = cls(port, target.config)
             if isinstance(port, SerialPort):
                 port.packet_bytes = device.config.packet_bytes
@@ -218,7 +198,7 @@ class Device:
             Packets that go out together.
         """
         image = image if isinstance(image, Image) else read_image(Path(image), self.config)
-        self.image = self._last_signed = None
+        self.image = self._output_signed = None
         packets = load_packets(image.engine, self.config.packet_bytes)
         for first in range(0, len(packets), batch):
             part = packets[first:first + batch]
@@ -229,41 +209,22 @@ class Device:
             raise DeviceError("the engine did not keep the image", Status.NOT_LOADED)
         self.image = image
 
-    def adopt(self, image: Image | Path | str) -> None:
-        """Takes over an image that the engine loaded by itself: `rtl.build --bake`.
-
-        It is recognised by what it computes: outputs and all counters of fixed inputs must be those of its models.
+    def assume(self, image: Image | None) -> None:
+        """Takes it that the engine has loaded this image by itself, as `host.verification.adopt` finds out; None: none.
 
         Raises
         ------
-        UserError
-            If the engine has no image, or another one (`DeviceError`, NOT_LOADED).
+        DeviceError
+            If the engine has loaded no image (NOT_LOADED).
         """
-        image = image if isinstance(image, Image) else read_image(Path(image), self.config)
-        if not self.info().loaded:
+        if image is not None and not self.info().loaded:
             raise DeviceError("the engine has loaded no image at power-up", Status.NOT_LOADED)
-        decoded = decode(image, self.config)
-        network = decoded.network
-        rng = np.random.default_rng(0)
-        acts = rng.integers(0, 1 << network.act_bits - network.input_signed, (ADOPTION_INPUTS, image.inputs))
-        acts *= rng.random(acts.shape) < 0.5
-        golden = forward(network, acts[:, :network.inputs])
-        predicted = predict(decoded, acts, golden).counters
-        self.image, self._last_signed = image, None
-        inferences = list(self.inferences(acts))
-        bits = golden[-1] & ((1 << network.act_bits) - 1)
-        if any((one.layers[-1] != expected).any() for one, expected in zip(inferences, bits, strict=True)) or any(
-                [one.counters[name] for one in inferences] != predicted[name].tolist() for name in COUNTERS):
-            self.image = None
-            raise DeviceError("the engine has loaded another image at power-up", Status.NOT_LOADED)
-        self.image = image
+        self.image, self._output_signed = image, None
 
     def pe_bins(self) -> list[Bins]:
         """What the PEs did in each inference so far, if the target has ``bin_cycles``; ends the device."""
-        from sim.simulator.link import SimulationLink
-
-        assert isinstance(self.port, SimulationLink)
-        return self.port.pe_bins(self.config.pes)
+        assert isinstance(self.port, RecordingPort)
+        return read_bins(self.port.pe_lines(), self.config.pes)
 
     def infer(self, acts: np.ndarray) -> np.ndarray:
         """Runs an inference for each row of ``acts`` on the image that is loaded.
@@ -271,7 +232,7 @@ class Device:
         Parameters
         ----------
         acts : int64 array, shape ``[n, inputs]``
-            Input activations (`host.quantization.quantize.quantize_inputs`).
+            Input activations (`host.quantization.integer_network.quantize_inputs`).
 
         Returns
         -------
@@ -279,13 +240,16 @@ class Device:
             Output activations of the last layer; negative where it has no ReLU.
         """
         image = self._loaded()
-        if self._last_signed is None:
-            self._last_signed = not decode(image, self.config).network.layers[-1].relu
+        if self._output_signed is None:
+            try:
+                self._output_signed = output_signed(image.engine, self.config)
+            except ValueError as error:
+                raise UserError(f"the image's contents contradict each other ({error}); compile it again") from None
         bits = np.zeros((len(acts), len(image.layers[-1]["output_order"])), np.int64)
         for place, one in enumerate(self.inferences(acts)):
             bits[place] = one.layers[-1]
         half = 1 << (self.config.act_bits - 1)
-        return (bits ^ half) - half if self._last_signed else bits
+        return (bits ^ half) - half if self._output_signed else bits
 
     def inferences(self, acts: np.ndarray, *, every_layer: bool = False, batch: int = 50) -> Iterator[Inference]:
         """Runs inferences one by one, as `infer`, and reads their counters.
@@ -352,43 +316,3 @@ class Device:
             body = b"".join(unpack(Opcode.READ, next(responses)) for _ in packets)
             outputs.append(np.frombuffer(body, f"<u{self.config.act_bytes}").astype(np.int64)[layer["output_order"]])
         return Inference(outputs, counters)
-
-
-def build_simulation(target: Target) -> "Build | None":
-    """Builds what a target simulates, or finds it in the cache; None for a serial port."""
-    if target.port is not None:
-        return None
-    assert target.config is not None
-    waves = target.waves.suffix if target.waves is not None else ""
-    # Verilator and cocotb are only wanted here: a serial port needs neither.
-    from rtl.engine.engine import Engine
-    from sim.simulator.board import build_board
-    from sim.simulator.link import build_link
-
-    if target.board is not None:
-        boot = b""
-        if target.baked is not None:
-            boot = b"".join(load_packets(read_image(target.baked, target.config).engine, target.config.packet_bytes))
-        return build_board(target.board, target.config, boot, waves=waves)
-    return build_link(Engine(target.config), capacity_bytes=target.config.packet_bytes + 16, waves=waves,
-                      record_pes=target.bin_cycles > 0)
-
-
-def _open_port(target: Target, opened: ExitStack, timeout_s: float, retries: int, seed: int) -> Port:
-    """Opens the way to an engine; ``opened`` gets what is to be closed."""
-    path, baud = target.port, target.baud
-    if path is None:
-        build = build_simulation(target)
-        from sim.simulator.board import SimulatedBoard
-        from sim.simulator.link import SimulationLink
-
-        assert build is not None
-        if target.engine_alone:
-            return opened.enter_context(SimulationLink(build, seed=seed, waves=target.waves,
-                                                       bin_cycles=target.bin_cycles))
-        path = opened.enter_context(SimulatedBoard(build, seed=seed, waves=target.waves)).path
-        timeout_s = max(timeout_s, BOARD_SIMULATION_TIMEOUT_S)
-    assert baud is not None
-    port = SerialPort(path, baud, timeout_s=timeout_s, retries=retries)
-    opened.callback(port.close)
-    return port

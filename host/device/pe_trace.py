@@ -6,14 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["FORMAT", "LARGEST_BYTES", "MOST_IMAGES", "SERIES", "STATES", "VERSION", "Bins", "read_bins"]
-
-FORMAT, VERSION = "nonzero run", 1
-"""Of a recording's file, see `host.device.recording`."""
-
-MOST_IMAGES = 20
-LARGEST_BYTES = 1 << 26
-"""A recording has no more images and bytes."""
+__all__ = ["SERIES", "STATES", "Bins", "read_bins"]
 
 STATES = ("busy", "held", "walking", "stalled", "waiting", "ended")
 """What a PE does in a cycle; the first that holds.

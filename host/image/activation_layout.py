@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from host.packing.balance_rows import Assignment
-from host.quantization.quantize import QuantizedLayer
+from host.quantization.integer_network import QuantizedLayer
 
-__all__ = ["Placement"]
+__all__ = ["ActivationLayout"]
 
 
 @dataclass(frozen=True)
-class Placement:
+class ActivationLayout:
     """Activations of a layer boundary.
 
     Attributes
@@ -28,15 +27,9 @@ class Placement:
     pes: int
     pixels: int
 
-    @staticmethod
-    def of_outputs(layer: QuantizedLayer, assignment: Assignment) -> "Placement":
-        channels = np.full(assignment.words * assignment.pes, -1, np.int64)
-        channels[assignment.position] = np.arange(layer.rows)
-        return Placement(channels, assignment.pes, layer.outputs // layer.rows)
-
-    def read_by(self, layer: QuantizedLayer) -> "Placement":
+    def read_by(self, layer: QuantizedLayer) -> "ActivationLayout":
         """As a layer sees it: a fully connected one takes all pixels for one."""
-        return self if layer.geometry else Placement(self.values, self.pes, 1)
+        return self if layer.geometry else ActivationLayout(self.values, self.pes, 1)
 
     @property
     def pixel_words(self) -> int:

@@ -8,39 +8,24 @@ part says how inputs and outputs map to activations. Each ends with its own CRC-
 import functools
 import json
 import math
-import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from host.image.activation_layout import Placement
+from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
 from host.network.layers import Geometry
-from host.packing.cycle_limit import cycle_limit
-from host.packing.pack import PackedLayer, PackedNetwork
 from nonzero.errors import UserError
-from nonzero.files import check_input
-from rtl.config import PRESETS, EngineConfig
-from rtl.image_format import (
-    HEADER_BYTES,
-    IMAGE_MAGIC,
-    IMAGE_VERSION,
-    SECTION_BYTES,
-    SectionKind,
-    header_layout,
-    section_layout,
-)
+from rtl.config import EngineConfig
+from rtl.image_file import ImageParts, read_parts, split_image
 
 if TYPE_CHECKING:
     from host.datasets import Dataset
 
-__all__ = ["HOST_MAGIC", "Image", "engine_image", "image_file", "parse_image", "preset_of", "read_image"]
+__all__ = ["Image", "parse_image", "read_image"]
 
-HOST_MAGIC = b"NZHO"
-LARGEST_IMAGE_BYTES = 1 << 30
-LARGEST_HOST_BYTES = 1 << 26
 MOST_WORDS = 1 << 16
 """Addresses of activation memory."""
 
@@ -111,76 +96,9 @@ class Image:
                 if all(end <= later_begin or begin >= later_end for later_begin, later_end in regions[number + 1:])]
 
 
-def preset_of(config_hash: bytes) -> str | None:
-    """The preset with this `EngineConfig.hash`; None if there is none."""
-    return next((name for name, config in PRESETS.items() if config.hash == config_hash), None)
-
-
-def engine_image(packed: PackedNetwork) -> bytes:
-    """The part that the engine parses: header, sections, CRC-32."""
-    sections = [_section(SectionKind.PROGRAM.value, 0, 0, packed.program)]
-    for pe, words in enumerate(packed.slices):
-        sections += _split(SectionKind.SLICES.value, pe, 0, words)
-    for number, plane in enumerate(packed.planes):
-        for pe, parts in enumerate(plane):
-            for start, words in parts:
-                sections += _split(SectionKind.ENTRIES.value + number, pe, start, words)
-    body = b"".join(sections)
-    layout = header_layout()
-    header = layout.const({
-        "magic": IMAGE_MAGIC, "version": IMAGE_VERSION, "sections": len(sections),
-        "config_hash": int.from_bytes(packed.config.hash, "little"),
-        "image_bytes": HEADER_BYTES + len(body) + 4,
-        "layers": sum(len(layer.passes) for layer in packed.layers), "input_words": packed.input_words,
-        "cycle_limit": cycle_limit(packed),
-    }).as_bits().to_bytes(HEADER_BYTES, "little")
-    return _with_crc(header + body)
-
-
-def image_file(packed: PackedNetwork) -> bytes:
-    """The whole file; the same bytes for the same network."""
-    host = json.dumps({
-        "input_order": packed.source.channels.tolist(), "input_shape": packed.quantized.input_axes,
-        "input_scale": packed.quantized.input_scale, "input_signed": packed.quantized.input_signed,
-        "layers": [{"name": layer.quantized.name, "output_base": layer.output_base,
-                    "output_words": layer.output_words,
-                    "output_order": layer.placement.channel_positions.tolist(), **_convolution_fields(layer),
-                    **({"bands": packed.fold.bands} if packed.fold and layer is packed.layers[0] else {})}
-                   for layer in packed.layers],
-    }, separators=(",", ":"), sort_keys=True).encode()
-    return engine_image(packed) + _with_crc(HOST_MAGIC + len(host).to_bytes(4, "little") + host)
-
-
-def _convolution_fields(layer: PackedLayer) -> dict[str, Any]:
-    geometry = layer.quantized.geometry
-    return {"geometry": asdict(geometry), "output_step": len(layer.placement.channels)} if geometry else {}
-
-
-def _with_crc(content: bytes) -> bytes:
-    return content + zlib.crc32(content).to_bytes(4, "little")
-
-
-def _split(kind: int, pe: int, start: int, words: np.ndarray) -> list[bytes]:
-    """Sections for any number of words; none for none, and at most 65535 in each."""
-    step = 65535
-    return [_section(kind, pe, start + first, words[first:first + step]) for first in range(0, len(words), step)]
-
-
-def _section(kind: int, pe: int, start: int, words: np.ndarray) -> bytes:
-    header = section_layout().const({"kind": SectionKind.PROGRAM, "pe": pe, "start": start, "count": len(words)})
-    content = header.as_bits().to_bytes(SECTION_BYTES, "little")
-    # A plane's kind is a number beyond the named ones.
-    return bytes([kind]) + content[1:] + words.tobytes()
-
-
 def read_image(path: Path, config: EngineConfig | None = None) -> Image:
     """Reads and checks an image file. Raises `UserError`, as `parse_image`."""
-    check_input("image", path, LARGEST_IMAGE_BYTES)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"image '{path}' cannot be read: {error.strerror}") from None
-    return parse_image(content, config, name=str(path))
+    return _image(read_parts(path, config), str(path))
 
 
 def parse_image(content: bytes, config: EngineConfig | None = None, *, name: str = "image") -> Image:
@@ -198,47 +116,17 @@ def parse_image(content: bytes, config: EngineConfig | None = None, *, name: str
     UserError
         For anything but a sound image, made for that engine.
     """
-    if len(content) < HEADER_BYTES + 4:
-        raise UserError(f"image '{name}' is truncated: it has {len(content)} bytes, its header alone {HEADER_BYTES}")
-    header: Any = header_layout().from_bits(int.from_bytes(content[:HEADER_BYTES], "little"))
-    if header.magic != IMAGE_MAGIC:
-        raise UserError(f"'{name}' is no memory image: it must begin with {IMAGE_MAGIC.to_bytes(4, 'little')!r}, not "
-                        f"{content[:4]!r}; make one with python -m host.compile")
-    if header.version != IMAGE_VERSION:
-        raise UserError(f"image '{name}' must be of version {IMAGE_VERSION}, not {header.version}; compile it again")
-    config_hash = int(header.config_hash).to_bytes(8, "little")
-    if config is not None and config_hash != config.hash:
-        made_for, has = (f"preset {preset}" if (preset := preset_of(one)) else f"configuration {one.hex()}"
-                         for one in (config_hash, config.hash))
-        raise UserError(f"image '{name}' was made for {made_for}, the engine has {has}; compile the model with the "
-                        "engine's --preset or --config, or use the image's engine")
-    if header.image_bytes > len(content) or header.image_bytes < HEADER_BYTES + 4:
-        raise UserError(f"image '{name}' is truncated: its header says {header.image_bytes} bytes, the file has "
-                        f"{len(content)}")
-    engine = content[:header.image_bytes]
-    if not _crc_holds(engine):
-        raise UserError(f"image '{name}' is damaged: the CRC-32 of its engine part is wrong; compile it again")
-    fields = _host_part(content[len(engine):], name)
-    return _checked(engine, config_hash, int(header.input_words), fields, name)
+    return _image(split_image(content, config, name), name)
 
 
-def _crc_holds(content: bytes) -> bool:
-    return zlib.crc32(content[:-4]) == int.from_bytes(content[-4:], "little")
-
-
-def _host_part(content: bytes, name: str) -> dict[str, Any]:
-    length = int.from_bytes(content[4:8], "little")
-    if len(content) < 12 or content[:4] != HOST_MAGIC or length > LARGEST_HOST_BYTES or len(content) != length + 12:
-        raise UserError(f"image '{name}' is truncated: its host part is missing or has another length than it says")
-    if not _crc_holds(content):
-        raise UserError(f"image '{name}' is damaged: the CRC-32 of its host part is wrong; compile it again")
+def _image(parts: ImageParts, name: str) -> Image:
     try:
-        fields = json.loads(content[8:-4])
+        fields = json.loads(parts.host)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         raise UserError(f"image '{name}' is damaged: its host part is not a JSON object")
-    return fields
+    return _checked(parts.engine, parts.config_hash, parts.input_words, fields, name)
 
 
 def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[str, Any], name: str) -> Image:
@@ -256,7 +144,7 @@ def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[s
         _check_size(len(channels), pixels)
         if seen and channels.max(initial=0) >= seen.in_shape[0]:
             raise ValueError("an order of activations")
-        return Image(engine, config_hash, input_words, Placement(channels, 1, pixels).values,
+        return Image(engine, config_hash, input_words, ActivationLayout(channels, 1, pixels).values,
                      _scale(fields["input_scale"]), _flag(fields["input_signed"]), layers,
                      _input_shape(fields.get("input_shape"), first.get("geometry"), int(channels.max(initial=0))))
     except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from host.network.layers import Geometry
-from host.quantization.quantize import QuantizedLayer
+from host.quantization.integer_network import QuantizedLayer
 
 __all__ = ["Fold"]
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from host.importers.source_layers import AffinePart, shown
 from host.importers.stored_tensor import TensorError, finite
-from host.network.layers import Linear
+from host.network.layers import Linear, Network
 from nonzero.errors import UserError
 
-__all__ = ["Affine", "fold_inputs"]
+__all__ = ["Affine", "fold_inputs", "fold_normalization"]
 
 
 class Affine:
@@ -84,3 +84,22 @@ def _by_column(layer: Linear, values: np.ndarray | np.float64, said: str) -> np.
     taps, groups = math.prod(geometry.kernel), geometry.groups
     by_group = np.repeat(pixels[:, 0].reshape(groups, -1), taps, axis=1)
     return np.repeat(by_group, layer.rows // groups, axis=0)
+
+
+def fold_normalization(network: Network, mean: float, std: float) -> Network:
+    """The network that computes from ``x`` what ``network`` computes from ``(x - mean) / std``.
+
+    Raises
+    ------
+    UserError
+        If ``std`` is not positive, either is not finite, or `fold_inputs` refuses.
+    """
+    check_normalize(mean, std)
+    first = fold_inputs(network.layers[0], np.float64(std), -(np.float64(mean) / std),
+                        f"the mean {mean} and the std {std}")
+    return replace(network, layers=(first, *network.layers[1:]))
+
+
+def check_normalize(mean: float, std: float) -> None:
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        raise UserError(f"the normalisation needs a finite mean and a positive std, not {mean} and {std}")

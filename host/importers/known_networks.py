@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads state dictionaries of the zoo's networks, which alone do not say how their tensors are applied."""
 
+from argparse import ArgumentParser
 from collections.abc import Mapping
 
 from torch import nn
@@ -20,7 +21,7 @@ from host.importers.stored_tensor import StoredTensor
 from host.network.zoo import NETWORKS, empty
 from nonzero.errors import UserError
 
-__all__ = ["announcement", "description", "looks_like", "zoo_parts"]
+__all__ = ["add_known_option", "announcement", "description", "looks_like", "zoo_parts"]
 
 
 def looks_like(tensors: Mapping[str, StoredTensor]) -> str | None:
@@ -107,3 +108,14 @@ def _pair(value: object) -> tuple[int, int]:
     pair = (value, value) if isinstance(value, int) else value
     assert isinstance(pair, tuple)
     return pair[0], pair[1]
+
+
+def add_known_option(parser: ArgumentParser) -> None:
+    """Adds ``--known``."""
+    parser.add_argument("--known", choices=NETWORKS, metavar="NAME", help="the network of host.network.zoo whose "
+                        f"tensors the model file holds, if it holds nothing else: {', '.join(NETWORKS)}")
+
+
+def refuse_known(known: str | None) -> None:
+    if known is not None:
+        raise UserError(f"it tells its network by itself; leave out --known {known}")

@@ -20,47 +20,28 @@ none, is ordered by shapes and numbers in names), with a ReLU behind each but th
 at the end is dropped: it does not change which output is greatest.
 """
 
-import math
 import os
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from host.datasets import Dataset, load_dataset
-from host.importers.build_network import assemble
-from host.importers.description import KEY
-from host.importers.fold_normalization import fold_inputs
+from host.importers.build_network import assemble_fitting
+from host.importers.fold_normalization import check_normalize, fold_normalization
+from host.importers.known_networks import refuse_known
 from host.importers.onnx_file import read_onnx
-from host.importers.safe_pickle import Record
-from host.importers.source_layers import Part, shown
-from host.importers.state_dict import read_tensors
-from host.importers.stored_tensor import StoredTensor, dtype_problem, shape_problem
-from host.importers.torch_archive import SAVE_AGAIN, Checkpoint, open_zip, read_checkpoint
+from host.importers.safetensors_file import check_header, read_safetensors
+from host.importers.torch_archive import SAVE_AGAIN, open_zip, read_checkpoint
 from host.importers.torch_export import is_exported, read_exported
-from host.importers.torch_layers import module_parts
-from host.importers.torch_save import find_model
+from host.importers.torch_save import network_of_checkpoint
 from host.network.layers import Network
 from nonzero.errors import UserError, check_all
-from nonzero.strict_json import parse_json
 
 FILE_LIMIT = 1 << 32
 """Bytes of a model file: the largest network with its optimiser's state."""
 
-HEADER_LIMIT = 1 << 23
-"""Bytes of the header of a safetensors file."""
-
-TENSORS_LIMIT = 20_000
-"""Entries of a state dictionary."""
 
 PROBLEMS_LIMIT = 40
 """Problems listed for one file."""
-
-_SAFETENSORS_FORMATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
 def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
@@ -86,7 +67,7 @@ def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
         the engine runs, with finite weights. It lists all problems of the layers.
     """
     if normalize is not None:
-        _check_normalize(*normalize)
+        check_normalize(*normalize)
     try:
         network = _load(Path(path), input_shape, known)
         return network if normalize is None else fold_normalization(network, *normalize)
@@ -130,25 +111,6 @@ def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None
     return network, dataset.fitted(network.input_axes or input_shape)
 
 
-def fold_normalization(network: Network, mean: float, std: float) -> Network:
-    """The network that computes from ``x`` what ``network`` computes from ``(x - mean) / std``.
-
-    Raises
-    ------
-    UserError
-        If ``std`` is not positive, either is not finite, or `fold_inputs` refuses.
-    """
-    _check_normalize(mean, std)
-    first = fold_inputs(network.layers[0], np.float64(std), -(np.float64(mean) / std),
-                        f"the mean {mean} and the std {std}")
-    return replace(network, layers=(first, *network.layers[1:]))
-
-
-def _check_normalize(mean: float, std: float) -> None:
-    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
-        raise UserError(f"the normalisation needs a finite mean and a positive std, not {mean} and {std}")
-
-
 def _load(path: Path, input_shape: tuple[int, ...] | None, known: str | None) -> Network:
     try:
         if not path.exists():
@@ -162,102 +124,21 @@ def _load(path: Path, input_shape: tuple[int, ...] | None, known: str | None) ->
             if size > FILE_LIMIT:
                 raise UserError(f"it has {size:,} bytes, more than {FILE_LIMIT:,}; {SAVE_AGAIN}")
             if path.suffix == ".onnx":
-                _refuse_known(known)
+                refuse_known(known)
                 flow = read_onnx(path)
-                return _assembled(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
+                return assemble_fitting(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
             start = file.read(9)
             file.seek(0)
             if start.startswith(b"PK\x03\x04") and is_exported((archive := open_zip(file)).namelist()):
-                _refuse_known(known)
+                refuse_known(known)
                 flow = read_exported(archive)
-                return _assembled(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
+                return assemble_fitting(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
             file.seek(0)
             if path.suffix == ".safetensors" or start[8:] == b"{":
-                _check_header(file, size)
-                return _load_safetensors(path, input_shape, known)
-            return _load_checkpoint(path.stem, read_checkpoint(file), input_shape, known)
+                check_header(file, size)
+                return read_safetensors(path, input_shape, known)
+            return network_of_checkpoint(path.stem, read_checkpoint(file), input_shape, known)
     except OSError as error:
         raise UserError(f"it cannot be read: {error.strerror or error}") from None
 
 
-def _refuse_known(known: str | None) -> None:
-    if known is not None:
-        raise UserError(f"it tells its network by itself; leave out --known {known}")
-
-
-def _load_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[int, ...] | None,
-                     known: str | None) -> Network:
-    """What torch.save wrote."""
-    model, description = find_model(checkpoint)
-    if type(model) is Record:
-        _refuse_known(known)
-        return assemble(name, module_parts(checkpoint, model), input_shape)
-    _check_count(len(model))
-    tensors, unread = {}, []
-    for key, value in model.items():
-        if (tensor := checkpoint.tensor(value)) is not None:
-            tensors[str(key)] = tensor
-        elif type(value) is Record and str(key).endswith(("weight", "bias")):
-            tensors[str(key)] = StoredTensor((), problem=f"is not a torch tensor but a {value.name}")
-        else:
-            unread.append(shown(key))
-    if model is not checkpoint.root:
-        unread += [shown(key) for key, value in checkpoint.root.items()
-                   if (tensor := checkpoint.tensor(value)) is not None and not tensor.problem]
-    reading = read_tensors(tensors, ordered=True, description=description, known=known)
-    notes = (f"not read, though it may belong to the model: {', '.join(unread[:5])}",) if unread else ()
-    return _assembled(name, reading.parts, reading.shape, input_shape, (*reading.assumptions, *notes))
-
-
-def _assembled(name: str, parts: list[Part], own_shape: tuple[int, ...] | None,
-               input_shape: tuple[int, ...] | None, assumptions: Sequence[str] = ()) -> Network:
-    """From a file that may tell the axes of an input itself."""
-    if own_shape and input_shape and own_shape != input_shape \
-            and (len(own_shape) == 3 or math.prod(own_shape) != math.prod(input_shape)):
-        own, given = (" x ".join(map(str, shape)) for shape in (own_shape, input_shape))
-        raise UserError(f"it takes images of {own} values, not of {given}; leave out --input-shape, or give other data")
-    return assemble(name, parts, own_shape or input_shape, exact=own_shape is not None, assumptions=assumptions)
-
-
-def _check_count(tensors: int) -> None:
-    if tensors > TENSORS_LIMIT:
-        raise UserError(f"its state dictionary has {tensors:,} entries, more than {TENSORS_LIMIT:,}")
-
-
-def _check_header(file: IO[bytes], size: int) -> None:
-    """Raises `UserError` unless a safetensors file of ``size`` bytes has a header that names each tensor once."""
-    length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-        raise UserError(f"it is a damaged or cut-off safetensors file: its header claims {length:,} bytes "
-                        f"of the file's {size:,} (at most {HEADER_LIMIT:,}); save it again")
-    try:
-        parse_json(file.read(length))
-    except ValueError as error:
-        raise UserError(f"it is a damaged safetensors file (header: {str(error)[:120]}); save it again") from None
-
-
-def _load_safetensors(path: Path, input_shape: tuple[int, ...] | None, known: str | None) -> Network:
-    try:
-        # The library checks that shapes, number formats and positions agree with each other.
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            _check_count(len(names))
-            tensors = {name: _safetensor(file, name) for name in names}
-            description = (file.metadata() or {}).get(KEY)
-            reading = read_tensors(tensors, ordered=False, description=description, known=known)
-            return _assembled(path.stem, reading.parts, reading.shape, input_shape, reading.assumptions)
-    except SafetensorError as error:
-        raise UserError(f"it is a damaged safetensors file ({error}); save it again") from None
-
-
-def _safetensor(file: Any, name: str) -> StoredTensor:
-    entry = file.get_slice(name)
-    shape = tuple(entry.get_shape())
-    dtype = _SAFETENSORS_FORMATS.get(entry.get_dtype(), str(entry.get_dtype()))
-    if problem := dtype_problem(dtype) or shape_problem(shape):
-        return StoredTensor(shape, problem=problem)
-
-    def load() -> np.ndarray:
-        tensor = file.get_tensor(name)
-        return (tensor.float() if dtype == "bfloat16" else tensor).numpy()
-    return StoredTensor(shape, math.prod(shape), load)

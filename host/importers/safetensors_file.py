@@ -2,16 +2,23 @@
 """Writes a network as a safetensors file, which `host.importers.load_network` reads again."""
 
 import math
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from host.importers.build_network import assemble_fitting
 from host.importers.description import KEY, describe
 from host.importers.source_layers import ConvPart, FlattenPart, LinearPart, Part, PoolPart, ReluPart
-from host.importers.stored_tensor import StoredTensor
+from host.importers.state_dict import check_count, read_tensors
+from host.importers.stored_tensor import StoredTensor, dtype_problem, shape_problem
 from host.network.layers import Linear, Network
+from nonzero.errors import UserError
+from nonzero.strict_json import parse_json
 
-__all__ = ["safetensors_file"]
+__all__ = ["HEADER_LIMIT", "safetensors_file"]
 
 
 def safetensors_file(network: Network) -> bytes:
@@ -83,3 +90,49 @@ def _new_name(name: str, names: set[str]) -> str:
         name += "_"
     names.add(name)
     return name
+
+
+HEADER_LIMIT = 1 << 23
+"""Bytes of the header of a safetensors file."""
+
+
+_SAFETENSORS_FORMATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+
+
+def check_header(file: IO[bytes], size: int) -> None:
+    """Raises `UserError` unless a safetensors file of ``size`` bytes has a header that names each tensor once."""
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= min(HEADER_LIMIT, size - 8):
+        raise UserError(f"it is a damaged or cut-off safetensors file: its header claims {length:,} bytes "
+                        f"of the file's {size:,} (at most {HEADER_LIMIT:,}); save it again")
+    try:
+        parse_json(file.read(length))
+    except ValueError as error:
+        raise UserError(f"it is a damaged safetensors file (header: {str(error)[:120]}); save it again") from None
+
+
+def read_safetensors(path: Path, input_shape: tuple[int, ...] | None, known: str | None) -> Network:
+    try:
+        # The library checks that shapes, number formats and positions agree with each other.
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            check_count(len(names))
+            tensors = {name: _safetensor(file, name) for name in names}
+            description = (file.metadata() or {}).get(KEY)
+            reading = read_tensors(tensors, ordered=False, description=description, known=known)
+            return assemble_fitting(path.stem, reading.parts, reading.shape, input_shape, reading.assumptions)
+    except SafetensorError as error:
+        raise UserError(f"it is a damaged safetensors file ({error}); save it again") from None
+
+
+def _safetensor(file: Any, name: str) -> StoredTensor:
+    entry = file.get_slice(name)
+    shape = tuple(entry.get_shape())
+    dtype = _SAFETENSORS_FORMATS.get(entry.get_dtype(), str(entry.get_dtype()))
+    if problem := dtype_problem(dtype) or shape_problem(shape):
+        return StoredTensor(shape, problem=problem)
+
+    def load() -> np.ndarray:
+        tensor = file.get_tensor(name)
+        return (tensor.float() if dtype == "bfloat16" else tensor).numpy()
+    return StoredTensor(shape, math.prod(shape), load)

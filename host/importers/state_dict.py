@@ -18,7 +18,7 @@ from host.importers.stored_tensor import StoredTensor, masked, weight_normed
 from host.importers.torch_archive import EXPORT
 from nonzero.errors import UserError
 
-__all__ = ["COPY", "Reading", "read_tensors", "without_wrappers"]
+__all__ = ["COPY", "TENSORS_LIMIT", "Reading", "read_tensors", "without_wrappers"]
 
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 """Prefixes of torch.nn.DataParallel, torch.compile, and of modules that hold the network."""
@@ -219,3 +219,12 @@ def _meaning(name: str, leaves: Mapping[str, StoredTensor]) -> str:
     if any(leaf.startswith("in_proj") for leaf in leaves):
         return f"as attention has; {_AS_EXPORTED}"
     return f"which are not those of a linear layer (weight, bias) and which no layer here reads; {_AS_EXPORTED}"
+
+
+TENSORS_LIMIT = 20_000
+"""Entries of a state dictionary."""
+
+
+def check_count(tensors: int) -> None:
+    if tensors > TENSORS_LIMIT:
+        raise UserError(f"its state dictionary has {tensors:,} entries, more than {TENSORS_LIMIT:,}")

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from host.network.layers import VALUES_LIMIT
+
 SIZE_LIMIT = 1 << 20
 """Greatest length of one axis."""
 
-VALUES_LIMIT = 1 << 28
-"""Values of one file that may be read: 1 GiB as float32, enough for VGG-16's 138 million weights."""
 
 FLOAT_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 """The number formats that can be weights, and their sizes in bytes."""

@@ -5,11 +5,16 @@ import re
 from collections import deque
 from typing import Any
 
+from host.importers.build_network import assemble, assemble_fitting
 from host.importers.description import KEY
+from host.importers.known_networks import refuse_known
 from host.importers.safe_pickle import Record
 from host.importers.source_layers import shown
-from host.importers.state_dict import COPY
+from host.importers.state_dict import COPY, check_count, read_tensors
+from host.importers.stored_tensor import StoredTensor
 from host.importers.torch_archive import EXPORT, OTHER_TENSORS, SAVE_AGAIN, STORAGES, Checkpoint
+from host.importers.torch_layers import module_parts
+from host.network.layers import Network
 from nonzero.errors import UserError, printable
 
 __all__ = ["find_model"]
@@ -117,3 +122,27 @@ def _models(checkpoint: Checkpoint) -> list[tuple[str, Any]]:
 def _is_matrix(checkpoint: Checkpoint, value: Any) -> bool:
     tensor = checkpoint.tensor(value)
     return tensor is not None and len(tensor.shape) >= 2
+
+
+def network_of_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[int, ...] | None,
+                     known: str | None) -> Network:
+    """What torch.save wrote."""
+    model, description = find_model(checkpoint)
+    if type(model) is Record:
+        refuse_known(known)
+        return assemble(name, module_parts(checkpoint, model), input_shape)
+    check_count(len(model))
+    tensors, unread = {}, []
+    for key, value in model.items():
+        if (tensor := checkpoint.tensor(value)) is not None:
+            tensors[str(key)] = tensor
+        elif type(value) is Record and str(key).endswith(("weight", "bias")):
+            tensors[str(key)] = StoredTensor((), problem=f"is not a torch tensor but a {value.name}")
+        else:
+            unread.append(shown(key))
+    if model is not checkpoint.root:
+        unread += [shown(key) for key, value in checkpoint.root.items()
+                   if (tensor := checkpoint.tensor(value)) is not None and not tensor.problem]
+    reading = read_tensors(tensors, ordered=True, description=description, known=known)
+    notes = (f"not read, though it may belong to the model: {', '.join(unread[:5])}",) if unread else ()
+    return assemble_fitting(name, reading.parts, reading.shape, input_shape, (*reading.assumptions, *notes))

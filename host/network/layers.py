@@ -2,9 +2,13 @@
 """The network as the compiler sees it: an ordered list of layers with float weights."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+VALUES_LIMIT = 1 << 28
+"""Values of one file that may be read: 1 GiB as float32, enough for VGG-16's 138 million weights."""
 
 
 @dataclass(frozen=True)
@@ -186,3 +190,18 @@ class Network:
         layers = tuple(replace(layer, weight=weights[layer.name], bias=biases[layer.name])
                        for layer in self.layers)
         return replace(self, layers=layers)
+
+
+def taps_met(geometry: Geometry) -> np.ndarray:
+    """Whether each tap of the kernel ever meets an input that is not padding: bool ``[kernel rows * columns]``."""
+    met: list[np.ndarray] = []
+    for size, kernel, stride, padding, outputs in axis_sizes(geometry):
+        inputs = np.arange(kernel)[:, None] + np.arange(outputs) * stride - padding
+        met.append(np.any((inputs >= 0) & (inputs < size), axis=1))
+    return (met[0][:, None] & met[1]).ravel()
+
+
+def axis_sizes(geometry: Geometry) -> Iterator[tuple[int, int, int, int, int]]:
+    """Input size, kernel, stride, padding and output size of rows and columns."""
+    return zip(geometry.in_shape[1:], geometry.kernel, geometry.stride, geometry.padding, geometry.computed_shape,
+               strict=True)

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from host.network.layers import Geometry
-from host.quantization.quantize import QuantizedLayer
-
-__all__ = ["Assignment", "assign_bands", "assign_rows", "layer_work", "order_rows", "row_work", "tap_activity"]
+__all__ = ["Assignment", "assign_bands", "assign_rows", "order_rows"]
 
 
 @dataclass(frozen=True)
@@ -51,56 +48,6 @@ class Assignment:
     def position(self) -> np.ndarray:
         """Place of each row's activation in the output, int64 ``[rows]``: word times PEs plus lane."""
         return self.slot * self.pes + self.pe
-
-
-def layer_work(layer: QuantizedLayer, often: np.ndarray | None, *, dropped: float = 0) -> np.ndarray:
-    """Expected useful multiplications of each row of a layer, float64 ``[rows]``.
-
-    Parameters
-    ----------
-    often : float or bool array, shape ``[inputs]``, optional
-        How often each input is not zero.
-    dropped : float
-        What a tap outside the output counts beside one inside; only with stride 1.
-    """
-    shape = layer.shape
-    often = np.ones(shape.inputs) if often is None else often
-    activity = tap_activity(often, shape)
-    if dropped:
-        sent = np.asarray(often, np.float64).reshape(shape.groups, -1, shape.pixels).sum(axis=2)
-        activity += dropped * (sent.repeat(shape.kernel[0] * shape.kernel[1], axis=1) - activity)
-    groups = zip(np.split(layer.codes, shape.groups), activity, strict=True)
-    return np.concatenate([row_work(codes, expected) for codes, expected in groups])
-
-
-def row_work(codes: np.ndarray, often: np.ndarray) -> np.ndarray:
-    """Expected useful multiplications of each row, float64 ``[rows]``.
-
-    Parameters
-    ----------
-    codes : uint8 array, shape ``[rows, cols]``
-    often : float array, shape ``[cols]``
-        How often each input is not zero.
-    """
-    return _row_work(np.ascontiguousarray(codes), often.astype(np.float64))
-
-
-def tap_activity(often: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Expected useful multiplications of a weight, for each group and tap: float64 ``[groups, cols]``.
-
-    Parameters
-    ----------
-    often : float array, shape ``[inputs]``
-        How often each input is not zero.
-    """
-    rows, cols = geometry.computed_shape
-    (step_row, step_col), (pad_rows, pad_cols) = geometry.stride, geometry.padding
-    padded = np.pad(often.reshape(geometry.in_shape), ((0, 0), (pad_rows, pad_rows), (pad_cols, pad_cols)))
-    found = np.zeros((geometry.in_shape[0], *geometry.kernel))
-    for row, col in np.ndindex(geometry.kernel):
-        met = padded[:, row:row + rows * step_row:step_row, col:col + cols * step_col:step_col]
-        found[:, row, col] = met[:, :rows, :cols].sum(axis=(1, 2))
-    return found.reshape(geometry.groups, -1)
 
 
 def assign_rows(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
@@ -204,16 +151,6 @@ def _columns(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Columns of the weights of each row, one row after the other, and where each row begins."""
     rows, cols = np.nonzero(codes)
     return cols, np.searchsorted(rows, np.arange(len(codes) + 1))
-
-
-@numba.njit(cache=True)
-def _row_work(codes, often):  # type: ignore[no-untyped-def]
-    work = np.zeros(codes.shape[0])
-    for row in range(codes.shape[0]):
-        for col in range(codes.shape[1]):
-            if codes[row, col]:
-                work[row] += often[col]
-    return work
 
 
 @numba.njit(cache=True)

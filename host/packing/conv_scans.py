@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the engine goes over the input of a convolution: scans with stride 1 and kernels that it can hold.
 
-A stride is cut into phases: one scan takes every so-manieth pixel and the taps that meet it. A kernel with more taps
+A stride is cut into phases: one scan takes every `stride`-th pixel and the taps that meet it. A kernel with more taps
 than an index can name is cut into blocks.
 """
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from host.network.layers import Geometry
+from host.network.layers import Geometry, axis_sizes
 
-__all__ = ["Scan", "scans", "taps_met"]
+__all__ = ["Scan", "scans"]
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,12 @@ def scans(geometry: Geometry, edge: int, tap_bits: int) -> list[Scan]:
     tap_bits : int
         The engine's. A scan takes as few of 0, 2 and these as its taps want.
     """
-    rows, cols = (list(_axis(*sizes, edge)) for sizes in _sizes(geometry))
+    rows, cols = (list(_axis(*sizes, edge)) for sizes in axis_sizes(geometry))
     found = sorted((_scan(row, col, geometry.kernel, tap_bits) for row in rows for col in cols),
                    key=lambda scan: scan.origin)
     if not found or found[0].origin != (0, 0):
         found.insert(0, Scan(np.full(geometry.kernel[0] * geometry.kernel[1], -1), 0))
     return found
-
-
-def taps_met(geometry: Geometry) -> np.ndarray:
-    """Whether each tap of the kernel ever meets an input that is not padding: bool ``[kernel rows * columns]``."""
-    met: list[np.ndarray] = []
-    for size, kernel, stride, padding, outputs in _sizes(geometry):
-        inputs = np.arange(kernel)[:, None] + np.arange(outputs) * stride - padding
-        met.append(np.any((inputs >= 0) & (inputs < size), axis=1))
-    return (met[0][:, None] & met[1]).ravel()
-
-
-def _sizes(geometry: Geometry) -> Iterator[tuple[int, int, int, int, int]]:
-    """Input size, kernel, stride, padding and output size of rows and columns."""
-    return zip(geometry.in_shape[1:], geometry.kernel, geometry.stride, geometry.padding, geometry.computed_shape,
-               strict=True)
 
 
 def _axis(size: int, kernel: int, stride: int, padding: int, outputs: int, edge: int) -> Iterator[_Axis]:

@@ -8,7 +8,7 @@ import numpy as np
 from host.network.dead_neurons import drop_dead_neurons
 from host.network.layers import Linear, Network
 from host.packing.pack import arrange
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig
 

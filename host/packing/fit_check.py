@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from host.network.layers import Linear
 from host.packing.mapping import MappedLayer
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
 from rtl.layouts import codebook_words, descriptor_words, tap_table_words
 

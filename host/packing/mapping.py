@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from host.image.activation_layout import Placement
+from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
-from host.packing.balance_rows import Assignment, assign_bands, assign_rows, layer_work, order_rows, tap_activity
+from host.packing.balance_rows import Assignment, assign_bands, assign_rows, order_rows
 from host.packing.conv_scans import Scan, scans
 from host.packing.encode import EncodedPass, encode_pass
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
+from host.quantization.work import layer_work, tap_activity
 from rtl.config import EngineConfig
 
-__all__ = ["MappedLayer", "fold_choices", "map_network"]
+__all__ = ["MappedLayer", "fold_choices", "map_network", "output_layout"]
 
 BANDS_PAY = 0.95
 """A convolution gets two bands if the PE with most work then has at most so much of what it had."""
@@ -40,7 +41,7 @@ class MappedLayer:
         As the engine runs it: the first one may be folded.
     assignment : Assignment
         Of its rows.
-    source, output : Placement
+    source, output : ActivationLayout
         Of its inputs and outputs.
     output_words : int
         Activation words that its drain writes.
@@ -49,8 +50,8 @@ class MappedLayer:
 
     layer: QuantizedLayer
     assignment: Assignment
-    source: Placement
-    output: Placement
+    source: ActivationLayout
+    output: ActivationLayout
     output_words: int
     passes: list[EncodedPass]
 
@@ -90,6 +91,13 @@ def _folded(fold: Fold, often: np.ndarray | None) -> np.ndarray:
     return np.where(fold.values >= 0, 1 if often is None else often[fold.values], 0)
 
 
+def output_layout(layer: QuantizedLayer, assignment: Assignment) -> ActivationLayout:
+    """Where the outputs of a layer whose rows are assigned so lie."""
+    channels = np.full(assignment.words * assignment.pes, -1, np.int64)
+    channels[assignment.position] = np.arange(layer.rows)
+    return ActivationLayout(channels, assignment.pes, layer.outputs // layer.rows)
+
+
 def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[np.ndarray] | None,
                 config: EngineConfig, *, balance: bool = True, order: bool = True) -> list[MappedLayer] | None:
     """Maps every layer; None if that cannot be with this fold. For the parameters see `host.packing.pack.pack`."""
@@ -97,7 +105,7 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
     often = None if activity is None else activity[0]
     often = _folded(fold, often) if fold else often
     by_channel = None if often is None else often.reshape(first.shape.in_shape).mean(axis=(1, 2))
-    source = Placement(_input_channels(first, by_channel, config), config.pes, first.shape.pixels)
+    source = ActivationLayout(_input_channels(first, by_channel, config), config.pes, first.shape.pixels)
     mapped: list[MappedLayer] = []
     for number, layer in enumerate([first, *quantized.layers[1:]]):
         bands = fold.bands if fold and number == 0 else 1
@@ -108,14 +116,14 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
         if found is None:
             return None
         assignment, passes = found
-        output = Placement.of_outputs(quantized.layers[number], assignment.upper(bands))
+        output = output_layout(quantized.layers[number], assignment.upper(bands))
         mapped.append(MappedLayer(layer, assignment, source, output,
                                   assignment.words * math.prod(layer.shape.out_shape), passes))
         source, often = output, None if activity is None or number + 1 == len(activity) else activity[number + 1]
     return mapped
 
 
-def _scanned(source: Placement, layer: QuantizedLayer, config: EngineConfig) -> np.ndarray:
+def _scanned(source: ActivationLayout, layer: QuantizedLayer, config: EngineConfig) -> np.ndarray:
     """The channels of a pixel, without the blocks at its end that have none if the layer is a convolution."""
     if layer.geometry is None:
         return source.channels

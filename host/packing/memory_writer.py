@@ -8,7 +8,7 @@ import numpy as np
 from host.network.layers import Geometry
 from host.packing.balance_rows import Assignment
 from host.packing.encode import EncodedPass, pack_words
-from host.quantization.quantize import QuantizedLayer
+from host.quantization.integer_network import QuantizedLayer
 from rtl.config import EngineConfig
 
 __all__ = ["Filling", "store_biases", "store_entries", "store_slices", "tap_table"]

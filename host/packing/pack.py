@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from host.image.activation_layout import Placement
+from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
 from host.packing.balance_rows import Assignment
 from host.packing.encode import EncodedPass
 from host.packing.fit_check import problems_of_layers, problems_of_memories
 from host.packing.mapping import MappedLayer, fold_choices, map_network
 from host.packing.memory_writer import Filling, store_biases, store_entries, store_slices, tap_table
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from nonzero.progress import waiting
 from rtl.config import EngineConfig
@@ -36,7 +36,7 @@ class PackedLayer:
 
     quantized: QuantizedLayer
     assignment: Assignment
-    placement: Placement
+    placement: ActivationLayout
     passes: list[PackedPass]
     input_words: int
     output_base: int
@@ -49,7 +49,7 @@ class PackedNetwork:
 
     Attributes
     ----------
-    source : Placement
+    source : ActivationLayout
         Of the inputs, as the first layer sees them. Those without weights are left out.
     fold : Fold, optional
         How the first layer is folded.
@@ -63,7 +63,7 @@ class PackedNetwork:
     config: EngineConfig
     quantized: QuantizedNetwork
     layers: list[PackedLayer]
-    source: Placement
+    source: ActivationLayout
     fold: Fold | None
     program: np.ndarray
     slices: list[np.ndarray]

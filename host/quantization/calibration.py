@@ -4,7 +4,7 @@
 import numpy as np
 
 from host.quantization.golden_model import totals
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.numbers import act_range
 
 __all__ = ["CLIPPED", "clipped_inputs", "clipped_outputs", "input_notes", "layer_notes", "output_notes"]

@@ -12,7 +12,7 @@ from nonzero.progress import progress
 from rtl.numbers import act_range, requantize
 
 if TYPE_CHECKING:
-    from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+    from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 
 __all__ = ["convolve", "forward", "layer_forward", "totals"]
 
@@ -32,7 +32,8 @@ def forward(quantized: "QuantizedNetwork", acts: np.ndarray) -> list[np.ndarray]
     Parameters
     ----------
     acts : int64 array, shape ``[n, inputs]``
-        Input activations (`host.quantization.quantize.quantize_inputs`) in the range of the first layer's inputs.
+        Input activations (`host.quantization.integer_network.quantize_inputs`), in the range of the first layer's
+        inputs.
 
     Returns
     -------

@@ -10,7 +10,7 @@ import torch
 from host.datasets import as_inputs
 from host.network.layers import Network
 from host.quantization.golden_model import forward
-from host.quantization.quantize import QuantizedNetwork, quantize_inputs
+from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
 from host.training.forward import logits, tensors
 
 __all__ = ["float_values", "integer_values", "loss_notes"]

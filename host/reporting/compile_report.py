@@ -2,27 +2,19 @@
 """The figures of a compilation, as they stand in ``report.json`` (schema: `host.reporting.report`)."""
 
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from host.packing.pack import PackedLayer
-from host.reporting.entropy import measure
+from host.reporting.entropy import bound_bits, measure
+from nonzero.version import tool_version
 from rtl.config import EngineConfig
 
 if TYPE_CHECKING:
-    from host.compile import Compilation
+    from host.compilation import Compilation
 
-__all__ = ["bound_bits", "summarize", "tool_version"]
-
-
-def bound_bits(code_bits: int, density: float) -> float:
-    """Least bits of a surviving weight: code plus H(density) / density, H the binary entropy."""
-    if not 0 < density < 1:
-        return float(code_bits)
-    entropy = -density * np.log2(density) - (1 - density) * np.log2(1 - density)
-    return float(code_bits + entropy / density)
+__all__ = ["summarize"]
 
 
 def summarize(work: "Compilation") -> dict[str, Any]:
@@ -54,14 +46,6 @@ def summarize(work: "Compilation") -> dict[str, Any]:
         "prune_history": _history(work),
         "clipped_outputs": {str(number): share for number, share in work.clipped_outputs.items()},
     }
-
-
-def tool_version() -> str:
-    """The version that is installed."""
-    try:
-        return version("nonzero")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _layer(layer: PackedLayer, total: int, config: EngineConfig) -> dict[str, Any]:

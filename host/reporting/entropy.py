@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Stream", "huffman_lengths", "measure"]
+__all__ = ["Stream", "bound_bits", "huffman_lengths", "measure"]
 
 LENGTH_BITS = 5
 """Of each symbol's code length in the table that a canonical Huffman code needs."""
@@ -68,3 +68,11 @@ def huffman_lengths(counts: np.ndarray) -> np.ndarray:
         lengths[merged] += 1
         heapq.heappush(heap, (one + other, first, merged))
     return lengths
+
+
+def bound_bits(code_bits: int, density: float) -> float:
+    """Least bits of a surviving weight: code plus H(density) / density, H the binary entropy."""
+    if not 0 < density < 1:
+        return float(code_bits)
+    entropy = -density * np.log2(density) - (1 - density) * np.log2(1 - density)
+    return float(code_bits + entropy / density)

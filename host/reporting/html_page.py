@@ -5,7 +5,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 
-from host.reporting.report_values import safe
+from host.reporting.number_text import safe
 
 __all__ = ["page", "section", "table"]
 

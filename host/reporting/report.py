@@ -41,24 +41,20 @@ from pathlib import Path
 from typing import Any
 
 from host.reporting.html_page import page, section, table
-from host.reporting.report_values import (
-    Report,
+from host.reporting.number_text import (
     cut,
     error_text,
     hundredths_text,
     kib_text,
-    layers_of,
-    main_figures,
     number_text,
     plain,
     ratio,
-    rtl_figures,
     safe,
     share_text,
     show,
-    storage_bits,
     tenths_text,
 )
+from host.reporting.report_values import Report, layers_of, main_figures, rtl_figures, storage_bits
 from host.reporting.svg_charts import balance_chart, bar_chart, line_chart, storage_chart
 from nonzero.errors import printable
 from nonzero.files import write_whole

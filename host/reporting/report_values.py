@@ -1,73 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a report shows of its figures, and how numbers and names are written in it."""
 
-import math
-from collections.abc import Callable
-from html import escape
 from typing import Any
 
+from host.reporting.number_text import (
+    ABSENT,
+    error_text,
+    hundredths_text,
+    kib_text,
+    number_text,
+    ratio,
+    share_text,
+    show,
+    tenths_text,
+)
 from nonzero.errors import printable
 
-__all__ = ["ABSENT", "Report", "cut", "error_text", "hundredths_text", "kib_text", "layers_of", "main_figures",
-           "number_text", "plain", "ratio", "rtl_figures", "safe", "share_text", "show", "storage_bits",
-           "tenths_text"]
+__all__ = ["Report", "layers_of", "main_figures", "rtl_figures", "storage_bits"]
 
 Report = dict[str, Any]
 """The schema is in `host.reporting.report`."""
-
-ABSENT = "-"
-
-
-def plain(value: Any) -> Any:
-    """As JSON would bring it back; None for a number that is not finite."""
-    if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def safe(value: object) -> str:
-    """Printable and escaped for the page."""
-    return escape(printable(value))
-
-
-def cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[:length - 3]}..."
-
-
-def number_text(value: float, digits: int = 0) -> str:
-    return f"{value:,.{digits}f}"
-
-
-def hundredths_text(value: float) -> str:
-    return number_text(value, 2)
-
-
-def tenths_text(value: float) -> str:
-    return number_text(value, 1)
-
-
-def share_text(value: float) -> str:
-    return f"{100 * value:.2f}%"
-
-
-def error_text(percent: float) -> str:
-    return f"{percent:.2f}%"
-
-
-def kib_text(count: float) -> str:
-    return f"{count / 1024:,.1f} KiB"
-
-
-def show(value: Any, form: Callable[[Any], str], text: str = "{}", absent: str = ABSENT) -> str:
-    """``value`` written by ``form`` into ``text``; ``absent`` for None."""
-    return absent if value is None else text.format(form(value))
-
-
-def ratio(over: float | None, under: float | None) -> float | None:
-    """None if either is None, or ``under`` is zero."""
-    return over / under if over is not None and under else None
 
 
 def layers_of(report: Report) -> list[Report]:

@@ -4,7 +4,8 @@
 import math
 from collections.abc import Sequence
 
-from host.reporting.report_values import Report, cut, number_text, safe, share_text
+from host.reporting.number_text import cut, number_text, safe, share_text
+from host.reporting.report_values import Report
 from nonzero.errors import printable
 
 __all__ = ["balance_chart", "bar_chart", "line_chart", "storage_chart", "xy_chart"]

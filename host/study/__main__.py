@@ -16,15 +16,14 @@ from pathlib import Path
 
 from host.datasets import SPECS, Dataset, load_dataset
 from host.network.zoo import NETWORKS, build, fitted
-from host.reporting.report_values import safe
+from host.reporting.number_text import safe
 from host.reporting.tables import write_json
 from host.sensitivity import scan
 from host.study.methods import BASELINE, METHODS, methods_for
 from host.study.subject import FULL_EPOCHS, QUICK_EPOCHS, STARTS, Effort, Subject
 from host.training.checkpoint import fingerprint
-from nonzero.errors import UserError, check_all, end_with, say_notes
+from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_files, write_whole
-from rtl.engine_options import check_range
 
 __all__ = ["main"]
 

@@ -10,7 +10,8 @@ from host.compression.share_weights import SharedNetwork, share_weights
 from host.network.layers import Network
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
-from host.quantization.quantize import quantize, quantize_inputs
+from host.quantization.integer_network import quantize_inputs
+from host.quantization.quantize import quantize
 from host.study.subject import Subject
 from host.training.forward import error_percent, logits, tensors
 from nonzero.errors import UserError

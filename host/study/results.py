@@ -7,7 +7,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from host.reporting.html_page import page, section, table
-from host.reporting.report_values import number_text
+from host.reporting.number_text import number_text
 from host.reporting.svg_charts import xy_chart
 from host.reporting.tables import shown, text_table
 from host.sensitivity import Scan

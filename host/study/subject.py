@@ -15,7 +15,7 @@ from host.importers.load_network import load_network
 from host.network.layers import Network
 from host.network.zoo import build
 from host.training.checkpoint import read_state, write_state
-from host.training.forward import settle_torch
+from host.training.optimiser import settle_torch
 
 __all__ = ["FULL_EPOCHS", "QUICK_EPOCHS", "STARTS", "Effort", "Subject"]
 

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from host.reporting.html_page import page, section, table
-from host.reporting.report_values import hundredths_text, kib_text, number_text, ratio, safe, share_text, show
+from host.reporting.number_text import hundredths_text, kib_text, number_text, ratio, safe, share_text, show
 
 __all__ = ["run_page"]
 

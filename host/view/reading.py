@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a recording (schema: `host.device.recording`), which may hold anything until it is checked."""
+"""Reads a recording (schema: `host.view.recording`), which may hold anything until it is checked."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from host.device.pe_trace import FORMAT, LARGEST_BYTES, MOST_IMAGES, SERIES, STATES, VERSION
+from host.device.pe_trace import SERIES, STATES
+from host.view.recording import FORMAT, LARGEST_BYTES, MOST_IMAGES, VERSION
 from nonzero.errors import UserError
 from nonzero.files import check_input
 from rtl.protocol import COUNTERS

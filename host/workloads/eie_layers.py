@@ -9,10 +9,12 @@ import numpy as np
 
 from host.cycle_model.predict import Prediction, predict
 from host.decoding.decode import Decoded, decode
-from host.image.image import Image, image_file, parse_image
+from host.image.image import Image, parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import PackedNetwork, pack
 from host.quantization.golden_model import forward
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork, requant_constants
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
+from host.quantization.quantize import requant_constants
 from nonzero.errors import UserError
 from rtl.config import EngineConfig
 from rtl.numbers import act_range

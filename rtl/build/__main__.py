@@ -10,13 +10,13 @@ import shlex
 import sys
 from pathlib import Path
 
-from host.image.image import read_image
 from nonzero.caches import wasm_cache
-from nonzero.errors import UserError, check_all, end_with
+from nonzero.errors import UserError, check_all, check_range, end_with
 from nonzero.files import check_file, write_whole
 from nonzero.shipped import given_or_shipped
 from rtl.engine.engine import Engine
-from rtl.engine_options import check_range, read_engine
+from rtl.engine_options import read_engine
+from rtl.image_file import read_parts
 from rtl.integration.axi_top import AxiEngine
 from rtl.integration.boards import board_names, read_board
 from rtl.protocol import load_packets
@@ -113,7 +113,7 @@ def _build_board(arguments, board, config, command):
         find_tool("openFPGALoader", PROGRAMMER)
     packets = b""
     if arguments.bake is not None:
-        packets = b"".join(load_packets(read_image(arguments.bake, config).engine, config.packet_bytes))
+        packets = b"".join(load_packets(read_parts(arguments.bake, config).engine, config.packet_bytes))
     directory = arguments.output or Path("build/boards") / arguments.board
     if vivado:
         write_project(board, config, directory, packets)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from host.decoding.decode import decode
-from host.image.image import Image, image_file, parse_image
-from host.network.layers import Geometry
-from host.packing.conv_scans import taps_met
+from host.image.image import Image, parse_image
+from host.network.layers import Geometry, taps_met
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
 from rtl.numbers import MULTIPLIER_BITS
 

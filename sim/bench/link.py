@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork, quantize, quantize_inputs
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork, quantize_inputs
+from host.quantization.quantize import quantize
 from host.workloads.whole_networks import DRAWN, draw_images, draw_network
 from rtl.config import PRESETS, EngineConfig
 from rtl.engine.engine import Engine

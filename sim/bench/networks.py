@@ -12,10 +12,12 @@ from tqdm import tqdm
 from host.cycle_model.predict import Prediction, predict
 from host.decoding.decode import Decoded, decode
 from host.device.device import Device
-from host.image.image import Image, image_file, parse_image
+from host.image.image import Image, parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import PackedNetwork, pack
 from host.quantization.golden_model import forward
-from host.quantization.quantize import QuantizedNetwork, quantize, quantize_inputs
+from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
+from host.quantization.quantize import quantize
 from host.reporting.tables import shown, text_table
 from host.workloads.whole_networks import DRAWN, Drawn, draw_images, draw_network
 from rtl.engine.engine import Engine

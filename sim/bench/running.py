@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from host.device.batch import compare
 from host.device.device import Device
-from host.reporting.compile_report import bound_bits
+from host.reporting.entropy import bound_bits
+from host.verification.compare import compare
 from host.workloads.eie_layers import Compiled, Layer, Options, compile_drawn, draw
 from rtl.engine.engine import Engine
 from rtl.protocol import COUNTERS

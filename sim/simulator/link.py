@@ -12,7 +12,6 @@ from typing import Any, overload
 
 from amaranth.lib import wiring
 
-from host.device.pe_trace import Bins, read_bins
 from rtl.config import EngineConfig
 
 from .running import log_tail, simulation_command, simulation_environment
@@ -39,7 +38,7 @@ def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: s
     record_acts : bool
         The simulation notes all writes to the activation memory (`SimulationLink.act_writes`); only of an `Engine`.
     record_pes : bool
-        The simulation notes what the PEs do (`SimulationLink.pe_bins`); only of an `Engine`.
+        The simulation notes what the PEs do (`SimulationLink.pe_lines`); only of an `Engine`.
     """
     names = ["link_port", *(["act_recorder"] if record_acts else []), *(["pe_recorder"] if record_pes else [])]
     return build(engine, name="engine", top="link_port",
@@ -91,7 +90,7 @@ class SimulationLink:
     waves : Path, optional
         Write the waveforms there; ``build`` must have been made with ``waves``.
     bin_cycles : int
-        Cycles of a bin of `pe_bins`.
+        Cycles of a bin of `pe_lines`.
     timeout_s : float
         Seconds of real time that one call may take.
 
@@ -184,15 +183,15 @@ class SimulationLink:
             parts = (line.split() for line in lines)
             return [(int(cycle), int(address, 16), int(word, 16)) for cycle, address, word in parts]
 
-    def pe_bins(self, pes: int) -> list[Bins]:
-        """Ends the simulation; what the PEs did in each inference. The build must be one with ``record_pes``."""
+    def pe_lines(self) -> list[str]:
+        """Ends the simulation; what ``pe_recorder.sv`` noted. The build must be one with ``record_pes``."""
         self._end_s = 60
         self._connection.close()
         self._wait()
         if self._process.returncode:
             raise SimulationError(log_tail("the simulation did not end as it should", self._log))
         with (Path(self._directory.name) / "pes.txt").open() as lines:
-            return read_bins(lines, pes)
+            return lines.readlines()
 
     def _call(self, *command: Any) -> Any:
         with suppress(OSError):  # the answer will not come either, and tells why

@@ -10,11 +10,12 @@ import pytest
 
 from host.cycle_model.predict import predict
 from host.decoding.decode import decode
-from host.device.batch import compare
 from host.device.device import Device, DeviceError
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
+from host.verification.compare import compare
 from rtl.config import PRESETS
 from rtl.engine.engine import Engine
 from rtl.image_format import HEADER_BYTES, LIMIT_STEP, SECTION_BYTES, header_layout

@@ -10,7 +10,7 @@ import torch
 from host import compile as host_compile
 from host import demo, run, train
 from host.bench import __main__ as bench
-from host.image.image import image_file
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.study import __main__ as study
 from nonzero.errors import run_command

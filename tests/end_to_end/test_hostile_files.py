@@ -19,11 +19,12 @@ from host import compile as host_compile
 from host import demo, run, sensitivity, train
 from host.bench import __main__ as bench
 from host.datasets import load_dataset
-from host.device.pe_trace import FORMAT, SERIES, STATES, VERSION
-from host.image.image import image_file
+from host.device.pe_trace import SERIES, STATES
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.study.subject import QUICK_EPOCHS, Effort
 from host.view import __main__ as view
+from host.view.recording import FORMAT, VERSION
 from nonzero.errors import INTERRUPTED, UserError, run_command
 from rtl.build import __main__ as build
 from rtl.config import PRESETS

@@ -8,7 +8,7 @@ import torch
 from host import compile as host_compile
 from host import demo, run, sensitivity, train
 from host.bench import __main__ as bench
-from host.image.image import image_file
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from nonzero.errors import UserError, run_command
 from rtl.build import __main__ as build

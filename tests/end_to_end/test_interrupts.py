@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from host.image.image import image_file
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from nonzero.caches import cache_directory
 from tests.support.networks import SMALL, random_network

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from host.compile import Settings, compile_model
+from host.compilation import Settings, compile_model
 from host.datasets import load_dataset
 from host.device.target import parse_target
 from host.image.image import parse_image

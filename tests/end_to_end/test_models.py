@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from host.compile import Settings, compile_model
+from host.compilation import Settings, compile_model
 from host.compression.share_weights import ShareSettings
 from host.demo import ready_settings
 from host.importers.load_network import load_network

@@ -6,12 +6,13 @@ import pytest
 
 from host.cycle_model.predict import predict
 from host.decoding.decode import decode
-from host.device.batch import compare
 from host.device.device import Device
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
 from host.network.layers import Geometry
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
+from host.verification.compare import compare
 from rtl.engine.engine import Engine
 from sim.simulator.link import SimulationLink, build_link
 from tests.support.networks import CONVOLUTIONS, WIDE_TAPS, random_acts, random_convolutions

@@ -14,7 +14,7 @@ from host.compile import main
 from host.decoding.decode import decode
 from host.image.image import read_image
 from host.quantization.golden_model import forward
-from host.quantization.quantize import quantize_inputs
+from host.quantization.integer_network import quantize_inputs
 from nonzero.errors import run_command
 from rtl.config import PRESETS
 

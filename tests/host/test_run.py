@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from host import run as host_run
-from host.image.image import image_file
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from nonzero.errors import run_command
 from rtl.config import PRESETS

@@ -11,7 +11,7 @@ from host.compression.layer_densities import density_above
 from host.compression.prune import prune
 from host.compression.recipe import PruneSettings
 from host.sensitivity import main, scan
-from host.training.forward import split
+from host.training.samples import split
 from nonzero.errors import UserError, run_command
 from tests.support.stripes import dataset, network, run, write_files
 

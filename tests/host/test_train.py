@@ -12,7 +12,7 @@ from host.importers.load_network import load_network
 from host.network.zoo import build, sizes
 from host.train import main
 from host.training.augment import Augmenter, image_plane
-from host.training.forward import one_cycle
+from host.training.optimiser import one_cycle
 from nonzero.errors import UserError, run_command
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from host.cycle_model.predict import predict
 from host.decoding.decode import decode
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from tests.support.networks import SMALL, random_acts, random_network

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from host.network.layers import Geometry
-from host.packing.conv_scans import taps_met
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.network.layers import Geometry, taps_met
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
 
 SMALL = EngineConfig(pes=4, index_bits=(3, 4, 6), entries_per_word=4, entry_depth=512, slice_word_bits=16,

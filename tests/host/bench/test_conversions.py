@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from host import compile as host_compile
+from host import compilation
 from host.bench.__main__ import main
 from host.bench.conversion_data import ROUTES, DataSubject
 from host.bench.conversion_formats import OTHERWISE, save
@@ -51,8 +51,8 @@ def named(name):
 
 def changed_loader(monkeypatch, change):
     """Lets the loader change every network that it reads."""
-    load = host_compile.load_network
-    monkeypatch.setattr(host_compile, "load_network", lambda *given, **options: change(load(*given, **options)))
+    load = compilation.load_network
+    monkeypatch.setattr(compilation, "load_network", lambda *given, **options: change(load(*given, **options)))
 
 
 def without_activation(network):
@@ -96,33 +96,33 @@ def test_a_refusal_that_leaves_files_is_noticed(monkeypatch, tmp_path):
         raise UserError("no")
     changed_loader(monkeypatch, refuse)
     assert outcome("relu", "pt2").outcome == "refused"
-    load = host_compile.load_network
+    load = compilation.load_network
 
     def leave(path, **options):
         (path.parent / "half.img").write_text("")
         return load(path, **options)
-    monkeypatch.setattr(host_compile, "load_network", leave)
+    monkeypatch.setattr(compilation, "load_network", leave)
     assert outcome("relu", "pt2").outcome == "SILENT"
 
 
 def test_an_engine_that_loses_much_is_noticed(monkeypatch):
-    quantize = host_compile.quantize
+    quantize = compilation.quantize
 
     def coarse(*given, **options):
         network = quantize(*given, **options)
         last = network.layers[-1]
         return replace(network, layers=(*network.layers[:-1], replace(last, output_scale=2 * last.output_scale)))
-    monkeypatch.setattr(host_compile, "quantize", coarse)
+    monkeypatch.setattr(compilation, "quantize", coarse)
     one = outcome("relu", "pt2")
     assert one.outcome == "lossy" and one.said.startswith("quantisation costs ")
-    monkeypatch.setattr(host_compile, "loss_notes", lambda *given, **options: [])
+    monkeypatch.setattr(compilation, "loss_notes", lambda *given, **options: [])
     one = outcome("relu", "pt2")
     assert one.outcome == "SILENT" and one.engine_error > 0.5 and one.float_error < 1e-4
 
 
 def test_scrambled_data_is_noticed(monkeypatch):
-    load = host_compile.load_inputs
-    monkeypatch.setattr(host_compile, "load_inputs", lambda spec: load(spec)[..., ::-1].copy())
+    load = compilation.load_inputs
+    monkeypatch.setattr(compilation, "load_inputs", lambda spec: load(spec)[..., ::-1].copy())
     one, = measure_conversions([named("data: image of 3 x 8 x 8, pt2: as it is")], ["--calib"])
     assert one.outcome == "SILENT"
 

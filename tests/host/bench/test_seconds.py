@@ -18,11 +18,12 @@ from host.bench.seconds import run_seconds, seconds_figure, seconds_table
 from host.bench.timing import Timed, time_side_by_side
 from host.datasets import load_dataset
 from host.device.target import Target
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
 from host.network.layers import Linear, Network
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
-from host.quantization.quantize import quantize_inputs
+from host.quantization.integer_network import quantize_inputs
 from host.run import run_image
 from host.workloads.eie_layers import PUBLISHED_US, Layer, Options, compile_drawn, draw
 from nonzero.errors import UserError, run_command

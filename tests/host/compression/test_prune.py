@@ -12,7 +12,7 @@ from host.compression.prune import prune
 from host.compression.recipe import PruneSettings
 from host.compression.retrain import Retraining, flat
 from host.training.checkpoint import Checkpoint
-from host.training.forward import HELD_OUT, split
+from host.training.samples import HELD_OUT, split
 from nonzero.errors import UserError
 from tests.support.stripes import dataset, network, run, same
 

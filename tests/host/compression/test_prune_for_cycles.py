@@ -12,7 +12,7 @@ from host.compression.prune_for_cycles import activity, keep_worthy
 from host.compression.recipe import PruneSettings
 from host.compression.retrain import Retraining
 from host.network.layers import Conv2d, Geometry, Linear, Network
-from host.training.forward import Samples, split
+from host.training.samples import Samples, split
 from nonzero.errors import UserError
 from tests.support.stripes import dataset, network, run, same
 

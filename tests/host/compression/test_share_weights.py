@@ -12,7 +12,7 @@ from host.compression.recipe import PruneSettings
 from host.compression.share_weights import ShareSettings, share_weights
 from host.network.layers import Network
 from host.training.checkpoint import Checkpoint
-from host.training.forward import split
+from host.training.samples import split
 from nonzero.errors import UserError
 from tests.host.quantization.test_quantize import Config
 from tests.support import stripes

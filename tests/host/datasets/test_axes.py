@@ -18,11 +18,13 @@ from host.datasets.axes import fit_axes
 from host.decoding.decode import decode
 from host.device.batch import Batch
 from host.device.device import Device
-from host.image.image import HOST_MAGIC, image_file, parse_image, read_image
+from host.image.image import parse_image, read_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from nonzero.errors import UserError, run_command
 from rtl.config import PRESETS
+from rtl.image_file import HOST_MAGIC
 from tests.host.image.test_image import rebuilt
 from tests.support.networks import SMALL, random_network
 

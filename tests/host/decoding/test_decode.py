@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from host.decoding.decode import decode
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from nonzero.errors import UserError
 from rtl.config import PRESETS

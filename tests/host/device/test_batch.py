@@ -8,7 +8,8 @@ import pytest
 
 import host.device.batch
 from host.device.target import Target
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from nonzero.errors import UserError
 from rtl.protocol import Opcode

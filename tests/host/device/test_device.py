@@ -14,9 +14,11 @@ import serial
 from host.device.device import Device, DeviceError, unpack
 from host.device.serial_port import SerialPort
 from host.device.target import Target, list_devices, parse_target
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
+from host.verification.adopt import adopt
 from rtl.config import PRESETS
 from rtl.engine.engine import Engine
 from rtl.integration.boards import read_board
@@ -95,15 +97,15 @@ def test_a_board_answers_from_power_up_with_the_image_in_its_bitstream(tmp_path)
     baked = tmp_path / "baked.img"
     baked.write_bytes(image_file(pack(network, SMALL)))
     with Device.open(replace(parse_target(f"sim:ulx3s-85f?baked={baked}"), config=SMALL)) as device:
-        device.adopt(baked)
+        adopt(device, baked)
         assert device.infer(acts).tolist() == forward(network, acts)[-1].tolist()
         _, other, _ = example(SMALL, (40, 30, 6))
         with pytest.raises(DeviceError, match="another image at power-up"):
-            device.adopt(other)
+            adopt(device, other)
         with pytest.raises(DeviceError, match="no inference is possible"):
             device.infer(acts)
         device.load(other)
-        device.adopt(other)
+        adopt(device, other)
 
 
 def test_a_board_forgets_what_has_begun_once_its_line_is_quiet():
@@ -128,7 +130,7 @@ def test_a_board_without_an_image_has_none_to_adopt():
     _, image, _ = example(SMALL)
     with Device.open(replace(parse_target("sim:ulx3s-85f"), config=SMALL)) as device, \
             pytest.raises(DeviceError, match="no image at power-up"):
-        device.adopt(image)
+        adopt(device, image)
 
 
 @pytest.mark.parametrize("name", ["tang-primer-20k", "ecpix-5", "icepi-zero", "arty-a7"])

@@ -10,11 +10,11 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from host.image.image import image_file
 from host.network.layers import Geometry
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import PRESETS
 from rtl.engine.engine import Engine
 from sim.simulator.link import SimulationLink, build_link

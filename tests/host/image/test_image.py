@@ -12,10 +12,11 @@ from host.datasets import Dataset
 from host.decoding.decode import decode
 from host.device.batch import Batch
 from host.device.target import Target
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
-from host.quantization.quantize import quantize_inputs
+from host.quantization.integer_network import quantize_inputs
 from host.run import run_image
 from nonzero.errors import UserError
 from rtl.image_format import HEADER_BYTES, SECTION_BYTES

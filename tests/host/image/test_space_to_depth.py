@@ -8,12 +8,14 @@ import pytest
 
 from host.cycle_model.predict import predict
 from host.decoding.decode import decode
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
 from host.image.space_to_depth import Fold
 from host.network.layers import Geometry
-from host.packing.balance_rows import assign_bands, layer_work
+from host.packing.balance_rows import assign_bands
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward, layer_forward
+from host.quantization.work import layer_work
 from tests.host.packing.test_convolutions import host_changed
 from tests.support.engine_model import run_model
 from tests.support.networks import CONVOLUTIONS, random_acts, random_convolutions, random_geometry

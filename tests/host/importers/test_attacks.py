@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from host.importers import load_network as loading
-from host.importers import torch_archive
+from host.importers import safetensors_file, torch_archive
 from host.importers.load_network import load_network
 from host.network.layers import Network
 from nonzero.errors import UserError
@@ -284,7 +284,7 @@ def test_safetensors_with_wrong_claims_are_refused(tmp_path: Path, monkeypatch: 
     assert refusal(path).startswith("it is a damaged safetensors file (")
     save_file({"fc.weight": torch.zeros(2, 2, dtype=torch.int8)}, path)
     assert refusal(path).startswith("layer 'fc': its weight has the number format I8; ")
-    monkeypatch.setattr(loading, "HEADER_LIMIT", 10)
+    monkeypatch.setattr(safetensors_file, "HEADER_LIMIT", 10)
     assert "(at most 10); save it again" in refusal(path)
 
 

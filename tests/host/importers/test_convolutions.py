@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from host.importers.build_network import Chain
+from host.importers.fold_normalization import fold_normalization
 from host.importers.known_networks import looks_like, zoo_parts
-from host.importers.load_network import fold_normalization, load_network
+from host.importers.layer_chain import Chain
+from host.importers.load_network import load_network
 from host.importers.safetensors_file import safetensors_file
 from host.importers.stored_tensor import StoredTensor
 from host.network.dead_neurons import drop_dead_neurons

@@ -11,13 +11,16 @@ import torch
 
 from host.compression.share_weights import SharedLayer, SharedNetwork
 from host.decoding.decode import decode
-from host.image.image import HOST_MAGIC, image_file, parse_image
+from host.image.image import parse_image
 from host.network.layers import Geometry
-from host.packing.balance_rows import tap_activity
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
-from host.quantization.quantize import QuantizedNetwork, quantize, quantize_inputs
+from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
+from host.quantization.quantize import quantize
+from host.quantization.work import tap_activity
 from nonzero.errors import UserError
+from rtl.image_file import HOST_MAGIC
 from rtl.image_format import HEADER_BYTES, SECTION_BYTES
 from rtl.layouts import descriptor_layout
 from tests.support.engine_model import run_model

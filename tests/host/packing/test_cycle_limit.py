@@ -8,8 +8,9 @@ import pytest
 
 from host.cycle_model.predict import predict
 from host.decoding.decode import decode
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
 from host.packing.cycle_limit import MARGIN, cycle_limit
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from rtl.image_format import LIMIT_STEP, header_layout

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from host.decoding.decode import decode
-from host.image.image import engine_image, image_file, parse_image
-from host.packing.balance_rows import Assignment, assign_rows, order_rows, row_work
+from host.image.image import parse_image
+from host.packing.balance_rows import Assignment, assign_rows, order_rows
 from host.packing.encode import encode_pass, pack_words
+from host.packing.image_writer import engine_image, image_file
 from host.packing.pack import pack
+from host.quantization.work import row_work
 from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig
 from rtl.image_format import HEADER_BYTES

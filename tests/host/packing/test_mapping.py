@@ -8,12 +8,13 @@ import pytest
 
 from host.cycle_model.predict import predict
 from host.decoding.decode import decode
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
 from host.network.layers import Geometry
 from host.packing import mapping
-from host.packing.balance_rows import layer_work
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
+from host.quantization.work import layer_work
 from rtl.config import PRESETS
 from tests.support.networks import random_acts, random_convolutions
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from host import compile as host_compile
-from host.compile import Settings, compile_model
+from host.compilation import Settings, compile_model
 from host.compression.share_weights import SharedLayer, SharedNetwork
 from host.quantization import calibration
 from host.quantization.golden_model import forward
-from host.quantization.quantize import QuantizedNetwork, quantize, quantize_inputs
+from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
+from host.quantization.quantize import quantize
 from nonzero.errors import run_command
 from rtl.config import PRESETS
 

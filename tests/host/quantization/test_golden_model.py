@@ -6,7 +6,7 @@ import pytest
 
 from host.quantization import golden_model
 from host.quantization.golden_model import forward, totals
-from host.quantization.quantize import QuantizedLayer, QuantizedNetwork
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 
 
 def plain_forward(quantized, acts):

@@ -13,13 +13,8 @@ from host.compression.share_weights import SharedLayer, SharedNetwork, ShareSett
 from host.datasets import Dataset
 from host.network.layers import Linear, Network
 from host.quantization.golden_model import forward
-from host.quantization.quantize import (
-    QuantizedNetwork,
-    accumulator_bounds,
-    quantize,
-    quantize_inputs,
-    requant_constants,
-)
+from host.quantization.integer_network import QuantizedNetwork, accumulator_bounds, quantize_inputs
+from host.quantization.quantize import quantize, requant_constants
 from nonzero.errors import UserError
 from rtl.numbers import requantize
 

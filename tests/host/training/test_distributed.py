@@ -15,7 +15,7 @@ from host.datasets import load_dataset
 from host.train import TrainSettings, main, train
 from host.training.augment import Augmenter
 from host.training.distributed import ALONE, Group, process_group
-from host.training.forward import Samples
+from host.training.samples import Samples
 from nonzero.errors import UserError
 from tests.support.paths import ROOT
 

@@ -21,10 +21,11 @@ from host import run as host_run
 from host.cycle_model.predict import predict
 from host.decoding.decode import decode
 from host.device.pe_trace import SERIES, STATES
-from host.image.image import image_file, read_image
+from host.image.image import read_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
-from host.quantization.quantize import quantize_inputs
+from host.quantization.integer_network import quantize_inputs
 from host.view import __main__ as host_view
 from host.view.reading import read_recording
 from nonzero.errors import run_command

@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from host.image.image import image_file, read_image
+from host.image.image import read_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from nonzero.errors import UserError, run_command
 from rtl.build.__main__ import main

@@ -19,7 +19,8 @@ from host.cycle_model.predict import predict
 from host.decoding.decode import decode
 from host.device.device import Device
 from host.device.serial_port import find_packet
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from nonzero.errors import run_command

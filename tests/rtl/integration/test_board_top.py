@@ -7,7 +7,8 @@ from amaranth.hdl._ir import Fragment
 from amaranth.lib import io
 from amaranth.sim import Simulator
 
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from rtl.integration.board_top import Top
 from rtl.integration.uart import LEAST_DIVISOR

@@ -4,7 +4,8 @@
 import numpy as np
 import pytest
 
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from rtl.engine.engine import Engine

@@ -8,8 +8,9 @@ from host.cycle_model.predict import predict
 from host.decoding.decode import decode
 from host.device.device import Device
 from host.device.pe_trace import SERIES, STATES
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
 from host.network.layers import Geometry
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from rtl.engine.engine import Engine

@@ -30,13 +30,20 @@ from typing import Any
 import numpy as np
 
 from host.decoding.decode import Decoded
-from host.device.pe_trace import FORMAT, SERIES, STATES, VERSION, Bins
-from host.reporting.compile_report import tool_version
+from host.device.pe_trace import SERIES, STATES, Bins
 from nonzero.files import check_input
+from nonzero.version import tool_version
 from rtl.config import EngineConfig
 from rtl.timing import job_queue_limit
 
-__all__ = ["bin_cycles", "layer_figures", "recorded_image", "recording", "weights_of_report"]
+__all__ = ["FORMAT", "LARGEST_BYTES", "MOST_IMAGES", "VERSION", "bin_cycles", "layer_figures", "recorded_image",
+           "recording", "weights_of_report"]
+
+FORMAT, VERSION = "nonzero run", 1
+
+MOST_IMAGES = 20
+LARGEST_BYTES = 1 << 26
+"""A recording has no more images and bytes."""
 
 WANTED_BINS = 1000
 WANTED_CELLS = 1 << 16

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from host.decoding.decode import decode
-from host.device.recording import bin_cycles, layer_figures, weights_of_report
-from host.image.image import image_file, parse_image
+from host.image.image import parse_image
 from host.network.layers import Geometry
+from host.packing.image_writer import image_file
 from host.packing.pack import pack
+from host.view.recording import bin_cycles, layer_figures, weights_of_report
 from tests.support.networks import CONVOLUTIONS, SMALL, random_convolutions, random_network
 
 

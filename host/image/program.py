@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sections of an engine image, and the passes of its program: each a descriptor, its codebook and its tap table."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from rtl.config import EngineConfig
+from rtl.image_format import HEADER_BYTES, SECTION_BYTES, SectionKind, header_layout, section_layout, section_memories
+from rtl.layouts import (
+    DESCRIPTOR_WORD_BITS,
+    LayerKind,
+    codebook_words,
+    descriptor_layout,
+    descriptor_words,
+    tap_table_words,
+)
+
+__all__ = ["ProgramPass", "Section", "output_signed", "program_passes", "sections"]
+
+
+class Section(NamedTuple):
+    """Words for one memory of one PE.
+
+    Attributes
+    ----------
+    kind : int
+        See `rtl.layouts.SectionKind`.
+    pe, start : int
+        The PE, and the first address.
+    words : bytes
+        Whole words of the memory, each a whole number of bytes.
+    """
+
+    kind: int
+    pe: int
+    start: int
+    words: bytes
+
+
+def sections(engine: bytes, config: EngineConfig) -> Iterator[Section]:
+    """The sections of an engine image, in order.
+
+    Raises
+    ------
+    ValueError
+        If they are fewer or more than the header says, or one is of no kind, empty, or longer than the image.
+    """
+    header: Any = header_layout().from_bits(int.from_bytes(engine[:HEADER_BYTES], "little"))
+    word_bytes = {kind: -(-width // 8) for kind, (width, _) in section_memories(config).items()}
+    # There are many sections, and a layout's own access takes long.
+    fields = [(field.offset, (1 << field.width) - 1) for _, field in section_layout()]
+    at, end = HEADER_BYTES, len(engine) - 4
+    for _ in range(int(header.sections)):
+        if at + SECTION_BYTES > end:
+            raise ValueError(f"fewer than {int(header.sections)} sections")
+        bits = int.from_bytes(engine[at:at + SECTION_BYTES], "little")
+        kind, pe, start, count = (bits >> offset & mask for offset, mask in fields)
+        at += SECTION_BYTES
+        size = count * word_bytes.get(kind, 0)
+        if size == 0 or at + size > end:
+            raise ValueError(f"a section of kind {kind} and {count} words")
+        yield Section(kind, pe, start, engine[at:at + size])
+        at += size
+    if at != end:
+        raise ValueError("bytes that belong to no section")
+
+
+class ProgramPass(NamedTuple):
+    """A pass as it lies in program memory.
+
+    Attributes
+    ----------
+    descriptor : rtl.layouts.descriptor_layout
+    codebook, tap_table : bytes
+        Empty if it has none.
+    """
+
+    descriptor: Any
+    codebook: bytes
+    tap_table: bytes
+
+
+def program_passes(read: Callable[[int, int], bytes], count: int, config: EngineConfig) -> Iterator[ProgramPass]:
+    """Walks through a program.
+
+    Parameters
+    ----------
+    read : callable
+        Of the first word and a number of words gives their bytes; raises `ValueError` for words that there are not.
+    count : int
+        Passes.
+    """
+    layout, at = descriptor_layout(config), 0
+
+    def following(words: int) -> bytes:
+        nonlocal at
+        at += words
+        return read(at - words, words)
+
+    for _ in range(count):
+        descriptor = layout.from_bits(int.from_bytes(following(descriptor_words(config)), "little"))
+        codebook = b"" if config.direct_weights else following(codebook_words(config))
+        tables = tap_table_words(config) if descriptor.kind == LayerKind.CONVOLUTION else 0
+        yield ProgramPass(descriptor, codebook, following(tables))
+
+
+def output_signed(engine: bytes, config: EngineConfig) -> bool:
+    """Whether the outputs of an engine image's last layer are two's complement: it has no ReLU.
+
+    Raises
+    ------
+    ValueError
+        If the image has no whole program.
+    """
+    header: Any = header_layout().from_bits(int.from_bytes(engine[:HEADER_BYTES], "little"))
+    word_bytes = DESCRIPTOR_WORD_BITS // 8
+    program = bytearray(config.program_depth * word_bytes)
+    for section in sections(engine, config):
+        if section.kind == SectionKind.PROGRAM.value:
+            first = section.start * word_bytes
+            program[first:first + len(section.words)] = section.words
+
+    def read(first: int, count: int) -> bytes:
+        found = bytes(program[first * word_bytes:(first + count) * word_bytes])
+        if len(found) < count * word_bytes:
+            raise ValueError("words of the program beyond the memory")
+        return found
+
+    *_, last = program_passes(read, int(header.layers), config)
+    return not last.descriptor.relu

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chain of layers that grows part by part: what each part makes of the layers and axes before it."""
+
+import math
+from dataclasses import replace
+
+from host.importers.fold_normalization import Affine
+from host.importers.layer_drafts import Draft
+from host.importers.source_layers import (
+    AdaptivePoolPart,
+    AffinePart,
+    ConvPart,
+    FlattenPart,
+    LinearPart,
+    NormPart,
+    Pair,
+    Part,
+    PoolPart,
+    ReluPart,
+    SoftmaxPart,
+    UnsupportedPart,
+    shown,
+    tensors_of,
+)
+from host.importers.stored_tensor import TensorError
+from host.importers.supported_layers import kernel_problems, pool_problems, size_text
+from host.network.layers import Geometry
+
+__all__ = ["Chain"]
+
+LAYERS_LIMIT = 256
+"""Linear layers and convolutions of one network."""
+
+
+NO_SHAPE = ("the file does not say how large the images are; add --input-shape CHANNELS,HEIGHT,WIDTH, for instance "
+            "1,28,28")
+
+
+class Chain:
+    """Takes the parts one by one: groups them into layers, and follows the shape of what flows between them.
+
+    ``shape`` is (channels, height, width), or (values,) once flat; None if it is not known, before the first layer or
+    after a problem. An ``exact`` input shape may have any axes.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...] | None, *, exact: bool = False) -> None:
+        self.shape = input_shape
+        self.exact, self.told = exact, input_shape is not None
+        self.affine: Affine | None = None
+        """What is done with the input before the first layer."""
+        self.lost = False
+        """A layer was refused, so that what follows it is not judged by what came before."""
+        self.drafts: list[Draft] = []
+        self.problems: list[str] = []
+        self.before: Part | None = None
+
+    def add(self, part: Part) -> None:
+        problem = self._place_problem(part)
+        if problem:
+            self._refuse(part, problem)
+        elif isinstance(part, LinearPart):
+            self._linear(part)
+        elif isinstance(part, ConvPart):
+            self._convolution(part)
+        elif isinstance(part, PoolPart):
+            self._pool(part)
+        elif isinstance(part, AdaptivePoolPart):
+            self._adaptive_pool(part)
+        elif isinstance(part, FlattenPart):
+            self._flatten(part)
+        elif isinstance(part, AffinePart):
+            self._affine(part)
+        elif isinstance(part, ReluPart) and self.drafts:
+            self.drafts[-1].relu = True
+        elif isinstance(part, NormPart) and isinstance(self.before, LinearPart | ConvPart):
+            self.drafts[-1].norm = part
+            self._check_lengths(part, _rows(self.drafts[-1].part))
+        if not isinstance(part, FlattenPart | AffinePart):
+            self.before = part
+
+    def _place_problem(self, part: Part) -> str:
+        before = self.before
+        if isinstance(part, UnsupportedPart):
+            return part.problem
+        if isinstance(before, SoftmaxPart):
+            return f"follows the softmax {shown(before.name)}, which may only be last"
+        if isinstance(before, UnsupportedPart) or not isinstance(part, NormPart | ReluPart | SoftmaxPart):
+            return ""
+        if not self.drafts:
+            return "" if self.lost else ("comes before the first linear layer or convolution; only torch.nn.Flatten, "
+                                         "Dropout, Identity and pooling may: leave it out, and give the data as "
+                                         "it comes out of it")
+        if isinstance(part, NormPart) and not isinstance(before, LinearPart | ConvPart):
+            return ("is a batch normalisation that does not directly follow a linear layer or a convolution; only "
+                    "there it folds into the weights: train with the order Linear, BatchNorm1d, ReLU or Conv2d, "
+                    "BatchNorm2d, ReLU")
+        return self._softmax_problem(part) if isinstance(part, SoftmaxPart) else ""
+
+    def _softmax_problem(self, part: SoftmaxPart) -> str:
+        """Why the order of the outputs is not that of its inputs."""
+        shape = self.shape
+        if part.axis is None or shape is None or (len(shape) == 1 and part.axis in (1, -1)) \
+                or (shape[1:] == (1, 1) and part.axis in (1, -3)):
+            return ""
+        return (f"is a softmax over axis {part.axis} of {size_text(shape)} outputs; only one over all of them may be "
+                "left out: put torch.nn.Flatten() before it and use dim=1, or leave it out of the model")
+
+    def _refuse(self, part: Part, problem: str) -> None:
+        self.problems.append(f"layer {shown(part.name)} {problem}")
+        self.shape = None
+        self.lost |= not isinstance(part, NormPart | ReluPart | SoftmaxPart | FlattenPart)
+
+    def _affine(self, part: AffinePart) -> None:
+        """Of the input; the readers give it nowhere else."""
+        assert self.shape is not None
+        self.affine = self.affine or Affine(self.shape)
+        try:
+            self.affine.then(part)
+        except TensorError as error:
+            self._refuse(part, f"works with a constant that {error}")
+
+    def _flatten(self, part: FlattenPart) -> None:
+        """All axes into one, or an input's into others; the batch axis must stay as it is."""
+        shape, cut = self.shape, part.shape
+        if not cut:
+            self.shape = shape and (math.prod(shape),)
+        elif shape is None:
+            if not self.drafts and not self.problems:
+                self._refuse(part, f"cuts its input into pieces of {size_text(cut)} values, but {NO_SHAPE}")
+        elif math.prod(cut) != math.prod(shape):
+            self._refuse(part, f"cuts {size_text(shape)} values of each input into pieces of {size_text(cut)}, so that "
+                               "one input becomes several of the batch; use torch.nn.Flatten(), which leaves the batch "
+                               "axis as it is")
+        elif len(cut) > 1 and cut != shape and self.before is not None:
+            self._refuse(part, f"cuts {size_text(shape)} values into {size_text(cut)}; only the input may be cut into "
+                               "channels, rows and columns, and only a flatten may follow: use torch.nn.Flatten()")
+        else:
+            self.shape = cut
+
+    def _linear(self, part: LinearPart) -> None:
+        self.drafts.append(Draft(part, open=False))
+        if part.weight.problem:
+            self.shape = None
+        elif len(part.weight.shape) != 2:
+            self.problems.append(f"layer {shown(part.name)}: its weight has the shape {list(part.weight.shape)}, but a "
+                                 "linear layer's has two axes")
+            self.shape = None
+        else:
+            rows, cols = part.weight.shape
+            if problem := self._inputs_problem(cols):
+                self._refuse(part, f"takes {cols:,} inputs, but {problem}")
+            self._check_lengths(part, rows)
+            self.shape = (rows,)
+
+    def _inputs_problem(self, cols: int) -> str:
+        """Why this is no input of a linear layer; what the first takes is what the network takes."""
+        shape = self.shape
+        if shape is None or shape == (cols,):
+            return ""
+        if len(self.drafts) == 1:
+            if not self.exact and self.before is None:
+                return ""  # whoever gives the inputs flattens them
+            several = f"; put torch.nn.Flatten() before it, and train it on all {math.prod(shape):,}"
+            return f"an input has {size_text(shape)} values" + several * (len(shape) > 1)
+        before = shown(self.drafts[-2].part.name)
+        if math.prod(shape) == cols:
+            return (f"the layer before it, {before}, gives {size_text(shape)} feature maps; put torch.nn.Flatten() "
+                    "between")
+        size = "; if images have another size, check --input-shape" if self.drafts[-2].geometry else ""
+        return (f"the layer before it, {before}, gives {size_text(shape)} outputs; if this is not the order of "
+                f"computation, save a torch.nn.Sequential of the layers{size}")
+
+    def _convolution(self, part: ConvPart) -> None:
+        self.drafts.append(Draft(part))
+        if part.weight.problem:
+            self.shape = None
+            return
+        if len(part.weight.shape) != 4:
+            self._refuse(part, f"has a weight of the shape {list(part.weight.shape)}, but a two-dimensional "
+                               "convolution's has four axes")
+            return
+        rows, channels, *kernel = part.weight.shape
+        problems = list(kernel_problems(part, rows, (kernel[0], kernel[1])))
+        self._check_lengths(part, rows)
+        if not problems and self._is_map(part):
+            assert self.shape is not None
+            size = self.shape[1], self.shape[2]
+            geometry = Geometry((self.shape[0], *size), (kernel[0], kernel[1]),
+                                _needed(part.stride, size, (kernel[0], kernel[1]), part.padding), part.padding,
+                                part.groups)
+            if self.shape[0] != channels * part.groups:
+                problems.append(f"takes {channels * part.groups} channels, but gets {size_text(self.shape)} values; "
+                                "check --input-shape and the order of the layers")
+            elif min(geometry.conv_shape) < 1:
+                problems.append(f"has a kernel of {size_text(tuple(kernel))}, which exceeds its input of "
+                                f"{size_text(self.shape)}; use larger images or smaller kernels")
+            else:
+                self.drafts[-1].geometry = geometry
+                self.shape = (rows, *geometry.conv_shape)
+                return
+        for problem in problems:
+            self._refuse(part, problem)
+        self.shape = None
+
+    def _is_map(self, part: Part) -> bool:
+        """Whether what comes in has channels, rows and columns; if it is known not to, this is a problem."""
+        if self.shape is not None and len(self.shape) == 3:
+            return True
+        if self.shape is not None and len(self.shape) != 1:
+            self._refuse(part, f"works on images, but gets {size_text(self.shape)} values; export the model with an "
+                               "example of four axes: batch, channels, rows and columns")
+        elif self.shape is not None:
+            self._refuse(part, "works on images, but gets flat values; leave out the torch.nn.Flatten before it")
+        elif not self.told and (self.before is None or (len(self.drafts) == 1 and self.drafts[0].part is part)):
+            self._refuse(part, f"works on images, but {NO_SHAPE}")
+        return False
+
+    def _pool(self, part: PoolPart) -> None:
+        if not self._is_map(part):
+            return
+        assert self.shape is not None
+        problems = list(pool_problems(part, self.shape))
+        for problem in problems:
+            self._refuse(part, problem)
+        if problems or part.window == part.stride == (1, 1):
+            return
+        channels, height, width = self.shape
+        joins = part.kind == "max" and bool(self.drafts) and self.drafts[-1].open \
+            and self.drafts[-1].geometry is not None
+        if not joins:
+            # Of activations that are not negative, neither a mean nor a maximum is.
+            relu = bool(self.drafts) and self.drafts[-1].relu
+            geometry = Geometry((channels, height, width), (1, 1), groups=channels)
+            if part.kind == "average":
+                geometry = replace(geometry, kernel=part.window, padding=part.padding,
+                                   stride=_needed(part.stride, (height, width), part.window, part.padding))
+            self.drafts.append(Draft(part, geometry, relu=relu))
+        draft = self.drafts[-1]
+        assert draft.geometry is not None
+        if part.kind == "max":
+            draft.geometry = replace(draft.geometry, pool=part.window[0], pool_stride=part.stride[0])
+            draft.open = False
+        self.shape = (channels, *draft.geometry.out_shape)
+
+    def _adaptive_pool(self, part: AdaptivePoolPart) -> None:
+        if not self._is_map(part):
+            return
+        assert self.shape is not None
+        sizes = self.shape[1:]
+        wanted = [size if goal is None else goal for size, goal in zip(sizes, part.size, strict=True)]
+        if any(goal < 1 or size % goal for size, goal in zip(sizes, wanted, strict=True)):
+            self._refuse(part, f"gives {size_text(tuple(wanted))} values of {size_text(sizes)}, for which its windows "
+                               "differ in size; use images for which they do not, or a torch.nn.AvgPool2d or MaxPool2d")
+            return
+        window = sizes[0] // wanted[0], sizes[1] // wanted[1]
+        self._pool(PoolPart(part.name, part.kind, window, window))
+
+    def _check_lengths(self, part: LinearPart | ConvPart | NormPart, rows: int | None) -> None:
+        self.problems += [f"layer {shown(part.name)}: its {what} has the shape {list(tensor.shape)}, but the layer has "
+                          f"{rows:,} outputs"
+                          for what, tensor in tensors_of(part).items()
+                          if rows is not None and not tensor.problem and tensor.shape != (rows,)
+                          and not (what == "weight" and not isinstance(part, NormPart))]
+
+
+def _needed(stride: Pair, size: Pair, kernel: Pair, padding: Pair) -> Pair:
+    """The stride; 1 where a kernel takes in all, since each phase of a stride costs a pass."""
+    rows, cols = (1 if edge == length + 2 * pad else step
+                  for step, length, edge, pad in zip(stride, size, kernel, padding, strict=True))
+    return rows, cols
+
+
+def _rows(part: Part) -> int | None:
+    if not isinstance(part, LinearPart | ConvPart) or part.weight.problem or not part.weight.shape:
+        return None
+    return part.weight.shape[0]

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network in the integers that the engine computes with; `host.quantization.quantize` makes it."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from host.network.layers import Geometry
+from rtl.numbers import act_range
+
+__all__ = ["QuantizedLayer", "QuantizedNetwork", "accumulator_bounds", "quantize_inputs"]
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """A layer in integers.
+
+    Attributes
+    ----------
+    codes : uint8 array, shape ``[rows, cols]``
+        Weight codes; 0 is no weight. No code stands for a weight of 0 but this one.
+    codebook : int64 array, shape ``[2**code_bits]``
+        The integer weight of each code. The first is 0; with direct weights it is two's complement.
+    bias : int64 array, shape ``[rows]``
+        In units of ``input_scale * weight_scale``; fits the accumulator.
+    multiplier, pre_shift : int
+        Requantisation constants (`rtl.numbers.requantize`).
+    input_signed : bool
+        Whether the input activations are two's complement.
+    input_scale, weight_scale, output_scale : float
+        A float is its integer times the scale.
+    geometry : Geometry, optional
+        Of a convolution; None for a fully connected layer.
+    """
+
+    name: str
+    codes: np.ndarray
+    codebook: np.ndarray
+    bias: np.ndarray
+    multiplier: int
+    pre_shift: int
+    relu: bool
+    input_signed: bool
+    input_scale: float
+    weight_scale: float
+    output_scale: float
+    geometry: Geometry | None = None
+
+    @property
+    def rows(self) -> int:
+        return int(self.codes.shape[0])
+
+    @property
+    def cols(self) -> int:
+        return int(self.codes.shape[1])
+
+    @property
+    def inputs(self) -> int:
+        """Values that it takes."""
+        return self.shape.inputs
+
+    @property
+    def shape(self) -> Geometry:
+        """The geometry; a fully connected layer is a convolution of one pixel."""
+        return self.geometry or Geometry((self.cols, 1, 1), (1, 1))
+
+    @property
+    def outputs(self) -> int:
+        """Values that it gives."""
+        return self.rows * math.prod(self.shape.out_shape)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Integer weights, int64 ``[rows, cols]``."""
+        return self.codebook[self.codes]
+
+    @property
+    def channel_codes(self) -> np.ndarray:
+        """Whether each row has a weight for each input channel: uint8 ``[rows, channels]``. Of a fully connected layer,
+        the codes themselves."""
+        if self.geometry is None:
+            return self.codes
+        groups, channels = self.geometry.groups, self.geometry.in_shape[0]
+        found = np.zeros((groups, self.rows // groups, groups, channels // groups), np.uint8)
+        weights: np.ndarray = np.any(self.codes.reshape(*found.shape[:2], found.shape[3], -1), axis=3)
+        for group in range(groups):
+            found[group, :, group] = weights[group]
+        return found.reshape(self.rows, channels)
+
+    @property
+    def weights_kept(self) -> int:
+        return int(np.count_nonzero(self.codes))
+
+
+@dataclass(frozen=True)
+class QuantizedNetwork:
+    """A chain of integer layers.
+
+    Attributes
+    ----------
+    input_scale : float
+        A float input is its integer times this; 1/255 for images of bytes.
+    input_signed : bool
+        Whether input activations are two's complement.
+    act_bits : int
+        Width of an activation.
+    input_shape : tuple of int, optional
+        Axes of an input, if they are known.
+    """
+
+    name: str
+    layers: tuple[QuantizedLayer, ...]
+    input_scale: float
+    input_signed: bool
+    act_bits: int
+    input_shape: tuple[int, ...] | None = None
+
+    @property
+    def inputs(self) -> int:
+        return self.layers[0].inputs
+
+    @property
+    def input_axes(self) -> tuple[int, ...]:
+        """Axes of an input; where they are not known, those of the first convolution, or one."""
+        first = self.layers[0].geometry
+        return self.input_shape or (first.in_shape if first else (self.inputs,))
+
+    @property
+    def outputs(self) -> int:
+        return self.layers[-1].outputs
+
+    @property
+    def weights_total(self) -> int:
+        return sum(layer.codes.size for layer in self.layers)
+
+    @property
+    def weights_kept(self) -> int:
+        return sum(layer.weights_kept for layer in self.layers)
+
+
+def quantize_inputs(quantized: QuantizedNetwork, images: np.ndarray) -> np.ndarray:
+    """Input activations int64 ``[n, inputs]`` of uint8 images (bytes mean 0 to 1) or float images."""
+    flat = images.reshape(len(images), -1)
+    values = flat / 255 if flat.dtype == np.uint8 else flat.astype(np.float64)
+    low, high = act_range(quantized.act_bits, signed=quantized.input_signed)
+    return np.clip(np.rint(values / quantized.input_scale), low, high).astype(np.int64)
+
+
+def accumulator_bounds(weights: np.ndarray, bias: np.ndarray, act_bits: int, *,
+                       input_signed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest value of any partial sum, in any order, bias or none: int64 ``[rows]`` each."""
+    low, high = act_range(act_bits, signed=input_signed)
+    # low <= 0 <= high, so that each of these products can also be left out of a partial sum.
+    greatest = np.maximum(weights * low, weights * high).sum(axis=1) + bias.clip(min=0)
+    least = np.minimum(weights * low, weights * high).sum(axis=1) + bias.clip(max=0)
+    return least, greatest

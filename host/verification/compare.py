@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compares what an engine gave with the golden model and the cycle model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rtl.protocol import COUNTERS
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the engine gave beside what was expected.
+
+    Attributes
+    ----------
+    images, layers : int
+        How many were compared.
+    mismatches : int
+        Images of which any output of any layer that can be read differs.
+    counter_mismatches : dict
+        For each counter, the images of which it differs from the prediction.
+    mean_counters : dict
+        Mean of each counter over the images.
+    """
+
+    images: int
+    layers: int
+    mismatches: int
+    counter_mismatches: dict[str, int]
+    mean_counters: dict[str, float]
+
+
+def compare(golden: list[np.ndarray], outputs: list[np.ndarray], predicted: dict[str, np.ndarray],
+            counters: dict[str, np.ndarray], act_bits: int) -> Comparison:
+    """Compares every layer and every counter of every image."""
+    images = len(golden[0])
+    if any(len(one) != images for one in (*golden, *outputs, *predicted.values(), *counters.values())):
+        raise ValueError("every image must have been run, predicted and counted")
+    wrong = np.zeros(images, bool)
+    for expected, got in zip(golden, outputs, strict=True):
+        wrong |= ((expected & ((1 << act_bits) - 1)) != got).any(axis=1)
+    return Comparison(images, len(golden), int(wrong.sum()),
+                      {name: int((counters[name] != predicted[name]).sum()) for name in COUNTERS},
+                      {name: float(counters[name].mean()) for name in COUNTERS})

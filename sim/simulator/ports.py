@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the driver opens a simulation: registers Verilator with `host.device.ports` when it is imported."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from host.device.ports import Port, register_simulator
+from host.device.target import Target
+from rtl.engine.engine import Engine
+
+from .board import SimulatedBoard, build_board
+from .link import SimulationLink, build_link
+from .verilate import Build, check_fst
+
+ANSWER_BYTES = 16
+"""What an answer may have beside the payload of a packet."""
+
+
+class Verilator:
+    """See `host.device.ports.Simulator`."""
+
+    def build(self, target: Target, boot: bytes) -> Build:
+        assert target.config is not None
+        waves = target.waves.suffix if target.waves is not None else ""
+        if target.board is not None:
+            return build_board(target.board, target.config, boot, waves=waves)
+        return build_link(Engine(target.config), capacity_bytes=target.config.packet_bytes + ANSWER_BYTES, waves=waves,
+                          record_pes=target.bin_cycles > 0)
+
+    def open_engine(self, build: Build, target: Target, seed: int, opened: ExitStack) -> Port:
+        return opened.enter_context(SimulationLink(build, seed=seed, waves=target.waves, bin_cycles=target.bin_cycles))
+
+    def open_board(self, build: Build, target: Target, seed: int, opened: ExitStack) -> str:
+        return opened.enter_context(SimulatedBoard(build, seed=seed, waves=target.waves)).path
+
+    def check_waves(self, path: Path) -> None:
+        if path.suffix == ".fst":
+            check_fst()
+
+
+register_simulator(Verilator())
