@@ -22,7 +22,8 @@ from host.reporting.tables import shown, text_table
 from host.workloads.whole_networks import DRAWN, Drawn, draw_images, draw_network
 from rtl.engine.engine import Engine
 from rtl.protocol import COUNTERS
-from rtl.timing import broadcast_cycles, drain_cycles
+from rtl.structure import broadcast_cycles
+from rtl.timing import drain_cycles
 from sim.simulator.link import SimulationLink, build_link
 
 __all__ = ["compare_layers", "networks_table", "run_networks"]
