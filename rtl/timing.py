@@ -40,12 +40,3 @@ def quiet_cycles(config):
     return 1 + config.deep_pipeline
 
 
-def drain_cycles(config):
-    """From the drain's step that completes a row to the row's activations."""
-    from .engine.accumulate import Accumulator
-    from .engine.requantize import Requantizer
-
-    share = config.pes_per_requantizer
-    # PEs that share take turns, through a register, or two in a deep pipeline.
-    return (config.deep_pipeline + Accumulator.latency_cycles(config) + Requantizer.latency_cycles(config)
-            + (share + config.deep_pipeline if share > 1 else 0))

@@ -16,7 +16,7 @@ from .queue import Queue
 from .requantize import Requantizer
 from .slices import SliceLookup
 
-__all__ = ["Cluster", "cluster_layout"]
+__all__ = ["Cluster", "cluster_layout", "drain_cycles"]
 
 
 def cluster_layout(config):
@@ -183,3 +183,11 @@ class Cluster(wiring.Component):
                 chosen = Mux(wait, chosen, one)
         m.d.near += [total.eq(chosen), last.eq(shows_last)]
         return total, last
+
+
+def drain_cycles(config):
+    """From the drain's step that completes a row to the row's activations."""
+    share = config.pes_per_requantizer
+    # PEs that share take turns, through a register, or two in a deep pipeline.
+    return (config.deep_pipeline + Accumulator.latency_cycles(config) + Requantizer.latency_cycles(config)
+            + (share + config.deep_pipeline if share > 1 else 0))

@@ -75,7 +75,7 @@ def test_an_image_file_is_the_same_network_without_a_scale(compiled, inputs, con
     np.testing.assert_array_equal(golden.integers, compiled.golden(inputs).integers)
     with pytest.raises(UserError, match="does not tell the scale of its outputs"):
         _ = golden.floats
-    with pytest.raises(UserError, match="was made for configuration [0-9a-f]{16}, no preset's; give the EngineConfig"):
+    with pytest.raises(UserError, match=r"was made for configuration [0-9a-f]{16}, no preset's; give the EngineConfig"):
         open_image(tmp_path / "model.img")
 
 

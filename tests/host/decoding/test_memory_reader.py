@@ -4,7 +4,6 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from host.decoding.memory_reader import Memories, Memory, read_biases, read_weights
