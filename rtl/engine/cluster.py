@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from rtl.layouts import beat_layout, cluster_write_layout, requant_layout
 from rtl.timing import beat_queue_limit
 
+from .accumulate import Accumulator
 from .pe import ProcessingElement, control_layout, layer_layout
 from .queue import Queue
 from .requantize import Requantizer

@@ -51,7 +51,7 @@ class Compiled:
 
 
 def run_networks(names: Sequence[str], *, images: int, seed: int, rtl: bool) -> dict[str, Any]:
-    """Runs each network on so many images; all figures, as in ``networks.json``."""
+    """Runs each network on ``images`` images; all figures, as in ``networks.json``."""
     rows = []
     with tqdm(names, desc="networks", unit="network", disable=None) as progress:
         for name in progress:
