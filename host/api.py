@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from host.compilation import Compilation, Settings, compile_model
+from host.compilation.state import Compilation, Settings
+from host.compilation.steps import compile_model
 from host.compression.share_weights import ShareSettings
 from host.cycle_model.predict import Prediction, predict
 from host.datasets import Dataset

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from host.compilation import Compilation, Settings, compile_model
+from host.compilation.state import Compilation, Settings
+from host.compilation.steps import compile_model
 from host.compression.kmeans import INITIALISATIONS
 from host.compression.recipe import RECIPES, read_recipe
 from host.compression.share_weights import ShareSettings

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from host.bench.conversion_networks import ACTIVATION, CHAIN, Net, Subject
+from host.bench.conversion_subjects import ACTIVATION, CHAIN, Net, Subject
 
 __all__ = ["IMAGES"]
 

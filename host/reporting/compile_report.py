@@ -12,7 +12,7 @@ from nonzero.version import tool_version
 from rtl.config import EngineConfig
 
 if TYPE_CHECKING:
-    from host.compilation import Compilation
+    from host.compilation.state import Compilation
 
 __all__ = ["summarize"]
 
