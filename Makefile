@@ -9,7 +9,7 @@ DEMO_MODEL ?=
 
 BOARDS := $(filter-out arty-a7,$(patsubst constraints/%.toml,%,$(wildcard constraints/*.toml)))
 
-.PHONY: setup demo test lint boards clean
+.PHONY: setup demo test lint prepare boards clean
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
@@ -23,7 +23,11 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 
-test: lint
+# What tests want and pip cannot bring: installed by root with apt, else named.
+prepare: $(READY)
+	.ci/prepare $(VENV)/bin/python
+
+test: lint prepare
 	$(VENV)/bin/python -m pytest
 
 demo: $(READY)

@@ -15,7 +15,7 @@ from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
 from rtl.numbers import MULTIPLIER_BITS
 
-from .mutants import ENTRIES, Draft, Section
+from .draft import ENTRIES, Draft, Section
 
 __all__ = ["good_image"]
 

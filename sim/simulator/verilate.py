@@ -241,11 +241,16 @@ def _remove_old(directory: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def check_fst() -> None:
-    """Raises `UserError` if there is something missing of what a simulation that writes FST is compiled with."""
-    missing = [package for header, package in FST_HEADERS.items() if subprocess.run(
+def missing_fst_packages() -> list[str]:
+    """Debian's packages that are missing of what a simulation that writes FST is compiled with."""
+    return [package for header, package in FST_HEADERS.items() if subprocess.run(
         [compiler(), "-E", "-x", "c++", "-include", header, "-o", os.devnull, os.devnull],
         capture_output=True).returncode]
+
+
+def check_fst() -> None:
+    """Raises `UserError` if there is something missing of what a simulation that writes FST is compiled with."""
+    missing = missing_fst_packages()
     if missing:
         raise UserError(f"FST waveforms need {' and '.join(missing)}: apt install {' '.join(missing)}; or name a file "
                         "that ends in .vcd")

@@ -12,8 +12,8 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from nonzero.errors import UserError
 from rtl.config import PRESETS
+from sim.bench.draft import ENTRIES, PROGRAM, SLICES, Draft
 from sim.bench.good_images import good_image
-from sim.bench.mutants import ENTRIES, PROGRAM, SLICES, Draft
 from tests.support.networks import SMALL, random_network
 
 CONFIGS = {name: PRESETS[name] for name in ("tiny", "default", "conv")}

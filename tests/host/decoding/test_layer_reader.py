@@ -87,13 +87,13 @@ def test_contents_without_a_place(entries, biases, message):
 
 def test_passes_of_one_layer_have_the_same_constants():
     one = added(reader(), [], [[0], [0]], output_words=1)
-    with pytest.raises(ValueError, match="^the constants of a layer's passes$"):
+    with pytest.raises(ValueError, match=r"^the constants of a layer's passes$"):
         added(one, [], [[0], [0]], output_base=3, output_words=1, multiplier=501)
 
 
 def test_no_weight_is_told_twice():
     one = added(reader(), [(0, 0, 2, 3), (0, 0, 2, 2)], [[0, 0], [0, 0]])
-    with pytest.raises(ValueError, match="^weights in several passes$"):
+    with pytest.raises(ValueError, match=r"^weights in several passes$"):
         one.layer()
 
 
@@ -101,7 +101,7 @@ def test_sums_fit_the_accumulator():
     """2**23 - 1 is the greatest; a weight of 2 adds 510 at most."""
     most = (1 << 23) - 1
     assert added(reader(), [(0, 0, 0, 2)], [[most - 510, 0], [0, 0]]).layer().bias[1] == most - 510
-    with pytest.raises(ValueError, match="^sums that the accumulators do not hold$"):
+    with pytest.raises(ValueError, match=r"^sums that the accumulators do not hold$"):
         added(reader(), [(0, 0, 0, 2)], [[most - 509, 0], [0, 0]]).layer()
 
 

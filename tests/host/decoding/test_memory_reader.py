@@ -40,12 +40,12 @@ def test_a_memory_knows_what_it_was_filled_with():
     memory.fill(1, 1, bytes([0x34, 0x02, 0x78, 0x06]))
     assert memory.read(slice(1, 2), 1, 2).tolist() == [[[0x34, 0x02], [0x78, 0x06]]]
     for pes, first, count in ((slice(0, 1), 1, 1), (slice(1, 2), 0, 2), (slice(None), 1, 2)):
-        with pytest.raises(ValueError, match="^words that the image does not fill$"):
+        with pytest.raises(ValueError, match=r"^words that the image does not fill$"):
             memory.read(pes, first, count)
     for first, count in ((3, 2), (-1, 1)):
-        with pytest.raises(ValueError, match="^words beyond the memory$"):
+        with pytest.raises(ValueError, match=r"^words beyond the memory$"):
             memory.read(slice(1, 2), first, count)
-    with pytest.raises(ValueError, match="^words beyond the memory$"):
+    with pytest.raises(ValueError, match=r"^words beyond the memory$"):
         memory.fill(0, 3, bytes(4))
 
 

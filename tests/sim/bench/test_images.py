@@ -9,10 +9,12 @@ from host.decoding.decode import decode
 from rtl.config import PRESETS
 from rtl.image_format import SectionKind
 from rtl.protocol import Opcode, Status, pack
+from sim.bench.draft import Draft
 from sim.bench.faults import split_responses
+from sim.bench.fuzzer import AFTERWARDS, EQUAL, OUTCOMES, REFUSED, UNDEFINED, WRONG, Fuzzer, build_engine
 from sim.bench.good_images import good_image
-from sim.bench.images import AFTERWARDS, EQUAL, OUTCOMES, REFUSED, UNDEFINED, WRONG, Fuzzer, build_engine, run_images
-from sim.bench.mutants import Draft, Mutator
+from sim.bench.images import run_images
+from sim.bench.mutants import Mutator
 from sim.simulator.link import SimulationLink
 
 COUNT = 60
