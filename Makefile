@@ -21,6 +21,7 @@ $(READY): requirements.lock pyproject.toml
 lint: $(READY)
 	$(VENV)/bin/ruff check --no-cache .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 test: lint
 	$(VENV)/bin/python -m pytest

@@ -33,7 +33,7 @@ from host.training.forward import error_percent, logits, tensors
 from nonzero.errors import UserError, check_all
 from rtl.config import EngineConfig
 
-__all__ = ["STEPS", "Compilation", "Settings", "compile_model"]
+__all__ = ["STEPS", "Compilation", "Settings", "compile_model", "kept_share"]
 
 CALIBRATION_IMAGES = 2000
 CALIBRATION_MACS = 1 << 33
@@ -54,10 +54,10 @@ class Settings:
         How to share weights.
     prune : bool
         Whether to prune at all; a model that is sparse already is packed as it is.
-    data : str or None
-        Dataset to retrain, calibrate and test with.
-    calib : str or None
-        Inputs to calibrate on, `host.datasets.load_inputs`; without them the dataset's training images.
+    data : Dataset, str or None
+        Dataset to retrain, calibrate and test with, or its name.
+    calib : uint8 or float array ``[n, ...]``, str or None
+        Inputs to calibrate on, or their name (`host.datasets.load_inputs`); without them the dataset's training images.
     input_shape : (channels, height, width) or None
         Of an image; without it that of the dataset's images.
     normalize : (mean, std) or None
@@ -73,8 +73,8 @@ class Settings:
     keep: dict[str, float] | None = None
     quality: float | None = None
     prune: bool = True
-    data: str | None = None
-    calib: str | None = None
+    data: Dataset | str | None = None
+    calib: np.ndarray | str | None = None
     input_shape: tuple[int, int, int] | None = None
     normalize: tuple[float, float] | None = None
     seed: int = 0
@@ -119,7 +119,7 @@ class Compilation:
     @property
     def has_examples(self) -> bool:
         """Whether calibration is on the user's inputs, not on noise."""
-        return (self.settings.calib or self.settings.data) is not None
+        return self.settings.calib is not None or self.settings.data is not None
 
     @property
     def input_axes(self) -> tuple[int, ...] | None:
@@ -154,7 +154,7 @@ def load(work: Compilation) -> str:
     checks = [] if work.dataset is None else [partial(work.dataset.require, network.inputs, network.outputs)]
     *_, work.calibration, doubts = check_all(
         *checks, partial(_calibration, work),
-        lambda: check_engine(network, settings.config, settings.preset, _kept(settings, network)))
+        lambda: check_engine(network, settings.config, settings.preset, kept_share(settings, network)))
     work.notes += doubts
     work.test_error("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
@@ -291,11 +291,11 @@ def _calibration(work: Compilation) -> np.ndarray:
     settings, network = work.settings, work.dense
     assert network is not None
     if settings.calib is not None:
-        images = load_inputs(settings.calib)
+        images = load_inputs(settings.calib) if isinstance(settings.calib, str) else settings.calib
         if images[0].size != network.inputs:
             raise UserError(f"calibration inputs must have {network.inputs} values each, as layer "
                             f"'{network.layers[0].name}', not {images[0].size}")
-        what = f"calibration '{settings.calib}'"
+        what = f"calibration '{settings.calib}'" if isinstance(settings.calib, str) else "calibration"
         if (axes := work.input_axes) is not None:
             images, note = fit_axes(what, images, axes, way_out="give inputs of these axes, channels first")
         else:
@@ -309,7 +309,7 @@ def _calibration(work: Compilation) -> np.ndarray:
     return np.random.default_rng(settings.seed).integers(0, 256, (256, network.inputs)).astype(np.uint8)
 
 
-def _kept(settings: Settings, network: Network) -> float | None:
+def kept_share(settings: Settings, network: Network) -> float | None:
     """The share of weights that pruning is to keep, 0 if its settings do not tell; None without pruning.
 
     Raises `UserError` for settings out of range.

@@ -27,7 +27,7 @@ from rtl.config import PRESETS, EngineConfig
 from rtl.engine.engine import Engine
 from rtl.image_format import HEADER_BYTES, LIMIT_STEP, header_layout
 from rtl.protocol import COUNTERS, Opcode, Status, load_packets
-from rtl.timing import limit_bits
+from rtl.structure import limit_bits
 from sim.simulator.link import SimulationLink, build_link
 from sim.simulator.verilate import Build
 
@@ -53,7 +53,7 @@ LOT = 100
 KEPT_FAULTS = 10
 CAPACITY_BYTES = 1 << 14
 PATIENCE, IDLE_CYCLES = 2, 10_000
-"""An engine hangs that says nothing for so many times the longest limit of any mutant, and so many cycles beside."""
+"""An engine hangs if it is silent for `PATIENCE` times the longest limit of any mutant, plus `IDLE_CYCLES`."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def build_engine(config: EngineConfig) -> Build:
 
 
 def run_images(presets: Sequence[str], count: int, seed: int, jobs: int) -> dict[str, Any]:
-    """So many mutants of each preset's good image.
+    """Tries ``count`` mutants of each preset's good image.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ __all__ = ["Draft", "Mutant", "Mutator", "Section"]
 
 PROGRAM, SLICES, ENTRIES = (kind.value for kind in SectionKind)
 LONGEST_LIMIT = 4
-"""A mutated limit of cycles is at most so many times the good image's: simulating takes time."""
+"""Greatest mutated limit of cycles, over the good image's: simulating takes time."""
 
 HEADER_FIELDS = {name: (field.offset, field.width) for name, field in header_layout()}
 SECTION_FIELDS = [(name, field.offset) for name, field in section_layout()]
@@ -165,7 +165,7 @@ class Mutant:
 
 
 def another(choices: random.Random, value: int, bits: int) -> int:
-    """Another value of so many bits: often one nearby, or an extreme one."""
+    """Another value of ``bits`` bits: often one nearby, or an extreme one."""
     mask = (1 << bits) - 1
     while True:
         found = choices.choice([value + 1, value - 1, 0, mask, value ^ 1 << choices.randrange(bits),

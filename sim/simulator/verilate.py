@@ -167,9 +167,9 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
     options = [*VERILATOR_OPTIONS, "--top-module", top, *seen,
                *(f"-G{parameter}={value}" for parameter, value in (parameters or {}).items()),
                *macros, *([WAVES[waves]] if waves else []), *(["--language", language] if language else [])]
-    speed = LONG_RUNS if long_runs else SHORT_RUNS
+    speed, tools = LONG_RUNS if long_runs else SHORT_RUNS, _tools(compiler())
     files = [*sources, *([main] if main is not None else [])]
-    key = _hash(repr((options, speed, _tools())).encode(), text.encode(), *(file.read_bytes() for file in files))
+    key = _hash(repr((options, speed, tools)).encode(), text.encode(), *(file.read_bytes() for file in files))
     builds = cache_directory() / "builds"
     result = Build(builds / f"{top}-{key}", top, waves)
     if waves == ".fst" and not result.executable.exists():
@@ -179,12 +179,12 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
             if not result.executable.exists():
                 _remove_old(builds)
                 _remove_old(builds.parent / "verilog")
-                _make(result.directory, text, sources, options, speed, macros, main)
+                make_simulation(result.directory, text, sources, options, speed, macros, main)
     os.utime(result.directory)
     return result
 
 
-def _make(directory: Path, text: str, sources: Sequence[Path], options: Sequence[str], speed: str,
+def make_simulation(directory: Path, text: str, sources: Sequence[Path], options: Sequence[str], speed: str,
           macros: Sequence[str], main: Path | None) -> None:
     """Builds in a directory beside the final one and moves the result there whole."""
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix="unfinished-") as unfinished:
@@ -197,7 +197,7 @@ def _make(directory: Path, text: str, sources: Sequence[Path], options: Sequence
         _call("verilator_bin", [verilator, *options, *(source.name for source in sources), "design.v"], place)
         # Verilator's own run-time library takes ten seconds to compile and is the same for all designs.
         flags = [flag for flag in options if flag in WAVES.values()]
-        library = directory.parent.parent / "library" / _hash(repr((speed, flags, _tools())).encode())
+        library = directory.parent.parent / "library" / _hash(repr((speed, flags, _tools(compiler()))).encode())
         compilation = Compilation(objects, library, speed, macros, main)
         (objects / "steps.json").write_text(json.dumps(compilation.steps()))
         in_parallel = str(Path(__file__).with_name("in_parallel.py"))
@@ -252,9 +252,9 @@ def check_fst() -> None:
 
 
 @cache
-def _tools() -> tuple[str, ...]:
-    """Everything besides the sources that decides what a build is."""
-    if shutil.which(compiler()) is None:
-        raise UserError(f"{compiler()} is not installed and the simulation needs it: apt install g++")
-    said = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+def _tools(chosen: str) -> tuple[str, ...]:
+    """Everything besides the sources that decides what a build with this compiler is."""
+    if shutil.which(chosen) is None:
+        raise UserError(f"{chosen} is not installed and the simulation needs it: apt install g++")
+    said = subprocess.run([chosen, "--version"], capture_output=True, text=True, check=True).stdout
     return (str(verilator_root()), version("verilator"), str(cocotb_root()), version("cocotb"), said.splitlines()[0])

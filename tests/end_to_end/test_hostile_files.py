@@ -74,7 +74,7 @@ READERS = {
                   "host.run.run_batch"),
     "view": (view, "run.json", ["run.json", "-o", "run.html"], None),
     "build --config": (build, "engine.toml", ["--verilog", "--config", "engine.toml", "-o", "engine.v"],
-                       "rtl.build.__main__._write_verilog"),
+                       "rtl.build.__main__.write_verilog"),
     "build --bake": (build, "m.img", ["--board", "icebreaker", "--bake", "m.img", "-o", "out"],
                      "rtl.build.__main__.build_bitstream"),
 }
@@ -155,15 +155,13 @@ def place(tmp_path_factory):
 def interrupt_training(place):
     """Leaves a checkpoint of a training's first epoch there."""
     command, _, arguments, _ = READERS["train goes on"]
-    epochs, train_epoch = [], train._train_epoch
+    write_state = train.write_state
 
-    def interrupted(*all_arguments):
-        epochs.append(train_epoch(*all_arguments))
-        if len(epochs) == 2:
-            raise KeyboardInterrupt
-        return epochs[-1]
+    def interrupted(path, state):
+        write_state(path, state)
+        raise KeyboardInterrupt
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_train_epoch", interrupted)
+        patch.setattr(train, "write_state", interrupted)
         patch.chdir(place)
         assert run_command(command.main, arguments) == INTERRUPTED
 
@@ -184,7 +182,7 @@ def recording():
 def study(dataset):
     """An earlier quick study of the dataset."""
     outcome = {"parameters": 10, "total": 20, "bits": 80, "place": "chip", "test_error": 1.5, "seconds": 2.5}
-    return {"identity": STUDY._identity("lenet-300-100", dataset, Effort.of(QUICK_EPOCHS)),
+    return {"identity": STUDY.study_identity("lenet-300-100", dataset, Effort.of(QUICK_EPOCHS)),
             "measured": [{"method": "dense", "setting": {}, "seed": 0, **outcome}]}
 
 

@@ -136,7 +136,8 @@ def test_compiling_goes_on(tmp_path, data):
     torch.save(model.state_dict(), tmp_path / "m.pt")
     arguments = ["host.compile", tmp_path / "m.pt", "--data", data, "-o", tmp_path / "out"]
     checkpoint = tmp_path / "out" / "pruning.checkpoint"
-    assert all(line.startswith(("load: ", "note: ")) for line in interrupt(arguments, tmp_path, checkpoint.exists))
+    said = interrupt(arguments, tmp_path, checkpoint.exists)
+    assert said and all(line.startswith(("load: ", "note: ")) for line in said)
     assert names(tmp_path / "out") == ["pruning.checkpoint"]
     subprocess.run(command(arguments), cwd=ROOT, check=True, capture_output=True)
     assert names(tmp_path / "out") == ["model.img", "report.html", "report.json"]

@@ -196,8 +196,8 @@ def test_penalties_shrink_weights():
 def test_dropout_is_scaled_by_the_connections_left(monkeypatch):
     settings = replace(SHORT, dropout=0.5, keep={"fc1": 0.25}, density=None, rounds=1, criterion="magnitude")
     rates = []
-    dropout = Retraining._dropout
-    monkeypatch.setattr(Retraining, "_dropout", lambda self: rates.append(dropout(self)) or rates[-1])
+    dropout = Retraining.dropout_rates
+    monkeypatch.setattr(Retraining, "dropout_rates", lambda self: rates.append(dropout(self)) or rates[-1])
     result = prune(network(), dataset(), settings)
     assert len(rates) == 4 and rates[0] == [pytest.approx(0.5 * np.sqrt(490 / 1960), abs=0.01), pytest.approx(0.5)]
     assert not same(result.network, prune(network(), dataset(), replace(settings, dropout=0)).network)

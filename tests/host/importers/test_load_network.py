@@ -162,7 +162,9 @@ def test_other_float_formats_become_float32(tmp_path: Path, dtype: torch.dtype, 
         save_file(state, path)
     else:
         torch.save(state, path, **options)
-    for layer in load_network(path).layers:
+    network = load_network(path)
+    assert [layer.name for layer in network.layers] == ["0", "2", "4"]
+    for layer in network.layers:
         np.testing.assert_array_equal(layer.weight, state[f"{layer.name}.weight"].float())
         np.testing.assert_array_equal(layer.bias, state[f"{layer.name}.bias"].float())
 

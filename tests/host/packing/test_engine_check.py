@@ -147,7 +147,7 @@ def test_no_engine_at_all():
 def test_kept_by_the_settings(tmp_path):
     network = fully_connected(20, 30, 5)
     settings = Settings(tmp_path, PRESETS["default"])
-    kept = compilation._kept
+    kept = compilation.kept_share
     assert kept(settings, network) == 0.08
     for change, expected in (({"density": 0.3}, 0.3), ({"quality": 1.0}, 0.0), ({"prune": False}, None),
                              ({"keep": {"fc1": 0.5}}, (0.5 * 600 + 150) / 750)):

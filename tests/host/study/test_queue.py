@@ -88,7 +88,7 @@ def test_a_worker_whose_row_was_taken_measures_nothing(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="Heartbeat"):
         queue.study.ask()  # as another worker, just after this one has seen the row waiting
     seen = iter([["waiting"], ["waiting"], []])
-    monkeypatch.setattr(queue, "_keys", lambda *_: next(seen))
+    monkeypatch.setattr(queue, "keys", lambda *_: next(seen))
     queue.work(lambda one: pytest.fail("nothing to measure"))
     monkeypatch.undo()
     assert queue.measured() == {}
@@ -99,10 +99,9 @@ def test_a_row_that_two_workers_measure_is_told_once(tmp_path):
     queue.add([job(1)])
 
     def measure(one):
-        trial, = queue.study.get_trials()
         other = optuna.load_study(study_name="one", storage=f"sqlite:///{tmp_path / 'study.db'}")
-        optuna.Trial(other, trial._trial_id).set_user_attr("outcome", asdict(outcome(1)))
-        other.tell(trial.number, 1.0)
+        optuna.Trial(other, trial_id=1).set_user_attr("outcome", asdict(outcome(1)))
+        other.tell(0, 1.0)
         return outcome(1)
     queue.work(measure)
     assert queue.measured() == {job(1).key: outcome(1)}

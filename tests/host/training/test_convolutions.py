@@ -232,11 +232,11 @@ def test_what_adam_knows_about_living_channels_stays():
     names = [layer.name for layer in net.layers]
     retraining.begin(net, names)
     retraining.run(1, lambda _: 0.01, None, lambda: None)
-    before, trained = retraining._adam_state(), retraining.network()
+    before, trained = retraining.adam_state(), retraining.network()
     first = trained.layers[0].weight.copy()
     first[7] = 0
     retraining.begin(silence_dead_neurons(changed(trained, {"conv1": first})), names)
-    after = retraining._adam_state()
+    after = retraining.adam_state()
     assert [len(one) for one in after] == [3] * 6 and len(retraining.weights[0]) == 10
     dead = np.isin(np.arange(12), [2, 7])
     for key in ("exp_avg", "exp_avg_sq"):

@@ -417,9 +417,11 @@ def refused(directory, capsys, *answers, name="run.json"):
     assert run_command(host_view.main, [str(directory / name), "-o", str(directory / "page.html")]) == 2
     told = capsys.readouterr()
     assert told.out == "" and not (directory / "page.html").exists()
-    for line, answer in zip(told.err.splitlines(), answers, strict=False):
+    lines = told.err.splitlines()
+    assert len(lines) >= len(answers) > 0
+    for line, answer in zip(lines, answers, strict=False):
         assert line.startswith("error: recording '") and answer in line
-    return told.err.splitlines()
+    return lines
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "null", "nonsense", "[" * 100_000, '{"format": NaN}', "\xff",
