@@ -9,7 +9,7 @@ DEMO_MODEL ?=
 
 BOARDS := $(filter-out arty-a7,$(patsubst constraints/%.toml,%,$(wildcard constraints/*.toml)))
 
-.PHONY: setup demo test lint boards clean
+.PHONY: setup demo test lint docs boards clean
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
@@ -28,6 +28,10 @@ test: lint
 
 demo: $(READY)
 	$(VENV)/bin/python -m host.demo --images $(DEMO_IMAGES) $(if $(DEMO_MODEL),--model $(DEMO_MODEL))
+
+docs: $(READY)
+	$(VENV)/bin/python -m mkdocs build --strict
+	@echo build/docs/index.html
 
 # One after another: placement takes minutes and a gigabyte for each. What did not change is not placed again.
 boards: $(READY)
