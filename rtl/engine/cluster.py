@@ -9,8 +9,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.layouts import beat_layout, cluster_write_layout, requant_layout
-from rtl.timing import beat_queue_limit
 
+from .backpressure import beat_queue_limit
 from .pe import ProcessingElement, control_layout, layer_layout
 from .queue import Queue
 from .requantize import Requantizer
@@ -55,6 +55,12 @@ class Cluster(wiring.Component):
     useful : Out(range(pes + 1)), dropped : Out(range(pes + 1))
         For the performance counters: multiplications and empty slices in a cycle. Registered.
     """
+
+    @staticmethod
+    def turn_cycles(config):
+        """From the total of the first PE of a requantiser to that of the last: through a register, or two."""
+        share = config.pes_per_requantizer
+        return share + config.deep_pipeline if share > 1 else 0
 
     def __init__(self, config):
         self.config = config
