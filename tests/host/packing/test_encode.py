@@ -199,7 +199,7 @@ def test_image_of_a_known_network_is_these_bytes():
                           act_depth=4, acc_depth=8, packet_bytes=64)
     network = random_network(np.random.default_rng(7), config, [3, 2], 1)
     content = engine_image(pack(network, config))
-    assert content[:6] == b"NZIM\x03\x00"
+    assert content[:6] == b"NZIM\x04\x00"
     assert content[8:16] == config.hash
     assert int.from_bytes(content[16:20], "little") == len(content)
     assert zlib.crc32(content) == 0x2144DF1C  # what CRC-32 gives for anything that ends with its own CRC-32
@@ -212,7 +212,7 @@ GOLDEN_BODY = 1183375747
 @pytest.mark.parametrize("damage, message", [
     (lambda c: c[:10], "is truncated: it has 10 bytes"),
     (lambda c: b"PK" + c[2:], "is no memory image"),
-    (lambda c: c[:4] + b"\x09\x00" + c[6:], "must be of version 3, not 9"),
+    (lambda c: c[:4] + b"\x09\x00" + c[6:], "must be of version 4, not 9"),
     (lambda c: c[:8] + bytes(8) + c[16:], "was made for configuration 0000000000000000"),
     (lambda c: c[:100], "is truncated"),
     (lambda c: c[:60] + bytes([c[60] ^ 4]) + c[61:], "is damaged: the CRC-32 of its engine part"),
