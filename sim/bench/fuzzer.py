@@ -17,7 +17,7 @@ from rtl.config import EngineConfig
 from rtl.engine.engine import Engine
 from rtl.image_format import HEADER_BYTES, LIMIT_STEP, header_layout
 from rtl.protocol import COUNTERS, Opcode, Status, load_packets
-from rtl.timing import limit_bits
+from rtl.structure import limit_bits
 from sim.simulator.link import SimulationLink, build_link
 from sim.simulator.verilate import Build
 
