@@ -21,6 +21,7 @@ $(READY): requirements.lock pyproject.toml
 lint: $(READY)
 	$(VENV)/bin/ruff check --no-cache .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 # What tests want and pip cannot bring: installed by root with apt, else named.
 prepare: $(READY)

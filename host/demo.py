@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from host import train
-from host.compilation import Settings, compile_model
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, write_outputs
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much each layer bears: ``python -m host.sensitivity model.pt --data mnist``.
+"""How the error grows as each layer is pruned alone: ``python -m host.sensitivity model.pt --data mnist``.
 
 One layer at a time loses its smallest weights, without retraining, while all others stay whole (Han et al.,
-NIPS 2015, section 5 and figure 6). What bears least gets the lowest threshold.
+NIPS 2015, section 5 and figure 6). The most sensitive layer gets the lowest threshold.
 """
 
 if __name__ == "__main__":

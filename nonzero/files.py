@@ -58,7 +58,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def part_of(path: Path) -> Iterator[Path]:
-    """As `write_whole`, for one who writes the file under the name that the context gives; it is ``path`` afterwards.
+    """Yields a temporary path to write to, and renames it to ``path`` on success.
 
     Raises
     ------

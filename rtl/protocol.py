@@ -109,7 +109,7 @@ STATUS_HELP = {
 COUNTERS = ("cycles", "beats", "broadcasts", "useful_macs", "dropped_slices", "stall_cycles", "drain_cycles")
 """Performance counters of the last inference, 32 bits each, in the order of WAIT's response.
 
-The engine counts with as many bits as an inference can need (`rtl.timing.counter_bits`).
+The engine counts with as many bits as an inference can need (`rtl.structure.counter_bits`).
 
 cycles: from the acceptance of RUN to the last write of the drain. beats: steps of the scan (broadcasts and empty
 blocks). broadcasts: non-zero activations broadcast. useful_macs: non-zero weight times non-zero activation, over

@@ -1,25 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cycles and widths of an engine, derived from `EngineConfig`."""
+"""Cycles from one unit of the engine to another, derived from `EngineConfig`."""
 
-from amaranth.utils import ceil_log2, exact_log2
-
-from .image_format import LIMIT_STEP
-
-
-def counter_bits(config):
-    """Width of a performance counter.
-
-    Without convolutions an inference takes each entry once and scans few times the activation memory.
-    """
-    if config.tap_bits:
-        return 32
-    steps = config.pes * max(config.entry_depth * config.entries_per_word, config.act_depth)
-    return min(32, max(24, ceil_log2(steps) + 6))
-
-
-def limit_bits(config):
-    """Width of the header's ``cycle_limit`` in the engine, which counts in `LIMIT_STEP` cycles."""
-    return counter_bits(config) - exact_log2(LIMIT_STEP)
+from .structure import broadcast_cycles
 
 
 def lookup_cycles(config):
@@ -53,33 +35,8 @@ def _beats_under_way(config):
     return 5 + broadcast_cycles(config)
 
 
-def scan_groups(config):
-    """Groups of blocks in which a word of activations goes through the scanner, to keep wires short."""
-    blocks = config.pes // config.block_cols
-    return blocks // 4 if blocks > 4 else 1
-
-
-def broadcast_cycles(config):
-    """Registers between the scanner and a PE: none for a single cluster, up to three for 64 PEs and more."""
-    return 0 if config.clusters == 1 else 1 if config.clusters <= 4 else 2 if config.clusters <= 8 else 3
-
-
 def quiet_cycles(config):
     """Registers between the walkers, once they have nothing left to decode, and the sequencer."""
     return 1 + config.deep_pipeline
 
 
-def forwards(config):
-    """Whether a word that is drained also goes to the scanner directly, if that has nothing else to scan."""
-    return config.hurried and not config.tap_bits and scan_groups(config) == 1
-
-
-def drain_cycles(config):
-    """From the drain's step that completes a row to the row's activations."""
-    from .engine.accumulate import Accumulator
-    from .engine.requantize import Requantizer
-
-    share = config.pes_per_requantizer
-    # PEs that share take turns, through a register, or two in a deep pipeline.
-    return (config.deep_pipeline + Accumulator.latency_cycles(config) + Requantizer.latency_cycles(config)
-            + (share + config.deep_pipeline if share > 1 else 0))

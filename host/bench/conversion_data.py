@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from host.bench.conversion_networks import Subject, draw
-from host.compilation import Settings, compile_model
+from host.bench.conversion_subjects import Subject, draw
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
 from rtl.config import PRESETS

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from host.bench.conversion_networks import Subject
+from host.bench.conversion_subjects import Subject
 
 __all__ = ["FORMATS", "OTHERWISE", "save"]
 

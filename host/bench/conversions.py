@@ -19,8 +19,10 @@ from tqdm import tqdm
 from host.bench.conversion_data import DATA, ROUTES, DataSubject, read_through
 from host.bench.conversion_formats import FORMATS, save
 from host.bench.conversion_images import IMAGES
-from host.bench.conversion_networks import FULLY_CONNECTED, Subject, draw
-from host.compilation import Compilation, Settings, compile_model
+from host.bench.conversion_networks import FULLY_CONNECTED
+from host.bench.conversion_subjects import Subject, draw
+from host.compilation.state import Compilation, Settings
+from host.compilation.steps import compile_model
 from host.compression.share_weights import ShareSettings
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from host.compilation import STEPS, Compilation, Settings
+from host.compilation.state import Compilation, Settings
+from host.compilation.steps import STEPS
 from host.cycle_model.predict import predict
 from host.datasets import load_dataset
 from host.decoding.decode import decode

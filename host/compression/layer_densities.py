@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of each layer is kept: at the end of pruning, and on the way there."""
+"""The density of each layer: at the end of pruning, and in each round before."""
 
 import numpy as np
 

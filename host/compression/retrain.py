@@ -88,7 +88,7 @@ class Retraining:
         rate : callable
             Learning rate as a function of progress, 0 to 1.
         patience : int or None
-            Stop when the held-out error has not fallen for so many epochs.
+            Epochs without a lower held-out error after which training stops; None: never.
         """
         curve = self.curve
         while len(curve["losses"]) < epochs and not flat(curve["held_out_errors"], patience):

@@ -56,7 +56,7 @@ class ShareSettings:
     augment: float = 0.0
 
     def check(self, code_bits: int) -> None:
-        """Raises `UserError` with every setting that is out of range for codes of so many bits."""
+        """Raises `UserError` with every setting that is out of range for codes of ``code_bits``."""
         problems = []
         if self.initialisation not in INITIALISATIONS:
             problems.append(f"initialisation of weight sharing must be one of {', '.join(INITIALISATIONS)}, not "

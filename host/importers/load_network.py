@@ -78,10 +78,12 @@ def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
         raise UserError([f"{path}: {problem}" for problem in problems]) from None
 
 
-def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None = None,
+def load_with_data(path: Path, data: Dataset | str, *, input_shape: tuple[int, ...] | None = None,
                    normalize: tuple[float, float] | None = None,
                    known: str | None = None) -> tuple[Network, Dataset]:
-    """A network, as `load_network`, and the dataset ``data``, whose images tell the shape if nothing else does.
+    """A network, as `load_network`, and a dataset, whose images tell the shape if nothing else does.
+
+    ``data`` is the dataset, or its name.
 
     The images come in the order in which the network takes them, and the dataset's notes say what that took.
 
@@ -90,7 +92,7 @@ def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None
     datasets: list[Dataset] = []
 
     def read_data() -> Dataset:
-        datasets.append(load_dataset(data))
+        datasets.append(load_dataset(data) if isinstance(data, str) else data)
         return datasets[0]
 
     def read_network() -> Network:

@@ -24,7 +24,7 @@ WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 """Prefixes of torch.nn.DataParallel, torch.compile, and of modules that hold the network."""
 
 WRAPPERS_DEEP = 8
-"""So many prefixes are dropped at most."""
+"""Most prefixes that are dropped from a name."""
 
 NAMES_DEEP = 8
 """Places of a name, between its dots, in which copies of layers are looked for."""

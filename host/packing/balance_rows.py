@@ -40,7 +40,7 @@ class Assignment:
                 for first in range(0, self.words, self.pass_slots)]
 
     def upper(self, bands: int) -> "Assignment":
-        """Where the rows of the upper one of so many bands are; all rows if there is one."""
+        """Where the rows of the upper one of ``bands`` bands are; all rows if there is one band."""
         rows, slots = len(self.pe) // bands, self.words // bands
         return Assignment(self.pe[:rows], self.slot[:rows], self.pes, slots)
 

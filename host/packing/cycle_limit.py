@@ -8,7 +8,7 @@ from host.packing.pack import PackedNetwork, PackedPass
 from rtl.config import EngineConfig
 from rtl.image_format import LIMIT_STEP
 from rtl.layouts import descriptor_words
-from rtl.timing import counter_bits
+from rtl.structure import counter_bits
 
 __all__ = ["cycle_limit"]
 

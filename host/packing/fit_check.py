@@ -108,7 +108,7 @@ def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer],
 
 
 def _power(words: int) -> int:
-    """The depth of a memory that holds so many."""
+    """The depth of the smallest memory that holds this many words: a power of two."""
     return 1 << (words - 1).bit_length()
 
 

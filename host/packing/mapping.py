@@ -18,7 +18,7 @@ from rtl.config import EngineConfig
 __all__ = ["MappedLayer", "dropped_share", "fold_choices", "map_network", "output_layout"]
 
 BANDS_PAY = 0.95
-"""A convolution gets two bands if the PE with most work then has at most so much of what it had."""
+"""A convolution gets two bands if that leaves the busiest PE at most this share of its work."""
 
 MANY_DROPPED = 0.25
 """Of a layer with more taps outside its output than this, those are balanced as well."""
@@ -192,13 +192,14 @@ def _expected_cycles(layer: QuantizedLayer, channels: np.ndarray, often: np.ndar
 
 def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.ndarray | None, order: bool,
                        config: EngineConfig, bands: int) -> tuple[Assignment, list[EncodedPass]] | None:
-    """Rows go to PEs by their work, if it is told; then, if there are skips, to slots so that there are fewer.
+    """Assigns rows to PEs by their work, if it is known, then orders each PE's rows so that fewer skips are needed.
 
     With two bands all slots are in one pass; None if slices are too long for that.
 
-    There are as many passes as take the least storage, if the accumulators hold each and no slice is too long: one more
-    costs lengths, and saves at most the padding of long slices. A convolution takes as few as it can, since each scans
-    all pixels; if even slices of a single row are too long, its kernel is cut.
+    The number of passes is the one that takes the least storage, among those whose rows fit the accumulators and whose
+    slices are short enough: another pass costs slice lengths, and saves at most the padding of long slices. A
+    convolution takes as few as it can, since each scans all pixels; if even slices of a single row are too long, its
+    kernel is cut.
     """
     if bands == 2:
         assert work is not None
@@ -227,7 +228,7 @@ def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.nda
         elif slots == 1:
             count, edge = fewest, edge // 2
             continue
-        # At least so many that the passes have fewer slots.
+        # At least as many passes as make each pass a slot shorter.
         count = max(count + (1 if best else 1 + count // 4), -(-words // (slots - 1)))
     assert best is not None     # a slice of one row and tap is one entry
     assignment, passes = best

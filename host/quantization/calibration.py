@@ -16,7 +16,7 @@ FEW = 1 / 16
 """Of the levels: if all but outliers use fewer, that is worth a note."""
 
 POOR_LEVELS = 4
-"""An input, channel or output with at most so many levels of its own says little, if others have more."""
+"""Levels of an input, channel or output up to which it says little, if others have more."""
 
 POOR = 0.05
 """Share of the inputs, channels or outputs for which that is worth a note."""
@@ -149,7 +149,7 @@ def _common(magnitudes: np.ndarray) -> float:
 
 def _uneven(what: str, low: np.ndarray, high: np.ndarray, scale: float, levels: int, live: np.ndarray,
             way_out: str) -> list[str]:
-    """A note if ranges of inputs, channels or outputs differ so much that small ones get hardly any level.
+    """A note if the ranges of inputs, channels or outputs are so unequal that small ones get at most `POOR_LEVELS`.
 
     ``live`` are the numbers of those that matter.
     """

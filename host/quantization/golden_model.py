@@ -20,10 +20,10 @@ EXACT = 1 << 53
 """Float64 holds every integer of at most this magnitude, so sums below it are exact in any order."""
 
 BLOCK_WEIGHTS = 1 << 22
-"""So many weights are taken at a time, since as integers they need eight times the memory of their codes."""
+"""Weights that are taken at a time: as int64 they need eight times the memory of their codes."""
 
 BLOCK_PRODUCTS = 1 << 24
-"""Convolutions take so many images at a time that their inputs, a copy for each tap, are about as many values."""
+"""Values of the inputs, a copy for each tap, that a convolution takes at a time: this bounds its images."""
 
 
 def forward(quantized: "QuantizedNetwork", acts: np.ndarray) -> list[np.ndarray]:

@@ -26,12 +26,12 @@ CALIBRATION_IMAGES = 10_000
 """More images than these do not change the scales noticeably, and only take time."""
 
 CALIBRATION_VALUES = 1 << 25
-"""Networks with convolutions are calibrated on fewer images, at least `FEWEST_IMAGES`: so many values of a layer."""
+"""Values of a layer on which a network with convolutions is calibrated: fewer images, at least `FEWEST_IMAGES`."""
 
 FEWEST_IMAGES = 16
 
 SCALE_VALUES = 1 << 22
-"""The scale of a convolution's outputs is chosen by about so many of them."""
+"""Outputs of a convolution by which their scale is chosen, about."""
 
 
 def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: ignore[no-untyped-def]

@@ -49,7 +49,7 @@ def biclustered(network: Network, share: float, clusters: int, seed: int = 0) ->
     share : float
         Parameters of the factors over those of the layer; the rank is the greatest that this leaves, at least 1.
     clusters : int
-        Of the channels on either side, where there are so many.
+        Clusters of the channels on either side, where there are as many channels.
 
     A convolution with groups stays whole, and so does one that would not get smaller.
     """

@@ -23,8 +23,8 @@ BINS = 60
 FLOAT_BITS = 32
 
 CALIBRATION_IMAGES = 2000
-"""Scales of networks with convolutions are chosen on so many training images: with all of them that would take longer
-than to classify the test images."""
+"""Training images on which the scales of a network with convolutions are chosen: all of them would take longer than
+classifying the test images."""
 
 
 @dataclass(frozen=True)

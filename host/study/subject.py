@@ -43,7 +43,7 @@ class Effort:
 
     @classmethod
     def of(cls, epochs: int) -> "Effort":
-        """Of a study whose dense networks are trained for so many epochs."""
+        """Of a study whose dense networks are trained for ``epochs``."""
         return cls(epochs, epochs, min(8, epochs), max(1, epochs // 5))
 
 

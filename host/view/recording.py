@@ -53,7 +53,7 @@ LARGEST_REPORT_BYTES = 1 << 26
 
 
 def bin_cycles(cycles: int, pes: int) -> int:
-    """Cycles of a bin, if the longest inference takes so many."""
+    """Cycles of a bin, if the longest inference takes ``cycles``."""
     return max(1, -(-cycles // min(WANTED_BINS, WANTED_CELLS // pes)))
 
 

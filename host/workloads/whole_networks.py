@@ -21,10 +21,10 @@ from rtl.config import EngineConfig
 __all__ = ["ALEXNET", "DRAWN", "VGG16", "Drawn", "Stage", "draw_images", "draw_network"]
 
 SPREAD = 0.5
-"""The channels of a layer have densities of activations of their own, so much above and below their mean."""
+"""Spread of the densities of activations among the channels of a layer, over their mean."""
 
 SAMPLE = 100_000
-"""Codebooks are made from so many of a layer's weights."""
+"""Weights of a layer from which its codebook is made."""
 
 
 @dataclass(frozen=True)

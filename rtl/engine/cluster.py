@@ -11,12 +11,13 @@ from amaranth.lib.wiring import In, Out
 from rtl.layouts import beat_layout, cluster_write_layout, requant_layout
 from rtl.timing import beat_queue_limit
 
+from .accumulate import Accumulator
 from .pe import ProcessingElement, control_layout, layer_layout
 from .queue import Queue
 from .requantize import Requantizer
 from .slices import SliceLookup
 
-__all__ = ["Cluster", "cluster_layout"]
+__all__ = ["Cluster", "cluster_layout", "drain_cycles"]
 
 
 def cluster_layout(config):
@@ -183,3 +184,11 @@ class Cluster(wiring.Component):
                 chosen = Mux(wait, chosen, one)
         m.d.near += [total.eq(chosen), last.eq(shows_last)]
         return total, last
+
+
+def drain_cycles(config):
+    """From the drain's step that completes a row to the row's activations."""
+    share = config.pes_per_requantizer
+    # PEs that share take turns, through a register, or two in a deep pipeline.
+    return (config.deep_pipeline + Accumulator.latency_cycles(config) + Requantizer.latency_cycles(config)
+            + (share + config.deep_pipeline if share > 1 else 0))

@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from rtl.image_format import SectionKind
 from rtl.layouts import beat_layout, cluster_write_layout, counters_layout
 from rtl.protocol import COUNTERS
-from rtl.timing import broadcast_cycles, counter_bits, forwards, quiet_cycles
+from rtl.structure import broadcast_cycles, counter_bits, forwards
+from rtl.timing import quiet_cycles
 
 from .activations import ActivationMemory
 from .broadcast import Broadcast

@@ -24,7 +24,7 @@ from rtl.image_format import (
 )
 from rtl.layouts import load_write_layout
 from rtl.protocol import Status
-from rtl.timing import limit_bits
+from rtl.structure import limit_bits
 
 __all__ = ["Loader"]
 

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from rtl import numbers
 from rtl.layouts import requant_layout
-from rtl.timing import broadcast_cycles
+from rtl.structure import broadcast_cycles
 
 __all__ = ["Requantizer"]
 

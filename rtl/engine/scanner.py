@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
 from rtl.layouts import beat_layout, descriptor_layout
-from rtl.timing import forwards, scan_groups
+from rtl.structure import forwards, scan_groups
 
 from .gates import but_lowest
 from .pixels import Pixels
@@ -19,7 +19,7 @@ class Scanner(wiring.Component):
     """Emits one beat a cycle: each non-zero activation, and one beat for a block that has none.
 
     The first beat appears five cycles after ``start`` if its word is readable; one more where words have groups of
-    blocks (`rtl.timing.scan_groups`), and one more in an engine with convolutions.
+    blocks (`rtl.structure.scan_groups`), and one more in an engine with convolutions.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Scanner(wiring.Component):
         Another word of the input can be read two cycles later, beside the ``chase_words``; from ``start`` on: some
         cannot be read yet.
     fresh : In(pes * act_bits)
-        That word. Only with `rtl.timing.forwards`: it need not be read if nothing else is left to scan.
+        That word. Only with `rtl.structure.forwards`: it need not be read if nothing else is left to scan.
     peek : In
         While nothing is scanned, what lies at this address appears at ``newest`` three cycles later.
     stop : In(1)

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from rtl.image_format import LIMIT_STEP
-from rtl.timing import counter_bits, limit_bits
+from rtl.structure import counter_bits, limit_bits
 
 __all__ = ["Watchdog"]
 

@@ -17,7 +17,7 @@ from rtl.config import EngineConfig
 from rtl.engine.engine import Engine
 from rtl.image_format import HEADER_BYTES, LIMIT_STEP, header_layout
 from rtl.protocol import COUNTERS, Opcode, Status, load_packets
-from rtl.timing import limit_bits
+from rtl.structure import limit_bits
 from sim.simulator.link import SimulationLink, build_link
 from sim.simulator.verilate import Build
 
@@ -38,7 +38,7 @@ AT_ONCE = 8
 
 CAPACITY_BYTES = 1 << 14
 PATIENCE, IDLE_CYCLES = 2, 10_000
-"""An engine hangs that says nothing for `PATIENCE` times the longest limit of any mutant and `IDLE_CYCLES` more."""
+"""An engine hangs if it is silent for `PATIENCE` times the longest limit of any mutant, plus `IDLE_CYCLES`."""
 
 
 @dataclass(frozen=True)

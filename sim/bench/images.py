@@ -32,7 +32,7 @@ KEPT_FAULTS = 10
 
 
 def run_images(presets: Sequence[str], count: int, seed: int, jobs: int) -> dict[str, Any]:
-    """So many mutants of each preset's good image.
+    """Tries ``count`` mutants of each preset's good image.
 
     Parameters
     ----------

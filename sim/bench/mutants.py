@@ -15,7 +15,7 @@ from .draft import ENTRIES, HEADER_FIELDS, SLICES, Draft
 __all__ = ["Mutant", "Mutator"]
 
 LONGEST_LIMIT = 4
-"""The greatest mutated limit of cycles, in limits of the good image: simulating takes time."""
+"""Greatest mutated limit of cycles, over the good image's: simulating takes time."""
 
 SHARED_FIELDS = ("multiplier", "pre_shift", "relu", "input_signed", "output_base", "reserved")
 """Fields of the descriptor that a mutation changes for a whole layer at once."""
@@ -39,7 +39,7 @@ class Mutant:
 
 
 def another(choices: random.Random, value: int, bits: int) -> int:
-    """Another value of so many bits: often one nearby, or an extreme one."""
+    """Another value of ``bits`` bits: often one nearby, or an extreme one."""
     mask = (1 << bits) - 1
     while True:
         found = choices.choice([value + 1, value - 1, 0, mask, value ^ 1 << choices.randrange(bits),

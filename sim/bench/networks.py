@@ -20,9 +20,10 @@ from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
 from host.quantization.quantize import quantize
 from host.reporting.tables import shown, text_table
 from host.workloads.whole_networks import DRAWN, Drawn, draw_images, draw_network
+from rtl.engine.cluster import drain_cycles
 from rtl.engine.engine import Engine
 from rtl.protocol import COUNTERS
-from rtl.timing import broadcast_cycles, drain_cycles
+from rtl.structure import broadcast_cycles
 from sim.simulator.link import SimulationLink, build_link
 
 __all__ = ["compare_layers", "networks_table", "run_networks"]
@@ -50,7 +51,7 @@ class Compiled:
 
 
 def run_networks(names: Sequence[str], *, images: int, seed: int, rtl: bool) -> dict[str, Any]:
-    """Runs each network on so many images; all figures, as in ``networks.json``."""
+    """Runs each network on ``images`` images; all figures, as in ``networks.json``."""
     rows = []
     with tqdm(names, desc="networks", unit="network", disable=None) as progress:
         for name in progress:

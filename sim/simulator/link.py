@@ -18,7 +18,7 @@ from .running import log_tail, simulation_command, simulation_environment
 from .verilate import Build, SimulationError, build
 
 BLOCK_BYTES = 256
-"""The link port carries so many bytes in one step."""
+"""Bytes that the link port carries in one step."""
 
 
 def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: str = "",
@@ -83,7 +83,7 @@ class SimulationLink:
     idle, stall : float
         Probabilities, 0 to 0.9, that a byte is held back in a cycle on the way to the engine, and from it.
     patience_cycles : int
-        An exchange ends when so many cycles have passed without a byte in either direction. Must be longer
+        Cycles without a byte in either direction after which an exchange ends. Must be longer
         than an inference.
     seed : int
         Decides the random contents at the start, and which bytes are held back.
@@ -165,7 +165,7 @@ class SimulationLink:
         return responses[0] if isinstance(request, bytes) else responses
 
     def interrupt(self, request: bytes, cycles: int) -> None:
-        """Begins a request and resets the engine after so many clock cycles, at least 1."""
+        """Begins a request and resets the engine after ``cycles`` clock cycles, at least 1."""
         self._call("interrupt", request, cycles)
 
     def reset(self) -> None:

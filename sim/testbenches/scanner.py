@@ -11,7 +11,7 @@ from cocotb.triggers import RisingEdge
 from rtl.config import EngineConfig
 from rtl.engine.scanner import Scanner
 from rtl.layouts import beat_layout, descriptor_layout
-from rtl.timing import forwards
+from rtl.structure import forwards
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import unpack
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from host.compilation import Settings, compile_model
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.datasets import load_dataset
 from host.device.target import parse_target
 from host.image.image import parse_image

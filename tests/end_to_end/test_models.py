@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from host.compilation import Settings, compile_model
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.compression.share_weights import ShareSettings
 from host.demo import ready_settings
 from host.importers.load_network import load_network

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from rtl.config import PRESETS, ConfigError, EngineConfig, preset, read_config
-from rtl.timing import counter_bits
+from rtl.structure import counter_bits
 
 
 def test_presets_are_valid_and_differ():

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from host import compilation
 from host.bench.__main__ import main
 from host.bench.conversion_data import ROUTES, DataSubject
 from host.bench.conversion_formats import OTHERWISE, save
-from host.bench.conversion_networks import Subject, draw
+from host.bench.conversion_subjects import Subject, draw
 from host.bench.conversions import BAD, FORMS, SUBJECTS, conversions_table, figures, measure_conversions
+from host.compilation import steps as compilation
 from nonzero.errors import UserError, run_command
 
 THIRD = random.Random(26).sample(SUBJECTS, len(SUBJECTS) // 3)

@@ -14,7 +14,7 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from rtl.image_format import LIMIT_STEP, header_layout
-from rtl.timing import counter_bits
+from rtl.structure import counter_bits
 from tests.support.networks import SMALL, random_acts, random_network
 
 

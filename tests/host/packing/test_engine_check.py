@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from host import compilation
 from host import compile as host_compile
-from host.compilation import Settings, compile_model
+from host.compilation import steps as compilation
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.packing.engine_check import check_engine
 from nonzero.errors import UserError, run_command

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from host import compile as host_compile
-from host.compilation import Settings, compile_model
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.compression.share_weights import SharedLayer, SharedNetwork
 from host.quantization import calibration
 from host.quantization.golden_model import forward

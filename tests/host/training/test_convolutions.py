@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from host.compilation import Settings, compile_model
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.compression.layer_densities import spread_density
 from host.compression.prune import prune
 from host.compression.recipe import PruneSettings
@@ -288,8 +289,8 @@ def test_the_weights_of_a_pooling_stay(tmp_path, allocation):
 def test_compiling_convolutions(monkeypatch):
     """From the float network to the image and back; the file and its loader stand aside."""
     net, data = network(POOLED, SECOND), dataset()
-    monkeypatch.setattr("host.compilation.load_with_data", lambda *arguments, **options: (net, data))
-    monkeypatch.setattr("host.compilation.read_recipe", lambda name: SHORT)
+    monkeypatch.setattr("host.compilation.steps.load_with_data", lambda *arguments, **options: (net, data))
+    monkeypatch.setattr("host.compilation.steps.read_recipe", lambda name: SHORT)
     work = compile_model(Settings(Path("small.pt"), CONVOLUTIONS, density=0.25, data="stripes"))
     assert work.test_errors["engine"] < 5
     assert work.prediction is not None and work.prediction.counters["cycles"].min() > 0

@@ -14,7 +14,7 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from rtl.engine.engine import Engine
-from rtl.timing import broadcast_cycles
+from rtl.structure import broadcast_cycles
 from sim.simulator.link import SimulationLink, build_link
 from tests.support.networks import CONVOLUTIONS, SMALL, random_acts, random_convolutions, random_network
 

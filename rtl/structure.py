@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What follows from a configuration about an engine's structure: widths of counters, registers on long wires."""
+
+from amaranth.utils import ceil_log2, exact_log2
+
+from .image_format import LIMIT_STEP
+
+
+def counter_bits(config):
+    """Width of a performance counter.
+
+    Without convolutions an inference takes each entry once and scans few times the activation memory.
+    """
+    if config.tap_bits:
+        return 32
+    steps = config.pes * max(config.entry_depth * config.entries_per_word, config.act_depth)
+    return min(32, max(24, ceil_log2(steps) + 6))
+
+
+def limit_bits(config):
+    """Width of the header's ``cycle_limit`` in the engine, which counts in `LIMIT_STEP` cycles."""
+    return counter_bits(config) - exact_log2(LIMIT_STEP)
+
+
+def scan_groups(config):
+    """Groups of blocks in which a word of activations goes through the scanner, to keep wires short."""
+    blocks = config.pes // config.block_cols
+    return blocks // 4 if blocks > 4 else 1
+
+
+def broadcast_cycles(config):
+    """Registers between the scanner and a PE: none for a single cluster, up to three for 64 PEs and more."""
+    return 0 if config.clusters == 1 else 1 if config.clusters <= 4 else 2 if config.clusters <= 8 else 3
+
+
+def forwards(config):
+    """Whether a word that is drained also goes to the scanner directly, if that has nothing else to scan."""
+    return config.hurried and not config.tap_bits and scan_groups(config) == 1
