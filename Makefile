@@ -9,7 +9,7 @@ DEMO_MODEL ?=
 
 BOARDS := $(filter-out arty-a7,$(patsubst constraints/%.toml,%,$(wildcard constraints/*.toml)))
 
-.PHONY: setup demo test lint prepare boards clean
+.PHONY: setup demo test lint prepare docs boards clean
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
@@ -32,6 +32,10 @@ test: lint prepare
 
 demo: $(READY)
 	$(VENV)/bin/python -m host.demo --images $(DEMO_IMAGES) $(if $(DEMO_MODEL),--model $(DEMO_MODEL))
+
+docs: $(READY)
+	$(VENV)/bin/python -m mkdocs build --strict
+	@echo build/docs/index.html
 
 # One after another: placement takes minutes and a gigabyte for each. What did not change is not placed again.
 boards: $(READY)

@@ -209,7 +209,7 @@ def boards() -> str:
 
 
 def builds() -> str:
-    rows = [[f"`{one['board']}`, `{one['preset']}`", count(one["luts_per_pe"]), count(one["pes"] * one["fmax_mhz"]),
+    rows = [[f"{one['board']}, {one['preset']}", count(one["luts_per_pe"]), count(one["pes"] * one["fmax_mhz"]),
              ", ".join(f"{clock:g}" for clock in one["fmax_mhz_by_seed"].values()),
              "this" if one["current"] else "earlier", f"`{one['command']}`"] for one in baselines()]
     return markdown_table(["board, preset", "LUT4 per PE", "million multiplications a second at the highest clock",

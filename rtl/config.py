@@ -239,11 +239,7 @@ class EngineConfig:
     @property
     def hash(self):
         """Identity of the configuration: the first 8 bytes of a SHA-256 over its fields."""
-        # Engines without convolutions, shared requantisers or queues of beats keep the hash from before there were any.
-        without = {"tap_bits": 0, "pes_per_requantizer": 1, "beat_queue_depth": 0}
-        text = json.dumps({name: value for name, value in asdict(self).items() if value != without.get(name)},
-                          sort_keys=True)
-        return hashlib.sha256(text.encode()).digest()[:8]
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).digest()[:8]
 
 
 PRESETS = {

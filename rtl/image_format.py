@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 from .layouts import DESCRIPTOR_WORD_BITS
 
 IMAGE_MAGIC = int.from_bytes(b"NZIM", "little")
-IMAGE_VERSION = 3
+IMAGE_VERSION = 4
 
 LIMIT_STEP = 256
 """A limit of cycles is a multiple of this."""

@@ -14,11 +14,10 @@ from host.decoding.decode import Decoded, DecodedPass
 from host.quantization.work import layer_work
 from nonzero.progress import progress, waiting
 from rtl.config import EngineConfig
-from rtl.engine.cluster import drain_cycles
 from rtl.layouts import LayerKind, codebook_words, descriptor_words
 from rtl.protocol import COUNTERS
 from rtl.structure import broadcast_cycles, forwards, scan_groups
-from rtl.timing import beat_queue_limit, job_queue_limit, lookup_cycles, quiet_cycles
+from rtl.timing import beat_queue_limit, drain_cycles, job_queue_limit, lookup_cycles, quiet_cycles
 
 __all__ = ["Prediction", "predict"]
 

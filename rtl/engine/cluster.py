@@ -9,15 +9,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from rtl.layouts import beat_layout, cluster_write_layout, requant_layout
-from rtl.timing import beat_queue_limit
 
-from .accumulate import Accumulator
+from .backpressure import beat_queue_limit
 from .pe import ProcessingElement, control_layout, layer_layout
 from .queue import Queue
 from .requantize import Requantizer
 from .slices import SliceLookup
 
-__all__ = ["Cluster", "cluster_layout", "drain_cycles"]
+__all__ = ["Cluster", "cluster_layout"]
 
 
 def cluster_layout(config):
@@ -56,6 +55,12 @@ class Cluster(wiring.Component):
     useful : Out(range(pes + 1)), dropped : Out(range(pes + 1))
         For the performance counters: multiplications and empty slices in a cycle. Registered.
     """
+
+    @staticmethod
+    def turn_cycles(config):
+        """From the total of the first PE of a requantiser to that of the last: through a register, or two."""
+        share = config.pes_per_requantizer
+        return share + config.deep_pipeline if share > 1 else 0
 
     def __init__(self, config):
         self.config = config
@@ -184,11 +189,3 @@ class Cluster(wiring.Component):
                 chosen = Mux(wait, chosen, one)
         m.d.near += [total.eq(chosen), last.eq(shows_last)]
         return total, last
-
-
-def drain_cycles(config):
-    """From the drain's step that completes a row to the row's activations."""
-    share = config.pes_per_requantizer
-    # PEs that share take turns, through a register, or two in a deep pipeline.
-    return (config.deep_pipeline + Accumulator.latency_cycles(config) + Requantizer.latency_cycles(config)
-            + (share + config.deep_pipeline if share > 1 else 0))

@@ -9,13 +9,13 @@ from rtl.image_format import SectionKind
 from rtl.layouts import beat_layout, cluster_write_layout, counters_layout
 from rtl.protocol import COUNTERS
 from rtl.structure import broadcast_cycles, counter_bits, forwards
-from rtl.timing import quiet_cycles
 
 from .activations import ActivationMemory
 from .broadcast import Broadcast
 from .cluster import Cluster, cluster_layout
 from .commands import Commands
 from .drain import Drain
+from .gather import Gather
 from .link import Link
 from .loader import Loader
 from .pe import control_flags, control_layout
@@ -176,12 +176,11 @@ class Engine(wiring.Component):
 
     def _connect_control(self, m, loader, commands, program, sequencer, scanner, broadcast, drain, clusters):
         """The sequencer and those whom it directs."""
-        sent = Signal()
-        # Taken in the same cycle as the clusters' own registered `idle`, so that no beat is overlooked between them.
-        m.d.sync += sent.eq(scanner.done & broadcast.empty)
-        m.d["comb" if quiet_cycles(self.config) == 1 else "sync"] += \
-            sequencer.quiet.eq(sent & Cat(cluster.idle for cluster in clusters).all())
+        m.submodules.gather = gather = Gather(self.config)
         m.d.comb += [
+            gather.full.eq(Cat(cluster.full for cluster in clusters)), scanner.stop.eq(gather.stop),
+            gather.idle.eq(Cat(cluster.idle for cluster in clusters)), sequencer.quiet.eq(gather.quiet),
+            gather.done.eq(scanner.done), gather.empty.eq(broadcast.empty),
             sequencer.loaded.eq(loader.loaded), sequencer.layers.eq(loader.layers),
             sequencer.run.eq(commands.run),
             commands.running.eq(sequencer.running), commands.ready.eq(sequencer.ready),
@@ -240,7 +239,6 @@ class Engine(wiring.Component):
             scanner.start.eq(sequencer.start), scanner.next.eq(sequencer.next),
             scanner.grows.eq(drain.grows), scanner.growing.eq(drain.busy | sequencer.drain_start),
         ]
-        m.d.sync += scanner.stop.eq(Cat(cluster.full for cluster in clusters).any())
 
     def _connect_clusters(self, m, program, sequencer, scanner, broadcast, control, drain, clusters):
         """What every cluster is told."""

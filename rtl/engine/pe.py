@@ -7,9 +7,9 @@ from amaranth.lib.wiring import In, Out, connect
 from amaranth.utils import ceil_log2
 
 from rtl.layouts import codebook_write_layout, drain_step_layout, job_layout, memory_write_layout, tap_write_layout
-from rtl.timing import job_queue_limit, jobs_under_way
 
 from .accumulate import Accumulator
+from .backpressure import job_queue_limit, jobs_under_way
 from .codebook import Codebook
 from .entries import EntryMemory
 from .queue import Queue
@@ -77,6 +77,11 @@ class ProcessingElement(wiring.Component):
     useful : Out(1)
         For the performance counters: a multiplication.
     """
+
+    @staticmethod
+    def total_cycles(config):
+        """From the drain's step that completes a row to the row's total: the row's register, and the accumulator."""
+        return config.deep_pipeline + Accumulator.latency_cycles(config)
 
     def __init__(self, config):
         self.config = config

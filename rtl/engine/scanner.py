@@ -18,8 +18,7 @@ __all__ = ["Scanner"]
 class Scanner(wiring.Component):
     """Emits one beat a cycle: each non-zero activation, and one beat for a block that has none.
 
-    The first beat appears five cycles after ``start`` if its word is readable; one more where words have groups of
-    blocks (`rtl.structure.scan_groups`), and one more in an engine with convolutions.
+    The first beat appears ``latency_cycles`` after ``start`` if its word is readable.
 
     Parameters
     ----------
@@ -51,9 +50,16 @@ class Scanner(wiring.Component):
         Every beat of the layer has left.
     """
 
+    stop_cycles = 1
+    """From ``stop`` to the first cycle without a beat."""
+
+    @staticmethod
+    def latency_cycles(config):
+        """From ``start`` to the first beat: one cycle more where words go on in groups, one more for pixels."""
+        return 5 + (scan_groups(config) > 1) + (config.tap_bits > 0)
+
     def __init__(self, config):
         self.config = config
-        self.latency_cycles = 5 + (scan_groups(config) > 1) + (config.tap_bits > 0)
         super().__init__({
             "start": In(1),
             "next": In(descriptor_layout(config)),

@@ -34,10 +34,16 @@ class ScatterWalker(Walker):
         An entry of the tap table.
     """
 
+    @staticmethod
+    def read_cycles(config):
+        return 7 + config.deep_pipeline
+
+    @staticmethod
+    def late_visits(config):
+        return 2
+
     def __init__(self, config):
         super().__init__(config, tap_bits=In(2), taps=In(tap_write_layout(config)), taps_valid=In(1))
-        self.read_cycles = 7 + config.deep_pipeline
-        self.late_visits = 2
 
     def _decode(self, m, raw, raw_valid, raw_ready):
         config = self.config

@@ -32,7 +32,7 @@ class Sequencer(wiring.Component):
     layer : Out(descriptor_layout), start : Out(1)
         The layer that is scanned; ``start`` comes in the cycle before ``layer`` changes to it.
     quiet : In(1)
-        Every beat of the layer is on its way to an accumulator at least. `rtl.timing.quiet_cycles` late.
+        Every beat of the layer is on its way to an accumulator at least, see `rtl.engine.gather`.
     drain_start : Out(1), drain_clear : Out(1), drain_busy : In(1)
         To and from the `Drain`; it drains ``layer`` as it is in the cycle of ``drain_start``.
     """

@@ -26,8 +26,8 @@ def _select(values, place):
 class SliceLookup(wiring.Component):
     """Turns beats into jobs for the walkers of some PEs; a beat whose slice is empty ends here.
 
-    A beat comes out `rtl.timing.lookup_cycles` later. There is no back-pressure: whoever sends beats stops in time
-    (`rtl.timing.job_queue_limit`).
+    A job comes ``latency_cycles`` after its beat. There is no back-pressure: whoever sends beats stops in time, see
+    `rtl.engine.backpressure`.
 
     Parameters
     ----------
@@ -66,6 +66,16 @@ class SliceLookup(wiring.Component):
             "empty": Out(1),
         })
 
+    @staticmethod
+    def _steps(config):
+        """Registers before that of the jobs: one behind the memory, since it is slow, and two behind sums."""
+        return ("read", *(("word",) if config.deep_pipeline else ()), "pair", "sum")
+
+    @staticmethod
+    def latency_cycles(config):
+        """From a beat to its jobs."""
+        return len(SliceLookup._steps(config)) + 1
+
     def _wraps(self, beat):
         """With this beat a pixel ends: the next one has the same slices."""
         return beat.wraps if self.config.tap_bits else 0
@@ -93,10 +103,10 @@ class SliceLookup(wiring.Component):
             read.addr.eq(address), read.en.eq(1),
         ]
 
-        # A register behind the memory's output (it is slow), one behind the sums of pairs, one behind the other sums.
+        # The beat goes along with its word, with the sums of pairs and with the other sums.
         beat, valid = self.beats, self.beats_valid
         beats, valids = [], []
-        for step in ("read", *(("word",) if config.deep_pipeline else ()), "pair", "sum"):
+        for step in self._steps(config):
             next_beat = Signal(beat_layout(config), reset_less=True, name=f"{step}_beat")
             next_valid = Signal(name=f"{step}_valid")
             m.d.sync += [next_beat.eq(beat), next_valid.eq(valid)]

@@ -40,10 +40,18 @@ class Walker(wiring.Component):
         No more words, but for the last step of one; up to ``late_visits`` visits may follow.
     """
 
+    @staticmethod
+    def read_cycles(config):
+        """From the read of a slice's first word to its first entry at ``visits``."""
+        return 5 if config.deep_pipeline else 2
+
+    @staticmethod
+    def late_visits(config):
+        """Visits that may still appear once the walker is ``empty``."""
+        return 3 if config.deep_pipeline else 1
+
     def __init__(self, config, **members):
         self.config = config
-        self.read_cycles = 5 if config.deep_pipeline else 2
-        self.late_visits = 3 if config.deep_pipeline else 1
         super().__init__({
             **members,
             "hold": In(1),

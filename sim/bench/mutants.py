@@ -15,7 +15,7 @@ from .draft import ENTRIES, HEADER_FIELDS, SLICES, Draft
 __all__ = ["Mutant", "Mutator"]
 
 LONGEST_LIMIT = 4
-"""Greatest mutated limit of cycles, over the good image's: simulating takes time."""
+"""The greatest mutated limit of cycles, in limits of the good image: simulating takes time."""
 
 SHARED_FIELDS = ("multiplier", "pre_shift", "relu", "input_signed", "output_base", "reserved")
 """Fields of the descriptor that a mutation changes for a whole layer at once."""

@@ -63,7 +63,7 @@ def read(content: bytes, config: Any, before: Outcome) -> Outcome:
     """What is to come of an image, of which this may be a part only."""
     writes: list[tuple[int, int, int, int]] = []
     whole = Outcome(Status.OK, before.loaded, len(content), before.layers, before.limit, writes)
-    for place, value, status in ((0, b"NZIM", Status.BAD_MAGIC), (4, b"\x03\x00", Status.BAD_VERSION),
+    for place, value, status in ((0, b"NZIM", Status.BAD_MAGIC), (4, b"\x04\x00", Status.BAD_VERSION),
                                  (8, config.hash, Status.WRONG_CONFIG)):
         if not value.startswith(content[place:place + len(value)]):
             return Outcome(status, before.loaded, 0, before.layers, before.limit, writes)
@@ -140,7 +140,7 @@ def random_section(config: Any) -> Section:
 def encode(config: Any, sections: list[Section], /, **fields: Any) -> bytes:
     """An image of sections, sound unless a field of its header says otherwise."""
     body = b"".join(section.encode() for section in sections)
-    header = {"magic": b"NZIM", "version": 3, "sections": len(sections), "config_hash": config.hash,
+    header = {"magic": b"NZIM", "version": 4, "sections": len(sections), "config_hash": config.hash,
               "image_bytes": HEADER.size + len(body) + 4, "layers": random.randint(1, 9),
               "input_words": random.getrandbits(16), "cycle_limit": random.getrandbits(32)}
     return with_crc(HEADER.pack(*(header | fields).values()) + body)

@@ -67,7 +67,7 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
     leaves: dict[str, int] | None = None                    # what left the last block register for `beats`
     place = stop = beats = stalls = 0
     # A beat appears so long after its word was read, at the earliest; it can be read two cycles after `grows`.
-    read_cycles = Scanner(config).latency_cycles - 1
+    read_cycles = Scanner.latency_cycles(config) - 1
     grows = grew = False
     # Whether the word that `grows` has announced in the cycle before may be, or must be, scanned without being read.
     may_forward = must_forward = was_idle = False

@@ -10,8 +10,8 @@ from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
 from rtl.engine.scanner import Scanner
+from rtl.engine.slices import SliceLookup
 from rtl.layouts import beat_layout, job_layout, long_slice, memory_write_layout
-from rtl.timing import lookup_cycles
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import pack, unpack
 
@@ -87,12 +87,12 @@ def steps(config: EngineConfig, pause: float) -> Iterator[Step]:
     yield Step()
     yield Step(start={"slice_base": layer.slice_base, "entry_base": layer.entry_base})
     # No beat comes sooner, for the scanner has to read its first word.
-    yield from (Step() for _ in range(Scanner(layer.config).latency_cycles - 1 + random.randrange(3)))
+    yield from (Step() for _ in range(Scanner.latency_cycles(layer.config) - 1 + random.randrange(3)))
     for step in layer.scan():
         while random.random() < pause:
             yield Step()
         yield step
-    yield from (Step() for _ in range(lookup_cycles(config) + random.randrange(3)))
+    yield from (Step() for _ in range(SliceLookup.latency_cycles(config) + random.randrange(3)))
 
 
 def drive(dut: Any, config: EngineConfig, step: Step, pes: int, own: int) -> None:
@@ -116,7 +116,7 @@ def drive(dut: Any, config: EngineConfig, step: Step, pes: int, own: int) -> Non
 async def beats_become_jobs(dut: Any) -> None:
     config, pes, own = EngineConfig(**parameters()["config"]), parameters()["pes"], parameters()["own"]
     jobs_out = getattr(dut, f"jobs__{own}")
-    latency = lookup_cycles(config)
+    latency = SliceLookup.latency_cycles(config)
     script = [step for number in range(40) for step in steps(config, (0.0, 0.3, 0.8)[number % 3])]
     drive(dut, config, Step(), pes, own)
     await start(dut)

@@ -140,7 +140,8 @@ class Model:
 
     def __init__(self, layer: Layer) -> None:
         self.layer = layer
-        self.walker = (ScatterWalker if layer.config.tap_bits else Walker)(layer.config)
+        walker = ScatterWalker if layer.config.tap_bits else Walker
+        self.read_cycles, self.late_visits = walker.read_cycles(layer.config), walker.late_visits(layer.config)
         self.jobs = deque(zip(layer.jobs, layer.slices, strict=True))
         # Words of jobs taken, each with the earliest cycle of its first step, its activation and its steps.
         self.words: deque[tuple[int, int, int, list[Entry | None]]] = deque()
@@ -151,7 +152,7 @@ class Model:
 
     def take(self, cycle: int) -> None:
         job, words = self.jobs.popleft()
-        self.words += ((address, cycle + 1 + self.walker.read_cycles + number, job["act"], steps)
+        self.words += ((address, cycle + 1 + self.read_cycles + number, job["act"], steps)
                        for number, (address, steps) in enumerate(words))
 
     def read(self, cycle: int, address: int) -> int:
@@ -160,7 +161,7 @@ class Model:
         expected, earliest, act, steps = self.words.popleft()
         assert address == expected, f"cycle {cycle}"
         free = max(self.passed, self.busy_until if steps else 0) + 1
-        begin = max(cycle + self.walker.read_cycles, free)
+        begin = max(cycle + self.read_cycles, free)
         self.late_cycles += begin - max(earliest, free)
         for number, entry in enumerate(steps):
             if entry is not None:
@@ -171,7 +172,7 @@ class Model:
 
     def under_way(self, cycle: int) -> bool:
         """A visit is due that does not come out by itself, of jobs from before this cycle."""
-        return bool(self.words) or self.read_last < cycle < max(self.due, default=0) - self.walker.late_visits + 1
+        return bool(self.words) or self.read_last < cycle < max(self.due, default=0) - self.late_visits + 1
 
     def idle(self, cycle: int) -> bool:
         """All steps were taken before this cycle."""

@@ -88,7 +88,7 @@ def specification(component, config=CONFIG):
         m.d.comb += Assert(seen < rank)
         m.d.sync += seen.eq(seen + 1)
     # Some more cycles bring out what the walker had begun.
-    ended = Signal(dut.late_visits)
+    ended = Signal(dut.late_visits(config))
     m.d.sync += ended.eq(Cat((taken == JOBS) & dut.empty, ended))
     with m.If(ended.all() & ~dut.visits_valid):
         m.d.comb += Assert(seen == rank)

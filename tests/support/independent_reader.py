@@ -23,9 +23,6 @@ from tests.support.independent_layers import (
 COMMON = {"act_bits": 8, "weight_bits": 8, "code_bits": 4, "direct_weights": False}
 """Fields that all presets have in common."""
 
-LEFT_OUT = {"tap_bits": 0, "beat_queue_depth": 0, "pes_per_requantizer": 1}
-"""Fields that the hash does without, and the values with which it does."""
-
 FULLY_CONNECTED, CONVOLUTION = 0, 1
 
 PLAIN_FIELDS = (
@@ -44,7 +41,7 @@ PIXEL_FIELDS = (
 
 def configuration_hash(config):
     """The 8 bytes by which an image names a configuration, a dict of all fields."""
-    text = json.dumps({name: config[name] for name in sorted(config) if LEFT_OUT.get(name) != config[name]})
+    text = json.dumps({name: config[name] for name in sorted(config)})
     return hashlib.sha256(text.encode("ascii")).digest()[:8]
 
 
@@ -96,7 +93,7 @@ class Reader:
 
     def _split(self, content):
         """Header and both parts."""
-        assert content[:4] == b"NZIM" and _number(content[4:6]) == 3
+        assert content[:4] == b"NZIM" and _number(content[4:6]) == 4
         assert content[8:16] == configuration_hash(vars(self.config))
         length = _number(content[16:20])
         self.sections, self.passes, self.input_words = (_number(content[at:at + 2]) for at in (6, 20, 22))
