@@ -38,7 +38,7 @@ AT_ONCE = 8
 
 CAPACITY_BYTES = 1 << 14
 PATIENCE, IDLE_CYCLES = 2, 10_000
-"""An engine hangs that says nothing for `PATIENCE` times the longest limit of any mutant and `IDLE_CYCLES` more."""
+"""An engine hangs if it is silent for `PATIENCE` times the longest limit of any mutant, plus `IDLE_CYCLES`."""
 
 
 @dataclass(frozen=True)
