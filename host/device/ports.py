@@ -83,7 +83,12 @@ class Simulator(Protocol):
         """
 
     def open_board(self, build: Any, target: Target, seed: int, opened: ExitStack) -> str:
-        """Starts the simulation of a board; returns the path of its serial port. For the parameters see `open_engine`.
+        """Starts the simulation of a board; returns the path of its serial port.
+
+        Parameters
+        ----------
+        build, target, seed, opened
+            As of `open_engine`.
         """
 
     def check_waves(self, path: Path) -> None:
