@@ -248,6 +248,8 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
     recipe : str
         How to prune and retrain (`host.compression.recipe.read_recipe`).
     sharing : ShareSettings, optional
+    seed : int
+        Decides all that is random in pruning, retraining and weight sharing.
     name : str
         What the network is called.
     progress : callable

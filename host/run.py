@@ -130,10 +130,16 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
 
     Parameters
     ----------
+    image : Image
     target : Target
         With its configuration.
+    dataset : Dataset
+    images : int
+        How many test images, 1 or more.
     verify : bool
         Read every layer that can be read, and compare it with the golden model and all counters with the cycle model.
+    seed : int
+        Decides what memories and registers without reset hold at the start of a simulation.
     baked : bool
         The engine has loaded the image by itself.
     traced : Path, optional
