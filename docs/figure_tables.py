@@ -12,8 +12,9 @@ from nonzero.errors import UserError
 from nonzero.files import write_whole
 from rtl.config import PRESETS
 
-__all__ = ["ABSENT", "DOCS", "PUBLISHED", "ROOT", "SOURCES", "Figures", "Row", "Source", "baselines", "command_block",
-           "count", "errors", "exact", "figures_table", "kept", "kib", "markdown_table", "measured", "percent"]
+__all__ = ["ABSENT", "DOCS", "EXACT", "PUBLISHED", "ROOT", "SOURCES", "Figures", "Row", "Source", "baselines",
+           "command_block", "count", "errors", "exact", "figures_table", "kept", "kib", "markdown_table", "measured",
+           "percent", "published"]
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -82,6 +83,11 @@ PUBLISHED = _read("published.toml")
 """Figures of other works, by work."""
 
 
+def published() -> str:
+    """A list of the other works."""
+    return "\n".join(f"- {work['work']}." for work in PUBLISHED.values())
+
+
 def measured(source: str, cell: Callable[[Figures], str | None]) -> str:
     """What ``cell`` makes of a source's figures; `ABSENT` if there are none, or if ``cell`` gives None."""
     found = SOURCES[source].read()
@@ -122,8 +128,11 @@ def errors(report: Figures) -> str:
     return ", ".join(f"{stage} {percent(error)}" for stage, error in known if error is not None)
 
 
+EXACT = "images in RTL equal to golden at every layer; with the predicted cycles"
+
+
 def exact(run: Figures) -> str:
-    """Images of a run in RTL that are equal to golden at every layer, and those with the predicted cycles."""
+    """The cell of a row `EXACT`."""
     total = count(run["images"])
     return (f"{count(run['images'] - run['mismatches'])} of {total}; "
             f"{count(run['images'] - run['cycle_mismatches'])} of {total}")

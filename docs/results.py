@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from figure_tables import (
     ABSENT,
     DOCS,
+    EXACT,
     PUBLISHED,
     ROOT,
     SOURCES,
@@ -32,6 +33,7 @@ from figure_tables import (
     markdown_table,
     measured,
     percent,
+    published,
 )
 
 from nonzero.errors import end_with
@@ -44,8 +46,6 @@ NETWORKS = {"LeNet-5": "networks-lenet-5", "AlexNet": "networks-alexnet", "VGG-1
 
 UART_BITS = 10
 """Bits of a byte on the serial link, start and stop bit included."""
-
-EXACT = "images in RTL equal to golden at every layer; with the predicted cycles"
 
 
 def lenet_300_100() -> str:
@@ -61,12 +61,18 @@ def lenet_300_100() -> str:
                 f"best library ({over['best']:.1f} times), {engine * over['cut']:.2f} us with dense torch on the "
                 f"reduced network ({over['cut']:.1f} times); {found['processor']}")
 
-    ready = [row for name, source in (("lenet-300-100", "ready"), ("lenet-300-100-fast", "fast")) for row in (
-        Row(f"`models/{name}.safetensors`: weights kept", "models",
-            lambda found, name=name: kept(found[f"{name}.safetensors"])),
-        Row("... test error on the engine", source, lambda found: percent(found["test_error_engine"])),
-        Row("... cycles per image", source, lambda found: f"{found['rtl']['cycles_per_image']:.1f}"),
-        Row(f"... {EXACT}", source, lambda found: exact(found["rtl"])))]
+    def ready(name: str, source: str) -> list[Row]:
+        """A network of ``models/``."""
+        return [
+            Row(f"`models/{name}.safetensors`: weights kept", "models",
+                lambda found: kept(found[f"{name}.safetensors"])),
+            Row("... test error on the engine", source, lambda found: percent(found["test_error_engine"])),
+            Row("... cycles per image", source, lambda found: f"{found['rtl']['cycles_per_image']:.1f}"),
+            Row(f"... {EXACT}", source, lambda found: exact(found["rtl"])),
+            *(Row(f"... on the chip with `{preset}`, everything counted", chosen, lambda found:
+              kib(found["onchip_bytes"])) for preset, chosen in (
+                ("default", source), ("tiny", f"{source}-tiny"), ("up5k", f"{source}-up5k")))]
+
     return figures_table(
         Row("weights kept", "demo", kept, han["lenet_300_100_kept"]),
         Row("test error", "demo", errors, han["lenet_300_100_errors"]),
@@ -78,7 +84,7 @@ def lenet_300_100() -> str:
         Row("... over max(useful MACs / PEs, broadcasts) of each layer", "demo",
             lambda found: f"{found['rtl']['cycles_over_limit']:.3f}"),
         Row("... over useful MACs / PEs", "demo", lambda found: f"{found['rtl']['cycles_over_ideal']:.3f}"),
-        *ready,
+        *ready("lenet-300-100", "ready"), *ready("lenet-300-100-fast", "fast"),
         Row("... one input, on the ULX3S's engine at its highest clock and in libraries on one thread", "seconds",
             seconds),
         Row("the rules of Han et al. alone: weights kept, test error", "study", paper,
@@ -86,7 +92,7 @@ def lenet_300_100() -> str:
 
 
 def eie() -> str:
-    def published(found: Figures) -> str:
+    def published_ratios(found: Figures) -> str:
         return f"{found['geomean_eie_ratio']:.2f}, {max(row['eie_ratio'] for row in found['rows']):.2f}"
 
     def ratios(found: Figures) -> str:
@@ -105,7 +111,7 @@ def eie() -> str:
 
     return figures_table(
         Row("cycles over [ideal](glossary.md#ideal-cycles): geometric mean, worst layer", "eie", ratios,
-            measured("eie", published)),
+            measured("eie", published_ratios)),
         Row("... with densities of rows and columns uneven by a factor of four", "eie-uneven", ratios),
         Row("... with the short queues and the shared requantisers of `wide`", "eie-wide", ratios),
         Row("inferences in RTL equal to golden; counters that differ from the prediction", "eie-rtl", simulated),
@@ -170,6 +176,7 @@ def lenet_5() -> str:
             f"best known {best['lenet_5']}"),
         Row("... test error of the dense network", "models",
             lambda found: percent(found["lenet-5.safetensors"]["test_error_dense"])),
+        Row("... on the chip with `conv`, everything counted", "lenet-5", lambda found: kib(found["onchip_bytes"])),
         Row("... on the chip with `models/four.toml`, everything counted", "lenet-5-four",
             lambda found: kib(found["onchip_bytes"]), deep["lenet_5_size"]),
         Row(f"... {EXACT}", "lenet-5", lambda found: exact(found["rtl"])),
@@ -252,22 +259,16 @@ def robustness() -> str:
         return f"{count(found['conversions'])}: {outcomes}"
 
     return figures_table(
-        Row("single bits of a small image flipped, each of which is noticed", "faults",
-            lambda found: count(found["flipped_bits"])),
-        Row("mutated packets, after which the engine is exact", "faults",
-            lambda found: count(found["mutated_packets"])),
-        Row("random bytes, after which the engine is exact", "faults", lambda found: count(found["random_bytes"])),
-        Row("resets in the middle of load, run and read-out, after which the engine is exact", "faults",
-            lambda found: count(found["resets"])),
+        *(Row(text, "faults", lambda found, key=key: count(found[key])) for key, text in (
+            ("flipped_bits", "single bits of a small image flipped, each of which is noticed"),
+            ("mutated_packets", "mutated packets, after which the engine is exact"),
+            ("random_bytes", "random bytes, after which the engine is exact"),
+            ("resets", "resets in the middle of load, run and read-out, after which the engine is exact"))),
         Row("images with a right CRC and wrong contents; those that neither are refused nor end with a status nor give "
             "what golden and cycle model give", "images", mutants),
         Row("model files and ways of data beside torch, by outcome", "conversions", conversions),
         Row("packing of VGG-16's fully connected layers", "encode", lambda found:
             f"{count(found['weights_total'])} weights in {found['pack_seconds'] + found['image_seconds']:.1f} s"))
-
-
-def published() -> str:
-    return "\n".join(f"- {work['work']}." for work in PUBLISHED.values())
 
 
 TABLES = {table.__name__: table for table in (

@@ -26,16 +26,13 @@ import torch
 from host.compilation.state import Compilation, Settings
 from host.compilation.steps import compile_model
 from host.compression.share_weights import ShareSettings
-from host.cycle_model.predict import Prediction, predict
 from host.datasets import Dataset
 from host.decoding.decode import Decoded, decode
-from host.device import Device, Target, parse_target
-from host.device.batch import run_batch
+from host.device import Target, parse_target
 from host.image.image import Image, parse_image, read_image
-from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
-from host.verification.adopt import adopt
-from host.verification.compare import Comparison, compare
+from host.verification.compare import Comparison
+from host.verification.measure import measure, models
 from nonzero.errors import UserError
 from nonzero.files import write_whole
 from rtl.config import PRESETS, EngineConfig, preset
@@ -130,14 +127,8 @@ class EngineNetwork:
     def golden(self, inputs: np.ndarray) -> Outputs:
         """What the golden model computes, and the counters that the cycle model predicts; for ``inputs`` see
         `quantize`."""
-        acts = self.quantize(inputs)
-        layers, prediction = self.models(acts)
-        return Outputs(layers[-1], self.output_scale, layers, prediction.counters)
-
-    def models(self, acts: np.ndarray) -> tuple[list[np.ndarray], Prediction]:
-        """Output activations of every layer and the prediction, of input activations int64 ``[n, inputs]``."""
-        layers = forward(self.decoded.network, acts[:, :self.decoded.network.inputs])
-        return layers, predict(self.decoded, acts, layers)
+        expected = models(self.decoded, self.quantize(inputs))
+        return Outputs(expected.layers[-1], self.output_scale, expected.layers, expected.prediction.counters)
 
     def run(self, inputs: np.ndarray, device: str | Target | None = None, *, verify: bool = True, seed: int = 1,
             baked: bool = False) -> Outputs:
@@ -164,14 +155,13 @@ class EngineNetwork:
         target = Target("simulation", self.config) if device is None else parse_target(device) \
             if isinstance(device, str) else device
         acts = self.quantize(inputs)
-        batch = run_batch(target, self.image, acts, every_layer=verify, seed=seed, load=adopt if baked else Device.load)
+        measured = measure(self.decoded, target, acts, models(self.decoded, acts) if verify else None, seed=seed,
+                           baked=baked)
+        if measured.comparison is not None:
+            _check(measured.comparison)
         layers = [self._signed(number, values) for number, values in
-                  zip(self.image.readable if verify else [-1], batch.outputs, strict=True)]
-        if verify:
-            golden, prediction = self.models(acts)
-            _check(compare([golden[number] for number in self.image.readable], batch.outputs, prediction.counters,
-                           batch.counters, self.config.act_bits))
-        return Outputs(layers[-1], self.output_scale, layers, batch.counters)
+                  zip(self.image.readable if verify else [-1], measured.batch.outputs, strict=True)]
+        return Outputs(layers[-1], self.output_scale, layers, measured.batch.counters)
 
     def _signed(self, layer: int, bits: np.ndarray) -> np.ndarray:
         half = 0 if self.decoded.network.layers[layer].relu else 1 << (self.config.act_bits - 1)
@@ -194,10 +184,10 @@ class EngineNetwork:
             If the file cannot be written; see also `quantize`.
         """
         acts = self.quantize(inputs)
-        layers, prediction = self.models(acts)
+        expected = models(self.decoded, acts)
         names = json.dumps([layer.name for layer in self.decoded.network.layers]).encode()
-        arrays = {"inputs": acts, **{f"layer{number}": values for number, values in enumerate(layers)},
-                  **prediction.counters, "image": np.frombuffer(self.image.engine, np.uint8),
+        arrays = {"inputs": acts, **{f"layer{number}": values for number, values in enumerate(expected.layers)},
+                  **expected.prediction.counters, "image": np.frombuffer(self.image.engine, np.uint8),
                   "names": np.frombuffer(names, np.uint8)}
         file = io.BytesIO()
         np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -258,6 +248,8 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
     recipe : str
         How to prune and retrain (`host.compression.recipe.read_recipe`).
     sharing : ShareSettings, optional
+    seed : int
+        Decides all that is random in pruning, retraining and weight sharing.
     name : str
         What the network is called.
     progress : callable

@@ -122,6 +122,9 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
 
     Parameters
     ----------
+    settings : TrainSettings
+    dataset : Dataset
+        Its test images are not looked at.
     checkpoint : Path, optional
         Written after each epoch, and taken up if it exists.
     group : Group

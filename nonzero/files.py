@@ -16,6 +16,14 @@ def check_input(what: str, path: Path, most_bytes: int) -> None:
     """Raises `UserError` for a file that is too large, and for a device or pipe: reading it may never end.
 
     A file that is missing is left to its reader.
+
+    Parameters
+    ----------
+    what : str
+        What errors call the file, before its path.
+    path : Path
+    most_bytes : int
+        Greatest size.
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{what} '{path}' must be a file, but is a directory or a device")

@@ -42,8 +42,20 @@ def act_range(act_bits: int, *, signed: bool) -> tuple[int, int]:
 def requantize(total, *, multiplier: int, pre_shift: int, relu: bool, act_bits: int, clamp):  # type: ignore[no-untyped-def]
     """Turns sums (``acc + bias``) into activations.
 
-    ``total`` is anything with integer ``>>``, ``*`` and ``+``; ``clamp(x, low, high)`` is its clamp
-    (`numpy.clip`, `torch.clamp`, or one for plain integers).
+    Parameters
+    ----------
+    total : int, array or tensor of integers
+        Anything with integer ``>>``, ``*`` and ``+``.
+    multiplier : int
+        1 to ``2**MULTIPLIER_BITS - 1``.
+    pre_shift : int
+        One of `PRE_SHIFTS`.
+    relu : bool
+        Whether activations are unsigned, with all negative ones 0.
+    act_bits : int
+        Width of an activation.
+    clamp : callable
+        ``clamp(x, low, high)`` for values like ``total``: `numpy.clip`, `torch.clamp`, or one for plain integers.
     """
     narrow_low, narrow_high = act_range(NARROW_BITS, signed=True)
     shift = requant_shift(act_bits)

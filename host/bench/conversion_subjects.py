@@ -30,7 +30,15 @@ ORDER = r"order|one after"
 
 
 class Net(nn.Module):
-    """Modules by name, and a function of them and of the inputs."""
+    """Modules by name, and a function that runs them.
+
+    Parameters
+    ----------
+    run : callable
+        Maps the module and its inputs to the outputs.
+    **modules : nn.Module
+        Submodules, under the names that ``run`` finds them by.
+    """
 
     def __init__(self, run: Callable[[Any, Tensor], Any], **modules: nn.Module) -> None:
         super().__init__()

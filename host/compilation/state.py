@@ -94,6 +94,7 @@ class Compilation:
 
     @property
     def network(self) -> Network:
+        """The network in floats as it now is: pruned, or dense if it was not pruned."""
         assert self.dense is not None
         return self.pruned.network if self.pruned else self.dense
 

@@ -39,6 +39,13 @@ CALIBRATION_MACS = 1 << 33
 
 
 def load(work: Compilation) -> str:
+    """Reads model and data, and checks that they fit each other and the engine; returns a note for the user.
+
+    Raises
+    ------
+    UserError
+        With the problems of model, data, calibration inputs and engine, all at once where they can be found at once.
+    """
     settings = work.settings
     if settings.data is None:
         network = load_network(settings.model, input_shape=settings.input_shape, normalize=settings.normalize,
@@ -63,6 +70,13 @@ def load(work: Compilation) -> str:
 
 
 def prune_and_retrain(work: Compilation) -> str:
+    """Prunes the network and retrains it, if the settings want that; returns a note for the user.
+
+    Raises
+    ------
+    UserError
+        For an unknown recipe, and as `host.compression.prune.prune`.
+    """
     settings = work.settings
     assert work.dense is not None and work.calibration is not None
     if not settings.prune:
@@ -82,6 +96,14 @@ def prune_and_retrain(work: Compilation) -> str:
 
 
 def share(work: Compilation) -> str:
+    """Shares the weights of each layer through a codebook, or rounds them to weights of few bits; returns a note for
+    the user.
+
+    Raises
+    ------
+    UserError
+        As `host.compression.share_weights.share_weights`.
+    """
     settings = work.settings
     assert work.calibration is not None
     work.shared = share_weights(work.network, settings.config, work.dataset, settings.sharing, settings.seed,
@@ -96,6 +118,13 @@ def share(work: Compilation) -> str:
 
 
 def quantize_integers(work: Compilation) -> str:
+    """Turns weights, biases and activations into integers; returns a note for the user.
+
+    Raises
+    ------
+    UserError
+        As `host.quantization.quantize.quantize`.
+    """
     assert work.shared is not None and work.calibration is not None
     quantized = quantize(work.shared, work.settings.config, work.calibration, classes=work.dataset is not None)
     work.quantized = replace(quantized, input_shape=work.input_axes)
@@ -110,6 +139,13 @@ def quantize_integers(work: Compilation) -> str:
 
 
 def encode_and_pack(work: Compilation) -> str:
+    """Encodes the weights and writes the image (``work.content``, bytes); returns a note for the user.
+
+    Raises
+    ------
+    UserError
+        If the network does not fit the engine (`host.packing.pack.pack`).
+    """
     assert work.quantized is not None and work.calibration is not None
     examples = _examples(work, work.calibration)
     acts = quantize_inputs(work.quantized, examples)
@@ -162,10 +198,21 @@ MEASURED_AFTER = {"load": "dense", "prune and retrain": "pruned", "share": "shar
 
 def compile_model(settings: Settings, progress: Callable[[str], object] = lambda line: None,
                   checkpoints: Path | None = None) -> Compilation:
-    """Takes a model through all `STEPS`; raises `UserError` for what the user must mend. ``progress`` is told of each
-    step when it is done, and then its notes.
+    """Takes a model through all `STEPS`.
 
-    ``checkpoints`` is a directory from whose `CHECKPOINTS` pruning and weight sharing go on if they were interrupted.
+    Parameters
+    ----------
+    settings : Settings
+    progress : callable
+        Receives a line after each step, and then one for each of the step's notes.
+    checkpoints : Path, optional
+        Directory that keeps the state of pruning and of weight sharing (`CHECKPOINTS`); an interrupted compilation goes
+        on from there.
+
+    Raises
+    ------
+    UserError
+        For what the user must mend.
     """
     work = Compilation(settings, checkpoints)
     for name, step in STEPS:

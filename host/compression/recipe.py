@@ -226,7 +226,14 @@ RECIPES: dict[str, PruneSettings] = {
 
 def with_amount(recipe: PruneSettings, density: float | None = None, keep: dict[str, float] | None = None,
                 quality: float | dict[str, float] | None = None) -> PruneSettings:
-    """The recipe with the amount given here, else its own, else with a density of `DENSITY`."""
+    """The recipe with an amount of pruning: the one given here, else the recipe's own, else a density of `DENSITY`.
+
+    Parameters
+    ----------
+    recipe : PruneSettings
+    density, keep, quality : optional
+        As in `PruneSettings`; at most one of them is given.
+    """
     if (density, keep, quality) != (None, None, None):
         return replace(recipe, density=density, keep=keep, quality=quality)
     if (recipe.density, recipe.keep, recipe.quality) != (None, None, None):

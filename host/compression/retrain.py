@@ -89,6 +89,8 @@ class Retraining:
             Learning rate as a function of progress, 0 to 1.
         patience : int or None
             Epochs without a lower held-out error after which training stops; None: never.
+        after_epoch : callable
+            Is called without arguments after each epoch.
         """
         curve = self.curve
         while len(curve["losses"]) < epochs and not flat(curve["held_out_errors"], patience):
@@ -119,6 +121,7 @@ class Retraining:
                 "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Continues from a ``state`` that `state` has returned."""
         self._hold(self.dense, [rows.numpy() for rows in state["rows"]],
                    None if state["inputs"] is None else state["inputs"].numpy())
         with torch.no_grad():

@@ -157,10 +157,16 @@ def share_weights(network: Network, config, dataset: Dataset | None = None,  # t
 
     Parameters
     ----------
+    network : Network
+        Its zero weights stay zero.
     config : EngineConfig
         Gives ``code_bits`` and ``direct_weights``.
     dataset : Dataset, optional
         Without it the centres stay where k-means put them.
+    settings : ShareSettings, optional
+        Those of `ShareSettings()` by default.
+    seed : int
+        Decides the first centres of k-means and the batches of fine-tuning.
     checkpoint : Path, optional
         Written after each epoch of fine-tuning. The same call goes on from it, if it is there.
 

@@ -67,10 +67,12 @@ class Device:
 
     @classmethod
     def open(cls, target: str | Target, *, timeout_s: float = 1.0, retries: int = 4, seed: int = 1) -> "Device":
-        """Opens a device by its name: see `host.device.target.FORMS`. Close it, or use it as a context manager.
+        """Opens a device. Close it, or use it as a context manager.
 
         Parameters
         ----------
+        target : str or Target
+            The device, or its name: see `host.device.target.FORMS`.
         timeout_s : float
             Seconds without a byte from a serial port after which a response counts as lost.
         retries : int

@@ -89,6 +89,8 @@ def program_passes(read: Callable[[int, int], bytes], count: int, config: Engine
         Of the first word and a number of words gives their bytes; raises `ValueError` for words beyond the memory.
     count : int
         Passes.
+    config : EngineConfig
+        Decides the sizes of descriptors and tables.
     """
     layout, at = descriptor_layout(config), 0
 

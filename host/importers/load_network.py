@@ -81,13 +81,27 @@ def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
 def load_with_data(path: Path, data: Dataset | str, *, input_shape: tuple[int, ...] | None = None,
                    normalize: tuple[float, float] | None = None,
                    known: str | None = None) -> tuple[Network, Dataset]:
-    """A network, as `load_network`, and a dataset, whose images tell the shape if nothing else does.
+    """Reads a network, as `load_network`, and a dataset whose images give the input shape if nothing else does.
 
-    ``data`` is the dataset, or its name.
+    The images are put into the order in which the network takes them; notes of the dataset say what had to be done.
 
-    The images come in the order in which the network takes them, and the dataset's notes say what that took.
+    Parameters
+    ----------
+    path : Path
+        The model file.
+    data : Dataset or str
+        The dataset, or its name (`host.datasets.load_dataset`).
+    input_shape : tuple of int, optional
+        Channels, height and width of an input.
+    normalize : (float, float), optional
+        Mean and standard deviation by which the training normalised its inputs.
+    known : str, optional
+        The network of `host.network.zoo` that a file of tensors is of.
 
-    Raises `UserError` with the problems of both.
+    Raises
+    ------
+    UserError
+        With the problems of both.
     """
     datasets: list[Dataset] = []
 

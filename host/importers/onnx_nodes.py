@@ -97,19 +97,24 @@ class Node:
             flow.derive(node.output[0], masked(*tensors), *node.input)
 
     def refused(self, problem: str) -> list[Part]:
+        """The part of a layer that cannot be run; ``problem`` continues the sentence that begins with the layer's name.
+        """
         return [UnsupportedPart(self.label, problem)]
 
     def unsupported(self, hint: str = "") -> list[Part]:
+        """The part of an operation that the engine does not run; ``hint`` is added to what the user is told."""
         return self.refused(f"is the operation {self.kind}, which the engine does not run; see the supported layers in "
                             f"the README{hint}")
 
     def tensor(self, number: int) -> StoredTensor | None:
+        """The constant at input ``number``, from 0; None if the node leaves that input out."""
         name = self.node.input[number] if number < len(self.node.input) else ""
         if not name:
             return None
         return self.flow.constant(name)
 
     def required(self, number: int) -> StoredTensor:
+        """The constant at input ``number``, from 0. Raises `ValueError` if it is missing."""
         tensor = self.tensor(number)
         if tensor is None:
             raise ValueError(f"input {number} is missing")
@@ -134,9 +139,17 @@ class Node:
         return default
 
     def ints(self, name: str, default: list[int]) -> list[int]:
+        """An attribute that is a list of integers. Raises `ValueError` if it is of another type."""
         return list(self.attribute(name, default))
 
     def pair(self, name: str, default: int) -> tuple[int, int]:
+        """An attribute of two integers, for rows and columns, each 0 to 65535; the ``default`` counts for both.
+
+        Raises
+        ------
+        ValueError
+            For another number of integers, or one out of range.
+        """
         rows, cols = self.ints(name, [default, default])
         if not (0 <= rows < 1 << 16 and 0 <= cols < 1 << 16):
             raise ValueError(f"attribute {name}")

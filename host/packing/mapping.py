@@ -64,12 +64,22 @@ class MappedLayer:
 
 def fold_choices(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig, *,
                  balance: bool) -> list[Fold | None]:
-    """Ways to run a network's first layer, the best first, that with the least memory last; None is as it is.
+    """Ways to run a network's first layer: the best first, the one with the least memory last.
 
     Parameters
     ----------
-    often : float array ``[inputs]``, optional
-        How often each input is not zero.
+    layer : QuantizedLayer
+        The first layer.
+    often : float array, shape ``[inputs]``, optional
+        How often each input is not zero, 0 to 1.
+    config : EngineConfig
+    balance : bool
+        Whether rows are shared out by their work; only then two bands can pay.
+
+    Returns
+    -------
+    list of Fold or None
+        None runs the layer as it is.
     """
     shape = layer.geometry
     if shape is None:
@@ -100,7 +110,24 @@ def output_layout(layer: QuantizedLayer, assignment: Assignment) -> ActivationLa
 
 def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[np.ndarray] | None,
                 config: EngineConfig, *, balance: bool = True, order: bool = True) -> list[MappedLayer] | None:
-    """Maps every layer; None if that cannot be with this fold. For the parameters see `host.packing.pack.pack`."""
+    """Maps every layer to the PEs.
+
+    Parameters
+    ----------
+    quantized : QuantizedNetwork
+    fold : Fold or None
+        How the first layer is folded, one of `fold_choices`.
+    activity : list of float arrays ``[cols]``, optional
+        How often each input of each layer is not zero, 0 to 1.
+    config : EngineConfig
+    balance, order : bool
+        As of `host.packing.pack.pack`.
+
+    Returns
+    -------
+    list of MappedLayer or None
+        None if a slice is longer than any length can say; another fold may do.
+    """
     first = quantized.layers[0] if fold is None else fold.layer(quantized.layers[0])
     often = None if activity is None else activity[0]
     often = _folded(fold, often) if fold else often

@@ -33,6 +33,7 @@ def input_notes(quantized: QuantizedNetwork, images: np.ndarray, examples: np.nd
 
     Parameters
     ----------
+    quantized : QuantizedNetwork
     images : uint8 or float32 array, shape ``[n, ...]``
         All that the scale was chosen on.
     examples : array, shape ``[n, ...]``
@@ -74,12 +75,20 @@ def layer_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray]) -> list[
 
 
 def clipped_outputs(quantized: QuantizedNetwork, acts: np.ndarray, outputs: list[np.ndarray]) -> dict[int, float]:
-    """The network's outputs of which `CLIPPED` or more are beyond the greatest or least activation, and how many.
+    """The network's outputs that are often clipped: in a share of `CLIPPED` or more of the examples.
 
     Parameters
     ----------
-    acts, outputs : int64 arrays
-        Input activations, and outputs of every layer.
+    quantized : QuantizedNetwork
+    acts : int64 array, shape ``[n, inputs]``
+        Input activations.
+    outputs : list of int64 array, shape ``[n, outputs]``
+        Of every layer.
+
+    Returns
+    -------
+    dict
+        The share of examples, 0 to 1, in which an output is beyond the greatest or least activation, by its number.
     """
     layer = quantized.layers[-1]
     low, high = act_range(quantized.act_bits, signed=not layer.relu)
@@ -94,6 +103,9 @@ def output_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray], clipped
 
     Parameters
     ----------
+    quantized : QuantizedNetwork
+    outputs : list of int64 array, shape ``[n, outputs]``
+        Of every layer.
     clipped : dict
         From `clipped_outputs`.
     classes : bool

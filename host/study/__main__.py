@@ -73,7 +73,15 @@ def _need_optuna() -> None:
 
 
 def study_identity(network: str, dataset: Dataset, effort: Effort) -> str:
-    """A name that tells rows apart that must not be taken for each other."""
+    """A name for the rows of one study: other data, training or effort give another name.
+
+    Parameters
+    ----------
+    network : str
+        A network of `host.network.zoo`.
+    dataset : Dataset
+    effort : Effort
+    """
     return f"{network}-{hashlib.sha256(f'{fingerprint(dataset)} {effort} {STARTS}'.encode()).hexdigest()[:12]}"
 
 

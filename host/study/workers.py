@@ -39,8 +39,13 @@ def run_workers(queue: Queue, jobs: Sequence[Job], count: int, options: Sequence
 
     Parameters
     ----------
+    queue : Queue
+        Hands out the jobs and takes the outcomes.
+    jobs : sequence of Job
+    count : int
+        Processes, at most; no more than there are jobs left.
     options : sequence of str
-        What tells ``python -m host.study`` of the network, the data and the place.
+        Command-line options of ``python -m host.study`` that name the network, the data and the directory.
 
     Raises
     ------

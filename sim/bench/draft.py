@@ -28,7 +28,7 @@ SECTION_FIELDS = [(name, field.offset) for name, field in section_layout()]
 
 @dataclass
 class Section:
-    """A section as an image has it; ``count`` need not be the number of its words."""
+    """A section of an image; in a draft, ``count`` need not be the number of words in ``content``."""
 
     kind: int
     pe: int
@@ -37,6 +37,7 @@ class Section:
     content: bytearray
 
     def packed(self) -> bytes:
+        """The section's bytes in the image: its header, then its words."""
         bits = sum(getattr(self, name) << offset for name, offset in SECTION_FIELDS)
         return bits.to_bytes(SECTION_BYTES, "little") + self.content
 
@@ -79,6 +80,7 @@ class Draft:
         del self.places[-1]
 
     def copy(self) -> "Draft":
+        """A draft of its own with the same contents."""
         other = copy.copy(self)
         other.header = dict(self.header)
         other.sections = [replace(section, content=bytearray(section.content)) for section in self.sections]
@@ -95,6 +97,7 @@ class Draft:
         return with_crc(content)
 
     def of_kind(self, kind: int) -> list[Section]:
+        """The sections of a kind, a number of `rtl.image_format.SectionKind`."""
         return [section for section in self.sections if section.kind == kind]
 
     @property
@@ -113,15 +116,17 @@ class Draft:
         return self.bits(self.program, at, width) if at + width <= 8 * len(self.program) else None
 
     def set_field(self, number: int, name: str, value: int) -> None:
+        """Sets the field ``name`` in the descriptor of pass ``number`` to ``value``, if the program reaches there."""
         at, width = self._field(number, name)
         if at + width <= 8 * len(self.program):
             self.set_bits(self.program, at, width, value)
 
     def bits(self, content: bytearray, at: int, width: int) -> int:
-        """Bits of words from bit ``at`` on."""
+        """The number in the ``width`` bits of ``content`` from bit ``at`` on, least significant bit first."""
         return int.from_bytes(content[at // 8:-(-(at + width) // 8)], "little") >> at % 8 & ((1 << width) - 1)
 
     def set_bits(self, content: bytearray, at: int, width: int, value: int) -> None:
+        """Sets the ``width`` bits of ``content`` from bit ``at`` on to ``value``, 0 to ``2**width - 1``."""
         first, end = at // 8, -(-(at + width) // 8)
         mask = ((1 << width) - 1) << at % 8
         bits = int.from_bytes(content[first:end], "little") & ~mask | value << at % 8 & mask

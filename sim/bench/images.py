@@ -38,6 +38,9 @@ def run_images(presets: Sequence[str], count: int, seed: int, jobs: int) -> dict
     ----------
     presets : sequence of str
         Names in `rtl.config.PRESETS`.
+    count : int
+    seed : int
+        Decides the good images and their mutants.
     jobs : int
         Simulations at the same time.
     """
@@ -77,6 +80,7 @@ def _row(name: str, image: Image, tried: list[Tried]) -> dict[str, Any]:
 
 
 def images_table(found: dict[str, Any]) -> str:
+    """The outcomes of each preset as text, then each fault in a line; ``found`` is from `run_images`."""
     columns = ("preset", "image_bytes", "mutants", *OUTCOMES, "seconds")
     table = text_table([column.replace("_", " ") for column in columns],
                        [[str(row[column]) for column in columns] for row in found["rows"]])

@@ -45,6 +45,17 @@ def run_axi(packets: int, seed: int) -> dict[str, Any]:
 def run_faults(packets: int, noise: int, resets: int, seed: int) -> dict[str, Any]:
     """Flips every bit of a small image, sends mutated packets and random bytes, and resets LeNet-300-100 at work.
 
+    Parameters
+    ----------
+    packets : int
+        Mutated packets.
+    noise : int
+        Random bytes.
+    resets : int
+        Resets, in the middle of load, run and read-out.
+    seed : int
+        Decides all that is random.
+
     Raises
     ------
     FaultError
@@ -85,10 +96,12 @@ def _network(config: EngineConfig, seed: int) -> QuantizedNetwork:
 
 
 def axi_table(found: dict[str, Any]) -> str:
+    """The result of `run_axi` as a sentence."""
     return f"{found['packets']} random packets each way over AXI, every response right, every rule kept"
 
 
 def faults_table(found: dict[str, Any]) -> str:
+    """The counts of `run_faults` as text, a line each."""
     return "\n".join(f"{found[name]:>8}  {text}" for name, text in (
         ("flipped_bits", "single bits of the image flipped, each noticed"),
         ("mutated_packets", "mutated packets, the engine exact after each eight"),

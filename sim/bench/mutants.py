@@ -39,7 +39,7 @@ class Mutant:
 
 
 def another(choices: random.Random, value: int, bits: int) -> int:
-    """Another value of ``bits`` bits: often one nearby, or an extreme one."""
+    """A value other than ``value`` of ``bits`` bits, drawn from ``choices``: often one nearby, or an extreme one."""
     mask = (1 << bits) - 1
     while True:
         found = choices.choice([value + 1, value - 1, 0, mask, value ^ 1 << choices.randrange(bits),
@@ -49,14 +49,14 @@ def another(choices: random.Random, value: int, bits: int) -> int:
 
 
 class Mutator:
-    """Makes mutants of an image, the same ones for the same seed and number.
+    """Makes mutants of an image; the same seed and number give the same mutant.
 
     Parameters
     ----------
     decoded : Decoded
         The good image.
     cycles : int
-        What its inferences take.
+        Cycles of the longest inference of the good image.
     seed : str
     """
 
@@ -71,6 +71,7 @@ class Mutator:
             (3, self._noise)]
 
     def mutant(self, number: int) -> Mutant:
+        """The mutant of this number, from 0: the good image with one to three changes."""
         choices = random.Random(f"{self.seed} {number}")
         weights = [weight for weight, _ in self.kinds]
         while True:

@@ -51,7 +51,29 @@ class Compiled:
 
 
 def run_networks(names: Sequence[str], *, images: int, seed: int, rtl: bool) -> dict[str, Any]:
-    """Runs each network on ``images`` images; all figures, as in ``networks.json``."""
+    """Runs each network on random images.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `host.workloads.whole_networks.DRAWN`.
+    images : int
+        Images for each network, 1 or more.
+    seed : int
+        Decides weights and images.
+    rtl : bool
+        Simulate the RTL; otherwise cycles are those of the cycle model.
+
+    Returns
+    -------
+    dict
+        The content of ``networks.json``.
+
+    Raises
+    ------
+    UserError
+        If a simulation cannot be built or dies.
+    """
     rows = []
     with tqdm(names, desc="networks", unit="network", disable=None) as progress:
         for name in progress:

@@ -114,8 +114,12 @@ def emitted(component: wiring.Component, label: str, write: Callable[[], str]) -
 
     Parameters
     ----------
+    component : wiring.Component
+        Not elaborated before; it is used up.
     label : str
         Part of a file's name: what decides the Verilog besides the component.
+    write : callable
+        Writes the Verilog; is called if the cache does not have it.
     """
     key = fingerprint(component)
     shortcut = cache_directory() / "verilog" / f"{key}-{label}.v"
@@ -186,7 +190,30 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
 
 def make_simulation(directory: Path, text: str, sources: Sequence[Path], options: Sequence[str], speed: str,
           macros: Sequence[str], main: Path | None) -> None:
-    """Builds in a directory beside the final one and moves the result there whole."""
+    """Builds in a directory beside the final one and moves the result there whole.
+
+    Parameters
+    ----------
+    directory : Path
+        The final one, which does not exist yet.
+    text : str
+        Verilog source.
+    sources : sequence of Path
+        Further SystemVerilog files.
+    options : sequence of str
+        Verilator's.
+    speed : str
+        The C++ compiler's option, `SHORT_RUNS` or `LONG_RUNS`.
+    macros : sequence of str
+        The C++ compiler's options for the macros of ``main``.
+    main : Path or None
+        The C++ file with ``main``, instead of cocotb's.
+
+    Raises
+    ------
+    SimulationError
+        If Verilator or the compiler refuses the design.
+    """
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix="unfinished-") as unfinished:
         place = Path(unfinished)
         objects = place / "objects"

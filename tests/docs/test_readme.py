@@ -3,6 +3,7 @@
 
 import json
 
+from host.run import table
 from nonzero.shipped import CONSTRAINTS
 from rtl.config import PRESETS
 from tests.support.paths import ROOT
@@ -21,6 +22,14 @@ def test_it_is_short():
     before, command, _ = README.partition("```\nmake demo")
     assert command and len(before.split()) <= 120
     assert len(README.splitlines()) <= 110
+
+
+def test_its_demo_gives_the_figures_that_it_shows():
+    (block,) = [block for block in README.split("```") if "images run" in block]
+    *shown, report = block.strip().splitlines()
+    assert report == "report: build/demo/report.html"
+    rtl = json.loads((ROOT / "docs" / "figures" / "ready.json").read_text())["figures"]["rtl"]
+    assert len(shown) == 5 and set(shown) < set(table(rtl).splitlines())
 
 
 def test_its_boards_are_those_of_the_baselines():

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The toolchain as a library: what it compiles in memory is what the engine computes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 from host.api import compile_module, open_image
 from host.datasets import Dataset
+from host.verification.measure import models
 from nonzero.errors import UserError
 from rtl.config import read_config
 from rtl.protocol import COUNTERS
@@ -58,12 +61,10 @@ def test_rtl_gives_golden_outputs_and_the_predicted_counters(compiled, inputs):
 
 
 def test_an_engine_that_differs_is_no_result(compiled, inputs, monkeypatch):
-    models = type(compiled).models
-
-    def wrong(self, acts):
-        layers, prediction = models(self, acts)
-        return [*layers[:-1], layers[-1] + 1], prediction
-    monkeypatch.setattr(type(compiled), "models", wrong)
+    def wrong(decoded, acts):
+        right = models(decoded, acts)
+        return replace(right, layers=[*right.layers[:-1], right.layers[-1] + 1])
+    monkeypatch.setattr("host.api.models", wrong)
     with pytest.raises(UserError, match=r"outputs of 2 of 2 inputs, counters: none"):
         compiled.run(inputs[:2])
 

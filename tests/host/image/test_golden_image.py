@@ -49,9 +49,9 @@ NETWORK = QuantizedNetwork("two layers", (
 IMAGE = """
 # Header
 4e 5a 49 4d              # magic, the letters NZIM
-03 00                    # version of the format
+04 00                    # version of the format
 0a 00                    # 10 sections
-52 c4 de a9 dd 2b a1 b3  # hash of the engine's configuration
+71 c8 06 a6 68 f6 6e 66  # hash of the engine's configuration
 d8 00 00 00              # 216 bytes in the engine part, to the end of its CRC-32
 02 00                    # 2 passes
 01 00                    # 1 activation word for an input
@@ -103,7 +103,7 @@ fe ff ff 00              # fc1: bias of slot 1, -2 in 24 bits
 00 00 00 00              # fc1: bias of slot 1, which has no output
 02 01 06 00 02 00        # kind 2, PE 1, from address 6 on, 2 words
 00 00 00 00              # fc2: bias of slot 0, which has no output
-da 27 0c 35              # CRC-32 of all bytes before it
+10 6a 5e 03              # CRC-32 of all bytes before it
 
 # Host part
 4e 5a 48 4f              # magic, the letters NZHO
@@ -133,9 +133,9 @@ CONVOLUTION = QuantizedNetwork("convolution", (
 CONVOLUTION_IMAGE = """
 # Header
 4e 5a 49 4d              # magic, the letters NZIM
-03 00                    # version of the format
+04 00                    # version of the format
 09 00                    # 9 sections
-fa 3a b4 9b f4 a1 53 37  # hash of the engine's configuration
+7c e2 55 2d 52 1a 9a 2a  # hash of the engine's configuration
 d2 00 00 00              # 210 bytes in the engine part, to the end of its CRC-32
 01 00                    # 1 pass
 0c 00                    # 12 activation words for an input, one for each pixel
@@ -186,7 +186,7 @@ fe 0f ff 0f              # bias -2
 04                       # 0 and 1: the indices are 0, tap (0, 0), and 1 + 4 * 1, tap (1, 1)
 03 01 00 00 01 00        # kind 3, PE 1, from address 0 on, 1 word
 00                       # 0: the index is 1, tap (0, 1)
-6d 6f 48 95              # CRC-32 of all bytes before it
+df 71 dd 8c              # CRC-32 of all bytes before it
 
 # Host part
 4e 5a 48 4f              # magic, the letters NZHO

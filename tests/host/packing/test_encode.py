@@ -202,7 +202,7 @@ def test_decoding_gives_the_network_back(config):
 @pytest.mark.parametrize("damage, message", [
     (lambda c: c[:10], "is truncated: it has 10 bytes"),
     (lambda c: b"PK" + c[2:], "is no memory image"),
-    (lambda c: c[:4] + b"\x09\x00" + c[6:], "must be of version 3, not 9"),
+    (lambda c: c[:4] + b"\x09\x00" + c[6:], "must be of version 4, not 9"),
     (lambda c: c[:8] + bytes(8) + c[16:], "was made for configuration 0000000000000000"),
     (lambda c: c[:100], "is truncated"),
     (lambda c: c[:60] + bytes([c[60] ^ 4]) + c[61:], "is damaged: the CRC-32 of its engine part"),
