@@ -62,9 +62,25 @@ EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Run:
-    """What the engine gave and how long it took; beside the golden model and the cycle model if it was verified.
+    """What the engine gave, beside the golden model and the cycle model if it was verified.
 
-    ``recording`` is for `host.view`, if the target notes what the PEs do.
+    Attributes
+    ----------
+    target : Target
+    pes : int
+        PEs of the engine.
+    batch : Batch
+        Outputs, counters and times.
+    test_error : float
+        Percent of the images.
+    seconds : float
+        Wall-clock time of loading and of all inferences.
+    comparison : Comparison, optional
+        What differs from the models.
+    prediction : Prediction, optional
+        The cycle model's counters.
+    recording : dict, optional
+        For `host.view`, if the target records what the PEs do.
     """
 
     target: Target

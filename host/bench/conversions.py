@@ -73,13 +73,18 @@ class Conversion:
 
     Attributes
     ----------
+    network : str
+        The subject's name.
+    form : str
+        One of `FORMS`.
     outcome : str
         One of `OUTCOMES`.
     said : str
         The error, the note that announces or warns, or what is wrong.
-    float_error, engine_error : float, optional
-        The greatest error over the greatest output; the standard deviation of the engine's error over that of the
-        outputs.
+    float_error : float, optional
+        The greatest error of the network as it was read, over the greatest output.
+    engine_error : float, optional
+        The standard deviation of the engine's error over that of the outputs.
     """
 
     network: str

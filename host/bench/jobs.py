@@ -39,7 +39,16 @@ IMAGES = 1000
 
 @dataclass(frozen=True)
 class Baseline:
-    """An engine as it was placed and routed for a board: its highest clock."""
+    """An engine as it was placed and routed for a board.
+
+    Attributes
+    ----------
+    board : str
+    fmax_mhz : float
+        The highest clock by static timing analysis.
+    preset : str
+        The engine, a name of `rtl.config.PRESETS`.
+    """
 
     board: str
     fmax_mhz: float

@@ -30,7 +30,16 @@ class Timed:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call, over the blocks: their median, the quartiles, the least; and the calls in a block."""
+    """Seconds of one call, over the blocks in which it was timed.
+
+    Attributes
+    ----------
+    median, least : float
+    quartiles : (float, float)
+        The first and the third.
+    calls : int
+        Calls in a block.
+    """
 
     median: float
     quartiles: tuple[float, float]

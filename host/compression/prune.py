@@ -67,8 +67,16 @@ class PruneRound:
 
 @dataclass(frozen=True)
 class PruneResult:
-    """The pruned network (float32, zeros are pruned, dead neurons are gone) and what happened in each round. If it was
-    not retrained, also the network with its dead neurons: ``whole``."""
+    """The pruned network, and what happened in each round.
+
+    Attributes
+    ----------
+    network : Network
+        Without dead neurons; a weight of 0 is pruned.
+    history : tuple of PruneRound
+    whole : Network or None
+        The pruned network with its dead neurons, if it was not retrained.
+    """
 
     network: Network
     history: tuple[PruneRound, ...]

@@ -27,7 +27,7 @@ TEMPERATURE = 2.0
 
 
 class Retraining:
-    """Trains with Adam, whose state lives on from one round to the next.
+    """Trains with Adam, whose state is kept from one round to the next.
 
     With the options ``neurons`` and ``broadcasts`` the network is trained without the channels and neurons that are
     dead, and without the inputs of a fully connected first layer that have no weights, which takes a fraction of the
@@ -41,6 +41,11 @@ class Retraining:
     ----------
     dense : Network
         Gives the shapes, the connections before pruning, and what distillation compares with.
+    dataset : Dataset
+        Its training images are split into those that are trained on and those that are held out.
+    settings : PruneSettings
+    seed : int
+        Decides batches, deformations and dropout.
     """
 
     def __init__(self, dense: Network, dataset: Dataset, settings: PruneSettings, seed: int) -> None:

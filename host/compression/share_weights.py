@@ -87,6 +87,8 @@ class SharedLayer:
     values : float64 array, shape ``[2**code_bits]``
         What a code stands for; the first is 0.
     bias : float64 array, shape ``[rows]``
+    relu : bool
+        Whether a ReLU follows.
     geometry : Geometry, optional
         Of a convolution; None for a fully connected layer.
     fixed : bool
@@ -118,6 +120,7 @@ class SharedNetwork:
 
     Attributes
     ----------
+    layers : tuple of SharedLayer
     losses, held_out_errors : tuple of float
         Of each epoch of fine-tuning; the errors in percent.
     iterations : int

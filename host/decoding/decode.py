@@ -50,7 +50,18 @@ class DecodedPass:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The integer network of an image (its layers' scales are 1), and the passes of its program."""
+    """What an image holds.
+
+    Attributes
+    ----------
+    image : Image
+    config : EngineConfig
+        The engine that it was made for.
+    network : QuantizedNetwork
+        The integer network; the scales of its layers are 1, because the engine does not need them.
+    passes : list of DecodedPass
+        In the order of the program.
+    """
 
     image: Image
     config: EngineConfig

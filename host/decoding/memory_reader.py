@@ -64,7 +64,16 @@ class Memory:
 
 @dataclass(frozen=True)
 class Memories:
-    """The memories of an engine. That of the program is one for all PEs."""
+    """The memories of an engine.
+
+    Attributes
+    ----------
+    program : Memory
+        One for all PEs.
+    slices : Memory
+    planes : list of Memory
+        Of entries.
+    """
 
     program: Memory
     slices: Memory

@@ -24,7 +24,7 @@ class Section(NamedTuple):
     Attributes
     ----------
     kind : int
-        See `rtl.layouts.SectionKind`.
+        A number of `rtl.image_format.SectionKind`, or above it for a further entry plane.
     pe, start : int
         The PE, and the first address.
     words : bytes

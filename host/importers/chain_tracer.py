@@ -41,6 +41,10 @@ class Dataflow:
         file does not tell, a name for one that it leaves open. Empty if it tells nothing.
     constants : dict
         The tensors of the file by the names of the values that they are.
+    parts : list of Part
+        What was found so far, in the order of computation.
+    seen : set of str
+        Names of all values so far that are activations.
     """
 
     at: str

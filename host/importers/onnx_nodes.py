@@ -31,7 +31,22 @@ EXPORT_AGAIN = ("export the model again: torch.onnx.export(model.eval(), (exampl
 
 
 class Node:
-    """A node of the graph, with its inputs and attributes checked one by one."""
+    """A node of the graph, with its inputs and attributes checked one by one.
+
+    Parameters
+    ----------
+    node : onnx.NodeProto
+    label : str
+        Its name, for the user.
+    opset : int
+        Version of ONNX's operators.
+    flow : Dataflow
+        What the nodes before it have made; it is changed.
+    whole : dict
+        Tensors of the graph as ``onnx.TensorProto``, by the names of their values.
+    folder : Path
+        The directory of files that hold tensors beside the graph.
+    """
 
     def __init__(self, node: Any, label: str, opset: int, flow: Dataflow, whole: dict[str, Any],
                  folder: Path) -> None:

@@ -55,7 +55,17 @@ class Persistent:
 
 @dataclass
 class Pickle:
-    """A pickle that was read: its object and, in order, the names and storages that it refers to."""
+    """A pickle that was read.
+
+    Attributes
+    ----------
+    root
+        Its object.
+    names : list of str
+        The classes and functions that it refers to, in order.
+    persistents : list of Persistent
+        The storages that it refers to, in order.
+    """
 
     root: Any = None
     names: list[str] = field(default_factory=list)

@@ -31,7 +31,16 @@ FILE = "study.db"
 
 @dataclass(frozen=True)
 class Job:
-    """One row with one seed."""
+    """One row with one seed.
+
+    Attributes
+    ----------
+    method : str
+        A name of `host.study.methods`.
+    setting : dict
+        The method's parameters.
+    seed : int
+    """
 
     method: str
     setting: dict[str, Any]

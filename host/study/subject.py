@@ -71,6 +71,9 @@ class Subject:
     ----------
     name : str
         A network of `host.network.zoo`.
+    dataset : Dataset
+    effort : Effort
+        How long is trained.
     directory : Path
         Keeps the trained dense networks.
     """

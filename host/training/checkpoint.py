@@ -26,7 +26,9 @@ class Checkpoint:
         None keeps nothing.
     network : Network
         What the run starts from.
-    settings : tuple
+    dataset : Dataset
+        What it trains with.
+    *settings
         All else that decides the result; values whose `repr` tells them apart.
     """
 

@@ -29,6 +29,7 @@ class Layer:
 
     Attributes
     ----------
+    inputs, outputs : int
     weight_density, act_density : float
         Shares that are not zero.
     eie_ratio : float, optional
@@ -58,7 +59,17 @@ EIE_LAYERS = (
 
 
 class Published(NamedTuple):
-    """Microseconds for one vector: EIE (64 PEs, 800 MHz) in theory and in fact, Core i7-5930K with MKL, Titan X."""
+    """Microseconds for one vector, as published.
+
+    Attributes
+    ----------
+    eie_theory, eie : float
+        EIE (64 PEs, 800 MHz), theoretical and actual time.
+    cpu_dense, cpu_sparse : float
+        Core i7-5930K with MKL.
+    gpu_dense, gpu_sparse : float
+        Titan X.
+    """
 
     eie_theory: float
     eie: float
@@ -115,8 +126,18 @@ class Compiled:
 
     Attributes
     ----------
+    network : QuantizedNetwork
+        The layer as it was drawn.
+    acts : int64 array, shape ``[n, inputs]``
+        Input activations.
+    packed : PackedNetwork
+    image : Image
+    decoded : Decoded
+        What the image holds.
     outputs : list of int64 array ``[n, rows]``
         What the golden model computes from the matrix as it was drawn, not as it was read back.
+    prediction : Prediction
+        Counters by the cycle model.
     """
 
     network: QuantizedNetwork

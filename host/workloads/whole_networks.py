@@ -69,6 +69,8 @@ class Drawn:
     ----------
     in_shape : (int, int, int)
         Channels, height and width of its images.
+    stages : tuple of Stage
+        Its layers, in the order of computation.
     config : EngineConfig
         An engine that holds it.
     """
