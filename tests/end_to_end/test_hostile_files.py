@@ -22,6 +22,7 @@ from host.datasets import load_dataset
 from host.device.pe_trace import SERIES, STATES
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
+from host.study import __main__ as study
 from host.study.subject import QUICK_EPOCHS, Effort
 from host.view import __main__ as view
 from host.view.recording import FORMAT, VERSION
@@ -77,13 +78,11 @@ READERS = {
                        "rtl.build.__main__.write_verilog"),
     "build --bake": (build, "m.img", ["--board", "icebreaker", "--bake", "m.img", "-o", "out"],
                      "rtl.build.__main__.build_bitstream"),
+    "study --known": (study, "study.json", ["--known", "study.json", "--data", "npz:planes.npz", "--quick", "-o",
+                                            "out"], "host.study.workers.run_workers"),
+    "study --data": (study, "planes.npz", ["--data", "npz:planes.npz", "--quick", "-o", "out"],
+                     "host.study.workers.run_workers"),
 }
-
-STUDY = pytest.importorskip("host.study.__main__")
-READERS["study --known"] = (STUDY, "study.json", ["--known", "study.json", "--data", "npz:planes.npz", "--quick", "-o",
-                                                  "out"], "host.study.workers.run_workers")
-READERS["study --data"] = (STUDY, "planes.npz", ["--data", "npz:planes.npz", "--quick", "-o", "out"],
-                           "host.study.workers.run_workers")
 
 VALUES = ["-1", "0", "1e400", "NaN", "9" * 30, "9" * 5000, "0.5", "null", '"x"', "[]", "{}", "true", "[[1]]",
           '"\\u0000"', '"\\ud800"']
@@ -147,7 +146,7 @@ def place(tmp_path_factory):
     network = random_network(rng, tiny, [20, 30, 8], 0.3)
     (place / "m.img").write_bytes(image_file(pack(network, tiny)))
     (place / "run.json").write_text(json.dumps(recording()))
-    (place / "study.json").write_text(json.dumps(study(load_dataset(f"npz:{place / 'planes.npz'}"))))
+    (place / "study.json").write_text(json.dumps(earlier_study(load_dataset(f"npz:{place / 'planes.npz'}"))))
     interrupt_training(place)
     return place
 
@@ -179,10 +178,10 @@ def recording():
             "layers": [{"name": "fc1", **layer}], "passes": [0], "images": [image]}
 
 
-def study(dataset):
+def earlier_study(dataset):
     """An earlier quick study of the dataset."""
     outcome = {"parameters": 10, "total": 20, "bits": 80, "place": "chip", "test_error": 1.5, "seconds": 2.5}
-    return {"identity": STUDY.study_identity("lenet-300-100", dataset, Effort.of(QUICK_EPOCHS)),
+    return {"identity": study.study_identity("lenet-300-100", dataset, Effort.of(QUICK_EPOCHS)),
             "measured": [{"method": "dense", "setting": {}, "seed": 0, **outcome}]}
 
 

@@ -12,6 +12,8 @@ from host.importers.load_network import load_network
 from host.training.forward import logits, tensors
 from nonzero.errors import UserError
 
+LEGACY = {"_use_new_zipfile_serialization": False}
+
 
 def write(directory, kind, model, shape, batch=3):
     """The model in a file of a kind, from an example of this batch size."""
@@ -27,12 +29,25 @@ def write(directory, kind, model, shape, batch=3):
     return path
 
 
+def saved(directory, value, **options):
+    """The file that torch.save makes of a value."""
+    torch.save(value, directory / "model.pt", **options)
+    return directory / "model.pt"
+
+
 def problems(path, **options):
-    """What the loader refuses the file for, without the file's name."""
+    """What the loader refuses the file for: whole messages, each without the file's name before it."""
     with pytest.raises(UserError) as caught:
         load_network(path, **options)
-    assert caught.value.problems and all(caught.value.problems)
-    return [problem.removeprefix(f"{path}: ") for problem in caught.value.problems]
+    start = f"{path}: "
+    told = caught.value.problems
+    assert told and all(problem.startswith(start) and problem != start for problem in told)
+    return [problem.removeprefix(start) for problem in told]
+
+
+def refusal(path, **options):
+    """The same in one text."""
+    return "\n".join(problems(path, **options))
 
 
 def check(network, model, shape, softmax=False):

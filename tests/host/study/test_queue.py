@@ -5,13 +5,12 @@ import subprocess
 import sys
 from dataclasses import asdict
 
+import optuna
 import pytest
 
+from host.study import queue as queues
 from host.study.measuring import Outcome
-
-optuna = pytest.importorskip("optuna")
-queues = pytest.importorskip("host.study.queue")
-Job, Queue = queues.Job, queues.Queue
+from host.study.queue import Job, Queue
 
 
 def job(number):
@@ -31,7 +30,7 @@ def test_a_worker_goes_on_when_another_one_has_told_its_trial(tmp_path, monkeypa
         optimize(*args, **options)
         calls.append(args)
         if len(calls) == 1:
-            raise queues.optuna.exceptions.UpdateFinishedTrialError
+            raise optuna.exceptions.UpdateFinishedTrialError
     monkeypatch.setattr(queue.study, "optimize", told_by_another)
     queue.work(lambda one: outcome(one.setting["kept"]))
     assert len(calls) == len(queue.measured()) == 2
