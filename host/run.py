@@ -104,7 +104,7 @@ class Run:
         }
 
     def _times(self, images: int, cycles: float) -> dict[str, Any]:
-        """Measured, and of the engine and of the link's bits alone."""
+        """Times as measured, and the times that engine and link alone would take."""
         latencies = self.batch.latencies
         measured = not np.isnan(latencies).any()
         clock, baud, link_bytes = self.target.clock_mhz, self.target.baud, self.batch.link_bytes / images
@@ -207,7 +207,7 @@ def _recording(run: Run, decoded: Decoded, file: Path, dataset: Dataset, acts: n
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures for people."""
+    """The figures for a terminal."""
     rows = rtl_figures(figures)
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

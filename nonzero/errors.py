@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that are the user's to mend, and how every command reports them."""
+"""Errors that the user can correct, and how every command reports them."""
 
 import os
 import re
@@ -28,7 +28,7 @@ class UserError(Exception):
 
 
 def check_all(*checks: Callable[[], Any]) -> list[Any]:
-    """What the checks return; one `UserError` with the problems of all of them, each once, if any raises one."""
+    """Runs all checks and returns their results; raises one `UserError` with the problems of all of them, each once."""
     results, problems = [], []
     for check in checks:
         try:
@@ -41,7 +41,7 @@ def check_all(*checks: Callable[[], Any]) -> list[Any]:
 
 
 def printable(value: object) -> str:
-    """Without control characters, lone surrogates and marks that turn the direction of writing."""
+    """The text without control characters, lone surrogates, and marks that turn the direction of writing."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(value))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saves a network in each of the formats in which people keep them, for `host.bench.conversions`."""
+"""Saves a network in each format that networks are kept in, for `host.bench.conversions`."""
 
 import os
 import sys
@@ -86,7 +86,7 @@ OTHERWISE = {"image: average pooling, divisor": ("onnx", "onnx, any batch")}
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing is written to the terminal, not by C++ either: torch prints what it cannot export."""
+    """Discards what is written to the terminal, by C++ as well: torch prints what it cannot export."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     kept = [(number, os.dup(number)) for number in (1, 2)]

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A subject of `host.bench.conversions`: a network, what files of it may be read as, and how it is drawn."""
+"""A subject of `host.bench.conversions`: a network, how its weights are drawn, and what a reader may take its files
+for.
+"""
 
 import warnings
 from collections.abc import Callable

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of many kinds of networks in many formats: right, announced, refused, or wrong without a word."""
+"""Converts many kinds of networks in many formats: the result is right, announced, refused, or wrong without a word."""
 
 import re
 import tempfile
@@ -238,7 +238,9 @@ def figures(found: Sequence[Conversion], seed: int) -> dict[str, Any]:
 
 
 def conversions_table(found: dict[str, Any]) -> str:
-    """Networks by formats; what each outcome means and how often it came; what is bad, at length."""
+    """A table of networks by formats; then what each outcome means and how often it came; then each bad conversion in
+    full.
+    """
     cells: dict[str, dict[str, str]] = {}
     for row in found["rows"]:
         cells.setdefault(row["network"], {})[row["form"]] = row["outcome"]

@@ -127,7 +127,9 @@ def _torch_dense(network: Network, acts: Sequence[np.ndarray], device: str = "cp
 
 
 def _torch_dense_cut(network: Network, acts: Sequence[np.ndarray]) -> Call:
-    """Without dead neurons, and without the inputs that have no weights; those that have are picked out beforehand."""
+    """Dense, without dead neurons and without the inputs that have no weights; the other inputs are gathered
+    beforehand.
+    """
     small = drop_dead_neurons(network)
     first = small.layers[0]
     used = np.flatnonzero(first.weight.any(axis=0))
@@ -191,7 +193,7 @@ def _weight_codes(weight: np.ndarray) -> tuple[torch.Tensor, float]:
 
 
 def _row_codes(weight: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """int8 weights of 7 bits, and a scale for each row.
+    """Weights as int8 of only 7 bits, and a scale for each row.
 
     A processor without VNNI adds two products in 16 bits, more than those of 8-bit weights fit into.
     """

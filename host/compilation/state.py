@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a compilation is asked for, and what its steps leave for one another."""
+"""The settings of a compilation, and the state that its steps share."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +128,7 @@ class Compilation:
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def checkpoint(self, phase: str) -> Path | None:
-        """Where the state of a phase is kept while it is under way."""
+        """The file that keeps the state of a phase while it runs."""
         return self.checkpoints and self.checkpoints / f"{phase}.checkpoint"
 
     @property

@@ -118,7 +118,9 @@ def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, se
 
 
 def _prune_blindly(network: Network, settings: PruneSettings) -> PruneResult:
-    """Magnitudes do not compare between layers, so that the allocation "global" becomes "erdos-renyi"."""
+    """Prunes without data. Magnitudes cannot be compared between layers, so the allocation "global" becomes
+    "erdos-renyi".
+    """
     allocation = "erdos-renyi" if settings.everywhere else settings.allocation
     settings = replace(settings, rounds=1, criterion="magnitude", allocation=allocation)
     network, saliency = _weighed(network, settings, np.zeros(0), np.zeros(0), 0, first=True)
@@ -211,13 +213,13 @@ def _weighed(network: Network, settings: PruneSettings, images: np.ndarray, labe
 
 
 def _names(network: Network) -> tuple[str, ...]:
-    """Of the layers that are trained."""
+    """Names of the layers that are trained."""
     return tuple(layer.name for layer in network.layers if not layer.fixed)
 
 
 def _masks(network: Network, saliency: list[np.ndarray], keep: dict[str, float], settings: PruneSettings,
            names: tuple[str, ...]) -> list[np.ndarray]:
-    """Where weights are left; in layers other than those of `names`, where they are now."""
+    """Where weights are left. In layers other than those of `names` the masks are where weights are now."""
     fixed = sum(layer.weight.size for layer in network.layers if layer.fixed)
     if settings.everywhere:
         saliency = [np.full_like(one, np.inf) if layer.fixed else one

@@ -138,7 +138,7 @@ class PruneSettings:
 
     @property
     def whole(self) -> bool:
-        """Whether neurons, channels or inputs go whole, before the weights are chosen."""
+        """Whether whole neurons, channels or inputs are removed, before the weights are chosen."""
         return self.neurons is not None or self.broadcasts is not None
 
     def check(self, network: Network) -> None:

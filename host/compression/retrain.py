@@ -76,7 +76,7 @@ class Retraining:
         self.curve = {"losses": [], "held_out_errors": [], "iterations": 0, "seconds": 0.0}
 
     def freeze(self, names: Sequence[str]) -> None:
-        """Trains the named layers alone from here on."""
+        """From now on trains only the layers of these names."""
         self.optimizer.zero_grad()
         for layer, weight, bias in zip(self.dense.layers, self.weights, self.biases, strict=True):
             weight.requires_grad_(layer.name in names)
@@ -118,7 +118,7 @@ class Retraining:
         return replace(self.dense, layers=tuple(layers))
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on to the same bits."""
+        """The state that `restore` needs to continue with the same bits."""
         return {"weights": [weight.detach() for weight in self.weights],
                 "biases": [bias.detach() for bias in self.biases], "masks": self.masks, "curve": self.curve,
                 "rows": [torch.from_numpy(rows) for rows in self.rows],
@@ -144,7 +144,7 @@ class Retraining:
 
     def _hold(self, network: Network, rows: list[np.ndarray], inputs: np.ndarray | None,
               known: Sequence[dict[str, torch.Tensor]] = ()) -> None:
-        """Goes on with these neurons and inputs alone; ``known`` is Adam's state so far, if there is any."""
+        """Continues with only these neurons and inputs; ``known`` is Adam's state so far, if there is any."""
         small = take_neurons(network, rows, inputs)
         self.rows, self.inputs, self.places = rows, inputs, weight_places(network, rows, inputs)
         self.samples.want(inputs)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads an engine image back into the integer network that it holds: the encoder's inverse, written apart from it.
+"""Reads an engine image back into the integer network that it holds; shares no code with the encoder, whose inverse it
+is.
 
 It is how the compiler verifies its own output, and where a bare image gets its golden model from.
 """
@@ -70,7 +71,7 @@ class Decoded:
 
 
 def decode(image: Image, config: EngineConfig) -> Decoded:
-    """What an image holds.
+    """Reads the integer network and the passes that an image holds.
 
     Raises
     ------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a trained network from a model file, which may come from anybody.
+"""Reads a trained network from a model file of unknown origin.
 
 Nothing in the file is executed, and what the file claims is checked before memory is allocated:
 see `host.importers.safe_pickle` and `host.importers.torch_archive`. These files are accepted:

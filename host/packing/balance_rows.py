@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the rows of a layer go: balanced over the PEs by their work, in an order that takes few skips."""
+"""Assigns the rows of a layer to PEs and slots: work is balanced over the PEs, in an order that needs few skips."""
 
 import heapq
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long an inference can take at most: the engine's watchdog stops one that takes longer."""
+"""The most cycles that an inference can take: the engine's watchdog stops one that takes longer."""
 
 import math
 from typing import Any

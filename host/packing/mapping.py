@@ -102,7 +102,7 @@ def _folded(fold: Fold, often: np.ndarray | None) -> np.ndarray:
 
 
 def output_layout(layer: QuantizedLayer, assignment: Assignment) -> ActivationLayout:
-    """Where the outputs of a layer whose rows are assigned so lie."""
+    """Where the outputs of a layer lie whose rows have this assignment."""
     channels = np.full(assignment.words * assignment.pes, -1, np.int64)
     channels[assignment.position] = np.arange(layer.rows)
     return ActivationLayout(channels, assignment.pes, layer.outputs // layer.rows)
@@ -203,7 +203,7 @@ def dropped_share(layer: QuantizedLayer) -> float:
 
 def _expected_cycles(layer: QuantizedLayer, channels: np.ndarray, often: np.ndarray | None,
                      found: tuple[Assignment, list[EncodedPass]], config: EngineConfig) -> float:
-    """Of the PE that has most."""
+    """Expected cycles of the PE that has most."""
     assignment, passes = found
     by_channel = np.full(layer.shape.in_shape[0], float(layer.shape.pixels)) if often is None \
         else often.reshape(layer.shape.in_shape[0], -1).sum(axis=1)

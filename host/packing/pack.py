@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packs a quantised network into the memories of an engine: what lies where, and whether it fits."""
+"""Packs a quantised network into the memories of an engine: addresses, passes, and whether it all fits."""
 
 from dataclasses import dataclass
 

@@ -161,7 +161,7 @@ def _svd(subject: Subject, setting: Setting, seed: int) -> Outcome:
 
 
 def _bicluster(subject: Subject, setting: Setting, seed: int) -> Outcome:
-    """The convolutions; the fully connected layers as in `_svd`."""
+    """Factors the convolutions as `biclustered`, and the fully connected layers as `_svd`."""
     dense, dense_seconds = subject.dense("dense", seed)
     small = factored(biclustered(dense, setting["kept"], setting["clusters"], seed), setting["kept"])
     network, seconds = subject.retrain(small, replace(_once(subject), density=1.0), seed)
@@ -206,6 +206,6 @@ METHODS = {method.name: method for method in (
 
 
 def methods_for(network: Network) -> list[Method]:
-    """Those of `METHODS` that have something to do."""
+    """The methods of `METHODS` that apply to this network."""
     convolutions = any(layer.geometry for layer in network.layers)
     return [method for method in METHODS.values() if convolutions or not method.convolutions]

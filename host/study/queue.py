@@ -81,7 +81,7 @@ class Queue:
                             "delete it or name another output directory") from None
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Adds those that are neither measured nor waiting nor under way."""
+        """Adds the jobs that are not yet measured, waiting or running."""
         known = set(self.keys(TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING))
         for job in jobs:
             if job.key not in known:
@@ -105,7 +105,7 @@ class Queue:
         return set(self.keys(TrialState.COMPLETE))
 
     def work(self, measure: Callable[[Job], Outcome]) -> None:
-        """Takes jobs until none is waiting or under way."""
+        """Takes jobs until none is waiting or running."""
         key: str | None = None
 
         def objective(trial: optuna.Trial) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compressed: a network of the zoo, its data, and the trained networks that methods start from."""
+"""The networks that a study compresses, their data, and the trained networks that methods start from."""
 
 import tempfile
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ __all__ = ["FULL_EPOCHS", "QUICK_EPOCHS", "STARTS", "Effort", "Subject"]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long all methods train alike.
+    """How long every method trains.
 
     Attributes
     ----------

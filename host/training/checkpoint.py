@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: what an interrupted training goes on from."""
+"""Checkpoints: the state from which an interrupted training continues."""
 
 import hashlib
 import io

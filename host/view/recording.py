@@ -58,7 +58,7 @@ def bin_cycles(cycles: int, pes: int) -> int:
 
 
 def layer_figures(decoded: Decoded, totals: list[int] | None) -> list[dict[str, Any]]:
-    """Of each layer what it holds and takes on the chip.
+    """The content of each layer, and its size on the chip.
 
     Parameters
     ----------

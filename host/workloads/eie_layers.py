@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers that are measured: sizes and densities, random matrices and activations, the engine that holds them."""
+"""The layers that benchmarks measure: sizes and densities, random matrices and activations, and an engine that holds
+them.
+"""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -286,7 +288,7 @@ def compile_drawn(network: QuantizedNetwork, acts: np.ndarray, options: Options)
 
 
 def compile_layer(network: QuantizedNetwork, options: Options) -> PackedNetwork:
-    """Packs a layer for `Options.config`; for one with larger memories, if that does not hold it.
+    """Packs a layer for `Options.config`; if its memories are too small, for one with larger ones.
 
     Depths are doubled until they suffice; beyond the greatest depth, words of entries get twice as wide.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine image in parts that can be changed, whatever comes of it, and put together with a right CRC."""
+"""An engine image in parts that a test can change and seal again with a right CRC."""
 
 import copy
 from dataclasses import dataclass, replace

@@ -144,7 +144,7 @@ class Faults:
         return count
 
     def _survive(self, content: bytes, where: str) -> None:
-        """The engine answers what these bytes hold of packets as it should, and afterwards works as before."""
+        """Checks that the engine answers the packets in these bytes as it should, and works as before afterwards."""
         content += bytes(self.longest) + pack(Opcode.IDENTIFY.value)
         responses = split_responses(self.link.exchange(content))
         expected = expected_statuses(content, self.config.packet_bytes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutants of one good image on one simulated engine, and what becomes of each."""
+"""Loads mutants of one good image into one simulated engine, and judges the result of each."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -43,10 +43,11 @@ PATIENCE, IDLE_CYCLES = 2, 10_000
 
 @dataclass(frozen=True)
 class Tried:
-    """What became of a mutant.
+    """The outcome of one mutant.
 
     Attributes
     ----------
+    mutant : Mutant
     outcome : str
         One of `OUTCOMES`, the last excepted.
     fault : str
@@ -62,7 +63,7 @@ class Tried:
 
 
 class Fuzzer:
-    """Mutants of one good image on one simulated engine.
+    """Tries mutants of one good image on one simulated engine.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ class Fuzzer:
             left = left[len(tried):]
 
     def _try(self, numbers: Sequence[int]) -> Iterator[Tried]:
-        """Tries some mutants at once; those behind one that does harm are left out, since it may harm them, too."""
+        """Tries some mutants at once. Those after one that does harm are left out, since it may harm them, too."""
         mutants = [self.mutator.mutant(number) for number in numbers]
         requests = [self._requests(mutant.image, self._bits(str(mutant.number), 1))
                     + self._requests(self.good, self._good_acts(mutant)) for mutant in mutants]
@@ -202,5 +203,5 @@ def _joined(packets: list[bytes], most: int) -> Iterator[bytes]:
 
 
 def build_engine(config: EngineConfig) -> Build:
-    """The simulation of an engine; large ones take so long that they had better be optimised."""
+    """The simulation of an engine, optimised, because large engines take long to simulate."""
     return build_link(Engine(config), capacity_bytes=CAPACITY_BYTES, long_runs=config.pes > 16)

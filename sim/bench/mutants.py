@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of a right CRC whose contents are changed: by field, so that many of them still mean something."""
+"""Mutates the content of an image field by field, so that many mutants still mean something, and gives it a right CRC.
+"""
 
 import random
 from collections.abc import Callable
