@@ -18,7 +18,7 @@ __all__ = ["cache_directory", "use_cache", "wasm_cache"]
 VARIABLE = "NONZERO_CACHE"
 
 TOOLS = {"NUMBA_CACHE_DIR": "numba", "YOWASP_CACHE_DIR": "yowasp"}
-"""Variables of those who keep something, and their directories in the cache."""
+"""Environment variables of libraries that keep files, and their directories in the cache."""
 
 
 def cache_directory() -> Path:

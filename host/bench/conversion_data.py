@@ -25,7 +25,7 @@ ROUTES = ("--calib", "--data", "host.run")
 """How inputs come in."""
 
 NAMED = r"row-major|channels last"
-"""In a note that says how inputs were taken."""
+"""What matches a note that says how inputs were taken."""
 
 IMAGES = 48
 PRESET = "conv"

@@ -75,13 +75,13 @@ FORMATS: dict[str, tuple[str, Writer]] = {
 """The suffix and how to write it, by name."""
 
 FEW = {"onnx, weights beside", "torchscript"}
-"""Formats in which what the network is makes no difference: tried with a few."""
+"""Formats that treat all networks alike: they are tried with few networks."""
 
 FEW_SUBJECTS = {"relu", "tanh", "residual", "batch norm behind the relu", "image: convolution",
                 "image: average pooling", "LeNet-5's names: max, relu"}
 
 OTHERWISE = {"image: average pooling, divisor": ("onnx", "onnx, any batch")}
-"""What torch's own export writes as another network, without a word: ONNX's average pooling has no divisor."""
+"""Formats that torch's own export writes wrong without a word: ONNX's average pooling has no divisor."""
 
 
 @contextmanager

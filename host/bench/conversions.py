@@ -54,7 +54,7 @@ ENGINE_TOLERANCE = 0.1
 that 8-bit activations account for 1 to 3 %; folded batch normalisations for more."""
 
 LOSS = r"^(weight sharing|quantisation) costs |are clipped"
-"""In a note that warns of such an error."""
+"""What matches a note that warns of such an error."""
 
 OUTCOMES = {
     "right": "as torch computes it, and the engine within its 8 bits",
@@ -208,8 +208,8 @@ def _engine(work: Compilation, inputs: np.ndarray) -> Tensor:
 
 def _judged(subject: Subject, form: str, notes: Sequence[str], wanted: Tensor, read: Tensor,
             engine: Tensor) -> Conversion:
-    """Compares outputs ``[n, outputs]``: torch's with those of the float network that was read, and these, without what
-    the network does after them, with the engine's."""
+    """Compares outputs ``[n, outputs]``: those of the float network that was read with torch's, and the engine's with
+    those of the float network, before `Subject.finish`."""
     if read.shape == wanted.shape:
         finished = subject.finish(read) if subject.finish else read
         float_error = float((finished - wanted).abs().max() / wanted.abs().max())

@@ -198,7 +198,7 @@ def image_job(name: str, image: Image, config: EngineConfig, data: str) -> Job:
     quantized, dataset = decoded.network, image.fitted(dataset)
     say_notes(dataset.notes)
     acts = quantize_inputs(quantized, dataset.test_images[:IMAGES])
-    # A whole input for the libraries: what the image leaves out, since it has no weights, is nothing to them.
+    # The image leaves out inputs without weights; the libraries take whole inputs.
     first = quantized.layers[0]
     codes = np.pad(first.codes, ((0, 0), (0, acts.shape[1] - first.cols)))
     quantized = replace(quantized, layers=(replace(first, codes=codes), *quantized.layers[1:]))

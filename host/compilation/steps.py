@@ -35,7 +35,7 @@ __all__ = ["STEPS", "compile_model", "kept_share"]
 
 CALIBRATION_IMAGES = 2000
 CALIBRATION_MACS = 1 << 33
-"""Most images on which activity and the verification are measured; fewer, but 2, if they took more multiplications."""
+"""Most images for activity and verification, and most multiplications on them; at least 2 images are taken."""
 
 
 def load(work: Compilation) -> str:
@@ -190,7 +190,7 @@ STEPS: list[tuple[str, Callable[[Compilation], str]]] = [
     ("encode and pack", encode_and_pack),
     ("verify", verify),
 ]
-"""The way of a model; the report follows."""
+"""The steps of a compilation, in order; the report follows."""
 
 
 MEASURED_AFTER = {"load": "dense", "prune and retrain": "pruned", "share": "shared", "quantize": "engine"}

@@ -31,7 +31,7 @@ class Retraining:
 
     With the options ``neurons`` and ``broadcasts`` the network is trained without the channels and neurons that are
     dead, and without the inputs of a fully connected first layer that have no weights, which takes a fraction of the
-    time; the others' gradients are what they would be, but for rounding.
+    time; the gradients of the others differ by rounding alone.
 
     A round is `begin`, then `run`. The learning curve of the round under way is in `curve`: for each epoch the
     mean loss in ``losses`` and the held-out error in percent in ``held_out_errors``, with ``iterations`` and
@@ -222,7 +222,7 @@ class Retraining:
             weight.grad *= mask
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
-        # Once more, since Adam's momentum still moves weights that were removed just now.
+        # Adam's momentum still moves weights that were removed just now, so they are zeroed again.
         for weight, mask in zip(self.weights, self.masks, strict=True):
             weight *= mask
 

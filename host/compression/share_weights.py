@@ -35,8 +35,8 @@ class ShareSettings:
     initialisation : str
         First centres of k-means (section 3.2), one of `host.compression.kmeans.INITIALISATIONS`.
     bits : int, optional
-        2 to 8, and at most what the engine's codes have: ``2**bits - 1`` centres for each layer. None: all that the
-        codes can say.
+        2 to 8, and at most what the engine's codes have: ``2**bits - 1`` centres for each layer. None: as many as the
+        codes can tell apart.
     epochs : int
         Passes over the training images; 0 keeps the cluster centres.
     learning_rate : float

@@ -62,7 +62,7 @@ class LayerReader:
         self.codes, self.bias = np.zeros((rows, cols), np.uint8), np.zeros(rows, np.int64)
         self.weights = self.first = self.drains = 0
         self.constants: tuple[Any, ...] | None = None
-        # Slots of the pass before, if it has left its sums.
+        # Slots of the pass before, if it left its sums in the accumulators.
         self.held = 0
 
     @property
@@ -132,7 +132,8 @@ class LayerReader:
         if (first_pass or self.geometry is None) and descriptor.input_base != self.input_base:
             raise ValueError("input_base of a pass")
         left = self.input_base + self.input_words - int(descriptor.input_base)
-        # What is drained meanwhile may go to the scanner in place of a word that is read: it must be the next one.
+        # A word that is drained meanwhile may go to the scanner directly, without a read: it must be the next word of
+        # the scan.
         self._expect(descriptor, {"output_base": self.fields["output_base"] + self.first, "input_words": left,
                                   "chase_words": self.ready if first_pass else left})
         if self.config.tap_bits:

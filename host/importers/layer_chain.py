@@ -229,7 +229,7 @@ class Chain:
         joins = part.kind == "max" and bool(self.drafts) and self.drafts[-1].open \
             and self.drafts[-1].geometry is not None
         if not joins:
-            # Of activations that are not negative, neither a mean nor a maximum is.
+            # The mean and the maximum of activations that are not negative are not negative either.
             relu = bool(self.drafts) and self.drafts[-1].relu
             geometry = Geometry((channels, height, width), (1, 1), groups=channels)
             if part.kind == "average":

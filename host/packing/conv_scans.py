@@ -76,7 +76,7 @@ def _axis(size: int, kernel: int, stride: int, padding: int, outputs: int, edge:
         for at in range(0, len(taps), edge):
             block = taps[at:at + edge]
             first = (phase + padding - block[0]) // stride
-            # Pixels that no tap brings to an output are left out at both ends.
+            # Pixels at both ends that contribute to no output are left out.
             begin, end = max(0, -first), min(pixels, outputs - first + len(block) - 1)
             if begin < end:
                 yield _Axis(block, phase + begin * stride, end - begin, first + begin)

@@ -10,19 +10,19 @@ from rtl.numbers import act_range
 __all__ = ["CLIPPED", "clipped_inputs", "clipped_outputs", "input_notes", "layer_notes", "output_notes"]
 
 COMMON = 0.99
-"""Share of values that an outlier does not belong to."""
+"""Share of the values that are no outliers."""
 
 FEW = 1 / 16
-"""Of the levels: if all but outliers use fewer, that is worth a note."""
+"""Share of the levels: a note is given if all values but outliers use fewer."""
 
 POOR_LEVELS = 4
-"""Levels of an input, channel or output up to which it says little, if others have more."""
+"""An input, channel or output with at most this many levels says little, if others have more."""
 
 POOR = 0.05
-"""Share of the inputs, channels or outputs for which that is worth a note."""
+"""Share of such inputs, channels or outputs from which on a note is given."""
 
 CLIPPED = 0.01
-"""Share of an output's or of all inputs' values from which on clipping is worth a note."""
+"""Share of an output's values, or of all inputs' values, from which on a note of clipping is given."""
 
 MOST_NAMED = 8
 """Outputs that a note names."""

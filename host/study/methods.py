@@ -123,7 +123,8 @@ def _paper(subject: Subject, setting: Setting, seed: int) -> Outcome:
 
 
 def _paper_keep(subject: Subject, kept: float) -> dict[str, float] | None:
-    """The paper's shares of the layers, times what makes them this share of all weights; None for another network."""
+    """The paper's densities of the layers, scaled so that this share of all weights is kept; None for another
+    network."""
     shares = PAPER_KEEP.get(subject.name)
     if shares is None:
         return None

@@ -24,7 +24,7 @@ from nonzero.errors import UserError
 __all__ = ["Job", "Queue"]
 
 HEARTBEAT, SILENCE = 5, 20
-"""Seconds between two signs of life of a worker, and after which it counts as dead."""
+"""Seconds between two signs of life of a worker, and seconds without one after which it counts as dead."""
 
 FILE = "study.db"
 

@@ -61,7 +61,7 @@ STARTS: dict[str, PruneSettings] = {
 """How the dense networks are trained. "bare" is the paper's: L2 and dropout, but no deformed images."""
 
 LONGER = {"bare": 3}
-"""How many times as many epochs as the others a dense network is trained: without deformations they are short."""
+"""Factors of the epochs of a dense network: epochs without deformed images are short."""
 
 
 class Subject:

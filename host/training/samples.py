@@ -13,7 +13,7 @@ from nonzero.errors import UserError
 __all__ = ["Samples", "split"]
 
 HELD_OUT = 1 / 12
-"""Fraction of the training images that nothing is trained on: 5,000 of MNIST's 60,000."""
+"""Fraction of the training images that are held out: 5,000 of MNIST's 60,000."""
 
 
 class Samples:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One layer at all densities, against a dense engine with the same number of PEs: where does sparse stop to pay?"""
+"""One layer at all densities, against a dense engine with the same number of PEs: up to which density does sparse
+pay?"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace

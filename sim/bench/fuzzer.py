@@ -28,10 +28,10 @@ __all__ = ["OUTCOMES", "Fuzzer", "Tried", "build_engine"]
 
 REFUSED, ENDED, EQUAL, UNDEFINED, WRONG, AFTERWARDS = OUTCOMES = (
     "refused", "ended_in_status", "equal_golden", "refused_by_decoder", "wrong", "wrong_afterwards")
-"""What can become of a mutant. Whether the good image is wrong afterwards is counted beside the others."""
+"""Outcomes of a mutant. The last one, a wrong good image afterwards, is counted beside the others."""
 
 INPUTS = 4
-"""Of the good image, each with what it must give."""
+"""Inferences of the good image, each with its expected outputs and counters."""
 
 AT_ONCE = 8
 """Mutants whose packets go out together."""

@@ -13,7 +13,7 @@ import numpy as np
 __all__ = ["DENSITY", "INDEX_WIDTHS", "WEIGHT_BITS", "index_overhead", "overhead_table"]
 
 DENSITY = 0.11
-"""Weights kept where the authors' ratio of 9 becomes 7.8."""
+"""Density of the network for which the authors' ratio of 9 becomes 7.8."""
 
 WEIGHT_BITS = 32
 INDEX_WIDTHS = range(2, 9)

@@ -114,7 +114,7 @@ class Mutator:
         before = draft.field(number, name)
         if before is None:
             return "no program"
-        # Another value, or what another pass has there.
+        # A random value, or the value of another pass.
         value = another(choices, before, draft.layout[name][1])
         if choices.random() < 0.2:
             value = draft.field(choices.randrange(number + 1), name) or 0

@@ -74,7 +74,7 @@ class Compilation:
                     for name in names]
             names = often + seldom
         else:
-            # A small design is faster compiled in one go.
+            # A small design compiles faster in one call.
             (self.objects / "all.cpp").write_text("".join(f'#include "{name}.cpp"\n' for name in often + seldom))
             rest, names = [compiled("all.cpp", "all", self.speed)], ["all"]
         kept = [str(self.library / f"{name}.o") if (self.library / f"{name}.o").exists() else f"{name}.o"

@@ -28,7 +28,7 @@ from .compiling import Compilation, cocotb_root, compiler, verilator_root
 from .emit import emit, fingerprint
 
 KEPT_DAYS = 30
-"""A build that was not used for so long is removed from the cache."""
+"""A build that was not used for this number of days is removed from the cache."""
 
 VERILATOR_OPTIONS = (
     "--cc", "--prefix", "Vtop", "-Mdir", "objects",
@@ -36,7 +36,7 @@ VERILATOR_OPTIONS = (
     # Instances of a large module share their code, see `sim.simulator.merging`: they are not put into what surrounds
     # them, nor simplified together with it.
     "--inline-mult", "1", "-fno-dfg-scoped",
-    # Yosys's output knows nothing of linting.
+    # Yosys's output is not written to pass Verilator's lint.
     "-Wno-fatal",
 )
 
@@ -164,7 +164,7 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
     language : str
         The version of the language that the text is read as, ``1364-2005`` for instance; empty: Verilator's default.
     """
-    # Without cocotb nobody looks inside.
+    # Without cocotb no Python accesses the signals.
     public = {True: ["--public-flat-rw"], False: ["--public-depth", "1"], None: []}[visible]
     seen = [] if main is not None else ["--vpi", *public]
     macros = [f"-D{name}={value}" for name, value in (defines or {}).items()]
