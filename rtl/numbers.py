@@ -44,7 +44,7 @@ def requantize(total, *, multiplier: int, pre_shift: int, relu: bool, act_bits: 
 
     Parameters
     ----------
-    total : int, array or tensor of integers
+    total : Number
         Anything with integer ``>>``, ``*`` and ``+``.
     multiplier : int
         1 to ``2**MULTIPLIER_BITS - 1``.

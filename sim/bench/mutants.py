@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of a right CRC whose contents are changed: by field, so that many of them still mean something."""
+"""Mutates the content of an image field by field, so that many mutants still mean something, and gives it a right CRC.
+"""
 
 import random
 from collections.abc import Callable
@@ -113,7 +114,7 @@ class Mutator:
         before = draft.field(number, name)
         if before is None:
             return "no program"
-        # Another value, or what another pass has there.
+        # A random value, or the value of another pass.
         value = another(choices, before, draft.layout[name][1])
         if choices.random() < 0.2:
             value = draft.field(choices.randrange(number + 1), name) or 0
