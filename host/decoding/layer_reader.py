@@ -74,7 +74,7 @@ class LayerReader:
             biases: np.ndarray) -> None:
         """Takes a pass: its descriptor, tables, weights and biases ``[pes, slots]``."""
         slots = int(descriptor.output_words)
-        constants = (int(descriptor.multiplier), int(descriptor.pre_shift), int(descriptor.relu),
+        constants = (int(descriptor.multiplier), int(descriptor.pre_shift), descriptor.activation,
                      int(descriptor.input_signed), codebook.tobytes())
         if self.constants not in (None, constants):
             raise ValueError("the constants of a layer's passes")
@@ -103,10 +103,11 @@ class LayerReader:
         """The layer, with scales of 1, after all its passes; folded, if it is."""
         if self.constants is None or np.count_nonzero(self.codes) != self.weights:
             raise ValueError("weights in several passes")
-        multiplier, pre_shift, relu, input_signed, _ = self.constants
+        multiplier, pre_shift, activation, input_signed, _ = self.constants
         self._check_sums(bool(input_signed))
         return QuantizedLayer(self.fields["name"], self.codes, self.codebook, self.bias, multiplier,
-                              PRE_SHIFTS[pre_shift], bool(relu), bool(input_signed), 1.0, 1.0, 1.0, self.geometry)
+                              PRE_SHIFTS[pre_shift], not activation.signed, bool(input_signed), 1.0, 1.0, 1.0,
+                              self.geometry)
 
     def _check(self, descriptor: Any, slots: int) -> None:
         """Fields that follow from the layer."""

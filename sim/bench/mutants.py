@@ -36,7 +36,7 @@ LONGEST_LIMIT = 4
 
 HEADER_FIELDS = {name: (field.offset, field.width) for name, field in header_layout()}
 SECTION_FIELDS = [(name, field.offset) for name, field in section_layout()]
-SHARED_FIELDS = ("multiplier", "pre_shift", "relu", "input_signed", "output_base", "reserved")
+SHARED_FIELDS = ("multiplier", "pre_shift", "activation", "input_signed", "output_base", "reserved")
 """Fields of the descriptor that a mutation changes for a whole layer at once."""
 
 
@@ -270,7 +270,7 @@ class Mutator:
         for number in following:
             if name == "output_base":
                 draft.set_field(number, "input_base", (draft.field(number, "input_base") or 0) + value - before)
-            elif name == "relu":
+            elif name == "activation":
                 draft.set_field(number, "input_signed", 1 - value)
         return f"layer {chosen}: {name} {value}"
 

@@ -26,7 +26,7 @@ COMMON = {"act_bits": 8, "weight_bits": 8, "code_bits": 4, "direct_weights": Fal
 FULLY_CONNECTED, CONVOLUTION = 0, 1
 
 PLAIN_FIELDS = (
-    ("kind", 2), ("relu", 1), ("input_signed", 1), ("index_mode", 2), ("pre_shift", 2), ("zeros", 8),
+    ("kind", 2), ("activation", 1), ("input_signed", 1), ("index_mode", 2), ("pre_shift", 2), ("zeros", 8),
     ("multiplier", 16), ("input_base", 16), ("input_words", 16), ("chase_words", 16), ("output_base", 16),
     ("output_words", 16), ("slice_base", 16), ("entry_base", 16), ("bias_base", 16), ("plane_1", 16), ("plane_2", 16),
     ("plane_3", 16), ("more_zeros", 16))
@@ -236,7 +236,7 @@ class Reader:
             one = passes.pop(0)
             first = one.output_base - fields["output_base"]
             assert one.kind == (CONVOLUTION if runs else FULLY_CONNECTED)
-            layer.codebook, layer.multiplier, layer.relu = one.codebook, one.multiplier, one.relu
+            layer.codebook, layer.multiplier, layer.relu = one.codebook, one.multiplier, one.activation
             layer.shift = (0, 5, 10, 15)[one.pre_shift]
             if self.config.tap_bits:
                 for name, value in fields_about_pixels(one, runs, pixel_slots, bands).items():
