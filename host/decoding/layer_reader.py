@@ -88,7 +88,7 @@ class LayerReader:
         biases : int64 array, shape ``[pes, slots]``
         """
         slots = int(descriptor.output_words)
-        constants = (int(descriptor.multiplier), int(descriptor.pre_shift), int(descriptor.relu),
+        constants = (int(descriptor.multiplier), int(descriptor.pre_shift), descriptor.activation,
                      int(descriptor.input_signed), codebook.tobytes())
         if self.constants not in (None, constants):
             raise ValueError("the constants of a layer's passes")
@@ -117,10 +117,11 @@ class LayerReader:
         """The layer after all its passes, with scales of 1; still folded, if its image says so."""
         if self.constants is None or np.count_nonzero(self.codes) != self.weights:
             raise ValueError("weights in several passes")
-        multiplier, pre_shift, relu, input_signed, _ = self.constants
+        multiplier, pre_shift, activation, input_signed, _ = self.constants
         self._check_sums(bool(input_signed))
         return QuantizedLayer(self.fields["name"], self.codes, self.codebook, self.bias, multiplier,
-                              PRE_SHIFTS[pre_shift], bool(relu), bool(input_signed), 1.0, 1.0, 1.0, self.geometry)
+                              PRE_SHIFTS[pre_shift], not activation.signed, bool(input_signed), 1.0, 1.0, 1.0,
+                              self.geometry)
 
     def _check(self, descriptor: Any, slots: int) -> None:
         """Checks the descriptor's fields that follow from the layer."""

@@ -107,7 +107,7 @@ def program_passes(read: Callable[[int, int], bytes], count: int, config: Engine
 
 
 def output_signed(engine: bytes, config: EngineConfig) -> bool:
-    """Whether the outputs of an engine image's last layer are two's complement, because it has no ReLU.
+    """Whether the outputs of an engine image's last layer are two's complement.
 
     Raises
     ------
@@ -129,4 +129,4 @@ def output_signed(engine: bytes, config: EngineConfig) -> bool:
         return found
 
     *_, last = program_passes(read, int(header.layers), config)
-    return not last.descriptor.relu
+    return bool(last.descriptor.activation.signed)

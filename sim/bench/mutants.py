@@ -18,7 +18,7 @@ __all__ = ["Mutant", "Mutator"]
 LONGEST_LIMIT = 4
 """The greatest mutated limit of cycles, in limits of the good image: simulating takes time."""
 
-SHARED_FIELDS = ("multiplier", "pre_shift", "relu", "input_signed", "output_base", "reserved")
+SHARED_FIELDS = ("multiplier", "pre_shift", "activation", "input_signed", "output_base", "reserved")
 """Fields of the descriptor that a mutation changes for a whole layer at once."""
 
 
@@ -146,7 +146,7 @@ class Mutator:
         for number in following:
             if name == "output_base":
                 draft.set_field(number, "input_base", (draft.field(number, "input_base") or 0) + value - before)
-            elif name == "relu":
+            elif name == "activation":
                 draft.set_field(number, "input_signed", 1 - value)
         return f"layer {chosen}: {name} {value}"
 
