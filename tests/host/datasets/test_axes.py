@@ -12,20 +12,16 @@ from torch import nn
 from host import compile as host_compile
 from host import run as host_run
 from host import sensitivity, train
-from host.cycle_model.predict import predict
 from host.datasets import Dataset, load_dataset
 from host.datasets.axes import fit_axes
-from host.decoding.decode import decode
-from host.device.batch import Batch
 from host.device.device import Device
 from host.image.image import parse_image, read_image
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
-from host.quantization.golden_model import forward
 from nonzero.errors import UserError, run_command
 from rtl.config import PRESETS
 from rtl.image_file import HOST_MAGIC
-from tests.host.image.test_image import rebuilt
+from tests.support.images import perfect_batch, rebuilt
 from tests.support.networks import SMALL, random_network
 
 CLASSES = 4
@@ -56,14 +52,6 @@ def saved(directory, images, labels, name="data.npz"):
 def compiled(directory, *arguments, out="out", model="model.pt"):
     return run_command(host_compile.main, [str(directory / model), "-o", str(directory / out), "--no-prune",
                                            "--share-epochs", "0", "--preset", "conv", "--json", *arguments])
-
-
-def perfect(target, image, acts, **_):
-    """What an engine without faults gives."""
-    decoded = decode(image, target.config)
-    golden = forward(decoded.network, acts[:, :decoded.network.inputs])
-    return Batch([golden[number] & 0xFF for number in image.readable], predict(decoded, acts, golden).counters,
-                 np.full(len(acts), np.nan))
 
 
 @pytest.mark.parametrize("given, axes", [
@@ -148,7 +136,7 @@ def test_running_on_data_with_channels_last(tmp_path, convolution, capsys, monke
     first = saved(tmp_path, images, labels, "first.npz")
     last = saved(tmp_path, images.transpose(0, 2, 3, 1), labels, "last.npz")
     assert compiled(tmp_path, "--data", first) == 0
-    monkeypatch.setattr(host_run, "run_batch", perfect)
+    monkeypatch.setattr(host_run, "run_batch", perfect_batch)
     image = tmp_path / "out/model.img"
     older = tmp_path / "older.img"
     older.write_bytes(rebuilt(image.read_bytes(), lambda fields: fields.pop("input_shape")))

@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import io
 import shutil
-import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -15,17 +14,8 @@ import pytest
 
 import host.datasets
 from host.datasets import MNIST_SHA256, load_dataset
-from host.datasets.files import MAX_BYTES
 from nonzero.errors import UserError
-
-TOO_LARGE = f"must take at most {MAX_BYTES} bytes, in at most 8 dimensions, but its shape is"
-
-
-def idx_bytes(array: np.ndarray) -> bytes:
-    types = {"u1": 8, "i1": 9, "i4": 12, "f4": 13}
-    header = bytes([0, 0, types[array.dtype.str[1:]], array.ndim])
-    return (header + struct.pack(f">{array.ndim}I", *array.shape)
-            + array.astype(array.dtype.newbyteorder(">")).tobytes())
+from tests.support.data_files import TOO_LARGE, idx_bytes, npy
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -226,11 +216,6 @@ def test_unfit_arrays(tmp_path, changed, message):
 def test_all_problems_at_once(tmp_path):
     spec = write_npz(tmp_path / "a.npz", train_labels=LABELS - 1, test_images=np.full((3, 3, 4), np.inf))
     assert len(problems(spec).splitlines()) == 3
-
-
-def npy(shape: str, dtype: str = "'|u1'", data: bytes = b"") -> bytes:
-    header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}".encode()
-    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + data
 
 
 @pytest.mark.parametrize(("member", "message"), [

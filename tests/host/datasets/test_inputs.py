@@ -10,7 +10,7 @@ import pytest
 from host.datasets import load_dataset, load_inputs
 from host.datasets.files import MAX_BYTES
 from nonzero.errors import UserError
-from tests.host.datasets.test_datasets import TOO_LARGE, idx_bytes, npy
+from tests.support.data_files import TOO_LARGE, idx_bytes, npy
 
 BYTES = np.random.default_rng(5).integers(0, 256, (6, 3, 4), np.uint8)
 FLOATS = np.random.default_rng(6).normal(size=(6, 12))

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver: the same tests for a simulated engine, a whole simulated board and a serial port; and bad cables."""
 
-import json
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import serial
 
-from host.device.answers import unpack
 from host.device.device import Device, DeviceError
 from host.device.serial_port import SerialPort
-from host.device.target import Target, list_devices, parse_target
+from host.device.target import Target, parse_target
 from host.image.image import parse_image
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
@@ -22,13 +20,11 @@ from host.quantization.golden_model import forward
 from host.verification.adopt import adopt
 from rtl.config import PRESETS
 from rtl.engine.engine import Engine
-from rtl.integration.boards import read_board
-from rtl.protocol import COUNTERS, PROTOCOL_VERSION, STATUS_HELP, Opcode, Status
+from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status
 from rtl.protocol import pack as packet
 from sim.simulator.link import SimulationLink, build_link
 from tests.support.cable import Cable, dropping, flipping, preceding, silent, sound
 from tests.support.networks import SMALL, random_acts, random_network
-from tests.support.paths import ROOT
 
 TIMEOUT_S = 0.3
 
@@ -268,34 +264,3 @@ def test_abort_ends_an_exchange_of_another_thread(cable):
         with pytest.raises(DeviceError, match="was given up"):
             device.info()
         timer.join()
-
-
-def test_answers_that_are_none():
-    for answer, status in ((b"", Status.NO_ANSWER), (b"N\x01\x01", Status.DAMAGED),
-                           (packet(Opcode.RUN.value, b"\0"), Status.DAMAGED),
-                           (packet(Opcode.WAIT.value, b"\x63"), Status.WRONG_ENGINE)):
-        with pytest.raises(DeviceError) as caught:
-            unpack(Opcode.WAIT, answer)
-        assert caught.value.status == status
-
-
-def test_targets(tmp_path):
-    (tmp_path / "small.toml").write_text("".join(
-        f"{name} = {json.dumps(value)}\n" for name, value in asdict(SMALL).items()))
-    assert parse_target("sim:tiny") == Target("sim:tiny", PRESETS["tiny"])
-    assert parse_target(f"sim:{tmp_path}/small.toml").config == SMALL
-    name = f"sim:ulx3s-85f?config={tmp_path}/small.toml"
-    assert parse_target(name) == Target(name, SMALL, "ulx3s-85f", None, 1_000_000, read_board("ulx3s-85f")["clock_mhz"])
-    name = "serial:/dev/ttyUSB0?baud=3000000"
-    assert parse_target(name) == Target(name, None, None, "/dev/ttyUSB0", 3_000_000, None)
-    name = "serial:COM3?board=ulx3s-85f&preset=wide&clock_mhz=62.5"
-    assert parse_target(name) == Target(name, PRESETS["wide"], None, "COM3", 1_000_000, 62.5)
-    assert {"sim:default", "sim:tiny", "sim:ulx3s-85f"} <= {name for name, _ in list_devices()}
-
-
-def test_every_status_is_explained_the_same_way_in_the_documents():
-    lines = (ROOT / "docs" / "formats.md").read_text().splitlines()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert list(STATUS_HELP) == list(Status)
-    for status in Status:
-        assert [f"{status.value} {status.name}", *STATUS_HELP[status]] in rows

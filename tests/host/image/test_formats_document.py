@@ -4,7 +4,6 @@
 import functools
 import json
 import re
-import zlib
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -19,7 +18,9 @@ from rtl.config import PRESETS
 from rtl.engine.engine import Engine
 from sim.simulator.link import SimulationLink, build_link
 from tests.support import independent_client as client
-from tests.support.independent_reader import COMMON, Reader, configuration_hash
+from tests.support.images import with_crc
+from tests.support.independent_fields import COMMON, configuration_hash
+from tests.support.independent_reader import Reader
 from tests.support.networks import (
     CONVOLUTIONS,
     SMALL,
@@ -70,10 +71,6 @@ def example():
     codebook[1:4] = -3, 2, 100
     layer = QuantizedLayer("fc", codes, codebook, np.array([1000, -2, 0, 0, 70000]), 20000, 0, False, False, 1, 1, 1)
     return QuantizedNetwork("example", (layer,), 1 / 255, False, 8)
-
-
-def with_crc(content):
-    return content + zlib.crc32(content).to_bytes(4, "little")
 
 
 def example_file():
