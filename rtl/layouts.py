@@ -9,6 +9,7 @@ from amaranth.hdl import signed
 from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
+from .numbers import Activation
 from .protocol import COUNTERS
 
 DESCRIPTOR_WORD_BITS = 32
@@ -38,7 +39,7 @@ def descriptor_layout(config):
     """
     return data.StructLayout({
         "kind": LayerKind,
-        "relu": 1,
+        "activation": Activation,
         "input_signed": 1,
         "index_mode": 2,        # position in EngineConfig.index_bits
         "pre_shift": 2,         # position in numbers.PRE_SHIFTS
@@ -177,7 +178,7 @@ def drain_step_layout(config):
 
 def requant_layout():
     """A layer's requantisation, see `rtl.numbers`."""
-    return data.StructLayout({"multiplier": 16, "pre_shift": 2, "relu": 1})
+    return data.StructLayout({"multiplier": 16, "pre_shift": 2, "activation": Activation})
 
 
 def codebook_write_layout(config):

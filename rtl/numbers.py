@@ -8,11 +8,15 @@ quantiser (`host.quantization.quantize`) all follow this module; ``docs/numbers.
     total   = acc + bias
     narrow  = saturate(total >> pre_shift, NARROW_BITS)           (arithmetic shift, rounds towards -inf)
     scaled  = (narrow * multiplier + 2**(shift - 1)) >> shift     (shift = requant_shift(act_bits))
-    act     = clamp(scaled, 0, 2**act_bits - 1)                   after a ReLU
-              clamp(scaled, -2**(act_bits - 1), 2**(act_bits - 1) - 1)   otherwise
+    act     = clamp(scaled, -2**(act_bits - 1), 2**(act_bits - 1) - 1)   if the activation's output is signed
+              clamp(scaled, 0, 2**act_bits - 1)                          if it is not
 """
 
 from typing import TypeVar
+
+from amaranth.lib import enum
+
+__all__ = ["MULTIPLIER_BITS", "NARROW_BITS", "PRE_SHIFTS", "Activation", "act_range", "requant_shift", "requantize"]
 
 NARROW_BITS = 18
 """Width of the requantiser's multiplicand: one 18 x 18 FPGA multiplier."""
@@ -22,6 +26,21 @@ MULTIPLIER_BITS = 16
 
 PRE_SHIFTS = (0, 5, 10, 15)
 """Shifts of the 32-bit sum that bring it into `NARROW_BITS` bits; coarse, since the multiplier is fine."""
+
+
+class Activation(enum.Enum, shape=1):
+    """The function that a layer applies to its sums. The values are those of the descriptor's bit."""
+
+    IDENTITY = 0
+    """Outputs are two's complement."""
+    RELU = 1
+    """Outputs are unsigned."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether outputs are two's complement; unsigned otherwise."""
+        return self is Activation.IDENTITY
+
 
 Integers = TypeVar("Integers")
 """A Python int, a NumPy int64 array or a torch int64 tensor."""
@@ -33,25 +52,25 @@ def requant_shift(act_bits: int) -> int:
 
 
 def act_range(act_bits: int, *, signed: bool) -> tuple[int, int]:
-    """Least and greatest activation: unsigned after a ReLU, two's complement otherwise."""
+    """Least and greatest activation: two's complement if ``signed``, otherwise unsigned."""
     if signed:
         return -(1 << (act_bits - 1)), (1 << (act_bits - 1)) - 1
     return 0, (1 << act_bits) - 1
 
 
-def requantize(total, *, multiplier: int, pre_shift: int, relu: bool, act_bits: int, clamp):  # type: ignore[no-untyped-def]
+def requantize(total, *, multiplier: int, pre_shift: int, signed: bool, act_bits: int, clamp):  # type: ignore[no-untyped-def]
     """Turns sums (``acc + bias``) into activations.
 
     Parameters
     ----------
-    total : int, array or tensor of integers
+    total : Number
         Anything with integer ``>>``, ``*`` and ``+``.
     multiplier : int
         1 to ``2**MULTIPLIER_BITS - 1``.
     pre_shift : int
         One of `PRE_SHIFTS`.
-    relu : bool
-        Whether activations are unsigned, with all negative ones 0.
+    signed : bool
+        Of the layer's `Activation`: whether activations are two's complement; otherwise negative ones are 0.
     act_bits : int
         Width of an activation.
     clamp : callable
@@ -61,4 +80,4 @@ def requantize(total, *, multiplier: int, pre_shift: int, relu: bool, act_bits: 
     shift = requant_shift(act_bits)
     narrow = clamp(total >> pre_shift, narrow_low, narrow_high)
     scaled = (narrow * multiplier + (1 << (shift - 1))) >> shift
-    return clamp(scaled, *act_range(act_bits, signed=not relu))
+    return clamp(scaled, *act_range(act_bits, signed=signed))

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads an engine image back into the integer network that it holds: the encoder's inverse, written apart from it.
+"""Reads an engine image back into the integer network that it holds; shares no code with the encoder, whose inverse it
+is.
 
 It is how the compiler verifies its own output, and where a bare image gets its golden model from.
 """
@@ -50,7 +51,18 @@ class DecodedPass:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The integer network of an image (its layers' scales are 1), and the passes of its program."""
+    """What an image holds.
+
+    Attributes
+    ----------
+    image : Image
+    config : EngineConfig
+        The engine that it was made for.
+    network : QuantizedNetwork
+        The integer network; the scales of its layers are 1, because the engine does not need them.
+    passes : list of DecodedPass
+        In the order of the program.
+    """
 
     image: Image
     config: EngineConfig
@@ -59,7 +71,7 @@ class Decoded:
 
 
 def decode(image: Image, config: EngineConfig) -> Decoded:
-    """What an image holds.
+    """Reads the integer network and the passes that an image holds.
 
     Raises
     ------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packs a quantised network into the memories of an engine: what lies where, and whether it fits."""
+"""Packs a quantised network into the memories of an engine: addresses, passes, and whether it all fits."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from nonzero.errors import UserError
 from nonzero.progress import waiting
 from rtl.config import EngineConfig
 from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout
-from rtl.numbers import PRE_SHIFTS
+from rtl.numbers import PRE_SHIFTS, Activation
 
 __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
 
@@ -32,7 +32,23 @@ class PackedPass:
 
 @dataclass(frozen=True)
 class PackedLayer:
-    """A layer in the engine: usually one pass; more if its rows exceed the accumulators, and for some convolutions."""
+    """A layer in the engine.
+
+    Attributes
+    ----------
+    quantized : QuantizedLayer
+        As it was before folding.
+    assignment : Assignment
+        PE and slot of each row.
+    placement : ActivationLayout
+        Where its outputs lie.
+    passes : list of PackedPass
+        Usually one; more if its rows exceed the accumulators, and for some convolutions.
+    input_words : int
+        Activation words of its inputs.
+    output_base, output_words : int
+        Address of the first word of its outputs, and their number.
+    """
 
     quantized: QuantizedLayer
     assignment: Assignment
@@ -49,6 +65,9 @@ class PackedNetwork:
 
     Attributes
     ----------
+    config : EngineConfig
+    quantized : QuantizedNetwork
+    layers : list of PackedLayer
     source : ActivationLayout
         Of the inputs, as the first layer sees them. Those without weights are left out.
     fold : Fold, optional
@@ -193,7 +212,8 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
         skipped = (one.scan.origin[0] * layer.shape.in_shape[2] + one.scan.origin[1]) * source.pixel_words
         descriptor: dict[str, int | list[int]] = {
             "kind": (LayerKind.CONVOLUTION if layer.geometry else LayerKind.FULLY_CONNECTED).value,
-            "relu": int(layer.relu), "input_signed": int(layer.input_signed),
+            "activation": (Activation.RELU if layer.relu else Activation.IDENTITY).value,
+            "input_signed": int(layer.input_signed),
             "index_mode": mode, "pre_shift": PRE_SHIFTS.index(layer.pre_shift), "multiplier": layer.multiplier,
             "input_base": bases[0] + skipped, "input_words": source.words - skipped,
             "chase_words": source.words - skipped if placed else ready,

@@ -75,8 +75,8 @@ def layer_forward(layer: "QuantizedLayer", acts: np.ndarray, act_bits: int) -> n
         blocks = [slice(first, first + step) for first in range(0, layer.rows, step)]
         sums = np.concatenate(
             [totals(layer.codebook[layer.codes[block]], layer.bias[block], acts) for block in blocks], axis=1)
-    return requantize(torch.from_numpy(sums), multiplier=layer.multiplier, pre_shift=layer.pre_shift, relu=layer.relu,
-                      act_bits=act_bits, clamp=torch.clamp).numpy()
+    return requantize(torch.from_numpy(sums), multiplier=layer.multiplier, pre_shift=layer.pre_shift,
+                      signed=not layer.relu, act_bits=act_bits, clamp=torch.clamp).numpy()
 
 
 def totals(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: Geometry | None = None) -> np.ndarray:

@@ -171,7 +171,7 @@ def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float, 
     output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners,
                                                      clips)
     if some is not sums:
-        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], relu=layer.relu,
+        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=not layer.relu,
                              act_bits=config.act_bits, clamp=np.clip)
     return QuantizedLayer(layer.name, codes, codebook, bias, *constants, layer.relu, signed, scale,
                           weight_scale, output_scale, layer.geometry), outputs
@@ -223,7 +223,7 @@ def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float
     for clip in clips:
         scale = max(greatest * float(clip) / high, least_scale)
         constants = requant_constants(layer.name, sum_scale / scale, bounds, config.act_bits, relu=layer.relu)
-        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], relu=layer.relu,
+        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=not layer.relu,
                              act_bits=config.act_bits, clamp=np.clip)
         error = float(np.square(outputs * scale - exact).mean())
         wrong = 0 if winners is None else int((outputs.argmax(axis=1) != winners).sum())

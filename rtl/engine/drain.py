@@ -82,7 +82,7 @@ class Drain(wiring.Component):
                 self.reading.eq(1), part.eq(0),
                 self.requant.multiplier.eq(self.layer.multiplier),
                 self.requant.pre_shift.eq(self.layer.pre_shift),
-                self.requant.relu.eq(self.layer.relu),
+                self.requant.activation.eq(self.layer.activation),
                 clearing.eq(self.clear),
             ]
         if config.tap_bits:

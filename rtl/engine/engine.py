@@ -209,7 +209,7 @@ class Engine(wiring.Component):
             m.submodules.pool = pool = MaxPool(self.config)
             m.d.comb += [
                 pool.start.eq(sequencer.drain_start), pool.pool.eq(sequencer.layer.pool),
-                pool.relu.eq(drain.requant.relu), pool.drained.eq(drained), pool.arrived.eq(drain.arrived),
+                pool.activation.eq(drain.requant.activation), pool.drained.eq(drained), pool.arrived.eq(drain.arrived),
                 drain.complete.eq(pool.valid), scanner.layer.eq(sequencer.layer),
             ]
             word = pool.word.as_value()

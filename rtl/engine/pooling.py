@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from rtl.layouts import descriptor_layout
+from rtl.numbers import Activation
 
 __all__ = ["MaxPool", "Windows"]
 
@@ -136,8 +137,8 @@ class MaxPool(wiring.Component):
     -------
     start : In(1), pool : In(4)
         A drain begins, with windows of so many activations a side.
-    relu : In(1)
-        Activations are unsigned.
+    activation : In(Activation)
+        The layer's: it says whether what arrives is two's complement.
     drained : In(ArrayLayout(act_bits, pes)), arrived : In(1)
     word : Out(pes * act_bits), valid : Out(1)
     """
@@ -148,7 +149,7 @@ class MaxPool(wiring.Component):
         super().__init__({
             "start": In(1),
             "pool": In(4),
-            "relu": In(1),
+            "activation": In(Activation),
             "drained": In(lanes),
             "arrived": In(1),
             "word": Out(lanes),
@@ -163,7 +164,7 @@ class MaxPool(wiring.Component):
         with m.If(self.arrived):
             m.d.sync += [number.eq(Mux(self.valid, 0, number + 1)), held.eq(self.word)]
         for act, before, greatest in zip(self.drained, held, self.word, strict=True):
-            less = Mux(self.relu, before > act, before.as_signed() > act.as_signed())
+            less = Mux(self.activation == Activation.RELU, before > act, before.as_signed() > act.as_signed())
             m.d.comb += greatest.eq(Mux((number != 0) & less, before, act))
         with m.If(self.start):
             m.d.sync += [size.eq(self.pool * self.pool), number.eq(0)]

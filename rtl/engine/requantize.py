@@ -77,11 +77,14 @@ class Requantizer(wiring.Component):
         m.d["sync" if latency_cycles > 3 else "comb"] += scaled.eq((product >> shift) + product[shift - 1])
         negative = scaled[-1]
         low, high = scaled[:act_bits - 1], scaled[act_bits - 1]
-        clamps = Signal()
-        m.d.comb += clamps.eq(Mux(self.layer.relu, scaled[act_bits:].any(), self._exceeds(scaled, act_bits)))
+        clamps, unsigned = Signal(), Signal(name="unsigned")
+        m.d.comb += [
+            unsigned.eq(self.layer.activation == numbers.Activation.RELU),
+            clamps.eq(Mux(unsigned, scaled[act_bits:].any(), self._exceeds(scaled, act_bits))),
+        ]
         m.d.sync += [
             self.act.eq(Cat(Mux(clamps, (~negative).replicate(act_bits - 1), low),
-                            Mux(self.layer.relu, Mux(clamps, ~negative, high), negative))),
+                            Mux(unsigned, Mux(clamps, ~negative, high), negative))),
         ]
         coming = Signal(latency_cycles - 1)
         m.d.sync += coming.eq(Cat(self.total_valid, coming))

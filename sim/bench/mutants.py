@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of a right CRC whose contents are changed: by field, so that many of them still mean something."""
+"""Mutates the content of an image field by field, so that many mutants still mean something, and gives it a right CRC.
+"""
 
 import random
 from collections.abc import Callable
@@ -17,7 +18,7 @@ __all__ = ["Mutant", "Mutator"]
 LONGEST_LIMIT = 4
 """The greatest mutated limit of cycles, in limits of the good image: simulating takes time."""
 
-SHARED_FIELDS = ("multiplier", "pre_shift", "relu", "input_signed", "output_base", "reserved")
+SHARED_FIELDS = ("multiplier", "pre_shift", "activation", "input_signed", "output_base", "reserved")
 """Fields of the descriptor that a mutation changes for a whole layer at once."""
 
 
@@ -113,7 +114,7 @@ class Mutator:
         before = draft.field(number, name)
         if before is None:
             return "no program"
-        # Another value, or what another pass has there.
+        # A random value, or the value of another pass.
         value = another(choices, before, draft.layout[name][1])
         if choices.random() < 0.2:
             value = draft.field(choices.randrange(number + 1), name) or 0
@@ -145,7 +146,7 @@ class Mutator:
         for number in following:
             if name == "output_base":
                 draft.set_field(number, "input_base", (draft.field(number, "input_base") or 0) + value - before)
-            elif name == "relu":
+            elif name == "activation":
                 draft.set_field(number, "input_signed", 1 - value)
         return f"layer {chosen}: {name} {value}"
 

@@ -40,7 +40,7 @@ async def drain(dut: Any, config: Any, bits: int, layer: dict[str, Any], *, clea
     """One drain, from the cycle of ``start`` to that of the last word."""
     rows = config.acc_depth if clear else layer["output_words"]
     steps = expected_steps(config, rows, layer["bias_base"])
-    constants = {name: layer[name] for name in ("multiplier", "pre_shift", "relu")}
+    constants = {name: layer[name] for name in ("multiplier", "pre_shift", "activation")}
     dut.start.value, dut.layer.value, dut.clear.value = 1, bits, clear
     await RisingEdge(dut.clk)
     assert not dut.busy.value

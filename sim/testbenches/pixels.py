@@ -9,6 +9,7 @@ from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
 from rtl.layouts import descriptor_layout, position_fields, row_bits
+from rtl.numbers import Activation
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import pack
 
@@ -122,13 +123,13 @@ async def the_greatest_of_each_window_comes_out(dut: Any) -> None:
     dut.start.value = dut.arrived.value = 0
     await start(dut)
     for _ in range(100):
-        edge, relu = random.randint(1, 4), random.getrandbits(1)
-        dut.start.value, dut.pool.value, dut.relu.value = 1, edge, relu
+        edge, activation = random.randint(1, 4), random.choice(list(Activation))
+        dut.start.value, dut.pool.value, dut.activation.value = 1, edge, activation.value
         dut.arrived.value = 0
         await RisingEdge(dut.clk)
         dut.start.value = 0
         scramble(dut.pool)
-        low = 0 if relu else -1 << bits - 1
+        low = -1 << bits - 1 if activation.signed else 0
         for _ in range(5):
             window = [[low + random.getrandbits(bits) for _ in range(config.pes)] for _ in range(edge * edge)]
             for number, acts in enumerate(window):

@@ -6,7 +6,7 @@ from typing import Any
 
 from cocotb.triggers import FallingEdge
 
-from rtl.numbers import MULTIPLIER_BITS, PRE_SHIFTS, requantize
+from rtl.numbers import MULTIPLIER_BITS, PRE_SHIFTS, Activation, requantize
 from sim.cocotb_kit.harness import bench, parameters, start
 
 
@@ -28,9 +28,9 @@ async def activations_follow_the_contract(dut: Any) -> None:
     await start(dut)
     compared = 0
     for _ in range(60):
-        relu, pre_shift = random.getrandbits(1), random.randrange(len(PRE_SHIFTS))
+        activation, pre_shift = random.choice(list(Activation)), random.randrange(len(PRE_SHIFTS))
         multiplier = random.getrandbits(random.randint(1, MULTIPLIER_BITS))
-        dut.layer.value = multiplier | pre_shift << 16 | relu << 18
+        dut.layer.value = multiplier | pre_shift << 16 | activation.value << 18
         expected: list[int] = []
         there = False
         # Drain the pipeline after each layer, as the engine does before it changes the constants.
@@ -45,8 +45,8 @@ async def activations_follow_the_contract(dut: Any) -> None:
             dut.total_valid.value = int(valid)
             dut.total.value = total & 0xFFFFFFFF
             if valid:
-                act = requantize(total, multiplier=multiplier, pre_shift=PRE_SHIFTS[pre_shift], relu=bool(relu),
-                                 act_bits=act_bits, clamp=clamp)
+                act = requantize(total, multiplier=multiplier, pre_shift=PRE_SHIFTS[pre_shift],
+                                 signed=activation.signed, act_bits=act_bits, clamp=clamp)
                 expected.append(act & ((1 << act_bits) - 1))
         assert not expected
     assert compared > 800

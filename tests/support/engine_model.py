@@ -26,7 +26,7 @@ def _fields(bits, config):
     view = layout.from_bits(bits)
     fields = {name: getattr(view, name) for name, _ in layout}
     return SimpleNamespace(**{name: list(map(int, value)) if name == "plane_offsets" else value.value
-                              if name == "kind" else int(value) for name, value in fields.items()})
+                              if name in ("kind", "activation") else int(value) for name, value in fields.items()})
 
 
 def _clamp(value, low, high):
@@ -177,7 +177,7 @@ class EngineModel:
                 for pe in range(config.pes):
                     total = max(self.accumulators[pe][row] for row in rows) + self._bias(fields, pe, slot)
                     value = requantize(total, multiplier=fields.multiplier,
-                                       pre_shift=PRE_SHIFTS[fields.pre_shift], relu=bool(fields.relu),
+                                       pre_shift=PRE_SHIFTS[fields.pre_shift], signed=fields.activation == 0,
                                        act_bits=config.act_bits, clamp=_clamp)
                     word, lane = fields.output_base + (y * pooled_cols + x) * pixel_words + slot, pe
                     if config.tap_bits and slot >= pixel_words:

@@ -8,7 +8,7 @@ COMMON = {"act_bits": 8, "weight_bits": 8, "code_bits": 4, "direct_weights": Fal
 """Fields that all presets have in common."""
 
 PLAIN_FIELDS = (
-    ("kind", 2), ("relu", 1), ("input_signed", 1), ("index_mode", 2), ("pre_shift", 2), ("zeros", 8),
+    ("kind", 2), ("activation", 1), ("input_signed", 1), ("index_mode", 2), ("pre_shift", 2), ("zeros", 8),
     ("multiplier", 16), ("input_base", 16), ("input_words", 16), ("chase_words", 16), ("output_base", 16),
     ("output_words", 16), ("slice_base", 16), ("entry_base", 16), ("bias_base", 16), ("plane_1", 16), ("plane_2", 16),
     ("plane_3", 16), ("more_zeros", 16))

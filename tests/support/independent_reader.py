@@ -214,7 +214,7 @@ class Reader:
             one = passes.pop(0)
             first = one.output_base - fields["output_base"]
             assert one.kind == (CONVOLUTION if runs else FULLY_CONNECTED)
-            layer.codebook, layer.multiplier, layer.relu = one.codebook, one.multiplier, one.relu
+            layer.codebook, layer.multiplier, layer.relu = one.codebook, one.multiplier, one.activation
             layer.shift = (0, 5, 10, 15)[one.pre_shift]
             if self.config.tap_bits:
                 for name, value in fields_about_pixels(one, runs, pixel_slots, bands).items():

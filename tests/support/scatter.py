@@ -55,7 +55,7 @@ class Conv:
                 at_y, at_x = y * self.stride, x * self.stride
                 window = padded[:, :, at_y:at_y + weights.shape[2], at_x:at_x + weights.shape[3]]
                 conv[:, :, y, x] = np.einsum("ncyx,ocyx->no", window, weights) + self.bias
-        out = requantize(conv, multiplier=self.multiplier, pre_shift=self.pre_shift, relu=self.relu,
+        out = requantize(conv, multiplier=self.multiplier, pre_shift=self.pre_shift, signed=not self.relu,
                          act_bits=act_bits, clamp=np.clip)
         step = self.pool_step
         return np.stack([np.stack([out[:, :, y * step:y * step + self.pool, x * step:x * step + self.pool]
@@ -195,7 +195,7 @@ def compile_convs(convs, shape, config):
         passes = _phases(conv, shape)
         for place, (fy, fx, ys, xs) in enumerate(passes):
             _add_phase(memories, conv, shape, config, (fy, fx, ys, xs), dict(
-                kind=LayerKind.CONVOLUTION, relu=int(conv.relu), input_signed=int(signed), index_mode=0,
+                kind=LayerKind.CONVOLUTION, activation=int(conv.relu), input_signed=int(signed), index_mode=0,
                 pre_shift=PRE_SHIFTS.index(conv.pre_shift), multiplier=conv.multiplier,
                 chase_words=0 if number and place == 0 else words, input_words=words,
                 input_base=base, output_base=base_out, output_words=slots, hold_sums=int(place < len(passes) - 1),

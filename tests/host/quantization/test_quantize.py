@@ -199,7 +199,7 @@ def test_requant_constants_are_as_good_as_exact_arithmetic(act_bits, relu):
         ratio = min(high / size * 1.3, 65535 / 2 ** (27 - act_bits))
         multiplier, pre_shift = requant_constants("fc1", ratio, (-size, size), act_bits, relu=relu)
         sums = rng.integers(-size, size, 5000)
-        ours = requantize(sums, multiplier=multiplier, pre_shift=pre_shift, relu=relu, act_bits=act_bits,
+        ours = requantize(sums, multiplier=multiplier, pre_shift=pre_shift, signed=not relu, act_bits=act_bits,
                           clamp=np.clip)
         exact = np.clip(sums * ratio, low, high)
         assert np.abs(ours - exact).max() < 0.75 + high * 2.0 ** -10
