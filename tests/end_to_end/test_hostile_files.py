@@ -91,7 +91,7 @@ VALUES = ["-1", "0", "1e400", "NaN", "9" * 30, "9" * 5000, "0.5", "null", '"x"',
 
 
 def damaged(content, rng):
-    """Contents that are not what they were."""
+    """The contents of a file, damaged in one way after the other."""
     yield from (b"", content[:1], content[:len(content) // 2], content[:-1], content * 2, b"\0" * 4096,
                 rng.bytes(1000), content[len(content) // 2:], content[::-1])
     for count in (1, 1, 1, 2, 8, 64):
@@ -187,7 +187,7 @@ def earlier_study(dataset):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_damaged_files(place, tmp_path, monkeypatch, capsys, name):
+def test_damaged_files_are_read_or_refused_in_words(place, tmp_path, monkeypatch, capsys, name):
     command, file, arguments, stop = READERS[name]
     for one in place.iterdir():
         (tmp_path / one.name).write_bytes(one.read_bytes())
@@ -204,7 +204,7 @@ def test_damaged_files(place, tmp_path, monkeypatch, capsys, name):
         attempt(command, arguments, capsys)
 
 
-def test_no_files(place, tmp_path, monkeypatch, capsys):
+def test_what_is_no_readable_file_is_refused_in_words(place, tmp_path, monkeypatch, capsys):
     """In place of a file: nothing, a directory, a pipe, a device without end, a link to itself, a file that is too
     large to be read, and one that nobody may read."""
     kinds = {"nothing": lambda path: None, "directory": Path.mkdir, "pipe": os.mkfifo,

@@ -84,7 +84,7 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize("command, arguments, option", [
     pytest.param(command, arguments, option, id=f"{command.__name__} {arguments[0]} {option}")
     for command, arguments, options in OPTIONS for option in options])
-def test_strange_values(place, monkeypatch, capsys, command, arguments, option):
+def test_strange_values_are_taken_or_refused_in_words(place, monkeypatch, capsys, command, arguments, option):
     def stopped(*_, **__):
         raise UserError("stopped here")
     for work in WORK:

@@ -58,7 +58,7 @@ def test_an_engine_that_is_named_is_checked(place, capsys):
 
 
 def test_an_engine_without_a_name_has_to_be_named(place, capsys):
-    """And what the refusal names works."""
+    """The option that the refusal names works."""
     assert run(place, "own") == 2
     assert "no preset's; name the --config file of its compilation: --device sim:FILE.toml" in capsys.readouterr().err
     assert run(place, "own", "--device", f"sim:{place / 'own.toml'}") == 0

@@ -22,7 +22,7 @@ FIELDS = {"name": "fc", "output_base": 2, "output_words": 2, "output_order": np.
 
 
 def reader():
-    """Of three rows and three inputs, in the activation words 0 and 1; the last lane is of no input."""
+    """Reads a layer of three rows and three inputs, in the activation words 0 and 1; the last lane has no input."""
     return LayerReader(FIELDS, np.array([0, 1, 2, -1]), input_base=0, ready=2, inputs=3, config=ENGINE)
 
 
