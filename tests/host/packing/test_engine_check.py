@@ -67,7 +67,7 @@ def problem_files(tmp_path):
 @pytest.mark.parametrize("name", ["default", "tiny", "wide"])
 def test_a_convolution_is_refused_before_training(problem_files, capsys, monkeypatch, name):
     for step in ("prune", "share_weights"):
-        monkeypatch.setattr(host_compile, step, lambda *_: pytest.fail("trained"))
+        monkeypatch.setattr(compilation, step, lambda *_: pytest.fail("trained"))
     command = [str(problem_files / "model.pt"), "--data", f"npz:{problem_files / 'data.npz'}", "-o",
                str(problem_files / "out"), "--preset", name]
     assert run_command(host_compile.main, command) == 2
