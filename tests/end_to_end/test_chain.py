@@ -61,7 +61,7 @@ def run(name, link, network, acts, config, *, fresh=True):
 
 
 def useful_macs(network, acts, golden):
-    """Straight from the definition: non-zero weight times non-zero activation."""
+    """Products of a weight and an activation that are both not zero, counted as they are defined."""
     inputs = [acts, *golden[:-1]]
     return sum((values != 0).astype(int) @ (layer.codes != 0).sum(axis=0)
                for values, layer in zip(inputs, network.layers, strict=True)).tolist()

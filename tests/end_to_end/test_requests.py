@@ -38,7 +38,7 @@ def engine(build):
 
 
 def status(link, opcode, payload=b""):
-    """With which a request is answered."""
+    """The status with which a request is answered."""
     response = link.exchange(packet(getattr(opcode, "value", opcode), payload))
     return Status(response[4])
 
@@ -75,7 +75,7 @@ def test_bad_requests_have_their_status_and_no_effect(engine):
     still_works(device, image, network)
 
 
-def test_running_out_of_order(engine):
+def test_a_run_without_input_or_image_is_refused(engine):
     link, device, image, network = engine
     assert status(link, Opcode.RUN) == Status.NO_INPUT
     link.reset()
@@ -153,7 +153,7 @@ def test_an_image_is_loaded_in_batches(engine):
 
 
 def test_an_inference_that_does_not_end_in_time_is_stopped(engine):
-    """As if it never ended: its image allows it fewer cycles than it takes."""
+    """The image allows the inference fewer cycles than it takes, as if it never ended."""
     link, device, image, network = engine
     long = random_network(np.random.default_rng(5), SMALL, [40, 40], 1.0)
     sound = parse_image(image_file(pack(long, SMALL)), SMALL)
@@ -192,7 +192,7 @@ def with_output_words(content, words):
 
 
 def test_sums_that_an_image_leaves_do_not_reach_the_next_one(engine):
-    """Its descriptor drains fewer words than its pass fills: what it leaves in accumulators is gone with it."""
+    """An image whose descriptor drains fewer words than its pass fills leaves sums in accumulators."""
     _, device, image, network = engine
     # Its second layer drains a row of each PE, its first one fills eight.
     other = random_network(np.random.default_rng(6), SMALL, [60, 32, 4], 0.5)
@@ -216,7 +216,7 @@ def test_a_section_that_never_comes_is_noticed(engine):
         still_works(device, image, network)
 
 
-def test_an_input_is_that_of_the_image_before(engine):
+def test_an_input_does_not_outlast_its_image(engine):
     link, device, image, network = engine
     writes = device._writes(device._input_words(image, np.full((1, network.inputs), 200))[0])
     for write in writes:
@@ -231,7 +231,7 @@ def test_an_input_is_that_of_the_image_before(engine):
     still_works(device, image, network)
 
 
-def test_reset_in_the_middle_of_an_inference(engine):
+def test_a_reset_in_the_middle_of_an_inference_drops_the_image(engine):
     link, device, image, network = engine
     for cycles in (20, 60, 90, 150):
         for write in device._writes(device._input_words(image, np.full((1, network.inputs), 200))[0]):

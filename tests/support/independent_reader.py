@@ -102,7 +102,7 @@ class Reader:
         assert at == len(self.engine) - 4
 
     def _passes(self):
-        """Of each pass its descriptor, with ``codebook`` and ``tap_table``."""
+        """The descriptors of the passes, each with its ``codebook`` and ``tap_table``."""
         config, program, place, found = self.config, self.memories[0, 0], 0, []
         fields = PLAIN_FIELDS + (PIXEL_FIELDS if config.tap_bits else ())
         words = sum(abs(bits) for _, bits in fields) // 32

@@ -70,7 +70,7 @@ def random_convolutions(rng: np.random.Generator, config: EngineConfig, geometri
 
 
 def random_geometry(rng: np.random.Generator, channels: int, groups: int, largest: int = 5) -> Geometry:
-    """A convolution of few small channels, with a kernel of at most so many rows and columns."""
+    """A convolution of few small channels, with a kernel of at most ``largest`` rows and columns."""
     while True:
         kernel, stride, padding = (rng.integers(low, high, 2).tolist()
                                    for low, high in ((1, largest + 1), (1, 4), (0, 3)))

@@ -38,7 +38,7 @@ def network(seed=0, sizes=(49, 40, 20, 3)):
 
 
 def sparse_network(**changes):
-    """The same with 30 % of its weights."""
+    """The network of `network` with 30 % of its weights."""
     return prune(network(**changes), None, PruneSettings(density=0.3)).network
 
 
@@ -53,7 +53,7 @@ def dataset(count=600):
 
 
 def run(net, inputs):
-    """Outputs in float64."""
+    """The outputs of a network in float64."""
     for layer in net.layers:
         inputs = inputs @ layer.weight.astype(np.float64).T + layer.bias
         inputs = np.maximum(inputs, 0) if layer.relu else inputs
@@ -77,7 +77,7 @@ def write_files(directory, net):
 
 
 def weights_during(settings, monkeypatch, net=None):
-    """Runs; returns the result and the network at the begin of each round, as it is after the cut."""
+    """Prunes; returns the result, and the network after the cut of each round."""
     seen = []
     begin = Retraining.begin
 

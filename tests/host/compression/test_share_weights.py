@@ -93,8 +93,8 @@ def test_each_initialisation_comes_to_rest(initialisation):
     assert np.square(weights - centres[members]).mean() < 0.02
 
 
-def test_first_centres():
-    """One more outlier than there are centres nearby shows where each kind starts."""
+def test_first_centres_are_linear_by_density_or_random():
+    """Outliers show where each kind of first centres lies."""
     weights = np.concatenate([np.linspace(-1, 1, 1000), [50.0, 51.0, 80.0, 100.0]])
     largest = {kind: cluster(weights, 7, kind, seed=1)[0] for kind in INITIALISATIONS}
     assert (largest["linear"] > 2).sum() >= 3  # the few great ones are represented
@@ -105,7 +105,7 @@ def test_first_centres():
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
-def test_bits(bits):
+def test_bits_set_the_number_of_codes(bits):
     shared = share_weights(sparse_network(), Widths(code_bits=8), settings=ShareSettings(bits=bits))
     for layer, before in zip(shared.layers, sparse_network().layers, strict=True):
         assert layer.codes.max() == min((1 << bits) - 1, len(np.unique(before.weight[before.weight != 0])))

@@ -113,7 +113,7 @@ def test_data_with_channels_last_give_the_same_image(tmp_path, convolution, caps
     assert read_image(tmp_path / "first/model.img").input_shape == (3, 8, 8)
 
 
-def test_calibration_with_channels_last(tmp_path, convolution, capsys):
+def test_calibration_with_channels_last_gives_the_same_image(tmp_path, convolution, capsys):
     model, images, _ = convolution
     torch.save(model, tmp_path / "model.pt")
     np.save(tmp_path / "first.npy", images)
@@ -129,14 +129,14 @@ def test_calibration_with_channels_last(tmp_path, convolution, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_running_on_data_with_channels_last(tmp_path, convolution, capsys, monkeypatch):
-    """Also with the image of a version that did not tell its input's shape: the convolution does."""
+def test_running_on_data_with_channels_last_gives_the_same_outputs(tmp_path, convolution, capsys, monkeypatch):
+    """An image of a version that did not tell its input's shape takes the shape from its convolution."""
     model, images, labels = convolution
     torch.save(model, tmp_path / "model.pt")
     first = saved(tmp_path, images, labels, "first.npz")
     last = saved(tmp_path, images.transpose(0, 2, 3, 1), labels, "last.npz")
     assert compiled(tmp_path, "--data", first) == 0
-    monkeypatch.setattr(host_run, "run_batch", perfect_batch)
+    monkeypatch.setattr("host.verification.measure.run_batch", perfect_batch)
     image = tmp_path / "out/model.img"
     older = tmp_path / "older.img"
     older.write_bytes(rebuilt(image.read_bytes(), lambda fields: fields.pop("input_shape")))
@@ -170,7 +170,7 @@ def test_the_image_tells_the_axes_of_the_data_where_the_model_does_not(tmp_path)
 
 
 def test_only_the_host_part_tells_the_shape():
-    """The engine's part ends before it, and an image without it is still read."""
+    """The shape lies behind the engine's part, and an image without it is still read."""
     network = random_network(np.random.default_rng(5), SMALL, [12, 8, 3], 0.4)
     content = image_file(pack(network, SMALL))
     engine = parse_image(content).engine

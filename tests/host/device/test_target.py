@@ -10,7 +10,7 @@ from rtl.integration.boards import read_board
 from tests.support.networks import SMALL
 
 
-def test_targets(tmp_path):
+def test_names_of_devices_and_what_they_mean(tmp_path):
     (tmp_path / "small.toml").write_text("".join(
         f"{name} = {json.dumps(value)}\n" for name, value in asdict(SMALL).items()))
     assert parse_target("sim:tiny") == Target("sim:tiny", PRESETS["tiny"])

@@ -80,7 +80,7 @@ def example_file():
     return engine + with_crc(b"NZHO" + len(host).to_bytes(4, "little") + host)
 
 
-def test_the_example():
+def test_the_example_is_what_the_toolchain_writes():
     reader = Reader(example_file(), documented()["tiny"])
     made = Reader(image_file(pack(example(), PRESETS["tiny"])), documented()["tiny"])
     assert reader.engine == made.engine and reader.host.items() <= made.host.items()
@@ -232,7 +232,7 @@ def test_an_engine_answers_the_client(engine):
         assert counters["drain_cycles"] < counters["cycles"] > counters["beats"] >= counters["broadcasts"]
 
 
-def test_the_example_on_an_engine(engine):
+def test_the_example_runs_on_an_engine_as_told(engine):
     ours = client.Client(engine.exchange, documented()["tiny"])
     ours.load(Reader(example_file(), documented()["tiny"]).engine)
     *requests, expected = octets(blocks("The example above on")[0])

@@ -85,14 +85,14 @@ CONTRADICTION = "the image's contents contradict each other"
     (setting("layers", 0, "output_base", -1), f"{MISSTATED} a count of words (-1)"),
     (setting("layers", 0, "output_order", 0, 65535), CONTRADICTION),
 ])
-def test_hostile_host_parts(content, change, message):
+def test_hostile_host_parts_are_refused(content, change, message):
     with pytest.raises(UserError) as caught:
         use(rebuilt(content, change))
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("field", ["input_words", "output_words"])
-def test_a_pass_that_no_engine_holds(content, field):
+def test_a_pass_that_no_engine_holds_is_refused(content, field):
     layout = descriptor_layout(SMALL)
     start, size = HEADER_BYTES + SECTION_BYTES, layout.size // 8
     descriptor = int.from_bytes(content[start:start + size], "little")

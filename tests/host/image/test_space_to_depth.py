@@ -23,7 +23,7 @@ from tests.support.networks import CONVOLUTIONS, random_acts, random_convolution
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_folded_convolution_gives_the_same_outputs(seed):
-    """Band by band: those of the upper band come first; the last rows of the lower one may lie below the output."""
+    """Outputs of the upper band come first; the last rows of the lower one may lie below the output."""
     rng = np.random.default_rng(seed)
     groups = int(rng.integers(1, 4))
     geometry = random_geometry(rng, 2 * groups, groups, largest=11 if seed % 5 == 0 else 5)

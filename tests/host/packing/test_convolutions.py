@@ -108,7 +108,7 @@ def test_shapes_of_known_networks(geometry):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_golden_model_is_the_convolution_of_torch(seed):
-    """Sums of integers in 64 bits, multiplied out pixel by pixel."""
+    """Torch sums integers of 64 bits, so that both are exact."""
     rng = np.random.default_rng(seed)
     groups = int(rng.integers(1, 4))
     geometry = random_geometry(rng, 2 * groups, groups)

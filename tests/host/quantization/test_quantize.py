@@ -43,7 +43,7 @@ def same(one: QuantizedNetwork, other: QuantizedNetwork) -> bool:
                zip(one.layers, other.layers, strict=True) for name in vars(a))
 
 
-def test_layer_without_weights():
+def test_a_layer_without_weights_is_quantised():
     net = sparse_network()
     net = replace(net, layers=(*net.layers[:2], replace(net.layers[2], weight=net.layers[2].weight * 0)))
     for config in (Widths(), DIRECT):
@@ -53,7 +53,7 @@ def test_layer_without_weights():
         assert winner.tolist() == [net.layers[2].bias.argmax()] * 100
 
 
-def test_deterministic():
+def test_the_seed_decides_every_bit():
     net, data = sparse_network(), dataset()
     settings = ShareSettings(epochs=2, batch=50)
     one, other = (quantize(share_weights(net, Widths(), data, settings, seed=3), Widths(), data.train_images)
@@ -82,7 +82,7 @@ def test_integers_follow_the_floats(config, kind):
     assert (results[-1].argmax(axis=1) == expected[-1].argmax(axis=1)).mean() > 0.97
 
 
-def test_scales_chain():
+def test_a_layer_takes_the_scale_that_the_one_before_gives():
     quantized = quantize(share_weights(sparse_network(), Widths()), Widths(), dataset().train_images)
     assert quantized.input_scale == quantized.layers[0].input_scale == 1 / 255
     for layer, following in zip(quantized.layers[:-1], quantized.layers[1:], strict=True):
@@ -228,7 +228,7 @@ def test_small_sums_get_the_greatest_ratio():
     assert (quantized.layers[0].multiplier, quantized.layers[0].pre_shift) == (65535, 0)
 
 
-def test_images_that_do_not_fit():
+def test_calibration_images_that_do_not_fit_are_refused():
     with pytest.raises(UserError) as caught:
         quantize(shared_network([[1.0, 2.0]]), Widths(), np.full((3, 4), np.nan, np.float32))
     assert caught.value.problems == [
