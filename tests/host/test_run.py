@@ -30,7 +30,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "own.toml").write_text('preset = "tiny"\nact_depth = 128\n')
     images, labels = np.random.default_rng(0).integers(0, 256, (9, 20), np.uint8), np.arange(9) % 3
     np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    monkeypatch.setattr(host_run, "run_batch", perfect_batch)
+    monkeypatch.setattr("host.verification.measure.run_batch", perfect_batch)
     return tmp_path
 
 
@@ -76,7 +76,7 @@ def test_a_network_without_work_has_no_ratio(monkeypatch):
     network = random_network(np.random.default_rng(1), SMALL, [10, 6, 3], 0.0)
     image = parse_image(image_file(pack(network, SMALL)), SMALL)
     blank, labels = np.zeros((4, 10), np.uint8), np.zeros(4, np.int64)
-    monkeypatch.setattr("host.run.run_batch", perfect_batch)
+    monkeypatch.setattr("host.verification.measure.run_batch", perfect_batch)
     figures = run_image(image, Target("sim:small", SMALL), Dataset("blank", blank, labels, blank, labels), 4).figures()
     assert figures["mismatches"] == figures["cycle_mismatches"] == 0 and figures["cycles_per_image"] > 0
     assert figures["cycles_over_ideal"] is None

@@ -136,7 +136,7 @@ def test_running_on_data_with_channels_last_gives_the_same_outputs(tmp_path, con
     first = saved(tmp_path, images, labels, "first.npz")
     last = saved(tmp_path, images.transpose(0, 2, 3, 1), labels, "last.npz")
     assert compiled(tmp_path, "--data", first) == 0
-    monkeypatch.setattr(host_run, "run_batch", perfect_batch)
+    monkeypatch.setattr("host.verification.measure.run_batch", perfect_batch)
     image = tmp_path / "out/model.img"
     older = tmp_path / "older.img"
     older.write_bytes(rebuilt(image.read_bytes(), lambda fields: fields.pop("input_shape")))

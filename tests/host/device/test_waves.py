@@ -79,7 +79,7 @@ def test_interrupted_waves_are_not_left(place, monkeypatch):
     def interrupted(target, *_, **__):
         target.waves.write_text("half")
         raise KeyboardInterrupt
-    monkeypatch.setattr(host_run, "run_batch", interrupted)
+    monkeypatch.setattr("host.verification.measure.run_batch", interrupted)
     before = sorted(place.iterdir())
     assert run_command(host_run.main, [str(place / "m.img"), "--data", f"npz:{place / 'data.npz'}", "--device",
                                        f"sim:{place / 'small.toml'}", "--waves", str(place / "x.vcd")]) == 130

@@ -93,7 +93,7 @@ def test_labels_decide_how_the_last_scale_is_chosen(tmp_path, monkeypatch):
     labels = np.arange(len(inputs)) % 4
     np.savez(tmp_path / "data.npz", x_train=inputs, y_train=labels, x_test=inputs, y_test=labels)
     asked = []
-    monkeypatch.setattr(host_compile, "quantize", lambda *arguments, classes: (
+    monkeypatch.setattr("host.compilation.steps.quantize", lambda *arguments, classes: (
         asked.append(classes), quantize(*arguments, classes=classes))[1])
     compiled(tmp_path)
     compiled(tmp_path, data=f"npz:{tmp_path / 'data.npz'}")
