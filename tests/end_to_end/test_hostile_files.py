@@ -37,6 +37,8 @@ TINY = ["--preset", "tiny", "-o", "out"]
 EPOCHS = ["--share-epochs", "0"]
 DATA = "npz:data.npz"
 
+MEASURE = "host.verification.measure.run_batch"
+
 READERS = {
     # name: command, file that is damaged, arguments, what to stop at once all files are read
     "compile .pt": (host_compile, "m.pt", ["m.pt", "--no-prune", *TINY], None),
@@ -63,17 +65,13 @@ READERS = {
                      "host.train.train"),
     "train goes on": (train, "t.pt.checkpoint", ["lenet-300-100", "--data", "npz:planes.npz", "--epochs", "2",
                                                  "--batch", "10", "-o", "t.pt"], None),
-    "run": (run, "m.img", ["m.img", "--data", DATA, "--device", "sim:tiny", "--limit", "2"],
-            "host.verification.measure.run_batch"),
-    "run serial": (run, "m.img", ["m.img", "--data", DATA, "--device", "serial:nosuch", "--limit", "2"],
-                   "host.verification.measure.run_batch"),
-    "run --data": (run, "data.npz", ["m.img", "--data", DATA, "--device", "sim:tiny", "--limit", "2"],
-                   "host.verification.measure.run_batch"),
+    "run": (run, "m.img", ["m.img", "--data", DATA, "--device", "sim:tiny", "--limit", "2"], MEASURE),
+    "run serial": (run, "m.img", ["m.img", "--data", DATA, "--device", "serial:nosuch", "--limit", "2"], MEASURE),
+    "run --data": (run, "data.npz", ["m.img", "--data", DATA, "--device", "sim:tiny", "--limit", "2"], MEASURE),
     "run sim:FILE.toml": (run, "engine.toml", ["m.img", "--data", DATA, "--device", "sim:engine.toml", "--limit", "2"],
-                          "host.verification.measure.run_batch"),
-    "run baked": (run, "m.img", ["m.img", "--data", DATA, "--device", "sim:icebreaker?baked=m.img",
-                        "--limit", "2"],
-                  "host.verification.measure.run_batch"),
+                          MEASURE),
+    "run baked": (run, "m.img", ["m.img", "--data", DATA, "--device", "sim:icebreaker?baked=m.img", "--limit", "2"],
+                  MEASURE),
     "view": (view, "run.json", ["run.json", "-o", "run.html"], None),
     "build --config": (build, "engine.toml", ["--verilog", "--config", "engine.toml", "-o", "engine.v"],
                        "rtl.build.__main__.write_verilog"),

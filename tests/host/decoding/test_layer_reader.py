@@ -29,8 +29,8 @@ def reader():
 def descriptor(**fields):
     return SimpleNamespace(**{
         "kind": LayerKind.FULLY_CONNECTED, "activation": Activation.RELU, "input_signed": 0, "pre_shift": 1,
-        "multiplier": 500,
-        "input_base": 0, "input_words": 2, "chase_words": 2, "output_base": 2, "output_words": 2, **fields})
+        "multiplier": 500, "input_base": 0, "input_words": 2, "chase_words": 2, "output_base": 2, "output_words": 2,
+        **fields})
 
 
 def weights(*entries):

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from host import compile as host_compile
-from host.compilation import steps as compilation
 from host.compilation.state import Settings
-from host.compilation.steps import compile_model
+from host.compilation.steps import compile_model, kept_share
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.packing.engine_check import check_engine
 from nonzero.errors import UserError, run_command
@@ -67,7 +66,7 @@ def problem_files(tmp_path):
 @pytest.mark.parametrize("name", ["default", "tiny", "wide"])
 def test_a_convolution_is_refused_before_training(problem_files, capsys, monkeypatch, name):
     for step in ("prune", "share_weights"):
-        monkeypatch.setattr(compilation, step, lambda *_: pytest.fail("trained"))
+        monkeypatch.setattr(f"host.compilation.steps.{step}", lambda *_: pytest.fail("trained"))
     command = [str(problem_files / "model.pt"), "--data", f"npz:{problem_files / 'data.npz'}", "-o",
                str(problem_files / "out"), "--preset", name]
     assert run_command(host_compile.main, command) == 2
@@ -148,8 +147,7 @@ def test_a_network_for_no_engine_at_all_is_told_so():
 def test_settings_tell_the_share_of_weights_that_stays(tmp_path):
     network = fully_connected(20, 30, 5)
     settings = Settings(tmp_path, PRESETS["default"])
-    kept = compilation.kept_share
-    assert kept(settings, network) == 0.08
+    assert kept_share(settings, network) == 0.08
     for change, expected in (({"density": 0.3}, 0.3), ({"quality": 1.0}, 0.0), ({"prune": False}, None),
                              ({"keep": {"fc1": 0.5}}, (0.5 * 600 + 150) / 750)):
-        assert kept(replace(settings, **change), network) == expected
+        assert kept_share(replace(settings, **change), network) == expected
