@@ -36,17 +36,12 @@ class DecodedPass:
     taps : list of int16 arrays, one for each PE
         The tap of each entry, 0 in a fully connected layer; -1 is no weight.
     descriptor : rtl.layouts.descriptor_layout
-    input_words, chase_words, output_words : int
-        See `rtl.layouts.descriptor_layout`.
     """
 
     layer: int
     lengths: np.ndarray
     taps: list[np.ndarray]
     descriptor: Any
-    input_words: int
-    chase_words: int
-    output_words: int
 
 
 @dataclass(frozen=True)
@@ -108,9 +103,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
             descriptor, codebook, tap_table = passes[len(decoded)]
             one = read_weights(memories, descriptor, config)
             reader.add(descriptor, codebook, tap_table, one, read_biases(memories, descriptor, config))
-            decoded.append(DecodedPass(
-                len(layers), one.lengths, one.taps, descriptor, int(descriptor.input_words),
-                int(descriptor.chase_words), int(descriptor.output_words)))
+            decoded.append(DecodedPass(len(layers), one.lengths, one.taps, descriptor))
         begin, end = fields["output_base"], fields["output_base"] + fields["output_words"]
         if end > config.act_depth:
             raise ValueError("a layer's outputs beyond the memory")
@@ -120,7 +113,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
         if layers[-1].input_signed != signed:
             raise ValueError("the sign of a layer's inputs")
         signed = not layers[-1].relu
-        ready = reader.words - decoded[-1].output_words if reader.pixels == 1 else 0
+        ready = reader.words - int(decoded[-1].descriptor.output_words) if reader.pixels == 1 else 0
         columns, input_base = np.full(reader.words * config.pes, -1, np.int64), fields["output_base"]
         columns[fields["output_order"]] = np.arange(len(fields["output_order"]))
         inputs = len(fields["output_order"])

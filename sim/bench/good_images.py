@@ -120,7 +120,7 @@ def _widened(image: Image, config: EngineConfig) -> Image | None:
     decoded = decode(image, config)
     if any(int(one.descriptor.index_mode) for one in decoded.passes):
         return image
-    number = max(range(len(decoded.passes)), key=lambda number: decoded.passes[number].output_words)
+    number = max(range(len(decoded.passes)), key=lambda number: int(decoded.passes[number].descriptor.output_words))
     one, draft = decoded.passes[number], Draft(image.engine, config)
     if any((taps < 0).any() for taps in one.taps):
         return None
