@@ -265,8 +265,8 @@ def robustness() -> str:
             ("mutated_packets", "mutated packets, after which the engine is exact"),
             ("random_bytes", "random bytes, after which the engine is exact"),
             ("resets", "resets in the middle of load, run and read-out, after which the engine is exact"))),
-        *(Row(f"images for `{name}` with a right CRC and wrong contents; wrong ones among them", f"images-{name}", mutants)
-          for name in PRESETS),
+        *(Row(f"images for `{name}` with a right CRC and wrong contents; wrong ones among them", f"images-{name}",
+              mutants) for name in PRESETS),
         Row("model files and ways of data beside torch, by outcome", "conversions", conversions),
         Row("packing of VGG-16's fully connected layers", "encode", lambda found:
             f"{count(found['weights_total'])} weights in {found['pack_seconds'] + found['image_seconds']:.1f} s"))

@@ -222,7 +222,7 @@ def test_the_eie_command_writes_what_it_prints(tmp_path, capsys):
     assert printed == json.loads((tmp_path / "eie.json").read_text())
     assert printed["cycles_from"] == "cycle model" and printed["rows"][0]["rtl_cycles"] is None
     assert printed["geomean_ratio"] < 1.2 and printed["config"]["pes"] == 64
-    assert run_command(main, ["eie", "--no-rtl", "--layer", "NT-We", "--queue", "20"]) == 2
+    assert run_command(main, ["eie", "--no-rtl", "--layer", "NT-We", "--queue", "20", "-o", str(tmp_path)]) == 2
     assert "queue_depth must be a power of two, not 20" in capsys.readouterr().err
     assert [layer.name for layer in EIE_LAYERS][:2] == ["Alex-6", "Alex-7"]
 
