@@ -18,7 +18,7 @@ from host.compilation.steps import compile_model
 from host.compression.kmeans import INITIALISATIONS
 from host.compression.recipe import RECIPES, read_recipe
 from host.compression.share_weights import ShareSettings
-from host.datasets import SPECS
+from host.datasets import INPUT_SPECS, SPECS
 from host.importers.known_networks import add_known_option
 from host.importers.safetensors_file import safetensors_file
 from host.reporting.compile_report import summarize
@@ -107,8 +107,7 @@ def _parser() -> argparse.ArgumentParser:
                         ".safetensors, .pt2 of torch.export, .onnx")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")
     parser.add_argument("--data", metavar="SPEC", help=f"{SPECS}; to retrain, calibrate and test")
-    parser.add_argument("--calib", metavar="SPEC", help="inputs to calibrate on, without labels: npy:FILE, npz:FILE, "
-                        "idx:FILE, idx:DIR or mnist")
+    parser.add_argument("--calib", metavar="SPEC", help=f"inputs to calibrate on, without labels: {INPUT_SPECS}")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--density", type=float, help="share of all weights to keep (0.08)")
     amount.add_argument("--keep", type=_keep, metavar="LAYER=SHARE,...", help="share of each layer's weights to keep")

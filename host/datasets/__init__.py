@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled images for training, pruning and testing, and bare inputs: MNIST from this package, or the user's own."""
+"""Labelled images for training, pruning and testing, and bare inputs: MNIST from this package, or the user's files."""
 
 import hashlib
 import re
@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from host.datasets.axes import fit_axes, flattened_note
+from host.datasets.cifar10 import read_cifar10
 from host.datasets.files import FileProblem, read_idx, read_npy, read_npz
 from nonzero.errors import UserError
 
 __all__ = ["SPECS", "Dataset", "load_dataset", "load_inputs"]
 
-SPECS = "mnist, idx:DIRECTORY, npz:FILE or PACKAGE.MODULE:FUNCTION"
+SPECS = "mnist, cifar10:PATH, idx:DIRECTORY, npz:FILE or PACKAGE.MODULE:FUNCTION"
 """What `load_dataset` takes, for messages and the commands' help."""
 
-FUNCTION = re.compile(r"(?!(?:idx|npz|npy):)[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
+FUNCTION = re.compile(r"(?!(?:cifar10|idx|npz|npy):)[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 
-INPUT_SPECS = "mnist, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE"
+INPUT_SPECS = "mnist, cifar10:PATH, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE"
 REINSTALL = "reinstall the package"
 
 MNIST_SHA256 = {
@@ -136,7 +137,8 @@ def load_dataset(spec: str) -> Dataset:
     Parameters
     ----------
     spec : str
-        ``mnist`` (in this package), ``idx:DIRECTORY`` (four IDX files under their usual names, plain or
+        ``mnist`` (in this package), ``cifar10:PATH`` (the published archive, or the directory of its files:
+        `host.datasets.cifar10`), ``idx:DIRECTORY`` (four IDX files under their usual names, plain or
         ``.gz``) or ``npz:FILE`` (arrays ``train_images``, ``train_labels``, ``test_images``,
         ``test_labels``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``); or ``PACKAGE.MODULE:FUNCTION``, a
         function of the user's that returns loaders, which is imported and called: `host.datasets.loaders`.
@@ -147,17 +149,22 @@ def load_dataset(spec: str) -> Dataset:
         Naming every problem: missing or damaged files, impossible sizes, labels that do not fit the images.
     """
     kind, _, where = spec.partition(":")
-    if spec == "mnist":
-        arrays = _read_all(_mnist_readers())
-    elif kind == "idx" and where:
-        arrays = _read_all(_idx_readers(Path(where)))
-    elif kind == "npz" and where:
-        arrays = _read_npz(Path(where))
-    elif FUNCTION.fullmatch(spec):
-        from host.datasets.loaders import read_loaders  # imports torch, which takes seconds
-        arrays = read_loaders(spec)
-    else:
-        raise UserError(f"dataset must be {SPECS}, not '{spec}'")
+    try:
+        if spec == "mnist":
+            arrays = _read_all(_mnist_readers())
+        elif kind == "cifar10" and where:
+            arrays = read_cifar10(Path(where))
+        elif kind == "idx" and where:
+            arrays = _read_all(_idx_readers(Path(where)))
+        elif kind == "npz" and where:
+            arrays = read_npz(Path(where), NPZ_KEYS)
+        elif FUNCTION.fullmatch(spec):
+            from host.datasets.loaders import read_loaders  # imports torch, which takes seconds
+            arrays = read_loaders(spec)
+        else:
+            raise UserError(f"dataset must be {SPECS}, not '{spec}'")
+    except FileProblem as problem:
+        raise UserError(problem.problems) from None
     return _checked(spec, arrays)
 
 
@@ -169,7 +176,7 @@ def load_inputs(spec: str) -> np.ndarray:
     spec : str
         ``npy:FILE``; ``npz:FILE`` with an array of one of the names in `INPUT_KEYS`; ``idx:FILE``, an IDX file of
         images, plain or ``.gz``; ``idx:DIRECTORY``, where such a file has its usual name for training images; or
-        ``mnist``, the training images.
+        ``mnist`` or ``cifar10:PATH``, the training images.
 
     Returns
     -------
@@ -192,6 +199,8 @@ def load_inputs(spec: str) -> np.ndarray:
             images = read_npz(path, {"inputs": INPUT_KEYS})["inputs"]
         elif kind == "npy" and where:
             images = read_npy(path)
+        elif kind == "cifar10" and where:
+            images = read_cifar10(path)["train_images"]
         else:
             raise UserError(f"inputs must be {INPUT_SPECS}, not '{spec}'")
     except FileProblem as problem:
@@ -207,9 +216,9 @@ def _read_all(readers: dict[str, Callable[[], np.ndarray]]) -> dict[str, np.ndar
         try:
             arrays[role] = read()
         except FileProblem as problem:
-            problems.append(str(problem))
+            problems += problem.problems
     if problems:
-        raise UserError(problems)
+        raise FileProblem(*problems)
     return arrays
 
 
@@ -239,13 +248,6 @@ def _read_found(directory: Path, stems: tuple[str, ...]) -> np.ndarray:
             if path.is_file():
                 return read_idx(path)
     raise FileProblem(f"directory '{directory}' must hold '{stems[0]}' or '{stems[0]}.gz', but does not")
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        return read_npz(path, NPZ_KEYS)
-    except FileProblem as problem:
-        raise UserError(problem.problems) from None
 
 
 def _checked(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
