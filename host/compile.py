@@ -23,6 +23,7 @@ from host.importers.known_networks import add_known_option
 from host.importers.safetensors_file import safetensors_file
 from host.reporting.compile_report import summarize
 from host.reporting.report import report_text, write_report
+from host.training.augment import add_augmentation_option
 from nonzero.errors import UserError, check_all, check_range, end_with
 from nonzero.files import check_file, check_files, write_whole
 from nonzero.shipped import given_or_shipped
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     amount.add_argument("--no-prune", action="store_true", help="pack the model as it is")
     parser.add_argument("--recipe", default="default", metavar="NAME|FILE.toml",
                         help=f"how to prune and retrain: {', '.join(RECIPES)}, or a file (default)")
+    add_augmentation_option(parser)
     parser.add_argument("--share-bits", type=int, metavar="N",
                         help="bits of shared weights, 2 to the engine's code_bits (code_bits)")
     parser.add_argument("--share-init", default="linear", metavar="NAME",
@@ -149,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = Settings(arguments.model, config, str(arguments.config or arguments.preset), arguments.density,
                         arguments.keep, arguments.quality, not arguments.no_prune, arguments.data, arguments.calib,
                         arguments.input_shape, arguments.normalize, arguments.seed, arguments.recipe,
-                        sharing, arguments.known)
+                        sharing, arguments.known, arguments.augmentation)
     work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"), directory)
     if arguments.save is not None:
         assert work.shared is not None and work.dense is not None

@@ -4,6 +4,7 @@
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -86,7 +87,8 @@ def load_dataset(spec: str) -> Dataset:
             raise UserError(f"dataset must be {SPECS}, not '{spec}'")
     except FileProblem as problem:
         raise UserError(problem.problems) from None
-    return checked_dataset(spec, arrays)
+    dataset = checked_dataset(spec, arrays)
+    return replace(dataset, augmentation="shift-flip") if kind == "cifar10" else dataset
 
 
 def load_inputs(spec: str) -> np.ndarray:

@@ -26,6 +26,9 @@ class Dataset:
         Classes, from 0.
     notes : tuple of str
         What was assumed of the images, a sentence each, for the user.
+    augmentation : str
+        What random changes leave an image's class as it is, one of `host.training.augment.AUGMENTATIONS`; whether
+        there are any, and how strong they are, is for the training to say.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     notes: tuple[str, ...] = ()
+    augmentation: str = "deform"
 
     @property
     def input_count(self) -> int:
