@@ -9,7 +9,7 @@ DEMO_MODEL ?=
 
 BOARDS := $(filter-out arty-a7,$(patsubst constraints/%.toml,%,$(wildcard constraints/*.toml)))
 
-.PHONY: setup demo test lint boards clean
+.PHONY: setup demo test lint prepare docs boards clean
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
@@ -21,12 +21,21 @@ $(READY): requirements.lock pyproject.toml
 lint: $(READY)
 	$(VENV)/bin/ruff check --no-cache .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
 
-test: lint
+# What tests want and pip cannot bring: installed by root with apt, else named.
+prepare: $(READY)
+	.ci/prepare $(VENV)/bin/python
+
+test: lint prepare
 	$(VENV)/bin/python -m pytest
 
 demo: $(READY)
 	$(VENV)/bin/python -m host.demo --images $(DEMO_IMAGES) $(if $(DEMO_MODEL),--model $(DEMO_MODEL))
+
+docs: $(READY)
+	$(VENV)/bin/python -m mkdocs build --strict
+	@echo build/docs/index.html
 
 # One after another: placement takes minutes and a gigabyte for each. What did not change is not placed again.
 boards: $(READY)

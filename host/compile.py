@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from host.compilation import Compilation, Settings, compile_model
+from host.compilation.state import Compilation, Settings
+from host.compilation.steps import compile_model
 from host.compression.kmeans import INITIALISATIONS
 from host.compression.recipe import RECIPES, read_recipe
 from host.compression.share_weights import ShareSettings
@@ -111,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--density", type=float, help="share of all weights to keep (0.08)")
     amount.add_argument("--keep", type=_keep, metavar="LAYER=SHARE,...", help="share of each layer's weights to keep")
-    amount.add_argument("--quality", type=float, help="prune below so many standard deviations of a layer's weights")
+    amount.add_argument("--quality", type=float, help="prune below this number of standard deviations of a layer")
     amount.add_argument("--no-prune", action="store_true", help="pack the model as it is")
     parser.add_argument("--recipe", default="default", metavar="NAME|FILE.toml",
                         help=f"how to prune and retrain: {', '.join(RECIPES)}, or a file (default)")

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from host import train
-from host.compilation import Settings, compile_model
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, write_outputs
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
@@ -42,7 +43,22 @@ EXAMPLES = """examples:
 
 
 def ready_settings(model: Path, seed: int = 0, known: str | None = None) -> Settings:
-    """To pack a network for MNIST as it is, for the preset that runs it: `conv` if it has convolutions."""
+    """Settings that pack a trained network for MNIST as it is, for the preset that runs it: `conv` if it has
+    convolutions.
+
+    Parameters
+    ----------
+    model : Path
+        The model file.
+    seed : int
+    known : str, optional
+        The network of `host.network.zoo` that a file of tensors is of.
+
+    Raises
+    ------
+    UserError
+        If the model or MNIST cannot be read.
+    """
     network, _ = load_with_data(model, "mnist", known=known)
     name = "conv" if any(layer.geometry for layer in network.layers) else "default"
     return Settings(model, preset(name), name, prune=False, data="mnist", seed=seed, sharing=ShareSettings(epochs=0),

@@ -17,22 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from host.cycle_model.predict import Prediction, predict
+from host.cycle_model.predict import Prediction
 from host.datasets import SPECS, Dataset, load_dataset
 from host.decoding.decode import Decoded, decode
-from host.device.batch import Batch, run_batch
-from host.device.device import Device
+from host.device.batch import Batch
 from host.device.device_error import DeviceError
 from host.device.ports import simulator
 from host.device.target import FORMS, Target, list_devices, parse_target
 from host.image.image import Image, read_image
 from host.quantization.calibration import clipped_inputs
-from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from host.reporting.number_text import ratio
 from host.reporting.report_values import rtl_figures
-from host.verification.adopt import adopt
-from host.verification.compare import Comparison, compare
+from host.verification.compare import Comparison
+from host.verification.measure import measure, models
 from host.view.recording import LARGEST_BYTES, MOST_IMAGES, bin_cycles, recorded_image, recording, weights_of_report
 from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_file, part_of, write_whole
@@ -132,10 +130,16 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
 
     Parameters
     ----------
+    image : Image
     target : Target
         With its configuration.
+    dataset : Dataset
+    images : int
+        How many test images, 1 or more.
     verify : bool
         Read every layer that can be read, and compare it with the golden model and all counters with the cycle model.
+    seed : int
+        Decides what memories and registers without reset hold at the start of a simulation.
     baked : bool
         The engine has loaded the image by itself.
     traced : Path, optional
@@ -156,26 +160,21 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     check_range(f"--limit of '{dataset.name}'", images, 1, len(dataset.test_labels))
     acts = quantize_inputs(network, dataset.test_images[:images])
     say_notes(clipped_inputs(network, dataset.test_images[:images]))
-    golden = forward(network, acts[:, :network.inputs]) if verify else None
-    prediction = predict(decoded, acts, golden) if golden is not None else None
-    if traced is not None and prediction is not None:
-        target = replace(target, bin_cycles=bin_cycles(int(prediction.counters["cycles"].max()), config.pes))
+    expected = models(decoded, acts) if verify else None
+    if traced is not None and expected is not None:
+        target = replace(target, bin_cycles=bin_cycles(int(expected.prediction.counters["cycles"].max()), config.pes))
     begin = time.perf_counter()
-    batch = run_batch(target, image, acts, every_layer=verify, seed=seed,
-                      load=adopt if baked else Device.load)
+    measured = measure(decoded, target, acts, expected, seed=seed, baked=baked)
     seconds = time.perf_counter() - begin
+    batch = measured.batch
     signs = 0 if network.layers[-1].relu else 1 << (config.act_bits - 1)
     winners = (batch.outputs[-1] ^ signs).argmax(axis=1)
     error = 100 * float((winners != dataset.test_labels[:images]).mean())
-    run = Run(target, config.pes, batch, error, seconds)
-    if golden is None or prediction is None:
+    run = Run(target, config.pes, batch, error, seconds, measured.comparison,
+              None if expected is None else expected.prediction)
+    if traced is None or expected is None:
         return run
-    comparison = compare([golden[number] for number in image.readable], batch.outputs, prediction.counters,
-                         batch.counters, config.act_bits)
-    run = replace(run, comparison=comparison, prediction=prediction)
-    if traced is None:
-        return run
-    return replace(run, recording=_recording(run, decoded, traced, dataset, acts, golden, winners))
+    return replace(run, recording=_recording(run, decoded, traced, dataset, acts, expected.layers, winners))
 
 
 def _recording(run: Run, decoded: Decoded, file: Path, dataset: Dataset, acts: np.ndarray, golden: list[np.ndarray],

@@ -35,7 +35,7 @@ from host.training.samples import Samples, split
 from nonzero.errors import UserError, end_with, say_notes
 from nonzero.files import check_file, check_files, write_whole
 
-__all__ = ["TrainSettings", "main", "train"]
+__all__ = ["TrainSettings", "curve_picture", "main", "train"]
 
 EXAMPLES = """examples:
   python -m host.train lenet-300-100 --data mnist -o model.pt
@@ -122,6 +122,9 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
 
     Parameters
     ----------
+    settings : TrainSettings
+    dataset : Dataset
+        Its test images are not looked at.
     checkpoint : Path, optional
         Written after each epoch, and taken up if it exists.
     group : Group
@@ -208,7 +211,8 @@ def _take_up(run: _Run, path: Path, identity: dict[str, Any]) -> None:
         raise UserError(f"checkpoint '{path}' is of another run, with {', '.join(different)}; {way_out}")
 
 
-def _curve_picture(curve: list[dict[str, float]], title: str) -> bytes:
+def curve_picture(curve: list[dict[str, float]], title: str) -> bytes:
+    """A learning curve as PNG: the training loss and the held-out error of each epoch, both on logarithmic axes."""
     figure = Figure(figsize=(7, 4))
     figure.subplots_adjust(left=0.1, right=0.88, bottom=0.13, top=0.92)
     axes = figure.subplots()
@@ -281,7 +285,7 @@ def _train_and_write(arguments: argparse.Namespace, group: Group, checkpoint: Pa
     write_state(output, {"network": settings.network, "state_dict": model.state_dict(),
                    KEY: description(settings.network), "settings": asdict(settings), "data": dataset.name})
     write_whole(curve_file, (json.dumps(curve, indent=1) + "\n").encode())
-    write_whole(picture_file, _curve_picture(curve, f"{settings.network} on {dataset.name}"))
+    write_whole(picture_file, curve_picture(curve, f"{settings.network} on {dataset.name}"))
     checkpoint.unlink(missing_ok=True)
     error = error_percent(model, dataset.test_images, dataset.test_labels)
     sys.stdout.write(f"{output}: {settings.network}, test error {error:.2f}% after "

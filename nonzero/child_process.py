@@ -11,9 +11,25 @@ __all__ = ["call"]
 
 
 def call(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Runs a program to its end; returns its status and what it said.
+    """Runs a program to its end.
 
     Whatever interrupts this ends the program and all that it started: nothing goes on writing into the directory.
+
+    Parameters
+    ----------
+    command : sequence of str
+        Program and arguments.
+    directory : Path
+        Where it runs.
+    environment : mapping of str to str
+        All of its environment variables.
+
+    Returns
+    -------
+    status : int
+        Its exit status.
+    output : str
+        What it wrote to its output and its error output.
     """
     with subprocess.Popen(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, errors="replace", process_group=0) as process:

@@ -120,6 +120,6 @@ def end_with(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
 
 
 def check_range(option: str, value: float, least: int, most: int) -> None:
-    """Raises `UserError` for a number that is out of range."""
+    """Raises `UserError` that names ``option`` if ``value`` is not from ``least`` to ``most``."""
     if not least <= value <= most:
         raise UserError(f"{option} must be {least} to {most}, not {value}")

@@ -16,6 +16,14 @@ def check_input(what: str, path: Path, most_bytes: int) -> None:
     """Raises `UserError` for a file that is too large, and for a device or pipe: reading it may never end.
 
     A file that is missing is left to its reader.
+
+    Parameters
+    ----------
+    what : str
+        What errors call the file, before its path.
+    path : Path
+    most_bytes : int
+        Greatest size.
     """
     if path.exists() and not path.is_file():
         raise UserError(f"{what} '{path}' must be a file, but is a directory or a device")
@@ -58,7 +66,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def part_of(path: Path) -> Iterator[Path]:
-    """As `write_whole`, for one who writes the file under the name that the context gives; it is ``path`` afterwards.
+    """Yields a temporary path to write to, and renames it to ``path`` on success.
 
     Raises
     ------

@@ -17,5 +17,14 @@ def waiting(what: str) -> "tqdm[Any]":
 
 
 def progress(what: str, items: Iterable[Any], unit: str) -> "tqdm[Any]":
-    """The items one by one, with a bar."""
+    """Yields ``items`` one by one, with a bar on a terminal.
+
+    Parameters
+    ----------
+    what : str
+        What stands before the bar.
+    items : iterable
+    unit : str
+        What an item is, for the speed behind the bar.
+    """
     return tqdm(items, what, unit=unit, leave=False, disable=None)

@@ -35,7 +35,7 @@ def header_layout():
         "image_bytes": 32,      # the whole engine image, header and final CRC-32 included
         "layers": 16,
         "input_words": 16,      # activation words that one inference wants
-        "cycle_limit": 32,      # an inference that takes so many cycles has gone wrong; see `rtl.engine.watchdog`
+        "cycle_limit": 32,      # cycles after which an inference has gone wrong; see `rtl.engine.watchdog`
     })
 
 

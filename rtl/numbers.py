@@ -42,9 +42,6 @@ class Activation(enum.Enum, shape=1):
         return self is Activation.IDENTITY
 
 
-Integers = TypeVar("Integers")
-"""A Python int, a NumPy int64 array or a torch int64 tensor."""
-
 
 def requant_shift(act_bits: int) -> int:
     """The constant right shift after the multiplication: 19 for 8-bit activations."""
@@ -63,16 +60,18 @@ def requantize(total, *, multiplier: int, pre_shift: int, signed: bool, act_bits
 
     Parameters
     ----------
-    total : Integers
+    total : int, array or tensor of integers
         Anything with integer ``>>``, ``*`` and ``+``.
-    multiplier, pre_shift : int
-        Constants of the layer.
+    multiplier : int
+        1 to ``2**MULTIPLIER_BITS - 1``.
+    pre_shift : int
+        One of `PRE_SHIFTS`.
     signed : bool
-        Of the layer's `Activation`: outputs are two's complement.
+        Of the layer's `Activation`: whether activations are two's complement; otherwise all negative ones are 0.
     act_bits : int
         Width of an activation.
     clamp : callable
-        ``clamp(x, low, high)`` for ``total``'s type: `numpy.clip`, `torch.clamp`, or one for plain integers.
+        ``clamp(x, low, high)`` for values like ``total``: `numpy.clip`, `torch.clamp`, or one for plain integers.
     """
     narrow_low, narrow_high = act_range(NARROW_BITS, signed=True)
     shift = requant_shift(act_bits)

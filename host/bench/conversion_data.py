@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from host.bench.conversion_networks import Subject, draw
-from host.compilation import Settings, compile_model
+from host.bench.conversion_subjects import Subject, draw
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
 from rtl.config import PRESETS
@@ -105,7 +106,30 @@ def network(subject: DataSubject, seed: int) -> nn.Module:
 
 
 def read_through(subject: DataSubject, route: str, directory: Path, seed: int) -> tuple[str, str]:
-    """The outcome, and what is said, of giving these inputs by this route; raises what the command raises."""
+    """Gives the command inputs of another shape, and judges what the network received.
+
+    Parameters
+    ----------
+    subject : DataSubject
+    route : str
+        One of `ROUTES`.
+    directory : Path
+        Takes the files that are written.
+    seed : int
+        Decides the network's weights and the inputs.
+
+    Returns
+    -------
+    outcome : str
+        "right", "announced" or "SILENT" (`host.bench.conversions.OUTCOMES`).
+    said : str
+        The note that announces the reading, or what is wrong; empty if it is right.
+
+    Raises
+    ------
+    UserError
+        If the command refuses the inputs.
+    """
     module = network(subject, seed)
     inputs = torch.rand(IMAGES, *subject.shape, generator=torch.Generator().manual_seed(seed))
     true, given = inputs.flatten(1).numpy(), subject.given(inputs).contiguous()

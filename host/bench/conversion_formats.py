@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from host.bench.conversion_networks import Subject
+from host.bench.conversion_subjects import Subject
 
 __all__ = ["FORMATS", "OTHERWISE", "save"]
 
@@ -105,8 +105,26 @@ def _quiet() -> Iterator[None]:
 
 
 def save(subject: Subject, module: nn.Module, form: str, examples: Tensor, directory: Path) -> Path | None:
-    """The file; None if there is none: where torch cannot write it, or it would be no other than of other subjects, or
-    another network."""
+    """Saves a network in one format, if the format adds a case.
+
+    Parameters
+    ----------
+    subject : Subject
+    module : nn.Module
+        The network of the subject, with its weights.
+    form : str
+        A name of `FORMATS`.
+    examples : float32 tensor, shape ``[n, ...]``, n at least 2
+        Inputs for torch's exporters.
+    directory : Path
+        Takes the file.
+
+    Returns
+    -------
+    Path or None
+        The file. None if torch cannot write it, if it would repeat the case of another subject, or if torch writes
+        another network (`OTHERWISE`).
+    """
     suffix, write = FORMATS[form]
     path = directory / f"network{suffix}"
     if form in OTHERWISE.get(subject.name, ()) or (form in FEW and subject.name not in FEW_SUBJECTS) \

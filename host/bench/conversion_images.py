@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from host.bench.conversion_networks import ACTIVATION, CHAIN, Net, Subject
+from host.bench.conversion_subjects import ACTIVATION, CHAIN, Net, Subject
 
 __all__ = ["IMAGES"]
 
@@ -38,7 +38,7 @@ def _conv(rows: int = 4, kernel: int | tuple[int, int] = 3, channels: int = CHAN
 
 
 def _image_net(run: Callable[[Any, Tensor], Tensor], values: int, **modules: nn.Module) -> nn.Module:
-    """`Net` whose function gives so many values to a linear layer."""
+    """`Net` whose function gives ``values`` values to a linear layer."""
     return Net(lambda net, x: net.last(run(net, x).flatten(1)), **modules, last=nn.Linear(values, OUTPUTS))
 
 

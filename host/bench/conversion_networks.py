@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Small networks of all kinds that people convert, for `host.bench.conversions`: fully connected ones."""
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -14,85 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
-__all__ = ["ACTIVATION", "CHAIN", "FULLY_CONNECTED", "Net", "Subject", "draw"]
+from host.bench.conversion_subjects import ACTIVATION, CHAIN, EPS, HIDDEN, INPUTS, NORM, ORDER, OUTPUTS, Net, Subject
 
-ACTIVATION = r"ReLU"
-NORM = r"[Bb]atch ?[Nn]orm"
-EPS = r"eps"
-CHAIN = r"nothing else|one after (the |an)?other|no other operation|in (this|the file's|the) order|order of"
-ORDER = r"order|one after"
-"""What a note must say for a reading that differs: the thing that is in fact wrong."""
+__all__ = ["FULLY_CONNECTED"]
 
-INPUTS, HIDDEN, OUTPUTS = 12, 16, 5
-
-
-class Net(nn.Module):
-    """Modules by name, and a function of them and of the inputs."""
-
-    def __init__(self, run: Callable[[Any, Tensor], Any], **modules: nn.Module) -> None:
-        super().__init__()
-        self.run = run
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, inputs: Tensor) -> Any:
-        return self.run(self, inputs)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network to convert.
-
-    Attributes
-    ----------
-    build : callable
-        Makes the module; `draw` gives it its weights.
-    wrong : str
-        A regular expression. Where a file does not say all and a reading differs from the network, a note must match
-        it: it names what is in fact wrong.
-    shape : tuple of int
-        Of an input, without the batch.
-    finish : callable, optional
-        What the network does after the outputs that count, such as a softmax.
-    saved : callable, optional
-        Makes what a checkpoint holds of the module; then only files of tensors are tried.
-    known : str, optional
-        The network of the zoo that the user says this is (``--known``).
-    positive : bool
-        Inputs are 0 to 1, not normally distributed.
-    """
-
-    name: str
-    build: Callable[[], nn.Module]
-    wrong: str = CHAIN
-    shape: tuple[int, ...] = (INPUTS,)
-    finish: Callable[[Tensor], Tensor] | None = None
-    saved: Callable[[nn.Module], Any] | None = None
-    known: str | None = None
-    positive: bool = False
-
-
-def draw(subject: Subject, seed: int) -> nn.Module:
-    """The module with weights of 15 values, so that sharing them changes nothing, and random statistics.
-
-    All parameters are whole numbers of at most 8 bits times powers of 2: exact in 16-bit formats, too.
-    """
-    torch.manual_seed(seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Using padding='same' with even kernel")
-        module = subject.build().eval()
-    with torch.no_grad():
-        for name, one in [*module.named_parameters(), *module.named_buffers()]:
-            if not one.is_floating_point() or name.endswith("mask"):
-                continue
-            if one.dim() > 1:
-                step = 2.0 ** round(float(torch.log2(torch.tensor(8 / max(1, one[0].numel())).sqrt() / 4)))
-                one.copy_(torch.randint(-7, 8, one.shape) * step)
-            elif name.endswith("running_var") or (name.endswith("weight") and one.numel() > 1):
-                one.copy_(torch.randint(4, 17, one.shape) / 8)
-            elif one.numel() > 1:
-                one.copy_(torch.randint(-16, 17, one.shape) / 32)
-    return module
 
 
 def _linears(*sizes: int, bias: bool = True) -> list[nn.Module]:

@@ -19,8 +19,10 @@ from tqdm import tqdm
 from host.bench.conversion_data import DATA, ROUTES, DataSubject, read_through
 from host.bench.conversion_formats import FORMATS, save
 from host.bench.conversion_images import IMAGES
-from host.bench.conversion_networks import FULLY_CONNECTED, Subject, draw
-from host.compilation import Compilation, Settings, compile_model
+from host.bench.conversion_networks import FULLY_CONNECTED
+from host.bench.conversion_subjects import Subject, draw
+from host.compilation.state import Compilation, Settings
+from host.compilation.steps import compile_model
 from host.compression.share_weights import ShareSettings
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
@@ -90,7 +92,16 @@ class Conversion:
 
 def measure_conversions(subjects: Sequence[Subject | DataSubject] = SUBJECTS, forms: Sequence[str] = FORMS,
                         seed: int = 1) -> list[Conversion]:
-    """Saves every subject in every format that it has, compiles the file, and compares with torch on fresh inputs."""
+    """Saves every subject in every format that it has, compiles the file, and compares with torch on fresh inputs.
+
+    Parameters
+    ----------
+    subjects : sequence of Subject or DataSubject
+    forms : sequence of str
+        Names of `FORMS`; all others are left out.
+    seed : int
+        Decides weights and inputs.
+    """
     found = []
     with tempfile.TemporaryDirectory() as place:
         for subject in tqdm(subjects, desc="networks", unit="network", disable=None):
@@ -132,7 +143,20 @@ def _inputs(subject: Subject, seed: int) -> Tensor:
 
 
 def convert(subject: Subject, module: nn.Module, form: str, path: Path, inputs: Tensor) -> Conversion:
-    """Compiles the file and says what became of it."""
+    """Compiles one file and compares what was read, and the engine, with torch.
+
+    Parameters
+    ----------
+    subject : Subject
+    module : nn.Module
+        The network that was saved.
+    form : str
+        The format of the file, a name of `FORMATS`.
+    path : Path
+        The file; its directory also takes the inputs to calibrate on.
+    inputs : float32 tensor, shape ``[EXAMPLES + FRESH, ...]``
+        The first `EXAMPLES` calibrate, the others compare.
+    """
     np.save(path.parent / "examples.npy", inputs[:EXAMPLES].numpy())
     before = sorted(path.parent.iterdir())
     shape = subject.shape if len(subject.shape) == 3 and form in ("module", "state_dict", "safetensors") else None

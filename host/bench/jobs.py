@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from host.compilation import STEPS, Compilation, Settings
+from host.compilation.state import Compilation, Settings
+from host.compilation.steps import STEPS
 from host.cycle_model.predict import predict
 from host.datasets import load_dataset
 from host.decoding.decode import decode
@@ -114,7 +115,21 @@ def float_network(quantized: QuantizedNetwork) -> Network:
 
 
 def drawn_job(layer: Layer, config: EngineConfig, seed: int = 1) -> Job:
-    """A random layer on the engine, whose memories grow to hold it (`host.workloads.eie_layers.compile_layer`)."""
+    """A random layer on the engine.
+
+    Parameters
+    ----------
+    layer : Layer
+    config : EngineConfig
+        Its memories grow to hold the layer (`host.workloads.eie_layers.compile_layer`).
+    seed : int
+        Decides weights and activations.
+
+    Raises
+    ------
+    UserError
+        If no engine holds the layer.
+    """
     quantized, acts = draw(layer, config, seed, VECTORS)
     one = compile_drawn(quantized, acts, Options(config))
     before = asdict(config)
@@ -125,6 +140,14 @@ def drawn_job(layer: Layer, config: EngineConfig, seed: int = 1) -> Job:
 
 def lenet_image(config: EngineConfig, density: float, seed: int = 1) -> Image:
     """LeNet-300-100 with He-initialised weights, pruned by magnitude and not trained.
+
+    Parameters
+    ----------
+    config : EngineConfig
+    density : float
+        Share of the weights that is kept, above 0 and at most 1.
+    seed : int
+        Decides the weights.
 
     Raises
     ------
@@ -147,10 +170,20 @@ def lenet_image(config: EngineConfig, density: float, seed: int = 1) -> Image:
 def image_job(name: str, image: Image, config: EngineConfig, data: str) -> Job:
     """A compiled network on the engine.
 
+    Parameters
+    ----------
+    name : str
+        What tables call it.
+    image : Image
+        The network, compiled for ``config``.
+    config : EngineConfig
+    data : str
+        Name of the dataset whose test images are the inputs (`host.datasets.load_dataset`).
+
     Raises
     ------
     UserError
-        If the dataset ``data`` cannot be read or has other inputs.
+        If the dataset cannot be read or does not fit the network.
     """
     decoded, dataset = decode(image, config), load_dataset(data)
     quantized, dataset = decoded.network, image.fitted(dataset)
@@ -167,7 +200,26 @@ def image_job(name: str, image: Image, config: EngineConfig, data: str) -> Job:
 
 def jobs_for(names: Sequence[str], config: EngineConfig, density: float, model: Path | None,
              data: str) -> Iterable[Job]:
-    """The networks of these names, one after the other: a large one takes a gigabyte."""
+    """Yields the networks one after the other, because a large one takes a gigabyte.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Layers of `host.workloads.eie_layers.EIE_LAYERS`; any other name stands for ``model``, or for LeNet-300-100
+        without one.
+    config : EngineConfig
+    density : float
+        Share of LeNet-300-100's weights that is kept (`lenet_image`).
+    model : Path or None
+        A compiled image for ``config``.
+    data : str
+        Name of the dataset of the inputs (`image_job`).
+
+    Raises
+    ------
+    UserError
+        As `drawn_job`, `image_job` and `lenet_image`, or if ``model`` cannot be read.
+    """
     by_name = {layer.name: layer for layer in EIE_LAYERS}
     for name in names:
         if name in by_name:

@@ -23,7 +23,7 @@ Call = Callable[[], Any]
 """Computes the network once; returns its outputs."""
 
 BLOCK_WEIGHTS = 1 << 22
-"""So many weights are made float64 at a time."""
+"""Weights that are converted to float64 at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Method:
     tolerance : float
         Greatest error of an output, over the greatest output.
     seconds : callable
-        How long so many calls take, one after the other.
+        Of a call and a count: seconds that ``count`` calls take, one after the other.
     """
 
     name: str

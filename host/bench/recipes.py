@@ -16,16 +16,28 @@ __all__ = ["compare_recipes", "recipes_table"]
 
 def compare_recipes(network: Network, dataset: Dataset, names: Sequence[str], density: float,
                     seeds: int = 1) -> dict[str, Any]:
-    """Prunes with each recipe and each of the seeds 0, 1 and so on; as in ``recipes.json``.
+    """Prunes with each recipe and each of the seeds 0, 1 and so on.
 
     Errors are those of the held-out training images, so that choosing by them leaves the test images untouched.
+
+    Parameters
+    ----------
+    network : Network
+        The dense network.
+    dataset : Dataset
+    names : sequence of str
+        Recipes, as `host.compression.recipe.read_recipe` takes them.
+    density : float
+        Share of the weights that is kept, above 0 and at most 1.
+    seeds : int
+        Number of seeds, 1 or more.
 
     Returns
     -------
     dict
-        ``density``, and ``recipes``: for each, the best first, ``name``, ``held_out_errors`` (percent, one for each
-        seed), ``held_out_error`` (their mean), ``weights_kept``, ``epochs``, ``iterations`` and ``seconds`` of
-        training (means).
+        The content of ``recipes.json``: ``density``, and ``recipes``: for each, the best first, ``name``,
+        ``held_out_errors`` (percent, one for each seed), ``held_out_error`` (their mean), ``weights_kept``, ``epochs``,
+        ``iterations`` and ``seconds`` of training (means).
 
     Raises
     ------

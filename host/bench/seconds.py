@@ -37,10 +37,17 @@ def run_seconds(jobs: Iterable[Job], count: int, baseline: Baseline, *, device: 
 
     Parameters
     ----------
+    jobs : iterable of Job
     count : int
         Number of jobs, for the progress bar.
+    baseline : Baseline
+        Gives the board's name and the highest clock of its engine.
     device : str
         ``cpu``, or ``cuda`` for the GPU as well.
+    threads : int
+        Threads of torch on the processor, 1 or more.
+    repeats : int
+        Measurements of each network in each library, 1 or more.
 
     Returns
     -------

@@ -21,7 +21,7 @@ class Timed:
     ----------
     call : callable
     seconds : callable
-        Makes so many calls and returns how long they took.
+        Of a call and a count: makes ``count`` calls and returns the seconds they took.
     """
 
     call: Callable[[], object]

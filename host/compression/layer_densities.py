@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much of each layer is kept: at the end of pruning, and on the way there."""
+"""The density of each layer: at the end of pruning, and in each round before."""
 
 import numpy as np
 
@@ -67,12 +67,22 @@ def _wanted(network: Network, settings: PruneSettings) -> dict[str, float]:
 
 
 def round_keep(network: Network, final: dict[str, float], settings: PruneSettings, index: int) -> dict[str, float]:
-    """The density of each layer after round ``index`` (from 0); ``network`` is what the round starts from.
+    """The density of each layer after round ``index``.
 
     Parameters
     ----------
+    network : Network
+        What the round starts from.
     final : dict
         What `targets` gives for the dense network.
+    settings : PruneSettings
+    index : int
+        Number of the round, from 0.
+
+    Returns
+    -------
+    dict
+        Kept fraction of the weights, by the layer's name.
     """
     left = 1 - (index + 1) / settings.rounds
     if settings.schedule == "greedy":

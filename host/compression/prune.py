@@ -84,6 +84,13 @@ def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, se
 
     Parameters
     ----------
+    network : Network
+        The dense network; it is not changed.
+    dataset : Dataset, optional
+        Training images and labels; None: no retraining.
+    settings : PruneSettings
+    seed : int
+        Decides batches, deformations, dropout and weights that are reset.
     checkpoint : Path, optional
         Written after each epoch. The same call goes on from it, if it is there.
 

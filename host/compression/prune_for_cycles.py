@@ -48,11 +48,14 @@ def keep_worthy(network: Network, saliency: list[np.ndarray], often: list[np.nda
                 rounds: int) -> Network:
     """Zeroes every connection of the inputs and hidden neurons that are worth least for their broadcasts; shapes stay.
 
-    What one is worth is the sum of its weights' saliencies: of an input's outgoing, of a neuron's incoming ones. A
-    channel of a convolution counts as one; it is broadcast once for each of its pixels that is not zero.
+    The worth of an input is the sum of the saliencies of its outgoing weights, that of a neuron the sum over its
+    incoming weights. A channel of a convolution counts as one neuron; it is broadcast once for each of its pixels that
+    is not zero.
 
     Parameters
     ----------
+    network : Network
+        As it is before the cut.
     saliency : list of array, shape ``[rows, cols]``
         Of each layer's weights.
     often : list of array

@@ -46,7 +46,8 @@ class PruneSettings:
         How a `density` is shared out: "erdos-renyi" (`host.compression.layer_densities.spread_density`),
         "uniform", or "global": one threshold of saliency over all layers, which may not be frozen by groups then.
     criterion : str
-        What makes a weight worth keeping: "magnitude" (section 3), "obd" or "fisher" (`host.compression.saliency`).
+        The saliency by which weights are chosen: "magnitude" (section 3), "obd" or "fisher"
+        (`host.compression.saliency`).
     schedule : str
         How the rounds reach the end: in "geometric" ratios; "cubic", fast first (M. Zhu, S. Gupta, arXiv
         1710.01878, section 3); or "greedy": each round prunes to the full amount at once, with `quality` anew
@@ -75,7 +76,7 @@ class PruneSettings:
     round_epochs, final_epochs : int
         Epochs of retraining after each round but the last, and after the last.
     patience : int
-        A round ends when the held-out error has not fallen for so many epochs: the learning curve is flat. Only
+        Epochs without a lower held-out error after which a round ends: the learning curve is flat. Only
         a last round of the "one-cycle" rate runs to its end.
     learning_rate, final_learning_rate : float
         Adam's learning rate in the rounds, and in the last: the peak of its schedule, if it is "one-cycle".
@@ -225,7 +226,14 @@ RECIPES: dict[str, PruneSettings] = {
 
 def with_amount(recipe: PruneSettings, density: float | None = None, keep: dict[str, float] | None = None,
                 quality: float | dict[str, float] | None = None) -> PruneSettings:
-    """The recipe with the amount given here, else its own, else with a density of `DENSITY`."""
+    """The recipe with an amount of pruning: the one given here, else the recipe's own, else a density of `DENSITY`.
+
+    Parameters
+    ----------
+    recipe : PruneSettings
+    density, keep, quality : optional
+        As in `PruneSettings`; at most one of them is given.
+    """
     if (density, keep, quality) != (None, None, None):
         return replace(recipe, density=density, keep=keep, quality=quality)
     if (recipe.density, recipe.keep, recipe.quality) != (None, None, None):

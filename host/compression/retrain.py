@@ -63,8 +63,10 @@ class Retraining:
         names : sequence of str
             The layers to train; all others are frozen.
         """
-        rows, inputs = (living_neurons(network), self._used(network)) if self.settings.whole else (self.rows, None)
-        self._hold(network, rows, inputs, self._adam_state())
+        whole = self.settings.whole
+        rows = living_neurons(network) if whole else self.rows
+        inputs = self.used_inputs(network) if whole else None
+        self._hold(network, rows, inputs, self.adam_state())
         self.freeze(names)
         self.curve = {"losses": [], "held_out_errors": [], "iterations": 0, "seconds": 0.0}
 
@@ -86,7 +88,9 @@ class Retraining:
         rate : callable
             Learning rate as a function of progress, 0 to 1.
         patience : int or None
-            Stop when the held-out error has not fallen for so many epochs.
+            Epochs without a lower held-out error after which training stops; None: never.
+        after_epoch : callable
+            Is called without arguments after each epoch.
         """
         curve = self.curve
         while len(curve["losses"]) < epochs and not flat(curve["held_out_errors"], patience):
@@ -117,6 +121,7 @@ class Retraining:
                 "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Continues from a ``state`` that `state` has returned."""
         self._hold(self.dense, [rows.numpy() for rows in state["rows"]],
                    None if state["inputs"] is None else state["inputs"].numpy())
         with torch.no_grad():
@@ -126,7 +131,7 @@ class Retraining:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
 
-    def _used(self, network: Network) -> np.ndarray | None:
+    def used_inputs(self, network: Network) -> np.ndarray | None:
         """The inputs to train with; None for all, which distillation needs for the dense network."""
         first = network.layers[0]
         used = np.flatnonzero(first.weight.any(axis=0))
@@ -148,7 +153,7 @@ class Retraining:
                 self.optimizer.state[values] = {key: value if value.dim() == 0 else value[torch.from_numpy(places)]
                                                 for key, value in whole.items()}
 
-    def _adam_state(self) -> list[dict[str, torch.Tensor]]:
+    def adam_state(self) -> list[dict[str, torch.Tensor]]:
         """Adam's state of all weights, then of all biases, flat and in the sizes of the dense network."""
         sizes = [layer.weight.size for layer in self.dense.layers] + [layer.rows for layer in self.dense.layers]
         whole: list[dict[str, torch.Tensor]] = []
@@ -170,14 +175,14 @@ class Retraining:
         """The outputs for inputs of which some may not be used."""
         return logits(self._layers(), inputs if self.inputs is None else inputs[:, torch.from_numpy(self.inputs)])
 
-    def _dropout(self) -> list[float]:
+    def dropout_rates(self) -> list[float]:
         """For each hidden layer the rate scaled by its connections, Han et al., section 3.2."""
         return [self.settings.dropout * math.sqrt(float(mask.sum()) / max(1, layer.weights_kept))
                 for mask, layer in zip(self.masks[:-1], self.dense.layers, strict=False)]
 
     def _epoch(self, rate: Callable[[float], float]) -> float:
         count = self.samples.batch_count(self.batch)
-        dropout = self._dropout() if self.settings.dropout else []
+        dropout = self.dropout_rates() if self.settings.dropout else []
         total = 0.0
         for index, (inputs, labels) in enumerate(self.samples.batches(self.batch, self.generator)):
             hidden: list[torch.Tensor] | None = [] if self.settings.activity_penalty else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What makes a weight worth keeping: its saliency, and the choice of the greatest.
+"""Saliency of weights, and the choice of the weights with the greatest.
 
 A saliency estimates how much the loss would rise without the weight. With a second derivative h of the loss by the
 weight w, that is ``h * w**2 / 2``, for every other weight as it is:
@@ -37,6 +37,8 @@ def saliencies(criterion: str, network: Network, images: np.ndarray, labels: np.
     ----------
     criterion : str
         A name of `CRITERIA`.
+    network : Network
+        As it is before the cut.
     images : array, shape ``[n, ...]``
         Training images; those after the first `IMAGES` are left out.
     labels : int64 array, shape ``[n]``

@@ -56,7 +56,7 @@ class ShareSettings:
     augment: float = 0.0
 
     def check(self, code_bits: int) -> None:
-        """Raises `UserError` with every setting that is out of range for codes of so many bits."""
+        """Raises `UserError` with every setting that is out of range for codes of ``code_bits``."""
         problems = []
         if self.initialisation not in INITIALISATIONS:
             problems.append(f"initialisation of weight sharing must be one of {', '.join(INITIALISATIONS)}, not "
@@ -157,10 +157,16 @@ def share_weights(network: Network, config, dataset: Dataset | None = None,  # t
 
     Parameters
     ----------
+    network : Network
+        Its zero weights stay zero.
     config : EngineConfig
         Gives ``code_bits`` and ``direct_weights``.
     dataset : Dataset, optional
         Without it the centres stay where k-means put them.
+    settings : ShareSettings, optional
+        Those of `ShareSettings()` by default.
+    seed : int
+        Decides the first centres of k-means and the batches of fine-tuning.
     checkpoint : Path, optional
         Written after each epoch of fine-tuning. The same call goes on from it, if it is there.
 

@@ -18,17 +18,21 @@ __all__ = ["LayerReader"]
 
 
 class LayerReader:
-    """Takes the passes of a layer one by one.
+    """Takes the passes of a layer one by one, and gives the layer.
 
     Parameters
     ----------
     fields : dict
         The layer in `host.image.image.Image`.
     columns : int64 array, shape ``[input_words * pes]``
-        Which input each activation before the layer is; -1 for none.
-    input_base, ready : int
-        Address of the first word of them; how many are there before the drain of the layer before is through.
+        Which input each place of the activation memory before the layer holds; -1 for none.
+    input_base : int
+        Address of the first word of the layer's inputs.
+    ready : int
+        Number of these words that are there before the drain of the layer before has ended.
     inputs : int
+        Number of the layer's inputs.
+    config : EngineConfig
 
     Raises
     ------
@@ -72,7 +76,17 @@ class LayerReader:
 
     def add(self, descriptor: Any, codebook: np.ndarray, tap_table: np.ndarray, one: PassWeights,
             biases: np.ndarray) -> None:
-        """Takes a pass: its descriptor, tables, weights and biases ``[pes, slots]``."""
+        """Takes a pass.
+
+        Parameters
+        ----------
+        descriptor : view of `rtl.layouts.descriptor_layout`
+        codebook : int64 array, shape ``[2**code_bits]``
+        tap_table : int64 array, shape ``[taps]``
+            Accumulators between each tap and tap 0; empty for a fully connected layer.
+        one : PassWeights
+        biases : int64 array, shape ``[pes, slots]``
+        """
         slots = int(descriptor.output_words)
         constants = (int(descriptor.multiplier), int(descriptor.pre_shift), descriptor.activation,
                      int(descriptor.input_signed), codebook.tobytes())

@@ -13,13 +13,16 @@ __all__ = ["Memories", "Memory", "PassWeights", "read_biases", "read_weights"]
 
 
 class Memory:
-    """The words of one memory in each PE, and which of them the image fills; of the others nobody knows the content.
+    """The words of one memory in each PE, and which of them the image fills; the contents of the others are unknown.
 
     Parameters
     ----------
     name : str
-    pes, depth, width : int
-        Its width in bits.
+        What errors call it.
+    pes, depth : int
+        PEs, and words of the memory in each of them.
+    width : int
+        Bits of a word.
     """
 
     def __init__(self, name: str, pes: int, depth: int, width: int) -> None:
@@ -28,7 +31,9 @@ class Memory:
         self._filled = np.zeros((pes, depth), bool)
 
     def fill(self, pe: int, first: int, content: bytes) -> None:
-        """Writes whole words from an address on."""
+        """Writes ``content``, whole words, into PE number ``pe`` from address ``first`` on. Raises `ValueError` beyond
+        the memory.
+        """
         words = np.frombuffer(content, np.uint8).reshape(-1, self.word_bytes)
         if first + len(words) > self.depth:
             raise ValueError(f"{self.name} beyond the memory")
@@ -36,7 +41,20 @@ class Memory:
         self._filled[pe, first:first + len(words)] = True
 
     def read(self, pes: slice, first: int, count: int) -> np.ndarray:
-        """Words of some PEs, uint8 ``[pes, count, bytes]``. Raises `ValueError` if the image does not fill them all."""
+        """Words of some PEs: uint8 ``[pes, count, bytes]``.
+
+        Parameters
+        ----------
+        pes : slice
+            Of the PEs' numbers.
+        first, count : int
+            Address of the first word, and number of words.
+
+        Raises
+        ------
+        ValueError
+            Beyond the memory, or if the image does not fill all of these words.
+        """
         if not 0 <= first <= self.depth - count:
             raise ValueError(f"{self.name} beyond the memory")
         if not self._filled[pes, first:first + count].all():
@@ -84,7 +102,20 @@ def _fields(words: np.ndarray, word_bits: int, bits: int) -> np.ndarray:
 
 
 def read_weights(memories: Memories, descriptor: Any, config: EngineConfig) -> PassWeights:
-    """The weights of a pass. Raises `ValueError` or `IndexError` for a descriptor that cannot be."""
+    """The weights of a pass.
+
+    Parameters
+    ----------
+    memories : Memories
+    descriptor : view of `rtl.layouts.descriptor_layout`
+        Of the pass.
+    config : EngineConfig
+
+    Raises
+    ------
+    ValueError, IndexError
+        For a descriptor that no engine of ``config`` can run, or one of words that the image does not fill.
+    """
     mode, bits = int(descriptor.index_mode), config.length_bits
     pixel_words = int(descriptor.pixel_words if config.tap_bits else descriptor.input_words)
     tap_bits = int(descriptor.tap_bits) if config.tap_bits else 0
@@ -141,7 +172,20 @@ def _entries(memories: Memories, descriptor: Any, pe: int, total: int,
 
 
 def read_biases(memories: Memories, descriptor: Any, config: EngineConfig) -> np.ndarray:
-    """Biases int64 ``[pes, rows of each PE]`` of a pass."""
+    """Biases of a pass: int64 ``[pes, rows of each PE]``.
+
+    Parameters
+    ----------
+    memories : Memories
+    descriptor : view of `rtl.layouts.descriptor_layout`
+        Of the pass.
+    config : EngineConfig
+
+    Raises
+    ------
+    ValueError
+        For words beyond the memory, or that the image does not fill.
+    """
     base, rows = int(descriptor.bias_base), int(descriptor.output_words)
     words = memories.planes[0].read(slice(None), base, rows * config.bias_words)
     bits = np.unpackbits(words, axis=-1, bitorder="little")[..., :config.entry_word_bits]

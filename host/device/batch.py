@@ -56,6 +56,9 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
 
     Parameters
     ----------
+    target : Target
+        With its configuration.
+    image : Image
     acts : int64 array, shape ``[n, inputs]``
     every_layer : bool
         Read the outputs of every layer in ``image.readable``, not only the last.

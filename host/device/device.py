@@ -3,16 +3,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
+from host.device.answers import Inference, Info, unpack
 from host.device.device_error import DeviceError
 from host.device.pe_trace import Bins, read_bins
 from host.device.ports import Port, RecordingPort, open_port
-from host.device.serial_port import SerialPort, find_packet
+from host.device.serial_port import SerialPort
 from host.device.target import Target, parse_target
 from host.image.image import Image, read_image
 from host.image.program import output_signed
@@ -20,64 +20,7 @@ from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig
 from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status, load_packets, pack, packet_length
 
-__all__ = ["Device", "Inference", "Info", "unpack"]
-
-
-@dataclass(frozen=True)
-class Inference:
-    """What one inference gave.
-
-    Attributes
-    ----------
-    layers : list of int64 array, shape ``[rows]``
-        Output activations of the layers that were read, the last layer's last; their bits, unsigned.
-    counters : dict
-        `rtl.protocol.COUNTERS` by name.
-    """
-
-    layers: list[np.ndarray]
-    counters: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Info:
-    """What an engine says of itself, and what follows from its configuration.
-
-    Attributes
-    ----------
-    protocol_version : int
-    config_hash : str
-        `EngineConfig.hash`, hexadecimal.
-    config_name : str
-        The preset's, or "custom".
-    loaded : bool
-        Whether there is a valid image.
-    pes, packet_bytes : int
-    memory_bytes : dict
-        Sizes of the memories of all PEs together: ``entries``, ``slices``, ``activations``, ``program``.
-    """
-
-    protocol_version: int
-    config_hash: str
-    config_name: str
-    loaded: bool
-    pes: int
-    packet_bytes: int
-    memory_bytes: dict[str, int]
-
-
-def unpack(opcode: Opcode, response: bytes) -> bytes:
-    """The body of a response, after its status. Raises `DeviceError` for a bad packet or a status but OK."""
-    packet = find_packet(bytearray(response))
-    if packet != response or packet[1] != opcode.value:
-        raise DeviceError(f"the engine gave {len(response)} bytes in answer to {opcode.name}",
-                          Status.DAMAGED if response else Status.NO_ANSWER)
-    if packet[4] not in [status.value for status in Status]:
-        raise DeviceError(f"the engine answered {opcode.name} with the unknown status {packet[4]}", Status.WRONG_ENGINE)
-    status = Status(packet[4])
-    if status != Status.OK:
-        raise DeviceError(f"the engine refused {opcode.name}", status)
-    return packet[5:-4]
+__all__ = ["Device"]
 
 
 class Device:
@@ -124,10 +67,12 @@ class Device:
 
     @classmethod
     def open(cls, target: str | Target, *, timeout_s: float = 1.0, retries: int = 4, seed: int = 1) -> "Device":
-        """Opens a device by its name: see `host.device.target.FORMS`. Close it, or use it as a context manager.
+        """Opens a device. Close it, or use it as a context manager.
 
         Parameters
         ----------
+        target : str or Target
+            The device, or its name: see `host.device.target.FORMS`.
         timeout_s : float
             Seconds without a byte from a serial port after which a response counts as lost.
         retries : int

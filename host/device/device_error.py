@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine, or the way to it, may refuse."""
+"""Errors of the engine or of the link to it."""
 
 from nonzero.errors import UserError
 from rtl.protocol import STATUS_HELP, Status

@@ -28,7 +28,14 @@ SIMULATOR = "sim.simulator.ports"
 class Port(Protocol):
     """Something that carries packets to an engine and brings its responses back, in order."""
 
-    def exchange(self, requests: Sequence[bytes], /) -> list[bytes]: ...
+    def exchange(self, requests: Sequence[bytes], /) -> list[bytes]:
+        """Sends packets, and returns the response to each, in the same order.
+
+        Raises
+        ------
+        UserError
+            If the engine does not answer or the port fails (`DeviceError`), or the simulation dies (`SimulationError`).
+        """
 
     def abort(self) -> None:
         """Makes an exchange in another thread end at once, with an error."""
@@ -50,6 +57,8 @@ class Simulator(Protocol):
 
         Parameters
         ----------
+        target : Target
+            With its configuration.
         boot : bytes
             Contents of the boot memory of a board; none if empty.
 
@@ -60,10 +69,27 @@ class Simulator(Protocol):
         """
 
     def open_engine(self, build: Any, target: Target, seed: int, opened: ExitStack) -> Port:
-        """Starts the simulation of an engine alone; ``opened`` gets what is to be closed."""
+        """Starts the simulation of an engine alone.
+
+        Parameters
+        ----------
+        build
+            From `build`.
+        target : Target
+        seed : int
+            Decides what memories and registers without reset hold at the start.
+        opened : ExitStack
+            Closes the simulation.
+        """
 
     def open_board(self, build: Any, target: Target, seed: int, opened: ExitStack) -> str:
-        """Starts the simulation of a board; returns the path of its serial port."""
+        """Starts the simulation of a board; returns the path of its serial port.
+
+        Parameters
+        ----------
+        build, target, seed, opened
+            As of `open_engine`.
+        """
 
     def check_waves(self, path: Path) -> None:
         """Raises `UserError` if a simulation could not write such a file of waveforms."""
@@ -96,12 +122,19 @@ def build_simulation(target: Target) -> Any:
 
 
 def open_port(target: Target, opened: ExitStack, *, timeout_s: float, retries: int, seed: int) -> Port:
-    """Opens the way to an engine; for the parameters see `host.device.Device.open`.
+    """Opens the way to an engine.
 
     Parameters
     ----------
+    target : Target
     opened : ExitStack
-        Gets what is to be closed.
+        Closes the port, and the simulation behind it.
+    timeout_s : float
+        Seconds without a byte from a serial port after which a response counts as lost.
+    retries : int
+        How often a serial port sends a packet again that was lost or damaged.
+    seed : int
+        Decides what the memories of a simulation hold at the start.
 
     Raises
     ------

@@ -41,7 +41,7 @@ class Target:
     waves : Path or None
         Where a simulation writes its waveforms, a file that ends in .fst or .vcd.
     bin_cycles : int
-        The simulation of an engine alone notes what its PEs do, in bins of so many cycles; 0: it does not.
+        Cycles of a bin in which the simulation of an engine alone notes what its PEs do; 0: it does not.
     """
 
     name: str

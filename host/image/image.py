@@ -110,6 +110,8 @@ def parse_image(content: bytes, config: EngineConfig | None = None, *, name: str
         A whole file.
     config : EngineConfig, optional
         The engine that is to load it.
+    name : str
+        What errors call the image.
 
     Raises
     ------

@@ -86,9 +86,11 @@ def program_passes(read: Callable[[int, int], bytes], count: int, config: Engine
     Parameters
     ----------
     read : callable
-        Of the first word and a number of words gives their bytes; raises `ValueError` for words that there are not.
+        Of the first word and a number of words gives their bytes; raises `ValueError` for words beyond the memory.
     count : int
         Passes.
+    config : EngineConfig
+        Decides the sizes of descriptors and tables.
     """
     layout, at = descriptor_layout(config), 0
 

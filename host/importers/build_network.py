@@ -32,6 +32,9 @@ def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | No
 
     Parameters
     ----------
+    name : str
+        What the network is called.
+    parts : sequence of Part
     input_shape : tuple of int, optional
         Channels, height and width of an input; convolutions need it.
     exact : bool
@@ -94,7 +97,22 @@ def _named_apart(parts: Sequence[Part]) -> Iterator[Part]:
 
 def assemble_fitting(name: str, parts: list[Part], own_shape: tuple[int, ...] | None,
                input_shape: tuple[int, ...] | None, assumptions: Sequence[str] = ()) -> Network:
-    """From a file that may tell the axes of an input itself."""
+    """Assembles a network whose file may itself tell the axes of an input.
+
+    Parameters
+    ----------
+    name, parts, assumptions
+        As of `assemble`.
+    own_shape : tuple of int or None
+        Axes of an input that the file tells.
+    input_shape : tuple of int or None
+        Channels, height and width that the user tells, or that the data have.
+
+    Raises
+    ------
+    UserError
+        If the two contradict each other, and as `assemble`.
+    """
     if own_shape and input_shape and own_shape != input_shape \
             and (len(own_shape) == 3 or math.prod(own_shape) != math.prod(input_shape)):
         own, given = (" x ".join(map(str, shape)) for shape in (own_shape, input_shape))

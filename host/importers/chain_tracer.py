@@ -57,8 +57,23 @@ class Dataflow:
         self.seen.add(self.at)
 
     def takes(self, node: str, kind: str, inputs: Sequence[str]) -> bool | None:
-        """Whether a node takes the activations: False, and a problem, if it takes others as well; None if it takes
-        none."""
+        """Whether a node takes the activations.
+
+        Parameters
+        ----------
+        node : str
+            Its name, for the user.
+        kind : str
+            Its operation.
+        inputs : sequence of str
+            Names of the values that it takes.
+
+        Returns
+        -------
+        bool or None
+            True if it takes the activations and no earlier values. False if it takes others as well; then a part that
+            cannot be run is noted. None if it takes no activations.
+        """
         taken = [name for name in inputs if name in self.seen]
         if not taken:
             return None
@@ -73,6 +88,7 @@ class Dataflow:
                                 "is left out, as in inference: call model.eval() before the export")
 
     def refuse(self, node: str, problem: str) -> None:
+        """Notes a node that cannot be run; ``problem`` continues the sentence that begins with the layer's name."""
         self.parts.append(UnsupportedPart(node, problem))
 
     @property
@@ -99,7 +115,17 @@ class Dataflow:
         self.seen.add(output)
 
     def reshaped(self, sizes: Sequence[int | None], node: str, kind: str) -> Part:
-        """The part for new axes, the batch's first; None or -1 for a size that is whatever is left."""
+        """The part that gives the activations new axes.
+
+        Parameters
+        ----------
+        sizes : sequence of int or None
+            The new axes, the batch's first; None or -1 for the size that follows from the others.
+        node : str
+            Name of the node, for the user.
+        kind : str
+            Its operation.
+        """
         shape = tuple(size or 0 for size in sizes[1:])
         if len(shape) == 1 and shape[0] < 1:
             return FlattenPart(node)
@@ -110,7 +136,18 @@ class Dataflow:
 
 
     def affine(self, node: str, operation: str, constant: StoredTensor) -> list[Part]:
-        """The part for ``x operation constant``, which can be folded into the first layer; empty if it cannot."""
+        """The part for ``x operation constant`` on the model's input, to be folded into the first layer; empty if it
+        cannot be.
+
+        Parameters
+        ----------
+        node : str
+            Name of the node, for the user.
+        operation : str
+            "add", "sub", "mul" or "div".
+        constant : StoredTensor
+            Of a shape that can be broadcast to that of the input.
+        """
         shape = self.shape
         if shape is None or math.prod(shape) > INPUTS_LIMIT or constant.problem \
                 or not all(isinstance(part, AffinePart) for part in self.parts):

@@ -101,5 +101,6 @@ def fold_normalization(network: Network, mean: float, std: float) -> Network:
 
 
 def check_normalize(mean: float, std: float) -> None:
+    """Raises `UserError` for a ``mean`` or ``std`` that is not finite, or a ``std`` that is not above 0."""
     if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
         raise UserError(f"the normalisation needs a finite mean and a positive std, not {mean} and {std}")

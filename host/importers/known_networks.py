@@ -117,5 +117,6 @@ def add_known_option(parser: ArgumentParser) -> None:
 
 
 def refuse_known(known: str | None) -> None:
+    """Raises `UserError` if the user names the network of a file that tells its network itself."""
     if known is not None:
         raise UserError(f"it tells its network by itself; leave out --known {known}")

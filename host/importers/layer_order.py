@@ -44,7 +44,10 @@ def order_parts(parts: Sequence[Part]) -> list[Part]:
 
 
 def has_other_orders(parts: Sequence[Part]) -> bool:
-    """Whether the shapes of linear layers and batch normalisations allow more than one order; as far as is searched."""
+    """Whether the shapes of linear layers and batch normalisations allow more than one order.
+
+    More than `PARTS_LIMIT` of them are not searched: they count as ambiguous.
+    """
     if len(parts) < 2 or any(_sizes(part) is None for part in parts):
         return False
     return len(parts) > PARTS_LIMIT or len(_orders(parts, numbered=False)) > 1

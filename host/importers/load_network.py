@@ -78,19 +78,35 @@ def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
         raise UserError([f"{path}: {problem}" for problem in problems]) from None
 
 
-def load_with_data(path: Path, data: str, *, input_shape: tuple[int, ...] | None = None,
+def load_with_data(path: Path, data: Dataset | str, *, input_shape: tuple[int, ...] | None = None,
                    normalize: tuple[float, float] | None = None,
                    known: str | None = None) -> tuple[Network, Dataset]:
-    """A network, as `load_network`, and the dataset ``data``, whose images tell the shape if nothing else does.
+    """Reads a network, as `load_network`, and a dataset whose images give the input shape if nothing else does.
 
-    The images come in the order in which the network takes them, and the dataset's notes say what that took.
+    The images are put into the order in which the network takes them; notes of the dataset say what had to be done.
 
-    Raises `UserError` with the problems of both.
+    Parameters
+    ----------
+    path : Path
+        The model file.
+    data : Dataset or str
+        The dataset, or its name (`host.datasets.load_dataset`).
+    input_shape : tuple of int, optional
+        Channels, height and width of an input.
+    normalize : (float, float), optional
+        Mean and standard deviation by which the training normalised its inputs.
+    known : str, optional
+        The network of `host.network.zoo` that a file of tensors is of.
+
+    Raises
+    ------
+    UserError
+        With the problems of both.
     """
     datasets: list[Dataset] = []
 
     def read_data() -> Dataset:
-        datasets.append(load_dataset(data))
+        datasets.append(load_dataset(data) if isinstance(data, str) else data)
         return datasets[0]
 
     def read_network() -> Network:

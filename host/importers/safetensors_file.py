@@ -112,6 +112,21 @@ def check_header(file: IO[bytes], size: int) -> None:
 
 
 def read_safetensors(path: Path, input_shape: tuple[int, ...] | None, known: str | None) -> Network:
+    """Reads a network from a safetensors file.
+
+    Parameters
+    ----------
+    path : Path
+    input_shape : tuple of int or None
+        Channels, height and width of an input, unless the file tells it.
+    known : str or None
+        The network of `host.network.zoo` that the user says the tensors are of.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, or as `assemble_fitting` and `host.importers.state_dict.read_tensors`.
+    """
     try:
         # The library checks that shapes, number formats and positions agree with each other.
         with safe_open(path, framework="pt") as file:

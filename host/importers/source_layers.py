@@ -82,6 +82,7 @@ class AffinePart:
 
 @dataclass(frozen=True)
 class ReluPart:
+    """``max(x, 0)``, torch.nn.ReLU."""
     name: str
 
 

@@ -24,7 +24,7 @@ WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 """Prefixes of torch.nn.DataParallel, torch.compile, and of modules that hold the network."""
 
 WRAPPERS_DEEP = 8
-"""So many prefixes are dropped at most."""
+"""Most prefixes that are dropped from a name."""
 
 NAMES_DEEP = 8
 """Places of a name, between its dots, in which copies of layers are looked for."""
@@ -66,6 +66,8 @@ def read_tensors(tensors: Mapping[str, StoredTensor], *, ordered: bool, descript
 
     Parameters
     ----------
+    tensors : mapping of str to StoredTensor
+        By the names in the file.
     ordered : bool
         Whether the file keeps the order of its tensors.
     description : str, optional
@@ -226,5 +228,6 @@ TENSORS_LIMIT = 20_000
 
 
 def check_count(tensors: int) -> None:
+    """Raises `UserError` for a state dictionary of more than `TENSORS_LIMIT` entries."""
     if tensors > TENSORS_LIMIT:
         raise UserError(f"its state dictionary has {tensors:,} entries, more than {TENSORS_LIMIT:,}")

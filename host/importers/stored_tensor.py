@@ -95,7 +95,17 @@ def dtype_problem(dtype: str) -> str:
 
 
 def view_problem(stored: int, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> str:
-    """Why ``stored`` values are too few for this view of them; the empty string if they suffice."""
+    """Why a storage is too small for a view of it; the empty string if it suffices.
+
+    Parameters
+    ----------
+    stored : int
+        Values in the storage.
+    offset : int
+        Place of the view's first value.
+    shape, strides : tuple of int
+        Of the view, in values.
+    """
     if len(shape) != len(strides):
         return "is described in a garbled way"
     # Torch has no negative strides, so the last value of the view lies furthest into the storage.

@@ -19,7 +19,21 @@ def size_text(shape: tuple[int, ...]) -> str:
 
 
 def kernel_problems(part: ConvPart, rows: int, kernel: tuple[int, int]) -> Iterator[str]:
-    """What is wrong with a convolution, whatever its inputs."""
+    """What is wrong with a convolution, whatever its inputs.
+
+    Parameters
+    ----------
+    part : ConvPart
+    rows : int
+        Output channels.
+    kernel : (int, int)
+        Rows and columns.
+
+    Yields
+    ------
+    str
+        A problem and its way out; it continues the sentence that begins with the layer's name.
+    """
     if max(kernel) > LARGEST_KERNEL:
         yield (f"has a kernel of {size_text(kernel)}, but {LARGEST_KERNEL} x {LARGEST_KERNEL} is the largest; use "
                "several smaller ones")

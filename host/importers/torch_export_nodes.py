@@ -50,6 +50,10 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
 
     Parameters
     ----------
+    node : dict
+        The node as the file has it.
+    flow : Dataflow
+        What the nodes before it have made; it is changed.
     names : dict
         Of the tensors in the model, by the values that they are.
     shapes : dict

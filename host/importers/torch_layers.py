@@ -49,6 +49,15 @@ def module_parts(checkpoint: Checkpoint, root: Record, name: str = "") -> list[P
     Only attributes that the standard classes declare are looked at. Layers that do nothing in
     inference (Dropout, Identity) are left out.
 
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The file, which holds the tensors.
+    root : Record
+        The model.
+    name : str
+        Prefix of the layers' names; empty for the whole model.
+
     Raises
     ------
     UserError

@@ -126,7 +126,24 @@ def _is_matrix(checkpoint: Checkpoint, value: Any) -> bool:
 
 def network_of_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[int, ...] | None,
                      known: str | None) -> Network:
-    """What torch.save wrote."""
+    """Builds the network from what torch.save wrote: a model, or a dictionary of tensors.
+
+    Parameters
+    ----------
+    name : str
+        What the network is called.
+    checkpoint : Checkpoint
+        The file.
+    input_shape : tuple of int or None
+        Channels, height and width of an input, unless the file tells it.
+    known : str or None
+        The network of `host.network.zoo` that the user says the tensors are of.
+
+    Raises
+    ------
+    UserError
+        If there is not one model that can be read, and as `assemble`.
+    """
     model, description = find_model(checkpoint)
     if type(model) is Record:
         refuse_known(known)

@@ -56,8 +56,9 @@ def keep_neurons(network: Network, saliency: list[np.ndarray], counts: dict[str,
 
     Parameters
     ----------
+    network : Network
     saliency : list of array, shape ``[rows, cols]``
-        Of each layer's weights; those with the greatest sum over a neuron's inputs stay.
+        Of each layer's weights; the neurons with the greatest sum over their incoming weights stay.
     counts : dict
         Neurons to keep, by the layer's name.
     """
@@ -91,12 +92,15 @@ def living_neurons(network: Network) -> list[np.ndarray]:
 
 
 def take_neurons(network: Network, rows: list[np.ndarray], inputs: np.ndarray | None = None) -> Network:
-    """The network with these rows of each layer, and the columns that their outputs go into.
+    """The network with some rows of each layer, and the columns of the next layer that take their outputs.
 
     Parameters
     ----------
+    network : Network
+    rows : list of int array
+        For each layer the rows that stay.
     inputs : int array, optional
-        The columns of the first layer, if it is fully connected; None for all.
+        The columns of the first layer that stay, if it is fully connected; None for all.
     """
     layers = []
     for number, (layer, places) in enumerate(zip(network.layers, weight_places(network, rows, inputs), strict=True)):
@@ -110,7 +114,21 @@ def take_neurons(network: Network, rows: list[np.ndarray], inputs: np.ndarray | 
 
 def put_back(network: Network, rows: list[np.ndarray], arrays: Sequence[np.ndarray],
              inputs: np.ndarray | None = None) -> list[np.ndarray]:
-    """Arrays like the weights that `take_neurons` leaves, in the shapes of the network's; elsewhere 0."""
+    """Arrays of the weights that `take_neurons` leaves, in the shapes of the whole network's weights; elsewhere 0.
+
+    Parameters
+    ----------
+    network : Network
+        Before `take_neurons`.
+    rows, inputs
+        As of `take_neurons`.
+    arrays : sequence of array, shape ``[rows left, columns left]``
+        One for each layer.
+
+    Returns
+    -------
+    list of array, shape ``[rows, cols]``
+    """
     found = []
     for layer, places, values in zip(network.layers, weight_places(network, rows, inputs), arrays, strict=True):
         whole = np.zeros(layer.weight.size, values.dtype)
@@ -120,8 +138,19 @@ def put_back(network: Network, rows: list[np.ndarray], arrays: Sequence[np.ndarr
 
 
 def weight_places(network: Network, rows: list[np.ndarray], inputs: np.ndarray | None = None) -> list[np.ndarray]:
-    """Where the weights that `take_neurons` leaves stand in the flattened weights of each layer: int64
-    ``[rows left, columns left]``."""
+    """Where the weights that `take_neurons` leaves stand in the flattened weights of each layer.
+
+    Parameters
+    ----------
+    network : Network
+        Before `take_neurons`.
+    rows, inputs
+        As of `take_neurons`.
+
+    Returns
+    -------
+    list of int64 array, shape ``[rows left, columns left]``
+    """
     places = []
     for number, layer in enumerate(network.layers):
         own = np.arange(layer.weight.size).reshape(layer.weight.shape)[rows[number]]

@@ -28,7 +28,7 @@ class Linear:
     geometry : Geometry, optional
         Of a convolution (`Conv2d`); None here.
     fixed : bool
-        The weights are what they are, as those of a pooling: never pruned, trained or shared.
+        Constant weights, as those of an average pooling: never pruned, trained or shared.
     """
 
     name: str

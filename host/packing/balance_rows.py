@@ -40,7 +40,7 @@ class Assignment:
                 for first in range(0, self.words, self.pass_slots)]
 
     def upper(self, bands: int) -> "Assignment":
-        """Where the rows of the upper one of so many bands are; all rows if there is one."""
+        """Where the rows of the upper one of ``bands`` bands are; all rows if there is one band."""
         rows, slots = len(self.pe) // bands, self.words // bands
         return Assignment(self.pe[:rows], self.slot[:rows], self.pes, slots)
 
@@ -53,8 +53,16 @@ class Assignment:
 def assign_rows(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
     """Shares rows out over PEs so that in each pass each has about the same work.
 
-    The better of two ways, if all rows are in one pass: `_assign_evenly`, or the row with most work first, each to the
-    PE with least work that has a place left. For the parameters see there.
+    The better of two ways, if all rows are in one pass: `_assign_evenly`; or greedily, the row with most work first,
+    each to the PE with least work that has a place left.
+
+    Parameters
+    ----------
+    work : float array, shape ``[rows]``
+        Expected useful multiplications of each row.
+    pes : int
+    pass_slots : int
+        Rows of a PE in a pass; the last pass has what is left.
     """
     evenly = _assign_evenly(work, pes, pass_slots)
     if len(evenly.passes) > 1:
@@ -132,7 +140,12 @@ def order_rows(assignment: Assignment, codes: np.ndarray, index_bits: int) -> As
 
     Parameters
     ----------
+    assignment : Assignment
+        Its PEs and passes stay.
     codes : uint8 array, shape ``[rows, cols]``
+        Weight codes; 0 is no weight.
+    index_bits : int
+        Width of an entry's index.
     """
     reach = 1 << index_bits
     empty = 1 - np.count_nonzero(codes) / max(1, codes.size)

@@ -54,10 +54,12 @@ def scans(geometry: Geometry, edge: int, tap_bits: int) -> list[Scan]:
 
     Parameters
     ----------
+    geometry : Geometry
+        Of the convolution.
     edge : int
         Most taps of a scan in each direction, at most ``2**tap_bits``.
     tap_bits : int
-        The engine's. A scan takes as few of 0, 2 and these as its taps want.
+        The engine's. A scan uses 0, 2 or ``tap_bits`` bits, the least that its taps need.
     """
     rows, cols = (list(_axis(*sizes, edge)) for sizes in axis_sizes(geometry))
     found = sorted((_scan(row, col, geometry.kernel, tap_bits) for row in rows for col in cols),

@@ -100,7 +100,7 @@ MATRIX = Scan(np.zeros(1, np.int64), 0)
 
 def encode_pass(codes: np.ndarray, columns: np.ndarray, assignment: Assignment, slots: range, config: EngineConfig,
                 scan: Scan = MATRIX, groups: int = 1) -> EncodedPass | None:
-    """Encodes with the index width that takes the least storage.
+    """Encodes a pass with the index width that takes the least storage.
 
     Parameters
     ----------
@@ -110,8 +110,11 @@ def encode_pass(codes: np.ndarray, columns: np.ndarray, assignment: Assignment, 
         Which input (of a convolution: input channel) each place of the activation memory (of each pixel) holds, -1
         for none; a whole number of words of them.
     assignment : Assignment
+        PE and slot of each row.
     slots : range
         The rows of each PE to encode, at most ``acc_depth``.
+    config : EngineConfig
+        Gives the index widths, and the lengths that a slice can have.
     scan : Scan
         Its taps are encoded; each input has as many weights in a row as the kernel has taps.
     groups : int

@@ -19,10 +19,13 @@ DEPTHS = {"acc_depth": 65536, "act_depth": 65536, "slice_depth": 65536, "entry_d
 
 
 def check_engine(network: Network, config: EngineConfig, preset: str, kept: float | None) -> list[str]:
-    """Raises `UserError` with all that forbids the engine to run the network, whatever its weights, and what does not.
+    """Refuses a network that the engine cannot run whatever its weights, and tells what is in doubt.
 
     Parameters
     ----------
+    network : Network
+        Before pruning.
+    config : EngineConfig
     preset : str
         What to call the configuration.
     kept : float, optional
@@ -32,7 +35,12 @@ def check_engine(network: Network, config: EngineConfig, preset: str, kept: floa
     Returns
     -------
     list of str
-        What is in doubt, for the user: what fits only if more goes than is asked for.
+        What is in doubt, for the user: what fits only if pruning removes more than is asked for.
+
+    Raises
+    ------
+    UserError
+        With all that forbids the engine to run the network.
     """
     bare = _zeroed(network)
     least = _in_integers(bare if kept is None else drop_dead_neurons(bare))

@@ -18,7 +18,21 @@ LARGEST_FIELD = (1 << 16) - 1
 
 
 def problems_of_layers(layers: Sequence[QuantizedLayer | Linear], config: EngineConfig, preset: str) -> list[str]:
-    """Every layer that cannot run on the engine, whatever its weights."""
+    """Every layer that cannot run on the engine, whatever its weights.
+
+    Parameters
+    ----------
+    layers : sequence of QuantizedLayer or Linear
+        In the order of computation.
+    config : EngineConfig
+    preset : str
+        What to call the configuration.
+
+    Returns
+    -------
+    list of str
+        A problem and its way out, each; empty if all layers fit.
+    """
     problems = [problem for layer in layers if layer.geometry
                 for problem in _problems_of_convolution(layer, config, preset)]
     for before, layer in itertools.pairwise(layers):
@@ -61,7 +75,22 @@ def _problems_of_convolution(layer: QuantizedLayer | Linear, config: EngineConfi
 
 def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer], config: EngineConfig,
                          preset: str) -> list[str]:
-    """Every memory that is too small, with the layer at which it overflows."""
+    """Every memory that is too small, with the layer at which it overflows.
+
+    Parameters
+    ----------
+    quantized : QuantizedNetwork
+    mapped : list of MappedLayer
+        Its layers on the PEs (`host.packing.mapping.map_network`).
+    config : EngineConfig
+    preset : str
+        What to call the configuration.
+
+    Returns
+    -------
+    list of str
+        A problem and its way out, each; empty if all memories suffice.
+    """
     problems = []
     kept = quantized.weights_kept / max(1, quantized.weights_total)
     entry_words = slice_words = program_words = 0
@@ -108,7 +137,7 @@ def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer],
 
 
 def _power(words: int) -> int:
-    """The depth of a memory that holds so many."""
+    """The depth of the smallest memory that holds this many words: a power of two."""
     return 1 << (words - 1).bit_length()
 
 

@@ -15,10 +15,10 @@ from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from host.quantization.work import layer_work, tap_activity
 from rtl.config import EngineConfig
 
-__all__ = ["MappedLayer", "fold_choices", "map_network", "output_layout"]
+__all__ = ["MappedLayer", "dropped_share", "fold_choices", "map_network", "output_layout"]
 
 BANDS_PAY = 0.95
-"""A convolution gets two bands if the PE with most work then has at most so much of what it had."""
+"""A convolution gets two bands if that leaves the busiest PE at most this share of its work."""
 
 MANY_DROPPED = 0.25
 """Of a layer with more taps outside its output than this, those are balanced as well."""
@@ -64,12 +64,22 @@ class MappedLayer:
 
 def fold_choices(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig, *,
                  balance: bool) -> list[Fold | None]:
-    """Ways to run a network's first layer, the best first, that with the least memory last; None is as it is.
+    """Ways to run a network's first layer: the best first, the one with the least memory last.
 
     Parameters
     ----------
-    often : float array ``[inputs]``, optional
-        How often each input is not zero.
+    layer : QuantizedLayer
+        The first layer.
+    often : float array, shape ``[inputs]``, optional
+        How often each input is not zero, 0 to 1.
+    config : EngineConfig
+    balance : bool
+        Whether rows are shared out by their work; only then two bands can pay.
+
+    Returns
+    -------
+    list of Fold or None
+        None runs the layer as it is.
     """
     shape = layer.geometry
     if shape is None:
@@ -100,7 +110,24 @@ def output_layout(layer: QuantizedLayer, assignment: Assignment) -> ActivationLa
 
 def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[np.ndarray] | None,
                 config: EngineConfig, *, balance: bool = True, order: bool = True) -> list[MappedLayer] | None:
-    """Maps every layer; None if that cannot be with this fold. For the parameters see `host.packing.pack.pack`."""
+    """Maps every layer to the PEs.
+
+    Parameters
+    ----------
+    quantized : QuantizedNetwork
+    fold : Fold or None
+        How the first layer is folded, one of `fold_choices`.
+    activity : list of float arrays ``[cols]``, optional
+        How often each input of each layer is not zero, 0 to 1.
+    config : EngineConfig
+    balance, order : bool
+        As of `host.packing.pack.pack`.
+
+    Returns
+    -------
+    list of MappedLayer or None
+        None if a slice is longer than any length can say; another fold may do.
+    """
     first = quantized.layers[0] if fold is None else fold.layer(quantized.layers[0])
     often = None if activity is None else activity[0]
     often = _folded(fold, often) if fold else often
@@ -157,7 +184,7 @@ def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.n
     in its words slices begin, which is known when they are encoded: so the best of a few ways to weigh such taps is
     taken.
     """
-    weights = DROPPED if bands == 1 and _dropped(layer) > MANY_DROPPED else DROPPED[:1]
+    weights = DROPPED if bands == 1 and dropped_share(layer) > MANY_DROPPED else DROPPED[:1]
     found = [_assign_and_encode(layer, channels, layer_work(layer, often, dropped=dropped), order, config, bands)
              for dropped in weights]
     fitting = [one for one in found if one is not None]
@@ -166,7 +193,7 @@ def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.n
     return min(fitting, key=lambda one: _expected_cycles(layer, channels, often, one, config))
 
 
-def _dropped(layer: QuantizedLayer) -> float:
+def dropped_share(layer: QuantizedLayer) -> float:
     """Share of a convolution's taps that fall outside its output, with stride 1."""
     shape = layer.shape
     if shape.stride != (1, 1):
@@ -192,13 +219,14 @@ def _expected_cycles(layer: QuantizedLayer, channels: np.ndarray, often: np.ndar
 
 def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.ndarray | None, order: bool,
                        config: EngineConfig, bands: int) -> tuple[Assignment, list[EncodedPass]] | None:
-    """Rows go to PEs by their work, if it is told; then, if there are skips, to slots so that there are fewer.
+    """Assigns rows to PEs by their work, if it is known, then orders each PE's rows so that fewer skips are needed.
 
     With two bands all slots are in one pass; None if slices are too long for that.
 
-    There are as many passes as take the least storage, if the accumulators hold each and no slice is too long: one more
-    costs lengths, and saves at most the padding of long slices. A convolution takes as few as it can, since each scans
-    all pixels; if even slices of a single row are too long, its kernel is cut.
+    The number of passes is the one that takes the least storage, among those whose rows fit the accumulators and whose
+    slices are short enough: another pass costs slice lengths, and saves at most the padding of long slices. A
+    convolution takes as few as it can, since each scans all pixels; if even slices of a single row are too long, its
+    kernel is cut.
     """
     if bands == 2:
         assert work is not None
@@ -227,7 +255,7 @@ def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.nda
         elif slots == 1:
             count, edge = fewest, edge // 2
             continue
-        # At least so many that the passes have fewer slots.
+        # At least as many passes as make each pass a slot shorter.
         count = max(count + (1 if best else 1 + count // 4), -(-words // (slots - 1)))
     assert best is not None     # a slice of one row and tap is one entry
     assignment, passes = best

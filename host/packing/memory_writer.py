@@ -33,6 +33,7 @@ class Filling:
 
 
 def store_slices(one: EncodedPass, memories: Filling) -> None:
+    """Appends the slice lengths of a pass to the slice memory of each PE."""
     config = memories.config
     stored = np.minimum(one.lengths, (1 << config.length_bits) - 1)
     for pe in range(config.pes):
@@ -42,7 +43,17 @@ def store_slices(one: EncodedPass, memories: Filling) -> None:
 
 
 def store_entries(one: EncodedPass, mode: int, memories: Filling) -> None:
-    """All PEs start at the same address, that of the PE with most entries."""
+    """Appends the entries of a pass to the entry memories; all PEs start at one address, after the longest of the pass
+    before.
+
+    Parameters
+    ----------
+    one : EncodedPass
+    mode : int
+        Index mode: entries use the memory planes 0 to ``mode``.
+    memories : Filling
+        Is changed.
+    """
     config = memories.config
     each, narrow = config.entries_per_word, config.index_bits[0]
     for pe in range(config.pes):
@@ -64,6 +75,18 @@ def store_entries(one: EncodedPass, mode: int, memories: Filling) -> None:
 
 def store_biases(layer: QuantizedLayer, assignment: Assignment, first: int, rows: int,
                   memories: Filling) -> None:
+    """Appends the biases of a pass to the first plane of the entry memories.
+
+    Parameters
+    ----------
+    layer : QuantizedLayer
+    assignment : Assignment
+        PE and slot of each of its rows.
+    first, rows : int
+        First slot of the pass, and number of its slots; a slot without a row gets the bias 0.
+    memories : Filling
+        Is changed.
+    """
     config = memories.config
     biases = np.zeros((config.pes, rows), np.int64)
     here = (assignment.slot >= first) & (assignment.slot < first + rows)
@@ -78,7 +101,16 @@ def store_biases(layer: QuantizedLayer, assignment: Assignment, first: int, rows
 
 
 def tap_table(shape: Geometry, one: EncodedPass, config: EngineConfig) -> np.ndarray:
-    """How far the accumulator of each tap lies before that of tap 0: uint16 ``[config.taps]``."""
+    """How far the accumulator of each tap lies before that of tap 0: uint16 ``[config.taps]``.
+
+    Parameters
+    ----------
+    shape : Geometry
+        Of the convolution.
+    one : EncodedPass
+        Gives the scan's taps and the slots of the pass.
+    config : EngineConfig
+    """
     table = np.zeros(config.taps, np.uint16)
     taps = one.scan.taps[one.scan.taps >= 0]
     rows, cols = taps >> one.scan.tap_bits, taps & ((1 << one.scan.tap_bits) - 1)

@@ -102,7 +102,24 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
 def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np.ndarray] | None = None,
             preset: str = "default", *, balance: bool = True,
             order: bool = True) -> tuple[Fold | None, list[MappedLayer]]:
-    """How the first layer is folded, and every layer on the PEs. For parameters and errors see `pack`."""
+    """Maps a network to the PEs with the best fold of its first layer that fits the memories.
+
+    Parameters
+    ----------
+    quantized, config, activity, preset, balance, order
+        As of `pack`.
+
+    Returns
+    -------
+    fold : Fold or None
+        How the first layer is folded.
+    mapped : list of MappedLayer
+
+    Raises
+    ------
+    UserError
+        As `pack`.
+    """
     problems = problems_of_layers(quantized.layers, config, preset)
     if problems:
         raise UserError(problems)

@@ -16,7 +16,7 @@ FEW = 1 / 16
 """Of the levels: if all but outliers use fewer, that is worth a note."""
 
 POOR_LEVELS = 4
-"""An input, channel or output with at most so many levels of its own says little, if others have more."""
+"""Levels of an input, channel or output up to which it says little, if others have more."""
 
 POOR = 0.05
 """Share of the inputs, channels or outputs for which that is worth a note."""
@@ -33,6 +33,7 @@ def input_notes(quantized: QuantizedNetwork, images: np.ndarray, examples: np.nd
 
     Parameters
     ----------
+    quantized : QuantizedNetwork
     images : uint8 or float32 array, shape ``[n, ...]``
         All that the scale was chosen on.
     examples : array, shape ``[n, ...]``
@@ -74,12 +75,20 @@ def layer_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray]) -> list[
 
 
 def clipped_outputs(quantized: QuantizedNetwork, acts: np.ndarray, outputs: list[np.ndarray]) -> dict[int, float]:
-    """The network's outputs of which `CLIPPED` or more are beyond the greatest or least activation, and how many.
+    """The network's outputs that are often clipped: in a share of `CLIPPED` or more of the examples.
 
     Parameters
     ----------
-    acts, outputs : int64 arrays
-        Input activations, and outputs of every layer.
+    quantized : QuantizedNetwork
+    acts : int64 array, shape ``[n, inputs]``
+        Input activations.
+    outputs : list of int64 array, shape ``[n, outputs]``
+        Of every layer.
+
+    Returns
+    -------
+    dict
+        The share of examples, 0 to 1, in which an output is beyond the greatest or least activation, by its number.
     """
     layer = quantized.layers[-1]
     low, high = act_range(quantized.act_bits, signed=not layer.relu)
@@ -94,6 +103,9 @@ def output_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray], clipped
 
     Parameters
     ----------
+    quantized : QuantizedNetwork
+    outputs : list of int64 array, shape ``[n, outputs]``
+        Of every layer.
     clipped : dict
         From `clipped_outputs`.
     classes : bool
@@ -149,7 +161,7 @@ def _common(magnitudes: np.ndarray) -> float:
 
 def _uneven(what: str, low: np.ndarray, high: np.ndarray, scale: float, levels: int, live: np.ndarray,
             way_out: str) -> list[str]:
-    """A note if ranges of inputs, channels or outputs differ so much that small ones get hardly any level.
+    """A note if the ranges of inputs, channels or outputs are so unequal that small ones get at most `POOR_LEVELS`.
 
     ``live`` are the numbers of those that matter.
     """

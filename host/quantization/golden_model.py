@@ -20,10 +20,10 @@ EXACT = 1 << 53
 """Float64 holds every integer of at most this magnitude, so sums below it are exact in any order."""
 
 BLOCK_WEIGHTS = 1 << 22
-"""So many weights are taken at a time, since as integers they need eight times the memory of their codes."""
+"""Weights that are taken at a time: as int64 they need eight times the memory of their codes."""
 
 BLOCK_PRODUCTS = 1 << 24
-"""Convolutions take so many images at a time that their inputs, a copy for each tap, are about as many values."""
+"""Values of the inputs, a copy for each tap, that a convolution takes at a time: this bounds its images."""
 
 
 def forward(quantized: "QuantizedNetwork", acts: np.ndarray) -> list[np.ndarray]:
@@ -49,7 +49,21 @@ def forward(quantized: "QuantizedNetwork", acts: np.ndarray) -> list[np.ndarray]
 
 
 def layer_forward(layer: "QuantizedLayer", acts: np.ndarray, act_bits: int) -> np.ndarray:
-    """Output activations ``[n, outputs]`` (int64) of one layer for input activations ``[n, inputs]``."""
+    """Output activations ``[n, outputs]`` (int64) of one layer.
+
+    Parameters
+    ----------
+    layer : QuantizedLayer
+    acts : int64 array, shape ``[n, inputs]``
+        Input activations.
+    act_bits : int
+        Width of an activation.
+
+    Raises
+    ------
+    ValueError
+        For an input activation out of range, or sums of 2**53 or more.
+    """
     low, high = act_range(act_bits, signed=layer.input_signed)
     if acts.size and (acts.min() < low or acts.max() > high):
         raise ValueError(f"input activations of layer '{layer.name}' must be {low} to {high}, not "
@@ -68,7 +82,8 @@ def layer_forward(layer: "QuantizedLayer", acts: np.ndarray, act_bits: int) -> n
 def totals(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: Geometry | None = None) -> np.ndarray:
     """Accumulators plus biases, exact: int64 ``[n, outputs]``.
 
-    Those of a convolution are the greatest of each pooling window: requantisation keeps their order.
+    A convolution with max pooling gives the greatest sum of each window: pooling may come before requantisation,
+    because requantisation keeps the order of sums.
 
     Parameters
     ----------
@@ -77,6 +92,11 @@ def totals(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: Ge
     acts : int64 array, shape ``[n, inputs]``
     geometry : Geometry, optional
         Of a convolution.
+
+    Raises
+    ------
+    ValueError
+        If sums may reach 2**53, beyond which float64 is not exact.
     """
     greatest = int(np.abs(acts).max(initial=0))
     if greatest * int(np.abs(weights).sum(axis=1).max(initial=0)) + int(np.abs(bias).max(initial=0)) >= EXACT:
@@ -89,7 +109,15 @@ def totals(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: Ge
 
 
 def convolve(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Convolution, bias and max pooling of float64: ``[n, outputs]``; for the parameters see `totals`."""
+    """Convolution, bias and max pooling in float64: ``[n, outputs]``; exact for integers below 2**53.
+
+    Parameters
+    ----------
+    weights : int64 array, shape ``[rows, cols]``
+    bias : int64 array, shape ``[rows]``
+    acts : int64 array, shape ``[n, inputs]``
+    geometry : Geometry
+    """
     channels, height, width = geometry.in_shape
     kernels = torch.from_numpy(weights).double().reshape(len(weights), channels // geometry.groups, *geometry.kernel)
     copied = channels * math.prod(geometry.kernel) * math.prod(geometry.conv_shape)

@@ -149,7 +149,17 @@ def quantize_inputs(quantized: QuantizedNetwork, images: np.ndarray) -> np.ndarr
 
 def accumulator_bounds(weights: np.ndarray, bias: np.ndarray, act_bits: int, *,
                        input_signed: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest value of any partial sum, in any order, bias or none: int64 ``[rows]`` each."""
+    """Least and greatest value of any partial sum, in any order, with the bias or without: int64 ``[rows]`` each.
+
+    Parameters
+    ----------
+    weights : int64 array, shape ``[rows, cols]``
+    bias : int64 array, shape ``[rows]``
+    act_bits : int
+        Width of an activation.
+    input_signed : bool
+        Whether the input activations are two's complement.
+    """
     low, high = act_range(act_bits, signed=input_signed)
     # low <= 0 <= high, so that each of these products can also be left out of a partial sum.
     greatest = np.maximum(weights * low, weights * high).sum(axis=1) + bias.clip(min=0)

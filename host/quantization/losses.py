@@ -23,7 +23,7 @@ RELATIVE = 0.05
 
 INPUTS = 256
 MACS = 1 << 32
-"""The layers are compared on so many inputs; on fewer, but 2, if that took more multiplications."""
+"""Inputs on which layers are compared; fewer, at least 2, where they would take more multiplications than `MACS`."""
 
 WAYS_OUT = {
     "pruning": "give --data to retrain, or keep more with --density",

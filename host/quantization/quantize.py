@@ -26,12 +26,12 @@ CALIBRATION_IMAGES = 10_000
 """More images than these do not change the scales noticeably, and only take time."""
 
 CALIBRATION_VALUES = 1 << 25
-"""Networks with convolutions are calibrated on fewer images, at least `FEWEST_IMAGES`: so many values of a layer."""
+"""Values of a layer on which a network with convolutions is calibrated: fewer images, at least `FEWEST_IMAGES`."""
 
 FEWEST_IMAGES = 16
 
 SCALE_VALUES = 1 << 22
-"""The scale of a convolution's outputs is chosen by about so many of them."""
+"""Outputs of a convolution by which their scale is chosen, about."""
 
 
 def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: ignore[no-untyped-def]
@@ -44,6 +44,8 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
 
     Parameters
     ----------
+    shared : SharedNetwork
+        The network with its weights shared.
     config : EngineConfig
         Gives ``act_bits``, ``weight_bits``, ``acc_bits`` and ``direct_weights``.
     images : uint8 or float32 array, shape ``[n, ...]``
@@ -81,10 +83,23 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
 
 def requant_constants(name: str, ratio: float, bounds: tuple[int, int], act_bits: int, *,
                       relu: bool) -> tuple[int, int]:
-    """Multiplier and pre-shift by which a sum times ``ratio`` becomes an activation.
+    """Multiplier and pre-shift by which a sum times ``ratio`` becomes an activation (`rtl.numbers.requantize`).
 
-    The smallest pre-shift is taken at which saturation to `NARROW_BITS` cannot be seen: it happens only to
-    sums that the last clamp limits anyway, or not at all within ``bounds`` (least and greatest sum).
+    The smallest pre-shift is taken at which saturation to `NARROW_BITS` cannot change a result: it saturates only sums
+    that the last clamp limits anyway, or none within ``bounds``.
+
+    Parameters
+    ----------
+    name : str
+        The layer's, for errors.
+    ratio : float
+        Scale of the sums over the scale of the outputs, above 0.
+    bounds : (int, int)
+        Least and greatest sum.
+    act_bits : int
+        Width of an activation.
+    relu : bool
+        Whether the layer has a ReLU, so that its outputs are unsigned.
 
     Raises
     ------

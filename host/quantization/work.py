@@ -15,6 +15,7 @@ def layer_work(layer: QuantizedLayer, often: np.ndarray | None, *, dropped: floa
 
     Parameters
     ----------
+    layer : QuantizedLayer
     often : float or bool array, shape ``[inputs]``, optional
         How often each input is not zero.
     dropped : float

@@ -12,7 +12,7 @@ from nonzero.version import tool_version
 from rtl.config import EngineConfig
 
 if TYPE_CHECKING:
-    from host.compilation import Compilation
+    from host.compilation.state import Compilation
 
 __all__ = ["summarize"]
 
@@ -31,7 +31,8 @@ def summarize(work: "Compilation") -> dict[str, Any]:
     return {
         "tool": f"nonzero {tool_version()}", "network": work.dense.name, "source": str(settings.model),
         "preset": settings.preset, "config": asdict(config), "config_hash": config.hash.hex(),
-        "seed": settings.seed, "dataset": settings.data, "steps": work.steps, "notes": work.notes,
+        "seed": settings.seed, "dataset": work.dataset.name if work.dataset else None,
+        "steps": work.steps, "notes": work.notes,
         **{f"test_error_{name}": work.test_errors.get(name) for name in ("dense", "pruned", "shared", "engine")},
         "weights_total": work.dense.weights_total, "weights_kept": kept,
         "bits_per_weight": total_bits / max(1, kept),

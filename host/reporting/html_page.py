@@ -63,9 +63,20 @@ svg .line.s1 { stroke-dasharray: 6 3; }
 
 
 def page(title: str, parts: Sequence[str], style: str = "", script: str = "") -> str:
-    """The page of this title (text) and these parts (HTML); empty parts are left out.
+    """A whole page of HTML.
 
     The script comes at the end, and the page allows no other; it must not hold ``</script``.
+
+    Parameters
+    ----------
+    title : str
+        Plain text; it is escaped.
+    parts : sequence of str
+        HTML of the body; empty parts are left out.
+    style : str
+        CSS beside `STYLE`.
+    script : str
+        JavaScript.
     """
     body = "\n".join([*(part for part in parts if part), *([f"<script>{script}</script>"] if script else [])])
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -83,6 +94,6 @@ def table(rows: Sequence[Sequence[str]], kind: str = "") -> str:
 
 
 def section(title: str, content: str, caption: str = "") -> str:
-    """A part with a heading; empty without content. Title, content and caption are HTML."""
+    """A part of a page, with a heading; empty without ``content``. ``title``, ``content`` and ``caption`` are HTML."""
     note = f"<p>{caption}</p>" if caption else ""
     return f"<section><h2>{title}</h2>{note}{content}</section>" if content else ""

@@ -29,30 +29,37 @@ def safe(value: object) -> str:
 
 
 def cut(text: str, length: int) -> str:
+    """The text, shortened to ``length`` characters with three dots at its end if it is longer."""
     return text if len(text) <= length else f"{text[:length - 3]}..."
 
 
 def number_text(value: float, digits: int = 0) -> str:
+    """A number with ``digits`` decimals and commas between thousands."""
     return f"{value:,.{digits}f}"
 
 
 def hundredths_text(value: float) -> str:
+    """A number with two decimals."""
     return number_text(value, 2)
 
 
 def tenths_text(value: float) -> str:
+    """A number with one decimal."""
     return number_text(value, 1)
 
 
 def share_text(value: float) -> str:
+    """A share, 0 to 1, as a percentage with two decimals."""
     return f"{100 * value:.2f}%"
 
 
 def error_text(percent: float) -> str:
+    """A percentage with two decimals."""
     return f"{percent:.2f}%"
 
 
 def kib_text(count: float) -> str:
+    """A number of bytes in KiB, with one decimal."""
     return f"{count / 1024:,.1f} KiB"
 
 

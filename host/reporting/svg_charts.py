@@ -49,7 +49,17 @@ def balance_chart(layers: Sequence[Report]) -> str:
 
 
 def bar_chart(label: str, kinds: Sequence[str], groups: Sequence[tuple[str, Sequence[float | None]]]) -> str:
-    """For each group its name and a bar for each of ``kinds``, one beneath the other; None has no bar."""
+    """Horizontal bars in groups: for each group its name and one bar for each kind.
+
+    Parameters
+    ----------
+    label : str
+        What the chart shows, for readers that do not see it.
+    kinds : sequence of str
+        What the bars of a group are, for the legend.
+    groups : sequence of (str, sequence of float or None)
+        Name and values of each group, a value for each kind; None has no bar.
+    """
     longest = max([1.0, *(value for _, values in groups for value in values if value is not None)])
     content, y = "", 0
     for name, values in groups:
@@ -91,9 +101,22 @@ def line_chart(labels: Sequence[str], series: Sequence[tuple[str, list[float | N
 
 def xy_chart(label: str, x_name: str, y_name: str, series: Sequence[tuple[str, Sequence[tuple[float, float]]]], *,
              logarithmic: bool = False, markers: bool = True, highest: float = math.inf) -> str:
-    """Points ``(x, y)``, joined in their order, the y axis from 0 or below; points above ``highest`` are left out.
+    """Lines through points ``(x, y)``, joined in their order; the y axis begins at 0 or below.
 
-    With ``logarithmic`` all x must be above 0.
+    Parameters
+    ----------
+    label : str
+        What the chart shows, for readers that do not see it.
+    x_name, y_name : str
+        Titles of the axes.
+    series : sequence of (str, sequence of (float, float))
+        Name and points of each line.
+    logarithmic : bool
+        Logarithmic x axis; then all x must be above 0.
+    markers : bool
+        A dot at each point.
+    highest : float
+        Points with a greater y are left out.
     """
     series = [(name, [(x, y) for x, y in points if y <= highest]) for name, points in series]
     everywhere = [point for _, points in series for point in points]

@@ -25,7 +25,7 @@ from host.training.checkpoint import fingerprint
 from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_files, write_whole
 
-__all__ = ["main"]
+__all__ = ["main", "study_identity"]
 
 EXAMPLES = """examples:
   python -m host.study                                  # all methods, two seeds: half an hour on two cores
@@ -72,8 +72,16 @@ def _need_optuna() -> None:
                         "pip install 'nonzero[study]'")
 
 
-def _identity(network: str, dataset: Dataset, effort: Effort) -> str:
-    """A name that tells rows apart that must not be taken for each other."""
+def study_identity(network: str, dataset: Dataset, effort: Effort) -> str:
+    """A name for the rows of one study: other data, training or effort give another name.
+
+    Parameters
+    ----------
+    network : str
+        A network of `host.network.zoo`.
+    dataset : Dataset
+    effort : Effort
+    """
     return f"{network}-{hashlib.sha256(f'{fingerprint(dataset)} {effort} {STARTS}'.encode()).hexdigest()[:12]}"
 
 
@@ -100,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from host.study.workers import run_workers, serve
 
     effort = Effort.of(arguments.epochs)
-    identity = _identity(arguments.network, dataset, effort)
+    identity = study_identity(arguments.network, dataset, effort)
     known = {} if arguments.known is None else read_known(arguments.known, identity)
     subject = Subject(arguments.network, dataset, effort, output / "models" / identity)
     queue = Queue(output, identity)

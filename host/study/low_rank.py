@@ -41,17 +41,21 @@ def biclustered(network: Network, share: float, clusters: int, seed: int = 0) ->
     """Each convolution as two: its kernels to a few channels, then a mix of these at each pixel (section 3.3).
 
     Input and output channels are put into clusters of equal size; the weights between two clusters are replaced by
-    factors of low rank. The first convolution has the right factors of all pairs of clusters, the second the left ones,
-    which the outputs' bias, ReLU and pooling follow. Between channels of other clusters there are no weights.
+    factors of low rank. The first convolution has the right factors of all pairs of clusters. The second has the left
+    ones; bias, ReLU and pooling of the layer follow it. The second convolution has no weights between channels of other
+    clusters.
+
+    A convolution with groups stays as it is, and so does one that would not get smaller.
 
     Parameters
     ----------
+    network : Network
     share : float
         Parameters of the factors over those of the layer; the rank is the greatest that this leaves, at least 1.
     clusters : int
-        Of the channels on either side, where there are so many.
-
-    A convolution with groups stays whole, and so does one that would not get smaller.
+        Clusters of the channels on either side, where there are as many channels.
+    seed : int
+        Decides the first centres of the clusters.
     """
     layers: list[Linear] = []
     for layer in network.layers:
@@ -97,10 +101,22 @@ def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def equal_clusters(vectors: np.ndarray, count: int, seed: int = 0) -> list[np.ndarray]:
-    """Puts vectors ``[n, size]`` of like direction together: the indices of each of ``count`` clusters, whose sizes
-    differ by at most one.
+    """Clusters vectors by their direction: k-means on vectors of length 1, in clusters of equal size.
 
-    k-means on vectors of length 1, where a cluster that is full takes no more; those that would lose most go first.
+    A cluster that is full takes no more; vectors that would lose most elsewhere are placed first.
+
+    Parameters
+    ----------
+    vectors : float array, shape ``[n, size]``
+    count : int
+        Number of clusters, 1 to n.
+    seed : int
+        Decides the first centres.
+
+    Returns
+    -------
+    list of int64 array
+        Indices of the vectors in each cluster; the sizes of clusters differ by at most one.
     """
     units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     centres = units[np.random.default_rng(seed).choice(len(units), count, replace=False)]

@@ -23,8 +23,8 @@ BINS = 60
 FLOAT_BITS = 32
 
 CALIBRATION_IMAGES = 2000
-"""Scales of networks with convolutions are chosen on so many training images: with all of them that would take longer
-than to classify the test images."""
+"""Training images on which the scales of a network with convolutions are chosen: all of them would take longer than
+classifying the test images."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,17 @@ class Outcome:
 
 
 def engine(code_bits: int, *, direct: bool, convolutions: bool = False) -> EngineConfig:
-    """The default engine, or the one for convolutions, with such codes and memories that hold a dense network and its
-    codebooks."""
+    """A preset with other codes, and with memories that hold a dense network and its codebooks.
+
+    Parameters
+    ----------
+    code_bits : int
+        Bits of a weight code.
+    direct : bool
+        Codes are the weights themselves; otherwise they go through a codebook.
+    convolutions : bool
+        Preset ``conv``; otherwise ``default``.
+    """
     return replace(preset("conv" if convolutions else "default"), code_bits=code_bits, direct_weights=direct,
                    entry_depth=65536, slice_depth=65536, acc_depth=65536 if convolutions else 512, act_depth=65536,
                    program_depth=65536)
@@ -70,8 +79,11 @@ def on_engine(subject: Subject, network: Network | SharedNetwork, total: int, se
 
     Parameters
     ----------
+    subject : Subject
     network : Network or SharedNetwork
         Float weights become weights of 8 bits without a codebook; shared ones keep theirs.
+    total, seconds
+        Of the `Outcome`: weights of the dense network, and seconds of all training.
     code_bits : int
         Of shared weights.
     """
@@ -95,6 +107,13 @@ def on_disk(subject: Subject, network: Network | nn.Module, total: int, seconds:
     """Measures a float network: its parameters and biases in float32, and one bit for every weight if some are zero.
 
     A module's permutations are not counted: they follow from a seed.
+
+    Parameters
+    ----------
+    subject : Subject
+    network : Network or nn.Module
+    total, seconds
+        Of the `Outcome`: weights of the dense network, and seconds of all training.
     """
     test = subject.dataset.test_images, subject.dataset.test_labels
     if isinstance(network, nn.Module):

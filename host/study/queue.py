@@ -73,7 +73,7 @@ class Queue:
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Adds those that are neither measured nor waiting nor under way."""
-        known = set(self._keys(TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING))
+        known = set(self.keys(TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING))
         for job in jobs:
             if job.key not in known:
                 self.study.enqueue_trial({}, user_attrs={"job": job.key})
@@ -93,7 +93,7 @@ class Queue:
 
     def measured_keys(self) -> set[str]:
         """Keys of the jobs that are measured."""
-        return set(self._keys(TrialState.COMPLETE))
+        return set(self.keys(TrialState.COMPLETE))
 
     def work(self, measure: Callable[[Job], Outcome]) -> None:
         """Takes jobs until none is waiting or under way."""
@@ -107,11 +107,11 @@ class Queue:
             outcome = measure(Job.of(key))
             trial.set_user_attr("outcome", asdict(outcome))
             return outcome.test_error
-        while self._keys(TrialState.WAITING, TrialState.RUNNING):
+        while self.keys(TrialState.WAITING, TrialState.RUNNING):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 optuna.storages.fail_stale_trials(self.study)
-            if self._keys(TrialState.WAITING):
+            if self.keys(TrialState.WAITING):
                 # SQLite lets two workers take one trial, and a worker that is silent for too long loses its own; the
                 # slower one must not tell it again. Optuna notices that before it writes, or while it does.
                 try:
@@ -124,6 +124,7 @@ class Queue:
             else:
                 time.sleep(1)
 
-    def _keys(self, *states: TrialState) -> list[str]:
+    def keys(self, *states: TrialState) -> list[str]:
+        """Keys of the jobs whose trials are in one of these states."""
         trials = self.study.get_trials(deepcopy=False, states=states)
         return [trial.user_attrs["job"] for trial in trials if "job" in trial.user_attrs]

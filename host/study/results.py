@@ -31,6 +31,14 @@ SHOWN_LOSS = 5.0
 def study_rows(network: str, jobs: Sequence[Job], measured: dict[str, Outcome]) -> list[Row]:
     """A row for each method and setting, in the order of ``jobs``.
 
+    Parameters
+    ----------
+    network : str
+        Its name.
+    jobs : sequence of Job
+    measured : dict
+        The outcomes so far, by the key of their job; jobs without one are left out.
+
     Returns
     -------
     list of dict
@@ -96,6 +104,12 @@ def study_page(name: str, rows: Sequence[Row], scan: Scan, weights: dict[str, di
 
     Parameters
     ----------
+    name : str
+        Of the network.
+    rows : sequence of Row
+        From `study_rows`.
+    scan : Scan
+        How the error grows as each layer is pruned alone (`host.sensitivity.scan`).
     weights : dict
         As `host.study.measuring.distributions`.
     note : str

@@ -43,7 +43,7 @@ class Effort:
 
     @classmethod
     def of(cls, epochs: int) -> "Effort":
-        """Of a study whose dense networks are trained for so many epochs."""
+        """Of a study whose dense networks are trained for ``epochs``."""
         return cls(epochs, epochs, min(8, epochs), max(1, epochs // 5))
 
 
@@ -109,6 +109,14 @@ class Subject:
         return replace(start, layers=layers), state["seconds"]
 
     def retrain(self, network: Network, settings: PruneSettings, seed: int) -> tuple[Network, float]:
-        """Prunes and retrains; the network that is left, and the seconds of training."""
+        """Prunes and retrains a network (`host.compression.prune.prune` with ``settings`` and ``seed``).
+
+        Returns
+        -------
+        network : Network
+            What pruning has left of ``network``.
+        seconds : float
+            Wall-clock time of training.
+        """
         result = prune(network, self.dataset, settings, seed)
         return result.network, sum(one.seconds for one in result.history)

@@ -39,8 +39,13 @@ def run_workers(queue: Queue, jobs: Sequence[Job], count: int, options: Sequence
 
     Parameters
     ----------
+    queue : Queue
+        Hands out the jobs and takes the outcomes.
+    jobs : sequence of Job
+    count : int
+        Processes, at most; no more than there are jobs left.
     options : sequence of str
-        What tells ``python -m host.study`` of the network, the data and the place.
+        Command-line options of ``python -m host.study`` that name the network, the data and the directory.
 
     Raises
     ------
@@ -49,12 +54,14 @@ def run_workers(queue: Queue, jobs: Sequence[Job], count: int, options: Sequence
     """
     keys = {job.key for job in jobs}
     missing = keys - queue.measured_keys()
-    command = [sys.executable, "-m", "host.study", "--worker", *options]
+    # The modules that this process has: none of the current directory goes before them.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-P", "-m", "host.study", "--worker", *options]
     workers: list[subprocess.Popen[str]] = []
     try:
         for _ in range(min(count, len(missing))):
             workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                            stderr=subprocess.PIPE, text=True, process_group=0))
+                                            stderr=subprocess.PIPE, text=True, process_group=0, env=environment))
         with tqdm(total=len(keys), initial=len(keys) - len(missing), unit="row", disable=None) as progress:
             while missing and any(worker.poll() is None for worker in workers):
                 time.sleep(POLL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training, retraining and fine-tuning share: samples, batches, the learning rate, the error."""
+"""The layers of a network in torch: sums, activations, outputs and the error, for training and for testing."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -32,6 +32,10 @@ def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     ----------
     inputs : tensor, shape ``[n, inputs]``
         In the order channel, row, column for a convolution.
+    weight : tensor, shape ``[rows, cols]``
+    bias : tensor, shape ``[rows]``
+    geometry : Geometry or None
+        Of a convolution.
     """
     if geometry is None:
         return functional.linear(inputs, weight, bias)
@@ -44,7 +48,17 @@ def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
 
 
 def activations(sums: torch.Tensor, relu: bool, geometry: Geometry | None) -> torch.Tensor:
-    """Outputs ``[n, outputs]`` of a layer from its `weighted_sums`, after ReLU and max pooling."""
+    """Outputs ``[n, outputs]`` of a layer, after ReLU and max pooling.
+
+    Parameters
+    ----------
+    sums : tensor
+        From `weighted_sums`.
+    relu : bool
+        Whether the layer has a ReLU.
+    geometry : Geometry or None
+        Of a convolution, with its pooling.
+    """
     outputs = functional.relu(sums) if relu else sums
     if geometry is not None and geometry.pool > 1:
         outputs = functional.max_pool2d(outputs, geometry.pool, geometry.pool_stride)
@@ -57,8 +71,12 @@ def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
 
     Parameters
     ----------
+    layers : Layers
+    inputs : float32 tensor, shape ``[n, cols]``
     dropout : sequence of float
         For each of the first layers the rate at which its outputs are dropped, at random from ``generator``.
+    generator : torch.Generator, optional
+        Torch's own by default.
     hidden : list, optional
         Takes up what goes into each layer but the first.
     """
@@ -75,7 +93,15 @@ def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
 @torch.no_grad()
 def error_percent(forward: Callable[[torch.Tensor], torch.Tensor],
                   images: np.ndarray, labels: np.ndarray) -> float:
-    """Percentage of images whose greatest output is not their label; ``forward`` maps inputs to outputs."""
+    """Percentage of images whose greatest output is not their label.
+
+    Parameters
+    ----------
+    forward : callable
+        Maps float32 inputs ``[n, ...]`` to outputs ``[n, classes]``.
+    images : uint8 or float32 array, shape ``[n, ...]``
+    labels : int64 array, shape ``[n]``
+    """
     wrong = 0
     for start in range(0, len(images), 4096):
         outputs = forward(torch.from_numpy(as_inputs(images[start:start + 4096])))

@@ -20,9 +20,18 @@ def settle_torch() -> None:
 
 
 def one_cycle(peak: float, progress: float, *, warm_up: float = 0.15) -> float:
-    """Learning rate at ``progress`` (0 to 1): a cosine up from 4% to ``peak``, then one down to 0.
+    """Learning rate of the one-cycle policy: a cosine up from 4% of the peak to the peak, then one down to 0.
 
     L. Smith and N. Topin, "Super-convergence", arXiv 1708.07120.
+
+    Parameters
+    ----------
+    peak : float
+        Greatest learning rate.
+    progress : float
+        Share of the training that is done, 0 to 1.
+    warm_up : float
+        Share of the training in which the rate rises, above 0 and below 1.
     """
     if progress < warm_up:
         return peak * (0.52 - 0.48 * math.cos(math.pi * progress / warm_up))

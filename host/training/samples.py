@@ -49,6 +49,7 @@ class Samples:
         return cls(images, labels, augment=augment)
 
     def batch_count(self, batch: int) -> int:
+        """Batches of ``batch`` images in an epoch, at least one."""
         return max(1, len(self.images) // batch)
 
     def batches(self, batch: int, generator: torch.Generator,

@@ -35,7 +35,24 @@ class Comparison:
 
 def compare(golden: list[np.ndarray], outputs: list[np.ndarray], predicted: dict[str, np.ndarray],
             counters: dict[str, np.ndarray], act_bits: int) -> Comparison:
-    """Compares every layer and every counter of every image."""
+    """Compares every output of every layer, and every counter, of every image.
+
+    Parameters
+    ----------
+    golden : list of int64 array, shape ``[images, outputs]``
+        Of each layer, from the golden model.
+    outputs : list of int64 array, shape ``[images, outputs]``
+        Of each layer, from the engine: the low ``act_bits`` bits of each activation, unsigned.
+    predicted, counters : dict of array, shape ``[images]``
+        Every counter of `rtl.protocol.COUNTERS`, from the cycle model and from the engine.
+    act_bits : int
+        Width of an activation.
+
+    Raises
+    ------
+    ValueError
+        If there is not one row for every image.
+    """
     images = len(golden[0])
     if any(len(one) != images for one in (*golden, *outputs, *predicted.values(), *counters.values())):
         raise ValueError("every image must have been run, predicted and counted")

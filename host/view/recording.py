@@ -53,7 +53,7 @@ LARGEST_REPORT_BYTES = 1 << 26
 
 
 def bin_cycles(cycles: int, pes: int) -> int:
-    """Cycles of a bin, if the longest inference takes so many."""
+    """Cycles of a bin, if the longest inference takes ``cycles``."""
     return max(1, -(-cycles // min(WANTED_BINS, WANTED_CELLS // pes)))
 
 
@@ -113,7 +113,25 @@ def weights_of_report(path: Path, decoded: Decoded) -> list[int] | None:
 
 def recorded_image(number: int, label: int | None, answer: int, counters: dict[str, int], predicted_cycles: int,
                    active: list[int], bins: Bins) -> dict[str, Any]:
-    """An entry of ``images``."""
+    """An entry of ``images`` in the file.
+
+    Parameters
+    ----------
+    number : int
+        Of the test image, from 0.
+    label : int or None
+        Its class, if the data tell it.
+    answer : int
+        The engine's class.
+    counters : dict
+        `rtl.protocol.COUNTERS` of the inference.
+    predicted_cycles : int
+        By the cycle model.
+    active : list of int
+        Of each layer, the inputs that are not zero.
+    bins : Bins
+        What the PEs did, over time.
+    """
     return {
         "number": number, "label": label, "answer": answer, "counters": counters,
         "predicted_cycles": predicted_cycles, "active": active,
@@ -125,7 +143,21 @@ def recorded_image(number: int, label: int | None, answer: int, counters: dict[s
 
 def recording(decoded: Decoded, device: str, image: str, data: str, width: int, totals: list[int] | None,
               images: list[dict[str, Any]]) -> dict[str, Any]:
-    """The whole file's content."""
+    """The content of the whole file.
+
+    Parameters
+    ----------
+    decoded : Decoded
+        The image that was run.
+    device, image, data : str
+        What it was run on, the name of the image's file, and the dataset.
+    width : int
+        Cycles of a full bin.
+    totals : list of int, optional
+        As of `layer_figures`.
+    images : list of dict
+        From `recorded_image`.
+    """
     config = decoded.config
     return {
         "format": FORMAT, "version": VERSION, "tool": f"nonzero {tool_version()}", "device": device, "image": image,

@@ -154,11 +154,28 @@ def draw(layer: Layer, config: EngineConfig, seed: int, vectors: int, *,
     spread evenly on a logarithmic scale over a factor of `UNEVEN`, and so have columns. Biases and codebook are
     random, and outputs are requantised so that they fill their range.
 
+    Parameters
+    ----------
+    layer : Layer
+    config : EngineConfig
+        Gives the widths of codes, weights, activations and accumulators.
+    seed : int
+        With the layer's name decides all that is random.
+    vectors : int
+        Number of input vectors.
+    uneven : bool
+        Whether densities vary from row to row and from column to column.
+
     Returns
     -------
     network : QuantizedNetwork
         The layer, with a ReLU.
     acts : int64 array, shape ``[vectors, inputs]``
+
+    Raises
+    ------
+    UserError
+        If a sum could overflow the accumulator.
     """
     rng = np.random.default_rng([seed, *layer.name.encode()])
     codes = draw_codes(rng, layer, config.code_bits, uneven=uneven)
@@ -182,7 +199,18 @@ def draw(layer: Layer, config: EngineConfig, seed: int, vectors: int, *,
 
 
 def draw_codes(rng: np.random.Generator, layer: Layer, code_bits: int, *, uneven: bool = False) -> np.ndarray:
-    """Weight codes, each non-zero by itself: uint8 ``[outputs, inputs]``; `draw` says what uneven ones are."""
+    """Weight codes, each non-zero by itself: uint8 ``[outputs, inputs]``.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+    layer : Layer
+        Gives the shape and the density.
+    code_bits : int
+        Bits of a code.
+    uneven : bool
+        As of `draw`.
+    """
     codes = np.zeros((layer.outputs, layer.inputs), np.uint8)
     share = np.float32(layer.weight_density) * _spread(rng, layer.inputs, uneven)
     for row, factor in zip(codes, _spread(rng, layer.outputs, uneven), strict=True):
@@ -192,7 +220,18 @@ def draw_codes(rng: np.random.Generator, layer: Layer, code_bits: int, *, uneven
 
 
 def draw_acts(rng: np.random.Generator, vectors: int, inputs: int, density: float, config: EngineConfig) -> np.ndarray:
-    """Unsigned activations, each non-zero by itself: int64 ``[vectors, inputs]``."""
+    """Unsigned activations, each non-zero by itself: int64 ``[vectors, inputs]``.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+    vectors, inputs : int
+        The shape.
+    density : float
+        Probability that an activation is not zero, 0 to 1.
+    config : EngineConfig
+        Gives ``act_bits``.
+    """
     high = act_range(config.act_bits, signed=False)[1]
     return np.where(rng.random((vectors, inputs)) < density, rng.integers(1, high + 1, (vectors, inputs)), 0)
 
@@ -204,7 +243,20 @@ def _spread(rng: np.random.Generator, count: int, uneven: bool) -> np.ndarray:
 
 
 def compile_drawn(network: QuantizedNetwork, acts: np.ndarray, options: Options) -> Compiled:
-    """Packs a layer, reads its image back, and predicts what it does with the activations."""
+    """Packs a layer, reads its image back, and predicts what it does with the activations.
+
+    Parameters
+    ----------
+    network : QuantizedNetwork
+        One layer, from `draw`.
+    acts : int64 array, shape ``[vectors, inputs]``
+    options : Options
+
+    Raises
+    ------
+    UserError
+        If no engine holds the layer.
+    """
     packed = compile_layer(network, options)
     image = parse_image(image_file(packed), packed.config)
     decoded = decode(image, packed.config)

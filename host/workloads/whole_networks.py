@@ -21,10 +21,10 @@ from rtl.config import EngineConfig
 __all__ = ["ALEXNET", "DRAWN", "VGG16", "Drawn", "Stage", "draw_images", "draw_network"]
 
 SPREAD = 0.5
-"""The channels of a layer have densities of activations of their own, so much above and below their mean."""
+"""Spread of the densities of activations among the channels of a layer, over their mean."""
 
 SAMPLE = 100_000
-"""Codebooks are made from so many of a layer's weights."""
+"""Weights of a layer from which its codebook is made."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,14 @@ def draw_images(in_shape: tuple[int, int, int], count: int, seed: int) -> np.nda
 
     Noise whose amplitude falls with the frequency (1/f), mostly alike in all channels; over it half-planes and discs
     in shades of their own.
+
+    Parameters
+    ----------
+    in_shape : (int, int, int)
+        Channels, height and width.
+    count : int
+        Number of images.
+    seed : int
     """
     rng = np.random.default_rng([seed, *b"images"])
     channels, height, width = in_shape
@@ -153,10 +161,14 @@ def draw_network(drawn: Drawn, images: np.ndarray, code_bits: int, seed: int) ->
 
     Parameters
     ----------
+    drawn : Drawn
+        Sizes and densities.
     images : uint8 array, shape ``[n, channels, height, width]``
         Bytes mean 0 to 1.
     code_bits : int
         Weights take ``2**code_bits - 1`` values in each layer.
+    seed : int
+        With the network's name decides the weights.
     """
     rng = np.random.default_rng([seed, *drawn.name.encode()])
     acts = torch.from_numpy(images).float() / 255

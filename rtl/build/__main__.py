@@ -26,7 +26,7 @@ from .export import as_verilog
 from .single_unit import PARTS, UNITS, build_unit
 from .tools import FAMILIES, find_tool, run_tool
 
-__all__ = ["main"]
+__all__ = ["main", "write_verilog"]
 
 EXAMPLES = """examples:
   python -m rtl.build --board ulx3s-85f
@@ -45,7 +45,21 @@ TOPS = {"engine": Engine, "axi": AxiEngine}
 """What --verilog writes, by the name of its file; its module is called nonzero_ and that name."""
 
 
-def _write_verilog(top, config, output):
+def write_verilog(top, config, output):
+    """Writes the Verilog of an engine, or of an engine behind its AXI ports.
+
+    Parameters
+    ----------
+    top : str
+        A key of `TOPS`.
+    config : EngineConfig
+    output : Path
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written.
+    """
     check_file(output)
     with wasm_cache():
         write_whole(output, as_verilog(TOPS[top](config), f"nonzero_{top}").encode())
@@ -150,7 +164,7 @@ def main(argv=None):
     command = shlex.join(["python", "-m", "rtl.build", *argv])
     if arguments.verilog:
         output = arguments.output or Path(f"build/{arguments.top}.v")
-        _write_verilog(arguments.top, config, output)
+        write_verilog(arguments.top, config, output)
         sys.stdout.write(f"{output}\n")
     elif arguments.unit:
         directory = arguments.output or Path("build/units") / arguments.unit

@@ -22,7 +22,7 @@ from rtl.integration.boards import board_platform
 from .export import start_processes
 from .tools import FAMILIES, find_tools, fmax_mhz, run_steps, run_tool, tool_versions, utilisation
 
-__all__ = ["build_bitstream", "write_project"]
+__all__ = ["build_bitstream", "placeholder", "write_project"]
 
 LOGS = ("top.tim", "top.rpt", "report.json")
 
@@ -44,8 +44,8 @@ def boot_content(board, packets):
     return packets.ljust(room, b"\0")
 
 
-def _placeholder(room):
-    """Contents of a boot memory that a patch finds again: no two stretches of it are equal."""
+def placeholder(room):
+    """Contents of a boot memory of ``room`` bytes that a patch finds again: no two stretches of it are equal."""
     return random.Random(0).randbytes(room)
 
 
@@ -181,7 +181,7 @@ def build_bitstream(board, config, seeds, directory, command, packets=b""):
     content = boot_content(board, packets)
     tools = find_tools(family)
     # A patch fills the boot memory afterwards; without one its contents are part of what is placed.
-    boot = _placeholder(len(content)) if family.patch else content
+    boot = placeholder(len(content)) if family.patch else content
     plan = _plan(board, config, boot)
     fingerprint = _fingerprint(plan, family, seeds)
     before = _routed_before(directory, fingerprint, family)

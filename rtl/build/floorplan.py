@@ -24,7 +24,7 @@ class Fabric:
         Of tiles.
     memory_rows : tuple of int
     groups, gap_after : int
-        Groups in a row; after so many of them two columns are left out.
+        Groups in a row; the number of groups after which two columns are left out.
     """
 
     columns: int
@@ -107,7 +107,7 @@ def _memories(cells):
 
 
 def _patches(places, counts, fabric):
-    """Shares sites out: for each of ``counts`` so many indices of ``places``, nearest to the middle of its tile.
+    """Shares sites out: each of ``counts`` gets that number of indices of ``places``, nearest to its tile's middle.
 
     The tiles are those of a grid over the whole fabric, a power of two of them in a row. Each four of them in turn form
     a square, as a `Broadcast` wants it.

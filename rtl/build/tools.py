@@ -103,7 +103,7 @@ FAMILIES = {
         prepare="; ".join([
             # Registers of signals with the attribute ``keep`` are not merged with equal ones.
             "setattr -set keep 1 a:keep=1 %ci1:+[Q] c:* %i", PREPARE,
-            # Paths that stay below so many ps are made small, not fast; each of their steps has a wire (W, in ps).
+            # Paths that stay below D ps are made small, not fast; each of their steps has a wire (W, in ps).
             "scratchpad -set abc9.D 2200; scratchpad -set synth_ecp5.abc9.W 600",
             f'scratchpad -set abc9.script "{SMALLER}"', BARRIERS]),
         finish=NO_BARRIERS,

@@ -36,10 +36,12 @@ class ScatterWalker(Walker):
 
     @staticmethod
     def read_cycles(config):
+        """From the read of a slice's first word to its first entry at ``visits``."""
         return 7 + config.deep_pipeline
 
     @staticmethod
     def late_visits(config):
+        """Visits that may still appear once the walker is ``empty``."""
         return 2
 
     def __init__(self, config):

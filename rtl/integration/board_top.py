@@ -34,12 +34,12 @@ class Top(wiring.Component):
     baud : int
         Bits per second of the serial port.
     leds : dict
-        Port by what it shows, as far as there is one (see `rtl.integration.boards.led_port`): ``loaded``, a whole image
-        is in the memories; ``busy``, an inference runs; ``error``, the newest request was refused.
+        Port by what it shows, of those that the board has (see `rtl.integration.boards.led_port`): ``loaded``, a whole
+        image is in the memories; ``busy``, an inference runs; ``error``, the newest request was refused.
     boot : bytes
         What the engine is sent before the link opens, see `Boot`; nothing if empty.
     gap_cycles : int, optional
-        After so many cycles without a byte, rounded up to a power of two, a packet is forgotten; by default those of
+        Cycles without a byte, rounded up to a power of two, after which a packet is forgotten; by default those of
         `LONGEST_GAP_S`.
     """
 

@@ -172,6 +172,8 @@ def add_clock(m, platform, family, oscillator_mhz, clock_mhz):
     ----------
     m : Module
         The topmost.
+    platform : amaranth.vendor platform
+        The board.
     family : str
         One of `PLLS`.
     oscillator_mhz, clock_mhz : float

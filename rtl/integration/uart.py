@@ -16,7 +16,7 @@ LEAST_DIVISOR = 16
 
 
 def check_divisor(divisor):
-    """Raises `ValueError` unless so many clock cycles make a bit that can be sampled."""
+    """Raises `ValueError` unless a bit of ``divisor`` clock cycles can be sampled."""
     if not isinstance(divisor, int) or divisor < LEAST_DIVISOR:
         raise ValueError(f"UART divisor must be an integer of at least {LEAST_DIVISOR} clock cycles a bit, "
                          f"not {divisor!r}")

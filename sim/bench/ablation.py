@@ -72,7 +72,30 @@ VARIANTS = (
 
 def run_ablation(layers: Sequence[Layer], options: Options, seeds: Sequence[int], vectors: int, *,
                  rtl: bool = True) -> dict[str, Any]:
-    """Runs every variant on each layer with each seed; all figures, as in ``eie-ablation.json``."""
+    """Runs every variant on each layer with each seed.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    options : Options
+        Engine and compiler, of which each variant lacks a mechanism.
+    seeds : sequence of int
+        Each decides a layer's weights and activations.
+    vectors : int
+        Inputs of each layer, 1 or more.
+    rtl : bool
+        Simulate the RTL; otherwise cycles are those of the cycle model.
+
+    Returns
+    -------
+    dict
+        The content of ``eie-ablation.json``.
+
+    Raises
+    ------
+    UserError
+        If no engine holds a layer, or a simulation cannot be built or dies.
+    """
     jobs = [(layer, seed) for layer in layers for seed in seeds]
     rows = []
     with tqdm(total=len(jobs) * len(VARIANTS), desc="variants", unit="run", disable=None) as progress:

@@ -45,6 +45,8 @@ def sparse_energy(one: Compiled, active: np.ndarray, counters: dict[str, float])
 
     Parameters
     ----------
+    one : Compiled
+        A layer.
     active : bool array, shape ``[cols]``
         Which activations are not zero, in the order of the activation memory.
     counters : dict
@@ -71,10 +73,17 @@ def sparse_energy(one: Compiled, active: np.ndarray, counters: dict[str, float])
 
 
 def dense_energy(rows: int, cols: int, config: EngineConfig) -> float:
-    """Energy of a dense engine in pJ, as cheap as can be.
+    """Energy of an inference of a dense engine in pJ: a lower bound, for the cheapest such engine.
 
     Every code is read once, without index, and goes through a codebook in registers; a PE sums up one row after the
     other in a register, and all PEs share each activation that is read.
+
+    Parameters
+    ----------
+    rows, cols : int
+        The layer's outputs and inputs.
+    config : EngineConfig
+        Gives the number of PEs and the widths.
     """
     macs = rows * cols
     bits = macs * config.code_bits + -(-rows // config.pes) * cols * config.act_bits
@@ -85,7 +94,32 @@ def dense_energy(rows: int, cols: int, config: EngineConfig) -> float:
 def run_density(options: Options, *, layer: Layer = LAYER, weight_densities: Sequence[float] = WEIGHT_DENSITIES,
                 act_densities: Sequence[float] = ACT_DENSITIES, vectors: int = 2, seed: int = 1,
                 rtl: bool = True) -> dict[str, Any]:
-    """Runs the layer at every pair of densities; all figures, as in ``density.json``."""
+    """Runs the layer at every pair of densities.
+
+    Parameters
+    ----------
+    options : Options
+    layer : Layer
+        Gives the size.
+    weight_densities, act_densities : sequence of float
+        Shares that are not zero, above 0 and at most 1.
+    vectors : int
+        Inputs at each pair, 1 or more.
+    seed : int
+        Decides weights and activations.
+    rtl : bool
+        Simulate the RTL; otherwise cycles are those of the cycle model.
+
+    Returns
+    -------
+    dict
+        The content of ``density.json``.
+
+    Raises
+    ------
+    UserError
+        If no engine holds the layer, or a simulation cannot be built or dies.
+    """
     cells, storage = [], []
     dense_cycles = layer.inputs * -(-layer.outputs // options.config.pes)
     joules = dense_energy(layer.outputs, layer.inputs, options.config)

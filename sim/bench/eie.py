@@ -17,7 +17,29 @@ __all__ = ["eie_table", "run_eie", "summarize_rows"]
 
 def run_eie(layers: Sequence[Layer], options: Options, seeds: Sequence[int], vectors: int, *,
             rtl: bool = True) -> dict[str, Any]:
-    """Runs each layer with each seed; all figures, as in ``eie.json``."""
+    """Runs each layer with each seed.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    options : Options
+    seeds : sequence of int
+        Each decides a layer's weights and activations.
+    vectors : int
+        Inputs of each layer, 1 or more.
+    rtl : bool
+        Simulate the RTL; otherwise cycles are those of the cycle model.
+
+    Returns
+    -------
+    dict
+        The content of ``eie.json``.
+
+    Raises
+    ------
+    UserError
+        If no engine holds a layer, or a simulation cannot be built or dies.
+    """
     jobs = [(layer, seed) for layer in layers for seed in seeds]
     rows = []
     with tqdm(jobs, desc="layers", unit="layer", disable=None) as progress:

@@ -36,9 +36,17 @@ class EieFormat:
 
 
 def encode_eie(codes: np.ndarray, pes: int, code_bits: int = 4) -> EieFormat:
-    """Encodes weight codes (uint8 ``[rows, cols]``); row ``r`` lives in PE ``r % pes``.
+    """Encodes weight codes; row ``r`` lives in PE ``r % pes``.
 
     More than 15 zeros before a weight take a padding zero for each 16 rows.
+
+    Parameters
+    ----------
+    codes : uint8 array, shape ``[rows, cols]``
+        Weight codes; 0 is no weight.
+    pes : int
+    code_bits : int
+        Bits of a code.
     """
     cols = codes.shape[1]
     rows, at = np.nonzero(codes)

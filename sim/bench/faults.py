@@ -107,7 +107,7 @@ class Faults:
         return count
 
     def send_noise(self, count: int) -> int:
-        """So many random bytes, some hundreds at a time; in every other lot SYNC and small numbers are frequent."""
+        """Sends random bytes in lots of some hundreds; in every other lot SYNC and small numbers are frequent."""
         self._reload()
         lot = 4 * self.longest
         with _progress(count, "random bytes", "B") as progress:

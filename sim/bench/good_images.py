@@ -15,7 +15,7 @@ from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
 from rtl.numbers import MULTIPLIER_BITS
 
-from .mutants import ENTRIES, Draft, Section
+from .draft import ENTRIES, Draft, Section
 
 __all__ = ["good_image"]
 
@@ -58,7 +58,17 @@ OUTPUTS = 7
 
 
 def good_image(preset: str, config: EngineConfig, seed: int) -> Image:
-    """The image of a seeded network of two or three layers; the inputs of every other layer are signed."""
+    """The image of a seeded network of two or three layers; the inputs of every other layer are signed.
+
+    Parameters
+    ----------
+    preset : str
+        Name of the preset; decides the sizes of fully connected layers.
+    config : EngineConfig
+        That of the preset.
+    seed : int
+        Decides weights and biases.
+    """
     rng = np.random.default_rng(seed)
     while True:
         layers = _convolutions(rng, config) if config.tap_bits else _matrices(rng, config, SHAPES[preset])

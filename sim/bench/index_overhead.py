@@ -27,6 +27,10 @@ def index_overhead(codes: np.ndarray, widths: Sequence[int] = INDEX_WIDTHS,
     ----------
     codes : array
         The matrix, of which all that is not 0 is a weight; walked row by row. At least one weight.
+    widths : sequence of int
+        Bits of the index.
+    weight_bits : int
+        Bits of a weight.
 
     Returns
     -------

@@ -29,13 +29,13 @@ __all__ = ["CONFIG", "axi_table", "faults_table", "run_axi", "run_faults"]
 CONFIG = replace(PRESETS["tiny"], pes=4, entry_depth=256, slice_depth=64, act_depth=32, acc_depth=8, packet_bytes=128)
 
 PACKETS_AT_ONCE = 16
-"""So many of the longest packets fit one exchange."""
+"""Packets of the greatest length that fit one exchange."""
 
 HOURS = 3600.0
 
 
 def run_axi(packets: int, seed: int) -> dict[str, Any]:
-    """So many random packets each way, with random pauses on every channel. Raises `SimulationError` for a fault."""
+    """Sends random packets each way, with random pauses on every channel. Raises `SimulationError` for a fault."""
     parameters = {"config": asdict(CONFIG), "packets": packets, "idle": 0.3, "stall": 0.3}
     run(build(AxiEngine(CONFIG)), "sim.testbenches.axi", tests=["packets_and_registers"], parameters=parameters,
         seed=seed, timeout_s=10 * HOURS)
@@ -43,7 +43,18 @@ def run_axi(packets: int, seed: int) -> dict[str, Any]:
 
 
 def run_faults(packets: int, noise: int, resets: int, seed: int) -> dict[str, Any]:
-    """Every bit of a small image flipped, so many mutated packets and random bytes; so many resets on LeNet-300-100.
+    """Flips every bit of a small image, sends mutated packets and random bytes, and resets LeNet-300-100 at work.
+
+    Parameters
+    ----------
+    packets : int
+        Mutated packets.
+    noise : int
+        Random bytes.
+    resets : int
+        Resets, in the middle of load, run and read-out.
+    seed : int
+        Decides all that is random.
 
     Raises
     ------
@@ -85,10 +96,12 @@ def _network(config: EngineConfig, seed: int) -> QuantizedNetwork:
 
 
 def axi_table(found: dict[str, Any]) -> str:
+    """The result of `run_axi` as a sentence."""
     return f"{found['packets']} random packets each way over AXI, every response right, every rule kept"
 
 
 def faults_table(found: dict[str, Any]) -> str:
+    """The counts of `run_faults` as text, a line each."""
     return "\n".join(f"{found[name]:>8}  {text}" for name, text in (
         ("flipped_bits", "single bits of the image flipped, each noticed"),
         ("mutated_packets", "mutated packets, the engine exact after each eight"),

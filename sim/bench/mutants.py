@@ -1,150 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images of a right CRC whose contents are changed: by field, so that many of them still mean something."""
 
-import copy
 import random
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from host.decoding.decode import Decoded
 from host.image.image import Image
-from rtl.image_format import (
-    HEADER_BYTES,
-    LIMIT_STEP,
-    SECTION_BYTES,
-    SectionKind,
-    header_layout,
-    section_layout,
-    section_memories,
-)
-from rtl.layouts import (
-    DESCRIPTOR_WORD_BITS,
-    LayerKind,
-    codebook_value_bits,
-    codebook_words,
-    descriptor_layout,
-    tap_table_words,
-)
+from rtl.image_format import LIMIT_STEP
+from rtl.layouts import DESCRIPTOR_WORD_BITS, codebook_value_bits, codebook_words
 
-__all__ = ["Draft", "Mutant", "Mutator", "Section"]
+from .draft import ENTRIES, HEADER_FIELDS, SLICES, Draft
 
-PROGRAM, SLICES, ENTRIES = (kind.value for kind in SectionKind)
+__all__ = ["Mutant", "Mutator"]
+
 LONGEST_LIMIT = 4
-"""A mutated limit of cycles is at most so many times the good image's: simulating takes time."""
+"""The greatest mutated limit of cycles, in limits of the good image: simulating takes time."""
 
-HEADER_FIELDS = {name: (field.offset, field.width) for name, field in header_layout()}
-SECTION_FIELDS = [(name, field.offset) for name, field in section_layout()]
 SHARED_FIELDS = ("multiplier", "pre_shift", "activation", "input_signed", "output_base", "reserved")
 """Fields of the descriptor that a mutation changes for a whole layer at once."""
-
-
-@dataclass
-class Section:
-    """A section as an image has it; ``count`` need not be the number of its words."""
-
-    kind: int
-    pe: int
-    start: int
-    count: int
-    content: bytearray
-
-    def packed(self) -> bytes:
-        bits = sum(getattr(self, name) << offset for name, offset in SECTION_FIELDS)
-        return bits.to_bytes(SECTION_BYTES, "little") + self.content
-
-
-class Draft:
-    """An engine image in parts that can be changed.
-
-    Parameters
-    ----------
-    engine : bytes
-        A sound image of an engine of ``config``.
-
-    Attributes
-    ----------
-    header : dict
-        Fields of `rtl.image_format.header_layout` by name; those of them that are None are made right by `sealed`.
-    sections : list of Section
-    places : list of int
-        Where the record of each pass begins in the program, in bytes.
-    cut : int
-        Bytes that are missing at the end, before the CRC.
-    """
-
-    def __init__(self, engine: bytes, config: Any) -> None:
-        self.config, self.cut = config, 0
-        fields: Any = header_layout().from_bits(int.from_bytes(engine[:HEADER_BYTES], "little"))
-        self.header: dict[str, int | None] = {name: int(getattr(fields, name)) for name, _ in header_layout()}
-        self.header |= {"sections": None, "image_bytes": None}
-        self.word_bytes = {kind: -(-width // 8) for kind, (width, _) in section_memories(config).items()}
-        self.sections, at = [], HEADER_BYTES
-        while at < len(engine) - 4:
-            section: Any = section_layout().from_bits(
-                int.from_bytes(b"\0" + engine[at + 1:at + SECTION_BYTES], "little"))
-            begin = at + SECTION_BYTES
-            kind, count, at = engine[at], int(section.count), begin + int(section.count) * self.word_bytes[engine[at]]
-            self.sections.append(Section(kind, int(section.pe), int(section.start), count,
-                                         bytearray(engine[begin:at])))
-        self.descriptor_bytes = descriptor_layout(config).size // 8
-        self.layout = {name: (field.offset, field.width) for name, field in descriptor_layout(config)}
-        self.places = [0]
-        for _ in range(int(fields.layers) - 1):
-            following = self.places[-1] + self.descriptor_bytes + codebook_words(config) * 4
-            if self.field(len(self.places) - 1, "kind") == LayerKind.CONVOLUTION.value:
-                following += tap_table_words(config) * 4
-            self.places.append(following)
-
-    def copy(self) -> "Draft":
-        other = copy.copy(self)
-        other.header = dict(self.header)
-        other.sections = [replace(section, content=bytearray(section.content)) for section in self.sections]
-        return other
-
-    def sealed(self) -> bytes:
-        """The image, with a right CRC."""
-        body = b"".join(section.packed() for section in self.sections)
-        body = body[:max(0, len(body) - self.cut)]
-        told: dict[str, Any] = {"sections": len(self.sections), "image_bytes": HEADER_BYTES + len(body) + 4}
-        told |= {name: value for name, value in self.header.items() if value is not None}
-        bits = sum(told[name] << offset for name, (offset, _) in HEADER_FIELDS.items())
-        content = bits.to_bytes(HEADER_BYTES, "little") + body
-        return content + zlib.crc32(content).to_bytes(4, "little")
-
-    def of_kind(self, kind: int) -> list[Section]:
-        return [section for section in self.sections if section.kind == kind]
-
-    @property
-    def program(self) -> bytearray:
-        """Words of the program; none if no section has them."""
-        return next((section.content for section in self.of_kind(PROGRAM)), bytearray())
-
-    def _field(self, number: int, name: str) -> tuple[int, int]:
-        """Place in the program and width, in bits, of a field of a pass's descriptor."""
-        offset, width = self.layout[name]
-        return 8 * self.places[number] + offset, width
-
-    def field(self, number: int, name: str) -> int | None:
-        """A field of a pass's descriptor; None if the program does not reach there."""
-        at, width = self._field(number, name)
-        return self.bits(self.program, at, width) if at + width <= 8 * len(self.program) else None
-
-    def set_field(self, number: int, name: str, value: int) -> None:
-        at, width = self._field(number, name)
-        if at + width <= 8 * len(self.program):
-            self.set_bits(self.program, at, width, value)
-
-    def bits(self, content: bytearray, at: int, width: int) -> int:
-        """Bits of words from bit ``at`` on."""
-        return int.from_bytes(content[at // 8:-(-(at + width) // 8)], "little") >> at % 8 & ((1 << width) - 1)
-
-    def set_bits(self, content: bytearray, at: int, width: int, value: int) -> None:
-        first, end = at // 8, -(-(at + width) // 8)
-        mask = ((1 << width) - 1) << at % 8
-        bits = int.from_bytes(content[first:end], "little") & ~mask | value << at % 8 & mask
-        content[first:end] = bits.to_bytes(end - first, "little")
 
 
 @dataclass(frozen=True)
@@ -165,7 +39,7 @@ class Mutant:
 
 
 def another(choices: random.Random, value: int, bits: int) -> int:
-    """Another value of so many bits: often one nearby, or an extreme one."""
+    """A value other than ``value`` of ``bits`` bits, drawn from ``choices``: often one nearby, or an extreme one."""
     mask = (1 << bits) - 1
     while True:
         found = choices.choice([value + 1, value - 1, 0, mask, value ^ 1 << choices.randrange(bits),
@@ -175,14 +49,14 @@ def another(choices: random.Random, value: int, bits: int) -> int:
 
 
 class Mutator:
-    """Makes mutants of an image, the same ones for the same seed and number.
+    """Makes mutants of an image; the same seed and number give the same mutant.
 
     Parameters
     ----------
     decoded : Decoded
         The good image.
     cycles : int
-        What its inferences take.
+        Cycles of the longest inference of the good image.
     seed : str
     """
 
@@ -197,6 +71,7 @@ class Mutator:
             (3, self._noise)]
 
     def mutant(self, number: int) -> Mutant:
+        """The mutant of this number, from 0: the good image with one to three changes."""
         choices = random.Random(f"{self.seed} {number}")
         weights = [weight for weight, _ in self.kinds]
         while True:

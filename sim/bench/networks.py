@@ -26,7 +26,7 @@ from rtl.structure import broadcast_cycles
 from rtl.timing import drain_cycles
 from sim.simulator.link import SimulationLink, build_link
 
-__all__ = ["networks_table", "run_networks"]
+__all__ = ["compare_layers", "networks_table", "run_networks"]
 
 CLOCK_MHZ = 80
 """Frames a second are told at this clock."""
@@ -51,7 +51,29 @@ class Compiled:
 
 
 def run_networks(names: Sequence[str], *, images: int, seed: int, rtl: bool) -> dict[str, Any]:
-    """Runs each network on so many images; all figures, as in ``networks.json``."""
+    """Runs each network on random images.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `host.workloads.whole_networks.DRAWN`.
+    images : int
+        Images for each network, 1 or more.
+    seed : int
+        Decides weights and images.
+    rtl : bool
+        Simulate the RTL; otherwise cycles are those of the cycle model.
+
+    Returns
+    -------
+    dict
+        The content of ``networks.json``.
+
+    Raises
+    ------
+    UserError
+        If a simulation cannot be built or dies.
+    """
     rows = []
     with tqdm(names, desc="networks", unit="network", disable=None) as progress:
         for name in progress:
@@ -164,7 +186,7 @@ def _simulate(one: Compiled, seed: int) -> dict[str, Any]:
         seconds = time.perf_counter() - begin
         writes = [write for write in link.act_writes() if write[0]]
     counters = {name: np.array([inference.counters[name] for inference in inferences]) for name in COUNTERS}
-    wrong, layer_cycles = _compare(one, writes)
+    wrong, layer_cycles = compare_layers(one, writes)
     last = [inference.layers[-1] for inference in inferences]
     wrong[-1] += int((np.stack(last) != one.outputs[-1] & (1 << config.act_bits) - 1).any(axis=1).sum())
     mismatched = sum(int((counters[name] != one.prediction.counters[name]).sum()) for name in COUNTERS)
@@ -175,10 +197,20 @@ def _simulate(one: Compiled, seed: int) -> dict[str, Any]:
             "seconds": round(seconds, 3), "loading": round(loading, 3)}
 
 
-def _compare(one: Compiled, writes: list[tuple[int, int, int]]) -> tuple[list[int], list[list[int]]]:
-    """Images of which each layer's outputs differ; cycles of each layer but the last, for each image.
+def compare_layers(one: Compiled, writes: list[tuple[int, int, int]]) -> tuple[list[int], list[list[int]]]:
+    """Compares what an engine wrote into its activation memory with the golden model.
 
-    A drain's first word is written so long after the layer's sums were complete.
+    Parameters
+    ----------
+    writes : list of (int, int, int)
+        Cycle, address and word of each write, see `sim.simulator.link.SimulationLink.act_writes`.
+
+    Returns
+    -------
+    wrong : list of int
+        How many images differ in the outputs of each layer.
+    cycles : list of lists of int
+        Cycles of each layer but the last, for each image.
     """
     config, image = one.packed.config, one.image
     lane, mask = config.act_bits, (1 << config.act_bits) - 1
@@ -196,6 +228,7 @@ def _compare(one: Compiled, writes: list[tuple[int, int, int]]) -> tuple[list[in
             wrong[layer] += int((got != expected[number] & mask).any())
             geometry = fields.get("geometry")
             window = geometry.pool ** 2 if geometry else 1
+            # From the end of the layer's sums to the first word of its drain.
             delay = broadcast_cycles(config) + drain_cycles(config) + 1 + (window - 1) * config.row_cycles
             ends[-1].append(words[0][0] - delay)
     assert place == len(writes) and lane % 8 == 0

@@ -65,7 +65,16 @@ def simulate(one: Compiled, *, seed: int = 1) -> Simulated:
 
 
 def figures(layer: Layer, one: Compiled, simulated: Simulated | None) -> dict[str, Any]:
-    """A row of the table; what comes from RTL is None where it was not run. Cycles are means over the vectors."""
+    """A row of the table. Cycles are means over the vectors.
+
+    Parameters
+    ----------
+    layer : Layer
+    one : Compiled
+        The layer, compiled.
+    simulated : Simulated or None
+        What the RTL gave; figures of the RTL are None without it.
+    """
     config, (quantized,) = one.config, one.network.layers
     useful = one.useful_macs
     kept = max(1, one.network.weights_kept)
@@ -103,10 +112,21 @@ def figures(layer: Layer, one: Compiled, simulated: Simulated | None) -> dict[st
 def run_layer(layer: Layer, options: Options, seed: int, vectors: int, *, rtl: bool = True) -> dict[str, Any]:
     """Draws, compiles, predicts and simulates a layer; its `figures`.
 
+    Parameters
+    ----------
+    layer : Layer
+    options : Options
+    seed : int
+        Decides weights and activations.
+    vectors : int
+        Inputs, 1 or more.
+    rtl : bool
+        Simulate the RTL.
+
     Raises
     ------
     UserError
-        If no engine holds the layer.
+        If no engine holds the layer, or the simulation cannot be built or dies.
     """
     network, acts = draw(layer, options.config, seed, vectors, uneven=options.uneven)
     one = compile_drawn(network, acts, options)

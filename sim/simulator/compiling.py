@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nonzero.errors import UserError
 
-__all__ = ["Compilation", "cocotb_root", "compiler", "verilator_root"]
+__all__ = ["Compilation", "cocotb_root", "compiler", "installed", "verilator_root"]
 
 SWITCHES = ("VM_COVERAGE", "VM_TIMING", "VM_TRACE", "VM_TRACE_FST", "VM_TRACE_VCD", "VM_TRACE_SAIF")
 
@@ -109,15 +109,16 @@ def compiler() -> str:
 
 def verilator_root() -> Path:
     """Where Verilator is; raises `UserError` if it is not installed."""
-    return _installed("verilator", "Verilator")
+    return installed("verilator", "Verilator")
 
 
 def cocotb_root() -> Path:
     """Where cocotb is; raises `UserError` if it is not installed."""
-    return _installed("cocotb", "cocotb")
+    return installed("cocotb", "cocotb")
 
 
-def _installed(package: str, name: str) -> Path:
+def installed(package: str, name: str) -> Path:
+    """The directory of a Python package. Raises `UserError`, which calls it ``name``, if it is not installed."""
     specification = importlib.util.find_spec(package)
     if specification is None or specification.origin is None:
         raise UserError(f"{name} is not installed: python -m pip install 'nonzero[simulation]'")

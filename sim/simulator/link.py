@@ -18,7 +18,7 @@ from .running import log_tail, simulation_command, simulation_environment
 from .verilate import Build, SimulationError, build
 
 BLOCK_BYTES = 256
-"""The link port carries so many bytes in one step."""
+"""Bytes that the link port carries in one step."""
 
 
 def build_link(engine: wiring.Component, *, capacity_bytes: int = 2048, waves: str = "",
@@ -83,7 +83,7 @@ class SimulationLink:
     idle, stall : float
         Probabilities, 0 to 0.9, that a byte is held back in a cycle on the way to the engine, and from it.
     patience_cycles : int
-        An exchange ends when so many cycles have passed without a byte in either direction. Must be longer
+        Cycles without a byte in either direction after which an exchange ends. Must be longer
         than an inference.
     seed : int
         Decides the random contents at the start, and which bytes are held back.
@@ -93,6 +93,11 @@ class SimulationLink:
         Cycles of a bin of `pe_lines`.
     timeout_s : float
         Seconds of real time that one call may take.
+
+    Attributes
+    ----------
+    process : subprocess.Popen
+        The simulation.
 
     Raises
     ------
@@ -120,7 +125,7 @@ class SimulationLink:
         environment["COCOTB_RESULTS_FILE"] = str(self._log.with_name("results.xml"))
         command = simulation_command(build, seed=seed, waves=waves, plusargs={"bin_cycles": bin_cycles})
         with theirs, self._log.open("w") as log:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 command, cwd=self._directory.name, env=environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
                 process_group=0)  # Ctrl-C is for the one who holds the link
@@ -160,7 +165,7 @@ class SimulationLink:
         return responses[0] if isinstance(request, bytes) else responses
 
     def interrupt(self, request: bytes, cycles: int) -> None:
-        """Begins a request and resets the engine after so many clock cycles, at least 1."""
+        """Begins a request and resets the engine after ``cycles`` clock cycles, at least 1."""
         self._call("interrupt", request, cycles)
 
     def reset(self) -> None:
@@ -188,7 +193,7 @@ class SimulationLink:
         self._end_s = 60
         self._connection.close()
         self._wait()
-        if self._process.returncode:
+        if self.process.returncode:
             raise SimulationError(log_tail("the simulation did not end as it should", self._log))
         with (Path(self._directory.name) / "pes.txt").open() as lines:
             return lines.readlines()
@@ -203,7 +208,7 @@ class SimulationLink:
             if self._connection.poll(self.timeout_s):
                 return self._connection.recv()
             problem = f"the simulation did not answer within {self.timeout_s:g} s"
-            self._process.kill()
+            self.process.kill()
         except (EOFError, OSError):
             problem = "the simulation has ended"
         self._connection.close()
@@ -215,14 +220,14 @@ class SimulationLink:
     def _wait(self) -> None:
         try:
             # It ends by itself when the connection is closed, and writes the rest of what it has recorded.
-            self._process.wait(timeout=self._end_s)
+            self.process.wait(timeout=self._end_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
 
     def abort(self) -> None:
         """Ends the simulation at once. Any thread may do so; one that waits for an answer gets a `SimulationError`."""
-        self._process.kill()
+        self.process.kill()
 
     def close(self) -> None:
         """Ends the simulation; harmless when it has ended."""

@@ -17,9 +17,18 @@ ANSWER_BYTES = 16
 
 
 class Verilator:
-    """See `host.device.ports.Simulator`."""
+    """Simulations by Verilator; the methods are those of `host.device.ports.Simulator`."""
 
     def build(self, target: Target, boot: bytes) -> Build:
+        """Builds the board, or the engine alone if the target has none. See `host.device.ports.Simulator.build`.
+
+        Parameters
+        ----------
+        target : Target
+            With its configuration.
+        boot : bytes
+            Contents of the boot memory of a board; none if empty.
+        """
         assert target.config is not None
         waves = target.waves.suffix if target.waves is not None else ""
         if target.board is not None:
@@ -28,12 +37,37 @@ class Verilator:
                           record_pes=target.bin_cycles > 0)
 
     def open_engine(self, build: Build, target: Target, seed: int, opened: ExitStack) -> Port:
+        """Starts the simulation of an engine alone. See `host.device.ports.Simulator.open_engine`.
+
+        Parameters
+        ----------
+        build : Build
+            From `build`.
+        target : Target
+        seed : int
+            Decides what memories and registers without reset hold at the start.
+        opened : ExitStack
+            Closes the simulation.
+        """
         return opened.enter_context(SimulationLink(build, seed=seed, waves=target.waves, bin_cycles=target.bin_cycles))
 
     def open_board(self, build: Build, target: Target, seed: int, opened: ExitStack) -> str:
+        """Starts the simulation of a board; returns the path of its serial port.
+
+        Parameters
+        ----------
+        build : Build
+            From `build`.
+        target : Target
+        seed : int
+            Decides what memories and registers without reset hold at the start.
+        opened : ExitStack
+            Closes the simulation.
+        """
         return opened.enter_context(SimulatedBoard(build, seed=seed, waves=target.waves)).path
 
     def check_waves(self, path: Path) -> None:
+        """Raises `UserError` if ``path`` ends in .fst and the headers that FST needs are missing."""
         if path.suffix == ".fst":
             check_fst()
 

@@ -94,7 +94,23 @@ def read_results(path: Path) -> tuple[list[str], dict[str, str]]:
 
 def simulation_command(build: Build, *, seed: int, waves: Path | None = None,
                        plusargs: Mapping[str, int] | None = None) -> list[str]:
-    """The command line of a simulation; its Verilog reads ``plusargs``."""
+    """The command line of a simulation.
+
+    Parameters
+    ----------
+    build : Build
+    seed : int
+        Decides what registers and memories hold at the start, 1 to 2**31 - 1.
+    waves : Path, optional
+        Write the waveforms there; ``build`` must have been made with ``waves``.
+    plusargs : mapping of str to int, optional
+        Values that the simulation's Verilog reads by ``$value$plusargs``.
+
+    Raises
+    ------
+    ValueError
+        For a seed out of range, or waveforms that the build cannot write.
+    """
     if waves is not None and not build.waves:
         raise ValueError("waveforms need a build with waves")
     if not 1 <= seed < 1 << 31:
@@ -106,7 +122,25 @@ def simulation_command(build: Build, *, seed: int, waves: Path | None = None,
 
 def simulation_environment(build: Build, bench: str, *, tests: Sequence[str] | None = None,
                            parameters: Mapping[str, Any] | None = None, seed: int) -> dict[str, str]:
-    """The environment that makes the simulation load this Python, cocotb and the bench."""
+    """The environment that makes the simulation load this Python, cocotb and the bench.
+
+    Parameters
+    ----------
+    build : Build
+    bench : str
+        Name of the module of cocotb tests.
+    tests : sequence of str, optional
+        Names of the tests to run; None: all.
+    parameters : mapping, optional
+        Values for the bench (`sim.cocotb_kit.harness.parameters`), which JSON can hold.
+    seed : int
+        Of cocotb's random numbers.
+
+    Returns
+    -------
+    dict
+        All environment variables.
+    """
     root = Path(__file__).parents[2]
     environment = {
         **os.environ,

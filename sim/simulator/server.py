@@ -14,7 +14,13 @@ from sim.cocotb_kit.harness import CLOCK_NS, parameters
 
 
 class LinkPort:
-    """Python's side of ``link_port.sv``."""
+    """Drives ``link_port.sv``: sends packets to the engine and receives its responses.
+
+    Parameters
+    ----------
+    dut
+        The simulation's top module.
+    """
 
     def __init__(self, dut: Any) -> None:
         self.dut = dut
@@ -24,8 +30,12 @@ class LinkPort:
     async def start(self, *, idle: float, stall: float, seed: int) -> None:
         """Starts the clock and resets everything.
 
+        Parameters
+        ----------
         idle, stall : float
             Probabilities that a byte is held back in a cycle on the way to the engine, and from it.
+        seed : int
+            Decides which bytes are held back.
         """
         self.dut.start.value = 0
         self.dut.rx_idle.value = round(256 * idle)
@@ -36,6 +46,7 @@ class LinkPort:
         await self.reset()
 
     async def reset(self) -> None:
+        """Resets everything, for two cycles."""
         self.dut.rst.value = 1
         await ClockCycles(self.dut.clk, 2)
         await FallingEdge(self.dut.clk)
@@ -43,6 +54,10 @@ class LinkPort:
         await FallingEdge(self.dut.clk)
 
     def begin(self, request: bytes, patience_cycles: int) -> None:
+        """Starts sending a request, without waiting for its end.
+
+        The exchange ends after ``patience_cycles`` without a byte in either direction.
+        """
         size = self.block_bits // 8
         for block, place in enumerate(range(0, len(request), size)):
             bits = int.from_bytes(request[place:place + size], "little")
@@ -52,6 +67,7 @@ class LinkPort:
         self.dut.start.value = 1 - int(self.dut.done.value)
 
     async def exchange(self, request: bytes, patience_cycles: int) -> bytes:
+        """Sends a request and returns the response; ``patience_cycles`` as of `begin`."""
         self.begin(request, patience_cycles)
         await self.dut.done.value_change
         count = int(self.dut.response_bytes.value)
@@ -62,6 +78,7 @@ class LinkPort:
         return b"".join(bits.to_bytes(size, "little") for bits in blocks)[:count]
 
     async def interrupt(self, request: bytes, cycles: int) -> None:
+        """Starts sending a request, and resets everything after ``cycles``."""
         self.begin(request, 0xFFFF_FFFF)
         await ClockCycles(self.dut.clk, cycles)
         await self.reset()

@@ -114,8 +114,12 @@ def emitted(component: wiring.Component, label: str, write: Callable[[], str]) -
 
     Parameters
     ----------
+    component : wiring.Component
+        Not elaborated before; it is used up.
     label : str
         Part of a file's name: what decides the Verilog besides the component.
+    write : callable
+        Writes the Verilog; is called if the cache does not have it.
     """
     key = fingerprint(component)
     shortcut = cache_directory() / "verilog" / f"{key}-{label}.v"
@@ -167,9 +171,9 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
     options = [*VERILATOR_OPTIONS, "--top-module", top, *seen,
                *(f"-G{parameter}={value}" for parameter, value in (parameters or {}).items()),
                *macros, *([WAVES[waves]] if waves else []), *(["--language", language] if language else [])]
-    speed = LONG_RUNS if long_runs else SHORT_RUNS
+    speed, tools = LONG_RUNS if long_runs else SHORT_RUNS, _tools(compiler())
     files = [*sources, *([main] if main is not None else [])]
-    key = _hash(repr((options, speed, _tools())).encode(), text.encode(), *(file.read_bytes() for file in files))
+    key = _hash(repr((options, speed, tools)).encode(), text.encode(), *(file.read_bytes() for file in files))
     builds = cache_directory() / "builds"
     result = Build(builds / f"{top}-{key}", top, waves)
     if waves == ".fst" and not result.executable.exists():
@@ -179,14 +183,37 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
             if not result.executable.exists():
                 _remove_old(builds)
                 _remove_old(builds.parent / "verilog")
-                _make(result.directory, text, sources, options, speed, macros, main)
+                make_simulation(result.directory, text, sources, options, speed, macros, main)
     os.utime(result.directory)
     return result
 
 
-def _make(directory: Path, text: str, sources: Sequence[Path], options: Sequence[str], speed: str,
+def make_simulation(directory: Path, text: str, sources: Sequence[Path], options: Sequence[str], speed: str,
           macros: Sequence[str], main: Path | None) -> None:
-    """Builds in a directory beside the final one and moves the result there whole."""
+    """Builds in a directory beside the final one and moves the result there whole.
+
+    Parameters
+    ----------
+    directory : Path
+        The final one, which does not exist yet.
+    text : str
+        Verilog source.
+    sources : sequence of Path
+        Further SystemVerilog files.
+    options : sequence of str
+        Verilator's.
+    speed : str
+        The C++ compiler's option, `SHORT_RUNS` or `LONG_RUNS`.
+    macros : sequence of str
+        The C++ compiler's options for the macros of ``main``.
+    main : Path or None
+        The C++ file with ``main``, instead of cocotb's.
+
+    Raises
+    ------
+    SimulationError
+        If Verilator or the compiler refuses the design.
+    """
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix="unfinished-") as unfinished:
         place = Path(unfinished)
         objects = place / "objects"
@@ -197,7 +224,7 @@ def _make(directory: Path, text: str, sources: Sequence[Path], options: Sequence
         _call("verilator_bin", [verilator, *options, *(source.name for source in sources), "design.v"], place)
         # Verilator's own run-time library takes ten seconds to compile and is the same for all designs.
         flags = [flag for flag in options if flag in WAVES.values()]
-        library = directory.parent.parent / "library" / _hash(repr((speed, flags, _tools())).encode())
+        library = directory.parent.parent / "library" / _hash(repr((speed, flags, _tools(compiler()))).encode())
         compilation = Compilation(objects, library, speed, macros, main)
         (objects / "steps.json").write_text(json.dumps(compilation.steps()))
         in_parallel = str(Path(__file__).with_name("in_parallel.py"))
@@ -241,20 +268,25 @@ def _remove_old(directory: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def check_fst() -> None:
-    """Raises `UserError` if there is something missing of what a simulation that writes FST is compiled with."""
-    missing = [package for header, package in FST_HEADERS.items() if subprocess.run(
+def missing_fst_packages() -> list[str]:
+    """Debian's packages that are missing of what a simulation that writes FST is compiled with."""
+    return [package for header, package in FST_HEADERS.items() if subprocess.run(
         [compiler(), "-E", "-x", "c++", "-include", header, "-o", os.devnull, os.devnull],
         capture_output=True).returncode]
+
+
+def check_fst() -> None:
+    """Raises `UserError` if there is something missing of what a simulation that writes FST is compiled with."""
+    missing = missing_fst_packages()
     if missing:
         raise UserError(f"FST waveforms need {' and '.join(missing)}: apt install {' '.join(missing)}; or name a file "
                         "that ends in .vcd")
 
 
 @cache
-def _tools() -> tuple[str, ...]:
-    """Everything besides the sources that decides what a build is."""
-    if shutil.which(compiler()) is None:
-        raise UserError(f"{compiler()} is not installed and the simulation needs it: apt install g++")
-    said = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+def _tools(chosen: str) -> tuple[str, ...]:
+    """Everything besides the sources that decides what a build with this compiler is."""
+    if shutil.which(chosen) is None:
+        raise UserError(f"{chosen} is not installed and the simulation needs it: apt install g++")
+    said = subprocess.run([chosen, "--version"], capture_output=True, text=True, check=True).stdout
     return (str(verilator_root()), version("verilator"), str(cocotb_root()), version("cocotb"), said.splitlines()[0])

@@ -22,6 +22,7 @@ from host.datasets import load_dataset
 from host.device.pe_trace import SERIES, STATES
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
+from host.study import __main__ as study
 from host.study.subject import QUICK_EPOCHS, Effort
 from host.view import __main__ as view
 from host.view.recording import FORMAT, VERSION
@@ -74,16 +75,14 @@ READERS = {
                   "host.run.run_batch"),
     "view": (view, "run.json", ["run.json", "-o", "run.html"], None),
     "build --config": (build, "engine.toml", ["--verilog", "--config", "engine.toml", "-o", "engine.v"],
-                       "rtl.build.__main__._write_verilog"),
+                       "rtl.build.__main__.write_verilog"),
     "build --bake": (build, "m.img", ["--board", "icebreaker", "--bake", "m.img", "-o", "out"],
                      "rtl.build.__main__.build_bitstream"),
+    "study --known": (study, "study.json", ["--known", "study.json", "--data", "npz:planes.npz", "--quick", "-o",
+                                            "out"], "host.study.workers.run_workers"),
+    "study --data": (study, "planes.npz", ["--data", "npz:planes.npz", "--quick", "-o", "out"],
+                     "host.study.workers.run_workers"),
 }
-
-STUDY = pytest.importorskip("host.study.__main__")
-READERS["study --known"] = (STUDY, "study.json", ["--known", "study.json", "--data", "npz:planes.npz", "--quick", "-o",
-                                                  "out"], "host.study.workers.run_workers")
-READERS["study --data"] = (STUDY, "planes.npz", ["--data", "npz:planes.npz", "--quick", "-o", "out"],
-                           "host.study.workers.run_workers")
 
 VALUES = ["-1", "0", "1e400", "NaN", "9" * 30, "9" * 5000, "0.5", "null", '"x"', "[]", "{}", "true", "[[1]]",
           '"\\u0000"', '"\\ud800"']
@@ -147,7 +146,7 @@ def place(tmp_path_factory):
     network = random_network(rng, tiny, [20, 30, 8], 0.3)
     (place / "m.img").write_bytes(image_file(pack(network, tiny)))
     (place / "run.json").write_text(json.dumps(recording()))
-    (place / "study.json").write_text(json.dumps(study(load_dataset(f"npz:{place / 'planes.npz'}"))))
+    (place / "study.json").write_text(json.dumps(earlier_study(load_dataset(f"npz:{place / 'planes.npz'}"))))
     interrupt_training(place)
     return place
 
@@ -155,15 +154,13 @@ def place(tmp_path_factory):
 def interrupt_training(place):
     """Leaves a checkpoint of a training's first epoch there."""
     command, _, arguments, _ = READERS["train goes on"]
-    epochs, train_epoch = [], train._train_epoch
+    write_state = train.write_state
 
-    def interrupted(*all_arguments):
-        epochs.append(train_epoch(*all_arguments))
-        if len(epochs) == 2:
-            raise KeyboardInterrupt
-        return epochs[-1]
+    def interrupted(path, state):
+        write_state(path, state)
+        raise KeyboardInterrupt
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_train_epoch", interrupted)
+        patch.setattr(train, "write_state", interrupted)
         patch.chdir(place)
         assert run_command(command.main, arguments) == INTERRUPTED
 
@@ -181,10 +178,10 @@ def recording():
             "layers": [{"name": "fc1", **layer}], "passes": [0], "images": [image]}
 
 
-def study(dataset):
+def earlier_study(dataset):
     """An earlier quick study of the dataset."""
     outcome = {"parameters": 10, "total": 20, "bits": 80, "place": "chip", "test_error": 1.5, "seconds": 2.5}
-    return {"identity": STUDY._identity("lenet-300-100", dataset, Effort.of(QUICK_EPOCHS)),
+    return {"identity": study.study_identity("lenet-300-100", dataset, Effort.of(QUICK_EPOCHS)),
             "measured": [{"method": "dense", "setting": {}, "seed": 0, **outcome}]}
 
 

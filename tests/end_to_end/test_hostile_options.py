@@ -59,8 +59,9 @@ OPTIONS = [
 WORK = ["host.compile.compile_model", "host.compile.write_outputs", "host.run.run_batch", "host.sensitivity.scan",
         "host.bench.__main__.measure_encode", "host.bench.__main__.run_seconds", "host.bench.recipes.prune",
         "host.bench.__main__.measure_conversions", "host.demo.compile_model", "rtl.build.__main__.build_bitstream",
-        "rtl.build.__main__.build_unit", "rtl.build._write_verilog", "host.train.train", "sim.bench.__main__.run_eie",
-        "sim.bench.__main__.run_networks", "sim.bench.__main__.run_faults", "sim.bench.__main__.run_axi"]
+        "rtl.build.__main__.build_unit", "rtl.build.__main__.write_verilog", "host.train.train",
+        "sim.bench.__main__.run_eie", "sim.bench.__main__.run_networks", "sim.bench.__main__.run_faults",
+        "sim.bench.__main__.run_axi"]
 """What the commands do with options that can be right: not done here."""
 
 

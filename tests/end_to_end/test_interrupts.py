@@ -106,7 +106,6 @@ def test_training_goes_on(tmp_path, data):
 
 
 def test_a_study_goes_on(tmp_path, data):
-    pytest.importorskip("optuna")
     arguments = ["host.study", "--quick", "--seeds", "1", "--workers", "1", "--data", data, "-o", tmp_path / "out"]
     assert interrupt(arguments, tmp_path, lambda: any((tmp_path / "out").rglob("*.pt"))) == []
     # A worker that is stopped while it writes leaves SQLite's journal, from which the next command goes back.
@@ -116,7 +115,6 @@ def test_a_study_goes_on(tmp_path, data):
 
 
 def test_a_killed_study_leaves_no_workers(tmp_path, data):
-    pytest.importorskip("optuna")
     arguments = ["host.study", "--quick", "--workers", "2", "--data", data, "-o", tmp_path / "out"]
     with subprocess.Popen(command(arguments), cwd=ROOT, stderr=subprocess.DEVNULL,
                           env={**os.environ, MARK: str(tmp_path)}) as started:
@@ -136,7 +134,8 @@ def test_compiling_goes_on(tmp_path, data):
     torch.save(model.state_dict(), tmp_path / "m.pt")
     arguments = ["host.compile", tmp_path / "m.pt", "--data", data, "-o", tmp_path / "out"]
     checkpoint = tmp_path / "out" / "pruning.checkpoint"
-    assert all(line.startswith(("load: ", "note: ")) for line in interrupt(arguments, tmp_path, checkpoint.exists))
+    said = interrupt(arguments, tmp_path, checkpoint.exists)
+    assert said and all(line.startswith(("load: ", "note: ")) for line in said)
     assert names(tmp_path / "out") == ["pruning.checkpoint"]
     subprocess.run(command(arguments), cwd=ROOT, check=True, capture_output=True)
     assert names(tmp_path / "out") == ["model.img", "report.html", "report.json"]

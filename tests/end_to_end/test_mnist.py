@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from host.compilation import Settings, compile_model
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.datasets import load_dataset
 from host.device.target import parse_target
 from host.image.image import parse_image
 from host.run import run_image
 from host.train import TrainSettings, train
 from rtl.config import preset
+from rtl.protocol import COUNTERS
 
 
 def test_lenet_on_mnist(tmp_path):
@@ -30,7 +32,7 @@ def test_lenet_on_mnist(tmp_path):
     run = run_image(parse_image(work.content, config), parse_target("sim:default"), part, 20)
 
     assert (run.comparison.images, run.comparison.layers, run.comparison.mismatches) == (20, 3, 0)
-    assert run.comparison.counter_mismatches == dict.fromkeys(run.comparison.counter_mismatches, 0)
+    assert run.comparison.counter_mismatches == dict.fromkeys(COUNTERS, 0)
     # Dense weights would take 266,200 / 16 cycles and more.
     assert 0 < run.comparison.mean_counters["cycles"] < 2000
     assert run.comparison.mean_counters["dropped_slices"] > 0

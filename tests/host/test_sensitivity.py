@@ -46,11 +46,14 @@ def test_one_layer_at_a_time_loses_its_smallest_weights(trained):
 
 def test_the_chosen_point_is_the_last_within_the_tolerance(trained):
     found = scan(trained, dataset(), [0.5, 0.2, 0.1, 0.05, 0.02, 0.01], tolerance=5)
+    assert [layer.name for layer in found.layers] == ["fc1", "fc2", "fc3"]
     for layer in found.layers:
         borne = [point.error <= found.dense_error + 5 for point in layer.points]
         assert False in borne
         assert layer.chosen == layer.points[borne.index(False) - 1]
-    assert all(layer.chosen == layer.points[-1] for layer in scan(trained, dataset(), [0.5], 100).layers)
+    at_once = scan(trained, dataset(), [0.5], 100).layers
+    assert [layer.chosen for layer in at_once] == [layer.points[-1] for layer in at_once]
+    assert [layer.chosen.density for layer in at_once] == [0.5] * 3
 
 
 def test_test_images_choose_nothing(trained):

@@ -29,13 +29,13 @@ def data(tmp_path):
     return f"npz:{tmp_path / 'stripes.npz'}"
 
 
-CURVE_PICTURE = host.train._curve_picture
+CURVE_PICTURE = host.train.curve_picture
 
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
     """Drawing takes longer than training here; one test draws."""
-    monkeypatch.setattr(host.train, "_curve_picture", lambda curve, title: title.encode())
+    monkeypatch.setattr(host.train, "curve_picture", lambda curve, title: title.encode())
 
 
 def run(data, output, *options):

@@ -42,6 +42,6 @@ def test_the_wheel_has_them(package, directory):
 
 def test_the_wheel_has_all_packages():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {".".join(path.parent.relative_to(ROOT).parts) for top in ("host", "rtl", "sim")
+    found = {".".join(path.parent.relative_to(ROOT).parts) for top in ("host", "nonzero", "rtl", "sim")
              for path in (ROOT / top).rglob("__init__.py")}
     assert found == set(listed) - {"nonzero.constraints", "nonzero.models"}

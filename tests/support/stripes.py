@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small float network and data that it learns at once."""
+"""A small float network, data that it learns at once, and a short recipe of pruning."""
 
 from itertools import pairwise
 
 import numpy as np
 import torch
 
+from host.compression.prune import prune
+from host.compression.recipe import PruneSettings
+from host.compression.retrain import Retraining
 from host.datasets import Dataset
 from host.network.layers import Linear, Network
+
+SHORT = PruneSettings(density=0.1, rounds=4, round_epochs=2, final_epochs=4, batch=50, learning_rate=0.01,
+                      final_learning_rate=0.02, augment=0.3)
+"""Four rounds of few epochs, which take milliseconds."""
 
 
 def network(seed=0, sizes=(49, 40, 20, 3)):
@@ -50,3 +57,16 @@ def write_files(directory, net):
     torch.save({f"{layer.name}.{kind}": torch.from_numpy(getattr(layer, kind))
                 for layer in net.layers for kind in ("weight", "bias")}, directory / "model.pt")
     return str(directory / "model.pt"), f"npz:{directory / 'data.npz'}"
+
+
+def weights_during(settings, monkeypatch, net=None):
+    """Runs; returns the result and the network at the begin of each round, as it is after the cut."""
+    seen = []
+    begin = Retraining.begin
+
+    def spy(self, network, names):
+        seen.append(network)
+        begin(self, network, names)
+    with monkeypatch.context() as patch:
+        patch.setattr(Retraining, "begin", spy)
+        return prune(net or network(), dataset(), settings, 3), seen

@@ -6,16 +6,18 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
-from host import compilation
 from host.bench.__main__ import main
 from host.bench.conversion_data import ROUTES, DataSubject
 from host.bench.conversion_formats import OTHERWISE, save
-from host.bench.conversion_networks import Subject, draw
+from host.bench.conversion_subjects import Subject, draw
 from host.bench.conversions import BAD, FORMS, SUBJECTS, conversions_table, figures, measure_conversions
+from host.compilation import steps as compilation
 from nonzero.errors import UserError, run_command
 
 THIRD = random.Random(26).sample(SUBJECTS, len(SUBJECTS) // 3)
@@ -132,10 +134,8 @@ def test_a_file_that_torch_writes_wrong_is_no_conversion(tmp_path):
     subject, inputs = named(name), torch.rand(2, 2, 8, 8)
     module = draw(subject, 1)
     assert all(save(subject, module, form, inputs, tmp_path) is None for form in forms)
-    onnx = pytest.importorskip("onnx")
-    evaluator = pytest.importorskip("onnx.reference").ReferenceEvaluator
     path = save(replace(subject, name="other"), module, forms[0], inputs, tmp_path)
-    wrong, = evaluator(str(path)).run(None, {onnx.load(path).graph.input[0].name: inputs[:1].numpy()})
+    wrong, = ReferenceEvaluator(str(path)).run(None, {onnx.load(path).graph.input[0].name: inputs[:1].numpy()})
     assert np.abs(wrong - module(inputs[:1]).detach().numpy()).max() > 0.1
 
 

@@ -1,23 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pruning with retraining: what is removed, what stays removed, every rule of the recipe, going on after a kill."""
+"""Pruning: what is removed, by which amount, and going on after a kill."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from host.compression.layer_densities import round_keep, spread_density, targets
 from host.compression.prune import prune
 from host.compression.recipe import PruneSettings
-from host.compression.retrain import Retraining, flat
 from host.training.checkpoint import Checkpoint
 from host.training.samples import HELD_OUT, split
 from nonzero.errors import UserError
-from tests.support.stripes import dataset, network, run, same
-
-SHORT = PruneSettings(density=0.1, rounds=4, round_epochs=2, final_epochs=4, batch=50, learning_rate=0.01,
-                      final_learning_rate=0.02, augment=0.3)
+from tests.support.stripes import SHORT, dataset, network, same, weights_during
 
 
 def test_one_shot_keeps_the_greatest_weights():
@@ -55,37 +49,6 @@ def test_weights_that_are_zero_do_not_count_for_quality():
     assert np.count_nonzero(after) == np.count_nonzero(np.abs(alive) >= alive.std())
 
 
-def test_density_is_met_overall_and_lowest_in_the_widest_layer():
-    net = network(sizes=(784, 300, 100, 10))
-    keep = spread_density(net, 0.04)
-    total = sum(keep[layer.name] * layer.weight.size for layer in net.layers)
-    assert total == pytest.approx(0.04 * net.weights_total)
-    assert keep["fc1"] < keep["fc2"] < keep["fc3"] < 1
-    assert keep["fc2"] / keep["fc1"] == pytest.approx((400 / 30000) / (1084 / 235200))
-    assert spread_density(net, 1.0) == {"fc1": 1, "fc2": 1, "fc3": 1}
-    nearly = spread_density(net, 0.5)
-    total = sum(nearly[layer.name] * layer.weight.size for layer in net.layers)
-    assert nearly["fc3"] == 1 and total == pytest.approx(0.5 * net.weights_total)
-    assert prune(net, None, PruneSettings(density=0.04)).network.weights_kept == pytest.approx(10648, abs=2)
-
-
-def test_retraining_learns_and_removed_weights_stay_removed():
-    net = network()
-    result = prune(net, dataset(), SHORT)
-    history = result.history
-    assert len(history) == 4 and all(record.trained == ("fc1", "fc2", "fc3") for record in history)
-    assert history[-1].iterations == 4 * (458 // 50) and all(record.seconds > 0 for record in history)
-    assert all(later.density < earlier.density for earlier, later in pairwise(history))
-    assert result.network.weights_kept == sum(history[-1].kept.values()) <= round(0.1 * net.weights_total)
-    assert result.network.weights_kept > 0.09 * net.weights_total
-    assert history[-1].held_out_errors[-1] == 0 and history[-1].losses[-1] < history[0].losses[0]
-    assert len(history[-1].losses) == len(history[-1].held_out_errors) == 4
-    one_round = prune(result.network, dataset(), replace(SHORT, density=1.0, rounds=1))
-    for before, after in zip(result.network.layers, one_round.network.layers, strict=True):
-        assert np.array_equal(before.weight != 0, after.weight != 0)
-        assert not np.array_equal(before.weight, after.weight)
-
-
 def test_the_seed_decides_every_bit():
     one, other = (prune(network(), dataset(), SHORT, seed=3).network for _ in range(2))
     assert same(one, other)
@@ -98,19 +61,6 @@ def test_test_images_choose_nothing():
     assert same(prune(network(), data, SHORT).network, prune(network(), other, SHORT).network)
 
 
-def test_a_round_ends_when_the_held_out_error_is_flat():
-    settings = replace(SHORT, rounds=2, round_epochs=30, patience=3)
-    first, last = prune(network(), dataset(), settings).history
-    assert 4 <= len(first.losses) < 30 and len(last.losses) == settings.final_epochs
-    best = min(first.held_out_errors[:-3])
-    assert all(error >= best for error in first.held_out_errors[-3:])
-
-
-def test_the_learning_curve_is_flat():
-    assert not flat([3, 2, 2], None) and not flat([3, 2], 2) and not flat([3, 2, 1], 1) and not flat([3, 2, 3, 1], 2)
-    assert flat([3, 2, 2], 1) and flat([3, 2, 2, 3], 2) and flat([2, 3, 3], 2)
-
-
 def test_split_is_the_same_for_every_run_and_complete():
     data = dataset()
     (images, labels), (held_images, held_labels) = split(data)
@@ -120,112 +70,6 @@ def test_split_is_the_same_for_every_run_and_complete():
     assert round(60_000 * HELD_OUT) == 5000
     other = replace(data, train_images=data.train_images[::-1])
     assert np.array_equal(split(other)[1][1], held_labels) and not np.array_equal(split(other)[1][0], held_images)
-
-
-def test_quality_by_layer_and_anew_in_each_round():
-    net = network()
-    by_layer = PruneSettings(quality={"fc1": 0.5, "fc3": 2.0})
-    keep = targets(net, by_layer)
-    first = net.layers[0].weight
-    assert keep["fc1"] == np.mean(np.abs(first) >= 0.5 * first.std()) and keep["fc2"] == 1 and keep["fc3"] < 0.1
-    greedy = PruneSettings(quality=0.5, schedule="greedy")
-    once = prune(net, None, greedy).network
-    again = round_keep(once, keep, greedy, 1)
-    assert again["fc1"] < keep["fc1"] * 0.95  # those left have a greater deviation
-    assert round_keep(once, keep, replace(by_layer, schedule="geometric", rounds=1), 0) == pytest.approx(keep)
-
-
-@pytest.mark.parametrize(("schedule", "densities"), [
-    ("geometric", [0.4 * 0.5 ** (1 / 2), 0.2]), ("cubic", [0.2 + 0.2 / 8, 0.2]), ("greedy", [0.2, 0.2])])
-def test_schedules(schedule, densities):
-    settings = PruneSettings(density=0.2, allocation="uniform", rounds=2, first_density=0.4, schedule=schedule)
-    net = network()
-    found = [round_keep(net, targets(net, settings), settings, index) for index in (0, 1)]
-    assert [keep["fc2"] for keep in found] == pytest.approx(densities)
-    assert all(len(set(keep.values())) == 1 for keep in found)
-
-
-def weights_during(settings, monkeypatch, net=None):
-    """Runs; returns the result and the network at the begin of each round, as it is after the cut."""
-    seen = []
-    begin = Retraining.begin
-
-    def spy(self, network, names):
-        seen.append(network)
-        begin(self, network, names)
-    with monkeypatch.context() as patch:
-        patch.setattr(Retraining, "begin", spy)
-        return prune(net or network(), dataset(), settings, 3), seen
-
-
-def test_survivors_keep_their_weights_or_are_reset(monkeypatch):
-    one_round = replace(SHORT, rounds=1)
-    net = network()
-    for survivors in ("keep", "reset"):
-        _, (cut,) = weights_during(replace(one_round, survivors=survivors), monkeypatch, net)
-        for before, after in zip(net.layers, cut.layers, strict=True):
-            mask = after.weight != 0
-            assert np.array_equal(after.weight[mask], before.weight[mask]) == (survivors == "keep")
-            assert np.abs(before.weight[mask]).mean() > np.abs(before.weight[~mask]).mean()
-
-
-def test_frozen_layers_stay_while_their_group_waits(monkeypatch):
-    groups = (("fc1",), ("fc2", "fc3"))
-    net = network()
-    settings = replace(SHORT, keep={"fc1": 0.5, "fc2": 0.5}, density=None, rounds=2, freeze=groups,
-                       criterion="magnitude")
-    result, seen = weights_during(settings, monkeypatch, net)
-    assert [record.trained for record in result.history] == [("fc1",), ("fc1",), ("fc2", "fc3"), ("fc2", "fc3")]
-    assert result.history[1].kept["fc1"] == 980 and result.history[1].kept["fc2"] == 800
-    assert result.history[3].kept["fc2"] == 400
-    for number in (1, 2):  # fc2 and fc3 do not move while fc1 does
-        assert np.array_equal(seen[1].layers[number].weight, net.layers[number].weight)
-        assert np.array_equal(seen[1].layers[number].bias, net.layers[number].bias)
-    assert np.array_equal(seen[2].layers[0].weight, result.network.layers[0].weight)
-    assert not np.array_equal(seen[1].layers[0].weight, seen[2].layers[0].weight)
-
-
-def test_penalties_shrink_weights():
-    sums = {penalty: [np.abs(layer.weight).sum() for layer in prune(
-        network(), dataset(), replace(SHORT, penalty=penalty, penalty_strength=0.05)).network.layers]
-        for penalty in ("none", "l1", "l2")}
-    assert sums["l1"][0] < sums["none"][0] and sums["l2"][0] < sums["none"][0]
-    assert sums["l1"] != sums["l2"]
-
-
-def test_dropout_is_scaled_by_the_connections_left(monkeypatch):
-    settings = replace(SHORT, dropout=0.5, keep={"fc1": 0.25}, density=None, rounds=1, criterion="magnitude")
-    rates = []
-    dropout = Retraining._dropout
-    monkeypatch.setattr(Retraining, "_dropout", lambda self: rates.append(dropout(self)) or rates[-1])
-    result = prune(network(), dataset(), settings)
-    assert len(rates) == 4 and rates[0] == [pytest.approx(0.5 * np.sqrt(490 / 1960), abs=0.01), pytest.approx(0.5)]
-    assert not same(result.network, prune(network(), dataset(), replace(settings, dropout=0)).network)
-
-
-def test_the_learning_rate_is_divided():
-    divided = replace(SHORT, learning_rate=0.1, final_learning_rate=0.2, rate_divisor=10)
-    assert same(prune(network(), dataset(), divided).network, prune(network(), dataset(), SHORT).network)
-
-
-def test_a_constant_rate_ends_when_the_curve_is_flat():
-    settings = replace(SHORT, rounds=1, final_epochs=40, patience=3, final_rate="constant")
-    (only,) = prune(network(), dataset(), settings).history
-    assert 4 <= len(only.losses) < 40
-
-
-def softmax(values):
-    powers = np.exp(values - values.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
-def test_distillation_draws_towards_the_dense_network():
-    """The dense network is untrained here: its outputs are no help, and yet they are learned."""
-    net, images = network(), dataset().test_images.reshape(100, -1) / 255
-    chances = [softmax(run(one, images) / 2) for one in (net, *(
-        prune(net, dataset(), replace(SHORT, distill=share)).network for share in (0.0, 1.0)))]
-    distances = [np.abs(chances[0] - one).mean() for one in chances[1:]]
-    assert distances[1] < 0.2 * distances[0]
 
 
 class Killed(BaseException):

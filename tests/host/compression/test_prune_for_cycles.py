@@ -95,7 +95,7 @@ def test_unused_inputs_are_not_trained_with(monkeypatch):
     monkeypatch.setattr(Retraining, "run", spy)
     small = prune(network(), dataset(), SHORT).network
     assert shapes[-1][1] == np.count_nonzero(small.layers[0].weight.any(axis=0)) < 40 and small.inputs == 49
-    monkeypatch.setattr(Retraining, "_used", lambda self, net: None)
+    monkeypatch.setattr(Retraining, "used_inputs", lambda self, net: None)
     prune(network(), dataset(), replace(SHORT, rounds=1))
     monkeypatch.undo()
     monkeypatch.setattr(Retraining, "run", spy)
@@ -111,7 +111,7 @@ def test_samples_of_some_inputs():
         whole = next(samples.batches(50, torch.Generator().manual_seed(1)))[0]
         samples.want(places)
         some = next(samples.batches(50, torch.Generator().manual_seed(1)))[0]
-        assert np.allclose(some, whole[:, places], atol=1e-5)
+        assert some.shape == (50, 3) and np.allclose(some, whole[:, places], atol=1e-5)
 
 
 def test_a_penalty_on_activations_makes_fewer_neurons_active():

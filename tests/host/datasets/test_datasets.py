@@ -72,6 +72,7 @@ def test_mnist():
 
 def test_readme_names_the_checksums():
     readme = (Path(host.datasets.__file__).parent / "README.md").read_text()
+    assert len(MNIST_SHA256) == 4
     assert all(f"| `{file}` | `{digest}` |" in readme for file, digest in MNIST_SHA256.items())
 
 

@@ -138,9 +138,9 @@ def test_a_module_that_cannot_be_imported(spec, tmp_path, module, problem):
                                  f"mnist, idx:DIRECTORY or npz:FILE), but is not: {problem.format(tmp_path)}")
 
 
-def test_the_example_of_the_readme(tmp_path, monkeypatch, capsys):
-    readme = (ROOT / "README.md").read_text()
-    (tmp_path / "mine.py").write_text(readme.split("```python\n# mine.py\n")[1].split("```")[0])
+def test_the_example_of_the_how_to(tmp_path, monkeypatch, capsys):
+    how_to = (ROOT / "docs" / "howto" / "own-network.md").read_text()
+    (tmp_path / "mine.py").write_text(how_to.split("```python\n# mine.py\n")[1].split("```")[0])
     for name, count in (("train", 40), ("test", 20)):
         torch.save((torch.rand(count, 1, 28, 28), torch.arange(count) % 10), tmp_path / f"{name}.pt")
     (tmp_path / "short.toml").write_text("rounds = 1\nfinal_epochs = 1\n")

@@ -12,8 +12,8 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from nonzero.errors import UserError
 from rtl.config import PRESETS
+from sim.bench.draft import ENTRIES, PROGRAM, SLICES, Draft
 from sim.bench.good_images import good_image
-from sim.bench.mutants import ENTRIES, PROGRAM, SLICES, Draft
 from tests.support.networks import SMALL, random_network
 
 CONFIGS = {name: PRESETS[name] for name in ("tiny", "default", "conv")}
@@ -132,6 +132,7 @@ def test_the_weight_of_code_0_does_not_matter(images):
     draft, network = Draft(images["tiny"].engine, config), decode(images["tiny"], config).network
     for place in draft.places:
         draft.program[place + draft.descriptor_bytes] = 77
+    assert len(draft.places) == 4
     changed = decode(replace(images["tiny"], engine=draft.sealed()), config).network
     for before, after in zip(network.layers, changed.layers, strict=True):
         assert np.array_equal(before.codebook[before.codes], after.codebook[after.codes])

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import serial
 
-from host.device.device import Device, DeviceError, unpack
+from host.device.answers import unpack
+from host.device.device import Device, DeviceError
 from host.device.serial_port import SerialPort
 from host.device.target import Target, list_devices, parse_target
 from host.image.image import parse_image

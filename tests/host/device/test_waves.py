@@ -13,7 +13,9 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from nonzero.errors import UserError, run_command
 from sim.simulator import verilate
+from sim.simulator.verilate import FST_HEADERS
 from tests.support.networks import SMALL, random_network
+from tests.support.system_packages import skip_without
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,7 @@ def run(place, device, waves, capsys):
 
 def test_fst_of_an_engine(place, capsys):
     """The header, as the format has it: first and last time, and how many signals there are."""
+    skip_without(*FST_HEADERS.values())
     cycles = run(place, f"sim:{place / 'small.toml'}", "engine.fst", capsys)
     kind, length, begin, end = struct.unpack(">BQQQ", (place / "engine.fst").read_bytes()[:25])
     scopes, signals = struct.unpack(">QQ", (place / "engine.fst").read_bytes()[41:57])

@@ -54,7 +54,11 @@ def use(content):
 
 
 def test_rebuilding_changes_nothing_else(content):
-    use(rebuilt(content))
+    again = rebuilt(content)
+    use(again)
+    length = len(parse_image(content).engine)
+    assert again[:length] == content[:length]
+    assert json.loads(again[length + 8:-4]) == json.loads(content[length + 8:-4])
 
 
 def setting(*keys_and_value):

@@ -3,7 +3,6 @@
 
 import json
 from collections import OrderedDict
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,54 +13,23 @@ from torch.nn.utils import prune
 from torch.optim.swa_utils import AveragedModel
 
 from host import compile as host_compile
-from host import demo, sensitivity
+from host import sensitivity
 from host.importers.load_network import load_network
 from host.importers.torch_archive import EXPORT
 from host.network.zoo import build
-from host.training.forward import logits, tensors
-from nonzero.errors import UserError, run_command
+from nonzero.errors import run_command
+from tests.support.model_files import refusal, saved
+from tests.support.torch_models import assert_computes, mlp, prefixed
 
 OTHERWISE = f"if forward() does anything else, save the model as .pt2, which tells it: {EXPORT}"
 NOTHING_ELSE = "; and nothing else, such as another activation, a residual, a scaling, or a layer used twice"
 LEFT_OUT = "tensors of training, which inference does without, are left out: "
 
 
-def mlp(*sizes):
-    """Linear layers with a ReLU between, in a Sequential."""
-    layers = []
-    for size, following in pairwise(sizes):
-        layers += [nn.Linear(size, following), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
-def load(directory, value, known=None):
-    torch.save(value, directory / "model.pt")
-    return load_network(directory / "model.pt", known=known)
-
-
-def prefixed(prefix, model):
-    return {prefix + key: value for key, value in model.state_dict().items()}
-
-
-def refusal(directory, value, known=None):
-    with pytest.raises(UserError) as caught:
-        load(directory, value, known)
-    return "\n".join(caught.value.problems).replace(f"{directory / 'model.pt'}: ", "")
-
-
-def assert_computes(network, model, inputs=6):
-    given = torch.rand(20, inputs, generator=torch.Generator().manual_seed(0)) - 0.5
-    with torch.no_grad():
-        assert torch.allclose(logits(tensors(network), given), model(given), atol=1e-5)
-
-
-# --- What is said ---
-
-
 def test_layers_are_told_one_by_one(tmp_path):
     model = nn.Sequential(nn.Linear(6, 50), nn.BatchNorm1d(50), nn.ReLU(), nn.Linear(50, 1100), nn.ReLU(),
                           nn.Linear(1100, 3)).eval()
-    network = load(tmp_path, model.state_dict())
+    network = load_network(saved(tmp_path, model.state_dict()))
     assert_computes(network, model)
     assert network.assumptions == (
         "the file holds tensors only, so what forward() does with them is assumed: '0' 6 -> 50, then batch "
@@ -85,7 +53,7 @@ def test_the_lines_that_are_named_make_a_file_with_nothing_to_assume(tmp_path):
     network = load_network(tmp_path / "model.pt2")
     assert network.assumptions == ()
     assert_computes(network, model, 5)
-    assumed = load(tmp_path, model.state_dict())
+    assumed = load_network(saved(tmp_path, model.state_dict()))
     assert "'second' 5 -> 5, then ReLU; 'first' 5 -> 5; and" in assumed.assumptions[0]
     assert assumed.assumptions[1] == "the shapes of the layers allow several orders; the file's is taken"
 
@@ -96,7 +64,8 @@ def test_the_lines_that_are_named_make_a_file_with_nothing_to_assume(tmp_path):
 ])
 def test_whether_the_shapes_leave_the_order_open(tmp_path, sizes, several):
     sizes = sizes[:200]
-    network = load(tmp_path, mlp(*sizes).state_dict())
+    network = load_network(saved(tmp_path, mlp(*sizes).state_dict()))
+    assert network.assumptions[0].startswith("the file holds tensors only, so what forward() does with them is assumed")
     assert ("the shapes of the layers allow several orders; the file's is taken" in network.assumptions) == several
     if len(sizes) > 25:
         assert f"; and so on for {len(sizes) - 25} more layers; and nothing else" in network.assumptions[0]
@@ -107,25 +76,23 @@ def test_numbers_order_a_safetensors_file_and_this_is_said(tmp_path):
     assert "the shapes of the layers allow several orders; that of the numbers in the names is taken" \
         in load_network(tmp_path / "m.safetensors").assumptions
     save_file({"out.weight": torch.rand(3, 4), "in.weight": torch.rand(4, 5)}, tmp_path / "m.safetensors")
-    assert not any("orders" in one for one in load_network(tmp_path / "m.safetensors").assumptions)
+    assumptions = load_network(tmp_path / "m.safetensors").assumptions
+    assert assumptions and not any("orders" in one for one in assumptions)
 
 
 def test_a_pickled_module_leaves_nothing_to_assume(tmp_path):
-    assert load(tmp_path, mlp(6, 5, 5, 3)).assumptions == ()
-
-
-# --- Wrappers, and what training keeps ---
+    assert load_network(saved(tmp_path, mlp(6, 5, 5, 3))).assumptions == ()
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "net.", "module._orig_mod.",
                                     "model.net.module."])
 def test_wrappers_are_dropped(tmp_path, prefix):
     model = mlp(6, 5, 3)
-    network = load(tmp_path, prefixed(prefix, model))
+    network = load_network(saved(tmp_path, prefixed(prefix, model)))
     assert [layer.name for layer in network.layers] == ["0", "2"]
     assert_computes(network, model)
     lenet = build("lenet-5")
-    network = load(tmp_path, {"state_dict": prefixed(prefix, lenet)}, "lenet-5")
+    network = load_network(saved(tmp_path, {"state_dict": prefixed(prefix, lenet)}), known="lenet-5")
     assert [layer.name for layer in network.layers] == ["conv1", "conv2", "fc1", "fc2"]
     assert_computes(network, lenet, 784)
 
@@ -134,7 +101,7 @@ def test_what_a_training_leaves_in_a_dictionary_is_left_out_with_a_note(tmp_path
     model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 3)).eval()
     state = {**prefixed("model.", model), "criterion.weight": torch.rand(3),
              "val_loss.loss_fn.pos_weight": torch.rand(1), "bce_loss.pos_weight": torch.rand(3)}
-    network = load(tmp_path, {"state_dict": state, "epoch": 3})
+    network = load_network(saved(tmp_path, {"state_dict": state, "epoch": 3}))
     assert_computes(network, model)
     assert network.assumptions[-1] == (
         f"{LEFT_OUT}'model.1.num_batches_tracked', 'criterion.weight', 'val_loss.loss_fn.pos_weight', "
@@ -143,7 +110,7 @@ def test_what_a_training_leaves_in_a_dictionary_is_left_out_with_a_note(tmp_path
 
 def test_an_averaged_model_is_read(tmp_path):
     model = mlp(6, 5, 3)
-    network = load(tmp_path, AveragedModel(model).state_dict())
+    network = load_network(saved(tmp_path, AveragedModel(model).state_dict()))
     assert_computes(network, model)
     assert network.assumptions[-1] == f"{LEFT_OUT}'n_averaged'"
 
@@ -152,7 +119,7 @@ def test_masks_of_pruning_are_multiplied_out(tmp_path):
     model = mlp(6, 5, 3)
     prune.l1_unstructured(model[0], "weight", amount=0.5)
     prune.random_unstructured(model[2], "bias", amount=0.5)
-    network = load(tmp_path, prefixed("module.", model))
+    network = load_network(saved(tmp_path, prefixed("module.", model)))
     assert network.layers[0].weights_kept == 15
     assert_computes(network, model)
 
@@ -163,16 +130,14 @@ def test_weight_normalisation_is_multiplied_out(tmp_path):
     nn.utils.weight_norm(model[0])
     with torch.no_grad():
         model[0].weight_g.mul_(torch.rand(5, 1) + 0.5)
-    assert_computes(load(tmp_path, model.state_dict()), model)
+    assert_computes(load_network(saved(tmp_path, model.state_dict())), model)
 
 
 def test_entries_beside_the_model_are_named(tmp_path):
     state = {**mlp(6, 5, 3).state_dict(), "_extra_state": {"scale": 2}}
-    network = load(tmp_path, {"model": state, "mean": torch.rand(6), "rng": torch.get_rng_state(), "epoch": 3})
+    checkpoint = {"model": state, "mean": torch.rand(6), "rng": torch.get_rng_state(), "epoch": 3}
+    network = load_network(saved(tmp_path, checkpoint))
     assert network.assumptions[-1] == "not read, though it may belong to the model: '_extra_state', 'mean'"
-
-
-# --- What is refused ---
 
 
 def shadow(model):
@@ -214,7 +179,7 @@ def shadow(model):
     (lambda: nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 3)).state_dict(), "layer '1' takes 6 inputs, but"),
 ])
 def test_what_is_no_single_chain_is_refused(tmp_path, make, reason):
-    answer = refusal(tmp_path, make())
+    answer = refusal(saved(tmp_path, make()))
     assert reason in answer
     assert "'bias', which are not" not in answer
 
@@ -222,7 +187,7 @@ def test_what_is_no_single_chain_is_refused(tmp_path, make, reason):
 def test_blocks_of_the_same_shape_are_a_chain(tmp_path):
     """Their names differ in numbers only."""
     model = nn.Sequential(OrderedDict(block1=mlp(6, 9, 6), relu1=nn.ReLU(), block2=mlp(6, 9, 6)))
-    network = load(tmp_path, model.state_dict())
+    network = load_network(saved(tmp_path, model.state_dict()))
     assert_computes(network, model)
     assert "'block1.0' 6 -> 9, then ReLU; 'block1.2' 9 -> 6, then ReLU; 'block2.0'" in network.assumptions[0]
 
@@ -234,50 +199,9 @@ def test_models_beside_what_is_no_model(tmp_path):
     model(torch.rand(2, 6)).sum().backward()
     optimizer.step()
     state = model.state_dict()
-    network = load(tmp_path, {"model": state, "state_dict": state, "optimizer": optimizer.state_dict(),
-                              "loss": nn.CrossEntropyLoss(torch.rand(3)), "rng": {"cpu": torch.get_rng_state()}})
+    network = load_network(saved(tmp_path, {"model": state, "state_dict": state, "optimizer": optimizer.state_dict(),
+                              "loss": nn.CrossEntropyLoss(torch.rand(3)), "rng": {"cpu": torch.get_rng_state()}}))
     assert_computes(network, model)
-
-
-# --- Networks of the zoo ---
-
-
-@pytest.mark.parametrize("name", ["lenet-5"])
-def test_a_network_like_one_of_the_zoo_is_not_taken_for_it(tmp_path, name):
-    answer = refusal(tmp_path, build(name).state_dict())
-    assert answer == (f"its tensors could be those of {name}, but do not tell its activations and its pooling; if it "
-                      f"is that network of host.network.zoo, add --known {name}; if not, save the model as .pt2: "
-                      f"{EXPORT}")
-
-
-def test_a_network_of_the_zoo_that_the_user_names_is_announced(tmp_path):
-    state = build("lenet-5").state_dict()
-    state["conv1.weight"], state["conv1.bias"] = state["conv1.weight"][:6], state["conv1.bias"][:6]
-    state["conv2.weight"] = state["conv2.weight"][:, :6]
-    assert load(tmp_path, state, "lenet-5").assumptions == (
-        "read as LeNet-5 with 6 of 20 channels in 'conv1': ReLU, max pooling, as --known lenet-5 says",)
-
-
-@pytest.mark.parametrize(("make", "known", "reason"), [
-    (lambda: mlp(6, 5, 3).state_dict(), "lenet-5", "it is not the LeNet-5 of --known lenet-5: it has no ten"),
-    (lambda: {**build("lenet-5").state_dict(), "more.weight": torch.rand(2, 2)}, "lenet-5",
-     "it is not the LeNet-5 of --known lenet-5: it has a tensor 'more.weight' too many"),
-    (lambda: build("lenet-5").state_dict(), "lenet-300-100", "it is not the LeNet-300-100 of --known lenet-300-100"),
-    (lambda: mlp(6, 5, 3), "lenet-5", "it tells its network by itself; leave out --known lenet-5"),
-    (lambda: build("lenet-5").state_dict(), "lenet-6", "network must be one of lenet-300-100, lenet-5, "),
-])
-def test_a_network_of_the_zoo_that_it_is_not(tmp_path, make, known, reason):
-    assert reason in refusal(tmp_path, make(), known)
-
-
-def test_an_exported_program_needs_no_name(tmp_path):
-    program = torch.export.export(mlp(6, 5, 3).eval(), (torch.rand(1, 6),))
-    torch.export.save(program, tmp_path / "model.pt2")
-    with pytest.raises(UserError, match="it tells its network by itself; leave out --known vgg-16"):
-        load_network(tmp_path / "model.pt2", known="vgg-16")
-
-
-# --- Commands ---
 
 
 def test_the_compiler_says_it_before_it_trains(tmp_path, capsys):
@@ -299,21 +223,3 @@ def test_the_compiler_says_it_before_it_trains(tmp_path, capsys):
     assert "assumed" not in capsys.readouterr().err
     assert run_command(sensitivity.main, [str(tmp_path / "model.pt"), *data, "--densities", "0.5"]) == 0
     assert f"note: {assumed[0]}\n" in capsys.readouterr().err
-
-
-def test_the_name_of_a_network_is_an_option(tmp_path, capsys):
-    torch.manual_seed(0)
-    torch.save(build("lenet-5").state_dict(), tmp_path / "model.pt")
-    arguments = [str(tmp_path / "model.pt"), "-o", str(tmp_path / "out"), "--preset", "conv", "--density", "0.01"]
-    assert run_command(host_compile.main, arguments) == 2
-    assert "add --known lenet-5; if not, save the model as .pt2" in capsys.readouterr().err
-    assert run_command(host_compile.main, [*arguments, "--known", "lenet-5"]) == 0
-    told = "read as LeNet-5: ReLU, max pooling, as --known lenet-5 says"
-    captured = capsys.readouterr()
-    assert f"note: {told}\n" in captured.err and told in captured.out
-    assert run_command(demo.main, ["--known", "lenet-5", "-o", str(tmp_path / "demo")]) == 2
-    assert "error: --known lenet-5 says what the file of --model holds; add --model" in capsys.readouterr().err
-    for command in (host_compile, sensitivity, demo):
-        with pytest.raises(SystemExit):
-            command.main([*arguments, "--known", "lenet-6"])
-        assert "invalid choice: 'lenet-6'" in capsys.readouterr().err

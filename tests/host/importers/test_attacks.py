@@ -1,17 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hostile and damaged model files: refused in words, nothing run, little memory, no long waits."""
 
-import importlib
-import io
-import os
-import pickle
 import random
 import re
-import resource
 import struct
-import tarfile
-import warnings
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,102 +11,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from host.importers import load_network as loading
-from host.importers import safetensors_file, torch_archive
+from host.importers import safetensors_file
 from host.importers.load_network import load_network
 from host.network.layers import Network
 from nonzero.errors import UserError
 from tests.support import hostile_models as hostile
+from tests.support.model_files import LEGACY, refusal
 
-LEGACY = {"_use_new_zipfile_serialization": False}
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(UserError) as caught:
-        load_network(path)
-    return str(caught.value).removeprefix(f"{path}: ")
-
-
-@pytest.fixture(autouse=True)
-def little_memory():  # type: ignore[no-untyped-def]
-    """No test of this file may need more than 1 GiB above what is in use already."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30), before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-@pytest.mark.parametrize("container", [hostile.zip_file, hostile.legacy_file])
-@pytest.mark.parametrize("attack", ["system", "eval", "open", "nested"])
-def test_code_in_a_pickle_does_not_run(tmp_path: Path, attack: str, container) -> None:  # type: ignore[no-untyped-def]
-    marker = tmp_path / "marker"
-    data = hostile.attack_pickles(marker)[attack]
-    message = refusal(container(tmp_path / "model.pt", data))
-    assert "nothing in a model file is ever run" in message or "calls something that is not" in message
-    assert not marker.exists()
-    opened = pickle.loads(data)["fc.weight"] if attack != "nested" else pickle.loads(data)
-    if isinstance(opened, io.IOBase):
-        opened.close()
-    assert marker.exists(), "the attack is harmless, so that this test proves nothing"
-
-
-@pytest.mark.parametrize("container", [hostile.zip_file, hostile.legacy_file])
-@pytest.mark.parametrize(("instructions", "reason"), [
-    # A key that is a tuple doubled 60 times: hashing it would take for ever.
-    (b"}K\x01" + b"q\x00h\x00\x86" * 60 + b"K\x01s.", "it is a dictionary with no model"),
-    (b"}K\x01" + b"\x85" * 200_000 + b"K\x01s.", "it is a dictionary with no model"),
-    (b"]" * 100_000 + b"a" * 99_999 + b".", "it holds a 'list', not a model"),
-    (b"(" * 100_000 + b"t" * 100_000 + b".", "it holds a 'tuple', not a model"),
-    (b"cbuiltins\nbytearray\n" + hostile.integer(1 << 40) + b"\x85R.", "it holds a 'builtins.bytearray'"),
-    (b"ctorch\nTensor\n" + hostile.integer(1 << 40) + b"\x85R.", "it holds a 'torch.Tensor', not a model"),
-    (b"ctorch.nn.modules.linear\nLinear\n" + hostile.integer(1 << 20) * 2 + b"\x86R.",
-     "layer 'model' is described in a garbled way"),
-    (b"]r\xff\xff\xff\x7f.", "it holds a 'list', not a model"),
-    (b"X\xff\xff\xff\x7fabc.", "the description of its tensors cannot be read: it is cut off or garbled"),
-    (b"\x8b\xff\xff\xff\x7f1.", "the description of its tensors cannot be read: it is cut off or garbled"),
-    (b"N" * (1 << 20) + b".", "the description of its tensors cannot be read: it has more than 1,048,576"),
-    (b"c" + b"a" * 1000 + b"\nb\n.", "the description of its tensors cannot be read: it names a class"),
-    (b"K\x01K\x02\x85R.", "the description of its tensors cannot be read: it calls something that is not"),
-    (b"I1\n.", "the description of its tensors cannot be read: it has the instruction INT at byte "),
-    (b"cbui\\(ltins\nprint\n.", "it refers to the class or function 'bui"),
-    (b"h\x07.", "the description of its tensors cannot be read: it refers to an object that it has not"),
-    (b"e.", "the description of its tensors cannot be read: it takes more from its stack"),
-    (b"}(K\x01u.", "the description of its tensors cannot be read: it stores a key without a value"),
-    (b"}", "the description of its tensors cannot be read: it is cut off"),
-])
-def test_hostile_pickles_are_harmless(tmp_path: Path, container, instructions: bytes,  # type: ignore[no-untyped-def]
-                                      reason: str) -> None:
-    assert refusal(container(tmp_path / "model.pt", b"\x80\x02" + instructions)).startswith(reason)
-
-
-def sequential(children: bytes) -> bytes:
-    """The instructions for a Sequential, left on the stack and in memory 0, with these children."""
-    return (b"ctorch.nn.modules.container\nSequential\n)\x81q\x00}(" + hostile.text("_parameters") + b"}"
-            + hostile.text("_buffers") + b"}" + hostile.text("_modules") + b"}(" + children + b"uub")
-
-
-def test_a_model_that_contains_itself_is_refused(tmp_path: Path) -> None:
-    once = sequential(hostile.text("a") + b"h\x00")
-    twice = sequential(hostile.text("a") + b"h\x00" + hostile.text("b") + b"h\x00")
-    for instructions in (once, twice):
-        path = hostile.zip_file(tmp_path / "model.pt", b"\x80\x02" + instructions + b".")
-        assert refusal(path).startswith("its modules nest more than 32 deep; ")
-
-
-def test_a_model_that_multiplies_its_modules_is_refused(tmp_path: Path) -> None:
-    # Each of 20 levels holds the level before twice: a million modules from 3 KB.
-    level = sequential(b"")
-    for _ in range(20):
-        level = level + b"0" + sequential_of_two()
-    path = hostile.zip_file(tmp_path / "model.pt", b"\x80\x02" + level + b".")
-    assert refusal(path).startswith("it has more than 4,096 modules; ")
-
-
-def sequential_of_two() -> bytes:
-    """A Sequential of twice what memory 0 holds, which it then replaces there."""
-    children = hostile.text("a") + b"h\x00" + hostile.text("b") + b"h\x00"
-    return sequential(children).replace(b"\x81q\x00}", b"\x81}") + b"q\x00"
+pytestmark = pytest.mark.usefixtures("little_memory")
 
 
 @pytest.mark.parametrize(("weight", "problem"), [
@@ -165,97 +69,6 @@ def test_dictionaries_with_too_many_entries_are_refused(tmp_path: Path) -> None:
     assert refusal(path) == "its state dictionary has 20,001 entries, more than 20,000"
 
 
-def test_compressed_zip_files_are_refused(tmp_path: Path) -> None:
-    weight = hostile.dictionary({"fc.weight": hostile.tensor((4096, 4096), (4096, 1), 1 << 24)})
-    path = hostile.zip_file(tmp_path / "model.pt", weight, {"0": bytes(1 << 26)}, zipfile.ZIP_DEFLATED)
-    assert path.stat().st_size < 100_000
-    assert refusal(path).startswith("it is a compressed zip file, which may grow without bound when read; ")
-
-
-def test_zip_files_that_are_larger_inside_than_outside_are_refused(tmp_path: Path) -> None:
-    storages = {"0": bytes(1000), "1": bytes(1000)}
-    path = hostile.zip_file(tmp_path / "model.pt", hostile.dictionary({}), storages)
-    data = path.read_bytes()
-    # Both sizes of the directory's entries: 1,000 bytes become 3,000.
-    assert data.count(struct.pack("<II", 1000, 1000)) == 4
-    path.write_bytes(data.replace(struct.pack("<II", 1000, 1000), struct.pack("<II", 3000, 3000)))
-    assert refusal(path).startswith("it is a zip file whose entries claim to be larger than the file; ")
-
-
-def test_zip_files_with_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = hostile.overlong_directory(tmp_path / "model.pt", 101)
-    assert refusal(path).startswith("it is a zip file, but not one of torch.save ")
-    monkeypatch.setattr(torch_archive, "ENTRIES_LIMIT", 100)
-    assert refusal(path).startswith("it is a zip file with more than 100 entries; ")
-
-
-def test_pickles_and_files_beyond_their_limits_are_refused(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model.pt"
-    torch.save(nn.Linear(2, 2), path)
-    monkeypatch.setattr(torch_archive, "PICKLE_LIMIT", 100)
-    assert refusal(path).startswith("its data.pkl has ")
-    monkeypatch.setattr(loading, "FILE_LIMIT", 1000)
-    assert f"it has {path.stat().st_size:,} bytes, more than 1,000; " in refusal(path)
-
-
-def tar_file(path: Path) -> None:
-    with tarfile.open(path, "w") as archive:
-        archive.addfile(tarfile.TarInfo("storages"))
-
-
-def torchscript_file(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("model/data.pkl", b"\x80\x02}.")
-        archive.writestr("model/constants.pkl", b"\x80\x02).")
-
-
-def big_endian_file(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", b"\x80\x02}.")
-        archive.writestr("archive/byteorder", "big")
-
-
-@pytest.mark.parametrize(("make", "reason"), [
-    (lambda path: None, "there is no such file"),
-    (Path.mkdir, "it is a directory or a device, not a file; "),
-    (os.mkfifo, "it is a directory or a device, not a file; "),
-    (Path.touch, "it is empty; "),
-    (lambda path: path.write_text("import torch\n"), "it is not a model file: "),
-    (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)), "it is not a model file: "),
-    (lambda path: path.write_bytes(pickle.dumps([1, 2])), "it is a plain pickle, not a file of torch.save; "),
-    (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(100)), "it is a damaged or cut-off zip file ("),
-    (lambda path: path.write_bytes(struct.pack("<Q", 1 << 40) + b"{}"), "it is a damaged or cut-off "),
-    (lambda path: path.write_bytes(struct.pack("<Q", 20) + b"{" + b"[" * 19), "it is a damaged safetensors "),
-    (tar_file, "it is in the tar format of PyTorch 0.1, which can hide code; "),
-    (torchscript_file, "it is a TorchScript archive of torch.jit.save, which holds code; "),
-    (big_endian_file, "it was written on a big-endian machine; "),
-])
-def test_files_that_are_no_models_are_refused(tmp_path: Path, make, reason: str) -> None:  # type: ignore[no-untyped-def]
-    make(tmp_path / "model.pt")
-    assert refusal(tmp_path / "model.pt").startswith(reason)
-
-
-def test_two_entries_of_a_zip_file_with_one_name_are_refused(tmp_path: Path) -> None:
-    """Which one is read is a matter of the reader."""
-    path = hostile.weight_file(tmp_path / "model.pt", hostile.tensor((2, 2), (2, 1), 4))
-    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
-        archive.writestr("archive/data/0", b"\1" * 16)
-    assert refusal(path).startswith("it is a zip file with two entries named 'archive/data/0'; ")
-    exported = torch.export.export(torch.nn.Linear(2, 2).eval(), (torch.rand(1, 2),))
-    torch.export.save(exported, tmp_path / "model.pt2")
-    with zipfile.ZipFile(tmp_path / "model.pt2", "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
-        archive.writestr("model/models/model.json", "{}")
-    assert refusal(tmp_path / "model.pt2").startswith("it is a zip file with two entries named 'model/models/model.js")
-
-
-def test_two_entries_of_a_dictionary_with_one_key_are_refused(tmp_path: Path) -> None:
-    weight = hostile.tensor((2, 2), (2, 1), 4)
-    pickled = b"\x80\x02}(" + 2 * (hostile.text("fc.weight") + weight) + b"u."
-    path = hostile.zip_file(tmp_path / "model.pt", pickled, {"0": bytes(16)})
-    assert "it stores the key 'fc.weight' twice" in refusal(path)
-
-
 @pytest.mark.parametrize("header", [
     b'{"a.weight":TENSOR,"a.weight":TENSOR}', b'{"__metadata__":{"a":"b","a":"c"},"a.weight":TENSOR}',
     b'{"a.weight":{"dtype":"F32","dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}',
@@ -266,15 +79,6 @@ def test_two_keys_of_a_safetensors_file_are_refused(tmp_path: Path, header: byte
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
     assert re.match(r"it is a damaged safetensors file \(header: it has the key '(a|a\.weight|dtype)' twice\); ",
                     refusal(path))
-
-
-def test_a_file_of_torchscript_is_called_so(tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says that it is deprecated
-        torch.jit.trace(torch.nn.Linear(2, 2), torch.rand(1, 2)).save(tmp_path / "model.pt")
-    assert refusal(tmp_path / "model.pt") == (
-        "it is a TorchScript archive of torch.jit.save, which holds code; save the model again, as .pt2: "
-        'program = torch.export.export(model.eval(), (example,)); torch.export.save(program, "model.pt2")')
 
 
 def test_safetensors_with_wrong_claims_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,18 +97,6 @@ def test_names_in_messages_carry_no_control_characters(tmp_path: Path) -> None:
     message = refusal(tmp_path / "model.pt")
     assert message.startswith(r"layer '\x1b[31mred\nxxxx")
     assert len(message) < 500
-
-
-def test_modules_named_in_a_pickle_are_not_imported(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    marker = tmp_path / "marker"
-    (tmp_path / "surprise.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass Net: pass\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    path = hostile.zip_file(tmp_path / "model.pt", b"\x80\x02csurprise\nNet\n)\x81.")
-    assert "it refers to the class or function 'surprise.Net'" in refusal(path)
-    assert not marker.exists()
-    importlib.import_module("surprise")
-    assert marker.exists(), "the attack is harmless, so that this test proves nothing"
 
 
 def valid_files(folder: Path) -> list[bytes]:

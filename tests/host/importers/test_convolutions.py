@@ -16,12 +16,7 @@ from host.network.dead_neurons import drop_dead_neurons
 from host.network.zoo import NETWORKS, build
 from host.training.forward import logits, tensors
 from nonzero.errors import UserError
-
-
-def saved(directory, value):
-    path = directory / "model.pt"
-    torch.save(value, path)
-    return path
+from tests.support.model_files import saved
 
 
 def settled(model):

@@ -18,6 +18,7 @@ from host.importers.load_network import load_network
 from host.network.zoo import build
 from host.training.forward import logits, tensors
 from nonzero.errors import UserError
+from tests.support.model_files import onnx_file, onnx_model
 
 
 class Own(nn.Module):
@@ -209,17 +210,7 @@ def test_damaged_archives_are_refused(tmp_path):
         load_network(path)
 
 
-def onnx_file(directory, nodes, constants, *, shape=(1, 1, 6, 6), output="out", opset=17, **options):
-    values = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "graph", [helper.make_tensor_value_info("in", TensorProto.FLOAT, shape)],
-                              [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)], values)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9, **options)
-    path = directory / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path, model
-
-
-KERNEL = np.arange(18, dtype=np.float32).reshape(2, 1, 3, 3)
+KERNEL, IMAGE = np.arange(18, dtype=np.float32).reshape(2, 1, 3, 3), (1, 1, 6, 6)
 
 
 def test_other_forms_of_onnx(tmp_path):
@@ -231,7 +222,7 @@ def test_other_forms_of_onnx(tmp_path):
              helper.make_node("Transpose", ["m"], ["t"], perm=[1, 0]), helper.make_node("Identity", ["d"], ["e"]),
              helper.make_node("MatMul", ["e", "t"], ["f"]), helper.make_node("Add", ["f", "bias"], ["g"]),
              helper.make_node("Dropout", ["g"], ["h", "mask"]), helper.make_node("Softmax", ["h"], ["out"])]
-    path, _ = onnx_file(tmp_path, nodes, {"k": KERNEL, "s": np.array([0, -1]), "m": matrix.T.copy()})
+    path = onnx_file(tmp_path, nodes, {"k": KERNEL, "s": np.array([0, -1]), "m": matrix.T.copy()}, shape=IMAGE)
     network = load_network(path)
     image = torch.rand(1, 1, 6, 6)
     expected = functional.conv2d(image, torch.from_numpy(KERNEL)).relu().mean((2, 3)) @ torch.from_numpy(matrix) + 1
@@ -256,7 +247,8 @@ def test_other_forms_of_onnx(tmp_path):
     ({"op_type": "Add"}, "is the operation Add"), ({"op_type": "ReduceMean", "axes": [1]}, "is a mean over other axes"),
 ])
 def test_nodes_that_cannot_run_are_refused(tmp_path, node, text):
-    path, _ = onnx_file(tmp_path, [helper.make_node(node.pop("op_type"), ["in", "k"], ["out"], **node)], {"k": KERNEL})
+    node = helper.make_node(node.pop("op_type"), ["in", "k"], ["out"], **node)
+    path = onnx_file(tmp_path, [node], {"k": KERNEL}, shape=IMAGE)
     with pytest.raises(UserError, match=text):
         load_network(path)
 
@@ -265,12 +257,13 @@ def test_hostile_onnx_files_are_refused(tmp_path, monkeypatch):
     nodes = [helper.make_node("Conv", ["in", "k"], ["out"])]
 
     def refused(text, change=lambda model: None, **options):
-        path, model = onnx_file(tmp_path, nodes, {"k": KERNEL}, **options)
+        model = onnx_model(nodes, {"k": KERNEL}, shape=IMAGE, **options)
         change(model)
         path.write_bytes(model.SerializeToString())
         with pytest.raises(UserError, match=text):
             load_network(path)
-    load_network(onnx_file(tmp_path, nodes, {"k": KERNEL})[0])
+    path = onnx_file(tmp_path, nodes, {"k": KERNEL}, shape=IMAGE)
+    load_network(path)
     refused("the operator sets", opset=5)
     refused("the operator sets", opset=200)
     refused("it has the IR version 99", lambda model: setattr(model, "ir_version", 99))
@@ -288,8 +281,7 @@ def test_hostile_onnx_files_are_refused(tmp_path, monkeypatch):
         kernel.external_data.add(key="location", value="/etc/passwd")
         kernel.ClearField("raw_data")
     refused("is said to lie in '/etc/passwd', but only a file beside the model", external)
-    path = tmp_path / "model.onnx"
-    whole = onnx_file(tmp_path, nodes, {"k": KERNEL})[0].read_bytes()
+    whole = onnx_file(tmp_path, nodes, {"k": KERNEL}, shape=IMAGE).read_bytes()
     for content in (b"not a protobuf at all", whole[:-30], b"\x08"):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"damaged or cut-off ONNX|the operator sets|is not the last|takes 0"):

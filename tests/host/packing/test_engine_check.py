@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from host import compilation
 from host import compile as host_compile
-from host.compilation import Settings, compile_model
+from host.compilation import steps as compilation
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.packing.engine_check import check_engine
 from nonzero.errors import UserError, run_command
@@ -147,7 +148,7 @@ def test_no_engine_at_all():
 def test_kept_by_the_settings(tmp_path):
     network = fully_connected(20, 30, 5)
     settings = Settings(tmp_path, PRESETS["default"])
-    kept = compilation._kept
+    kept = compilation.kept_share
     assert kept(settings, network) == 0.08
     for change, expected in (({"density": 0.3}, 0.3), ({"quality": 1.0}, 0.0), ({"prune": False}, None),
                              ({"keep": {"fc1": 0.5}}, (0.5 * 600 + 150) / 750)):

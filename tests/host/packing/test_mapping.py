@@ -52,7 +52,7 @@ def test_dropped_taps_count_as_told():
 ])
 def test_share_of_dropped_taps(geometry, share):
     network = random_convolutions(np.random.default_rng(0), PRESETS["conv"], [(2, geometry)], [], 1)
-    assert mapping._dropped(network.layers[0]) == pytest.approx(share)
+    assert mapping.dropped_share(network.layers[0]) == pytest.approx(share)
 
 
 def test_a_layer_that_drops_many_taps_gets_the_best_of_several_balances(monkeypatch):

@@ -85,6 +85,7 @@ def test_integers_compute_nearly_what_floats_compute(network):
     shared = share_weights(network, config, settings=ShareSettings(epochs=0))
     quantized = quantize(shared, config, images)
     exact, found = float_values(shared.as_network())(images), integer_values(quantized)(images)
+    assert len(exact) == 1 + len(network.layers)  # the inputs as well
     for values, others in zip(exact, found, strict=True):
         assert np.linalg.norm(values - others) < 0.1 * np.linalg.norm(values)
     for number in range(len(network.layers)):

@@ -6,75 +6,16 @@ import json
 import re
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
 from host.reporting.html_page import STYLE
 from host.reporting.report import report_html, report_text, write_report
 from nonzero.errors import UserError
+from tests.support.reports import LAYER, bars, example, page, section, table
 
 HOSTILE = "</title><script>alert('1')</script>\"&\x1b[2J\u202e\ud800$x_{"
 HOSTILE_SHOWN = "</title><script>alert('1')</script>\"&\\x1b[2J\\u202e\\ud800$x_{"
-
-FIGURES = {
-    "tool": "nonzero 0.1.0", "network": "lenet", "source": "models/lenet.pt", "preset": "default",
-    "config": {"pes": 4, "index_bits": (4, 6), "direct_weights": False}, "config_hash": "0123456789abcdef",
-    "seed": 7, "dataset": "mnist", "notes": ["not pruned: packed as it is"],
-    "steps": [{"name": "load", "seconds": 1.25, "note": "2 layers", "test_error": 1.64},
-              {"name": "prune and retrain", "seconds": 61.5, "note": "some kept", "test_error": 1.59},
-              {"name": "verify", "seconds": 2.0, "note": "every weight read back", "test_error": None}],
-    "test_error_dense": 1.64, "test_error_pruned": 1.59, "test_error_shared": 1.61, "test_error_engine": 1.63,
-    "weights_total": 24320, "weights_kept": 2432, "bits_per_weight": 9.876, "bound_bits_per_weight": 8.765,
-    "onchip_bytes": 3002.4, "image_bytes": 3456, "dense_bytes": 97280,
-    "storage_bits": {"weights": 12000, "skips": 800, "slices": 9600, "biases": 1100, "program": 500,
-                     "odd": 0},
-    "cycles_per_image": {"predicted": 1234.4, "ideal": 987.0, "limit": 1111.0},
-    "rtl": {"images": 1000, "mismatches": 2, "cycle_mismatches": 1, "test_error": 1.25, "seconds": 74.3,
-            "cycles_per_image": 1250.0, "predicted_cycles_per_image": 1251.0, "limit_cycles_per_image": 1000.0,
-            "ideal_cycles_per_image": 500.0, "counters": {"beats": 3.5}},
-    "prune_history": [
-        {"round": 1, "density": 0.5, "iterations": 214, "seconds": 2.51, "loss": 0.0123, "held_out_error": 2.25},
-        {"round": 2, "density": 0.1, "iterations": 3424, "seconds": 41.0, "loss": 0.0456, "held_out_error": 1.75}],
-}
-
-LAYER = {"cols": 784, "weights_total": 23520, "weights_kept": 2000, "density": 0.08503, "entries": 2100,
-         "skips": 100, "index_bits": 4, "passes": 1, "bits_per_weight": 9.25,
-         "bound_bits_per_weight": 8.875,
-         "pe_entries": [500, 520, 530, 550], "pe_balance": 1.0476, "codebook": [0, -77, 42],
-         "act_density": 0.191, "useful_macs": 3600.0, "broadcasts": 950.0, "cycles": 1010.0}
-
-
-def example(**changes: Any) -> dict[str, Any]:
-    """A report of two layers; a key whose change is ... is left out."""
-    layers = [{"name": "fc1", "rows": 30, **LAYER}, {"name": "fc2", "rows": 10, **LAYER}]
-    report = {**json.loads(json.dumps(FIGURES)), "layers": layers, **changes}
-    return {key: value for key, value in report.items() if value is not ...}
-
-
-def page(report: dict[str, Any]) -> ElementTree.Element:
-    """The page read as XML, so that an unescaped or unclosed thing is an error."""
-    return ElementTree.fromstring(report_html(report))
-
-
-def table(root: ElementTree.Element, kind: str) -> list[list[str]]:
-    [found] = [one for one in root.iter("table") if one.get("class") == kind]
-    return [["".join(cell.itertext()) for cell in row] for row in found.iter("tr")]
-
-
-def section(root: ElementTree.Element, title: str) -> ElementTree.Element:
-    [found] = [one for one in root.iter("section") if one.findtext("h2") == title]
-    return found
-
-
-def bars(root: ElementTree.Element, title: str) -> list[tuple[str, float, float]]:
-    """Tip, width and height of each bar of a section."""
-    return [(one.findtext("title") or "", float(one.get("width") or 0), float(one.get("height") or 0))
-            for one in section(root, title).iter("rect")]
-
-
-def titles(root: ElementTree.Element) -> list[str | None]:
-    return [one.findtext("h2") for one in root.iter("section")]
 
 
 def test_text_has_the_figures() -> None:
@@ -160,14 +101,6 @@ def test_the_run_in_rtl() -> None:
         ["ideal: useful MACs / PEs", "500.0 (x 2.50)"], ["seconds", "74.3"]]
 
 
-def test_absent_figures_of_the_run_in_rtl_are_left_out() -> None:
-    rtl = {"images": 20, "cycles_per_image": 30.0, "limit_cycles_per_image": None, "predicted_cycles_per_image": 0.0}
-    root = page(example(rtl=rtl))
-    assert [tip for tip, _, _ in bars(root, "Run in RTL")] == ["cycles: 30", "predicted: 0"]
-    assert table(section(root, "Run in RTL"), "")[1:] == \
-        [["images run", "20"], ["cycles per image", "30.0"], ["predicted", "0.0"]]
-
-
 def test_error_curves_are_to_scale() -> None:
     root = page(example())
     steps = section(root, "Accuracy at every step")
@@ -232,65 +165,6 @@ def test_every_class_of_a_series_has_a_colour() -> None:
     used = {name for one in page(example(storage_bits=storage)).iter()
             for name in (one.get("class") or "").split() if re.fullmatch(r"s\d+", name)}
     assert {"s0", "s6"} <= used <= set(re.findall(r"\.(s\d) \{", STYLE))
-
-
-ALL = ["Layers", "Memory on the chip by purpose", "Entries of each processing element",
-       "Cycles of each layer", "Run in RTL", "Accuracy at every step", "Pruning", "Codebooks", "Engine"]
-
-
-@pytest.mark.parametrize("gone", [None, ...])
-@pytest.mark.parametrize(("keys", "missing"), [
-    ([], []),
-    (["storage_bits"], ["Memory on the chip by purpose"]),
-    (["steps"], ["Accuracy at every step"]),
-    (["prune_history"], ["Pruning"]),
-    (["rtl"], ["Run in RTL"]),
-    (["config", "config_hash"], ["Engine"]),
-    (["layers"], ["Layers", "Entries of each processing element", "Cycles of each layer", "Codebooks"]),
-    (["cycles_per_image", "test_error_engine", "dataset", "notes", "weights_kept", "dense_bytes"], []),
-    ([*FIGURES, "layers"], ALL),
-])
-def test_absent_parts_are_left_out(keys: list[str], missing: list[str], gone: Any) -> None:
-    report = example(**dict.fromkeys(keys, gone))
-    assert titles(page(report)) == [title for title in ALL if title not in missing]
-    assert "None" not in report_html(report) + report_text(report)
-
-
-def test_absent_keys_of_layers_are_left_out() -> None:
-    layers = [{"name": "fc1", "rows": 30, "pe_entries": [1, 2]}, {"name": "fc2", "useful_macs": 8.0}]
-    report = example(layers=layers, config=..., rtl={}, storage_bits={}, steps=[{"name": "load"}], prune_history=[])
-    root = page(report)
-    assert titles(root) == ["Layers", "Entries of each processing element", "Accuracy at every step",
-                            "Engine"]
-    header, *rows, _ = table(root, "layers")
-    assert header == ["layer", "outputs"]
-    assert rows == [["fc1", "30"], ["fc2", "-"]]
-
-
-def test_absent_figures_have_no_tile() -> None:
-    report = {"weights_kept": 3, "weights_total": 12, "test_error_engine": None, "cycles_per_image": {}}
-    tiles = [list(one.itertext()) for one in page(report).iter("div") if one.get("class") == "tile"]
-    assert tiles == [["weights kept", "25.00%", "3 of 12"]]
-    assert report_text(report) == "weights kept:         25.00% (3 of 12)"
-
-
-def test_pruning_without_errors_is_a_table_alone() -> None:
-    history = [{"round": number, "density": 0.5 ** number} for number in (1, 2)]
-    root = page(example(prune_history=history))
-    assert not list(section(root, "Pruning").iter("svg"))
-    assert table(section(root, "Pruning"), "")[1:] == [[number, kept, "-", "-", "-", "-"]
-                                                       for number, kept in (("1", "50.00%"), ("2", "25.00%"))]
-
-
-def test_nothing_divides_by_zero() -> None:
-    layers = [{**LAYER, "name": "fc1", "rows": 1, "pe_entries": [0, 0], "useful_macs": 0.0,
-               "broadcasts": 0.0, "cycles": 0.0}]
-    rounds = [{"density": 0.0, "held_out_error": 0.0}] * 2
-    report = example(layers=layers, weights_kept=0, weights_total=0, onchip_bytes=0,
-                     storage_bits={"weights": 0}, prune_history=rounds,
-                     cycles_per_image={"predicted": 0.0, "ideal": 0.0, "limit": 0.0})
-    assert titles(page(report)) == [title for title in ALL if not title.startswith("Memory")]
-    assert "cycles per image:     0 (ideal 0, limit 0)" in report_text(report)
 
 
 def test_files_are_written(tmp_path: Path) -> None:

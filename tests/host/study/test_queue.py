@@ -5,13 +5,12 @@ import subprocess
 import sys
 from dataclasses import asdict
 
+import optuna
 import pytest
 
+from host.study import queue as queues
 from host.study.measuring import Outcome
-
-optuna = pytest.importorskip("optuna")
-queues = pytest.importorskip("host.study.queue")
-Job, Queue = queues.Job, queues.Queue
+from host.study.queue import Job, Queue
 
 
 def job(number):
@@ -31,7 +30,7 @@ def test_a_worker_goes_on_when_another_one_has_told_its_trial(tmp_path, monkeypa
         optimize(*args, **options)
         calls.append(args)
         if len(calls) == 1:
-            raise queues.optuna.exceptions.UpdateFinishedTrialError
+            raise optuna.exceptions.UpdateFinishedTrialError
     monkeypatch.setattr(queue.study, "optimize", told_by_another)
     queue.work(lambda one: outcome(one.setting["kept"]))
     assert len(calls) == len(queue.measured()) == 2
@@ -88,7 +87,7 @@ def test_a_worker_whose_row_was_taken_measures_nothing(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="Heartbeat"):
         queue.study.ask()  # as another worker, just after this one has seen the row waiting
     seen = iter([["waiting"], ["waiting"], []])
-    monkeypatch.setattr(queue, "_keys", lambda *_: next(seen))
+    monkeypatch.setattr(queue, "keys", lambda *_: next(seen))
     queue.work(lambda one: pytest.fail("nothing to measure"))
     monkeypatch.undo()
     assert queue.measured() == {}
@@ -99,10 +98,9 @@ def test_a_row_that_two_workers_measure_is_told_once(tmp_path):
     queue.add([job(1)])
 
     def measure(one):
-        trial, = queue.study.get_trials()
         other = optuna.load_study(study_name="one", storage=f"sqlite:///{tmp_path / 'study.db'}")
-        optuna.Trial(other, trial._trial_id).set_user_attr("outcome", asdict(outcome(1)))
-        other.tell(trial.number, 1.0)
+        optuna.Trial(other, trial_id=1).set_user_attr("outcome", asdict(outcome(1)))
+        other.tell(0, 1.0)
         return outcome(1)
     queue.work(measure)
     assert queue.measured() == {job(1).key: outcome(1)}

@@ -1,35 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The study of compression methods: each method, the table and the page."""
+"""The study of compression methods as a command: every method, nothing measured twice, and what is refused."""
 
 import json
 import subprocess
-from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import torch
 
-from host.compression.share_weights import share_weights
 from host.datasets import load_dataset
-from host.network.layers import Conv2d, Geometry, Linear, Network
-from host.reporting.svg_charts import xy_chart
-from host.study.fastfood import Fastfood, fry
-from host.study.low_rank import biclustered, equal_clusters, factored
-from host.study.measuring import Outcome, distributions, engine, on_disk, on_engine
+from host.study import __main__ as study
 from host.study.methods import METHODS, methods_for
+from host.study.queue import Queue
 from host.study.subject import QUICK_EPOCHS, Effort, Subject
-from host.training.forward import logits, tensors
-from nonzero.errors import UserError, run_command
-from tests.support.paths import ROOT
-from tests.support.stripes import dataset, network
-
-optuna = pytest.importorskip("optuna")
-study = pytest.importorskip("host.study.__main__")
-queues = pytest.importorskip("host.study.queue")
-results = pytest.importorskip("host.study.results")
-DOCS = ROOT / "docs"
-Job, Queue = queues.Job, queues.Queue
+from nonzero.errors import run_command
 
 
 @pytest.fixture(scope="module")
@@ -140,16 +124,6 @@ def test_a_bad_earlier_study_is_refused(place, tmp_path, capsys, change, message
     assert "none.json' cannot be read: No such file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("file", "network"), [("study.json", "lenet-300-100"), ("study-lenet-5.json", "lenet-5")])
-def test_the_rows_that_are_kept_stand_in_the_documentation(file, network):
-    kept = json.loads((DOCS / file).read_text())
-    assert kept["network"] == network
-    text = (DOCS / "study.md").read_text()
-    for name, _, *cells in results.table_rows(kept["rows"]):
-        assert f"| {' | '.join([name, *cells])} |\n" in text
-    assert len(kept["measured"]) == sum(len(row["seeds"]) for row in kept["rows"])
-
-
 def test_a_file_that_is_no_study_is_refused(place, tmp_path, capsys):
     (tmp_path / "study.db").write_text("no database" * 100)
     assert run_command(study.main, [*arguments(place)[:-1], str(tmp_path)]) == 2
@@ -173,121 +147,6 @@ def test_a_worker_that_fails_is_reported(place, tmp_path, capsys):
     assert "a worker ended with status 2; what is measured is kept" in told and "error: retraining diverged" in told
 
 
-def test_rows_are_means_over_the_seeds():
-    jobs = [Job("cut", {"start": "dense", "kept": kept}, seed) for kept in (0.5, 0.2, 0.1) for seed in (0, 1)]
-    measured = {one.key: Outcome(30 + one.seed, 100, 800, "chip", 1.0 + one.seed, 5.0) for one in jobs[:3]}
-    weights = {"fc1": {"edges": [0, 1, 2], "before": [30, 40], "after": [5, 9]}}
-    measured[jobs[1].key] = replace(measured[jobs[1].key], weights=weights)
-    rows = results.study_rows("net", jobs, measured)
-    assert [row["setting"]["kept"] for row in rows] == [0.5, 0.2]
-    assert rows[0] == {"method": "cut", "setting": {"start": "dense", "kept": 0.5}, "network": "net",
-                       "parameters": 30.5, "kept": 30.5, "bits": 800, "place": "chip", "test_error": 1.5,
-                       "test_errors": [1.0, 2.0], "seeds": [0, 1], "spread": pytest.approx(0.5 ** 0.5), "seconds": 5.0,
-                       "layers": {"fc1": {"weights": 70, "kept": 14}}}
-    assert results.layer_rows(rows) == [["cut, kept 0.5", "fc1", "70", "14", "20.00"]]
-    assert results.table_rows(rows[:1])[0] == ["cut, kept 0.5", "net", "30", "30.50", "0.1", "chip", "1.50", "0.71",
-                                               "2", "5"]
-
-
-def test_fastfood_is_the_product_of_its_parts():
-    torch.manual_seed(0)
-    layer = Fastfood(5, 11)
-    hadamard = np.ones((1, 1))
-    for _ in range(3):
-        hadamard = np.kron(np.array([[1, 1], [1, -1]]), hadamard) / 2 ** 0.5
-    blocks = [np.diag(scale) @ hadamard @ np.diag(gauss) @ np.eye(8)[order] @ hadamard @ np.diag(sign)
-              for scale, gauss, order, sign in zip(*(part.detach().numpy() for part in (
-                  layer.scale, layer.gauss, layer.order, layer.sign)), strict=True)]
-    with torch.no_grad():
-        layer.bias += torch.arange(11.0)
-        found = layer(torch.eye(5)).numpy()
-    np.testing.assert_allclose(found, np.concatenate(blocks)[:11, :5].T + np.arange(11), rtol=1e-4, atol=1e-5)
-
-
-def test_fastfood_outputs_have_the_variance_of_he():
-    torch.manual_seed(0)
-    with torch.no_grad():
-        outputs = Fastfood(784, 300)(torch.randn(256, 784))
-    assert 1.3 < outputs.std() < 1.5
-
-
-def test_only_fully_connected_layers_are_fried():
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Sequential(
-        torch.nn.Linear(18, 7), torch.nn.ReLU()), torch.nn.Linear(7, 3))
-    kinds = [type(one).__name__ for one in fry(model, 1).modules()]
-    assert kinds == ["Sequential", "Conv2d", "Flatten", "Sequential", "Fastfood", "ReLU", "Linear"]
-    assert model(torch.zeros(2, 1, 5, 5)).shape == (2, 3)
-
-
-def outputs(net, images):
-    return logits(tensors(net), torch.from_numpy(images)).numpy()
-
-
-def test_factors_keep_the_greatest_singular_values():
-    rng = np.random.default_rng(0)
-    low_rank = (rng.normal(size=(40, 3)) @ rng.normal(size=(3, 49))).astype(np.float32)
-    whole = network()
-    whole = replace(whole, layers=(replace(whole.layers[0], weight=low_rank), *whole.layers[1:]))
-    found = factored(whole, 0.14)
-    sizes = [(layer.name, layer.rows, layer.cols, layer.relu) for layer in found.layers]
-    assert sizes == [("fc1.right", 3, 49, False), ("fc1.left", 40, 3, True), ("fc2.right", 1, 40, False),
-                     ("fc2.left", 20, 1, True), ("fc3", 3, 20, False)]
-    images = rng.uniform(size=(5, 49)).astype(np.float32)
-    first, before = (Network("", layers) for layers in (found.layers[:2], whole.layers[:1]))
-    np.testing.assert_allclose(outputs(first, images), outputs(before, images), rtol=1e-3, atol=1e-3)
-
-
-def test_layers_of_other_kinds_stay_whole():
-    class Other(Linear):
-        pass
-    other = Other("a", np.ones((30, 30), np.float32), np.zeros(30, np.float32), True)
-    last = Linear("b", np.ones((30, 30), np.float32), np.zeros(30, np.float32), False)
-    assert factored(Network("", (other, last)), 0.5).layers == (other, last)
-
-
-def convolution(weight, in_shape, **options):
-    rows, channels, *kernel = weight.shape
-    geometry = Geometry(in_shape, tuple(kernel), groups=in_shape[0] // channels, **options)
-    return Conv2d("conv", weight.reshape(rows, -1), np.arange(rows, dtype=np.float32), True, geometry)
-
-
-def test_clusters_are_equal_and_of_like_direction():
-    rng = np.random.default_rng(0)
-    directions, kinds = np.eye(6)[:3], np.array([0, 1, 2] * 5)
-    vectors = directions[kinds] * rng.uniform(1, 9, (15, 1)) + rng.normal(0, 0.05, (15, 6))
-    found = equal_clusters(vectors, 3)
-    assert sorted(map(len, found)) == [5, 5, 5] and all(len(set(kinds[one])) == 1 for one in found)
-    uneven = equal_clusters(np.ones((11, 2)), 4)
-    assert sorted(map(len, uneven)) == [2, 3, 3, 3] and sorted(np.concatenate(uneven)) == list(range(11))
-
-
-def test_biclusters_give_back_what_has_their_rank():
-    """Channels are mixed up: each pair of clusters has weights of rank 1, all of them rank 4 or more."""
-    rng = np.random.default_rng(1)
-    inputs, outputs_ = rng.permutation(6), rng.permutation(8)
-    weight = np.zeros((8, 6, 3, 3))
-    for number, rows in enumerate((outputs_[:4], outputs_[4:])):
-        for other, cols in enumerate((inputs[:3], inputs[3:])):
-            part = np.multiply.outer(rng.uniform(0.5, 1, 4), rng.normal(0, 0.05, (3, 3, 3)) + (number - 0.5)
-                                     * np.linspace(-1, 1, 3)[:, None] + (other - 0.5) * np.linspace(-1, 1, 3))
-            weight[np.ix_(rows, cols)] = part
-    whole = Network("", (convolution(weight.astype(np.float32), (6, 7, 7), padding=(1, 1), pool=2, pool_stride=2),))
-    found = biclustered(whole, 0.4, 2)
-    assert [(layer.name, layer.rows, layer.cols, layer.weights_kept, layer.relu) for layer in found.layers] == [
-        ("conv.right", 4, 54, 4 * 27, False), ("conv.left", 8, 4, 16, True)]
-    images = rng.uniform(size=(5, 6 * 49)).astype(np.float32)
-    np.testing.assert_allclose(outputs(found, images), outputs(whole, images), rtol=1e-3, atol=1e-3)
-    assert biclustered(whole, 0.9, 2).layers[0].rows == 12
-    alone = np.abs(outputs(biclustered(whole, 0.1, 1), images) - outputs(whole, images)).max()
-    assert alone > 0.1
-
-
-def test_convolutions_that_would_not_get_smaller_stay():
-    whole = Network("", (convolution(np.ones((2, 1, 1, 2), np.float32), (1, 5, 5)),
-                         convolution(np.ones((4, 1, 3, 3), np.float32), (2, 5, 4))))
-    assert biclustered(whole, 0.5, 2).layers == whole.layers
-
-
 def test_every_method_works_on_convolutions(place, tmp_path):
     data = load_dataset(f"npz:{place / 'data.npz'}")
     subject = Subject("lenet-5", data, Effort.of(QUICK_EPOCHS), tmp_path)
@@ -303,44 +162,3 @@ def test_every_method_works_on_convolutions(place, tmp_path):
             assert kept == pytest.approx(setting.get("kept", kept), abs=0.07)
     fully_connected = methods_for(Subject("lenet-300-100", data, Effort.of(QUICK_EPOCHS), tmp_path).start(0))
     assert [method.name for method in methods if method not in fully_connected] == ["bicluster"]
-
-
-@pytest.mark.parametrize("code_bits", [4, 8])
-def test_the_engine_holds_codebooks(tmp_path, code_bits):
-    subject = Subject("lenet-300-100", dataset(), Effort.of(QUICK_EPOCHS), tmp_path)
-    shared = share_weights(network(sizes=(49, 40, 40, 40, 40)), engine(code_bits, direct=False))
-    found = on_engine(subject, shared, 100, 0.0, code_bits)
-    assert found.place == "chip" and found.bits > code_bits * found.parameters
-
-
-def test_what_the_engine_refuses_stays_on_disk(tmp_path, monkeypatch):
-    subject = Subject("lenet-300-100", dataset(), Effort.of(QUICK_EPOCHS), tmp_path)
-    net = network()
-    net.layers[0].weight[:, :40] = 0
-    chip = on_engine(subject, net, 100, 2.0)
-    assert chip.place == "chip" and 0.9 < chip.parameters / net.weights_kept <= 1 and chip.seconds == 2.0
-
-    def refuse(*_):
-        raise UserError("too large")
-    monkeypatch.setattr("host.study.measuring.pack", refuse)
-    disk = on_engine(subject, net, 100, 2.0)
-    biases = sum(layer.rows for layer in net.layers)
-    assert disk.place == "disk" and disk.bits == 32 * (net.weights_kept + biases) + net.weights_total
-    assert disk == on_disk(subject, net, 100, 2.0) and abs(disk.test_error - chip.test_error) < 20
-
-
-def test_distributions_leave_out_zeros():
-    one = Network("", (Linear("a", np.array([[0, -1, 1, 3]], np.float32), np.zeros(1, np.float32), False),))
-    other = Network("", (Linear("a", np.array([[0, 0, 0, 5]], np.float32), np.zeros(1, np.float32), False),))
-    found = distributions(one, other)["a"]
-    assert found["edges"][0] == -1 and found["edges"][-1] == 5 and len(found["edges"]) == 61
-    assert sum(found["before"]) == 3 and sum(found["after"]) == found["after"][-1] == 1
-
-
-def test_xy_chart():
-    chart = xy_chart("a", "x", "y", [("<one>", [(1, 0), (10, 2), (100, 9)]), ("two", [(100, -1)])], logarithmic=True,
-                     highest=5)
-    assert chart.count("<circle") == 3 and "&lt;one&gt;: 10, 2" in chart and "<one>" not in chart
-    at = [float(part.split('"')[0]) for part in chart.split('<circle cx="')[1:]]
-    assert at[1] - at[0] == pytest.approx(at[2] - at[1])
-    assert xy_chart("a", "x", "y", [("one", [])]) == ""

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from host.compilation import Settings, compile_model
+from host.compilation.state import Settings
+from host.compilation.steps import compile_model
 from host.compression.layer_densities import spread_density
 from host.compression.prune import prune
 from host.compression.recipe import PruneSettings
@@ -232,11 +233,11 @@ def test_what_adam_knows_about_living_channels_stays():
     names = [layer.name for layer in net.layers]
     retraining.begin(net, names)
     retraining.run(1, lambda _: 0.01, None, lambda: None)
-    before, trained = retraining._adam_state(), retraining.network()
+    before, trained = retraining.adam_state(), retraining.network()
     first = trained.layers[0].weight.copy()
     first[7] = 0
     retraining.begin(silence_dead_neurons(changed(trained, {"conv1": first})), names)
-    after = retraining._adam_state()
+    after = retraining.adam_state()
     assert [len(one) for one in after] == [3] * 6 and len(retraining.weights[0]) == 10
     dead = np.isin(np.arange(12), [2, 7])
     for key in ("exp_avg", "exp_avg_sq"):
@@ -288,8 +289,8 @@ def test_the_weights_of_a_pooling_stay(tmp_path, allocation):
 def test_compiling_convolutions(monkeypatch):
     """From the float network to the image and back; the file and its loader stand aside."""
     net, data = network(POOLED, SECOND), dataset()
-    monkeypatch.setattr("host.compilation.load_with_data", lambda *arguments, **options: (net, data))
-    monkeypatch.setattr("host.compilation.read_recipe", lambda name: SHORT)
+    monkeypatch.setattr("host.compilation.steps.load_with_data", lambda *arguments, **options: (net, data))
+    monkeypatch.setattr("host.compilation.steps.read_recipe", lambda name: SHORT)
     work = compile_model(Settings(Path("small.pt"), CONVOLUTIONS, density=0.25, data="stripes"))
     assert work.test_errors["engine"] < 5
     assert work.prediction is not None and work.prediction.counters["cycles"].min() > 0

@@ -53,6 +53,7 @@ def together(data, output, *options):
 def same(tmp_path, one, other):
     weights = [torch.load(tmp_path / f"{name}.pt", weights_only=True)["state_dict"] for name in (one, other)]
     curves = [json.loads((tmp_path / f"{name}.curve.json").read_text()) for name in (one, other)]
+    assert len(weights[0]) == len(weights[1]) == 6 and len(curves[0]) == EPOCHS
     return (all(torch.allclose(weights[0][name], weights[1][name], rtol=0.01, atol=0.002) for name in weights[0])
             and [point["epoch"] for point in curves[0]] == [point["epoch"] for point in curves[1]]
             and all(abs(a["loss"] - b["loss"]) < 1e-3 and abs(a["held_out_error"] - b["held_out_error"]) < 2.5
@@ -101,6 +102,7 @@ def test_the_parts_of_a_batch_make_it_up(data):
     samples = Samples(dataset.train_images, dataset.train_labels, augment=1.0)
     whole, *parts = ([*samples.batches(51, torch.Generator().manual_seed(0), part)]
                      for part in (slice(None), Group(0, 2).part, Group(1, 2).part))
+    assert len(whole) == 500 // 51
     for (images, labels), (even, even_labels), (odd, odd_labels) in zip(whole, *parts, strict=True):
         assert torch.equal(labels[::2], even_labels) and torch.equal(labels[1::2], odd_labels)
         torch.testing.assert_close(images[::2], even)

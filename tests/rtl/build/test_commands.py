@@ -12,7 +12,7 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from nonzero.errors import UserError, run_command
 from rtl.build.__main__ import main
-from rtl.build.bitstream import _placeholder
+from rtl.build.bitstream import placeholder
 from rtl.build.single_unit import UNITS
 from rtl.build.tools import FAMILIES, run_steps, utilisation
 from rtl.config import PRESETS, read_config
@@ -156,7 +156,7 @@ def test_a_build_leaves_bitstream_logs_and_report(tmp_path, monkeypatch, capsys,
 
 def stand_ins(monkeypatch, tmp_path):
     """Tools that leave behind what they were called for; a patch gives the routed design the new contents."""
-    (tmp_path / "routed").write_text(".bram_init 3\n" + _placeholder(24 * 1024).hex("\n") + "\n")
+    (tmp_path / "routed").write_text(".bram_init 3\n" + placeholder(24 * 1024).hex("\n") + "\n")
     make_tools(
         monkeypatch, tmp_path, YOSYS=f"{EMPTY} > top.json; touch top.rpt; echo YOSYS >> {tmp_path}/calls",
         NEXTPNR_ECP5=f"echo '{pnr_report(CLOCK)}' > pnr.json; cp {tmp_path}/routed top.config; touch top.tim; "
@@ -362,7 +362,7 @@ def test_committed_baselines_name_their_command():
 
 
 def test_the_table_of_boards_tells_the_baselines():
-    lines = (CONSTRAINTS.parent / "README.md").read_text().splitlines()
+    lines = (CONSTRAINTS.parent / "docs" / "results.md").read_text().splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith("| board | FPGA |"))
     shown = {line for line in lines[begin + 2:] if line.startswith("| `")}
     expected = set()

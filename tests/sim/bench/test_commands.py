@@ -16,7 +16,7 @@ from sim.bench.ablation import VARIANTS, ablation_figure, ablation_table, empty_
 from sim.bench.density import crossing, dense_energy, density_figure, density_table, run_density, sparse_energy
 from sim.bench.eie import eie_table, run_eie
 from sim.bench.eie_format import encode_eie
-from sim.bench.index_overhead import index_overhead, overhead_table
+from sim.bench.index_overhead import INDEX_WIDTHS, index_overhead, overhead_table
 from tests.support.networks import SMALL
 
 TINY = (Layer("tiny", 60, 30, 0.3, 0.5, 1.5), Layer("tinier", 33, 9, 0.1, 1.0))
@@ -179,7 +179,9 @@ def test_index_overhead_counts_dummies():
 def test_index_overhead_of_a_random_matrix():
     network, _ = draw(Layer("drawn", 1000, 500, 0.11, 1.0), CONFIG, 1, 0)
     codes = network.layers[0].codes
-    for one in index_overhead(codes):
+    found = index_overhead(codes)
+    assert [one["index_bits"] for one in found] == list(INDEX_WIDTHS)
+    for one in found:
         longer = np.mean(codes == 0) ** (1 << one["index_bits"])
         assert one["dummies_per_weight"] == pytest.approx(longer / (1 - longer), rel=0.1, abs=1e-3)
 

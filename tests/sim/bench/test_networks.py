@@ -56,8 +56,8 @@ def test_what_the_engine_gets_wrong_is_counted(monkeypatch):
         cycle, address, word = writes[first]
         return honest(one, [*writes[:first], (cycle + 1, address, word ^ 1), *writes[first + 1:]])
 
-    honest = networks._compare
-    monkeypatch.setattr(networks, "_compare", wrong)
+    honest = networks.compare_layers
+    monkeypatch.setattr(networks, "compare_layers", wrong)
     found = run_networks(["small"], images=2, seed=1, rtl=True)
     assert [layer["mismatches"] for layer in found["networks"][0]["layers"]] == [0, 1, 0, 0]
     # The second layer takes a cycle more, the third one less.

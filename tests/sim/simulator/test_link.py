@@ -151,7 +151,7 @@ def test_response_that_is_too_long(echo):
 
 def test_simulation_that_dies(echo):
     with SimulationLink(echo) as link:
-        link._process.kill()
+        link.abort()
         with pytest.raises(SimulationError, match=r"^the simulation has ended\nThe log ends with:\n.* gpi "):
             link.exchange(packet(b"ab"))
         with pytest.raises(SimulationError, match=r"^the simulation has ended$"):
@@ -165,13 +165,13 @@ def test_simulation_that_takes_too_long(echo):
         with pytest.raises(SimulationError, match=r"^the simulation did not answer within 1 s\n"):
             link.exchange(b"\0\0more")
         assert time.monotonic() - began < 5
-        assert link._process.returncode is not None
+        assert link.process.returncode is not None
 
 
 def test_simulation_ends_with_the_context(echo):
     with SimulationLink(echo) as link:
         assert link.exchange(packet(b"ab")) == b"ba"
-    assert link._process.returncode == 0
+    assert link.process.returncode == 0
 
 
 def test_wrong_probabilities(echo):
@@ -191,16 +191,21 @@ def test_waves(tmp_path):
 def test_an_interrupted_link_ends_its_simulation_at_once(echo, monkeypatch):
     with pytest.raises(KeyboardInterrupt), SimulationLink(echo) as link:
         raise KeyboardInterrupt
-    assert link._process.returncode == -signal.SIGKILL
+    assert link.process.returncode == -signal.SIGKILL
+    aborted, abort = [], SimulationLink.abort
 
-    def interrupted(link):
-        links.append(link)
+    def interrupted(*_):
         raise KeyboardInterrupt
-    links = []
-    monkeypatch.setattr(SimulationLink, "_answer", interrupted)
+
+    def noted(link):
+        aborted.append(link)
+        abort(link)
+    # While the link waits for the simulation's first answer.
+    monkeypatch.setattr("multiprocessing.connection.Connection.poll", interrupted)
+    monkeypatch.setattr(SimulationLink, "abort", noted)
     with pytest.raises(KeyboardInterrupt):
         SimulationLink(echo)
-    assert links[0]._process.returncode == -signal.SIGKILL
+    assert [link.process.returncode for link in aborted] == [-signal.SIGKILL]
 
 
 def test_abort_ends_a_call_of_another_thread(echo):

@@ -49,6 +49,7 @@ def simulated(request):
             device.load(image)
             counters = [one.counters for one in device.inferences(acts)]
             found[width] = device.pe_bins()
+        assert len(counters) == len(found[width]) == len(acts)
     return config, counters, predict(decoded, acts, forward(decoded.network, acts)), found
 
 

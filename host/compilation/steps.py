@@ -4,139 +4,48 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from host.compression.prune import PruneResult, prune
+from host.compilation.state import Compilation, Settings
+from host.compression.prune import prune
 from host.compression.recipe import read_recipe, with_amount
-from host.compression.share_weights import SharedNetwork, ShareSettings, share_weights
-from host.cycle_model.predict import Prediction, predict
-from host.datasets import Dataset, load_inputs
+from host.compression.share_weights import share_weights
+from host.cycle_model.predict import predict
+from host.datasets import load_inputs
 from host.datasets.axes import fit_axes, flattened_note
 from host.decoding.decode import decode
-from host.image.image import Image, parse_image
+from host.image.image import parse_image
 from host.importers.load_network import load_network, load_with_data
 from host.network.layers import Network
 from host.packing.engine_check import check_engine
 from host.packing.image_writer import image_file
-from host.packing.pack import PackedNetwork, pack
+from host.packing.pack import pack
 from host.quantization.calibration import clipped_inputs, clipped_outputs, input_notes, layer_notes, output_notes
 from host.quantization.golden_model import forward
-from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
+from host.quantization.integer_network import quantize_inputs
 from host.quantization.losses import float_values, integer_values, loss_notes
 from host.quantization.quantize import quantize
-from host.training.forward import error_percent, logits, tensors
 from nonzero.errors import UserError, check_all
-from rtl.config import EngineConfig
 
-__all__ = ["STEPS", "Compilation", "Settings", "compile_model"]
+__all__ = ["STEPS", "compile_model", "kept_share"]
 
 CALIBRATION_IMAGES = 2000
 CALIBRATION_MACS = 1 << 33
 """Most images on which activity and the verification are measured; fewer, but 2, if they took more multiplications."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What to compile and how.
-
-    Attributes
-    ----------
-    density, keep, quality
-        How far to prune, `host.compression.recipe.with_amount`.
-    recipe : str
-        How to prune and retrain, `host.compression.recipe.read_recipe`.
-    sharing : ShareSettings
-        How to share weights.
-    prune : bool
-        Whether to prune at all; a model that is sparse already is packed as it is.
-    data : str or None
-        Dataset to retrain, calibrate and test with.
-    calib : str or None
-        Inputs to calibrate on, `host.datasets.load_inputs`; without them the dataset's training images.
-    input_shape : (channels, height, width) or None
-        Of an image; without it that of the dataset's images.
-    normalize : (mean, std) or None
-        How the training normalised its inputs; folded into the first layer.
-    known : str or None
-        The network of `host.network.zoo` that a file of tensors is of.
-    """
-
-    model: Path
-    config: EngineConfig
-    preset: str = "default"
-    density: float | None = None
-    keep: dict[str, float] | None = None
-    quality: float | None = None
-    prune: bool = True
-    data: str | None = None
-    calib: str | None = None
-    input_shape: tuple[int, int, int] | None = None
-    normalize: tuple[float, float] | None = None
-    seed: int = 0
-    recipe: str = "default"
-    sharing: ShareSettings = field(default_factory=ShareSettings)
-    known: str | None = None
-
-
-@dataclass
-class Compilation:
-    """A compilation under way: each step reads what those before it left here."""
-
-    settings: Settings
-    checkpoints: Path | None = None
-    dataset: Dataset | None = None
-    calibration: np.ndarray | None = None
-    dense: Network | None = None
-    pruned: PruneResult | None = None
-    shared: SharedNetwork | None = None
-    quantized: QuantizedNetwork | None = None
-    activity: list[np.ndarray] = field(default_factory=list)
-    """How often each input of each layer is not zero."""
-    clipped_outputs: dict[int, float] = field(default_factory=dict)
-    """See `host.quantization.calibration.clipped_outputs`."""
-    packed: PackedNetwork | None = None
-    content: bytes = b""
-    image: Image | None = None
-    prediction: Prediction | None = None
-    test_errors: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    steps: list[dict[str, Any]] = field(default_factory=list)
-
-    def checkpoint(self, phase: str) -> Path | None:
-        """Where the state of a phase is kept while it is under way."""
-        return self.checkpoints and self.checkpoints / f"{phase}.checkpoint"
-
-    @property
-    def network(self) -> Network:
-        assert self.dense is not None
-        return self.pruned.network if self.pruned else self.dense
-
-    @property
-    def has_examples(self) -> bool:
-        """Whether calibration is on the user's inputs, not on noise."""
-        return (self.settings.calib or self.settings.data) is not None
-
-    @property
-    def input_axes(self) -> tuple[int, ...] | None:
-        """Axes of one input: what the model file tells, or the command line, or else the data."""
-        assert self.dense is not None
-        images = self.dataset.train_images if self.dataset else self.calibration
-        return self.dense.input_axes or self.settings.input_shape or (None if images is None else images.shape[1:])
-
-    def test_error(self, name: str, network: Network) -> None:
-        """Measures the percentage of test images that a float network gets wrong, if there are test images."""
-        if self.dataset is not None:
-            layers = tensors(network)
-            self.test_errors[name] = error_percent(lambda inputs: logits(layers, inputs), self.dataset.test_images,
-                                                   self.dataset.test_labels)
-
-
 def load(work: Compilation) -> str:
+    """Reads model and data, and checks that they fit each other and the engine; returns a note for the user.
+
+    Raises
+    ------
+    UserError
+        With the problems of model, data, calibration inputs and engine, all at once where they can be found at once.
+    """
     settings = work.settings
     if settings.data is None:
         network = load_network(settings.model, input_shape=settings.input_shape, normalize=settings.normalize,
@@ -154,13 +63,20 @@ def load(work: Compilation) -> str:
     checks = [] if work.dataset is None else [partial(work.dataset.require, network.inputs, network.outputs)]
     *_, work.calibration, doubts = check_all(
         *checks, partial(_calibration, work),
-        lambda: check_engine(network, settings.config, settings.preset, _kept(settings, network)))
+        lambda: check_engine(network, settings.config, settings.preset, kept_share(settings, network)))
     work.notes += doubts
     work.test_error("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
 
 
 def prune_and_retrain(work: Compilation) -> str:
+    """Prunes the network and retrains it, if the settings want that; returns a note for the user.
+
+    Raises
+    ------
+    UserError
+        For an unknown recipe, and as `host.compression.prune.prune`.
+    """
     settings = work.settings
     assert work.dense is not None and work.calibration is not None
     if not settings.prune:
@@ -180,6 +96,14 @@ def prune_and_retrain(work: Compilation) -> str:
 
 
 def share(work: Compilation) -> str:
+    """Shares the weights of each layer through a codebook, or rounds them to weights of few bits; returns a note for
+    the user.
+
+    Raises
+    ------
+    UserError
+        As `host.compression.share_weights.share_weights`.
+    """
     settings = work.settings
     assert work.calibration is not None
     work.shared = share_weights(work.network, settings.config, work.dataset, settings.sharing, settings.seed,
@@ -194,6 +118,13 @@ def share(work: Compilation) -> str:
 
 
 def quantize_integers(work: Compilation) -> str:
+    """Turns weights, biases and activations into integers; returns a note for the user.
+
+    Raises
+    ------
+    UserError
+        As `host.quantization.quantize.quantize`.
+    """
     assert work.shared is not None and work.calibration is not None
     quantized = quantize(work.shared, work.settings.config, work.calibration, classes=work.dataset is not None)
     work.quantized = replace(quantized, input_shape=work.input_axes)
@@ -208,6 +139,13 @@ def quantize_integers(work: Compilation) -> str:
 
 
 def encode_and_pack(work: Compilation) -> str:
+    """Encodes the weights and writes the image (``work.content``, bytes); returns a note for the user.
+
+    Raises
+    ------
+    UserError
+        If the network does not fit the engine (`host.packing.pack.pack`).
+    """
     assert work.quantized is not None and work.calibration is not None
     examples = _examples(work, work.calibration)
     acts = quantize_inputs(work.quantized, examples)
@@ -260,10 +198,21 @@ MEASURED_AFTER = {"load": "dense", "prune and retrain": "pruned", "share": "shar
 
 def compile_model(settings: Settings, progress: Callable[[str], object] = lambda line: None,
                   checkpoints: Path | None = None) -> Compilation:
-    """Takes a model through all `STEPS`; raises `UserError` for what the user must mend. ``progress`` is told of each
-    step when it is done, and then its notes.
+    """Takes a model through all `STEPS`.
 
-    ``checkpoints`` is a directory from whose `CHECKPOINTS` pruning and weight sharing go on if they were interrupted.
+    Parameters
+    ----------
+    settings : Settings
+    progress : callable
+        Receives a line after each step, and then one for each of the step's notes.
+    checkpoints : Path, optional
+        Directory that keeps the state of pruning and of weight sharing (`CHECKPOINTS`); an interrupted compilation goes
+        on from there.
+
+    Raises
+    ------
+    UserError
+        For what the user must mend.
     """
     work = Compilation(settings, checkpoints)
     for name, step in STEPS:
@@ -291,11 +240,11 @@ def _calibration(work: Compilation) -> np.ndarray:
     settings, network = work.settings, work.dense
     assert network is not None
     if settings.calib is not None:
-        images = load_inputs(settings.calib)
+        images = load_inputs(settings.calib) if isinstance(settings.calib, str) else settings.calib
         if images[0].size != network.inputs:
             raise UserError(f"calibration inputs must have {network.inputs} values each, as layer "
                             f"'{network.layers[0].name}', not {images[0].size}")
-        what = f"calibration '{settings.calib}'"
+        what = f"calibration '{settings.calib}'" if isinstance(settings.calib, str) else "calibration"
         if (axes := work.input_axes) is not None:
             images, note = fit_axes(what, images, axes, way_out="give inputs of these axes, channels first")
         else:
@@ -309,7 +258,7 @@ def _calibration(work: Compilation) -> np.ndarray:
     return np.random.default_rng(settings.seed).integers(0, 256, (256, network.inputs)).astype(np.uint8)
 
 
-def _kept(settings: Settings, network: Network) -> float | None:
+def kept_share(settings: Settings, network: Network) -> float | None:
     """The share of weights that pruning is to keep, 0 if its settings do not tell; None without pruning.
 
     Raises `UserError` for settings out of range.

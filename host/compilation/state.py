@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a compilation is asked for, and what its steps leave for one another."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from host.compression.prune import PruneResult
+from host.compression.share_weights import SharedNetwork, ShareSettings
+from host.cycle_model.predict import Prediction
+from host.datasets import Dataset
+from host.image.image import Image
+from host.network.layers import Network
+from host.packing.pack import PackedNetwork
+from host.quantization.integer_network import QuantizedNetwork
+from host.training.forward import error_percent, logits, tensors
+from rtl.config import EngineConfig
+
+__all__ = ["Compilation", "Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to compile and how.
+
+    Attributes
+    ----------
+    density, keep, quality
+        How far to prune, `host.compression.recipe.with_amount`.
+    recipe : str
+        How to prune and retrain, `host.compression.recipe.read_recipe`.
+    sharing : ShareSettings
+        How to share weights.
+    prune : bool
+        Whether to prune at all; a model that is sparse already is packed as it is.
+    data : Dataset, str or None
+        Dataset to retrain, calibrate and test with, or its name.
+    calib : uint8 or float array ``[n, ...]``, str or None
+        Inputs to calibrate on, or their name (`host.datasets.load_inputs`); without them the dataset's training images.
+    input_shape : (channels, height, width) or None
+        Of an image; without it that of the dataset's images.
+    normalize : (mean, std) or None
+        How the training normalised its inputs; folded into the first layer.
+    known : str or None
+        The network of `host.network.zoo` that a file of tensors is of.
+    """
+
+    model: Path
+    config: EngineConfig
+    preset: str = "default"
+    density: float | None = None
+    keep: dict[str, float] | None = None
+    quality: float | None = None
+    prune: bool = True
+    data: Dataset | str | None = None
+    calib: np.ndarray | str | None = None
+    input_shape: tuple[int, int, int] | None = None
+    normalize: tuple[float, float] | None = None
+    seed: int = 0
+    recipe: str = "default"
+    sharing: ShareSettings = field(default_factory=ShareSettings)
+    known: str | None = None
+
+
+@dataclass
+class Compilation:
+    """A compilation under way: each step reads what those before it left here."""
+
+    settings: Settings
+    checkpoints: Path | None = None
+    dataset: Dataset | None = None
+    calibration: np.ndarray | None = None
+    dense: Network | None = None
+    pruned: PruneResult | None = None
+    shared: SharedNetwork | None = None
+    quantized: QuantizedNetwork | None = None
+    activity: list[np.ndarray] = field(default_factory=list)
+    """How often each input of each layer is not zero."""
+    clipped_outputs: dict[int, float] = field(default_factory=dict)
+    """See `host.quantization.calibration.clipped_outputs`."""
+    packed: PackedNetwork | None = None
+    content: bytes = b""
+    image: Image | None = None
+    prediction: Prediction | None = None
+    test_errors: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def checkpoint(self, phase: str) -> Path | None:
+        """Where the state of a phase is kept while it is under way."""
+        return self.checkpoints and self.checkpoints / f"{phase}.checkpoint"
+
+    @property
+    def network(self) -> Network:
+        """The network in floats as it now is: pruned, or dense if it was not pruned."""
+        assert self.dense is not None
+        return self.pruned.network if self.pruned else self.dense
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether calibration is on the user's inputs, not on noise."""
+        return self.settings.calib is not None or self.settings.data is not None
+
+    @property
+    def input_axes(self) -> tuple[int, ...] | None:
+        """Axes of one input: what the model file tells, or the command line, or else the data."""
+        assert self.dense is not None
+        images = self.dataset.train_images if self.dataset else self.calibration
+        return self.dense.input_axes or self.settings.input_shape or (None if images is None else images.shape[1:])
+
+    def test_error(self, name: str, network: Network) -> None:
+        """Measures the percentage of test images that a float network gets wrong, if there are test images."""
+        if self.dataset is not None:
+            layers = tensors(network)
+            self.test_errors[name] = error_percent(lambda inputs: logits(layers, inputs), self.dataset.test_images,
+                                                   self.dataset.test_labels)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an engine answers, and what it says of itself."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from host.device.device_error import DeviceError
+from host.device.serial_port import find_packet
+from rtl.protocol import Opcode, Status
+
+__all__ = ["Inference", "Info", "unpack"]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What one inference gave.
+
+    Attributes
+    ----------
+    layers : list of int64 array, shape ``[rows]``
+        Output activations of the layers that were read, the last layer's last; their bits, unsigned.
+    counters : dict
+        `rtl.protocol.COUNTERS` by name.
+    """
+
+    layers: list[np.ndarray]
+    counters: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What an engine says of itself, and what follows from its configuration.
+
+    Attributes
+    ----------
+    protocol_version : int
+    config_hash : str
+        `EngineConfig.hash`, hexadecimal.
+    config_name : str
+        The preset's, or "custom".
+    loaded : bool
+        Whether there is a valid image.
+    pes, packet_bytes : int
+    memory_bytes : dict
+        Sizes of the memories of all PEs together: ``entries``, ``slices``, ``activations``, ``program``.
+    """
+
+    protocol_version: int
+    config_hash: str
+    config_name: str
+    loaded: bool
+    pes: int
+    packet_bytes: int
+    memory_bytes: dict[str, int]
+
+
+def unpack(opcode: Opcode, response: bytes) -> bytes:
+    """The body of a response, after its status. Raises `DeviceError` for a bad packet or a status but OK."""
+    packet = find_packet(bytearray(response))
+    if packet != response or packet[1] != opcode.value:
+        raise DeviceError(f"the engine gave {len(response)} bytes in answer to {opcode.name}",
+                          Status.DAMAGED if response else Status.NO_ANSWER)
+    if packet[4] not in [status.value for status in Status]:
+        raise DeviceError(f"the engine answered {opcode.name} with the unknown status {packet[4]}", Status.WRONG_ENGINE)
+    status = Status(packet[4])
+    if status != Status.OK:
+        raise DeviceError(f"the engine refused {opcode.name}", status)
+    return packet[5:-4]

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs inputs on a device and, if it is to be verified, on its models."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from host.cycle_model.predict import Prediction, predict
+from host.decoding.decode import Decoded
+from host.device.batch import Batch, run_batch
+from host.device.device import Device
+from host.device.target import Target
+from host.quantization.golden_model import forward
+from host.verification.adopt import adopt
+from host.verification.compare import Comparison, compare
+
+__all__ = ["Measured", "Models", "measure", "models"]
+
+
+@dataclass(frozen=True)
+class Models:
+    """What the models say of some inputs.
+
+    Attributes
+    ----------
+    layers : list of int64 array, shape ``[n, rows]``
+        Output activations of every layer, by the golden model.
+    prediction : Prediction
+        All counters, by the cycle model.
+    """
+
+    layers: list[np.ndarray]
+    prediction: Prediction
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a device gave; beside its models, if it was verified."""
+
+    batch: Batch
+    models: Models | None = None
+    comparison: Comparison | None = None
+
+
+def models(decoded: Decoded, acts: np.ndarray) -> Models:
+    """Golden model and cycle model of input activations int64 ``[n, inputs]``."""
+    layers = forward(decoded.network, acts[:, :decoded.network.inputs])
+    return Models(layers, predict(decoded, acts, layers))
+
+
+def measure(decoded: Decoded, target: Target, acts: np.ndarray, expected: Models | None, *, seed: int = 1,
+            baked: bool = False) -> Measured:
+    """Runs an inference for each row of ``acts``.
+
+    Parameters
+    ----------
+    decoded : Decoded
+        The image, and the network that it holds.
+    target : Target
+        With its configuration.
+    acts : int64 array, shape ``[n, inputs]``
+    expected : Models or None
+        Read every layer that can be read, and compare it and all counters with these; None: read the last layer alone.
+    seed : int
+        Decides what the memories of a simulation hold at the start.
+    baked : bool
+        The engine has loaded the image by itself.
+
+    Raises
+    ------
+    UserError
+        If the device cannot be built, does not answer, or refuses the image.
+    """
+    image = decoded.image
+    batch = run_batch(target, image, acts, every_layer=expected is not None, seed=seed,
+                      load=adopt if baked else Device.load)
+    if expected is None:
+        return Measured(batch)
+    return Measured(batch, expected, compare([expected.layers[number] for number in image.readable], batch.outputs,
+                                             expected.prediction.counters, batch.counters, decoded.config.act_bits))

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Links, files, modules and commands that the Markdown files name are there."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.paths import ROOT
+
+OUTLINE = ROOT / "docs" / "figures" / "outline.md"
+"""Its links are those of docs/results.md."""
+
+PAGES = sorted(path for folder in ("", "docs/**/", "constraints/", "models/", "host/datasets/")
+               for path in ROOT.glob(f"{folder}*.md") if path != OUTLINE)
+TOPS = "|".join(("constraints", "docs", "host", "models", "nonzero", "rtl", "sim", "tests"))
+
+
+def prose(path):
+    """Without blocks of code."""
+    return re.sub(r"^ *```.*?^ *```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(path):
+    """Of the headings, as mkdocs and GitHub make them."""
+    titles = re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE)
+    return {re.sub(r" ", "-", re.sub(r"[^\w\- ]", "", title.lower())) for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        found = path.parent / file if file else path
+        assert found.exists(), f"{target} does not exist"
+        if anchor.startswith("rtl."):  # of mkdocstrings
+            continue
+        assert not anchor or anchor in anchors(found), f"{target} is no heading"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(path):
+    for name in re.findall(rf"`((?:{TOPS})/[\w./*-]*)`", path.read_text()):
+        assert "*" in name or "NAME" in name or (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_modules_that_are_named_exist(path):
+    for name in re.findall(r"(?<![\w/.])(?:host|rtl|sim|nonzero)(?:\.[A-Za-z]\w*)+", path.read_text()):
+        assert resolves(name), name
+
+
+def resolves(name):
+    """Whether it is a module or package of this project, or a name that stands in one."""
+    place, parts = ROOT, name.split(".")
+    while parts and (place / parts[0]).is_dir():
+        place /= parts.pop(0)
+    module = place / f"{parts[0]}.py" if parts else place
+    if module.exists():
+        return len(parts) < 2 or re.search(rf"\b{parts[1]}\b", module.read_text()) is not None
+    return re.search(rf"\b{parts[0]}\b", (place / "__init__.py").read_text()) is not None
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    """Links between its pages, headings that they name, and the docstrings of the reference."""
+    done = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)],
+                          cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page, text in (("results.html", "266,200"), ("reference/config.html", "entries_per_word"),
+                       ("reference/device.html", "Runs an inference for each row")):
+        assert text in (tmp_path / page).read_text()

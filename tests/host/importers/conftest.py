@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bounds for tests of hostile files."""
+
+import resource
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def little_memory():
+    """No test with this fixture may need more than 1 GiB above what is in use already."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)

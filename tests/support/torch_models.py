@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small models of torch, and whether the networks that are read of their files compute the same."""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import nn
+
+from host.network.layers import Network
+from host.training.forward import logits, tensors
+
+
+def trained(*layers: nn.Module) -> nn.Sequential:
+    """A Sequential in inference mode, whose batch normalisations have seen data."""
+    generator = torch.Generator().manual_seed(1)
+    model = nn.Sequential(*layers).eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d) and module.running_mean is not None:
+                module.running_mean.copy_(torch.randn(module.num_features, generator=generator))
+                module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.1)
+                if module.affine:
+                    module.weight.copy_(torch.randn(module.num_features, generator=generator))
+                    module.bias.copy_(torch.randn(module.num_features, generator=generator))
+    return model
+
+
+def plain() -> nn.Sequential:
+    """Three linear layers, six inputs."""
+    return trained(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+
+
+def computed(network: Network, inputs: np.ndarray) -> np.ndarray:
+    """The outputs of ``network``, in float64."""
+    acts = inputs.astype(np.float64)
+    for layer in network.layers:
+        acts = acts @ layer.weight.T.astype(np.float64) + layer.bias
+        acts = np.maximum(acts, 0) if layer.relu else acts
+    return acts
+
+
+def assert_same(network: Network, model: nn.Module, inputs: int = 6) -> None:
+    """On inputs from 0 to 1, in float64."""
+    samples = np.random.default_rng(2).random((20, inputs), np.float32)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(samples)).numpy()
+    np.testing.assert_allclose(computed(network, samples), expected, rtol=1e-4, atol=1e-5)
+
+
+def mlp(*sizes):
+    """Linear layers with a ReLU between, in a Sequential."""
+    layers = []
+    for size, following in pairwise(sizes):
+        layers += [nn.Linear(size, following), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def prefixed(prefix, model):
+    """The model's state dictionary with this before each key."""
+    return {prefix + key: value for key, value in model.state_dict().items()}
+
+
+def assert_computes(network, model, inputs=6):
+    """On inputs around 0, in float32."""
+    given = torch.rand(20, inputs, generator=torch.Generator().manual_seed(0)) - 0.5
+    with torch.no_grad():
+        assert torch.allclose(logits(tensors(network), given), model(given), atol=1e-5)
