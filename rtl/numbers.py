@@ -12,7 +12,6 @@ quantiser (`host.quantization.quantize`) all follow this module; ``docs/numbers.
               clamp(scaled, 0, 2**act_bits - 1)                          if it is not
 """
 
-from typing import TypeVar
 
 from amaranth.lib import enum
 
