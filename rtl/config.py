@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`EngineConfig`: the only place where a width or a depth is born."""
+"""`EngineConfig`: all sizes of an engine, validated in one place."""
 
 import hashlib
 import json
@@ -177,7 +177,7 @@ class EngineConfig:
 
     @property
     def hurried(self):
-        """Shortcuts save cycles between layers: where wires are short enough, and cells are not few."""
+        """Has low-latency shortcuts between layers: with 2 to 4 clusters, whose wires are short; not an iCE40."""
         return self.deep_pipeline and 1 < self.clusters <= 4
 
     @property

@@ -30,7 +30,7 @@ class ImageParts:
     engine : bytes
         What the engine loads, header and CRC-32 included.
     host : bytes
-        The content of the host part, without its frame: JSON that nobody has parsed yet.
+        The content of the host part, without its frame: JSON, not parsed yet.
     config_hash : bytes
         The `EngineConfig.hash` that the image was made for.
     input_words : int

@@ -5,7 +5,7 @@ Bit positions live here alone: the RTL takes its signals from these layouts and 
 All fields are little-endian; the first field of a layout lies in the least significant bits.
 """
 
-from amaranth.hdl import signed
+from amaranth.hdl import Const, signed
 from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
@@ -22,6 +22,16 @@ def long_slice(length_bits):
     A stored length below that is the number of entries itself.
     """
     return (1 << (length_bits + 1)) - 1
+
+
+def convolution_only(config, fields):
+    """The fields of a layout, or members of a component, in an engine with convolutions; an empty dict in others."""
+    return fields if config.tap_bits else {}
+
+
+def field_or_zero(view, name):
+    """A field of one bit; a constant 0 if the engine's layout does not have it."""
+    return view[name] if name in view.shape().members else Const(0, 1)
 
 
 class LayerKind(enum.Enum, shape=2):
@@ -55,7 +65,7 @@ def descriptor_layout(config):
         "bias_base": 16,
         "plane_offsets": data.ArrayLayout(16, 3),   # entry word address minus that of planes 1 to 3
         "unused": 16,
-        **(_convolution_fields() if config.tap_bits else {}),
+        **convolution_only(config, _convolution_fields()),
     })
 
 
@@ -63,8 +73,8 @@ def _convolution_fields():
     """What a pass of a convolution is; a fully connected layer is one pixel with all its words.
 
     A pass scans pixels of the input, each of ``pixel_words`` words, and scatters into accumulators that lie pixel by
-    pixel of the convolution's output, ``output_words`` for each. Its kernel has stride 1: the passes of a
-    stride of more scan every so-manieth pixel and have every so-manieth tap.
+    pixel of the convolution's output, ``output_words`` for each. Its kernel has stride 1: a convolution with a greater
+    stride is several passes, each of which scans every ``stride``-th pixel and has every ``stride``-th tap.
     """
     return {
         "tap_bits": 2,          # width of a tap's coordinates in the entries' indices; 0 for none
@@ -136,14 +146,22 @@ def beat_layout(config):
         "col": ceil_log2(config.block_cols),    # place of the column in its block
         "present": 1,                           # there is a non-zero activation; otherwise the block was empty
         "last": 1,                              # last beat of the block
-        **(position_fields(config) if config.tap_bits else {}),
-        **({"wraps": 1} if config.tap_bits else {}),  # last block of the pixel
+        **pixel_fields(config),                 # wraps: last block of the pixel
     })
 
 
 def position_fields(config):
-    """Where a pixel's products go: accumulator of slot 0 and tap 0; rows and columns of taps that are inside."""
-    return {"base": row_bits(config), "tap_rows": 1 << config.tap_bits, "tap_cols": 1 << config.tap_bits}
+    """Where a pixel's products go: accumulator of slot 0 and tap 0; rows and columns of taps that are inside.
+
+    None in an engine without convolutions, as of `pixel_fields`.
+    """
+    return convolution_only(config, {"base": row_bits(config), "tap_rows": 1 << config.tap_bits,
+                                     "tap_cols": 1 << config.tap_bits})
+
+
+def pixel_fields(config):
+    """What goes along with a word, or a part of it: the position of its pixel, and whether it is the pixel's last."""
+    return {**position_fields(config), **convolution_only(config, {"wraps": 1})}
 
 
 def job_layout(config):
@@ -153,7 +171,7 @@ def job_layout(config):
         # The place of its last entry, from the first of the word it starts in.
         "last": range(config.entries_per_word - 1 + long_slice(config.length_bits)),
         "act": config.act_bits,
-        **(position_fields(config) if config.tap_bits else {}),
+        **position_fields(config),
     })
 
 
@@ -172,7 +190,7 @@ def drain_step_layout(config):
         "row": row_bits(config),
         "bias_address": ceil_log2(config.entry_depth),
         "bias_last": 1,                         # the bias is complete with this word: take the row
-        **({"keep": 1} if config.tap_bits else {}),  # another pooling window wants the row as well: do not clear it
+        **convolution_only(config, {"keep": 1}),    # another pooling window wants the row as well: do not clear it
     })
 
 
@@ -189,6 +207,47 @@ def codebook_write_layout(config):
 def tap_write_layout(config):
     """A value of the tap table on its way to every PE."""
     return data.StructLayout({"tap": 2 * config.tap_bits, "offset": row_bits(config)})
+
+
+def table_layouts(config):
+    """The tables of a layer, by name: what a value of each looks like on its way to every PE."""
+    return {"codebook": codebook_write_layout(config), **convolution_only(config, {"taps": tap_write_layout(config)})}
+
+
+def pe_layer_layout(config):
+    """What a PE must know of the layer that is scanned."""
+    planes = len(config.plane_bits)
+    return data.StructLayout({
+        "input_signed": 1,
+        **({"index_mode": ceil_log2(planes),
+            "plane_offsets": data.ArrayLayout(ceil_log2(config.entry_depth), planes - 1)} if planes > 1 else {}),
+        **convolution_only(config, {"tap_bits": 2}),
+    })
+
+
+def cluster_layer_layout(config):
+    """What a cluster must know of the layer that is scanned."""
+    return data.StructLayout({
+        "slice_base": range(config.slice_depth),
+        "entry_base": range(config.entry_depth),
+        "pe": pe_layer_layout(config),
+    })
+
+
+def control_layout(config):
+    """What all PEs are told in each cycle: to hold, to drain a row, to write a value of a table."""
+    return data.StructLayout({
+        "hold": 1,                  # the walkers wait: the drain runs, or the tables are not there yet
+        "drain": 1,
+        "drain_step": drain_step_layout(config),
+        **{name: field for table, layout in table_layouts(config).items()
+           for name, field in ((f"write_{table}", 1), (table, layout))},
+    })
+
+
+def control_flags(config):
+    """Fields of the control that make something happen; the others mean nothing without them."""
+    return ("hold", "drain", *(f"write_{table}" for table in table_layouts(config)))
 
 
 def memory_write_layout(config):

@@ -65,7 +65,7 @@ class Status(enum.Enum, shape=8):
     NO_INPUT = 14
     TIMED_OUT = 15
     OVERRUN = 16
-    # From here on an engine sends none: the driver has them for what happens on the way.
+    # From 240: set by the host driver, never by the engine.
     NO_ANSWER = 240
     DAMAGED = 241
     DISCONNECTED = 242

@@ -12,18 +12,18 @@ from nonzero.files import check_files
 from rtl.engine.accumulate import Accumulator
 from rtl.engine.cluster import Cluster
 from rtl.engine.commands import Commands
-from rtl.engine.drain import Drain
 from rtl.engine.engine import Engine
 from rtl.engine.entries import EntryMemory
 from rtl.engine.link import Link
 from rtl.engine.loader import Loader
+from rtl.engine.parts import parts
 from rtl.engine.pe import ProcessingElement, job_queue
 from rtl.engine.program import Program
 from rtl.engine.requantize import Requantizer
 from rtl.engine.scanner import Scanner
-from rtl.engine.scatter import engine_walker
 from rtl.engine.sequencer import Sequencer
 from rtl.engine.slices import SliceLookup
+from rtl.ports import component_ports
 
 from .tools import FAMILIES, find_tools, run_steps, tool_versions, utilisation
 
@@ -33,8 +33,9 @@ UNITS = {
     "engine": Engine, "cluster": Cluster, "pe": ProcessingElement,
     "scanner": Scanner, "slices": lambda config: SliceLookup(config, 1),
     "queue": job_queue,
-    "entries": EntryMemory, "walker": engine_walker, "accumulator": Accumulator, "requantizer": Requantizer,
-    "drain": Drain, "program": Program, "sequencer": Sequencer,
+    "entries": EntryMemory, "walker": lambda config: parts(config).walker(config),
+    "accumulator": Accumulator, "requantizer": Requantizer,
+    "drain": lambda config: parts(config).drain(config), "program": Program, "sequencer": Sequencer,
     "link": lambda config: Link(config.packet_bytes), "loader": Loader, "commands": Commands,
 }
 """What can be placed alone, by name."""
@@ -90,7 +91,8 @@ def build_unit(name, config, part, seed, directory, command):
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
         place = Path(unfinished)
-        (place / "unit.il").write_text(rtlil.convert(UNITS[name](config), name="unit", emit_src=False))
+        unit = UNITS[name](config)
+        (place / "unit.il").write_text(rtlil.convert(unit, name="unit", ports=component_ports(unit), emit_src=False))
         (place / "unit.ys").write_text(SYNTHESIS)
         synthesis, placement, _ = ({variable: tool} for variable, tool in tools.items())
         script = SCRIPT.format(part=PARTS[part], mhz=TARGET_MHZ, seed=seed)

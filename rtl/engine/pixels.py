@@ -5,9 +5,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.layouts import descriptor_layout, position_fields, row_bits
+from rtl.layouts import descriptor_layout, pixel_fields, position_fields, row_bits
 
-__all__ = ["Pixels"]
+from .order import VectorOrder
+
+__all__ = ["PixelOrder", "Pixels"]
 
 
 class Pixels(wiring.Component):
@@ -84,4 +86,41 @@ class Pixels(wiring.Component):
             ]
         with m.If(self.start):
             m.d.sync += self.offset.eq(0)
+        return m
+
+
+class PixelOrder(VectorOrder):
+    """The words of the pixels that a pass scans, pixel by pixel.
+
+    Members, beside those of `VectorOrder`
+    -------
+    pixel : Out(StructLayout(pixel_fields))
+        What goes along with this word.
+    """
+
+    start_cycles = 1
+    short_words = True
+
+    def __init__(self, config):
+        super().__init__(config, pixel=Out(data.StructLayout(pixel_fields(config))))
+
+    def elaborate(self, platform):
+        m = Module()
+        new = self.scan.next
+        m.submodules.pixels = pixels = Pixels(self.config)
+        base, readable = Signal.like(self.address, name="base"), \
+            Signal(range(2 * self.config.act_depth + 1), name="readable")
+        m.d.comb += [
+            pixels.start.eq(self.scan.start), pixels.layer.eq(self.scan.layer), pixels.step.eq(self.step),
+            self.following.eq(base + pixels.next_offset), self.last.eq(pixels.last),
+            self.pixel.wraps.eq(pixels.wraps),
+            *(self.pixel[name].eq(pixels.position[name]) for name in position_fields(self.config)),
+        ]
+        m.d.sync += [
+            readable.eq(readable + self.progress.grows),
+            self.there.eq(~self.progress.growing
+                          | (Mux(self.step, pixels.next_offset, pixels.offset) < readable)),
+        ]
+        with m.If(self.scan.start):
+            m.d.sync += [base.eq(new.input_base), readable.eq(new.chase_words), self.there.eq(0)]
         return m

@@ -17,8 +17,8 @@ from .uart import Uart
 __all__ = ["LONGEST_GAP_S", "Top"]
 
 LONGEST_GAP_S = 0.1
-"""A packet whose bytes stop for so long, rounded up to a power of two of cycles, is forgotten. A busy computer may well
-pause for some hundredths of a second between two of them."""
+"""A packet whose bytes stop for this time, rounded up to a power of two of cycles, is forgotten. A busy computer may
+well pause for some hundredths of a second between two of them."""
 
 
 class Top(wiring.Component):

@@ -17,7 +17,7 @@ CLOCK_NS = 10
 
 
 def bench(*, cycles: int = 100_000) -> Callable[[Callable[..., Awaitable[None]]], Any]:
-    """Makes a coroutine function a cocotb test that fails after so many clock cycles."""
+    """Makes a coroutine function a cocotb test that fails after ``cycles`` clock cycles."""
     def decorate(function: Callable[..., Awaitable[None]]) -> Any:
         return cocotb.test(timeout_time=cycles * CLOCK_NS, timeout_unit="ns")(function)
     return decorate

@@ -132,7 +132,7 @@ class StreamMonitor:
 
 
 async def take(dut: Any, name: str, count: int, *, stall: float = 0.0) -> list[int]:
-    """Takes exactly so many items of an output stream, and none before or after; checks the rules like a monitor.
+    """Takes exactly ``count`` items of an output stream, and none before or after; checks the rules like a monitor.
 
     Parameters
     ----------

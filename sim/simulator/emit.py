@@ -19,6 +19,7 @@ from amaranth.lib import wiring
 
 import rtl
 from nonzero.caches import wasm_cache
+from rtl.ports import component_ports
 
 from .merging import merge_modules
 
@@ -56,7 +57,7 @@ def emit(component: wiring.Component, name: str, *, random_start: bool = True) -
         Take the initial values away from everything that a reset does not set: see `without_initial_values`.
     """
     with _zeros_left_out() if random_start else nullcontext():
-        text = rtlil.convert(component, name=name, emit_src=False)
+        text = rtlil.convert(component, name=name, ports=component_ports(component), emit_src=False)
     return _as_verilog(text, random_start=random_start)
 
 

@@ -57,9 +57,10 @@ def _pe_recorder(config: EngineConfig) -> str:
         return f"{{{', '.join(expression.format(*names) for names in reversed(pes))}}}"
 
     ports = {
-        "clk": "clk", "running": "running", "start": "sequencer.start", "scanned": "scanner.done",
-        "beat": "beats_0", "broadcast": "broadcasts_0", "stalled": "stall_cycles_0", "drain": "drain_cycles_0",
-        "useful": of_pes("{}.walker.visits_valid"), "held": of_pes("{}.walker.hold"),
+        "clk": "clk", "running": "running", "start": "sequencer.scan__start", "scanned": "scanner.done",
+        "beat": "counters.beats_0", "broadcast": "counters.broadcasts_0", "stalled": "counters.stall_cycles_0",
+        "drain": "counters.drain_cycles_0",
+        "useful": of_pes("{}.walker.visits__valid"), "held": of_pes("{}.walker.hold"),
         "dropped": of_pes("{1}.lookup.dropped[{2}]"),
         "walks": of_pes("~{0}.walker.empty | ({0}.queue.level != 0)"), "level": of_pes("{}.queue.level"),
     }

@@ -9,7 +9,7 @@ from amaranth.lib import data
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import entry_layout, memory_write_layout
+from rtl.layouts import entry_layout, memory_write_layout, pe_layer_layout
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import pack, unpack
 
@@ -37,6 +37,16 @@ class Planes:
         return entries
 
 
+def layer_bits(config: EngineConfig, mode: int, offsets: list[int]) -> int:
+    """What the memory is told of a layer, with random bits in the place of the rest."""
+    told: dict[str, Any] = {"input_signed": random.getrandbits(1)}
+    if len(config.index_bits) > 1:
+        room = (1 << (config.entry_depth - 1).bit_length()) - 1
+        told["index_mode"] = mode
+        told["plane_offsets"] = [offset & room for offset in offsets[:len(config.index_bits) - 1]]
+    return pack(pe_layer_layout(config), told)
+
+
 @bench()
 async def words_are_read_as_written(dut: Any) -> None:
     config = EngineConfig(**parameters())
@@ -58,8 +68,7 @@ async def words_are_read_as_written(dut: Any) -> None:
             # Planes that the layer does not use lie anywhere.
             offsets = [random.randint(0, base) if plane < mode else random.getrandbits(16) for plane in range(3)]
             there = shown = None
-            dut.index_mode.value = mode
-            dut.plane_offsets.value = pack(data.ArrayLayout(16, 3), offsets)
+            dut.layer.value = layer_bits(config, mode, offsets)
         scramble(dut.address, dut.bias_address)
         action = random.choices(["write", "read", "wait"], [6, 0, 1] if filling else [1, 6, 3])[0]
         plane, address = random.randrange(len(config.plane_bits)), random.randrange(depth)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of an engine that differ between one with convolutions and one without."""
+
+from dataclasses import dataclass
+
+from .act_writer import ActivationWriter
+from .drain import Drain
+from .order import VectorOrder
+from .pixels import PixelOrder
+from .pooling import PoolingDrain, PoolingWriter
+from .scatter import ScatterWalker
+from .walker import Walker
+
+__all__ = ["CONVOLUTIONS", "FULLY_CONNECTED", "Parts", "parts"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Classes of components, each called with an `EngineConfig`.
+
+    Attributes
+    ----------
+    order : type
+        In the scanner: in which order words are read.
+    walker : type
+        In a PE: from a slice to the rows of its entries.
+    drain : type
+        In which order rows are drained.
+    writer : type
+        From the clusters' activations to a word of the activation memory.
+    """
+
+    order: type
+    walker: type
+    drain: type
+    writer: type
+
+
+FULLY_CONNECTED = Parts(order=VectorOrder, walker=Walker, drain=Drain, writer=ActivationWriter)
+CONVOLUTIONS = Parts(order=PixelOrder, walker=ScatterWalker, drain=PoolingDrain, writer=PoolingWriter)
+"""They run fully connected layers as well."""
+
+
+def parts(config):
+    """The parts of an engine of this configuration."""
+    return CONVOLUTIONS if config.tap_bits else FULLY_CONNECTED
