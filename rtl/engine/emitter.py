@@ -58,7 +58,7 @@ class Emitter(wiring.Component):
                     for name, shape in pixel_fields(config).items()}
         # The activations that are still to be sent; whether the lowest is the last of them is known from before.
         pending, rest = Signal(config.block_cols, reset_less=True), Signal(config.block_cols, name="rest")
-        valid, last, emit = Signal(), Signal(), Signal()
+        valid, last, emit = Signal(), Signal(), Signal(name="emit")
         with m.If(self.blocks.ready):
             m.d.sync += [valid.eq(self.blocks.valid), block.eq(new.acts), pending.eq(new.nonzero), last.eq(new.single),
                          *(register.eq(new[name]) for name, register in position.items())]

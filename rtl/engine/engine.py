@@ -85,7 +85,7 @@ class Engine(wiring.Component):
         m.submodules.writer = writer = parts(config).writer(config)
         m.submodules.fan_out = fan_out = FanOut(config)
         m.submodules.gather = gather = Gather(config)
-        m.submodules.counters = counters = Counters(config)
+        m.submodules.counter_bank = counters = Counters(config)
         m.submodules.watchdog = watchdog = Watchdog(config)
 
         # Run time, in the order in which an activation passes: with a reset of its own.

@@ -55,7 +55,8 @@ class FanOut(wiring.Component):
 
     def _layer(self, m):
         """What a cluster must know of a layer, from its descriptor."""
-        layer, descriptor = Signal(cluster_layer_layout(self.config)), self.scan.layer
+        layer = Signal(cluster_layer_layout(self.config))
+        descriptor = self.scan.layer
         m.d.comb += [layer.slice_base.eq(descriptor.slice_base), layer.entry_base.eq(descriptor.entry_base)]
         for name, _ in layer.pe.shape():
             if name == "plane_offsets":

@@ -128,7 +128,7 @@ class Layer:
 
     def bits(self) -> int:
         """What the walker is told of the layer."""
-        told = {"input_signed": random.getrandbits(1)}
+        told = {}
         if len(self.config.index_bits) > 1:
             told["index_mode"] = self.mode
         if self.config.tap_bits:

@@ -52,7 +52,7 @@ def test_words_arrive_at_their_memory(config):
     simulate(tree, load)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=IDS)
+@pytest.mark.parametrize("config", CONFIGS[1:], ids=IDS[1:])
 def test_settings_arrive_at_all_clusters(config):
     fan_out = FanOut(config)
     cycles = unhurried_cycles(config)
