@@ -38,6 +38,7 @@ from figure_tables import (
 
 from nonzero.errors import end_with
 from nonzero.files import write_whole
+from rtl.config import PRESETS
 
 PAGE = DOCS / "results.md"
 
@@ -252,7 +253,7 @@ def simulated_boards() -> str:
 
 def robustness() -> str:
     def mutants(found: Figures) -> str:
-        return f"{count(found['mutants'])} on {len(found['rows'])} presets; {found['mismatches']}"
+        return f"{count(found['mutants'])}; {found['mismatches']}"
 
     def conversions(found: Figures) -> str:
         outcomes = ", ".join(f"{count(value)} {name}" for name, value in found["counts"].items())
@@ -264,8 +265,8 @@ def robustness() -> str:
             ("mutated_packets", "mutated packets, after which the engine is exact"),
             ("random_bytes", "random bytes, after which the engine is exact"),
             ("resets", "resets in the middle of load, run and read-out, after which the engine is exact"))),
-        Row("images with a right CRC and wrong contents; those that neither are refused nor end with a status nor give "
-            "what golden and cycle model give", "images", mutants),
+        *(Row(f"images for `{preset}` with a right CRC and wrong contents; wrong ones among them", source, mutants)
+          for preset in PRESETS for source in (f"images-{preset}", f"images-{preset}-more") if source in SOURCES),
         Row("model files and ways of data beside torch, by outcome", "conversions", conversions),
         Row("packing of VGG-16's fully connected layers", "encode", lambda found:
             f"{count(found['weights_total'])} weights in {found['pack_seconds'] + found['image_seconds']:.1f} s"))

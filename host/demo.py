@@ -66,7 +66,7 @@ def ready_settings(model: Path, seed: int = 0, known: str | None = None) -> Sett
 
 
 def _ready(arguments: argparse.Namespace) -> Settings | None:
-    """Of the model that is given; None without one."""
+    """Settings for the model that is given; None without one."""
     if arguments.model is not None:
         return ready_settings(arguments.model, arguments.seed, arguments.known)
     if arguments.known is not None:

@@ -62,9 +62,25 @@ EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Run:
-    """What the engine gave and how long it took; beside the golden model and the cycle model if it was verified.
+    """What the engine gave, beside the golden model and the cycle model if it was verified.
 
-    ``recording`` is for `host.view`, if the target notes what the PEs do.
+    Attributes
+    ----------
+    target : Target
+    pes : int
+        PEs of the engine.
+    batch : Batch
+        Outputs, counters and times.
+    test_error : float
+        Percent of the images.
+    seconds : float
+        Wall-clock time of loading and of all inferences.
+    comparison : Comparison, optional
+        What differs from the models.
+    prediction : Prediction, optional
+        The cycle model's counters.
+    recording : dict, optional
+        For `host.view`, if the target records what the PEs do.
     """
 
     target: Target
@@ -88,7 +104,7 @@ class Run:
         }
 
     def _times(self, images: int, cycles: float) -> dict[str, Any]:
-        """Measured, and of the engine and of the link's bits alone."""
+        """Times as measured, and the times that engine and link alone would take."""
         latencies = self.batch.latencies
         measured = not np.isnan(latencies).any()
         clock, baud, link_bytes = self.target.clock_mhz, self.target.baud, self.batch.link_bytes / images
@@ -191,7 +207,7 @@ def _recording(run: Run, decoded: Decoded, file: Path, dataset: Dataset, acts: n
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures for people."""
+    """The figures for a terminal."""
     rows = rtl_figures(figures)
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

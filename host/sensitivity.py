@@ -71,7 +71,15 @@ class Point:
 
 @dataclass(frozen=True)
 class LayerScan:
-    """A layer's points, from the greatest density down, and the one chosen: `Scan` says how."""
+    """A layer at each density.
+
+    Attributes
+    ----------
+    points : tuple of Point
+        From the greatest density down.
+    chosen : Point
+        The one chosen: `Scan` says how.
+    """
 
     name: str
     points: tuple[Point, ...]
@@ -88,6 +96,7 @@ class Scan:
         Held-out error of the network as it is, in percent.
     tolerance : float
         A layer's chosen point is the last before its error first exceeds ``dense_error + tolerance``.
+    layers : tuple of LayerScan
     """
 
     dense_error: float

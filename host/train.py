@@ -94,7 +94,7 @@ class TrainSettings:
 
 @dataclass
 class _Run:
-    """A training under way: all that a checkpoint has to keep."""
+    """A training that is running: all that a checkpoint has to keep."""
 
     model: nn.Module
     forward: Callable[[torch.Tensor], torch.Tensor]

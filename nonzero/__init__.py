@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every wing stands on: errors, files, caches, and what is shipped beside the code; imports none of the wings."""
+"""What all packages are built on: errors, files, caches, and the files shipped beside the code. It imports none of
+them.
+"""
 
 from nonzero.caches import use_cache
 

@@ -63,7 +63,8 @@ def main() -> None:
         sys.stderr.write("".join(f"error: {problem}\n" for problem in problems))
         sys.exit(2)
     module, _ = COMMANDS[name]
-    # As with `python -m`, --data finds the user's modules here; as the last place, so that it hides none of ours.
+    # --data finds the user's modules in the current directory, as with `python -m`. It comes last, so that it hides
+    # none of our modules.
     sys.path.append(str(Path.cwd()))
     # As `python -m` does; argparse takes the command's name from the module.
     sys.argv = [name, *arguments]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where everything that takes long to make is kept: simulations, and what numba, wasmtime and YoWASP's tools compile.
+"""The cache: simulations, and what numba, wasmtime and YoWASP's tools compile.
 
 ``NONZERO_CACHE`` names the directory; the default is ``nonzero`` in the user's cache directory. Where that cannot be
 written (a container's user without a home of his own), a temporary directory takes its place.
@@ -18,7 +18,7 @@ __all__ = ["cache_directory", "use_cache", "wasm_cache"]
 VARIABLE = "NONZERO_CACHE"
 
 TOOLS = {"NUMBA_CACHE_DIR": "numba", "YOWASP_CACHE_DIR": "yowasp"}
-"""Variables of those who keep something, and their directories in the cache."""
+"""Environment variables of libraries that keep files, and their directories in the cache."""
 
 
 def cache_directory() -> Path:
@@ -50,7 +50,7 @@ def use_cache() -> None:
 
 @contextmanager
 def wasm_cache() -> Iterator[None]:
-    """In this context wasmtime, which runs Amaranth's Yosys and has no variable of its own, uses the cache."""
+    """In this context wasmtime, which runs Amaranth's Yosys and has no environment variable for it, uses the cache."""
     before = os.environ.get("XDG_CACHE_HOME")
     os.environ["XDG_CACHE_HOME"] = str(cache_directory())
     try:

@@ -13,7 +13,7 @@ __all__ = ["call"]
 def call(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> tuple[int, str]:
     """Runs a program to its end.
 
-    Whatever interrupts this ends the program and all that it started: nothing goes on writing into the directory.
+    An interrupt ends the program and all processes that it started, so that none goes on writing into the directory.
 
     Parameters
     ----------

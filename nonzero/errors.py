@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that are the user's to mend, and how every command reports them."""
+"""Errors that the user can correct, and how every command reports them."""
 
 import os
 import re
@@ -28,7 +28,7 @@ class UserError(Exception):
 
 
 def check_all(*checks: Callable[[], Any]) -> list[Any]:
-    """What the checks return; one `UserError` with the problems of all of them, each once, if any raises one."""
+    """Runs all checks and returns their results; raises one `UserError` with the problems of all of them, each once."""
     results, problems = [], []
     for check in checks:
         try:
@@ -41,7 +41,7 @@ def check_all(*checks: Callable[[], Any]) -> list[Any]:
 
 
 def printable(value: object) -> str:
-    """Without control characters, lone surrogates and marks that turn the direction of writing."""
+    """The text without control characters, lone surrogates, and marks that turn the direction of writing."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(value))
 
 
@@ -54,8 +54,8 @@ def say_notes(notes: Iterable[str]) -> None:
 def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
     """Runs a command's ``main``; returns its exit status.
 
-    It is 0; 2 for a `UserError`, a file that the operating system refuses, or too little memory; 130 for Ctrl-C;
-    1 if whoever read the output has gone.
+    It is 0; 2 for a `UserError`, a file that the operating system refuses, or too little memory; 130 for Ctrl-C; 1 if
+    the reader of the output has closed it.
     """
     try:
         _check_values(sys.argv[1:] if argv is None else argv)
@@ -106,7 +106,7 @@ def end_with(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     # A path may hold bytes that are no UTF-8.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    # Amaranth would say so of every component that an error leaves behind.
+    # Amaranth would warn of every component that an error leaves unused.
     warnings.filterwarnings("ignore", message=".* created but never used")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     status = run_command(main)
@@ -114,7 +114,7 @@ def end_with(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
     try:
         sys.stdout.flush()
     except OSError:
-        # Python would try once more at its end, and complain.
+        # Otherwise Python would try again to flush at its end, and print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of the user: refused early if they cannot be read or written, and written whole or not at all."""
+"""Files of the user: refused early if they cannot be read or written, and written completely or not at all."""
 
 import os
 from collections.abc import Iterable, Iterator

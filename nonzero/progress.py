@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a terminal shows while something takes long; nothing elsewhere."""
+"""Progress on a terminal, while something takes long; nothing is written elsewhere."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that come with the project but are no code: the boards' files and the networks that are ready to pack.
+"""Files that are shipped with the project beside the code: the boards' files and networks that are ready to pack.
 
 In a checkout they lie beside the packages, in ``constraints/`` and ``models/``; a wheel holds them in this package,
 under the same names.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON from files that may come from anybody."""
+"""Reads JSON of unknown origin."""
 
 import json
 from typing import Any

@@ -22,7 +22,7 @@ STRING_OR_COMMENT = re.compile(r"""
     \"{3} (?: \\. | [^\\] )*? (?: \"{3,5} | \Z ) | '{3} .*? (?: '{3,5} | \Z )
     | " (?: \\. | [^"\\\n] )* "? | ' [^'\n]* '?
     | \# [^\n]*""", re.DOTALL | re.VERBOSE)
-"""What may hold anything; one that does not end is left to Python's reader."""
+"""Strings and comments, whose content does not count; one that does not end is left to Python's reader."""
 
 DOTTED = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}")
 WORD = re.compile(rf"[\w+-]{{{LONGEST_WORD + 1}}}")

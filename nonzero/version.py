@@ -7,7 +7,7 @@ __all__ = ["tool_version"]
 
 
 def tool_version() -> str:
-    """The version that is installed."""
+    """The version of the installed project."""
     try:
         return version("nonzero")
     except PackageNotFoundError:

@@ -23,14 +23,14 @@ CRC_BYTES = 4
 
 @dataclass(frozen=True)
 class ImageParts:
-    """A sound file, taken apart.
+    """A sound file, split into its parts.
 
     Attributes
     ----------
     engine : bytes
         What the engine loads, header and CRC-32 included.
     host : bytes
-        The content of the host part, without its frame: JSON, not parsed yet.
+        The content of the host part, without its frame: JSON that is not parsed yet.
     config_hash : bytes
         The `EngineConfig.hash` that the image was made for.
     input_words : int
@@ -44,7 +44,7 @@ class ImageParts:
 
 
 def with_crc(content):
-    """The bytes, and their CRC-32 behind them."""
+    """The bytes, followed by their CRC-32."""
     return content + zlib.crc32(content).to_bytes(CRC_BYTES, "little")
 
 
@@ -58,7 +58,7 @@ def preset_of(config_hash):
 
 
 def read_parts(path, config=None):
-    """Reads a file and takes it apart. Raises `UserError` if it cannot be read, and as `split_image`."""
+    """Reads a file and splits it. Raises `UserError` if it cannot be read, and as `split_image`."""
     check_input("image", path, LARGEST_IMAGE_BYTES)
     try:
         content = path.read_bytes()
@@ -68,7 +68,7 @@ def read_parts(path, config=None):
 
 
 def split_image(content, config, name):
-    """Checks the frame of an image and takes it apart.
+    """Checks the frame of an image and splits it into its parts.
 
     Parameters
     ----------

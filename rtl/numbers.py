@@ -12,6 +12,7 @@ quantiser (`host.quantization.quantize`) all follow this module; ``docs/numbers.
               clamp(scaled, 0, 2**act_bits - 1)                          if it is not
 """
 
+from typing import TypeVar
 
 from amaranth.lib import enum
 
@@ -41,6 +42,9 @@ class Activation(enum.Enum, shape=1):
         return self is Activation.IDENTITY
 
 
+Integers = TypeVar("Integers")
+"""A Python int, a NumPy int64 array or a torch int64 tensor."""
+
 
 def requant_shift(act_bits: int) -> int:
     """The constant right shift after the multiplication: 19 for 8-bit activations."""
@@ -59,14 +63,14 @@ def requantize(total, *, multiplier: int, pre_shift: int, signed: bool, act_bits
 
     Parameters
     ----------
-    total : int, array or tensor of integers
+    total : Number
         Anything with integer ``>>``, ``*`` and ``+``.
     multiplier : int
         1 to ``2**MULTIPLIER_BITS - 1``.
     pre_shift : int
         One of `PRE_SHIFTS`.
     signed : bool
-        Of the layer's `Activation`: whether activations are two's complement; otherwise all negative ones are 0.
+        Of the layer's `Activation`: whether activations are two's complement; otherwise negative ones are 0.
     act_bits : int
         Width of an activation.
     clamp : callable

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data of other shapes than a network takes, for `host.bench.conversions`: read right, announced, refused, or not."""
+"""Inputs of other shapes than a network takes, for `host.bench.conversions`: are they read right, with a note, refused,
+or wrong without a word?
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -23,7 +25,7 @@ ROUTES = ("--calib", "--data", "host.run")
 """How inputs come in."""
 
 NAMED = r"row-major|channels last"
-"""In a note that says how inputs were taken."""
+"""What matches a note that says how inputs were taken."""
 
 IMAGES = 48
 PRESET = "conv"
@@ -31,7 +33,7 @@ PRESET = "conv"
 
 @dataclass(frozen=True)
 class DataSubject:
-    """Inputs of some shape for a network of another, or of the same.
+    """Inputs of one shape, given to a network that takes another or the same.
 
     Attributes
     ----------
@@ -93,7 +95,7 @@ DATA = [DataSubject(f"data: {network}, {form}: {given}", shape, make, form)
 
 
 def network(subject: DataSubject, seed: int) -> nn.Module:
-    """A small network of such inputs: a convolution if they are images, or a flatten and linear layers."""
+    """A small network that takes such inputs: a convolution if they are images, otherwise linear layers."""
     def build() -> nn.Module:
         values = int(np.prod(subject.shape))
         if len(subject.shape) == 3 and subject.form != "flat":

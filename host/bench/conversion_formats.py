@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saves a network in each of the formats in which people keep them, for `host.bench.conversions`."""
+"""Saves a network in each format that networks are kept in, for `host.bench.conversions`."""
 
 import os
 import sys
@@ -75,18 +75,18 @@ FORMATS: dict[str, tuple[str, Writer]] = {
 """The suffix and how to write it, by name."""
 
 FEW = {"onnx, weights beside", "torchscript"}
-"""Formats in which what the network is makes no difference: tried with a few."""
+"""Formats that treat all networks alike: they are tried with few networks."""
 
 FEW_SUBJECTS = {"relu", "tanh", "residual", "batch norm behind the relu", "image: convolution",
                 "image: average pooling", "LeNet-5's names: max, relu"}
 
 OTHERWISE = {"image: average pooling, divisor": ("onnx", "onnx, any batch")}
-"""What torch's own export writes as another network, without a word: ONNX's average pooling has no divisor."""
+"""Formats that torch's own export writes wrong without a word: ONNX's average pooling has no divisor."""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing is written to the terminal, not by C++ either: torch prints what it cannot export."""
+    """Discards what is written to the terminal, by C++ as well: torch prints what it cannot export."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     kept = [(number, os.dup(number)) for number in (1, 2)]

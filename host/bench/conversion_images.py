@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small networks of all kinds that people convert, for `host.bench.conversions`: those of images."""
+"""Small networks of images, of every kind that is converted, for `host.bench.conversions`."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small networks of all kinds that people convert, for `host.bench.conversions`: fully connected ones."""
+"""Small fully connected networks, of every kind that is converted, for `host.bench.conversions`."""
 
 from collections import OrderedDict
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A subject of `host.bench.conversions`: a network, what files of it may be read as, and how it is drawn."""
+"""A subject of `host.bench.conversions`: a network, how its weights are drawn, and what a reader may take its files
+for.
+"""
 
 import warnings
 from collections.abc import Callable
@@ -26,7 +28,7 @@ CHAIN = r"nothing else|one after (the |an)?other|no other operation|in (this|the
 
 
 ORDER = r"order|one after"
-"""What a note must say for a reading that differs: the thing that is in fact wrong."""
+"""What a note must match if a file is read as another network: it names what differs."""
 
 
 class Net(nn.Module):
@@ -59,8 +61,8 @@ class Subject:
     build : callable
         Makes the module; `draw` gives it its weights.
     wrong : str
-        A regular expression. Where a file does not say all and a reading differs from the network, a note must match
-        it: it names what is in fact wrong.
+        A regular expression. If a file does not describe its network fully and is read as another one, a note must
+        match it, which names what differs.
     shape : tuple of int
         Of an input, without the batch.
     finish : callable, optional

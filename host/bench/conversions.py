@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What becomes of many kinds of networks in many formats: right, announced, refused, or wrong without a word."""
+"""Converts many kinds of networks in many formats: the result is right, announced, refused, or wrong without a word."""
 
 import re
 import tempfile
@@ -54,7 +54,7 @@ ENGINE_TOLERANCE = 0.1
 that 8-bit activations account for 1 to 3 %; folded batch normalisations for more."""
 
 LOSS = r"^(weight sharing|quantisation) costs |are clipped"
-"""In a note that warns of such an error."""
+"""What matches a note that warns of such an error."""
 
 OUTCOMES = {
     "right": "as torch computes it, and the engine within its 8 bits",
@@ -73,13 +73,18 @@ class Conversion:
 
     Attributes
     ----------
+    network : str
+        The subject's name.
+    form : str
+        One of `FORMS`.
     outcome : str
         One of `OUTCOMES`.
     said : str
         The error, the note that announces or warns, or what is wrong.
-    float_error, engine_error : float, optional
-        The greatest error over the greatest output; the standard deviation of the engine's error over that of the
-        outputs.
+    float_error : float, optional
+        The greatest error of the network as it was read, over the greatest output.
+    engine_error : float, optional
+        The standard deviation of the engine's error over that of the outputs.
     """
 
     network: str
@@ -203,8 +208,8 @@ def _engine(work: Compilation, inputs: np.ndarray) -> Tensor:
 
 def _judged(subject: Subject, form: str, notes: Sequence[str], wanted: Tensor, read: Tensor,
             engine: Tensor) -> Conversion:
-    """Compares outputs ``[n, outputs]``: torch's with those of the float network that was read, and these, without what
-    the network does after them, with the engine's."""
+    """Compares outputs ``[n, outputs]``: those of the float network that was read with torch's, and the engine's with
+    those of the float network, before `Subject.finish`."""
     if read.shape == wanted.shape:
         finished = subject.finish(read) if subject.finish else read
         float_error = float((finished - wanted).abs().max() / wanted.abs().max())
@@ -233,7 +238,9 @@ def figures(found: Sequence[Conversion], seed: int) -> dict[str, Any]:
 
 
 def conversions_table(found: dict[str, Any]) -> str:
-    """Networks by formats; what each outcome means and how often it came; what is bad, at length."""
+    """A table of networks by formats; then what each outcome means and how often it came; then each bad conversion in
+    full.
+    """
     cells: dict[str, dict[str, str]] = {}
     for row in found["rows"]:
         cells.setdefault(row["network"], {})[row["form"]] = row["outcome"]

@@ -39,7 +39,16 @@ IMAGES = 1000
 
 @dataclass(frozen=True)
 class Baseline:
-    """An engine as it was placed and routed for a board: its highest clock."""
+    """An engine as it was placed and routed for a board.
+
+    Attributes
+    ----------
+    board : str
+    fmax_mhz : float
+        The highest clock by static timing analysis.
+    preset : str
+        The engine, a name of `rtl.config.PRESETS`.
+    """
 
     board: str
     fmax_mhz: float
@@ -189,7 +198,7 @@ def image_job(name: str, image: Image, config: EngineConfig, data: str) -> Job:
     quantized, dataset = decoded.network, image.fitted(dataset)
     say_notes(dataset.notes)
     acts = quantize_inputs(quantized, dataset.test_images[:IMAGES])
-    # A whole input for the libraries: what the image leaves out, since it has no weights, is nothing to them.
+    # The image leaves out inputs without weights; the libraries take whole inputs.
     first = quantized.layers[0]
     codes = np.pad(first.codes, ((0, 0), (0, acts.shape[1] - first.cols)))
     quantized = replace(quantized, layers=(replace(first, codes=codes), *quantized.layers[1:]))

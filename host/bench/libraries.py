@@ -127,7 +127,9 @@ def _torch_dense(network: Network, acts: Sequence[np.ndarray], device: str = "cp
 
 
 def _torch_dense_cut(network: Network, acts: Sequence[np.ndarray]) -> Call:
-    """Without dead neurons, and without the inputs that have no weights; those that have are picked out beforehand."""
+    """Dense, without dead neurons and without the inputs that have no weights; the other inputs are gathered
+    beforehand.
+    """
     small = drop_dead_neurons(network)
     first = small.layers[0]
     used = np.flatnonzero(first.weight.any(axis=0))
@@ -191,9 +193,9 @@ def _weight_codes(weight: np.ndarray) -> tuple[torch.Tensor, float]:
 
 
 def _row_codes(weight: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """int8 weights of 7 bits, and a scale for each row.
+    """Weights as int8 of only 7 bits, and a scale for each row.
 
-    A processor without VNNI adds two products in 16 bits, more than those of 8-bit weights fit into.
+    A processor without VNNI adds two products in 16 bits, which weights of 8 bits would overflow.
     """
     greatest = np.abs(weight).max(axis=1, initial=0)
     scales = np.where(greatest > 0, greatest / 63, 1).astype(np.float32)
@@ -207,7 +209,7 @@ def _int8_mm(network: Network, acts: Sequence[np.ndarray]) -> Call:
     for number, layer in enumerate(network.layers):
         codes, scale = _weight_codes(layer.weight)
         last = number == len(network.layers) - 1
-        # What comes out: the next layer's int8 activations, or the network's outputs.
+        # Results are the next layer's int8 activations, or the network's outputs.
         target = 1.0 if last else scales[number + 1]
         layers.append((codes.T, scales[number] * scale / target, _floats(layer.bias / target), layer.relu, last))
     vector = torch.from_numpy(np.rint(acts[0] / scales[0]).astype(np.int8))[None]

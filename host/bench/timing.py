@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["Timed", "Timing", "time_side_by_side"]
 
 BLOCK_SECONDS = 2e-3
-"""A block of calls takes at least as long, so that reading the clock costs nothing."""
+"""A block of calls takes at least this long, so that the time of reading the clock does not count."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,16 @@ class Timed:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call, over the blocks: their median, the quartiles, the least; and the calls in a block."""
+    """Seconds of one call, over the blocks in which it was timed.
+
+    Attributes
+    ----------
+    median, least : float
+    quartiles : (float, float)
+        The first and the third.
+    calls : int
+        Calls in a block.
+    """
 
     median: float
     quartiles: tuple[float, float]
@@ -41,8 +50,8 @@ class Timing:
 def time_side_by_side(methods: dict[str, Timed], repeats: int) -> dict[str, Timing]:
     """Times each method in ``repeats`` blocks of calls.
 
-    The methods take turns block by block, each round begins with another one, and a call that is not timed goes before
-    each block: so noise hits all alike, and each finds its own data in the caches.
+    The methods take turns block by block, and each round begins with another method, so that noise hits all alike. A
+    call that is not timed precedes each block, so that each method finds its own data in the caches.
     """
     counts = {}
     for name, method in methods.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a compilation is asked for, and what its steps leave for one another."""
+"""The settings of a compilation, and the state that its steps share."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +27,14 @@ class Settings:
 
     Attributes
     ----------
+    model : Path
+        The model file.
+    config : EngineConfig
+        The engine to compile for.
+    preset : str
+        What errors call the engine.
     density, keep, quality
         How far to prune, `host.compression.recipe.with_amount`.
-    recipe : str
-        How to prune and retrain, `host.compression.recipe.read_recipe`.
-    sharing : ShareSettings
-        How to share weights.
     prune : bool
         Whether to prune at all; a model that is sparse already is packed as it is.
     data : Dataset, str or None
@@ -43,6 +45,12 @@ class Settings:
         Of an image; without it that of the dataset's images.
     normalize : (mean, std) or None
         How the training normalised its inputs; folded into the first layer.
+    seed : int
+        Decides all that is random.
+    recipe : str
+        How to prune and retrain, `host.compression.recipe.read_recipe`.
+    sharing : ShareSettings
+        How to share weights.
     known : str or None
         The network of `host.network.zoo` that a file of tensors is of.
     """
@@ -66,7 +74,38 @@ class Settings:
 
 @dataclass
 class Compilation:
-    """A compilation under way: each step reads what those before it left here."""
+    """A compilation under way: each step reads what those before it left here. A value is None or empty before its
+    step.
+
+    Attributes
+    ----------
+    settings : Settings
+    checkpoints : Path or None
+        Directory for the state of interrupted training; None keeps nothing.
+    dataset : Dataset or None
+        The data to retrain and test with; None if the settings name none.
+    calibration : uint8 or float array, shape ``[n, ...]``
+        The inputs that scales are chosen on.
+    dense : Network
+        As the model file has it.
+    pruned : PruneResult
+        None as well if the network is not pruned.
+    shared : SharedNetwork
+    quantized : QuantizedNetwork
+    packed : PackedNetwork
+    content : bytes
+        The image file.
+    image : Image
+        The image file, read back.
+    prediction : Prediction
+        Counters of the inferences that verify the image.
+    test_errors : dict
+        Percent of the test images, by the name of the form of the network: "dense", "pruned", "shared", "engine".
+    notes : list of str
+        Sentences for the user.
+    steps : list of dict
+        Of each step ``name``, ``seconds``, ``note`` and ``test_error``.
+    """
 
     settings: Settings
     checkpoints: Path | None = None
@@ -89,7 +128,7 @@ class Compilation:
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def checkpoint(self, phase: str) -> Path | None:
-        """Where the state of a phase is kept while it is under way."""
+        """The file that keeps the state of a phase while it runs."""
         return self.checkpoints and self.checkpoints / f"{phase}.checkpoint"
 
     @property

@@ -35,7 +35,7 @@ __all__ = ["STEPS", "compile_model", "kept_share"]
 
 CALIBRATION_IMAGES = 2000
 CALIBRATION_MACS = 1 << 33
-"""Most images on which activity and the verification are measured; fewer, but 2, if they took more multiplications."""
+"""Most images for activity and verification, and most multiplications on them; at least 2 images are taken."""
 
 
 def load(work: Compilation) -> str:
@@ -190,7 +190,7 @@ STEPS: list[tuple[str, Callable[[Compilation], str]]] = [
     ("encode and pack", encode_and_pack),
     ("verify", verify),
 ]
-"""The way of a model; the report follows."""
+"""The steps of a compilation, in order; the report follows."""
 
 
 MEASURED_AFTER = {"load": "dense", "prune and retrain": "pruned", "share": "shared", "quantize": "engine"}
@@ -229,7 +229,7 @@ def compile_model(settings: Settings, progress: Callable[[str], object] = lambda
 
 
 def _examples(work: Compilation, images: np.ndarray) -> np.ndarray:
-    """As many images from all over the set as there is time for."""
+    """As many images as there is time for, evenly spread over the set."""
     macs = sum(layer.weight.size * (math.prod(layer.geometry.conv_shape) if layer.geometry else 1)
                for layer in work.network.layers)
     count = min(len(images), CALIBRATION_IMAGES, max(2, CALIBRATION_MACS // macs))
@@ -259,7 +259,7 @@ def _calibration(work: Compilation) -> np.ndarray:
 
 
 def kept_share(settings: Settings, network: Network) -> float | None:
-    """The share of weights that pruning is to keep, 0 if its settings do not tell; None without pruning.
+    """The share of weights that pruning is to keep; 0 if the settings do not tell it, None without pruning.
 
     Raises `UserError` for settings out of range.
     """

@@ -6,7 +6,7 @@ import numpy as np
 __all__ = ["INITIALISATIONS", "cluster"]
 
 MAX_ITERATIONS = 1000
-"""k-means comes to rest far earlier; the limit only rules out endless loops."""
+"""Steps, at most. k-means converges far earlier; the limit only rules out endless loops."""
 
 INITIALISATIONS = ("linear", "density", "random")
 """Evenly between the least and the greatest weight, which keeps the few large ones represented; as many weights

@@ -67,8 +67,16 @@ class PruneRound:
 
 @dataclass(frozen=True)
 class PruneResult:
-    """The pruned network (float32, zeros are pruned, dead neurons are gone) and what happened in each round. If it was
-    not retrained, also the network with its dead neurons: ``whole``."""
+    """The pruned network, and what happened in each round.
+
+    Attributes
+    ----------
+    network : Network
+        Without dead neurons; a weight of 0 is pruned.
+    history : tuple of PruneRound
+    whole : Network or None
+        The pruned network with its dead neurons, if it was not retrained.
+    """
 
     network: Network
     history: tuple[PruneRound, ...]
@@ -110,7 +118,9 @@ def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, se
 
 
 def _prune_blindly(network: Network, settings: PruneSettings) -> PruneResult:
-    """Magnitudes do not compare between layers, so that the allocation "global" becomes "erdos-renyi"."""
+    """Prunes without data. Magnitudes cannot be compared between layers, so the allocation "global" becomes
+    "erdos-renyi".
+    """
     allocation = "erdos-renyi" if settings.everywhere else settings.allocation
     settings = replace(settings, rounds=1, criterion="magnitude", allocation=allocation)
     network, saliency = _weighed(network, settings, np.zeros(0), np.zeros(0), 0, first=True)
@@ -203,13 +213,13 @@ def _weighed(network: Network, settings: PruneSettings, images: np.ndarray, labe
 
 
 def _names(network: Network) -> tuple[str, ...]:
-    """Of the layers that are trained."""
+    """Names of the layers that are trained."""
     return tuple(layer.name for layer in network.layers if not layer.fixed)
 
 
 def _masks(network: Network, saliency: list[np.ndarray], keep: dict[str, float], settings: PruneSettings,
            names: tuple[str, ...]) -> list[np.ndarray]:
-    """Where weights are left; in layers other than those of `names`, where they are now."""
+    """Where weights are left. In layers other than those of `names` the masks are where weights are now."""
     fixed = sum(layer.weight.size for layer in network.layers if layer.fixed)
     if settings.everywhere:
         saliency = [np.full_like(one, np.inf) if layer.fixed else one

@@ -22,7 +22,7 @@ IMAGES = 10_000
 BATCH = 1000
 
 RARE = 1e-3
-"""Broadcasts for an image that are added to those of every input and neuron, lest one that is never active is free."""
+"""Broadcasts for an image that are added to those of every input and neuron, so that none costs nothing."""
 
 
 @torch.no_grad()

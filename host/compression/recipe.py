@@ -61,9 +61,9 @@ class PruneSettings:
         better).
     neurons : dict, optional
         How many neurons, or channels of a convolution, a hidden layer keeps, by layer name; the others go in the first
-        cut, those of the least summed saliency, before the weights are chosen. A layer that is not named keeps all
-        (not in the paper, which removes neurons only when they have lost all connections). With this option, be it an
-        empty table, retraining leaves out what is dead: faster, and the same but for rounding.
+        cut, those of the least summed saliency, before the weights are chosen. A layer that is not named keeps all (not
+        in the paper, which removes neurons only when they have lost all connections). With this option, even with an
+        empty table, retraining leaves out dead neurons: it is faster, and its results differ by rounding alone.
     broadcasts : float, optional
         How many activations a mean image sends to the PEs when pruning is done, one in a cycle: inputs with weights and
         hidden neurons (pixels of a channel) that are not zero. Before each cut, the inputs and neurons of the least
@@ -138,7 +138,7 @@ class PruneSettings:
 
     @property
     def whole(self) -> bool:
-        """Whether neurons, channels or inputs go whole, before the weights are chosen."""
+        """Whether whole neurons, channels or inputs are removed, before the weights are chosen."""
         return self.neurons is not None or self.broadcasts is not None
 
     def check(self, network: Network) -> None:

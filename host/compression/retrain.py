@@ -27,11 +27,11 @@ TEMPERATURE = 2.0
 
 
 class Retraining:
-    """Trains with Adam, whose state lives on from one round to the next.
+    """Trains with Adam, whose state is kept from one round to the next.
 
     With the options ``neurons`` and ``broadcasts`` the network is trained without the channels and neurons that are
     dead, and without the inputs of a fully connected first layer that have no weights, which takes a fraction of the
-    time; the others' gradients are what they would be, but for rounding.
+    time; the gradients of the others differ by rounding alone.
 
     A round is `begin`, then `run`. The learning curve of the round under way is in `curve`: for each epoch the
     mean loss in ``losses`` and the held-out error in percent in ``held_out_errors``, with ``iterations`` and
@@ -41,6 +41,11 @@ class Retraining:
     ----------
     dense : Network
         Gives the shapes, the connections before pruning, and what distillation compares with.
+    dataset : Dataset
+        Its training images are split into those that are trained on and those that are held out.
+    settings : PruneSettings
+    seed : int
+        Decides batches, deformations and dropout.
     """
 
     def __init__(self, dense: Network, dataset: Dataset, settings: PruneSettings, seed: int) -> None:
@@ -71,7 +76,7 @@ class Retraining:
         self.curve = {"losses": [], "held_out_errors": [], "iterations": 0, "seconds": 0.0}
 
     def freeze(self, names: Sequence[str]) -> None:
-        """Trains the named layers alone from here on."""
+        """From now on trains only the layers of these names."""
         self.optimizer.zero_grad()
         for layer, weight, bias in zip(self.dense.layers, self.weights, self.biases, strict=True):
             weight.requires_grad_(layer.name in names)
@@ -113,7 +118,7 @@ class Retraining:
         return replace(self.dense, layers=tuple(layers))
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on to the same bits."""
+        """The state that `restore` needs to continue with the same bits."""
         return {"weights": [weight.detach() for weight in self.weights],
                 "biases": [bias.detach() for bias in self.biases], "masks": self.masks, "curve": self.curve,
                 "rows": [torch.from_numpy(rows) for rows in self.rows],
@@ -139,7 +144,7 @@ class Retraining:
 
     def _hold(self, network: Network, rows: list[np.ndarray], inputs: np.ndarray | None,
               known: Sequence[dict[str, torch.Tensor]] = ()) -> None:
-        """Goes on with these neurons and inputs alone; ``known`` is Adam's state so far, if there is any."""
+        """Continues with only these neurons and inputs; ``known`` is Adam's state so far, if there is any."""
         small = take_neurons(network, rows, inputs)
         self.rows, self.inputs, self.places = rows, inputs, weight_places(network, rows, inputs)
         self.samples.want(inputs)
@@ -217,7 +222,7 @@ class Retraining:
             weight.grad *= mask
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
-        # Once more, since Adam's momentum still moves weights that were removed just now.
+        # Adam's momentum still moves weights that were removed just now, so they are zeroed again.
         for weight, mask in zip(self.weights, self.masks, strict=True):
             weight *= mask
 

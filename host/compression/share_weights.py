@@ -35,8 +35,8 @@ class ShareSettings:
     initialisation : str
         First centres of k-means (section 3.2), one of `host.compression.kmeans.INITIALISATIONS`.
     bits : int, optional
-        2 to 8, and at most what the engine's codes have: ``2**bits - 1`` centres for each layer. None: all that the
-        codes can say.
+        2 to 8, and at most what the engine's codes have: ``2**bits - 1`` centres for each layer. None: as many as the
+        codes can tell apart.
     epochs : int
         Passes over the training images; 0 keeps the cluster centres.
     learning_rate : float
@@ -87,6 +87,8 @@ class SharedLayer:
     values : float64 array, shape ``[2**code_bits]``
         What a code stands for; the first is 0.
     bias : float64 array, shape ``[rows]``
+    relu : bool
+        Whether a ReLU follows.
     geometry : Geometry, optional
         Of a convolution; None for a fully connected layer.
     fixed : bool
@@ -118,6 +120,7 @@ class SharedNetwork:
 
     Attributes
     ----------
+    layers : tuple of SharedLayer
     losses, held_out_errors : tuple of float
         Of each epoch of fine-tuning; the errors in percent.
     iterations : int

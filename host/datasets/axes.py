@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Axes of inputs beside those that a network takes: as many values are not yet the same values."""
+"""Compares the axes of inputs with those that a network takes: an equal number of values need not be the same values.
+"""
 
 import math
 from collections.abc import Sequence
@@ -59,8 +60,8 @@ def fit_axes(what: str, images: np.ndarray, axes: Sequence[int], *, way_out: str
 
 
 def flattened_note(what: str, images: np.ndarray) -> str:
-    """What is assumed of images for a network of which only the number of inputs is known; empty for images that all
-    would flatten alike: of rows and columns alone.
+    """A note of what is assumed of images for a network of which only the number of inputs is known; empty for images
+    that everybody flattens alike, those of rows and columns alone.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def flattened_note(what: str, images: np.ndarray) -> str:
 
 
 def axes_text(axes: Sequence[int]) -> str:
-    """For people: "3 x 16 x 16"."""
+    """The axes as a message writes them: "3 x 16 x 16"."""
     return " x ".join(map(str, axes)) or "1"
 
 

@@ -34,7 +34,7 @@ class FileProblem(Exception):
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Opens a file. `FileProblem` for a directory, and for a device or pipe: it could keep us waiting for ever."""
+    """Opens a file. Raises `FileProblem` for a directory, and for a device or pipe, whose reading might never end."""
     if path.exists() and not path.is_file():
         raise FileProblem(f"'{path}' must be a file, but is a directory or a device")
     return open(path, "rb")
@@ -77,7 +77,7 @@ def _read_idx(path: Path, file: IO[bytes] | gzip.GzipFile) -> np.ndarray:
 
 
 def _size(what: str, shape: Sequence[int], dtype: np.dtype) -> int:
-    """Bytes of such an array; raises `FileProblem` for one that is too large or that numpy could not make."""
+    """Bytes of an array of this shape; raises `FileProblem` for one that is too large or that numpy cannot make."""
     # numpy counts an axis of length 0 as 1 when it looks whether an array is too large.
     if not all(type(size) is int and size >= 0 for size in shape) or len(shape) > MAX_DIMENSIONS \
             or math.prod(max(1, size) for size in shape) * dtype.itemsize > MAX_BYTES:

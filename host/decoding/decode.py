@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads an engine image back into the integer network that it holds: the encoder's inverse, written apart from it.
+"""Reads an engine image back into the integer network that it holds; shares no code with the encoder, whose inverse it
+is.
 
 It is how the compiler verifies its own output, and where a bare image gets its golden model from.
 """
@@ -35,22 +36,28 @@ class DecodedPass:
     taps : list of int16 arrays, one for each PE
         The tap of each entry, 0 in a fully connected layer; -1 is no weight.
     descriptor : rtl.layouts.descriptor_layout
-    input_words, chase_words, output_words : int
-        See `rtl.layouts.descriptor_layout`.
     """
 
     layer: int
     lengths: np.ndarray
     taps: list[np.ndarray]
     descriptor: Any
-    input_words: int
-    chase_words: int
-    output_words: int
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The integer network of an image (its layers' scales are 1), and the passes of its program."""
+    """What an image holds.
+
+    Attributes
+    ----------
+    image : Image
+    config : EngineConfig
+        The engine that it was made for.
+    network : QuantizedNetwork
+        The integer network; the scales of its layers are 1, because the engine does not need them.
+    passes : list of DecodedPass
+        In the order of the program.
+    """
 
     image: Image
     config: EngineConfig
@@ -59,7 +66,7 @@ class Decoded:
 
 
 def decode(image: Image, config: EngineConfig) -> Decoded:
-    """What an image holds.
+    """Reads the integer network and the passes that an image holds.
 
     Raises
     ------
@@ -96,9 +103,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
             descriptor, codebook, tap_table = passes[len(decoded)]
             one = read_weights(memories, descriptor, config)
             reader.add(descriptor, codebook, tap_table, one, read_biases(memories, descriptor, config))
-            decoded.append(DecodedPass(
-                len(layers), one.lengths, one.taps, descriptor, int(descriptor.input_words),
-                int(descriptor.chase_words), int(descriptor.output_words)))
+            decoded.append(DecodedPass(len(layers), one.lengths, one.taps, descriptor))
         begin, end = fields["output_base"], fields["output_base"] + fields["output_words"]
         if end > config.act_depth:
             raise ValueError("a layer's outputs beyond the memory")
@@ -108,7 +113,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
         if layers[-1].input_signed != signed:
             raise ValueError("the sign of a layer's inputs")
         signed = not layers[-1].relu
-        ready = reader.words - decoded[-1].output_words if reader.pixels == 1 else 0
+        ready = reader.words - int(decoded[-1].descriptor.output_words) if reader.pixels == 1 else 0
         columns, input_base = np.full(reader.words * config.pes, -1, np.int64), fields["output_base"]
         columns[fields["output_order"]] = np.arange(len(fields["output_order"]))
         inputs = len(fields["output_order"])

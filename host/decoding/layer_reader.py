@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts a layer together again from its passes, and refuses passes that do not make up a layer."""
+"""Assembles a layer from its passes, and refuses passes that do not make up a layer."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["LayerReader"]
 
 
 class LayerReader:
-    """Takes the passes of a layer one by one, and gives the layer.
+    """Takes the passes of a layer one by one and returns the layer.
 
     Parameters
     ----------
@@ -62,12 +62,12 @@ class LayerReader:
         self.codes, self.bias = np.zeros((rows, cols), np.uint8), np.zeros(rows, np.int64)
         self.weights = self.first = self.drains = 0
         self.constants: tuple[Any, ...] | None = None
-        # Slots of the pass before, if it has left its sums.
+        # Slots of the pass before, if it left its sums in the accumulators.
         self.held = 0
 
     @property
     def pixels(self) -> int:
-        """Of the layer's output."""
+        """Pixels of the layer's output."""
         return self.fields["output_order"].size // (len(self.slots) // self.bands)
 
     @property
@@ -114,7 +114,7 @@ class LayerReader:
             self.drains += 1
 
     def layer(self) -> QuantizedLayer:
-        """The layer, with scales of 1, after all its passes; folded, if it is."""
+        """The layer after all its passes, with scales of 1; still folded, if its image says so."""
         if self.constants is None or np.count_nonzero(self.codes) != self.weights:
             raise ValueError("weights in several passes")
         multiplier, pre_shift, activation, input_signed, _ = self.constants
@@ -124,7 +124,7 @@ class LayerReader:
                               self.geometry)
 
     def _check(self, descriptor: Any, slots: int) -> None:
-        """Fields that follow from the layer."""
+        """Checks the descriptor's fields that follow from the layer."""
         kind = LayerKind.CONVOLUTION if self.geometry else LayerKind.FULLY_CONNECTED
         if descriptor.kind != kind or slots == 0 or self.first + slots > self.pixel_words * self.bands \
                 or self.held not in (0, slots):
@@ -133,7 +133,8 @@ class LayerReader:
         if (first_pass or self.geometry is None) and descriptor.input_base != self.input_base:
             raise ValueError("input_base of a pass")
         left = self.input_base + self.input_words - int(descriptor.input_base)
-        # What is drained meanwhile may go to the scanner in place of a word that is read: it must be the next one.
+        # A word that is drained meanwhile may go to the scanner directly, without a read: it must be the next word of
+        # the scan.
         self._expect(descriptor, {"output_base": self.fields["output_base"] + self.first, "input_words": left,
                                   "chase_words": self.ready if first_pass else left})
         if self.config.tap_bits:
@@ -146,7 +147,7 @@ class LayerReader:
                 raise ValueError(f"{name} of a pass")
 
     def _check_pixels(self, descriptor: Any, slots: int) -> None:
-        """Fields of an engine that runs convolutions."""
+        """Checks the descriptor's fields that only an engine with convolutions has."""
         shape = self.shape
         (out_rows, out_cols), (pooled_rows, pooled_cols) = shape.computed_shape, shape.out_shape
         pixel_words = len(self.channels) // self.config.pes
@@ -167,7 +168,7 @@ class LayerReader:
             raise ValueError("accumulators of a pass")
 
     def _check_sums(self, input_signed: bool) -> None:
-        """No inputs may bring a sum out of the accumulator."""
+        """Checks that no inputs make a sum overflow the accumulator."""
         config, limit = self.config, 1 << (self.config.acc_bits - 1)
         greatest = np.count_nonzero(self.codes, axis=1) * int(np.abs(self.codebook).max()) << config.act_bits
         rows = np.flatnonzero(np.abs(self.bias) + greatest >= limit)

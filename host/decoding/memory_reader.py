@@ -64,7 +64,16 @@ class Memory:
 
 @dataclass(frozen=True)
 class Memories:
-    """The memories of an engine. That of the program is one for all PEs."""
+    """The memories of an engine.
+
+    Attributes
+    ----------
+    program : Memory
+        One for all PEs.
+    slices : Memory
+    planes : list of Memory
+        Of entries.
+    """
 
     program: Memory
     slices: Memory
@@ -138,7 +147,7 @@ def read_weights(memories: Memories, descriptor: Any, config: EngineConfig) -> P
         starts = np.cumsum(lengths[pe]) - lengths[pe]
         begins = np.zeros(len(code) + 1, bool)
         begins[starts] = True
-        # After a weight comes the next slot, but for a greater tap, which may be in the same.
+        # A weight after a weight is in the next slot, or in the same slot if its tap is greater.
         follows = np.concatenate([[False], weight[:-1]])[:len(code)] & ~begins[:-1]
         greater = np.concatenate([[False], tap[1:] > tap[:-1]])[:len(code)]
         carry = follows & ~(weight & greater)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine answers, and what it says of itself."""
+"""What an engine answers: inferences, and its own configuration."""
 
 from dataclasses import dataclass
 
@@ -56,7 +56,7 @@ class Info:
 
 
 def unpack(opcode: Opcode, response: bytes) -> bytes:
-    """The body of a response, after its status. Raises `DeviceError` for a bad packet or a status but OK."""
+    """The body of a response, without its status. Raises `DeviceError` for a bad packet, and for any status but OK."""
     packet = find_packet(bytearray(response))
     if packet != response or packet[1] != opcode.value:
         raise DeviceError(f"the engine gave {len(response)} bytes in answer to {opcode.name}",

@@ -99,7 +99,7 @@ class Device:
         self._owned.close()
 
     def abort(self) -> None:
-        """Makes whatever another thread does with the device end at once, with an error."""
+        """Ends at once, with an error, the call that another thread has made to this device."""
         self.port.abort()
 
     def __enter__(self) -> "Device":
@@ -155,7 +155,8 @@ class Device:
         self.image = image
 
     def assume(self, image: Image | None) -> None:
-        """Takes it that the engine has loaded this image by itself, as `host.verification.adopt` finds out; None: none.
+        """Declares that the engine has loaded this image itself (`host.verification.adopt` checks that); None: it has
+        no image.
 
         Raises
         ------

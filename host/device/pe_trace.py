@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the PEs of a simulated engine did during inferences, as ``sim/simulator/pe_recorder.sv`` notes it."""
+"""What the PEs of a simulated engine did during inferences, as ``sim/simulator/pe_recorder.sv`` records it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ SIMULATOR = "sim.simulator.ports"
 
 
 class Port(Protocol):
-    """Something that carries packets to an engine and brings its responses back, in order."""
+    """Carries packets to an engine and brings its responses back, in order."""
 
     def exchange(self, requests: Sequence[bytes], /) -> list[bytes]:
         """Sends packets, and returns the response to each, in the same order.
@@ -38,19 +38,19 @@ class Port(Protocol):
         """
 
     def abort(self) -> None:
-        """Makes an exchange in another thread end at once, with an error."""
+        """Ends an exchange in another thread at once, with an error."""
 
 
 @runtime_checkable
 class RecordingPort(Protocol):
-    """A port whose engine notes what its PEs do: of a target with ``bin_cycles``."""
+    """The port of a target with ``bin_cycles``: its engine records what the PEs do."""
 
     def pe_lines(self) -> list[str]:
         """Ends the engine; the lines for `host.device.pe_trace.read_bins`."""
 
 
 class Simulator(Protocol):
-    """What can simulate a target."""
+    """Builds and opens the simulations of targets."""
 
     def build(self, target: Target, boot: bytes) -> Any:
         """Builds what the target simulates, or finds it in a cache.
@@ -99,7 +99,7 @@ _registered: list[Simulator] = []
 
 
 def register_simulator(found: Simulator) -> None:
-    """Makes this the simulator of all targets that are opened from here on."""
+    """Uses this simulator for all targets that are opened from now on."""
     _registered[:] = [found]
 
 

@@ -18,13 +18,13 @@ LARGEST_PACKET_BYTES = 1 << 15
 ANSWER_BYTES = packet_length(1)
 
 DAMAGE = (Status.BAD_CRC.value, Status.TOO_LONG.value, Status.OVERRUN.value)
-"""What the engine answers if it took something else for a packet than was sent, or none."""
+"""Answers of an engine that took other bytes for a packet than those that were sent, or found none."""
 
 ALREADY_DONE = {
     Opcode.RUN.value: (Status.BUSY.value, Status.NO_INPUT.value),
     Opcode.LOAD.value: (Status.BAD_OFFSET.value,),
 }
-"""A request that is sent again meets these if the engine took it the first time and only the answer was lost."""
+"""Answers to a request that is sent again if the engine carried it out the first time and only its answer was lost."""
 
 
 def find_packet(received: bytearray) -> bytes | None:
@@ -122,7 +122,7 @@ class SerialPort:
             if attempt and not self._resynchronise(attempt):
                 continue
             self._send(request)
-            # What the engine has to say of damage may carry any opcode.
+            # A response that reports damage may have any opcode.
             response, heard = self._receive(lambda packet: packet[1] == opcode or packet[4] in DAMAGE)
             if response is None:
                 problem = Status.DAMAGED if heard else problem
@@ -156,7 +156,7 @@ class SerialPort:
             if not content:
                 if not self._received:
                     break
-                # What looked like the beginning of a packet was none, or its end is lost.
+                # These bytes only looked like the beginning of a packet, or the packet's end is lost.
                 del self._received[0]
         return None, heard
 

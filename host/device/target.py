@@ -56,12 +56,14 @@ class Target:
 
     @property
     def engine_alone(self) -> bool:
-        """Whether it is a simulation without a serial port, of which there may be several at a time."""
+        """Whether it is a simulation without a serial port; several of these may run at a time."""
         return self.board is None and self.port is None
 
 
 def parse_target(name: str) -> Target:
-    """Takes a device's name apart. Raises `UserError` for one that is none, and for what it names and is unknown."""
+    """Parses a device's name. Raises `UserError` for a name of no known form, and for an unknown preset, board or file
+    in it.
+    """
     kind, _, rest = name.partition(":")
     place, _, query = rest.partition("?")
     if kind not in ("sim", "serial") or not place:

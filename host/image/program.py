@@ -24,7 +24,7 @@ class Section(NamedTuple):
     Attributes
     ----------
     kind : int
-        See `rtl.layouts.SectionKind`.
+        A number of `rtl.image_format.SectionKind`, or above it for a further entry plane.
     pe, start : int
         The PE, and the first address.
     words : bytes
@@ -47,7 +47,7 @@ def sections(engine: bytes, config: EngineConfig) -> Iterator[Section]:
     """
     header: Any = header_layout().from_bits(int.from_bytes(engine[:HEADER_BYTES], "little"))
     word_bytes = {kind: -(-width // 8) for kind, (width, _) in section_memories(config).items()}
-    # There are many sections, and a layout's own access takes long.
+    # Shifts and masks, because there are many sections and access through the layout is slow.
     fields = [(field.offset, (1 << field.width) - 1) for _, field in section_layout()]
     at, end = HEADER_BYTES, len(engine) - 4
     for _ in range(int(header.sections)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network's first convolution as the engine runs it: its input can be laid out as it likes best.
+"""Folds the network's first convolution (space to depth): its input is laid out so that the engine runs it fastest.
 
 The phases of a stride become channels (space to depth), so that one scan with stride 1 does what took a pass for each
 phase. With two bands, the upper and the lower part of the output become groups, so that an output channel can be shared
@@ -37,7 +37,7 @@ class Fold:
 
     @functools.cached_property
     def folded(self) -> Geometry:
-        """What the engine runs: stride 1, and padding that is part of the input."""
+        """The convolution that the engine runs: stride 1, and padding that is part of the input."""
         shape = self.geometry
         phases = shape.stride[0] * shape.stride[1]
         out = self.band_rows, shape.out_shape[1]
@@ -67,14 +67,14 @@ class Fold:
         return np.where(inside, (channel * height + row) * width + col, -1).ravel()
 
     def layer(self, layer: QuantizedLayer) -> QuantizedLayer:
-        """The convolution with its weights where the folded one has them, once for each band."""
+        """The folded convolution, with its weights once for each band."""
         codes = np.zeros((layer.rows, self._cols), np.uint8)
         codes[:, self._places] = layer.codes
         return replace(layer, codes=np.tile(codes, (self.bands, 1)), bias=np.tile(layer.bias, self.bands),
                        geometry=self.folded)
 
     def unfolded(self, layer: QuantizedLayer) -> QuantizedLayer:
-        """The inverse of `layer`. Raises `ValueError` if the bands differ, or for weights that none of its taps is."""
+        """The inverse of `layer`. Raises `ValueError` if the bands differ, or for a weight outside the kernel."""
         rows = layer.rows // self.bands
         codes, bias = layer.codes[:rows, self._places], layer.bias[:rows]
         original = replace(layer, codes=codes, bias=bias, geometry=self.geometry)

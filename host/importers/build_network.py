@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Assembles a `Network` from the parts of a model: checks them, reads their tensors, folds what folds."""
+"""Assembles a `Network` from the parts of a model: checks them, reads their tensors, folds norms and constants."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -69,7 +69,7 @@ def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | No
 
 
 def _size_problems(parts: Sequence[Part]) -> list[str]:
-    """What forbids reading any tensor at all."""
+    """Problems that forbid reading any tensor at all."""
     weighted = [part for part in parts if isinstance(part, LinearPart | ConvPart | PoolPart)]
     if len(weighted) > LAYERS_LIMIT:
         return [f"it has {len(weighted):,} layers, more than {LAYERS_LIMIT}"]
@@ -80,7 +80,7 @@ def _size_problems(parts: Sequence[Part]) -> list[str]:
 
 
 def _named_apart(parts: Sequence[Part]) -> Iterator[Part]:
-    """The parts; a layer of a name that was there before gets a number: fc, fc_2, fc_3."""
+    """The parts with unique names: a layer whose name was there before gets a number (fc, fc_2, fc_3)."""
     taken = {part.name for part in parts}
     seen: set[str] = set()
     for part in parts:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way of the activations through the graph of an exported model, which must be one chain."""
+"""Follows the activations through the graph of an exported model, which must be one chain."""
 
 import math
 from collections.abc import Sequence
@@ -41,6 +41,10 @@ class Dataflow:
         file does not tell, a name for one that it leaves open. Empty if it tells nothing.
     constants : dict
         The tensors of the file by the names of the values that they are.
+    parts : list of Part
+        What was found so far, in the order of computation.
+    seen : set of str
+        Names of all values so far that are activations.
     """
 
     at: str
@@ -83,7 +87,7 @@ class Dataflow:
         return taken == [self.at]
 
     def assume_no_dropout(self, node: str) -> None:
-        """A dropout that the file runs as in training is left out."""
+        """Notes that a dropout, which the file runs as in training, is left out."""
         self.assumptions.append(f"layer {shown(node)} was exported as in training, where it drops values by chance; it "
                                 "is left out, as in inference: call model.eval() before the export")
 
@@ -104,7 +108,7 @@ class Dataflow:
         return self.sizes[0] if len(self.sizes) > 1 else None
 
     def go_on(self, output: str, *parts: Part) -> None:
-        """The node gave these parts, and its output is what flows on."""
+        """Adds the parts that a node gives, and continues at its output."""
         for part in parts:
             if isinstance(part, LinearPart) and len(self.sizes) > 2 and not self.shape \
                     and not any(isinstance(one, FlattenPart | UnsupportedPart) for one in self.parts):
@@ -158,11 +162,11 @@ class Dataflow:
         return [AffinePart(node, operation, constant)] if fits else []
 
     def constant(self, name: str) -> StoredTensor:
-        """The tensor of the file that a value is."""
+        """The tensor of the file under the name of a value."""
         return self.constants.get(name, StoredTensor((), problem=COMPUTED))
 
     def derive(self, output: str, tensor: StoredTensor, *sources: str) -> None:
-        """A value is computed from constants."""
+        """Records a value that is computed from constants."""
         self.steps[output] = 1 + max(self.steps.get(source, 0) for source in sources)
         if self.steps[output] > STEPS_LIMIT:
             tensor = StoredTensor(tensor.shape, problem=COMPUTED)

@@ -24,7 +24,7 @@ from nonzero.strict_json import parse_json
 __all__ = ["KEY", "describe", "described"]
 
 KEY = "nonzero"
-"""Under which the description stands: in the metadata of a safetensors file, in the dictionary of torch.save."""
+"""The description's name in the metadata of a safetensors file, and in the dictionary of torch.save."""
 
 VERSION = 1
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chain of layers that grows part by part: what each part makes of the layers and axes before it."""
+"""Builds the chain of layers part by part: each part changes the layers so far, or the axes of what flows."""
 
 import math
 from dataclasses import replace
@@ -112,7 +112,7 @@ class Chain:
         self.lost |= not isinstance(part, NormPart | ReluPart | SoftmaxPart | FlattenPart)
 
     def _affine(self, part: AffinePart) -> None:
-        """Of the input; the readers give it nowhere else."""
+        """A constant on the model's input; readers give one nowhere else."""
         assert self.shape is not None
         self.affine = self.affine or Affine(self.shape)
         try:
@@ -154,7 +154,7 @@ class Chain:
             self.shape = (rows,)
 
     def _inputs_problem(self, cols: int) -> str:
-        """Why this is no input of a linear layer; what the first takes is what the network takes."""
+        """Why a linear layer cannot take what comes in. The first layer decides what the network takes."""
         shape = self.shape
         if shape is None or shape == (cols,):
             return ""
@@ -204,7 +204,7 @@ class Chain:
         self.shape = None
 
     def _is_map(self, part: Part) -> bool:
-        """Whether what comes in has channels, rows and columns; if it is known not to, this is a problem."""
+        """Whether what comes in has channels, rows and columns; a problem is noted if it is known not to."""
         if self.shape is not None and len(self.shape) == 3:
             return True
         if self.shape is not None and len(self.shape) != 1:
@@ -229,7 +229,7 @@ class Chain:
         joins = part.kind == "max" and bool(self.drafts) and self.drafts[-1].open \
             and self.drafts[-1].geometry is not None
         if not joins:
-            # Of activations that are not negative, neither a mean nor a maximum is.
+            # The mean and the maximum of activations that are not negative are not negative either.
             relu = bool(self.drafts) and self.drafts[-1].relu
             geometry = Geometry((channels, height, width), (1, 1), groups=channels)
             if part.kind == "average":
@@ -265,7 +265,8 @@ class Chain:
 
 
 def _needed(stride: Pair, size: Pair, kernel: Pair, padding: Pair) -> Pair:
-    """The stride; 1 where a kernel takes in all, since each phase of a stride costs a pass."""
+    """The stride that is needed: 1 if the kernel covers the whole input, because each phase of a stride costs a pass.
+    """
     rows, cols = (1 if edge == length + 2 * pad else step
                   for step, length, edge, pad in zip(stride, size, kernel, padding, strict=True))
     return rows, cols

@@ -15,7 +15,18 @@ __all__ = ["Draft", "read_layer"]
 
 @dataclass
 class Draft:
-    """A layer with weights, or a pooling that becomes one, and what follows it."""
+    """A layer with weights, or a pooling that becomes one, and what follows it.
+
+    Attributes
+    ----------
+    part : LinearPart, ConvPart or PoolPart
+    geometry : Geometry, optional
+        Of a convolution or pooling.
+    norm : NormPart, optional
+        The batch normalisation that is folded into the weights.
+    relu : bool
+        Whether a ReLU follows.
+    """
 
     part: LinearPart | ConvPart | PoolPart
     geometry: Geometry | None = None

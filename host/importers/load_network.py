@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a trained network from a model file, which may come from anybody.
+"""Reads a trained network from a model file of unknown origin.
 
 Nothing in the file is executed, and what the file claims is checked before memory is allocated:
 see `host.importers.safe_pickle` and `host.importers.torch_archive`. These files are accepted:
@@ -115,7 +115,7 @@ def load_with_data(path: Path, data: Dataset | str, *, input_shape: tuple[int, .
             return load_network(path, input_shape=shape, normalize=normalize, known=known)
         except UserError:
             if input_shape is None and shape is not None:
-                # The channels may be last, or the file may know better.
+                # The data's channels may be last, or the file may tell the shape itself.
                 last = [(shape[2], *shape[:2])] if datasets[0].train_images.ndim == 4 else []
                 for other in (*last, None):
                     with suppress(UserError):

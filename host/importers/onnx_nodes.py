@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers that the nodes of an ONNX graph are."""
+"""Translates the nodes of an ONNX graph into the parts of a model."""
 
 import math
 from collections.abc import Callable
@@ -31,7 +31,22 @@ EXPORT_AGAIN = ("export the model again: torch.onnx.export(model.eval(), (exampl
 
 
 class Node:
-    """A node of the graph, with its inputs and attributes checked one by one."""
+    """A node of the graph, with its inputs and attributes checked one by one.
+
+    Parameters
+    ----------
+    node : onnx.NodeProto
+    label : str
+        Its name, for the user.
+    opset : int
+        Version of ONNX's operators.
+    flow : Dataflow
+        What the nodes before it have made; it is changed.
+    whole : dict
+        Tensors of the graph as ``onnx.TensorProto``, by the names of their values.
+    folder : Path
+        The directory of files that hold tensors beside the graph.
+    """
 
     def __init__(self, node: Any, label: str, opset: int, flow: Dataflow, whole: dict[str, Any],
                  folder: Path) -> None:
@@ -79,8 +94,8 @@ class Node:
         return True
 
     def _constant(self) -> None:
-        """A node that takes no activation: a tensor, or a weight transposed or masked; of any other, nothing is
-        known."""
+        """A node that takes no activation: a tensor, or a weight that is transposed or masked. All others are ignored.
+        """
         flow, node = self.flow, self.node
         if self.kind == "Constant":
             for one in node.attribute:
@@ -156,7 +171,7 @@ class Node:
         return rows, cols
 
     def padding(self) -> tuple[int, int] | str:
-        """Of rows and columns, or why it cannot be."""
+        """Padding of rows and columns, or why it is not supported."""
         auto = self.attribute("auto_pad", b"NOTSET")
         if auto == b"VALID":
             return 0, 0
@@ -266,7 +281,7 @@ def _mean(node: Node) -> list[Part]:
 
 
 def _arithmetic(node: Node) -> list[Part]:
-    """Of the input and a constant, it folds into the first layer."""
+    """A sum, difference, product or quotient of the input and a constant folds into the first layer."""
     place = list(node.node.input).index(node.flow.at)
     constant = node.required(1 - place) if place < 2 else None
     parts = [] if constant is None or (place and node.kind in ("Sub", "Div")) else \

@@ -26,7 +26,7 @@ ONE_FILE = "save all in one file: onnx.save(onnx.load(path), new_path, save_as_e
 
 
 def stored_tensor(stored: Any, folder: Path) -> StoredTensor:
-    """An initialiser; read when it is needed."""
+    """An initialiser, which is read when it is needed."""
     from onnx import TensorProto, numpy_helper
     shape, dtype = tuple(stored.dims), DTYPES.get(stored.data_type, f"number {stored.data_type} of ONNX")
     if not all(0 <= size < 1 << 48 for size in shape):

@@ -55,7 +55,17 @@ class Persistent:
 
 @dataclass
 class Pickle:
-    """A pickle that was read: its object and, in order, the names and storages that it refers to."""
+    """A pickle that was read.
+
+    Attributes
+    ----------
+    root
+        Its object.
+    names : list of str
+        The classes and functions that it refers to, in order.
+    persistents : list of Persistent
+        The storages that it refers to, in order.
+    """
 
     root: Any = None
     names: list[str] = field(default_factory=list)
@@ -185,7 +195,7 @@ class _Machine:
         args, name = self.pop(), self.pop_name()
         if type(args) is not tuple:
             raise DamagedPickleError("it calls a function with something that is not a tuple")
-        # The one call that has to have its effect: dictionaries of tensors are OrderedDicts.
+        # The only call that is carried out, because dictionaries of tensors are OrderedDicts.
         plain = name == "collections.OrderedDict" and not args
         self.push({} if plain else Record(name, args))
 
@@ -202,7 +212,7 @@ class _Machine:
         self.extend([self.pop()])
 
     def extend(self, items: list[Any]) -> None:
-        # Items of other targets (a deque, say) belong to entries that nobody reads.
+        # Items of other targets (a deque, for instance) belong to entries that are not read.
         if type(target := self.top()) is list:
             target.extend(items)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a network as a safetensors file, which `host.importers.load_network` reads again."""
+"""Reads and writes safetensors files."""
 
 import math
 from pathlib import Path

@@ -23,7 +23,16 @@ class LinearPart:
 
 @dataclass(frozen=True)
 class ConvPart:
-    """A convolution, torch.nn.Conv2d: weight ``[outputs, inputs / groups, kernel rows, kernel columns]``."""
+    """A convolution, torch.nn.Conv2d.
+
+    Attributes
+    ----------
+    weight : StoredTensor, shape ``[outputs, inputs / groups, kernel rows, kernel columns]``
+    bias : StoredTensor or None, shape ``[outputs]``
+    stride, padding, dilation : Pair
+    groups : int
+        Divides inputs and outputs.
+    """
 
     name: str
     weight: StoredTensor
@@ -36,9 +45,17 @@ class ConvPart:
 
 @dataclass(frozen=True)
 class PoolPart:
-    """Pooling; ``kind`` is "max" or "average".
+    """Pooling, torch.nn.MaxPool2d or torch.nn.AvgPool2d.
 
-    With ``ceil`` windows may reach over the end; ``counts_padding`` is torch's ``count_include_pad``.
+    Attributes
+    ----------
+    kind : str
+        "max" or "average".
+    window, stride, padding : Pair
+    ceil : bool
+        Windows may reach over the end.
+    counts_padding : bool
+        Torch's ``count_include_pad``.
     """
 
     name: str
@@ -52,7 +69,15 @@ class PoolPart:
 
 @dataclass(frozen=True)
 class AdaptivePoolPart:
-    """Pooling to a fixed size, None for that of the input; ``kind`` is "max" or "average"."""
+    """Pooling to a fixed size.
+
+    Attributes
+    ----------
+    kind : str
+        "max" or "average".
+    size : (int or None, int or None)
+        Rows and columns of the output; None for those of the input.
+    """
 
     name: str
     kind: str

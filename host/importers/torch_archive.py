@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads files of torch.save: today's zip format and the legacy format, without running anything.
+"""Reads files of torch.save, in today's zip format and in the legacy format, without running anything in them.
 
 Every claim that a file makes about sizes is checked against the file before it is followed.
 """
@@ -187,8 +187,9 @@ def _read_zip(file: IO[bytes]) -> Checkpoint:
 
 
 def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
-    """Opens a zip file whose directory is of a sane size, and whose entries have names of their own and are no larger
-    than the file."""
+    """Opens a zip file; refuses a directory of excessive size, entries of equal names, and entries larger than the
+    file.
+    """
     try:
         # Python reads the whole directory, at ten times its size: count its entries beforehand.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the nodes of an exported program compute: its operations of torch.ops.aten as parts of a model."""
+"""Translates the operations of an exported program (torch.ops.aten) into the parts of a model."""
 
 import math
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class GarbledError(ValueError):
 
 
 def size_of(value: Values) -> int | str | None:
-    """Of an axis: a number, or the expression of one that is left open."""
+    """The size of an axis: a number, or the expression of a size that is left open."""
     if "as_expr" in value:
         return str(value["as_expr"]["expr_str"])
     return value["as_int"] if type(value.get("as_int")) is int and 0 < value["as_int"] < 1 << 24 else None
@@ -116,7 +116,7 @@ def _argument(value: Values) -> Any:
 
 
 def _constant(operation: str, arguments: Values, output: str, flow: Dataflow, names: dict[str, str]) -> None:
-    """A node that takes no activation: a weight transposed, masked or normalised; of any other, nothing is known."""
+    """A node that takes no activation: a weight that is transposed, masked or normalised. All others are ignored."""
     sources = [value.name for value in arguments.values() if type(value) is _Name]
     tensors = [flow.constants[source] for source in sources if source in flow.constants]
     if not tensors or len(tensors) != len(sources):
@@ -265,7 +265,7 @@ def _view(call: _Call) -> list:
 
 
 def _arithmetic(call: _Call) -> list:
-    """Of the input and a constant, it folds into the first layer."""
+    """A sum, difference, product or quotient of the input and a constant folds into the first layer."""
     operation, value = call.target.removeprefix("torch.ops.aten.").split(".")[0], call.arguments.get("other")
     first = call.arguments.get("self")
     constant = StoredTensor((), 1, lambda: np.asarray(value, np.float64)) if type(value) in (int, float) else \

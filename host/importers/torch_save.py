@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the one model in what torch.save wrote, whatever else lies beside it."""
+"""Finds the one model in a file of torch.save, beside whatever else the file holds."""
 
 import re
 from collections import deque

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Neurons that pruning has cut off: their other connections go, and then they themselves.
+"""Removes the neurons that pruning has disconnected.
 
 S. Han et al., "Learning both Weights and Connections", NIPS 2015, section 3.5, "pruning neurons". A channel of a
 convolution counts as one neuron.
@@ -82,7 +82,7 @@ def drop_dead_neurons(network: Network) -> Network:
 
 
 def living_neurons(network: Network) -> list[np.ndarray]:
-    """Those that `drop_dead_neurons` leaves of a network whose dead neurons are silent: for each layer its rows."""
+    """For each layer the rows that `drop_dead_neurons` leaves, in a network whose dead neurons are silent."""
     rows = [np.arange(layer.rows) for layer in network.layers]
     for number, (layer, following) in enumerate(pairwise(network.layers)):
         if not any(one.geometry and one.geometry.groups > 1 for one in (layer, following)):

@@ -193,7 +193,7 @@ class Network:
 
 
 def taps_met(geometry: Geometry) -> np.ndarray:
-    """Whether each tap of the kernel ever meets an input that is not padding: bool ``[kernel rows * columns]``."""
+    """Whether each tap of the kernel meets any input that is not padding: bool ``[kernel rows * columns]``."""
     met: list[np.ndarray] = []
     for size, kernel, stride, padding, outputs in axis_sizes(geometry):
         inputs = np.arange(kernel)[:, None] + np.arange(outputs) * stride - padding

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks to start from, by name."""
+"""The zoo: networks by name, to be trained."""
 
 import math
 from typing import TYPE_CHECKING

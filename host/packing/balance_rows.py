@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the rows of a layer go: balanced over the PEs by their work, in an order that takes few skips."""
+"""Assigns the rows of a layer to PEs and slots: work is balanced over the PEs, in an order that needs few skips."""
 
 import heapq
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def _assign_evenly(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
     firsts = range(0, -(-rows // pes), pass_slots)
     groups = [(number, first) for first in firsts for number in range(pes)]
     places = [min(pass_slots, rows // pes + (number < rows % pes) - first) for number, first in groups]
-    # Within a pass all PEs are to have the same work.
+    # Work is balanced within each pass, because all PEs end a pass together.
     total = np.array(places).reshape(len(firsts), pes).sum(axis=1) / max(1, rows) * float(work.sum())
     lacks = np.repeat(total / pes, pes).tolist()
     taken = [0] * len(groups)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the engine goes over the input of a convolution: scans with stride 1 and kernels that it can hold.
+"""Splits a convolution into scans of its input, with stride 1 and kernels that the engine can hold.
 
 A stride is cut into phases: one scan takes every `stride`-th pixel and the taps that meet it. A kernel with more taps
 than an index can name is cut into blocks.
@@ -17,7 +17,7 @@ __all__ = ["Scan", "scans"]
 
 @dataclass(frozen=True)
 class Scan:
-    """Pixels that are scanned, and where their products go. Pairs are (row, column).
+    """Pixels that are scanned, and the accumulators that their products are added to. Pairs are (row, column).
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ def _axis(size: int, kernel: int, stride: int, padding: int, outputs: int, edge:
         for at in range(0, len(taps), edge):
             block = taps[at:at + edge]
             first = (phase + padding - block[0]) // stride
-            # Pixels that no tap brings to an output are left out at both ends.
+            # Pixels at both ends that contribute to no output are left out.
             begin, end = max(0, -first), min(pixels, outputs - first + len(block) - 1)
             if begin < end:
                 yield _Axis(block, phase + begin * stride, end - begin, first + begin)

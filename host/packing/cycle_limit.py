@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long an inference can take at most: the engine's watchdog stops one that takes longer."""
+"""The most cycles that an inference can take: the engine's watchdog stops one that takes longer."""
 
 import math
 from typing import Any
@@ -16,14 +16,14 @@ MARGIN = 2
 """A broken engine never ends, so the bound need not be tight."""
 
 PASS_CYCLES = 100
-"""For what a pass needs beside its work: filling and emptying the pipeline, some cycles from layer to layer."""
+"""Cycles of a pass beside its work: to fill and empty the pipeline, and from layer to layer."""
 
 
 def cycle_limit(packed: PackedNetwork) -> int:
     """Cycles that no inference of this program reaches, whatever its activations: a multiple of `LIMIT_STEP`.
 
-    As if no activation were zero, no tap outside the output, and every PE waited after each broadcast for the one that
-    has most entries for it. Queues and zeros only save cycles.
+    It counts as if no activation were zero, no tap fell outside the output, and every PE waited after each broadcast
+    for the PE with most entries. Queues and zeros only save cycles.
     """
     cycles = sum(_pass_cycles(one, packed.config) for layer in packed.layers for one in layer.passes)
     most = (1 << counter_bits(packed.config)) // LIMIT_STEP - 1

@@ -23,7 +23,7 @@ __all__ = ["EncodedPass", "encode_pass", "pack_words"]
 
 @dataclass(frozen=True)
 class EncodedPass:
-    """The rows of a layer that the accumulators hold at once, encoded; of a convolution, those taps of a scan.
+    """The rows of a layer that the accumulators hold at once, encoded. Of a convolution, only the taps of one scan.
 
     Attributes
     ----------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine cannot run whatever the weights are: said before any training, with what does run it."""
+"""Checks, before any training, what an engine cannot run whatever the weights are, and names one that can."""
 
 from dataclasses import replace
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What does not fit an engine: every problem names layer, memory, sizes and a way out."""
+"""Checks what does not fit an engine: every problem names layer, memory, sizes and a way out."""
 
 import itertools
 import math

@@ -72,5 +72,5 @@ def _split(kind: int, pe: int, start: int, words: np.ndarray) -> list[bytes]:
 def _section(kind: int, pe: int, start: int, words: np.ndarray) -> bytes:
     header = section_layout().const({"kind": SectionKind.PROGRAM, "pe": pe, "start": start, "count": len(words)})
     content = header.as_bits().to_bytes(SECTION_BYTES, "little")
-    # A plane's kind is a number beyond the named ones.
+    # Kinds above `SectionKind.ENTRIES` stand for the further planes.
     return bytes([kind]) + content[1:] + words.tobytes()

@@ -21,13 +21,14 @@ BANDS_PAY = 0.95
 """A convolution gets two bands if that leaves the busiest PE at most this share of its work."""
 
 MANY_DROPPED = 0.25
-"""Of a layer with more taps outside its output than this, those are balanced as well."""
+"""If a greater share of a layer's taps falls outside its output, these taps are balanced as well."""
 
 DROPPED = (0, 0.05, 0.1, 0.15, 0.2)
-"""What such a tap may count: a word without a useful entry sometimes takes a cycle, and sometimes passes."""
+"""Weights that are tried for such a tap beside one inside: a word without a useful entry takes a cycle only
+sometimes."""
 
 EMPTY_CYCLES = 0.4
-"""Cycles that a PE loses, in the mean, for each word that it reads beyond those that its useful entries would fill.
+"""Mean cycles that a PE loses for each word that it reads in addition to the words that its useful entries would fill.
 Measured on LeNet-5's second convolution."""
 
 
@@ -102,7 +103,7 @@ def _folded(fold: Fold, often: np.ndarray | None) -> np.ndarray:
 
 
 def output_layout(layer: QuantizedLayer, assignment: Assignment) -> ActivationLayout:
-    """Where the outputs of a layer whose rows are assigned so lie."""
+    """Where the outputs of a layer lie whose rows have this assignment."""
     channels = np.full(assignment.words * assignment.pes, -1, np.int64)
     channels[assignment.position] = np.arange(layer.rows)
     return ActivationLayout(channels, assignment.pes, layer.outputs // layer.rows)
@@ -180,9 +181,9 @@ def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.n
                         config: EngineConfig, bands: int) -> tuple[Assignment, list[EncodedPass]] | None:
     """As `_assign_and_encode`, balanced by the rows' work.
 
-    If many taps fall outside the output, the words that a PE reads decide as well. How many they are depends on where
-    in its words slices begin, which is known when they are encoded: so the best of a few ways to weigh such taps is
-    taken.
+    If many taps fall outside the output, the words that a PE reads decide as well. Their number depends on where slices
+    begin within words, which is known only after encoding. So a few weights of such taps are tried, and the best result
+    is taken.
     """
     weights = DROPPED if bands == 1 and dropped_share(layer) > MANY_DROPPED else DROPPED[:1]
     found = [_assign_and_encode(layer, channels, layer_work(layer, often, dropped=dropped), order, config, bands)
@@ -203,7 +204,7 @@ def dropped_share(layer: QuantizedLayer) -> float:
 
 def _expected_cycles(layer: QuantizedLayer, channels: np.ndarray, often: np.ndarray | None,
                      found: tuple[Assignment, list[EncodedPass]], config: EngineConfig) -> float:
-    """Of the PE that has most."""
+    """Expected cycles of the PE that has most."""
     assignment, passes = found
     by_channel = np.full(layer.shape.in_shape[0], float(layer.shape.pixels)) if often is None \
         else often.reshape(layer.shape.in_shape[0], -1).sum(axis=1)

@@ -16,7 +16,18 @@ __all__ = ["Filling", "store_biases", "store_entries", "store_slices", "tap_tabl
 
 @dataclass
 class Filling:
-    """Memories while they fill up."""
+    """Memories while they fill up.
+
+    Attributes
+    ----------
+    config : EngineConfig
+    next_entry, next_slice : int
+        Address of the first free word in the first entry plane, and in the slice memory; the same in all PEs.
+    next_plane : list of int
+        Address of the first free word in each further entry plane.
+    slices : list of lists of uint8 array ``[words, bytes]``, a list for each PE
+    planes : list (planes) of lists (PEs) of lists of (first address, uint8 array ``[words, bytes]``)
+    """
 
     config: EngineConfig
     next_entry: int = 0

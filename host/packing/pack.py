@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packs a quantised network into the memories of an engine: what lies where, and whether it fits."""
+"""Packs a quantised network into the memories of an engine: addresses, passes, and whether it all fits."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,23 @@ class PackedPass:
 
 @dataclass(frozen=True)
 class PackedLayer:
-    """A layer in the engine: usually one pass; more if its rows exceed the accumulators, and for some convolutions."""
+    """A layer in the engine.
+
+    Attributes
+    ----------
+    quantized : QuantizedLayer
+        As it was before folding.
+    assignment : Assignment
+        PE and slot of each row.
+    placement : ActivationLayout
+        Where its outputs lie.
+    passes : list of PackedPass
+        Usually one; more if its rows exceed the accumulators, and for some convolutions.
+    input_words : int
+        Activation words of its inputs.
+    output_base, output_words : int
+        Address of the first word of its outputs, and their number.
+    """
 
     quantized: QuantizedLayer
     assignment: Assignment
@@ -49,6 +65,9 @@ class PackedNetwork:
 
     Attributes
     ----------
+    config : EngineConfig
+    quantized : QuantizedNetwork
+    layers : list of PackedLayer
     source : ActivationLayout
         Of the inputs, as the first layer sees them. Those without weights are left out.
     fold : Fold, optional

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scales of a quantised network do to examples: levels that are not used, values that are clipped."""
+"""Checks the scales of a quantised network on examples: levels that are not used, values that are clipped."""
 
 import numpy as np
 
@@ -10,19 +10,19 @@ from rtl.numbers import act_range
 __all__ = ["CLIPPED", "clipped_inputs", "clipped_outputs", "input_notes", "layer_notes", "output_notes"]
 
 COMMON = 0.99
-"""Share of values that an outlier does not belong to."""
+"""Share of the values that are no outliers."""
 
 FEW = 1 / 16
-"""Of the levels: if all but outliers use fewer, that is worth a note."""
+"""Share of the levels: a note is given if all values but outliers use fewer."""
 
 POOR_LEVELS = 4
-"""Levels of an input, channel or output up to which it says little, if others have more."""
+"""An input, channel or output with at most this many levels says little, if others have more."""
 
 POOR = 0.05
-"""Share of the inputs, channels or outputs for which that is worth a note."""
+"""Share of such inputs, channels or outputs from which on a note is given."""
 
 CLIPPED = 0.01
-"""Share of an output's or of all inputs' values from which on clipping is worth a note."""
+"""Share of an output's values, or of all inputs' values, from which on a note of clipping is given."""
 
 MOST_NAMED = 8
 """Outputs that a note names."""
@@ -58,7 +58,7 @@ def input_notes(quantized: QuantizedNetwork, images: np.ndarray, examples: np.nd
 
 
 def layer_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray]) -> list[str]:
-    """Hidden layers of which few great outputs set the scale: a sentence each.
+    """Notes of hidden layers whose scale is set by few great outputs: a sentence each.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def output_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray], clipped
 
 
 def clipped_inputs(quantized: QuantizedNetwork, images: np.ndarray) -> list[str]:
-    """A note if many inputs are beyond what the network takes."""
+    """A note if many inputs exceed the range that the network takes."""
     low, high = act_range(quantized.act_bits, signed=quantized.input_signed)
     values = (images / 255 if images.dtype == np.uint8 else images) / quantized.input_scale
     share = float(_beyond(values, low, high).mean())
@@ -154,7 +154,7 @@ def _levels(quantized: QuantizedNetwork, signed: bool) -> int:
 
 
 def _common(magnitudes: np.ndarray) -> float:
-    """What `COMMON` of the magnitudes that are not 0 do not exceed; infinite if all are."""
+    """The bound that `COMMON` of the magnitudes that are not 0 stay within; infinite if all are 0."""
     some = magnitudes[magnitudes > 0]
     return float(np.quantile(some, COMMON)) if some.size else np.inf
 

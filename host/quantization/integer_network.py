@@ -19,13 +19,15 @@ class QuantizedLayer:
     Attributes
     ----------
     codes : uint8 array, shape ``[rows, cols]``
-        Weight codes; 0 is no weight. No code stands for a weight of 0 but this one.
+        Weight codes; 0 is no weight. No other code stands for a weight of 0.
     codebook : int64 array, shape ``[2**code_bits]``
         The integer weight of each code. The first is 0; with direct weights it is two's complement.
     bias : int64 array, shape ``[rows]``
         In units of ``input_scale * weight_scale``; fits the accumulator.
     multiplier, pre_shift : int
         Requantisation constants (`rtl.numbers.requantize`).
+    relu : bool
+        Whether a ReLU follows; then the outputs are unsigned.
     input_signed : bool
         Whether the input activations are two's complement.
     input_scale, weight_scale, output_scale : float
@@ -99,6 +101,7 @@ class QuantizedNetwork:
 
     Attributes
     ----------
+    layers : tuple of QuantizedLayer
     input_scale : float
         A float input is its integer times this; 1/255 for images of bytes.
     input_signed : bool

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a step of the compiler costs; if that is much, a note names the step and the layer that loses most."""
+"""Measures the error that a step of the compiler adds; if it is large, a note names the step and the worst layer."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ Values = Callable[[np.ndarray], list[np.ndarray]]
 
 def loss_notes(step: str, before: Network, after: Values, images: np.ndarray,
                errors: Sequence[float | None] = ()) -> list[str]:
-    """A note if a step cost much.
+    """A note if a step added a large error.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def _changes(before: Network, after: Values, images: np.ndarray, sure: bool) -> 
 
 
 def float_values(network: Network) -> Values:
-    """What a float network computes."""
+    """The values that a float network computes."""
     def compute(images: np.ndarray) -> list[np.ndarray]:
         inputs = torch.from_numpy(as_inputs(images))
         hidden: list[torch.Tensor] = [inputs]
@@ -103,7 +103,7 @@ def float_values(network: Network) -> Values:
 
 
 def integer_values(quantized: QuantizedNetwork) -> Values:
-    """What an integer network computes, times its scales."""
+    """The values that an integer network computes, times its scales."""
     def compute(images: np.ndarray) -> list[np.ndarray]:
         acts = quantize_inputs(quantized, images)
         outputs = forward(quantized, acts)

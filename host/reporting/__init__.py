@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a compilation and a run are told as: tables, pages, charts."""
+"""Reports of a compilation and of a run: tables, pages, charts."""

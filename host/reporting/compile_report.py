@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of a compilation, as they stand in ``report.json`` (schema: `host.reporting.report`)."""
+"""The figures of a compilation, for ``report.json`` (schema: `host.reporting.report`)."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any

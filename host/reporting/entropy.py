@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image would take on disk: entropies of its codes, indices and lengths, and their Huffman codes.
+"""The size of an image on disk: entropies of its codes, indices and lengths, and their Huffman codes.
 
 Deep Compression, ICLR 2016, section 4. The engine reads fixed widths; this is for storage and transfer alone.
 """

@@ -15,7 +15,7 @@ ABSENT = "-"
 
 
 def plain(value: Any) -> Any:
-    """As JSON would bring it back; None for a number that is not finite."""
+    """The value that JSON would return; None for a number that is not finite."""
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The charts of a report: SVG, with a text for every bar and point. An empty text where there is nothing to draw."""
+"""The charts of a report: SVG, with a text for every bar and point; an empty text if there is nothing to draw."""
 
 import math
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an earlier study has measured, as its ``study.json`` keeps it for later ones."""
+"""Reads the outcomes of an earlier study from its ``study.json``."""
 
 import json
 import math
@@ -56,7 +56,7 @@ def read_known(path: Path, identity: str) -> dict[str, Outcome]:
 
 
 def _outcome(row: dict[str, Any]) -> tuple[str, Outcome]:
-    """A row's job and outcome; raises one of the errors that `read_known` catches for what is neither."""
+    """The job and outcome in a row; raises one of the errors that `read_known` catches for a row of another form."""
     job = Job(row["method"], row["setting"], row["seed"])
     values = {field.name: row[field.name] for field in fields(Outcome) if field.name != "weights"}
     for name, kind in _NUMBERS.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers as products of smaller ones, by their greatest singular values.
+"""Replaces layers by products of smaller ones, by singular value decomposition.
 
 E. Denton et al., "Exploiting Linear Structure Within Convolutional Networks for Efficient Evaluation", NIPS 2014.
 """
@@ -132,7 +132,7 @@ def equal_clusters(vectors: np.ndarray, count: int, seed: int = 0) -> list[np.nd
 
 
 def _assign(distances: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The cluster of each vector, from distances ``[n, clusters]``: first those choose that have most to lose."""
+    """The cluster of each vector, from distances ``[n, clusters]``; vectors with most to lose choose first."""
     members, room = np.empty(len(distances), np.int64), sizes.copy()
     ranked = np.sort(distances, axis=1)
     for number in np.argsort(ranked[:, 0] - ranked[:, min(1, len(sizes) - 1)], kind="stable"):

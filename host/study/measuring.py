@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a compressed network takes, and how often it errs."""
+"""Measures the size and the error of a compressed network."""
 
 from dataclasses import dataclass, field, replace
 

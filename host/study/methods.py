@@ -123,7 +123,8 @@ def _paper(subject: Subject, setting: Setting, seed: int) -> Outcome:
 
 
 def _paper_keep(subject: Subject, kept: float) -> dict[str, float] | None:
-    """The paper's shares of the layers, times what makes them this share of all weights; None for another network."""
+    """The paper's densities of the layers, scaled so that this share of all weights is kept; None for another
+    network."""
     shares = PAPER_KEEP.get(subject.name)
     if shares is None:
         return None
@@ -161,7 +162,7 @@ def _svd(subject: Subject, setting: Setting, seed: int) -> Outcome:
 
 
 def _bicluster(subject: Subject, setting: Setting, seed: int) -> Outcome:
-    """The convolutions; the fully connected layers as in `_svd`."""
+    """Factors the convolutions as `biclustered`, and the fully connected layers as `_svd`."""
     dense, dense_seconds = subject.dense("dense", seed)
     small = factored(biclustered(dense, setting["kept"], setting["clusters"], seed), setting["kept"])
     network, seconds = subject.retrain(small, replace(_once(subject), density=1.0), seed)
@@ -206,6 +207,6 @@ METHODS = {method.name: method for method in (
 
 
 def methods_for(network: Network) -> list[Method]:
-    """Those of `METHODS` that have something to do."""
+    """The methods of `METHODS` that apply to this network."""
     convolutions = any(layer.geometry for layer in network.layers)
     return [method for method in METHODS.values() if convolutions or not method.convolutions]

@@ -24,14 +24,23 @@ from nonzero.errors import UserError
 __all__ = ["Job", "Queue"]
 
 HEARTBEAT, SILENCE = 5, 20
-"""Seconds between two signs of life of a worker, and after which it counts as dead."""
+"""Seconds between two signs of life of a worker, and seconds without one after which it counts as dead."""
 
 FILE = "study.db"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One row with one seed."""
+    """One row with one seed.
+
+    Attributes
+    ----------
+    method : str
+        A name of `host.study.methods`.
+    setting : dict
+        The method's parameters.
+    seed : int
+    """
 
     method: str
     setting: dict[str, Any]
@@ -72,7 +81,7 @@ class Queue:
                             "delete it or name another output directory") from None
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Adds those that are neither measured nor waiting nor under way."""
+        """Adds the jobs that are not yet measured, waiting or running."""
         known = set(self.keys(TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING))
         for job in jobs:
             if job.key not in known:
@@ -96,7 +105,7 @@ class Queue:
         return set(self.keys(TrialState.COMPLETE))
 
     def work(self, measure: Callable[[Job], Outcome]) -> None:
-        """Takes jobs until none is waiting or under way."""
+        """Takes jobs until none is waiting or running."""
         key: str | None = None
 
         def objective(trial: optuna.Trial) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compressed: a network of the zoo, its data, and the trained networks that methods start from."""
+"""The networks that a study compresses, their data, and the trained networks that methods start from."""
 
 import tempfile
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ __all__ = ["FULL_EPOCHS", "QUICK_EPOCHS", "STARTS", "Effort", "Subject"]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long all methods train alike.
+    """How long every method trains.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ STARTS: dict[str, PruneSettings] = {
 """How the dense networks are trained. "bare" is the paper's: L2 and dropout, but no deformed images."""
 
 LONGER = {"bare": 3}
-"""How many times as many epochs as the others a dense network is trained: without deformations they are short."""
+"""Factors of the epochs of a dense network: epochs without deformed images are short."""
 
 
 class Subject:
@@ -71,6 +71,9 @@ class Subject:
     ----------
     name : str
         A network of `host.network.zoo`.
+    dataset : Dataset
+    effort : Effort
+        How long is trained.
     directory : Path
         Keeps the trained dense networks.
     """

@@ -26,7 +26,7 @@ MERCY = 5
 
 
 def serve(queue: Queue, subject: Subject) -> None:
-    """Measures rows until there are no more; ends at once when whoever started this process has gone."""
+    """Measures rows until there are no more; ends at once when the process that started this one has ended."""
     def watch() -> None:
         sys.stdin.read()
         os._exit(1)
@@ -54,7 +54,7 @@ def run_workers(queue: Queue, jobs: Sequence[Job], count: int, options: Sequence
     """
     keys = {job.key for job in jobs}
     missing = keys - queue.measured_keys()
-    # The modules that this process has: none of the current directory goes before them.
+    # Workers import the same modules as this process, and none from the current directory.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", "-m", "host.study", "--worker", *options]
     workers: list[subprocess.Popen[str]] = []

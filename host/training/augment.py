@@ -53,7 +53,7 @@ class Augmenter:
         self.want(None)
 
     def want(self, places: torch.Tensor | None) -> None:
-        """From here on makes only these pixels of an image, in this order; None for all."""
+        """Makes only these pixels of an image from now on, in this order; None for all."""
         places = torch.arange(self.height * self.width) if places is None else places
         self.fields, self.places = self.whole[:, places], self.identity.reshape(2, -1)[:, places]
 

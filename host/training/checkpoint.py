@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: what an interrupted training goes on from."""
+"""Checkpoints: the state from which an interrupted training continues."""
 
 import hashlib
 import io
@@ -26,7 +26,9 @@ class Checkpoint:
         None keeps nothing.
     network : Network
         What the run starts from.
-    settings : tuple
+    dataset : Dataset
+        What it trains with.
+    *settings
         All else that decides the result; values whose `repr` tells them apart.
     """
 

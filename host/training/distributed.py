@@ -41,7 +41,7 @@ class Group:
 
     @property
     def part(self) -> slice:
-        """What this process takes of every batch."""
+        """The slice of every batch that this process takes."""
         return slice(self.rank, None, self.size)
 
     def forward(self, model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:

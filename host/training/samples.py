@@ -13,7 +13,7 @@ from nonzero.errors import UserError
 __all__ = ["Samples", "split"]
 
 HELD_OUT = 1 / 12
-"""Fraction of the training images that nothing is trained on: 5,000 of MNIST's 60,000."""
+"""Fraction of the training images that are held out: 5,000 of MNIST's 60,000."""
 
 
 class Samples:
@@ -37,14 +37,14 @@ class Samples:
         self.wanted: torch.Tensor | None = None
 
     def want(self, places: np.ndarray | None) -> None:
-        """From here on yields only these inputs of an image; None for all."""
+        """Yields only these inputs of an image from now on; None for all."""
         self.wanted = None if places is None else torch.from_numpy(places)
         if self.augmenter:
             self.augmenter.want(self.wanted)
 
     @classmethod
     def for_training(cls, dataset: Dataset, *, augment: float) -> "Samples":
-        """Those that are not held out (`split`)."""
+        """The training images that are not held out (`split`)."""
         (images, labels), _ = split(dataset)
         return cls(images, labels, augment=augment)
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A device beside its models: what it computes must be golden's outputs and the cycle model's counters."""
+"""Compares a device with its models: outputs with the golden model's, counters with the cycle model's."""

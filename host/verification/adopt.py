@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes over an image that an engine has loaded by itself: ``rtl.build --bake``."""
+"""Adopts an image that an engine has loaded itself at start (``rtl.build --bake``)."""
 
 from pathlib import Path
 

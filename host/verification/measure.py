@@ -35,7 +35,17 @@ class Models:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a device gave; beside its models, if it was verified."""
+    """What a device gave, beside its models if it was verified.
+
+    Attributes
+    ----------
+    batch : Batch
+        Outputs, counters and times.
+    models : Models, optional
+        What golden model and cycle model say.
+    comparison : Comparison, optional
+        What differs.
+    """
 
     batch: Batch
     models: Models | None = None

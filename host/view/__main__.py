@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_whole(output, content)
         sys.stdout.write(f"{output}\n")
         return
-    # The browser reads it when we are gone.
+    # The browser reads the file after this process has ended, so it is not deleted.
     place = Path(tempfile.mkdtemp(prefix="nonzero-")) / f"{arguments.run.stem}.html"
     write_whole(place, content)
     if not webbrowser.open(place.as_uri()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of one run: what stands in it from the start, and the scripts that draw the rest from the recording."""
+"""The page of one run: its fixed content, and the scripts that draw the rest from the recording."""
 
 import json
 from importlib.resources import files

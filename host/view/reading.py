@@ -16,7 +16,7 @@ from rtl.protocol import COUNTERS
 __all__ = ["read_recording"]
 
 LARGEST = (1 << 53) - 1
-"""A browser's numbers are exact up to here."""
+"""A browser's numbers are exact up to this integer."""
 
 MOST_LAYERS, MOST_PASSES, MOST_BINS, MOST_PES = 1000, 1 << 16, 1 << 17, 256
 LONGEST_TEXT = 1000
@@ -181,7 +181,7 @@ def _check_sums(check: _Check, where: str, pes: int, counters: dict[str, int], s
         check.problems.append(f"{where}series.cycles must have no bin of 0 cycles")
     if (np.diff(series["passes"]) < 0).any():
         check.problems.append(f"{where}series.passes must not go back")
-    # Floats of sums that are far too large are not exact, but not equal to a counter either.
+    # Sums far above 2**53 are not exact as floats, but then they equal no counter either.
     totals = {**{f"series.{name}": (series[name].sum(dtype=float), counters[counter])
                  for name, counter in SUMS.items()},
               "spent.busy": (spent["busy"].sum(dtype=float), counters["useful_macs"])}

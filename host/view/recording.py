@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file of one run for `host.view`: what ``host.run --trace`` writes.
 
-JSON; integers all, but for texts and where None is said::
+JSON; all values are integers, except texts and where None is named::
 
     format, version      "nonzero run", 1
     tool, device, image, data   str: what recorded it, on what, which image and data
@@ -43,11 +43,11 @@ FORMAT, VERSION = "nonzero run", 1
 
 MOST_IMAGES = 20
 LARGEST_BYTES = 1 << 26
-"""A recording has no more images and bytes."""
+"""The most images and bytes of a recording."""
 
 WANTED_BINS = 1000
 WANTED_CELLS = 1 << 16
-"""Bins of an inference, and bins times PEs: about as many as a screen shows, and a page takes without effort."""
+"""Bins of an inference, and bins times PEs: about what a screen can show and a page can draw fast."""
 
 LARGEST_REPORT_BYTES = 1 << 26
 
@@ -58,7 +58,7 @@ def bin_cycles(cycles: int, pes: int) -> int:
 
 
 def layer_figures(decoded: Decoded, totals: list[int] | None) -> list[dict[str, Any]]:
-    """Of each layer what it holds and takes on the chip.
+    """The content of each layer, and its size on the chip.
 
     Parameters
     ----------

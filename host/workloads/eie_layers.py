@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers that are measured: sizes and densities, random matrices and activations, the engine that holds them."""
+"""The layers that benchmarks measure: sizes and densities, random matrices and activations, and an engine that holds
+them.
+"""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,6 +31,7 @@ class Layer:
 
     Attributes
     ----------
+    inputs, outputs : int
     weight_density, act_density : float
         Shares that are not zero.
     eie_ratio : float, optional
@@ -58,7 +61,17 @@ EIE_LAYERS = (
 
 
 class Published(NamedTuple):
-    """Microseconds for one vector: EIE (64 PEs, 800 MHz) in theory and in fact, Core i7-5930K with MKL, Titan X."""
+    """Microseconds for one vector, as published.
+
+    Attributes
+    ----------
+    eie_theory, eie : float
+        EIE (64 PEs, 800 MHz), theoretical and actual time.
+    cpu_dense, cpu_sparse : float
+        Core i7-5930K with MKL.
+    gpu_dense, gpu_sparse : float
+        Titan X.
+    """
 
     eie_theory: float
     eie: float
@@ -115,8 +128,18 @@ class Compiled:
 
     Attributes
     ----------
+    network : QuantizedNetwork
+        The layer as it was drawn.
+    acts : int64 array, shape ``[n, inputs]``
+        Input activations.
+    packed : PackedNetwork
+    image : Image
+    decoded : Decoded
+        What the image holds.
     outputs : list of int64 array ``[n, rows]``
         What the golden model computes from the matrix as it was drawn, not as it was read back.
+    prediction : Prediction
+        Counters by the cycle model.
     """
 
     network: QuantizedNetwork
@@ -265,7 +288,7 @@ def compile_drawn(network: QuantizedNetwork, acts: np.ndarray, options: Options)
 
 
 def compile_layer(network: QuantizedNetwork, options: Options) -> PackedNetwork:
-    """Packs a layer for `Options.config`; for one with larger memories, if that does not hold it.
+    """Packs a layer for `Options.config`; if its memories are too small, for one with larger ones.
 
     Depths are doubled until they suffice; beyond the greatest depth, words of entries get twice as wide.
 

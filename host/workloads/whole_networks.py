@@ -54,7 +54,7 @@ class Stage:
     pool_stride: int = 1
 
     def geometry(self, in_shape: tuple[int, int, int]) -> Geometry | None:
-        """For such an input; None for a fully connected layer."""
+        """The geometry for inputs of this shape; None for a fully connected layer."""
         if not self.kernel:
             return None
         return Geometry(in_shape, (self.kernel, self.kernel), (self.stride, self.stride), (self.padding, self.padding),
@@ -69,6 +69,8 @@ class Drawn:
     ----------
     in_shape : (int, int, int)
         Channels, height and width of its images.
+    stages : tuple of Stage
+        Its layers, in the order of computation.
     config : EngineConfig
         An engine that holds it.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each mechanism is worth: the nine layers without one of them at a time."""
+"""Ablation: the nine layers, each time without one mechanism, show what it is worth."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -42,7 +42,7 @@ class Variant:
 
 
 def empty_slices_cost(decoded: Decoded) -> Decoded:
-    """The image with one entry, which is no weight, in every empty slice."""
+    """The image with one entry, which is no weight, in every empty slice: an engine without early skip."""
     passes = []
     for one in decoded.passes:
         empty = one.lengths == 0
@@ -53,7 +53,7 @@ def empty_slices_cost(decoded: Decoded) -> Decoded:
 
 
 def skips_cost(decoded: Decoded) -> Decoded:
-    """The image with weights for all skips and padding."""
+    """The image with weights in place of all skips and padding: an engine whose skips cost a cycle."""
     return replace(decoded, passes=[replace(one, taps=[np.zeros_like(taps) for taps in one.taps])
                                     for one in decoded.passes])
 

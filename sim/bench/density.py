@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where sparse stops winning: one layer at all densities against a dense engine of as many PEs."""
+"""One layer at all densities, against a dense engine with the same number of PEs: up to which density does sparse
+pay?"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine image in parts that can be changed, whatever comes of it, and put together with a right CRC."""
+"""An engine image in parts that a test can change and seal again with a right CRC."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -28,7 +28,19 @@ SECTION_FIELDS = [(name, field.offset) for name, field in section_layout()]
 
 @dataclass
 class Section:
-    """A section of an image; in a draft, ``count`` need not be the number of words in ``content``."""
+    """A section of an image.
+
+    Attributes
+    ----------
+    kind : int
+        A number of `rtl.image_format.SectionKind`.
+    pe, start : int
+        The PE, and the first address.
+    count : int
+        Number of words; in a draft it need not be that of ``content``.
+    content : bytearray
+        The words.
+    """
 
     kind: int
     pe: int

@@ -133,7 +133,7 @@ class Faults:
             for number in range(count):
                 packets, place = ((loads, self.random.randrange(len(loads))), (inference, run),
                                   (inference, self.random.randrange(run + 1, len(inference))))[number % 3]
-                # Those before the chosen one are carried out. While RUN's answer is sent the inference runs.
+                # Requests before the chosen one are carried out. The inference runs while RUN's answer is sent.
                 most = self.run_cycles if place == run else 2 * max(len(packets[place]), self.config.pes)
                 self.link.exchange(packets[:place])
                 self.link.interrupt(packets[place], self.random.randint(1, most))
@@ -144,7 +144,7 @@ class Faults:
         return count
 
     def _survive(self, content: bytes, where: str) -> None:
-        """The engine answers what these bytes hold of packets as it should, and afterwards works as before."""
+        """Checks that the engine answers the packets in these bytes as it should, and works as before afterwards."""
         content += bytes(self.longest) + pack(Opcode.IDENTIFY.value)
         responses = split_responses(self.link.exchange(content))
         expected = expected_statuses(content, self.config.packet_bytes)

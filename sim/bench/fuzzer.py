@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutants of one good image on one simulated engine, and what becomes of each."""
+"""Loads mutants of one good image into one simulated engine, and judges the result of each."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,10 +28,10 @@ __all__ = ["OUTCOMES", "Fuzzer", "Tried", "build_engine"]
 
 REFUSED, ENDED, EQUAL, UNDEFINED, WRONG, AFTERWARDS = OUTCOMES = (
     "refused", "ended_in_status", "equal_golden", "refused_by_decoder", "wrong", "wrong_afterwards")
-"""What can become of a mutant. Whether the good image is wrong afterwards is counted beside the others."""
+"""Outcomes of a mutant. The last one, a wrong good image afterwards, is counted beside the others."""
 
 INPUTS = 4
-"""Of the good image, each with what it must give."""
+"""Inferences of the good image, each with its expected outputs and counters."""
 
 AT_ONCE = 8
 """Mutants whose packets go out together."""
@@ -43,10 +43,11 @@ PATIENCE, IDLE_CYCLES = 2, 10_000
 
 @dataclass(frozen=True)
 class Tried:
-    """What became of a mutant.
+    """The outcome of one mutant.
 
     Attributes
     ----------
+    mutant : Mutant
     outcome : str
         One of `OUTCOMES`, the last excepted.
     fault : str
@@ -62,7 +63,7 @@ class Tried:
 
 
 class Fuzzer:
-    """Mutants of one good image on one simulated engine.
+    """Tries mutants of one good image on one simulated engine.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ class Fuzzer:
             left = left[len(tried):]
 
     def _try(self, numbers: Sequence[int]) -> Iterator[Tried]:
-        """Tries some mutants at once; those behind one that does harm are left out, since it may harm them, too."""
+        """Tries some mutants at once. Those after one that does harm are left out, since it may harm them, too."""
         mutants = [self.mutator.mutant(number) for number in numbers]
         requests = [self._requests(mutant.image, self._bits(str(mutant.number), 1))
                     + self._requests(self.good, self._good_acts(mutant)) for mutant in mutants]
@@ -202,5 +203,5 @@ def _joined(packets: list[bytes], most: int) -> Iterator[bytes]:
 
 
 def build_engine(config: EngineConfig) -> Build:
-    """The simulation of an engine; large ones take so long that they had better be optimised."""
+    """The simulation of an engine, optimised, because large engines take long to simulate."""
     return build_link(Engine(config), capacity_bytes=CAPACITY_BYTES, long_runs=config.pes > 16)

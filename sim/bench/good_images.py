@@ -42,7 +42,7 @@ SHAPES = {
     "tiny": Shape(7, ((30, 0.2), (35, 0.1), (6, 0.15)), 8),
     "up5k": Shape(5, ((16, 0.25), (19, 0.2), (5, 0.25)), 8),
     "small": Shape(13, ((11, 0.3), (67, 0.2)), 8),
-    # More than 16 rows of a PE, so that the further bits of an index have a meaning.
+    # More than 16 rows of a PE, so that the upper bits of an index are needed.
     "default": Shape(10, ((13, 0.3), (285, 0.2)), 18),
     "medium": Shape(14, ((21, 0.3), (131, 0.1)), 8),
     "large": Shape(24, ((21, 0.2), (259, 0.06)), 8),
@@ -50,7 +50,8 @@ SHAPES = {
 }
 
 CONVOLUTIONS = (
-    # In two bands, with padding and overlapping windows; then a stride, whose four scans leave their sums.
+    # The first runs in two bands, with padding and overlapping windows. The second has a stride: four scans, of which
+    # all but the last leave their sums in the accumulators.
     (6, Geometry((1, 8, 8), (5, 5), (1, 1), (2, 2), 1, 3, 2)),
     (5, Geometry((6, 3, 3), (3, 3), (2, 2), (1, 1))),
 )
@@ -119,7 +120,7 @@ def _widened(image: Image, config: EngineConfig) -> Image | None:
     decoded = decode(image, config)
     if any(int(one.descriptor.index_mode) for one in decoded.passes):
         return image
-    number = max(range(len(decoded.passes)), key=lambda number: decoded.passes[number].output_words)
+    number = max(range(len(decoded.passes)), key=lambda number: int(decoded.passes[number].descriptor.output_words))
     one, draft = decoded.passes[number], Draft(image.engine, config)
     if any((taps < 0).any() for taps in one.taps):
         return None

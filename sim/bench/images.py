@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutated images of a right CRC: the engine must not be wrong on them without a word, nor on what is loaded next.
+"""Mutated images with a right CRC: the engine must not compute wrong outputs without a word, neither for them nor for
+the image that is loaded next.
 
-A mutant is refused or its inference ends with a status, or its outputs are those that the golden model gives for what
-the image holds by `host.decoding.decode`. Of what that refuses nobody can say what is right. Whatever became of it, the
-good image is loaded next, and its first inference must give golden's outputs at every layer and the predicted counters.
+A mutant is refused, or its inference ends with an error status, or its outputs equal those of the golden model for the
+network that `host.decoding.decode` reads from the image. If `decode` refuses a mutant, there is no right output to
+compare with. After every mutant the good image is loaded, and its first inference must give the golden outputs of every
+layer and the predicted counters.
 """
 
 import time

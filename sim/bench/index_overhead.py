@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What relative indices cost beside the weights, as Han et al. count it (NIPS 2015; Deep Compression, ICLR 2016).
+"""The size of relative indices beside the weights, counted as by Han et al. (NIPS 2015; Deep Compression, ICLR 2016).
 
 They store the jump to the next weight in 5 bits, and a dummy zero, a whole weight with its index, for each jump over
 more than 31 zeros. Their 15.6 % on weights of 32 bits are the 5 bits alone.
@@ -13,7 +13,7 @@ import numpy as np
 __all__ = ["DENSITY", "INDEX_WIDTHS", "WEIGHT_BITS", "index_overhead", "overhead_table"]
 
 DENSITY = 0.11
-"""Weights kept where the authors' ratio of 9 becomes 7.8."""
+"""Density of the network for which the authors' ratio of 9 becomes 7.8."""
 
 WEIGHT_BITS = 32
 INDEX_WIDTHS = range(2, 9)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images of a right CRC whose contents are changed: by field, so that many of them still mean something."""
+"""Mutates the content of an image field by field, so that many mutants still mean something, and gives it a right CRC.
+"""
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from host.decoding.decode import Decoded
-from host.image.image import Image
+from host.image.image import MOST_WORDS, Image
 from rtl.image_format import LIMIT_STEP
 from rtl.layouts import DESCRIPTOR_WORD_BITS, codebook_value_bits, codebook_words
 
@@ -90,7 +91,8 @@ class Mutator:
         for number, layer in enumerate(self.image.layers):
             base = draft.field(owners.index(number), "output_base")
             if base is not None and len(owners) - owners[::-1].index(number) <= count:
-                layers.append(layer | {"output_base": base})
+                # No file places a layer beyond all addresses, and no packet can read there.
+                layers.append(layer | {"output_base": min(base, MOST_WORDS - layer["output_words"])})
         return replace(self.image, engine=draft.sealed(), input_words=draft.header["input_words"] or 0,
                        input_signed=bool(draft.field(0, "input_signed")), layers=layers or self.image.layers[:1])
 
@@ -113,7 +115,7 @@ class Mutator:
         before = draft.field(number, name)
         if before is None:
             return "no program"
-        # Another value, or what another pass has there.
+        # A random value, or the value of another pass.
         value = another(choices, before, draft.layout[name][1])
         if choices.random() < 0.2:
             value = draft.field(choices.randrange(number + 1), name) or 0

@@ -38,7 +38,24 @@ PATIENCE_CYCLES = 1 << 30
 
 @dataclass(frozen=True)
 class Compiled:
-    """A network that was drawn, quantised, packed, read back and predicted."""
+    """A network that was drawn, quantised, packed, read back and predicted.
+
+    Attributes
+    ----------
+    quantized : QuantizedNetwork
+    packed : PackedNetwork
+    image : Image
+    decoded : Decoded
+        What the image holds.
+    acts : int64 array, shape ``[n, inputs]``
+        Input activations.
+    outputs : list of int64 array, shape ``[n, outputs]``
+        Of each layer, by the golden model.
+    prediction : Prediction
+        Counters by the cycle model.
+    seconds : float
+        Wall-clock time of quantising and packing.
+    """
 
     quantized: QuantizedNetwork
     packed: PackedNetwork

@@ -23,14 +23,14 @@ GAP_CYCLES = 1 << 17
 for `rtl.integration.board_top.LONGEST_GAP_S`, in which a board's clock makes more of them than a simulation can."""
 
 WAVES_TIMEOUT_S = 60
-"""In which a simulation must have written its last waveforms."""
+"""Seconds within which a simulation must have written its last waveforms."""
 
 
 def build_board(name: str, config: EngineConfig, boot: bytes = b"", *, waves: str = "") -> Build:
     """Builds the simulation of a board, or finds it in the cache.
 
-    What is simulated is what `rtl.build` gives the synthesis, but for the UART's divisor, which is the least there is
-    (a byte takes 160 cycles), and for `GAP_CYCLES`.
+    It simulates the design that `rtl.build` gives the synthesis, with two exceptions: the UART has the least divisor (a
+    byte takes 160 cycles), and `GAP_CYCLES`.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class SimulatedBoard:
         with log.open("w") as errors:
             self._process = subprocess.Popen(
                 simulation_command(build, seed=seed, waves=waves), cwd=self._directory.name, stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=errors, process_group=0)  # Ctrl-C is for the one who holds the board
+                stdout=subprocess.PIPE, stderr=errors, process_group=0)  # Ctrl-C is for the process that opened it
         assert self._process.stdout is not None
         self.path = self._process.stdout.readline().decode().strip()
         if not self.path:
@@ -122,5 +122,5 @@ class SimulatedBoard:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         if kind is not None:
-            self._waves = None  # nobody will look at them
+            self._waves = None  # not needed after an error
         self.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What compiles the C++ that Verilator writes.
+"""Compiles the C++ that Verilator writes.
 
 Verilator's makefiles cannot be used: make splits paths at spaces, and takes flags from whoever calls it. So the
 compiler is called by whole arguments, with the flags that the makefiles give it.
@@ -74,7 +74,7 @@ class Compilation:
                     for name in names]
             names = often + seldom
         else:
-            # A small design is faster compiled in one go.
+            # A small design compiles faster in one call.
             (self.objects / "all.cpp").write_text("".join(f'#include "{name}.cpp"\n' for name in often + seldom))
             rest, names = [compiled("all.cpp", "all", self.speed)], ["all"]
         kept = [str(self.library / f"{name}.o") if (self.library / f"{name}.o").exists() else f"{name}.o"
@@ -84,7 +84,7 @@ class Compilation:
                                *self._cocotb(), *libraries, "-pthread"]]]
 
     def keep(self) -> None:
-        """Moves what there is now of the run-time library to where the next build finds it."""
+        """Keeps the run-time library as compiled so far, for the next build."""
         self.library.mkdir(parents=True, exist_ok=True)
         for part in self.objects.glob("verilated*.o"):
             os.replace(part, self.library / part.name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an Amaranth component to the Verilog that is simulated, with a start as random as the hardware's."""
+"""Writes an Amaranth component as Verilog for simulation, with start values as random as the hardware's."""
 
 import hashlib
 import inspect

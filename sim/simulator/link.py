@@ -129,7 +129,7 @@ class SimulationLink:
             self.process = subprocess.Popen(
                 command, cwd=self._directory.name, env=environment,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()],
-                process_group=0)  # Ctrl-C is for the one who holds the link
+                process_group=0)  # Ctrl-C is for the process that opened it
         try:
             self.capacity_bytes = int(self._answer())
         except BaseException:
@@ -241,6 +241,6 @@ class SimulationLink:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        if kind is KeyboardInterrupt:  # who interrupts does not want to wait for the end of an inference
+        if kind is KeyboardInterrupt:  # Ctrl-C must not wait for the end of an inference
             self.abort()
         self.close()

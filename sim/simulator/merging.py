@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Verilog module for all instances that are alike.
+"""Merges Verilog modules that are alike into one for all their instances.
 
 Amaranth writes a module for every instance. Verilator makes code of its own of each, and the 64 copies of a large
 engine's processing element are far more than a processor's instruction cache holds. Of one module with many instances
@@ -37,7 +37,7 @@ the code would not be the same for all instances."""
 
 @dataclass
 class _Module:
-    """A module that others may stand for."""
+    """A module that can replace others."""
 
     ports: str
     body: str
@@ -48,7 +48,7 @@ class _Module:
 
 
 def merge_modules(text: str) -> str:
-    """Has every instance of modules that are alike use the same one.
+    """Makes every instance of modules that are alike use the same module.
 
     Alike are modules with the same text, but for the names of their own instances' modules and of the ports that
     Amaranth numbers; one may have outputs that the other lacks.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs cocotb tests in a built simulation and raises with what they found."""
+"""Runs cocotb tests in a built simulation, and raises an error with the failures."""
 
 import json
 import os

@@ -28,7 +28,7 @@ from .compiling import Compilation, cocotb_root, compiler, verilator_root
 from .emit import emit, fingerprint
 
 KEPT_DAYS = 30
-"""A build that was not used for so long is removed from the cache."""
+"""A build that was not used for this number of days is removed from the cache."""
 
 VERILATOR_OPTIONS = (
     "--cc", "--prefix", "Vtop", "-Mdir", "objects",
@@ -36,7 +36,7 @@ VERILATOR_OPTIONS = (
     # Instances of a large module share their code, see `sim.simulator.merging`: they are not put into what surrounds
     # them, nor simplified together with it.
     "--inline-mult", "1", "-fno-dfg-scoped",
-    # Yosys's output knows nothing of linting.
+    # Yosys's output is not written to pass Verilator's lint.
     "-Wno-fatal",
 )
 
@@ -164,7 +164,7 @@ def build_verilog(text: str, *, top: str, sources: Sequence[Path] = (), paramete
     language : str
         The version of the language that the text is read as, ``1364-2005`` for instance; empty: Verilator's default.
     """
-    # Without cocotb nobody looks inside.
+    # Without cocotb no Python accesses the signals.
     public = {True: ["--public-flat-rw"], False: ["--public-depth", "1"], None: []}[visible]
     seen = [] if main is not None else ["--vpi", *public]
     macros = [f"-D{name}={value}" for name, value in (defines or {}).items()]
@@ -259,7 +259,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _remove_old(directory: Path) -> None:
-    """Removes what was not used for `KEPT_DAYS`; what a killed build left behind as well."""
+    """Removes builds that were not used for `KEPT_DAYS`, and what a killed build left behind."""
     for path in directory.glob("*"):
         if path.stat().st_mtime < time.time() - KEPT_DAYS * 86400:
             if path.is_dir():
@@ -269,14 +269,14 @@ def _remove_old(directory: Path) -> None:
 
 
 def missing_fst_packages() -> list[str]:
-    """Debian's packages that are missing of what a simulation that writes FST is compiled with."""
+    """Debian's packages that are missing to compile a simulation that writes FST."""
     return [package for header, package in FST_HEADERS.items() if subprocess.run(
         [compiler(), "-E", "-x", "c++", "-include", header, "-o", os.devnull, os.devnull],
         capture_output=True).returncode]
 
 
 def check_fst() -> None:
-    """Raises `UserError` if there is something missing of what a simulation that writes FST is compiled with."""
+    """Raises `UserError` if packages are missing to compile a simulation that writes FST."""
     missing = missing_fst_packages()
     if missing:
         raise UserError(f"FST waveforms need {' and '.join(missing)}: apt install {' '.join(missing)}; or name a file "
@@ -285,7 +285,7 @@ def check_fst() -> None:
 
 @cache
 def _tools(chosen: str) -> tuple[str, ...]:
-    """Everything besides the sources that decides what a build with this compiler is."""
+    """Everything besides the sources that decides the result of a build with this compiler."""
     if shutil.which(chosen) is None:
         raise UserError(f"{chosen} is not installed and the simulation needs it: apt install g++")
     said = subprocess.run([chosen, "--version"], capture_output=True, text=True, check=True).stdout

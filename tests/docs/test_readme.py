@@ -2,6 +2,7 @@
 """README.md is one screen, and what it and docs/reference/engines.md say of engines is so."""
 
 import json
+import tomllib
 
 from host.run import table
 from nonzero.shipped import CONSTRAINTS
@@ -61,3 +62,9 @@ def test_the_presets_are_those_of_the_configuration():
     assert [row[:5] for row in rows] == [
         [name, str(config.pes), kib(config.entry_depth * sum(config.plane_bits)), str(config.entries_per_word),
          kib(config.act_depth * config.pes * config.act_bits)] for name, config in PRESETS.items()]
+
+
+def test_every_file_tells_the_same_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text()

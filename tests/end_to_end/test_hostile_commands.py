@@ -166,7 +166,7 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.parametrize("command, arguments, answer", CASES)
-def test_hostile_commands(place, monkeypatch, capsys, command, arguments, answer):
+def test_commands_that_cannot_work_say_why(place, monkeypatch, capsys, command, arguments, answer):
     monkeypatch.chdir(place)
     before = sorted(place.rglob("*"))
     try:

@@ -56,12 +56,12 @@ OPTIONS = [
     (sim_bench, ["axi", "-o", "out"], ["--packets V", "--seed V"]),
 ]
 
-WORK = ["host.compile.compile_model", "host.compile.write_outputs", "host.run.run_batch", "host.sensitivity.scan",
-        "host.bench.__main__.measure_encode", "host.bench.__main__.run_seconds", "host.bench.recipes.prune",
-        "host.bench.__main__.measure_conversions", "host.demo.compile_model", "rtl.build.__main__.build_bitstream",
-        "rtl.build.__main__.build_unit", "rtl.build.__main__.write_verilog", "host.train.train",
-        "sim.bench.__main__.run_eie", "sim.bench.__main__.run_networks", "sim.bench.__main__.run_faults",
-        "sim.bench.__main__.run_axi"]
+WORK = ["host.compile.compile_model", "host.compile.write_outputs", "host.verification.measure.run_batch",
+        "host.sensitivity.scan", "host.bench.__main__.measure_encode", "host.bench.__main__.run_seconds",
+        "host.bench.recipes.prune", "host.bench.__main__.measure_conversions", "host.demo.compile_model",
+        "rtl.build.__main__.build_bitstream", "rtl.build.__main__.build_unit", "rtl.build.__main__.write_verilog",
+        "host.train.train", "sim.bench.__main__.run_eie", "sim.bench.__main__.run_networks",
+        "sim.bench.__main__.run_faults", "sim.bench.__main__.run_axi"]
 """What the commands do with options that can be right: not done here."""
 
 
@@ -83,7 +83,7 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize("command, arguments, option", [
     pytest.param(command, arguments, option, id=f"{command.__name__} {arguments[0]} {option}")
     for command, arguments, options in OPTIONS for option in options])
-def test_strange_values(place, monkeypatch, capsys, command, arguments, option):
+def test_strange_values_are_taken_or_refused_in_words(place, monkeypatch, capsys, command, arguments, option):
     def stopped(*_, **__):
         raise UserError("stopped here")
     for work in WORK:

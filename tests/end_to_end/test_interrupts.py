@@ -89,7 +89,7 @@ def small(tmp_path):
 @pytest.mark.parametrize("module", ["host.train", "host.compile", "host.run", "host.view", "host.demo", "host.bench",
                                     "host.study", "rtl.build", "sim.bench"])
 def test_during_the_imports(module, tmp_path):
-    """Python has read the library of errors, and goes on to those that take seconds."""
+    """Python has imported the module of errors, and is at those that take seconds."""
     (tmp_path / "argparse.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
     done = subprocess.run(command([module]), cwd=ROOT, text=True, capture_output=True,
                           env={**os.environ, "PYTHONPATH": str(tmp_path)})
@@ -141,7 +141,7 @@ def test_compiling_goes_on(tmp_path, data):
     assert names(tmp_path / "out") == ["model.img", "report.html", "report.json"]
 
 
-def test_running(tmp_path, vectors, small):
+def test_a_run_ends_with_its_simulation(tmp_path, vectors, small):
     network = random_network(np.random.default_rng(5), SMALL, [60, 40, 8], 0.2)
     (tmp_path / "m.img").write_bytes(image_file(pack(network, SMALL)))
     before = names(tmp_path)

@@ -17,8 +17,8 @@ from rtl.config import preset
 from rtl.protocol import COUNTERS
 
 
-def test_lenet_on_mnist(tmp_path):
-    """Trained for seconds and pruned in one shot: far from its best, and far better than chance."""
+def test_lenet_is_trained_pruned_and_run_in_rtl(tmp_path):
+    """A network trained for seconds and pruned in one shot is far from its best, and far better than chance."""
     mnist = load_dataset("mnist")
     part = replace(mnist, train_images=mnist.train_images[:12_000], train_labels=mnist.train_labels[:12_000],
                    test_images=mnist.test_images[:1000], test_labels=mnist.test_labels[:1000])

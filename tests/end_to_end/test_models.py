@@ -25,8 +25,8 @@ def packed(name, chosen):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_figures(name):
-    """With the demo's settings; a network without convolutions has them on other engines as well."""
+def test_networks_have_the_figures_beside_them(name):
+    """Figures with the demo's settings; of a network without convolutions also those on other engines."""
     figures = FIGURES[name]
     settings = ready_settings(MODELS / name)
     assert settings.preset == figures["preset"]

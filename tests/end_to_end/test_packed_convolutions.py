@@ -50,7 +50,7 @@ FOLDED = {
 
 
 def check(device, config, kind, network, acts):
-    """Outputs of all layers that can be read, and counters; returns what was packed."""
+    """Compares outputs of all layers that can be read, and counters; returns what was packed."""
     packed = pack(network, config)
     image = parse_image(image_file(packed), config)
     device.load(image)

@@ -80,7 +80,7 @@ def test_an_image_file_is_the_same_network_without_a_scale(compiled, inputs, con
         open_image(tmp_path / "model.img")
 
 
-def test_golden_vectors(compiled, inputs, tmp_path):
+def test_golden_vectors_are_saved(compiled, inputs, tmp_path):
     compiled.save_vectors(tmp_path / "vectors.npz", inputs[:5])
     with np.load(tmp_path / "vectors.npz") as vectors:
         golden = compiled.golden(inputs[:5])
@@ -92,7 +92,7 @@ def test_golden_vectors(compiled, inputs, tmp_path):
         assert vectors["names"].tobytes() == b'["1", "3"]'
 
 
-def test_labelled_images_of_ones_own(module, inputs, config):
+def test_labelled_images_of_ones_own_are_taken(module, inputs, config):
     labels = np.random.default_rng(1).integers(0, 4, 40)
     data = Dataset("mine", inputs, labels, inputs[:10], labels[:10])
     told = []
@@ -115,12 +115,12 @@ def test_the_module_is_left_as_it_was(inputs, config):
     (np.zeros(36), r"inputs must be \[n, 36\], as the network takes them, not \[36\]"),
     (np.full((1, 36), np.nan), "inputs must be finite; remove infinities and NaN"),
 ])
-def test_refused_inputs(compiled, given, message):
+def test_inputs_that_do_not_fit_are_refused(compiled, given, message):
     with pytest.raises(UserError, match=message):
         compiled.golden(given)
 
 
-def test_refused_modules(config):
+def test_modules_that_cannot_run_are_refused(config):
     class Branching(nn.Module):
         def forward(self, x):
             return x if x.sum() > 0 else -x

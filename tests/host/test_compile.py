@@ -45,7 +45,7 @@ def compile_here(directory, *arguments, out="out"):
     return run_command(main, [str(directory / "model.pt"), "-o", str(directory / out), *arguments])
 
 
-def test_compiling_with_data(problem, capsys):
+def test_a_compilation_with_data_writes_everything(problem, capsys):
     data = f"npz:{problem / 'data.npz'}"
     assert compile_here(problem, "--data", data, "--density", "0.3", "--json") == 0
     report = json.loads(capsys.readouterr().out)
@@ -65,7 +65,7 @@ def test_compiling_with_data(problem, capsys):
     assert error == pytest.approx(report["test_error_engine"])
 
 
-def test_same_seed_same_image(problem):
+def test_the_seed_decides_the_image(problem):
     data = f"npz:{problem / 'data.npz'}"
     for out, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         assert compile_here(problem, "--data", data, "--seed", seed, out=out) == 0
@@ -137,7 +137,7 @@ def test_without_data_it_prunes_in_one_shot_and_says_so(problem, capsys):
     (["--calib", "npy:nosuch.npy"], "npy file 'nosuch.npy' cannot be read: No such file or directory"),
     (["--calib", "a.npy"], "inputs must be mnist, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE, not 'a.npy'"),
 ])
-def test_bad_arguments(problem, capsys, arguments, message):
+def test_bad_arguments_are_refused(problem, capsys, arguments, message):
     assert compile_here(problem, *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
@@ -150,7 +150,7 @@ def test_unknown_options_are_refused(problem):
     assert caught.value.code == 2
 
 
-def test_labels_missing(problem, capsys):
+def test_missing_labels_are_named(problem, capsys):
     np.savez(problem / "data.npz", train_images=np.zeros((4, 20), np.uint8), test_images=np.zeros((4, 20), np.uint8))
     assert compile_here(problem, "--data", f"npz:{problem / 'data.npz'}") == 2
     assert "labels" in capsys.readouterr().err
@@ -164,7 +164,7 @@ def test_a_model_that_does_not_fit_says_what_would(problem, capsys):
     assert not (problem / "out").exists()
 
 
-def test_not_a_number(problem, capsys):
+def test_weights_that_are_no_number_are_refused(problem, capsys):
     state = torch.load(problem / "model.pt", weights_only=True)
     state["0.weight"][0, 0] = float("nan")
     torch.save(state, problem / "model.pt")

@@ -68,7 +68,7 @@ def files(tmp_path, trained):
     return [model, "--data", data, "-o", str(tmp_path / "out")]
 
 
-def test_command(files, tmp_path, capsys, trained):
+def test_the_command_writes_what_the_scan_finds(files, tmp_path, capsys, trained):
     assert run_command(main, [*files, "--densities", "0.5,0.1", "--tolerance", "3"]) == 0
     text = capsys.readouterr().out
     found = scan(trained, dataset(), [0.5, 0.1], 3)
@@ -81,7 +81,7 @@ def test_command(files, tmp_path, capsys, trained):
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "out/sensitivity.json").read_text())
 
 
-def test_out_of_range(files, trained, capsys):
+def test_settings_out_of_range_are_refused(files, trained, capsys):
     with pytest.raises(UserError) as caught:
         scan(trained, dataset(), [0.5, 0.0, 1.5], tolerance=-1)
     assert caught.value.problems == ["densities must be above 0 and at most 1, not 0.0",

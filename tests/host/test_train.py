@@ -43,7 +43,7 @@ def run(data, output, *options):
     return torch.load(output, weights_only=True)
 
 
-def test_learns_and_writes_everything(data, tmp_path, capsys):
+def test_training_learns_and_writes_everything(data, tmp_path, capsys):
     stored = run(data, tmp_path / "model.pt")
     assert stored["network"] == "lenet-300-100" and stored["data"] == data
     build("lenet-300-100").load_state_dict(stored["state_dict"])
@@ -59,7 +59,7 @@ def test_learns_and_writes_everything(data, tmp_path, capsys):
         "model.curve.json", "model.curve.png", "model.pt", "stripes.npz"]
 
 
-def test_learning_curve_is_drawn():
+def test_the_learning_curve_is_drawn():
     curve = [{"epoch": epoch, "loss": 1 / epoch, "held_out_error": 2 - epoch} for epoch in (1, 2)]
     picture = CURVE_PICTURE(curve, "any")
     assert picture.startswith(b"\x89PNG") and picture != CURVE_PICTURE(curve[:1], "any")
@@ -87,7 +87,7 @@ def interrupt(data, output, monkeypatch, *options):
     assert not output.exists()
 
 
-def test_resumes_to_the_same_bits(data, tmp_path, monkeypatch):
+def test_training_goes_on_to_the_same_bits(data, tmp_path, monkeypatch):
     run(data, tmp_path / "a.pt")
     interrupt(data, tmp_path / "b.pt", monkeypatch)
     run(data, tmp_path / "b.pt", "--resume")
@@ -96,7 +96,7 @@ def test_resumes_to_the_same_bits(data, tmp_path, monkeypatch):
     assert [point | {"seconds": 0} for point in one] == [point | {"seconds": 0} for point in other]
 
 
-def test_checkpoint_of_another_run(data, tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_run_is_refused(data, tmp_path, monkeypatch):
     interrupt(data, tmp_path / "b.pt", monkeypatch)
     with pytest.raises(UserError, match="with augment True instead of False, seed 0 instead of 4; "
                                         "delete it or use --fresh") as caught:
@@ -106,7 +106,7 @@ def test_checkpoint_of_another_run(data, tmp_path, monkeypatch):
     assert stored["settings"]["seed"] == 4
 
 
-def test_checkpoint_of_other_data(data, tmp_path, monkeypatch):
+def test_a_checkpoint_of_other_data_is_refused(data, tmp_path, monkeypatch):
     interrupt(data, tmp_path / "b.pt", monkeypatch)
     with np.load(tmp_path / "stripes.npz") as file:
         np.savez(tmp_path / "other.npz", **{**file, "test_labels": file["test_labels"][::-1]})
@@ -115,13 +115,13 @@ def test_checkpoint_of_other_data(data, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\3\4 nonsense"])
-def test_damaged_checkpoint(data, tmp_path, damage):
+def test_a_damaged_checkpoint_is_refused(data, tmp_path, damage):
     (tmp_path / "b.pt.checkpoint").write_bytes(damage)
     with pytest.raises(UserError, match=r"cannot be read \(\w+\); delete it or use --fresh to start over"):
         run(data, tmp_path / "b.pt")
 
 
-def test_nothing_to_resume(data, tmp_path):
+def test_nothing_to_resume_is_told(data, tmp_path):
     with pytest.raises(UserError, match=r"there is no checkpoint .* to resume from; leave out --resume"):
         run(data, tmp_path / "b.pt", "--resume")
 
@@ -135,7 +135,7 @@ def test_settings_out_of_range_are_all_named(data, tmp_path):
     assert "batch must be 1 to 500" in str(caught.value)
 
 
-def test_unknown_network_and_output(data, tmp_path, capsys):
+def test_an_unknown_network_and_a_bad_output_are_named(data, tmp_path, capsys):
     assert run_command(main, ["lenet-6", "--data", data, "-o", str(tmp_path / "m.pt")]) == 2
     assert capsys.readouterr().err == ("error: network must be one of lenet-300-100, lenet-5, alexnet-grouped, "
                                        "alexnet, vgg-16, not 'lenet-6'\n")
@@ -144,13 +144,13 @@ def test_unknown_network_and_output(data, tmp_path, capsys):
         run(data, tmp_path / "m.pt")
 
 
-def test_unknown_option_is_refused(data, tmp_path, capsys):
+def test_an_unknown_option_is_refused(data, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(data, tmp_path / "m.pt", "--dropout", "0.5")
     assert "unrecognized arguments: --dropout 0.5" in capsys.readouterr().err
 
 
-def test_data_that_does_not_fit(tmp_path):
+def test_data_that_does_not_fit_is_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=np.zeros((4, 5), np.float32), y_train=[0, 1, 2, 10],
              x_test=np.zeros((4, 5), np.float32), y_test=[0, 1, 2, 10])
     with pytest.raises(UserError) as caught:
@@ -159,7 +159,7 @@ def test_data_that_does_not_fit(tmp_path):
     assert "labels up to 10, but the network has only 10 outputs" in caught.value.problems[1]
 
 
-def test_images_that_are_no_planes(tmp_path):
+def test_images_that_are_no_planes_are_refused(tmp_path):
     images = np.random.default_rng(0).uniform(size=(60, 784)).astype(np.float32)
     np.savez(tmp_path / "a.npz", x_train=images, y_train=[0, 1] * 30, x_test=images, y_test=[0, 1] * 30)
     spec = f"npz:{tmp_path / 'a.npz'}"
@@ -187,19 +187,19 @@ def test_augmentation_moves_images_a_little():
     assert moved.min() >= 0 and moved.max() <= 1 + 1e-6
 
 
-def test_image_plane():
+def test_shapes_that_are_one_plane():
     shapes = {(4, 28, 30): (28, 30), (4, 1, 28, 30): (28, 30), (4, 28, 30, 1): (28, 30),
               (4, 3, 28, 30): None, (4, 784): None, (4, 1, 784): None}
     assert {shape: image_plane(np.zeros(shape)) for shape in shapes} == shapes
 
 
-def test_one_cycle():
+def test_the_learning_rate_of_one_cycle():
     rates = [one_cycle(2.0, step / 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.08) and max(rates) == rates[15] == 2 and rates[-1] < 0.002
     assert sorted(rates[:15]) == rates[:15] and sorted(rates[15:], reverse=True) == rates[15:]
 
 
-def test_zoo():
+def test_networks_of_the_zoo_compute_what_their_names_say():
     model = build("lenet-300-100")
     assert sizes(model) == (784, 10)
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items() if "weight" in name}

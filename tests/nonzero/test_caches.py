@@ -45,7 +45,7 @@ def test_what_is_named_goes_before_the_home(place, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("variable", "name"), [
     ("NONZERO_CACHE", "file/x"), ("XDG_CACHE_HOME", "file/x/nonzero"), ("HOME", "file/x/.cache/nonzero")])
-def test_one_that_cannot_be_written(place, monkeypatch, capsys, variable, name):
+def test_a_cache_that_cannot_be_written_is_replaced_with_a_note(place, monkeypatch, capsys, variable, name):
     monkeypatch.setenv(variable, str(place / "file" / "x"))
     other = place / "temporary" / f"nonzero-{os.getuid()}"
     assert cache_directory() == other and other.stat().st_mode & 0o777 == 0o700
@@ -55,7 +55,7 @@ def test_one_that_cannot_be_written(place, monkeypatch, capsys, variable, name):
     assert cache_directory() == other and capsys.readouterr().err == ""
 
 
-def test_no_home(place, monkeypatch, capsys):
+def test_without_a_home_a_temporary_directory_is_used(place, monkeypatch, capsys):
     def unknown():
         raise RuntimeError("Could not determine home directory.")
     monkeypatch.setattr(Path, "home", unknown)
@@ -66,7 +66,7 @@ def test_no_home(place, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "open to all", "another user's"])
-def test_a_temporary_directory_that_is_not_safe(place, monkeypatch, kind):
+def test_a_temporary_directory_that_is_not_safe_is_not_used(place, monkeypatch, kind):
     monkeypatch.setenv("NONZERO_CACHE", str(place / "file" / "x"))
     other = place / "temporary" / f"nonzero-{os.getuid()}"
     if kind == "link":
@@ -86,7 +86,7 @@ def test_a_temporary_directory_that_is_not_safe(place, monkeypatch, kind):
     assert found.name != f"nonzero-{os.getuid()}" and found.stat().st_mode & 0o777 == 0o700
 
 
-def test_nowhere_to_write(place, monkeypatch, capsys):
+def test_nowhere_to_write_is_an_error(place, monkeypatch, capsys):
     def unusable():
         raise FileNotFoundError(2, "No usable temporary directory found")
     monkeypatch.setattr(tempfile, "gettempdir", unusable)
@@ -97,7 +97,7 @@ def test_nowhere_to_write(place, monkeypatch, capsys):
                                        "directory found); NONZERO_CACHE must name one that can\n")
 
 
-def test_tools_use_it(place, monkeypatch):
+def test_tools_use_the_cache(place, monkeypatch):
     monkeypatch.setenv("NONZERO_CACHE", str(place / "own"))
     monkeypatch.setenv("YOWASP_CACHE_DIR", "chosen")
     use_cache()
@@ -106,7 +106,7 @@ def test_tools_use_it(place, monkeypatch):
     assert "MPLCONFIGDIR" not in os.environ, "the user's own settings of matplotlib stay"
 
 
-def test_wasmtime_uses_it_for_a_while(place, monkeypatch):
+def test_wasmtime_uses_the_cache_for_a_while(place, monkeypatch):
     monkeypatch.setenv("NONZERO_CACHE", str(place / "own"))
     with wasm_cache():
         assert os.environ["XDG_CACHE_HOME"] == str(place / "own")
@@ -117,8 +117,8 @@ def test_wasmtime_uses_it_for_a_while(place, monkeypatch):
     assert os.environ["XDG_CACHE_HOME"] == "before"
 
 
-def test_libraries_heed_it(place):
-    """In a process that begins with this package, as all commands do: numba and matplotlib, without a warning."""
+def test_libraries_use_the_cache(place):
+    """Numba and matplotlib use it without a warning where this package is imported first, as by all commands."""
     program = ("import json, sys, host.packing.encode, host.reporting.tables, matplotlib, numba; "
                "json.dump([numba.config.CACHE_DIR, matplotlib.get_cachedir()], sys.stdout)")
     environment = {**os.environ, "NONZERO_CACHE": str(place / "a b" / "ü"), "HOME": str(place / "file")}

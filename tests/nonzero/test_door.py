@@ -19,14 +19,14 @@ def call(command, directory, **environment):
                           env={**os.environ, "PYTHONPATH": str(ROOT), **environment})
 
 
-def test_without_a_command_it_names_all(tmp_path):
+def test_without_a_command_all_are_named(tmp_path):
     done = call(DOOR, tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert all(f"\n  {name} " in done.stderr for name in COMMANDS)
     assert call([*DOOR, "--help"], tmp_path).stdout == done.stderr
 
 
-def test_an_unknown_command(tmp_path):
+def test_an_unknown_command_is_refused(tmp_path):
     done = call([*DOOR, "compil"], tmp_path)
     assert done.returncode == 2
     assert done.stderr == f"error: command must be one of {', '.join(COMMANDS)}, not 'compil'\n"

@@ -63,7 +63,7 @@ END = "import signal, sys; from nonzero.errors import *; from nonzero.errors imp
     ("lambda argv: print('a path: \\udcff')", 0, ""),
     ("lambda argv: sys.stderr.write('said\\n')", 0, "said\n"),
 ])
-def test_the_end_of_a_command(main, status, said):
+def test_a_command_ends_with_its_status(main, status, said):
     done = python(f"{END}expect_interrupts(); end_with({main})", stdout=subprocess.DEVNULL)
     assert (done.returncode, done.stderr) == (status, said)
 
@@ -74,7 +74,7 @@ def test_ctrl_c_after_the_work_is_too_late():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_reader_that_leaves():
+def test_a_reader_that_leaves_ends_the_command():
     reader, writer = os.pipe()
     os.close(reader)
     done = python(f"{END}end_with(lambda argv: print('x' * 100_000))", stdout=writer)
@@ -82,13 +82,13 @@ def test_a_reader_that_leaves():
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_output_that_nobody_wants():
+def test_output_that_nobody_wants_is_no_error():
     done = python(f"{END}end_with(lambda argv: print('x'))", stdout=subprocess.PIPE,
                   preexec_fn=lambda: os.close(1))
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_full_disk():
+def test_a_full_disk_is_told():
     with open("/dev/full", "w") as full:
         done = python(f"{END}end_with(lambda argv: print('x'))", stdout=full)
     assert (done.returncode, done.stderr) == (2, "error: No space left on device\n")

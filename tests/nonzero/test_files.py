@@ -15,7 +15,7 @@ def problem(function, *arguments):
     return str(caught.value)
 
 
-def test_writing(tmp_path):
+def test_a_file_is_written_whole_with_its_directories(tmp_path):
     path = tmp_path / "new" / "directory" / "a.img"
     write_whole(path, b"first")
     write_whole(path, b"second")
@@ -35,7 +35,7 @@ def test_an_interruption_leaves_the_old_file_alone(tmp_path, monkeypatch, error)
     assert os.listdir(tmp_path) == ["a.img"] and path.read_bytes() == b"old"
 
 
-def test_outputs_that_are_no_files(tmp_path):
+def test_outputs_that_are_no_files_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "..", type(tmp_path)("/"), type(tmp_path)("")):
         for function in (lambda path: write_whole(path, b""), check_file):
@@ -44,7 +44,7 @@ def test_outputs_that_are_no_files(tmp_path):
     assert os.listdir(tmp_path) == ["pipe"]
 
 
-def test_outputs_below_a_file(tmp_path):
+def test_outputs_below_a_file_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     expected = (f"output directory '{tmp_path / 'file' / 'a'}' cannot be written: '{tmp_path / 'file'}' is no "
                 "directory; name another")
@@ -52,13 +52,13 @@ def test_outputs_below_a_file(tmp_path):
     assert problem(check_file, tmp_path / "file" / "a" / "b") == expected
 
 
-def test_directories_of_others(tmp_path, monkeypatch):
+def test_directories_of_others_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert problem(check_directory, tmp_path / "a") == (
         f"output directory '{tmp_path / 'a'}' cannot be written: '{tmp_path}' is not yours to write; name another")
 
 
-def test_inputs(tmp_path):
+def test_inputs_too_large_or_no_files_are_refused(tmp_path):
     (tmp_path / "a").write_bytes(b"12345")
     os.mkfifo(tmp_path / "pipe")
     check_input("image", tmp_path / "a", 5)

@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])
-def test_packing_and_verification(monkeypatch, stream):
+def test_packing_and_verification_tell_a_terminal_what_they_do(monkeypatch, stream):
     monkeypatch.setattr(sys, "stderr", stream())
     rng = np.random.default_rng(0)
     network = random_network(rng, SMALL, [20, 12, 3], 0.3)

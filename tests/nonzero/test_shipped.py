@@ -13,7 +13,7 @@ from rtl.engine_options import read_engine
 from tests.support.paths import ROOT
 
 
-def test_a_model_that_is_not_here(tmp_path, monkeypatch, capsys):
+def test_a_model_that_is_not_here_is_the_shipped_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert given_or_shipped("models/lenet-5.safetensors") == MODELS / "lenet-5.safetensors"
     assert capsys.readouterr().err == (f"note: there is no 'models/lenet-5.safetensors' here, so "
@@ -22,7 +22,7 @@ def test_a_model_that_is_not_here(tmp_path, monkeypatch, capsys):
     assert read_engine("default", given_or_shipped("models/four.toml")).pes == 4
 
 
-def test_one_that_is_here_goes_before(tmp_path, monkeypatch, capsys):
+def test_a_model_that_is_here_goes_before(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "lenet-5.safetensors").touch()
@@ -32,7 +32,7 @@ def test_one_that_is_here_goes_before(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("package", "directory"), [("nonzero.constraints", CONSTRAINTS), ("nonzero.models", MODELS)])
-def test_the_wheel_has_them(package, directory):
+def test_the_wheel_has_the_files(package, directory):
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert (ROOT / settings["package-dir"][package]).samefile(directory)
     patterns = settings["package-data"][package]

@@ -34,7 +34,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_refused(tmp_path, kind, monkeypatch):
+def test_hostile_files_are_refused(tmp_path, kind, monkeypatch):
     text, message = HOSTILE[kind]
     path = tmp_path / "hostile.toml"
     path.write_text(text)
@@ -73,14 +73,14 @@ def test_nothing_of_a_device_is_read():
 
 
 @pytest.mark.parametrize("text", ["recipe = ['han']", "recipe = {han = 1}", "neurons = 3", "neurons = [3]"])
-def test_values_of_another_kind(tmp_path, text):
+def test_values_of_another_kind_are_refused(tmp_path, text):
     (tmp_path / "own.toml").write_text(text)
     with pytest.raises(UserError, match=r"recipe '.*own.toml'"):
         read_recipe(str(tmp_path / "own.toml"))
 
 
 def test_memory_of_what_is_within_the_limits(tmp_path):
-    """The worst that fits into the size: a chain of tables on each line."""
+    """A chain of tables on each line takes the most memory of all files of that size."""
     lines = [".".join([f"k{number}", *["a"] * 14]) + " = 1" for number in range(1700)]
     (tmp_path / "worst.toml").write_text("\n".join(lines))
     program = ("import resource, sys; from pathlib import Path; from nonzero.toml_files import read_toml; "

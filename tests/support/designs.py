@@ -20,14 +20,14 @@ PES = {"tiny": 2, "medium": 8, "wide": 4, "conv": 4}
 
 
 class NoEngine(Engine):
-    """An engine's ports, and nothing behind them."""
+    """An engine's ports, with nothing behind them."""
 
     def elaborate(self, platform):
         return Module()
 
 
 def smaller(name):
-    """A preset with few PEs, and all that else it has."""
+    """A preset with few PEs, and otherwise as it is."""
     config = preset(name)
     cols = min(config.block_cols, PES[name])
     return replace(config, pes=PES[name], slice_word_bits=cols * config.length_bits,

@@ -47,7 +47,7 @@ class Client:
             self.done(LOAD, offset.to_bytes(4, "little") + engine_part[offset:offset + step])
 
     def infer(self, content, base, words):
-        """Counters, and the bytes of so many words from ``base`` on, after an inference of an input's bytes."""
+        """Counters of an inference of an input's bytes, and the bytes of ``words`` words from ``base`` on."""
         step = (self.packet_bytes - 2) // self.word_bytes * self.word_bytes
         for first in range(0, len(content), step):
             self.done(WRITE, (first // self.word_bytes).to_bytes(2, "little") + content[first:first + step])

@@ -37,6 +37,10 @@ WIDE_TAPS = EngineConfig(pes=2, act_bits=16, weight_bits=6, code_bits=6, direct_
                          packet_bytes=64)
 """Up to 8 x 8 taps in one pass; slices may be no longer than 63 entries."""
 
+LENET = [(6, Geometry((1, 12, 12), (5, 5), padding=(2, 2), pool=2, pool_stride=2)),
+         (8, Geometry((6, 6, 6), (3, 3), pool=2, pool_stride=2))]
+"""Output channels and geometries of two convolutions, in small as in LeNet-5."""
+
 
 def random_network(rng: np.random.Generator, config: EngineConfig, sizes: list[int], density: float, *,
                    extreme: bool = False, signed: bool = False) -> QuantizedNetwork:
@@ -66,7 +70,7 @@ def random_convolutions(rng: np.random.Generator, config: EngineConfig, geometri
 
 
 def random_geometry(rng: np.random.Generator, channels: int, groups: int, largest: int = 5) -> Geometry:
-    """A convolution of few small channels, with a kernel of at most so many rows and columns."""
+    """A convolution of few small channels, with a kernel of at most ``largest`` rows and columns."""
     while True:
         kernel, stride, padding = (rng.integers(low, high, 2).tolist()
                                    for low, high in ((1, largest + 1), (1, 4), (0, 3)))

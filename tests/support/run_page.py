@@ -32,7 +32,7 @@ def one(browser, selector):
 
 
 def tiles(browser):
-    """Of each tile its figure and what stands below, by its title."""
+    """The figure of each tile and what stands below, by its title."""
     return {tile[0]: tile[1:] for tile in (
         element.text.split("\n") for element in browser.find_elements(By.CSS_SELECTOR, ".tile"))}
 
@@ -49,7 +49,7 @@ def heat(browser):
 
 
 def colours(browser):
-    """Of each state, as the page's style has it."""
+    """The colour of each state, as the page's style has it."""
     names = {"busy": "--s0", "held": "--held", "walking": "--s3", "stalled": "--s1", "waiting": "--waiting",
              "ended": "--ended"}
     found = browser.execute_script(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small float network, data that it learns at once, and a short recipe of pruning."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -17,12 +18,28 @@ SHORT = PruneSettings(density=0.1, rounds=4, round_epochs=2, final_epochs=4, bat
 """Four rounds of few epochs, which take milliseconds."""
 
 
+@dataclass(frozen=True)
+class Widths:
+    """The widths of an `EngineConfig`, without its other rules."""
+
+    act_bits: int = 8
+    weight_bits: int = 8
+    code_bits: int = 4
+    acc_bits: int = 32
+    direct_weights: bool = False
+
+
 def network(seed=0, sizes=(49, 40, 20, 3)):
     rng = np.random.default_rng(seed)
     return Network("small", tuple(
         Linear(f"fc{index + 1}", rng.normal(0, cols ** -0.5, (rows, cols)).astype(np.float32),
                rng.normal(0, 0.1, rows).astype(np.float32), index < len(sizes) - 2)
         for index, (cols, rows) in enumerate(pairwise(sizes))))
+
+
+def sparse_network(**changes):
+    """The network of `network` with 30 % of its weights."""
+    return prune(network(**changes), None, PruneSettings(density=0.3)).network
 
 
 def dataset(count=600):
@@ -36,7 +53,7 @@ def dataset(count=600):
 
 
 def run(net, inputs):
-    """Outputs in float64."""
+    """The outputs of a network in float64."""
     for layer in net.layers:
         inputs = inputs @ layer.weight.astype(np.float64).T + layer.bias
         inputs = np.maximum(inputs, 0) if layer.relu else inputs
@@ -60,7 +77,7 @@ def write_files(directory, net):
 
 
 def weights_during(settings, monkeypatch, net=None):
-    """Runs; returns the result and the network at the begin of each round, as it is after the cut."""
+    """Prunes; returns the result, and the network after the cut of each round."""
     seen = []
     begin = Retraining.begin
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What some tests want of a machine and pip cannot bring: ``python -m tests.support.system_packages`` names it.
+"""System packages that some tests need: ``python -m tests.support.system_packages`` names those that are missing.
 
 The names are those of Debian's packages. `.ci/prepare` installs them; without them these tests are skipped.
 """
@@ -16,7 +16,7 @@ COMMANDS = {"chromium": "chromium", "chromium-driver": "chromedriver", "iverilog
 
 
 def missing(*packages):
-    """Those of the packages, or of all, that are not there."""
+    """Those of the given packages, or of all, that are not installed."""
     if not packages:
         packages = (*COMMANDS, *FST_HEADERS.values())
     lacking = [package for package, command in COMMANDS.items() if shutil.which(command) is None]

@@ -27,7 +27,7 @@ def trained(*layers: nn.Module) -> nn.Sequential:
 
 
 def plain() -> nn.Sequential:
-    """Three linear layers, six inputs."""
+    """A Sequential of three linear layers with six inputs."""
     return trained(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
 
 
@@ -41,7 +41,7 @@ def computed(network: Network, inputs: np.ndarray) -> np.ndarray:
 
 
 def assert_same(network: Network, model: nn.Module, inputs: int = 6) -> None:
-    """On inputs from 0 to 1, in float64."""
+    """Compares outputs of inputs from 0 to 1, in float64."""
     samples = np.random.default_rng(2).random((20, inputs), np.float32)
     with torch.no_grad():
         expected = model(torch.from_numpy(samples)).numpy()
@@ -62,7 +62,7 @@ def prefixed(prefix, model):
 
 
 def assert_computes(network, model, inputs=6):
-    """On inputs around 0, in float32."""
+    """Compares outputs of inputs around 0, in float32."""
     given = torch.rand(20, inputs, generator=torch.Generator().manual_seed(0)) - 0.5
     with torch.no_grad():
         assert torch.allclose(logits(tensors(network), given), model(given), atol=1e-5)

@@ -22,7 +22,7 @@ def test_layers_have_their_sizes_and_densities():
         assert drawn.weights_kept / drawn.codes.size == pytest.approx(layer.weight_density, rel=0.05)
 
 
-def test_encode(tmp_path, capsys):
+def test_the_encode_command_measures_packing(tmp_path, capsys):
     assert run_command(main, ["encode", "--scale", "16", "-o", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     found = json.loads((tmp_path / "encode.json").read_text())

@@ -87,7 +87,7 @@ def test_the_cut_network_is_without_dead_neurons_and_unused_inputs(monkeypatch):
 
 
 def test_the_best_is_of_the_network_as_it_is(monkeypatch):
-    """However fast the network is that is cut."""
+    """The best method is that of the whole network, also where the network without dead neurons is faster."""
     monkeypatch.setattr(seconds, "methods_for", lambda device: [
         replace(method, seconds=lambda call, count, each=1.0 if name == "torch dense, cut" else 2.0: each * count)
         for name, method in METHODS.items()])
@@ -205,7 +205,7 @@ def test_an_image_runs_in_rtl_as_the_job_says(monkeypatch):
     assert run.figures()["cycles_per_image"] == image_job("small", image, config, "mnist").cycles
 
 
-def test_baselines(tmp_path):
+def test_boards_have_the_clock_and_engine_of_their_baselines(tmp_path):
     found = read_baseline("ulx3s-85f")
     assert "ulx3s-85f" in baselines() and found.config == PRESETS["default"] and found.fmax_mhz > 10
     fields = {"fmax_mhz": 12.5, "config_hash": PRESETS["tiny"].hash.hex()}
@@ -222,7 +222,7 @@ def test_baselines(tmp_path):
         read_baseline("../x", tmp_path)
 
 
-def test_command(tmp_path, capsys, monkeypatch):
+def test_the_command_measures_a_layer_and_an_image(tmp_path, capsys, monkeypatch):
     arguments = ["seconds", "--layer", "LeNet-300-100", "--repeats", "1", "--json", "-o", str(tmp_path)]
     config = PRESETS["default"]
     network = random_network(np.random.default_rng(2), config, [784, 20, 10], 0.1)
@@ -242,7 +242,7 @@ def test_command(tmp_path, capsys, monkeypatch):
     assert "density must be above 0 and at most 1, not 2.0" in capsys.readouterr().err
 
 
-def test_names():
+def test_published_times_are_of_networks_of_the_bench():
     assert set(PUBLISHED_US) < set(NETWORKS) and len(NETWORKS) == 10
 
 
@@ -251,7 +251,7 @@ def test_names():
     (["seconds", "--layer", "Alex-9"], "invalid choice: 'Alex-9'"),
     (["seconds", "--help"], "python -m host.bench seconds --layer LeNet-300-100 --model"),
 ])
-def test_arguments(arguments, message, capsys):
+def test_wrong_arguments_and_help(arguments, message, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     printed = capsys.readouterr()

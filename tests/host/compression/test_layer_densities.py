@@ -26,7 +26,7 @@ def test_density_is_met_overall_and_lowest_in_the_widest_layer():
     assert prune(net, None, PruneSettings(density=0.04)).network.weights_kept == pytest.approx(10648, abs=2)
 
 
-def test_quality_by_layer_and_anew_in_each_round():
+def test_quality_counts_by_layer_and_anew_in_each_round():
     net = network()
     by_layer = PruneSettings(quality={"fc1": 0.5, "fc3": 2.0})
     keep = targets(net, by_layer)
@@ -41,7 +41,7 @@ def test_quality_by_layer_and_anew_in_each_round():
 
 @pytest.mark.parametrize(("schedule", "densities"), [
     ("geometric", [0.4 * 0.5 ** (1 / 2), 0.2]), ("cubic", [0.2 + 0.2 / 8, 0.2]), ("greedy", [0.2, 0.2])])
-def test_schedules(schedule, densities):
+def test_schedules_spread_the_density_over_rounds(schedule, densities):
     settings = PruneSettings(density=0.2, allocation="uniform", rounds=2, first_density=0.4, schedule=schedule)
     net = network()
     found = [round_keep(net, targets(net, settings), settings, index) for index in (0, 1)]

@@ -154,7 +154,7 @@ def test_the_first_cut_takes_neurons(monkeypatch):
     (replace(SHORT, freeze=(("fc1",), ("fc2", "fc3"))),
      "allocation 'global' needs all layers at once; use another or leave out freeze"),
 ])
-def test_settings_out_of_range(settings, message):
+def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(UserError) as caught:
         prune(network(), None, settings)
     assert caught.value.problems == [message]

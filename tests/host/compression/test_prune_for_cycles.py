@@ -21,7 +21,7 @@ SHORT = PruneSettings(density=0.2, rounds=3, round_epochs=2, final_epochs=4, bat
 
 
 def broadcasts(net, images):
-    """Of a mean image: inputs with weights and hidden neurons with outgoing ones that are not zero."""
+    """Broadcasts of a mean image: its inputs and hidden neurons that are not zero and have weights."""
     total, acts = 0.0, images.reshape(len(images), -1) / 255
     for number, layer in enumerate(net.layers):
         total += (acts[:, layer.weight.any(axis=0)] != 0).sum() / len(images)
@@ -39,7 +39,7 @@ def test_activity_counts_what_is_not_zero():
     assert np.allclose(found[1], (hidden > 0).mean(axis=0), atol=0.01)
 
 
-def test_those_with_the_least_saliency_for_a_broadcast_go():
+def test_inputs_with_the_least_saliency_for_a_broadcast_are_removed():
     layers = (Linear("fc1", np.ones((2, 4), np.float32), np.zeros(2, np.float32), True),
               Linear("fc2", np.ones((3, 2), np.float32), np.zeros(3, np.float32), False))
     net = Network("small", layers)
@@ -67,7 +67,7 @@ def test_a_channel_is_broadcast_once_for_each_pixel():
     assert np.array_equal(found.layers[1].weight, [[1, 1, 0, 0, 1, 1, 0, 0]] * 3)
 
 
-def test_pruning_ends_with_so_many_broadcasts(monkeypatch):
+def test_pruning_ends_with_the_broadcasts_asked_for(monkeypatch):
     data, seen = dataset(), []
     begin = Retraining.begin
 
@@ -84,7 +84,7 @@ def test_pruning_ends_with_so_many_broadcasts(monkeypatch):
 
 
 def test_unused_inputs_are_not_trained_with(monkeypatch):
-    """And it makes no difference, but for rounding."""
+    """Training without the unused inputs has the same losses, but for rounding."""
     shapes, losses = [], []
     run_round = Retraining.run
 
@@ -128,7 +128,7 @@ def test_a_penalty_on_activations_makes_fewer_neurons_active():
     ({"broadcasts": float("nan")}, "broadcasts must be 1 or more, not nan"),
     ({"activity_penalty": -0.1}, "activity_penalty must be 0 to 1, not -0.1"),
 ])
-def test_out_of_range(changes, message):
+def test_settings_out_of_range_are_refused(changes, message):
     with pytest.raises(UserError) as caught:
         prune(network(), dataset(), replace(SHORT, **changes))
     assert caught.value.problems == [message]

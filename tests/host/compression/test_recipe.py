@@ -43,7 +43,7 @@ def test_a_file_changes_fields(tmp_path):
     ("recipe = 'best'", "must start from one of default, han"),
     ("rounds = ", "is not TOML"),
 ])
-def test_bad_files(tmp_path, text, message):
+def test_bad_recipe_files_are_refused(tmp_path, text, message):
     path = tmp_path / "own.toml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
@@ -51,14 +51,14 @@ def test_bad_files(tmp_path, text, message):
     assert f"recipe '{path}'" in str(caught.value) and message in str(caught.value)
 
 
-def test_unknown_names():
+def test_unknown_recipes_are_refused():
     with pytest.raises(UserError, match=r"recipe must be one of default, han, .* or a \.toml file, not 'best'"):
         read_recipe("best")
     with pytest.raises(UserError, match=r"recipe 'none\.toml' cannot be read: No such file"):
         read_recipe("none.toml")
 
 
-def test_amounts():
+def test_a_recipe_without_an_amount_gets_the_usual_density():
     own = PruneSettings(quality=1.0)
     assert with_amount(own) == own and with_amount(own, keep={"a": 0.5}) == PruneSettings(keep={"a": 0.5})
     assert with_amount(PruneSettings()).density == DENSITY

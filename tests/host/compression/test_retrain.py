@@ -104,7 +104,7 @@ def softmax(values):
 
 
 def test_distillation_draws_towards_the_dense_network():
-    """The dense network is untrained here: its outputs are no help, and yet they are learned."""
+    """The outputs of the dense network are learned even where they help nothing, since it is untrained here."""
     net, images = network(), dataset().test_images.reshape(100, -1) / 255
     chances = [softmax(run(one, images) / 2) for one in (net, *(
         prune(net, dataset(), replace(SHORT, distill=share)).network for share in (0.0, 1.0)))]

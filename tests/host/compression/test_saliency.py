@@ -16,7 +16,7 @@ def parts(net):
              layer.relu, layer.geometry) for layer in net.layers]
 
 
-def test_magnitude():
+def test_magnitude_is_the_absolute_weight():
     net = network()
     found = saliencies("magnitude", net, np.zeros(0), np.zeros(0))
     assert all(np.array_equal(one, np.abs(layer.weight)) for one, layer in zip(found, net.layers, strict=True))
@@ -37,7 +37,7 @@ def test_fisher_is_the_mean_square_of_the_gradient():
 
 
 def test_obd_is_exact_in_the_last_layer():
-    """Before it, LeCun's recursion leaves out the second derivatives across outputs."""
+    """In earlier layers LeCun's recursion leaves out the second derivatives across outputs."""
     net, data = network(sizes=(49, 6, 3)), dataset(120)
     (first, last) = parts(net)
     inputs = torch.from_numpy(data.train_images.reshape(20, -1) / 255)
@@ -72,7 +72,7 @@ def test_inputs_that_are_always_dark_do_not_matter(criterion):
     assert not first[:, 0].any() and first[:, 1:].any(axis=0).all()
 
 
-def test_choice():
+def test_the_greatest_saliencies_are_chosen():
     saliency = [np.array([[3.0, 1.0], [2.0, 0.5]]), np.array([[5.0, 0.1]])]
     one, two = choose(saliency, [2, 1])
     assert one.tolist() == [[True, False], [True, False]] and two.tolist() == [[True, False]]

@@ -7,20 +7,12 @@ import numpy as np
 import pytest
 
 from host.compression.kmeans import INITIALISATIONS, cluster
-from host.compression.prune import prune
-from host.compression.recipe import PruneSettings
 from host.compression.share_weights import ShareSettings, share_weights
 from host.network.layers import Network
 from host.training.checkpoint import Checkpoint
 from host.training.samples import split
 from nonzero.errors import UserError
-from tests.host.quantization.test_quantize import Config
-from tests.support import stripes
-from tests.support.stripes import dataset, run, same
-
-
-def network(**changes):
-    return prune(stripes.network(**changes), None, PruneSettings(density=0.3)).network
+from tests.support.stripes import Widths, dataset, run, same, sparse_network
 
 
 def test_cluster_finds_separate_groups():
@@ -50,8 +42,8 @@ def test_cluster_of_few_values_is_exact_and_without_empty_centres():
 
 @pytest.mark.parametrize("code_bits", [4, 5, 8])
 def test_zeros_have_code_zero_and_nothing_else_has(code_bits):
-    net = network()
-    shared = share_weights(net, Config(code_bits=code_bits))
+    net = sparse_network()
+    shared = share_weights(net, Widths(code_bits=code_bits))
     for layer, codes in zip(net.layers, shared.layers, strict=True):
         assert codes.codes.dtype == np.uint8 and codes.codes.max() < 1 << code_bits
         assert codes.values.shape == (1 << code_bits,) and codes.values[0] == 0
@@ -61,9 +53,9 @@ def test_zeros_have_code_zero_and_nothing_else_has(code_bits):
 
 
 def test_fine_tuning_learns_and_shares_stay_shared():
-    net, data = network(), dataset()
-    coarse = share_weights(net, Config())
-    fine = share_weights(net, Config(), data, ShareSettings(epochs=15, batch=50, learning_rate=0.02))
+    net, data = sparse_network(), dataset()
+    coarse = share_weights(net, Widths())
+    fine = share_weights(net, Widths(), data, ShareSettings(epochs=15, batch=50, learning_rate=0.02))
     assert len(fine.losses) == 15 and fine.losses[-1] < 0.5 * fine.losses[0]
     for before, after in zip(coarse.layers, fine.layers, strict=True):
         assert np.array_equal(before.codes, after.codes) and after.values[0] == 0
@@ -78,9 +70,9 @@ def test_fine_tuning_learns_and_shares_stay_shared():
 def test_gradient_of_a_centre_is_the_sum_over_its_weights():
     """One step of plain Adam has the sign of the summed gradient."""
     data = dataset()
-    net = network(sizes=(49, 3))
-    coarse = share_weights(net, Config())
-    fine = share_weights(net, Config(), data, ShareSettings(epochs=1, batch=500, learning_rate=1e-4))
+    net = sparse_network(sizes=(49, 3))
+    coarse = share_weights(net, Widths())
+    fine = share_weights(net, Widths(), data, ShareSettings(epochs=1, batch=500, learning_rate=1e-4))
     (layer,), (tuned,) = coarse.layers, fine.layers
     images, labels = split(data)[0]
     inputs = images.reshape(len(images), -1) / np.float64(255)
@@ -101,8 +93,8 @@ def test_each_initialisation_comes_to_rest(initialisation):
     assert np.square(weights - centres[members]).mean() < 0.02
 
 
-def test_first_centres():
-    """One more outlier than there are centres nearby shows where each kind starts."""
+def test_first_centres_are_linear_by_density_or_random():
+    """Outliers show where each kind of first centres lies."""
     weights = np.concatenate([np.linspace(-1, 1, 1000), [50.0, 51.0, 80.0, 100.0]])
     largest = {kind: cluster(weights, 7, kind, seed=1)[0] for kind in INITIALISATIONS}
     assert (largest["linear"] > 2).sum() >= 3  # the few great ones are represented
@@ -113,20 +105,22 @@ def test_first_centres():
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
-def test_bits(bits):
-    shared = share_weights(network(), Config(code_bits=8), settings=ShareSettings(bits=bits))
-    for layer, before in zip(shared.layers, network().layers, strict=True):
+def test_bits_set_the_number_of_codes(bits):
+    shared = share_weights(sparse_network(), Widths(code_bits=8), settings=ShareSettings(bits=bits))
+    for layer, before in zip(shared.layers, sparse_network().layers, strict=True):
         assert layer.codes.max() == min((1 << bits) - 1, len(np.unique(before.weight[before.weight != 0])))
         assert layer.values.shape == (256,)
-    error = [np.square(one.weight - before.weight).sum() for bits in (2, bits) for one, before in zip(
-        share_weights(network(), Config(code_bits=8), settings=ShareSettings(bits=bits)).layers, network().layers,
-        strict=True)]
-    assert bits == 2 or sum(error[3:]) < sum(error[:3])
+
+    def error(bits):
+        shared = share_weights(sparse_network(), Widths(code_bits=8), settings=ShareSettings(bits=bits))
+        return sum(np.square(one.weight - before.weight).sum()
+                   for one, before in zip(shared.layers, sparse_network().layers, strict=True))
+    assert bits == 2 or error(bits) < error(2)
 
 
 def test_the_shared_network_is_what_was_tuned():
     data = dataset()
-    shared = share_weights(network(), Config(), data, ShareSettings(epochs=3, batch=50, learning_rate=0.02))
+    shared = share_weights(sparse_network(), Widths(), data, ShareSettings(epochs=3, batch=50, learning_rate=0.02))
     images, labels = split(data)[1]
     outputs = run(shared.as_network(), images.reshape(len(images), -1) / np.float64(255))
     assert shared.held_out_errors[-1] == pytest.approx(100 * (outputs.argmax(axis=1) != labels).mean())
@@ -141,7 +135,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("epochs", [1, 3, 4])
 def test_goes_on_after_a_kill_to_the_same_bits(tmp_path, monkeypatch, epochs):
     settings, path = ShareSettings(epochs=4, batch=50, augment=0.5), tmp_path / "sharing.checkpoint"
-    whole = share_weights(network(), Config(), dataset(), settings, 3)
+    whole = share_weights(sparse_network(), Widths(), dataset(), settings, 3)
     saved = []
     save = Checkpoint.save
 
@@ -153,21 +147,21 @@ def test_goes_on_after_a_kill_to_the_same_bits(tmp_path, monkeypatch, epochs):
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "save", save_and_die)
         with pytest.raises(Killed):
-            share_weights(network(), Config(), dataset(), settings, 3, path)
-    resumed = share_weights(network(), Config(), dataset(), settings, 3, path)
+            share_weights(sparse_network(), Widths(), dataset(), settings, 3, path)
+    resumed = share_weights(sparse_network(), Widths(), dataset(), settings, 3, path)
     assert same(resumed, whole) and resumed.losses == whole.losses
     assert resumed.held_out_errors == whole.held_out_errors
     for other in (replace(settings, epochs=5), replace(settings, bits=3)):
-        assert same(share_weights(network(), Config(), dataset(), other, 3, path),
-                    share_weights(network(), Config(), dataset(), other, 3))
+        assert same(share_weights(sparse_network(), Widths(), dataset(), other, 3, path),
+                    share_weights(sparse_network(), Widths(), dataset(), other, 3))
 
 
 def test_share_settings_and_data_that_do_not_fit():
     with pytest.raises(UserError) as caught:
-        share_weights(network(), Config(), dataset(), ShareSettings(
+        share_weights(sparse_network(), Widths(), dataset(), ShareSettings(
             epochs=-1, batch=0, learning_rate=0.0, augment=9.0, bits=5, initialisation="even"))
     assert [problem.split(" of weight")[0] for problem in caught.value.problems] == [
         "initialisation", "bits", "epochs", "batch", "augment", "learning rate"]
     assert caught.value.problems[1].endswith("must be 2 to 4, the engine's code_bits, not 5")
     with pytest.raises(UserError, match="has 49 values for each image, but the network has 50 inputs"):
-        share_weights(network(sizes=(50, 4, 3)), Config(), dataset())
+        share_weights(sparse_network(sizes=(50, 4, 3)), Widths(), dataset())

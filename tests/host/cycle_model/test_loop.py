@@ -50,7 +50,7 @@ def sparse_layer():
     # All of them: 12 weights in 4 x 8 slices, of which 11 have entries.
     ([1, 1, 1, 1, 1, 1, 1, 1], {"beats": 8, "broadcasts": 8, "useful_macs": 12, "dropped_slices": 21}),
 ])
-def test_what_is_counted(acts, expected):
+def test_counters_of_layers_counted_by_hand(acts, expected):
     found = counters(predicted(sparse_layer(), [acts]))
     assert {name: found[name] for name in expected} == expected
     # Two words of outputs; queues that never fill.
@@ -64,7 +64,7 @@ def test_requantisers_that_pes_share_lengthen_the_drain():
 
 @pytest.mark.parametrize("entries", [4, 12, 30])
 def test_an_entry_more_takes_a_cycle_more(entries):
-    """Of the only slice that is worked on: weights of one input in the first slots of PE 0."""
+    """All entries are of one slice: weights of one input in the first slots of PE 0."""
     def layer(count):
         codes = np.zeros((160, 8))
         codes[159] = 1

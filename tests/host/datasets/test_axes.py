@@ -12,20 +12,16 @@ from torch import nn
 from host import compile as host_compile
 from host import run as host_run
 from host import sensitivity, train
-from host.cycle_model.predict import predict
 from host.datasets import Dataset, load_dataset
 from host.datasets.axes import fit_axes
-from host.decoding.decode import decode
-from host.device.batch import Batch
 from host.device.device import Device
 from host.image.image import parse_image, read_image
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
-from host.quantization.golden_model import forward
 from nonzero.errors import UserError, run_command
 from rtl.config import PRESETS
 from rtl.image_file import HOST_MAGIC
-from tests.host.image.test_image import rebuilt
+from tests.support.images import perfect_batch, rebuilt
 from tests.support.networks import SMALL, random_network
 
 CLASSES = 4
@@ -56,14 +52,6 @@ def saved(directory, images, labels, name="data.npz"):
 def compiled(directory, *arguments, out="out", model="model.pt"):
     return run_command(host_compile.main, [str(directory / model), "-o", str(directory / out), "--no-prune",
                                            "--share-epochs", "0", "--preset", "conv", "--json", *arguments])
-
-
-def perfect(target, image, acts, **_):
-    """What an engine without faults gives."""
-    decoded = decode(image, target.config)
-    golden = forward(decoded.network, acts[:, :decoded.network.inputs])
-    return Batch([golden[number] & 0xFF for number in image.readable], predict(decoded, acts, golden).counters,
-                 np.full(len(acts), np.nan))
 
 
 @pytest.mark.parametrize("given, axes", [
@@ -125,7 +113,7 @@ def test_data_with_channels_last_give_the_same_image(tmp_path, convolution, caps
     assert read_image(tmp_path / "first/model.img").input_shape == (3, 8, 8)
 
 
-def test_calibration_with_channels_last(tmp_path, convolution, capsys):
+def test_calibration_with_channels_last_gives_the_same_image(tmp_path, convolution, capsys):
     model, images, _ = convolution
     torch.save(model, tmp_path / "model.pt")
     np.save(tmp_path / "first.npy", images)
@@ -141,14 +129,14 @@ def test_calibration_with_channels_last(tmp_path, convolution, capsys):
     assert not (tmp_path / "other").exists()
 
 
-def test_running_on_data_with_channels_last(tmp_path, convolution, capsys, monkeypatch):
-    """Also with the image of a version that did not tell its input's shape: the convolution does."""
+def test_running_on_data_with_channels_last_gives_the_same_outputs(tmp_path, convolution, capsys, monkeypatch):
+    """An image of a version that did not tell its input's shape takes the shape from its convolution."""
     model, images, labels = convolution
     torch.save(model, tmp_path / "model.pt")
     first = saved(tmp_path, images, labels, "first.npz")
     last = saved(tmp_path, images.transpose(0, 2, 3, 1), labels, "last.npz")
     assert compiled(tmp_path, "--data", first) == 0
-    monkeypatch.setattr(host_run, "run_batch", perfect)
+    monkeypatch.setattr("host.verification.measure.run_batch", perfect_batch)
     image = tmp_path / "out/model.img"
     older = tmp_path / "older.img"
     older.write_bytes(rebuilt(image.read_bytes(), lambda fields: fields.pop("input_shape")))
@@ -182,7 +170,7 @@ def test_the_image_tells_the_axes_of_the_data_where_the_model_does_not(tmp_path)
 
 
 def test_only_the_host_part_tells_the_shape():
-    """The engine's part ends before it, and an image without it is still read."""
+    """The shape lies behind the engine's part, and an image without it is still read."""
     network = random_network(np.random.default_rng(5), SMALL, [12, 8, 3], 0.4)
     content = image_file(pack(network, SMALL))
     engine = parse_image(content).engine

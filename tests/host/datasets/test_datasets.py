@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import io
 import shutil
-import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -15,17 +14,8 @@ import pytest
 
 import host.datasets
 from host.datasets import MNIST_SHA256, load_dataset
-from host.datasets.files import MAX_BYTES
 from nonzero.errors import UserError
-
-TOO_LARGE = f"must take at most {MAX_BYTES} bytes, in at most 8 dimensions, but its shape is"
-
-
-def idx_bytes(array: np.ndarray) -> bytes:
-    types = {"u1": 8, "i1": 9, "i4": 12, "f4": 13}
-    header = bytes([0, 0, types[array.dtype.str[1:]], array.ndim])
-    return (header + struct.pack(f">{array.ndim}I", *array.shape)
-            + array.astype(array.dtype.newbyteorder(">")).tobytes())
+from tests.support.data_files import TOO_LARGE, idx_bytes, npy
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -58,7 +48,7 @@ def problems(spec: str) -> str:
     return str(caught.value)
 
 
-def test_mnist():
+def test_mnist_loads():
     mnist = load_dataset("mnist")
     assert mnist.train_images.shape == (60000, 28, 28) and mnist.train_images.dtype == np.uint8
     assert mnist.test_images.shape == (10000, 28, 28) and mnist.test_labels.dtype == np.int64
@@ -91,13 +81,13 @@ def test_damaged_mnist_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("spec", ["", "mnist2", "idx:", "npz:", "npz", "npy:a", "a b:c", "a.:b", "a:b:c", ".a:b"])
-def test_unknown_spec(spec):
+def test_unknown_specifications_are_refused(spec):
     assert problems(spec) == f"dataset must be mnist, idx:DIRECTORY, npz:FILE or PACKAGE.MODULE:FUNCTION, not '{spec}'"
 
 
 @pytest.mark.parametrize("dots", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
-def test_idx(tmp_path, dots, packed):
+def test_idx_files_load(tmp_path, dots, packed):
     for name, array in arrays().items():
         name = name.replace("-idx", ".idx") if dots else name
         data = idx_bytes(array)
@@ -108,7 +98,7 @@ def test_idx(tmp_path, dots, packed):
     assert (dataset.input_count, dataset.class_count) == (12, 3)
 
 
-def test_idx_of_floats(tmp_path):
+def test_idx_files_of_floats_load(tmp_path):
     images = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)
     spec = write_idx(tmp_path, t10k_images_idx3_ubyte=idx_bytes(images))
     assert np.array_equal(load_dataset(spec).test_inputs, images.reshape(2, 12))
@@ -125,11 +115,11 @@ def test_idx_of_floats(tmp_path):
     (b"\0\0\10\4" + b"\xff" * 12 + bytes(4), f"{TOO_LARGE} [4294967295, 4294967295, 4294967295, 0]"),
     (b"\0\0\10\2\xff\xff\xff\xff\xff\xff\xff\xff", f"{TOO_LARGE} [4294967295, 4294967295]"),
 ])
-def test_broken_idx(tmp_path, data, message):
+def test_broken_idx_files_are_refused(tmp_path, data, message):
     assert message in problems(write_idx(tmp_path, t10k_images_idx3_ubyte=data))
 
 
-def test_broken_gzip(tmp_path):
+def test_broken_gzip_files_are_refused(tmp_path):
     write_idx(tmp_path)
     whole = gzip.compress((tmp_path / "train-images-idx3-ubyte").read_bytes())
     (tmp_path / "train-images-idx3-ubyte").unlink()
@@ -140,7 +130,7 @@ def test_broken_gzip(tmp_path):
         assert message in problems(f"idx:{tmp_path}")
 
 
-def test_gzip_bomb_is_not_unpacked(tmp_path):
+def test_a_gzip_bomb_is_not_unpacked(tmp_path):
     write_idx(tmp_path)
     bomb = io.BytesIO()
     with gzip.GzipFile(fileobj=bomb, mode="wb") as file:
@@ -167,7 +157,7 @@ def test_missing_files_are_all_named(tmp_path):
 @pytest.mark.parametrize("names", [("train_images", "train_labels", "test_images", "test_labels"),
                                    ("x_train", "y_train", "x_test", "y_test")])
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz(tmp_path, names, save):
+def test_npz_files_load(tmp_path, names, save):
     values = dict(zip(names, arrays().values(), strict=True))
     save(tmp_path / "a.npz", **values)
     dataset = load_dataset(f"npz:{tmp_path / 'a.npz'}")
@@ -176,7 +166,7 @@ def test_npz(tmp_path, names, save):
     dataset.train_images[0, 0, 0] = 7  # torch wants writable arrays
 
 
-def test_npz_of_floats_in_fortran_order(tmp_path):
+def test_npz_files_of_floats_in_fortran_order_load(tmp_path):
     images = np.asfortranarray(np.random.default_rng(0).normal(size=(6, 3, 4)))
     spec = write_npz(tmp_path / "a.npz", train_images=images, test_images=images[:2].astype(np.float16))
     dataset = load_dataset(spec)
@@ -184,7 +174,7 @@ def test_npz_of_floats_in_fortran_order(tmp_path):
     assert np.array_equal(dataset.train_inputs, images.astype(np.float32).reshape(6, 12))
 
 
-def test_labels_in_a_column(tmp_path):
+def test_labels_may_be_a_column(tmp_path):
     plain = npz_arrays()
     dataset = load_dataset(write_npz(tmp_path / "a.npz", train_labels=plain["train_labels"][:, None],
                                      test_labels=plain["test_labels"][:, None]))
@@ -219,18 +209,13 @@ IMAGES = np.zeros((6, 3, 4))
     ({"train_images": np.array([object()] * 6)}, "must hold numbers, not object; pickled objects are never"),
     ({"train_images": np.array(["a"] * 6)}, "must hold numbers, not <U1"),
 ])
-def test_unfit_arrays(tmp_path, changed, message):
+def test_arrays_that_do_not_fit_are_refused(tmp_path, changed, message):
     assert message in problems(write_npz(tmp_path / "a.npz", **changed))
 
 
-def test_all_problems_at_once(tmp_path):
+def test_all_problems_are_told_at_once(tmp_path):
     spec = write_npz(tmp_path / "a.npz", train_labels=LABELS - 1, test_images=np.full((3, 3, 4), np.inf))
     assert len(problems(spec).splitlines()) == 3
-
-
-def npy(shape: str, dtype: str = "'|u1'", data: bytes = b"") -> bytes:
-    header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}".encode()
-    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + data
 
 
 @pytest.mark.parametrize(("member", "message"), [
@@ -249,7 +234,7 @@ def npy(shape: str, dtype: str = "'|u1'", data: bytes = b"") -> bytes:
     (npy("(2,)", data=b"a"), "must hold 2 bytes for its shape [2], not 1"),
     (npy("(2,)", data=b"a" * 300), "must hold 2 bytes for its shape [2], not more"),
 ])
-def test_hostile_npz(tmp_path, member, message):
+def test_hostile_npz_files_are_refused(tmp_path, member, message):
     write_npz(tmp_path / "a.npz")
     with zipfile.ZipFile(tmp_path / "a.npz") as old, zipfile.ZipFile(tmp_path / "b.npz", "w") as new:
         for name in old.namelist():
@@ -258,7 +243,7 @@ def test_hostile_npz(tmp_path, member, message):
     assert expected in problems(f"npz:{tmp_path / 'b.npz'}")
 
 
-def test_broken_zip(tmp_path):
+def test_broken_zip_files_are_refused(tmp_path):
     spec = write_npz(tmp_path / "a.npz")
     data = (tmp_path / "a.npz").read_bytes()
     changed = data.replace(arrays()["t10k-images-idx3-ubyte"].tobytes(), bytes(24))
@@ -272,7 +257,7 @@ def test_broken_zip(tmp_path):
     assert "cannot be read: No such file or directory" in problems(f"npz:{tmp_path}/none.npz")
 
 
-def test_npz_without_labels(tmp_path):
+def test_an_npz_file_without_labels_is_refused(tmp_path):
     values = npz_arrays()
     del values["test_labels"], values["train_labels"]
     np.savez(tmp_path / "a.npz", **values)

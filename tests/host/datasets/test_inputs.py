@@ -10,7 +10,7 @@ import pytest
 from host.datasets import load_dataset, load_inputs
 from host.datasets.files import MAX_BYTES
 from nonzero.errors import UserError
-from tests.host.datasets.test_datasets import TOO_LARGE, idx_bytes, npy
+from tests.support.data_files import TOO_LARGE, idx_bytes, npy
 
 BYTES = np.random.default_rng(5).integers(0, 256, (6, 3, 4), np.uint8)
 FLOATS = np.random.default_rng(6).normal(size=(6, 12))
@@ -23,7 +23,7 @@ def problem(spec):
 
 
 @pytest.mark.parametrize("inputs", [BYTES, FLOATS, FLOATS.astype(np.float16), np.asfortranarray(FLOATS)])
-def test_npy(tmp_path, inputs):
+def test_npy_files_load(tmp_path, inputs):
     np.save(tmp_path / "a.npy", inputs)
     loaded = load_inputs(f"npy:{tmp_path / 'a.npy'}")
     assert np.array_equal(loaded, inputs if inputs is BYTES else inputs.astype(np.float32))
@@ -31,13 +31,13 @@ def test_npy(tmp_path, inputs):
 
 
 @pytest.mark.parametrize("name", ["train_images", "x_train", "inputs", "images", "arr_0"])
-def test_npz_without_labels(tmp_path, name):
+def test_npz_files_without_labels_load(tmp_path, name):
     np.savez_compressed(tmp_path / "a.npz", **{name: BYTES, "other": FLOATS})
     assert np.array_equal(load_inputs(f"npz:{tmp_path / 'a.npz'}"), BYTES)
 
 
 @pytest.mark.parametrize("name", ["images", "images.gz", "train-images-idx3-ubyte", "train-images.idx3-ubyte.gz"])
-def test_idx_without_labels(tmp_path, name):
+def test_idx_files_without_labels_load(tmp_path, name):
     data = idx_bytes(BYTES)
     (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     specs = [f"idx:{tmp_path / name}"] + [f"idx:{tmp_path}"] * name.startswith("train")
@@ -45,12 +45,12 @@ def test_idx_without_labels(tmp_path, name):
         assert np.array_equal(load_inputs(spec), BYTES)
 
 
-def test_mnist():
+def test_mnist_gives_its_test_images():
     assert np.array_equal(load_inputs("mnist"), load_dataset("mnist").train_images)
 
 
 @pytest.mark.parametrize("spec", ["", "mnist2", "idx:", "npz:", "npy", "csv:a", "a.npy"])
-def test_unknown_spec(spec):
+def test_unknown_specifications_are_refused(spec):
     assert problem(spec) == f"inputs must be mnist, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE, not '{spec}'"
 
 
@@ -63,7 +63,7 @@ def test_unknown_spec(spec):
     (FLOATS * np.inf, "must be finite in float32, but 72 values are not; remove them"),
     (FLOATS * 1e300, "must be finite in float32, but 72 values are not; remove them"),
 ])
-def test_unfit_inputs(tmp_path, inputs, message):
+def test_inputs_that_do_not_fit_are_refused(tmp_path, inputs, message):
     np.save(tmp_path / "a.npy", inputs)
     assert problem(f"npy:{tmp_path / 'a.npy'}") == f"inputs 'npy:{tmp_path / 'a.npy'}' {message}"
 
@@ -78,7 +78,7 @@ def test_unfit_inputs(tmp_path, inputs, message):
     (npy(f"(2, {MAX_BYTES})"), f"{TOO_LARGE} [2, {MAX_BYTES}]"),
     (npy(f"(0, {1 << 62}, {1 << 62})"), f"{TOO_LARGE} [0, {1 << 62}, {1 << 62}]"),
 ])
-def test_hostile_npy(tmp_path, data, message):
+def test_hostile_npy_files_are_refused(tmp_path, data, message):
     (tmp_path / "a.npy").write_bytes(data)
     assert f"npy file '{tmp_path / 'a.npy'}' {message}" in problem(f"npy:{tmp_path / 'a.npy'}")
 
@@ -96,13 +96,13 @@ def test_labels_are_no_inputs(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["idx", "npz", "npy"])
-def test_missing_files_and_pipes(tmp_path, kind):
+def test_missing_files_and_pipes_are_refused(tmp_path, kind):
     assert "cannot be read: No such file or directory" in problem(f"{kind}:{tmp_path / 'none'}")
     os.mkfifo(tmp_path / "pipe")
     assert problem(f"{kind}:{tmp_path / 'pipe'}") == \
         f"'{tmp_path / 'pipe'}' must be a file, but is a directory or a device"
 
 
-def test_directories(tmp_path):
+def test_directories_in_place_of_files_are_refused(tmp_path):
     assert "must be a file, but is a directory" in problem(f"npy:{tmp_path}")
     assert "must hold 'train-images-idx3-ubyte'" in problem(f"idx:{tmp_path}")

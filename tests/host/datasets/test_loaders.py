@@ -68,7 +68,7 @@ def spec(tmp_path, monkeypatch):
     return "mine.data:{}".format
 
 
-def test_labels_in_a_column(spec):
+def test_labels_may_be_a_column(spec):
     found, plain = load_dataset(spec("columns")), load_dataset(spec("arrays"))
     assert found.train_labels.shape == found.test_labels.shape == (10,)
     assert np.array_equal(found.train_labels, plain.train_labels)
@@ -131,7 +131,7 @@ def test_the_place_of_a_failure_is_named(spec, tmp_path):
     ("broken", "ModuleNotFoundError: No module named 'nosuchpackage' ({}/broken.py, line 1)"),
     ("wrong", "SyntaxError: invalid syntax (wrong.py, line 1)"),
 ])
-def test_a_module_that_cannot_be_imported(spec, tmp_path, module, problem):
+def test_a_module_that_cannot_be_imported_is_refused(spec, tmp_path, module, problem):
     with pytest.raises(UserError) as caught:
         load_dataset(f"{module}:f")
     assert str(caught.value) == (f"dataset '{module}:f': module '{module}' must be importable from here (or give "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the decoder refuses, since an engine would not compute anything that is told: images of a right CRC."""
+"""Images that the decoder refuses although their CRC is right: no engine defines what they would compute."""
 
 from dataclasses import replace
 

@@ -10,6 +10,7 @@ from host.decoding.layer_reader import LayerReader
 from host.decoding.memory_reader import PassWeights
 from rtl.config import EngineConfig
 from rtl.layouts import LayerKind
+from rtl.numbers import Activation
 
 ENGINE = EngineConfig(pes=2, acc_bits=24, index_bits=(4,), entries_per_word=2, entry_depth=64, length_bits=4,
                       slice_word_bits=8, slice_depth=16, act_depth=16, acc_depth=16, packet_bytes=64)
@@ -21,14 +22,15 @@ FIELDS = {"name": "fc", "output_base": 2, "output_words": 2, "output_order": np.
 
 
 def reader():
-    """Of three rows and three inputs, in the activation words 0 and 1; the last lane is of no input."""
+    """Reads a layer of three rows and three inputs, in the activation words 0 and 1; the last lane has no input."""
     return LayerReader(FIELDS, np.array([0, 1, 2, -1]), input_base=0, ready=2, inputs=3, config=ENGINE)
 
 
 def descriptor(**fields):
     return SimpleNamespace(**{
-        "kind": LayerKind.FULLY_CONNECTED, "relu": 1, "input_signed": 0, "pre_shift": 1, "multiplier": 500,
-        "input_base": 0, "input_words": 2, "chase_words": 2, "output_base": 2, "output_words": 2, **fields})
+        "kind": LayerKind.FULLY_CONNECTED, "activation": Activation.RELU, "input_signed": 0, "pre_shift": 1,
+        "multiplier": 500, "input_base": 0, "input_words": 2, "chase_words": 2, "output_base": 2, "output_words": 2,
+        **fields})
 
 
 def weights(*entries):

@@ -68,7 +68,7 @@ def test_weights_with_indices_in_two_planes():
 
 
 def test_a_length_of_all_ones_stands_for_31_entries():
-    """Of which these are weights in the slots 0 and 1, and 29 skips that pad."""
+    """The 31 entries are weights in the slots 0 and 1, and 29 skips that pad."""
     content = memories(ENGINE, {(0, 0): [0x0F], (1, 0): [0x00]},
                        {(0, 0): [0b00_000100, 0b0010, *[0] * 30]}, {})
     found = read_weights(content, descriptor(), ENGINE)

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The driver: the same tests for a simulated engine, a whole simulated board and a serial port; and bad cables."""
 
-import json
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import serial
 
-from host.device.answers import unpack
 from host.device.device import Device, DeviceError
 from host.device.serial_port import SerialPort
-from host.device.target import Target, list_devices, parse_target
+from host.device.target import Target, parse_target
 from host.image.image import parse_image
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
@@ -22,13 +20,11 @@ from host.quantization.golden_model import forward
 from host.verification.adopt import adopt
 from rtl.config import PRESETS
 from rtl.engine.engine import Engine
-from rtl.integration.boards import read_board
-from rtl.protocol import COUNTERS, PROTOCOL_VERSION, STATUS_HELP, Opcode, Status
+from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status
 from rtl.protocol import pack as packet
 from sim.simulator.link import SimulationLink, build_link
 from tests.support.cable import Cable, dropping, flipping, preceding, silent, sound
 from tests.support.networks import SMALL, random_acts, random_network
-from tests.support.paths import ROOT
 
 TIMEOUT_S = 0.3
 
@@ -74,7 +70,7 @@ def device(request, cable):
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_inference(device, signed):
+def test_inferences_give_golden_outputs_and_counters(device, signed):
     network, image, acts = example(device.config, signed=signed)
     device.load(image)
     outputs, golden = device.infer(acts), forward(network, acts)[-1]
@@ -85,7 +81,7 @@ def test_inference(device, signed):
     assert list(counters) == list(COUNTERS) and counters == last and counters["cycles"] > 0
 
 
-def test_the_icebreaker():
+def test_the_icebreaker_runs_an_image():
     with Device.open("sim:icebreaker") as device:
         assert device.info().config_name == "tiny"
         network, image, acts = example(device.config)
@@ -135,14 +131,14 @@ def test_a_board_without_an_image_has_none_to_adopt():
 
 
 @pytest.mark.parametrize("name", ["tang-primer-20k", "ecpix-5", "icepi-zero", "arty-a7"])
-def test_every_family_of_boards(name):
+def test_every_family_of_boards_runs_an_image(name):
     network, image, acts = example(SMALL)
     with Device.open(replace(parse_target(f"sim:{name}"), config=SMALL)) as device:
         device.load(image)
         assert device.infer(acts).tolist() == forward(network, acts)[-1].tolist()
 
 
-def test_image_file(device, tmp_path):
+def test_an_image_is_loaded_from_its_file(device, tmp_path):
     network, _, acts = example(device.config)
     (tmp_path / "model.img").write_bytes(image_file(pack(network, device.config)))
     device.load(str(tmp_path / "model.img"))
@@ -150,7 +146,7 @@ def test_image_file(device, tmp_path):
     assert device.infer(acts[:0]).shape[0] == 0
 
 
-def test_info(device):
+def test_info_tells_the_configuration(device):
     config = device.config
     info = device.info()
     assert (info.protocol_version, info.config_hash) == (PROTOCOL_VERSION, config.hash.hex())
@@ -188,8 +184,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_bad_cable(cable, fault):
-    """Every result is right, and something was sent again."""
+def test_a_bad_cable_changes_no_result(cable, fault):
+    """Every result is right, since what is damaged is sent again."""
     network, image, acts = example(SMALL)
     with cable(**FAULTS[fault]) as (_, target), Device.open(target, timeout_s=0.2, retries=20) as device:
         device.load(image)
@@ -216,8 +212,8 @@ def test_lost_answers_do_not_repeat_what_was_done(cable):
     assert set(answers[::2]) == {opcode.value for opcode in Opcode} - {Opcode.IDENTIFY.value}
 
 
-def test_packet_that_was_begun_before(cable):
-    """Another program was killed in the middle of a packet."""
+def test_a_packet_that_was_begun_before_does_no_harm(cable):
+    """Another program that used the port was killed in the middle of a packet."""
     with cable() as (connection, target):
         connection.link.exchange(packet(Opcode.WRITE.value, bytes(100))[:50])
         with Device.open(target, timeout_s=0.2, retries=10) as device:
@@ -229,13 +225,13 @@ def test_packet_that_was_begun_before(cable):
     ({"to_engine": silent}, Status.NO_ANSWER, "NO_ANSWER"),
     ({"from_engine": flipping(0.5, 1)}, Status.DAMAGED, "every answer was damaged .*; take a shorter cable"),
 ])
-def test_hopeless_cable(cable, faults, status, message):
+def test_a_hopeless_cable_is_named(cable, faults, status, message):
     with cable(**faults) as (_, target), pytest.raises(DeviceError, match=message) as caught:
         Device.open(target, timeout_s=TIMEOUT_S, retries=2)
     assert caught.value.status == status
 
 
-def test_engine_that_falls_silent_and_comes_back(cable):
+def test_an_engine_that_falls_silent_may_come_back(cable):
     network, image, acts = example(SMALL)
     with cable() as (connection, target), Device.open(target, timeout_s=TIMEOUT_S, retries=2) as device:
         device.load(image)
@@ -246,12 +242,12 @@ def test_engine_that_falls_silent_and_comes_back(cable):
         assert device.infer(acts).tolist() == forward(network, acts)[-1].tolist()
 
 
-def test_other_engine(cable):
+def test_an_engine_that_is_no_preset_has_to_be_named(cable):
     with cable() as (_, target), pytest.raises(DeviceError, match=r"\(WRONG_ENGINE\).* name the configuration"):
         Device.open(replace(target, config=None), timeout_s=TIMEOUT_S)
 
 
-def test_port_in_use_and_port_that_goes(cable):
+def test_a_port_in_use_and_a_port_that_goes_are_named(cable):
     with cable() as (_, target), Device.open(target, timeout_s=TIMEOUT_S) as device:
         with pytest.raises(DeviceError, match="close other programs"):
             Device.open(target)
@@ -268,34 +264,3 @@ def test_abort_ends_an_exchange_of_another_thread(cable):
         with pytest.raises(DeviceError, match="was given up"):
             device.info()
         timer.join()
-
-
-def test_answers_that_are_none():
-    for answer, status in ((b"", Status.NO_ANSWER), (b"N\x01\x01", Status.DAMAGED),
-                           (packet(Opcode.RUN.value, b"\0"), Status.DAMAGED),
-                           (packet(Opcode.WAIT.value, b"\x63"), Status.WRONG_ENGINE)):
-        with pytest.raises(DeviceError) as caught:
-            unpack(Opcode.WAIT, answer)
-        assert caught.value.status == status
-
-
-def test_targets(tmp_path):
-    (tmp_path / "small.toml").write_text("".join(
-        f"{name} = {json.dumps(value)}\n" for name, value in asdict(SMALL).items()))
-    assert parse_target("sim:tiny") == Target("sim:tiny", PRESETS["tiny"])
-    assert parse_target(f"sim:{tmp_path}/small.toml").config == SMALL
-    name = f"sim:ulx3s-85f?config={tmp_path}/small.toml"
-    assert parse_target(name) == Target(name, SMALL, "ulx3s-85f", None, 1_000_000, read_board("ulx3s-85f")["clock_mhz"])
-    name = "serial:/dev/ttyUSB0?baud=3000000"
-    assert parse_target(name) == Target(name, None, None, "/dev/ttyUSB0", 3_000_000, None)
-    name = "serial:COM3?board=ulx3s-85f&preset=wide&clock_mhz=62.5"
-    assert parse_target(name) == Target(name, PRESETS["wide"], None, "COM3", 1_000_000, 62.5)
-    assert {"sim:default", "sim:tiny", "sim:ulx3s-85f"} <= {name for name, _ in list_devices()}
-
-
-def test_every_status_is_explained_the_same_way_in_the_documents():
-    lines = (ROOT / "docs" / "formats.md").read_text().splitlines()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    assert list(STATUS_HELP) == list(Status)
-    for status in Status:
-        assert [f"{status.value} {status.name}", *STATUS_HELP[status]] in rows

@@ -39,8 +39,8 @@ def run(place, device, waves, capsys):
     return json.loads(capsys.readouterr().out)["cycles_per_image"]
 
 
-def test_fst_of_an_engine(place, capsys):
-    """The header, as the format has it: first and last time, and how many signals there are."""
+def test_an_fst_file_holds_the_run_of_an_engine(place, capsys):
+    """The file's header tells the first and the last time, and how many signals there are."""
     skip_without(*FST_HEADERS.values())
     cycles = run(place, f"sim:{place / 'small.toml'}", "engine.fst", capsys)
     kind, length, begin, end = struct.unpack(">BQQQ", (place / "engine.fst").read_bytes()[:25])
@@ -50,7 +50,7 @@ def test_fst_of_an_engine(place, capsys):
     assert scopes > SMALL.pes * 6 and signals > 1000
 
 
-def test_vcd_of_a_board(place, capsys):
+def test_a_vcd_file_holds_the_run_of_a_board(place, capsys):
     cycles = run(place, f"sim:icebreaker?config={place / 'small.toml'}", "board.vcd", capsys)
     lines = (place / "board.vcd").read_text().splitlines()
     assert any("$scope module pe_0 $end" in line for line in lines)
@@ -79,7 +79,7 @@ def test_interrupted_waves_are_not_left(place, monkeypatch):
     def interrupted(target, *_, **__):
         target.waves.write_text("half")
         raise KeyboardInterrupt
-    monkeypatch.setattr(host_run, "run_batch", interrupted)
+    monkeypatch.setattr("host.verification.measure.run_batch", interrupted)
     before = sorted(place.iterdir())
     assert run_command(host_run.main, [str(place / "m.img"), "--data", f"npz:{place / 'data.npz'}", "--device",
                                        f"sim:{place / 'small.toml'}", "--waves", str(place / "x.vcd")]) == 130

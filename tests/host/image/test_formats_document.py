@@ -4,7 +4,6 @@
 import functools
 import json
 import re
-import zlib
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -19,7 +18,9 @@ from rtl.config import PRESETS
 from rtl.engine.engine import Engine
 from sim.simulator.link import SimulationLink, build_link
 from tests.support import independent_client as client
-from tests.support.independent_reader import COMMON, Reader, configuration_hash
+from tests.support.images import with_crc
+from tests.support.independent_fields import COMMON, configuration_hash
+from tests.support.independent_reader import Reader
 from tests.support.networks import (
     CONVOLUTIONS,
     SMALL,
@@ -72,10 +73,6 @@ def example():
     return QuantizedNetwork("example", (layer,), 1 / 255, False, 8)
 
 
-def with_crc(content):
-    return content + zlib.crc32(content).to_bytes(4, "little")
-
-
 def example_file():
     """The file of the document's example."""
     engine = b"".join(octets(blocks("### Example")[0]))
@@ -83,7 +80,7 @@ def example_file():
     return engine + with_crc(b"NZHO" + len(host).to_bytes(4, "little") + host)
 
 
-def test_the_example():
+def test_the_example_is_what_the_toolchain_writes():
     reader = Reader(example_file(), documented()["tiny"])
     made = Reader(image_file(pack(example(), PRESETS["tiny"])), documented()["tiny"])
     assert reader.engine == made.engine and reader.host.items() <= made.host.items()
@@ -235,7 +232,7 @@ def test_an_engine_answers_the_client(engine):
         assert counters["drain_cycles"] < counters["cycles"] > counters["beats"] >= counters["broadcasts"]
 
 
-def test_the_example_on_an_engine(engine):
+def test_the_example_runs_on_an_engine_as_told(engine):
     ours = client.Client(engine.exchange, documented()["tiny"])
     ours.load(Reader(example_file(), documented()["tiny"]).engine)
     *requests, expected = octets(blocks("The example above on")[0])

@@ -2,47 +2,27 @@
 """Images whose checksums are right and whose contents are not."""
 
 import json
-import zlib
 
 import numpy as np
 import pytest
 
 from host.cycle_model.predict import predict
-from host.datasets import Dataset
 from host.decoding.decode import decode
-from host.device.batch import Batch
-from host.device.target import Target
 from host.image.image import parse_image
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
-from host.run import run_image
 from nonzero.errors import UserError
 from rtl.image_format import HEADER_BYTES, SECTION_BYTES
 from rtl.layouts import descriptor_layout
+from tests.support.images import rebuilt
 from tests.support.networks import SMALL, random_network
 
 
 @pytest.fixture(scope="module")
 def content():
     return image_file(pack(random_network(np.random.default_rng(5), SMALL, [60, 40, 8], 0.2), SMALL))
-
-
-def with_crc(part):
-    return part + zlib.crc32(part).to_bytes(4, "little")
-
-
-def rebuilt(content, change=None, engine_change=None):
-    """The image with its host part's fields changed in place, or bytes of its engine part; checksums made right."""
-    length = len(parse_image(content).engine)
-    engine, fields = bytearray(content[:length - 4]), json.loads(content[length + 8:-4])
-    if change is not None:
-        change(fields)
-    for place, value in (engine_change or {}).items():
-        engine[place] = value
-    host = json.dumps(fields).encode()
-    return with_crc(bytes(engine)) + with_crc(b"NZHO" + len(host).to_bytes(4, "little") + host)
 
 
 def use(content):
@@ -105,14 +85,14 @@ CONTRADICTION = "the image's contents contradict each other"
     (setting("layers", 0, "output_base", -1), f"{MISSTATED} a count of words (-1)"),
     (setting("layers", 0, "output_order", 0, 65535), CONTRADICTION),
 ])
-def test_hostile_host_parts(content, change, message):
+def test_hostile_host_parts_are_refused(content, change, message):
     with pytest.raises(UserError) as caught:
         use(rebuilt(content, change))
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("field", ["input_words", "output_words"])
-def test_a_pass_that_no_engine_holds(content, field):
+def test_a_pass_that_no_engine_holds_is_refused(content, field):
     layout = descriptor_layout(SMALL)
     start, size = HEADER_BYTES + SECTION_BYTES, layout.size // 8
     descriptor = int.from_bytes(content[start:start + size], "little")
@@ -134,20 +114,3 @@ def test_damage_anywhere_is_refused_or_harmless(content):
         except UserError:
             refused += 1
     assert 20 < refused < 150
-
-
-def test_a_network_without_work_has_no_ratio(monkeypatch):
-    """Nothing to multiply and nothing to broadcast: the limits are zero cycles."""
-    network = random_network(np.random.default_rng(1), SMALL, [10, 6, 3], 0.0)
-    image = parse_image(image_file(pack(network, SMALL)), SMALL)
-    blank, labels = np.zeros((4, 10), np.uint8), np.zeros(4, np.int64)
-
-    def perfect(target, image, acts, **_):
-        decoded = decode(image, target.config)
-        golden = forward(decoded.network, acts[:, :decoded.network.inputs])
-        return Batch([golden[number] & 0xFF for number in image.readable], predict(decoded, acts, golden).counters,
-                     np.full(len(acts), np.nan))
-    monkeypatch.setattr("host.run.run_batch", perfect)
-    figures = run_image(image, Target("sim:small", SMALL), Dataset("blank", blank, labels, blank, labels), 4).figures()
-    assert figures["mismatches"] == figures["cycle_mismatches"] == 0 and figures["cycles_per_image"] > 0
-    assert figures["cycles_over_ideal"] is None

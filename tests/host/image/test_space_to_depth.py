@@ -16,14 +16,14 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward, layer_forward
 from host.quantization.work import layer_work
-from tests.host.packing.test_convolutions import host_changed
 from tests.support.engine_model import run_model
+from tests.support.images import assert_layer_refused
 from tests.support.networks import CONVOLUTIONS, random_acts, random_convolutions, random_geometry
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_folded_convolution_gives_the_same_outputs(seed):
-    """Band by band: those of the upper band come first; the last rows of the lower one may lie below the output."""
+    """Outputs of the upper band come first; the last rows of the lower one may lie below the output."""
     rng = np.random.default_rng(seed)
     groups = int(rng.integers(1, 4))
     geometry = random_geometry(rng, 2 * groups, groups, largest=11 if seed % 5 == 0 else 5)
@@ -110,8 +110,8 @@ def test_a_stride_takes_one_pass():
 
 @pytest.mark.parametrize("bands", [0, 1, 3, 2.0, True, "2", None])
 def test_wrong_bands_in_an_image_are_refused(bands):
-    host_changed(lambda layer: layer.update(bands=bands))
+    assert_layer_refused(lambda layer: layer.update(bands=bands))
 
 
 def test_only_the_first_layer_of_an_image_may_be_folded():
-    host_changed(lambda layer: layer.update(bands=1), number=1)
+    assert_layer_refused(lambda layer: layer.update(bands=1), number=1)

@@ -39,7 +39,7 @@ def test_layers_are_told_one_by_one(tmp_path):
 
 
 def test_the_lines_that_are_named_make_a_file_with_nothing_to_assume(tmp_path):
-    """As a user would run them."""
+    """The lines are run as a user would run them."""
     class Own(nn.Module):
         def __init__(self):
             super().__init__()
@@ -185,7 +185,7 @@ def test_what_is_no_single_chain_is_refused(tmp_path, make, reason):
 
 
 def test_blocks_of_the_same_shape_are_a_chain(tmp_path):
-    """Their names differ in numbers only."""
+    """Blocks whose names differ in numbers only follow each other."""
     model = nn.Sequential(OrderedDict(block1=mlp(6, 9, 6), relu1=nn.ReLU(), block2=mlp(6, 9, 6)))
     network = load_network(saved(tmp_path, model.state_dict()))
     assert_computes(network, model)
@@ -204,7 +204,7 @@ def test_models_beside_what_is_no_model(tmp_path):
     assert_computes(network, model)
 
 
-def test_the_compiler_says_it_before_it_trains(tmp_path, capsys):
+def test_the_compiler_tells_assumptions_before_it_trains(tmp_path, capsys):
     torch.save(mlp(6, 6, 3).state_dict(), tmp_path / "model.pt")
     np.savez(tmp_path / "data.npz", x_train=np.random.default_rng(0).random((60, 6), np.float32),
              y_train=np.arange(60) % 3, x_test=np.zeros((9, 6), np.float32), y_test=np.arange(9) % 3)

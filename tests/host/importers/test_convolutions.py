@@ -155,7 +155,7 @@ def test_options_that_no_module_has_are_refused(tmp_path, name, option, value, s
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "lenet-300-100"])
 def test_networks_of_the_zoo_have_shapes_that_chain(name):
-    """Without their weights: the largest has half a gigabyte of them."""
+    """Shapes are compared without weights, of which the largest network has half a gigabyte."""
     with torch.device("meta"):
         model = NETWORKS[name]()
         outputs = model(torch.empty(2, *model.input_shape))

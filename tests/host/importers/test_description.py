@@ -83,7 +83,7 @@ def test_the_shape_of_an_image_is_kept(tmp_path):
 
 @pytest.mark.parametrize("name", ["lenet-300-100", "lenet-5"])
 def test_what_was_trained_is_read_as_what_it_is(tmp_path, name):
-    """As host.train writes it, which tests/host/test_train.py runs."""
+    """The file is as host.train writes it, which tests/host/test_train.py runs."""
     state = build(name).state_dict()
     torch.save({"state_dict": state, KEY: description(name)}, tmp_path / "model.pt")
     torch.save({"state_dict": state}, tmp_path / "bare.pt")

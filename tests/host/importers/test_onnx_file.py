@@ -74,7 +74,7 @@ def test_other_places_of_tensors_are_refused(tmp_path, entries, change, text):
 
 @pytest.mark.parametrize("bias", [np.ones(4), np.ones((1, 4)), np.ones((1, 1)), np.ones(1), np.ones(())])
 def test_biases_of_onnx_are_broadcast(tmp_path, bias):
-    """Of a Gemm, and added to a product."""
+    """The bias of a Gemm, and one that is added to a product."""
     bias = (bias * 3).astype(np.float32)
     for nodes, matrix in (([helper.make_node("Gemm", ["in", "m", "b"], ["out"], transB=1)], MATRIX),
                           ([helper.make_node("MatMul", ["in", "m"], ["p"]),
@@ -87,7 +87,7 @@ def test_biases_of_onnx_are_broadcast(tmp_path, bias):
 
 
 def test_the_option_tells_what_the_file_leaves_open(tmp_path):
-    """The way out that a refusal names, for an input of open sizes; and axes that contradict the file's."""
+    """The option that a refusal names tells the open sizes of an input, and may not contradict the file's axes."""
     kernel = np.arange(18, dtype=np.float32).reshape(2, 1, 3, 3)
     path = onnx_file(tmp_path, [helper.make_node("Conv", ["in", "k"], ["out"])], {"k": kernel},
                      shape=("n", 1, "h", "w"))

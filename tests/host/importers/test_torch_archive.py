@@ -93,7 +93,7 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path, make, reason: str)
 
 
 def test_two_entries_of_a_zip_file_with_one_name_are_refused(tmp_path: Path) -> None:
-    """Which one is read is a matter of the reader."""
+    """Readers differ in which of the two they read."""
     path = hostile.weight_file(tmp_path / "model.pt", hostile.tensor((2, 2), (2, 1), 4))
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("archive/data/0", b"\1" * 16)

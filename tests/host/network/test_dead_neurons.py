@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dead neurons go without a trace."""
+"""Dead neurons are removed, and the network computes the same."""
 
 from dataclasses import replace
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convolutions: golden model, packer, image and decoder, and a slow model of the engine that runs the image."""
 
-import json
-import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -20,14 +18,19 @@ from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
 from host.quantization.quantize import quantize
 from host.quantization.work import tap_activity
 from nonzero.errors import UserError
-from rtl.image_file import HOST_MAGIC
 from rtl.image_format import HEADER_BYTES, SECTION_BYTES
 from rtl.layouts import descriptor_layout
 from tests.support.engine_model import run_model
-from tests.support.networks import CONVOLUTIONS, SMALL, WIDE_TAPS, random_acts, random_convolutions, random_geometry
-
-LENET = [(6, Geometry((1, 12, 12), (5, 5), padding=(2, 2), pool=2, pool_stride=2)),
-         (8, Geometry((6, 6, 6), (3, 3), pool=2, pool_stride=2))]
+from tests.support.images import assert_layer_refused
+from tests.support.networks import (
+    CONVOLUTIONS,
+    LENET,
+    SMALL,
+    WIDE_TAPS,
+    random_acts,
+    random_convolutions,
+    random_geometry,
+)
 
 
 def check(network, config, seed=0, activity=None):
@@ -105,7 +108,7 @@ def test_shapes_of_known_networks(geometry):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_golden_model_is_the_convolution_of_torch(seed):
-    """Sums of integers in 64 bits, multiplied out pixel by pixel."""
+    """Torch sums integers of 64 bits, so that both are exact."""
     rng = np.random.default_rng(seed)
     groups = int(rng.integers(1, 4))
     geometry = random_geometry(rng, 2 * groups, groups)
@@ -249,26 +252,12 @@ def test_a_descriptor_that_does_not_fit_the_layer_is_refused(field, changed):
     {"in_shape": [1, 1 << 16, 1 << 16]}, {"in_shape": [1, 1 << 13, 1 << 13]},
 ])
 def test_a_geometry_that_does_not_fit_the_image_is_refused(change):
-    host_changed(lambda layer: layer["geometry"].update(change))
+    assert_layer_refused(lambda layer: layer["geometry"].update(change))
 
 
 @pytest.mark.parametrize("step", [0, 4, 1 << 25, 8.0, None])
 def test_a_wrong_step_between_pixels_is_refused(step):
-    host_changed(lambda layer: layer.update(output_step=step))
-
-
-def host_changed(change, number=0):
-    """The image of a convolutional network whose host part is changed, in that layer, is refused."""
-    network = random_convolutions(np.random.default_rng(7), CONVOLUTIONS, LENET, [4], 0.5)
-    content = image_file(pack(network, CONVOLUTIONS))
-    image = parse_image(content, CONVOLUTIONS)
-    start = len(image.engine) + 8
-    host = json.loads(content[start:-4])
-    change(host["layers"][number])
-    text = json.dumps(host).encode()
-    part = HOST_MAGIC + len(text).to_bytes(4, "little") + text
-    with pytest.raises(UserError, match=r"contradict each other|lacks or misstates"):
-        decode(parse_image(image.engine + part + zlib.crc32(part).to_bytes(4, "little")), CONVOLUTIONS)
+    assert_layer_refused(lambda layer: layer.update(output_step=step))
 
 
 @pytest.mark.parametrize("direct", [False, True])

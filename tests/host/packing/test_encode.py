@@ -65,7 +65,7 @@ def test_a_slice_longer_than_any_length_has_no_encoding():
 
 @pytest.mark.parametrize("rows, pes", [(1000, 16), (1000, 64), (600, 64), (30, 64)])
 def test_rows_are_balanced(rows, pes):
-    """Also where some PEs have a row more than others: they must get the lighter ones."""
+    """Where some PEs have a row more than others, they must get the lighter ones."""
     rng = np.random.default_rng(0)
     work = rng.binomial(4096, 0.1, rows)
     assignment = assign_rows(work, pes, rows)

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from host import compile as host_compile
-from host.compilation import steps as compilation
 from host.compilation.state import Settings
-from host.compilation.steps import compile_model
+from host.compilation.steps import compile_model, kept_share
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.packing.engine_check import check_engine
 from nonzero.errors import UserError, run_command
@@ -67,7 +66,7 @@ def problem_files(tmp_path):
 @pytest.mark.parametrize("name", ["default", "tiny", "wide"])
 def test_a_convolution_is_refused_before_training(problem_files, capsys, monkeypatch, name):
     for step in ("prune", "share_weights"):
-        monkeypatch.setattr(host_compile, step, lambda *_: pytest.fail("trained"))
+        monkeypatch.setattr(f"host.compilation.steps.{step}", lambda *_: pytest.fail("trained"))
     command = [str(problem_files / "model.pt"), "--data", f"npz:{problem_files / 'data.npz'}", "-o",
                str(problem_files / "out"), "--preset", name]
     assert run_command(host_compile.main, command) == 2
@@ -78,7 +77,7 @@ def test_a_convolution_is_refused_before_training(problem_files, capsys, monkeyp
 
 
 def test_all_problems_come_at_once(problem_files, capsys):
-    """Those of the data, of the calibration and of the engine."""
+    """Problems of the data, of the calibration and of the engine."""
     np.save(problem_files / "calib.npy", np.zeros((3, 7, 7), np.uint8))
     with np.load(problem_files / "data.npz") as arrays:
         np.savez(problem_files / "data.npz", **{**arrays, "y_test": arrays["y_test"] + 5})
@@ -100,7 +99,7 @@ def test_all_problems_come_at_once(problem_files, capsys):
     (convolution(2, 30, 3, pool=2, then=(4,)), "conv", {"act_depth": 64}, "words of activation memory"),
 ])
 def test_what_is_named_instead_runs_the_network(tmp_path, network, start, changes, message):
-    """Packed as it is: with all its weights and neurons."""
+    """The network is packed as it is, with all its weights and neurons."""
     lines = [f"{key} = {value}" for key, value in changes.items()]
     (tmp_path / "start.toml").write_text("\n".join([f'preset = "{start}"', *lines]))
     config = read_config(tmp_path / "start.toml")
@@ -140,16 +139,15 @@ def test_weights_that_will_not_fit_are_said_first(tmp_path):
         compile_model(Settings(tmp_path / "model.pt", config, "tiny", density=0.5))
 
 
-def test_no_engine_at_all():
+def test_a_network_for_no_engine_at_all_is_told_so():
     assert problems(convolution(1, 300, 2), PRESETS["conv"])[-1] == \
         "no engine can run this network; make its layers or its inputs smaller"
 
 
-def test_kept_by_the_settings(tmp_path):
+def test_settings_tell_the_share_of_weights_that_stays(tmp_path):
     network = fully_connected(20, 30, 5)
     settings = Settings(tmp_path, PRESETS["default"])
-    kept = compilation.kept_share
-    assert kept(settings, network) == 0.08
+    assert kept_share(settings, network) == 0.08
     for change, expected in (({"density": 0.3}, 0.3), ({"quality": 1.0}, 0.0), ({"prune": False}, None),
                              ({"keep": {"fc1": 0.5}}, (0.5 * 600 + 150) / 750)):
-        assert kept(replace(settings, **change), network) == expected
+        assert kept_share(replace(settings, **change), network) == expected

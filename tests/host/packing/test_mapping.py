@@ -50,13 +50,13 @@ def test_dropped_taps_count_as_told():
     (Geometry((1, 12, 12), (5, 5), stride=(2, 2)), 0),      # there the taps are those of other phases
     (Geometry((1, 12, 12), (1, 1)), 0),
 ])
-def test_share_of_dropped_taps(geometry, share):
+def test_the_share_of_dropped_taps(geometry, share):
     network = random_convolutions(np.random.default_rng(0), PRESETS["conv"], [(2, geometry)], [], 1)
     assert mapping.dropped_share(network.layers[0]) == pytest.approx(share)
 
 
 def test_a_layer_that_drops_many_taps_gets_the_best_of_several_balances(monkeypatch):
-    """Over some networks: what a balance costs is only expected."""
+    """The cycles of several networks count, since what a balance costs is only expected."""
     def cycles():
         total = 0.0
         for network, acts in networks:

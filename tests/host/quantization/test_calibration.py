@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What scales do to values: outputs that are not clipped where they matter, and notes where levels are wasted."""
+"""Scales of inputs and outputs: what they clip, and the notes where they waste levels."""
 
 import json
 
@@ -93,7 +93,7 @@ def test_labels_decide_how_the_last_scale_is_chosen(tmp_path, monkeypatch):
     labels = np.arange(len(inputs)) % 4
     np.savez(tmp_path / "data.npz", x_train=inputs, y_train=labels, x_test=inputs, y_test=labels)
     asked = []
-    monkeypatch.setattr(host_compile, "quantize", lambda *arguments, classes: (
+    monkeypatch.setattr("host.compilation.steps.quantize", lambda *arguments, classes: (
         asked.append(classes), quantize(*arguments, classes=classes))[1])
     compiled(tmp_path)
     compiled(tmp_path, data=f"npz:{tmp_path / 'data.npz'}")
@@ -115,7 +115,7 @@ def test_float_labels_name_the_way_for_values(tmp_path, capsys):
     assert report["notes"][0] == "not pruned: only its weights are shared and quantised"
 
 
-def test_one_value_that_sets_the_scale_of_the_inputs(tmp_path):
+def test_one_value_that_sets_the_scale_of_the_inputs_is_noted(tmp_path):
     inputs, _ = regressor(tmp_path, np.ones(4))
     notes = compiled(tmp_path).notes
     assert notes and not any("levels" in note for note in notes)
@@ -126,7 +126,7 @@ def test_one_value_that_sets_the_scale_of_the_inputs(tmp_path):
             "outliers out of the calibration data, or clip the inputs") in notes
 
 
-def test_a_feature_of_another_range(tmp_path):
+def test_a_feature_of_another_range_is_noted(tmp_path):
     inputs, _ = regressor(tmp_path, np.ones(4))
     inputs = (inputs + 1) / 2
     inputs[:, 3] *= 2000
@@ -136,7 +136,7 @@ def test_a_feature_of_another_range(tmp_path):
     assert "and sets the scale of all: 7 of the 8 inputs get at most 0 of 255 levels (input " in notes[0]
 
 
-def test_channels_of_other_ranges():
+def test_channels_of_other_ranges_are_noted():
     images = np.random.default_rng(0).random((50, 3, 4, 4)).astype(np.float32) * np.array([1, 500, 1])[:, None, None]
     images[:, 0] -= 0.5
     network = QuantizedNetwork("n", (), 500 / 127, True, 8)
@@ -144,8 +144,8 @@ def test_channels_of_other_ranges():
     assert note.startswith("channel 1 spans 0.") and "2 of the 3 channels get at most 0 of 127 levels" in note
 
 
-def test_few_inputs_that_are_seldom_lit_are_no_news():
-    """Bytes never are; floats like those of digits have some inputs that are dark in all examples."""
+def test_few_inputs_that_are_seldom_lit_are_not_noted():
+    """Floats like those of digits have some inputs that are dark in nearly all examples; bytes are never noted."""
     images = np.random.default_rng(0).random((200, 100)).astype(np.float32)
     images[:, :4] *= 0.01
     images[:, 50:] = 0
@@ -157,7 +157,7 @@ def test_few_inputs_that_are_seldom_lit_are_no_news():
     assert len(calibration.input_notes(network, images, images)) == 1
 
 
-def test_a_layer_of_which_few_outputs_are_great():
+def test_a_layer_of_which_few_outputs_are_great_is_noted():
     rng = np.random.default_rng(0)
     images = rng.random((1000, 20)).astype(np.float32)
     hidden = SharedLayer("fc1", np.eye(20, dtype=np.uint8), np.array([0, 1.0] + [0] * 14), np.zeros(20), True)
@@ -176,7 +176,7 @@ def test_without_data_negative_inputs_are_said_to_be_lost(tmp_path):
     assert not any("levels" in note for note in work.notes)
 
 
-def test_inputs_beyond_the_calibration():
+def test_inputs_beyond_the_calibration_are_noted():
     network = QuantizedNetwork("n", (), 1 / 255, False, 8)
     inside = np.linspace(0, 1, 100, dtype=np.float32)[:, None]
     assert calibration.clipped_inputs(network, inside) == []
@@ -190,7 +190,7 @@ def test_inputs_beyond_the_calibration():
     (0, "not pruned: only its weights are shared and quantised"),
     (1, "not pruned, but its shared weights are fine-tuned for 1 epochs; --share-epochs 0 leaves them as shared"),
 ])
-def test_what_happens_to_weights_that_are_not_pruned(tmp_path, capsys, epochs, note):
+def test_what_happens_to_weights_that_are_not_pruned_is_told(tmp_path, capsys, epochs, note):
     regressor(tmp_path)
     inputs = np.load(tmp_path / "inputs.npy")
     labels = np.arange(len(inputs)).reshape(-1, 1) % 4

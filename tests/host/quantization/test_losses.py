@@ -112,7 +112,7 @@ def test_pruning_without_data_keeps_the_shapes_beside():
     assert np.allclose(values, others, atol=1e-5)
 
 
-def test_the_compiler_says_it(tmp_path, capsys):
+def test_the_compiler_tells_what_a_step_costs(tmp_path, capsys):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 30), nn.ReLU(), nn.Linear(30, 5))
     torch.save(model, tmp_path / "model.pt")

@@ -1,54 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weight sharing and quantisation: codes, scales, proofs, and how little they cost."""
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from host.compression.prune import prune
-from host.compression.recipe import PruneSettings
 from host.compression.share_weights import SharedLayer, SharedNetwork, ShareSettings, direct_values, share_weights
-from host.datasets import Dataset
 from host.network.layers import Linear, Network
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, accumulator_bounds, quantize_inputs
 from host.quantization.quantize import quantize, requant_constants
 from nonzero.errors import UserError
 from rtl.numbers import requantize
+from tests.support.stripes import Widths, dataset, sparse_network
 
-
-@dataclass(frozen=True)
-class Config:
-    """The widths of an `EngineConfig`, without its other rules."""
-
-    act_bits: int = 8
-    weight_bits: int = 8
-    code_bits: int = 4
-    acc_bits: int = 32
-    direct_weights: bool = False
-
-
-DIRECT = Config(weight_bits=8, code_bits=8, direct_weights=True)
-
-
-def network(seed=0, sizes=(49, 40, 20, 3)):
-    rng = np.random.default_rng(seed)
-    layers = [Linear(f"fc{index + 1}", rng.normal(0, cols ** -0.5, (rows, cols)).astype(np.float32),
-                     rng.normal(0, 0.1, rows).astype(np.float32), index < len(sizes) - 2)
-              for index, (cols, rows) in enumerate(pairwise(sizes))]
-    return prune(Network("small", tuple(layers)), None, PruneSettings(density=0.3)).network
-
-
-def dataset(count=600):
-    """7 x 7 images of three classes: a bright stripe in one third of the image."""
-    rng = np.random.default_rng(7)
-    labels = rng.integers(0, 3, count)
-    images = rng.integers(0, 100, (count, 7, 7), np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[2 * label:2 * label + 2] += 100
-    return Dataset("stripes", images[100:], labels[100:], images[:100], labels[:100])
+DIRECT = Widths(weight_bits=8, code_bits=8, direct_weights=True)
 
 
 def float_outputs(layers, inputs):
@@ -76,34 +43,34 @@ def same(one: QuantizedNetwork, other: QuantizedNetwork) -> bool:
                zip(one.layers, other.layers, strict=True) for name in vars(a))
 
 
-def test_layer_without_weights():
-    net = network()
+def test_a_layer_without_weights_is_quantised():
+    net = sparse_network()
     net = replace(net, layers=(*net.layers[:2], replace(net.layers[2], weight=net.layers[2].weight * 0)))
-    for config in (Config(), DIRECT):
+    for config in (Widths(), DIRECT):
         quantized = quantize(share_weights(net, config), config, dataset().train_images)
         assert not quantized.layers[2].codes.any() and not quantized.layers[2].weights.any()
         winner = forward(quantized, quantize_inputs(quantized, dataset().test_images))[-1].argmax(axis=1)
         assert winner.tolist() == [net.layers[2].bias.argmax()] * 100
 
 
-def test_deterministic():
-    net, data = network(), dataset()
+def test_the_seed_decides_every_bit():
+    net, data = sparse_network(), dataset()
     settings = ShareSettings(epochs=2, batch=50)
-    one, other = (quantize(share_weights(net, Config(), data, settings, seed=3), Config(), data.train_images)
+    one, other = (quantize(share_weights(net, Widths(), data, settings, seed=3), Widths(), data.train_images)
                   for _ in range(2))
     assert same(one, other)
-    third = quantize(share_weights(net, Config(), data, settings, seed=4), Config(), data.train_images)
+    third = quantize(share_weights(net, Widths(), data, settings, seed=4), Widths(), data.train_images)
     assert not same(one, third)
 
 
-@pytest.mark.parametrize("config", [Config(), Config(act_bits=16), Config(code_bits=6, weight_bits=12),
-                                    DIRECT, Config(weight_bits=4, code_bits=4, direct_weights=True)])
+@pytest.mark.parametrize("config", [Widths(), Widths(act_bits=16), Widths(code_bits=6, weight_bits=12),
+                                    DIRECT, Widths(weight_bits=4, code_bits=4, direct_weights=True)])
 @pytest.mark.parametrize("kind", ["bytes", "signed floats", "unsigned floats"])
 def test_integers_follow_the_floats(config, kind):
     images = dataset().train_images
     if kind != "bytes":
         images = (images / 40 - (3 if kind == "signed floats" else 0)).astype(np.float32)
-    shared = share_weights(network(), config)
+    shared = share_weights(sparse_network(), config)
     quantized = quantize(shared, config, images)
     acts = quantize_inputs(quantized, images)
     expected = float_outputs(shared.layers, acts * quantized.input_scale)
@@ -115,8 +82,8 @@ def test_integers_follow_the_floats(config, kind):
     assert (results[-1].argmax(axis=1) == expected[-1].argmax(axis=1)).mean() > 0.97
 
 
-def test_scales_chain():
-    quantized = quantize(share_weights(network(), Config()), Config(), dataset().train_images)
+def test_a_layer_takes_the_scale_that_the_one_before_gives():
+    quantized = quantize(share_weights(sparse_network(), Widths()), Widths(), dataset().train_images)
     assert quantized.input_scale == quantized.layers[0].input_scale == 1 / 255
     for layer, following in zip(quantized.layers[:-1], quantized.layers[1:], strict=True):
         assert following.input_scale == layer.output_scale and following.input_signed == (not layer.relu)
@@ -125,7 +92,7 @@ def test_scales_chain():
         assert layer.multiplier / 2 ** (19 + layer.pre_shift) == pytest.approx(ratio, rel=1e-3)
         assert np.array_equal(layer.weights, layer.codebook[layer.codes])
     assert (quantized.inputs, quantized.outputs) == (49, 3)
-    assert quantized.weights_kept == network().weights_kept and quantized.weights_total == 2820
+    assert quantized.weights_kept == sparse_network().weights_kept and quantized.weights_total == 2820
 
 
 def test_bytes_are_the_activations_themselves():
@@ -141,7 +108,7 @@ def test_bytes_are_the_activations_themselves():
                                                      (0.0, 0.0, (0, 0))])
 def test_float_inputs_are_scaled_by_their_greatest(low, high, limits):
     images = np.array([[low, high], [high, low]], np.float32)
-    quantized = quantize(shared_network([[1.0, 0.5]]), Config(), images)
+    quantized = quantize(shared_network([[1.0, 0.5]]), Widths(), images)
     acts = quantize_inputs(quantized, images)
     assert (acts.min(), acts.max()) == limits
     beyond = quantize_inputs(quantized, images * 0 + 1e9)
@@ -149,7 +116,7 @@ def test_float_inputs_are_scaled_by_their_greatest(low, high, limits):
 
 
 def test_a_weight_that_rounds_to_zero_is_dropped():
-    quantized = quantize(shared_network([[1.0, 0.001, -0.5, 0.0]]), Config(), np.full((1, 4), 255, np.uint8))
+    quantized = quantize(shared_network([[1.0, 0.001, -0.5, 0.0]]), Widths(), np.full((1, 4), 255, np.uint8))
     (layer,) = quantized.layers
     assert layer.weights.tolist() == [[127, 0, -64, 0]]
     assert (layer.codes > 0).tolist() == [[True, False, True, False]] and quantized.weights_kept == 2
@@ -157,8 +124,8 @@ def test_a_weight_that_rounds_to_zero_is_dropped():
 
 def test_direct_codes_are_the_weights():
     assert direct_values(4).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1]
-    net = network()
-    config = Config(weight_bits=4, code_bits=4, direct_weights=True)
+    net = sparse_network()
+    config = Widths(weight_bits=4, code_bits=4, direct_weights=True)
     quantized = quantize(share_weights(net, config), config, dataset().train_images)
     for layer, before in zip(quantized.layers, net.layers, strict=True):
         assert layer.codebook.tolist() == direct_values(4).tolist()
@@ -174,7 +141,7 @@ def test_the_last_scale_agrees_best_with_the_floats():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4000, 2), np.uint8)
     weight = [[1.0, 0.0], [0.0, 1.0], [-3.0, -3.0]]
-    quantized = quantize(shared_network(weight), Config(), images)
+    quantized = quantize(shared_network(weight), Widths(), images)
     outputs = forward(quantized, quantize_inputs(quantized, images))[-1]
     wrong = (outputs.argmax(axis=1) != images.argmax(axis=1)).mean()
     assert quantized.layers[0].output_scale < 6 / 128 / 2 and wrong < 0.01
@@ -184,7 +151,7 @@ def test_rare_great_outputs_are_clipped():
     rng = np.random.default_rng(0)
     images = np.abs(rng.normal(size=(9000, 8))).astype(np.float32)
     shared = shared_network(np.round(3 * rng.normal(size=(4, 8))) / 3, relu=True)
-    quantized = quantize(shared, Config(), images)
+    quantized = quantize(shared, Widths(), images)
     (layer,), acts = quantized.layers, quantize_inputs(quantized, images)
     outputs = np.maximum(acts @ layer.weights.T, 0) * layer.input_scale * layer.weight_scale
     assert 0.3 < 255 * layer.output_scale / outputs.max() < 0.97
@@ -209,9 +176,9 @@ def test_overflow_is_refused_by_any_order_of_sums():
     """The sum is 0, but half of it, added first, is too much for 24 bits."""
     weight = np.concatenate([np.full(300, 1.0), np.full(300, -1.0)])[None]
     images = np.full((1, 600), 255, np.uint8)
-    assert quantize(shared_network(weight), Config(), images)
+    assert quantize(shared_network(weight), Widths(), images)
     with pytest.raises(UserError) as caught:
-        quantize(shared_network(weight), Config(acc_bits=24), images)
+        quantize(shared_network(weight), Widths(acc_bits=24), images)
     assert str(caught.value) == (
         "layer 'fc1': the sum of row 0 can reach -9715500 to 9715500, but an accumulator of 24 bits holds "
         "-8388608 to 8388607 (1 rows are too large); use an engine with a greater acc_bits or a smaller "
@@ -220,7 +187,7 @@ def test_overflow_is_refused_by_any_order_of_sums():
 
 def test_bias_that_does_not_fit_is_refused():
     with pytest.raises(UserError, match=r"layer 'fc1': the bias of row 1 \(-1e\+09\) must fit 32 bits"):
-        quantize(shared_network([[1.0], [1.0]], [0, -1e9]), Config(), np.full((1, 1), 255, np.uint8))
+        quantize(shared_network([[1.0], [1.0]], [0, -1e9]), Widths(), np.full((1, 1), 255, np.uint8))
 
 
 @pytest.mark.parametrize("act_bits", [8, 16])
@@ -254,18 +221,18 @@ def test_ratio_without_constants_is_refused(ratio):
 
 
 def test_small_sums_get_the_greatest_ratio():
-    config = Config(weight_bits=4, code_bits=4, direct_weights=True)
+    config = Widths(weight_bits=4, code_bits=4, direct_weights=True)
     layers = share_weights(Network("one", (Linear("fc1", np.float32([[1.0, -0.5]]), np.float32([0]), True),)),
                            config)
     quantized = quantize(layers, config, np.arange(20, dtype=np.uint8).reshape(10, 2))
     assert (quantized.layers[0].multiplier, quantized.layers[0].pre_shift) == (65535, 0)
 
 
-def test_images_that_do_not_fit():
+def test_calibration_images_that_do_not_fit_are_refused():
     with pytest.raises(UserError) as caught:
-        quantize(shared_network([[1.0, 2.0]]), Config(), np.full((3, 4), np.nan, np.float32))
+        quantize(shared_network([[1.0, 2.0]]), Widths(), np.full((3, 4), np.nan, np.float32))
     assert caught.value.problems == [
         "calibration images must be at least one, of 2 values each, not 3 of 4",
         "calibration images must be finite; remove infinities and NaN"]
     with pytest.raises(UserError, match="at least one, of 2 values each, not 0 of 2"):
-        quantize(shared_network([[1.0, 2.0]]), Config(), np.zeros((0, 2), np.uint8))
+        quantize(shared_network([[1.0, 2.0]]), Widths(), np.zeros((0, 2), np.uint8))

@@ -28,7 +28,7 @@ def test_codes_are_complete_and_within_a_bit_of_the_entropy(counts):
         assert found.entropy <= found.huffman_bits / found.symbols < found.entropy + 1
 
 
-def test_measures():
+def test_measures_of_streams_counted_by_hand():
     found = measure(np.array([[0, 1], [2, 3], [0, 0], [1, 0]], np.uint8))
     assert found.symbols == 8 and found.entropy == pytest.approx(4 / 8 + 2 * 2 / 8 + 2 * 3 / 8)
     assert found.huffman_bits == 14 and found.table_bits == 20 and found.total_bits == 34

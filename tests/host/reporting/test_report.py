@@ -18,7 +18,7 @@ HOSTILE = "</title><script>alert('1')</script>\"&\x1b[2J\u202e\ud800$x_{"
 HOSTILE_SHOWN = "</title><script>alert('1')</script>\"&\\x1b[2J\\u202e\\ud800$x_{"
 
 
-def test_text_has_the_figures() -> None:
+def test_the_text_has_the_figures() -> None:
     text = report_text(example())
     lines = [re.sub(r" +", " ", line) for line in text.split("\n")]
     assert lines == [
@@ -40,7 +40,7 @@ def test_text_has_the_figures() -> None:
     ]
 
 
-def test_text_columns_line_up_and_fit() -> None:
+def test_columns_of_the_text_line_up_and_fit() -> None:
     layers = [{**LAYER, "name": name, "rows": rows} for name, rows in (("x" * 60, 8), ("fc2", 4096))]
     header, first, second, total = report_text(example(layers=layers)).split("\n")[1:5]
     assert len(header) == len(first) == len(second) == len(total) <= 110
@@ -49,7 +49,7 @@ def test_text_columns_line_up_and_fit() -> None:
     assert ends[0] == ends[1] - 1 == ends[2]
 
 
-def test_page_has_the_tiles() -> None:
+def test_the_page_has_the_tiles() -> None:
     tiles = [list(one.itertext()) for one in page(example()).iter("div") if one.get("class") == "tile"]
     assert ["weights kept", "10.00%", "2,432 of 24,320"] in tiles
     assert ["test error", "1.63%", "dense 1.64%, pruned 1.59%, shared 1.61%"] in tiles
@@ -57,7 +57,7 @@ def test_page_has_the_tiles() -> None:
     assert ["cycles per image", "1,234", "1.25 times the ideal, ideal 987, limit 1,111"] in tiles
 
 
-def test_page_has_the_layers() -> None:
+def test_the_page_has_the_layers() -> None:
     header, first, _, total = table(page(example()), "layers")
     row = dict(zip(header, first, strict=True))
     assert row == {"layer": "fc1", "outputs": "30", "inputs": "784", "kept": "2,000", "density": "8.50%",
@@ -67,7 +67,7 @@ def test_page_has_the_layers() -> None:
     assert dict(zip(header, total, strict=True))["limit"] == "1,111"
 
 
-def test_storage_bar_is_to_scale() -> None:
+def test_the_storage_bar_is_to_scale() -> None:
     root = page(example())
     drawn = bars(root, "Memory on the chip by purpose")
     assert [tip for tip, _, _ in drawn] == \
@@ -88,7 +88,7 @@ def test_balance_and_cycles_are_to_scale() -> None:
     assert cycles[2][1] / cycles[0][1] == pytest.approx(900 / 1010, abs=0.001)
 
 
-def test_the_run_in_rtl() -> None:
+def test_the_run_in_rtl_is_told() -> None:
     root = page(example())
     drawn = bars(root, "Run in RTL")
     assert [tip for tip, _, _ in drawn] == ["cycles: 1,250", "limit: 1,000", "ideal: 500", "predicted: 1,251"]
@@ -151,7 +151,7 @@ def test_hostile_names_do_not_reach_the_terminal() -> None:
     assert all(line.isprintable() for line in text.split("\n"))
 
 
-def test_page_refers_to_nothing() -> None:
+def test_the_page_refers_to_nothing() -> None:
     root = page(example())
     attributes = {name for one in root.iter() for name in one.attrib}
     assert attributes.isdisjoint({"src", "href", "style", "onload", "onclick", "action"})
@@ -184,7 +184,7 @@ def test_hostile_names_can_be_written(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text())["network"] == HOSTILE
 
 
-def test_failure_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "report.json").write_text("old")
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(UserError) as caught:

@@ -55,7 +55,7 @@ def test_clusters_are_equal_and_of_like_direction():
 
 
 def test_biclusters_give_back_what_has_their_rank():
-    """Channels are mixed up: each pair of clusters has weights of rank 1, all of them rank 4 or more."""
+    """Each pair of clusters has weights of rank 1, and all of them rank 4 or more, with the channels mixed up."""
     rng = np.random.default_rng(1)
     inputs, outputs_ = rng.permutation(6), rng.permutation(8)
     weight = np.zeros((8, 6, 3, 3))

@@ -17,7 +17,7 @@ LONG = "rounds = 6\nround_epochs = 10\nfinal_epochs = 60\npatience = 10\nbatch =
 
 
 @pytest.mark.parametrize("phase", ["pruning", "sharing"])
-def test_killed_while(tmp_path, phase):
+def test_a_compilation_that_is_killed_goes_on_to_the_same_image(tmp_path, phase):
     model, data = write_files(tmp_path, network())
     (tmp_path / "long.toml").write_text(LONG)
     command = [model, "--data", data, "--density", "0.2", "--recipe", str(tmp_path / "long.toml"), "--seed", "3"]

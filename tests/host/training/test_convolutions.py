@@ -247,8 +247,8 @@ def test_what_adam_knows_about_living_channels_stays():
 
 
 @pytest.mark.parametrize("epochs", [1, 3, 6])
-def test_goes_on_after_a_kill_without_its_dead_channels(tmp_path, monkeypatch, epochs):
-    """To the same bits."""
+def test_training_goes_on_after_a_kill_without_its_dead_channels(tmp_path, monkeypatch, epochs):
+    """Going on gives the same bits."""
     settings, path = replace(SHORT, density=0.12, neurons={"conv1": 9}), tmp_path / "pruning.checkpoint"
     whole = prune(dying(), dataset(), settings).network
     saved = []
@@ -268,7 +268,7 @@ def test_goes_on_after_a_kill_without_its_dead_channels(tmp_path, monkeypatch, e
 
 @pytest.mark.parametrize("allocation", ["global", "uniform", "erdos-renyi"])
 def test_the_weights_of_a_pooling_stay(tmp_path, allocation):
-    """Pruned, retrained, shared and fine-tuned around it."""
+    """The layers around a pooling are pruned, retrained, shared and fine-tuned."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3))
     torch.save(model, tmp_path / "model.pt")
@@ -286,8 +286,8 @@ def test_the_weights_of_a_pooling_stay(tmp_path, allocation):
     assert [layer.name for layer in scan(net, data, [0.5]).layers] == ["0", "4"]
 
 
-def test_compiling_convolutions(monkeypatch):
-    """From the float network to the image and back; the file and its loader stand aside."""
+def test_convolutions_are_compiled_from_floats_to_the_image_and_back(monkeypatch):
+    """The network is given as floats in memory, without a file or its loader."""
     net, data = network(POOLED, SECOND), dataset()
     monkeypatch.setattr("host.compilation.steps.load_with_data", lambda *arguments, **options: (net, data))
     monkeypatch.setattr("host.compilation.steps.read_recipe", lambda name: SHORT)

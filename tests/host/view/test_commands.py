@@ -8,7 +8,7 @@ from host.view import __main__ as host_view
 from nonzero.errors import run_command
 
 
-def test_opens_the_browser(place, monkeypatch, capsys):
+def test_the_command_opens_the_browser(place, monkeypatch, capsys):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
     assert run_command(host_view.main, [str(place / "run.json")]) == 0
@@ -25,6 +25,6 @@ def test_opens_the_browser(place, monkeypatch, capsys):
     (["--waves", "run.txt"], "--waves must name a file that ends in .fst or .vcd, not 'run.txt'"),
     (["--waves", "run.vcd", "--device", "serial:nosuch"], "--waves needs a simulation"),
 ])
-def test_refused_options_of_a_run(arguments, capsys, options, answer):
+def test_options_of_a_run_that_make_no_recording_are_refused(arguments, capsys, options, answer):
     assert run_command(host_run.main, [*arguments, *options]) == 2
     assert answer in capsys.readouterr().err

@@ -13,7 +13,7 @@ from tests.support.networks import SMALL
 from tests.support.run_page import colours, heat, one, tiles
 
 
-def test_choosing_image_and_layer(shown, recorded):
+def test_image_and_layer_are_chosen(shown, recorded):
     assert [option.text.split(":")[0] for option in Select(one(shown, "#image")).options] == ["0", "1", "2"]
     Select(one(shown, "#image")).select_by_index(2)
     image = recorded["images"][2]
@@ -43,7 +43,7 @@ def time_range(browser):
     return [begin, begin + cycles - most]
 
 
-def test_zoom_and_scroll(shown, recorded):
+def test_the_view_zooms_and_scrolls(shown, recorded):
     cycles = recorded["images"][0]["counters"]["cycles"]
     before = heat(shown)
     assert time_range(shown) == [0, cycles] and not one(shown, "#scroll").is_enabled()
@@ -73,7 +73,7 @@ def test_zoom_and_scroll(shown, recorded):
     assert (heat(shown)[:, ::7] == before[:, ::7]).mean() > 0.9  # but for the cursor
 
 
-def test_cursor_and_tip(shown, recorded):
+def test_cursor_and_tip_tell_a_cycle_of_a_pe(shown, recorded):
     image = recorded["images"][0]
     canvas = one(shown, "#heat canvas")
     canvas.send_keys(Keys.ARROW_RIGHT)

@@ -18,15 +18,15 @@ from tests.support.run_page import SUMS, colours, heat, one, open_page, tiles
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\x1b\u202e"
 
 
-def test_page_needs_nothing_else(shown, tmp_path):
+def test_the_page_needs_nothing_else(shown, tmp_path):
     text = (tmp_path / "shown.html").read_text()
     assert "default-src 'none'" in text and "script-src 'sha256-" in text
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
     assert shown.execute_script("return performance.getEntriesByType('resource').length") == 0
 
 
-def test_heat_map_shows_the_trace(shown, recorded):
-    """Each PE's colour in the middle of each cycle."""
+def test_the_heat_map_shows_the_trace(shown, recorded):
+    """Each PE has the colour of its state in the middle of each cycle."""
     image, found, colour = recorded["images"][0], heat(shown), colours(shown)
     cycles = len(image["series"]["cycles"])
     assert recorded["bin_cycles"] == 1 and found.shape[0] == SMALL.pes
@@ -38,7 +38,7 @@ def test_heat_map_shows_the_trace(shown, recorded):
     assert np.abs(found[:, middles].astype(int) - expected).max() <= 2
 
 
-def test_screenshot_in_both_schemes(shown, recorded):
+def test_the_page_is_legible_in_both_schemes(shown, recorded):
     shares = {}
     for scheme in ("light", "dark"):
         shown.execute_cdp_cmd("Emulation.setEmulatedMedia",
@@ -71,7 +71,7 @@ def same_share(text, share):
     return re.fullmatch(r"\d+\.\d %", text) and abs(float(text[:-2]) - 100 * share) < 0.0501
 
 
-def test_tables(shown, recorded):
+def test_the_tables_have_layers_pes_and_counters(shown, recorded):
     image = recorded["images"][0]
     for details in ("of-layers", "of-pes", "of-counters"):
         one(shown, f"#{details} summary").click()
@@ -86,7 +86,7 @@ def test_tables(shown, recorded):
 
 
 def invented(pes, bins, layers, width):
-    """A recording of any size."""
+    """A recording of any size, with invented numbers."""
     rng = np.random.default_rng(pes)
     spent = rng.multinomial(width, [0.6, 0.1, 0.1, 0.1, 0.05, 0.05], (bins, pes))
     series = {"passes": np.sort(rng.integers(0, layers, bins)), "cycles": np.full(bins, width)}
@@ -109,7 +109,7 @@ def invented(pes, bins, layers, width):
 
 
 @pytest.mark.parametrize("pes, bins, layers, width", [(2, 1, 1, 1), (256, 256, 16, 200_000), (64, 1000, 40, 7)])
-def test_runs_of_any_size(browser, tmp_path, pes, bins, layers, width):
+def test_runs_of_any_size_are_drawn(browser, tmp_path, pes, bins, layers, width):
     recording = invented(pes, bins, layers, width)
     open_page(browser, tmp_path, recording)
     assert len(browser.find_elements(By.CSS_SELECTOR, "#network g.layer")) == layers

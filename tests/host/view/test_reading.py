@@ -21,7 +21,7 @@ from tests.support.networks import SMALL
 from tests.support.run_page import SUMS
 
 
-def test_recording_beside_counters_and_cycle_model(place, recorded):
+def test_a_recording_agrees_with_counters_and_cycle_model(place, recorded):
     decoded = decode(read_image(place / "m.img", SMALL), SMALL)
     with np.load(place / "data.npz") as data:
         acts = quantize_inputs(decoded.network, data["x_test"][:3])
@@ -93,7 +93,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("path, value, answer", BROKEN)
-def test_broken_recordings(tmp_path, capsys, recorded, path, value, answer):
+def test_broken_recordings_are_refused(tmp_path, capsys, recorded, path, value, answer):
     recording = copy.deepcopy(recorded)
     break_(recording, *path, value=value)
     (tmp_path / "run.json").write_text(json.dumps(recording))
@@ -113,12 +113,12 @@ def refused(directory, capsys, *answers, name="run.json"):
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "null", "nonsense", "[" * 100_000, '{"format": NaN}', "\xff",
                                      '{"format": "nonzero run", "version": ' + "9" * 5000 + "}"])
-def test_files_that_are_no_recordings(tmp_path, capsys, content):
+def test_files_that_are_no_recordings_are_refused(tmp_path, capsys, content):
     (tmp_path / "run.json").write_text(content, encoding="latin-1")
     assert len(refused(tmp_path, capsys, "is none; record one with python -m host.run ... --trace FILE.json")) == 1
 
 
-def test_files_that_cannot_be_read(tmp_path, capsys):
+def test_files_that_cannot_be_read_are_named(tmp_path, capsys):
     (tmp_path / "directory").mkdir()
     refused(tmp_path, capsys, "must be a file, but is a directory or a device", name="directory")
     os.mkfifo(tmp_path / "pipe")

@@ -124,7 +124,7 @@ def test_padding_zeros_of_eie():
     assert form.pointers.tolist() == [[0, 4]]
 
 
-def test_ablation(tmp_path):
+def test_ablation_has_every_variant(tmp_path):
     found = run_ablation(TINY[:1], OPTIONS, [1], 2)
     assert [one["without"] for one in found["variants"]] == [variant.missing for variant in VARIANTS]
     assert [one["cycles_from"] for one in found["variants"]] \
@@ -151,7 +151,7 @@ def test_modelled_variants_change_what_they_say():
         assert len(heavy.taps[pe]) == len(before.taps[pe]) and not heavy.taps[pe].any()
 
 
-def test_density(tmp_path):
+def test_density_has_every_cell_and_its_crossovers(tmp_path):
     layer = Layer("swept", 40, 30, 0.5, 0.5)
     found = run_density(OPTIONS, layer=layer, weight_densities=(0.1, 1.0), act_densities=(0.2, 1.0))
     assert found["dense"]["cycles"] == 40 * 8 and found["dense"]["bits"] == 1200 * 4 + 30 * 32
@@ -187,7 +187,7 @@ def test_index_overhead_of_a_random_matrix():
 
 
 def test_energy_of_one_weight():
-    """One weight, one activation, counted by hand."""
+    """The energy of one weight and one activation, counted by hand."""
     network, _ = draw(Layer("one", 4, 4, 0.0, 0.0), SMALL, 1, 0)
     network.layers[0].codes[2, 1] = 5
     acts = np.array([[0, 7, 0, 0]])
@@ -202,27 +202,27 @@ def test_energy_of_one_weight():
     assert dense_energy(4, 4, SMALL) == pytest.approx((16 * 4 + 4 * 8) / 32 * 5 + 16 * (2 + 3.1 + 0.1))
 
 
-def test_crossings():
+def test_crossings_are_interpolated():
     assert crossing([0.1, 1.0], [10, 0.1]) == pytest.approx(10 ** -0.5)
     assert crossing([0.1, 0.5, 1.0], [4, 2, 1]) is None
     assert crossing([0.1, 0.5], [0.9, 0.5]) == 0.1
 
 
-def test_output(tmp_path):
+def test_tables_means_and_files(tmp_path):
     assert geomean([2, 8]) == pytest.approx(4)
     assert text_table(["a", "bb"], [["ccc", "1"]]) == "a    bb\nccc   1"
     write_json(tmp_path / "new" / "file.json", {"a": 1})
     assert json.loads((tmp_path / "new" / "file.json").read_text()) == {"a": 1}
 
 
-def test_commands(tmp_path, capsys):
+def test_the_eie_command_writes_what_it_prints(tmp_path, capsys):
     assert run_command(main, ["eie", "--no-rtl", "--layer", "NT-We", "--seeds", "1", "--vectors", "1", "--json",
                               "-o", str(tmp_path)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((tmp_path / "eie.json").read_text())
     assert printed["cycles_from"] == "cycle model" and printed["rows"][0]["rtl_cycles"] is None
     assert printed["geomean_ratio"] < 1.2 and printed["config"]["pes"] == 64
-    assert run_command(main, ["eie", "--no-rtl", "--layer", "NT-We", "--queue", "20"]) == 2
+    assert run_command(main, ["eie", "--no-rtl", "--layer", "NT-We", "--queue", "20", "-o", str(tmp_path)]) == 2
     assert "queue_depth must be a power of two, not 20" in capsys.readouterr().err
     assert [layer.name for layer in EIE_LAYERS][:2] == ["Alex-6", "Alex-7"]
 
@@ -233,7 +233,7 @@ def test_commands(tmp_path, capsys):
     (["eie", "--vectors", "1000000000000"], "must be a whole number from 1 to 10000, not '1000000000000'"),
     (["eie", "--layer", "Alex-9"], "invalid choice: 'Alex-9'"),
 ])
-def test_bad_arguments(arguments, message, capsys):
+def test_bad_arguments_are_refused(arguments, message, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert message in capsys.readouterr().err

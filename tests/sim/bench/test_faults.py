@@ -28,7 +28,7 @@ def faults():
 
 
 def test_flipped_bits_of_an_image_are_noticed(faults):
-    """All of the header, and every 7th bit of the rest."""
+    """Every bit of the header and every 7th bit of the rest is flipped."""
     assert faults.flip_image_bits(step=7) == -(-8 * len(faults.image.engine) // 7)
 
 

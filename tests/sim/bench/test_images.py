@@ -56,7 +56,7 @@ def places(answers, opcode):
 
 
 def flipped(number, place):
-    """Flips a bit of that READ's first byte, or of that of WAIT's."""
+    """Flips a bit in the first byte of a READ's answer, or of a WAIT's."""
     def change(answers):
         at = places(answers, Opcode.READ if place == 1 else Opcode.WAIT)[number]
         payload = bytearray(answers[at][1])

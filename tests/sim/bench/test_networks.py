@@ -42,7 +42,7 @@ def test_a_network_runs_in_rtl_as_predicted(tmp_path, capsys):
     assert "conv2" in networks_table(found) and "0 outputs of layers differ" in capsys.readouterr().out
 
 
-def test_the_cycle_model_alone(tmp_path):
+def test_cycles_without_the_rtl(tmp_path):
     main(["networks", "--network", "small", "--cycles-only", "-o", str(tmp_path)])
     (row,) = json.loads((tmp_path / "networks.json").read_text())["networks"]
     assert row["rtl_cycles"] is None and row["mismatches"] is None and row["layers"][0]["rtl_cycles"] is None
@@ -50,7 +50,7 @@ def test_the_cycle_model_alone(tmp_path):
 
 
 def test_what_the_engine_gets_wrong_is_counted(monkeypatch):
-    """A bit of a word of the second layer on its way to the memory, and a word a cycle late."""
+    """A word of the second layer has a wrong bit on its way to the memory, and comes a cycle late."""
     def wrong(one, writes):
         first = one.image.layers[0]["output_words"]
         cycle, address, word = writes[first]
@@ -79,7 +79,7 @@ def test_drawn_networks_have_their_densities():
 
 @pytest.mark.parametrize("drawn, weights", [(ALEXNET, 60_954_656), (VGG16, 138_344_128)])
 def test_sizes_of_the_published_networks(drawn, weights):
-    """As published, without biases."""
+    """The published numbers of weights are without biases."""
     shape: tuple[int, ...] = drawn.in_shape
     found = 0
     for stage in drawn.stages:

@@ -87,7 +87,7 @@ def test_wrong_devices_fail(buffer):
         assert re.fullmatch(cause, causes[str(fault)])
 
 
-def test_some_are_taken(buffer):
+def test_words_that_are_not_held_are_found_by_take(buffer):
     with pytest.raises(SimulationError) as raised:
         run(buffer, "sim.testbenches.stand_in", tests=["some_are_taken"])
     causes = re.findall(r"^some_are_taken/fault=(\d): (.*)$", str(raised.value), re.MULTILINE)

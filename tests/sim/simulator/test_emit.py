@@ -42,7 +42,7 @@ class Storage(wiring.Component):
     ([1, 2, 3, 4], False, True),    # a constant
     ([0, 0, 3, 0], True, True),     # contents that the bitstream must bring
 ])
-def test_memories(init, written, fixed):
+def test_memories_start_random_unless_the_bitstream_fills_them(init, written, fixed):
     text = emit(Storage(init, written), "dut")
     assert ("store[0] = " in text) == fixed
     assert ("$urandom" in text) != fixed
@@ -50,19 +50,19 @@ def test_memories(init, written, fixed):
 
 
 def test_a_word_read_while_it_is_written_is_undefined():
-    """Here both ports always have the same address."""
+    """Both ports of this memory always have the same address."""
     assert "<= 4'hx;" in emit(Storage([], True), "dut")
     assert "'hx" not in emit(Storage([], False), "dut")
 
 
 @pytest.mark.parametrize("width, parts", [(1, 1), (16, 1), (32, 1), (33, 2), (80, 3)])
-def test_zeroed_memories_of_all_widths(width, parts):
+def test_memories_of_all_widths_start_random(width, parts):
     text = emit(Storage([], True, width), "dut")
     assert "store[0] = " not in text
     assert text.count("$urandom") == parts
 
 
-def test_registers():
+def test_registers_lose_their_initial_values():
     values = {"reg [7:0] a": " = 8'h05", "reg \\b$1 ": " = 1'h1", "reg signed [3:0] c": " = 4'h0"}
     lines = [f"  {declaration}{value};\n" for declaration, value in values.items()]
     text = "module m(clk);\n" + "".join(lines) + "  wire [7:0] d = 8'h05;\nendmodule\n"
@@ -73,7 +73,7 @@ def test_text_depends_on_the_design_alone():
     assert emit(Queue(8, 4), "dut") == emit(Queue(8, 4), "dut")
 
 
-def test_fingerprint(tmp_path, monkeypatch):
+def test_a_fingerprint_changes_with_design_and_sources(tmp_path, monkeypatch):
     first = fingerprint(Queue(8, 4))
     assert first == fingerprint(Queue(8, 4))
     others = [Queue(8, 8), Queue(9, 4), Queue(StructLayout({"a": 8}), 4)]
@@ -101,14 +101,14 @@ class Choice:
     depth: int
 
 
-def test_stable_text():
+def test_values_that_differ_have_different_texts():
     assert stable_text(Choice(Color.RED, 3)) == stable_text(Choice(Color.RED, 3))
     values = [None, 1, "1", 1.0, (1,), [1], {1: 2}, range(3), unsigned(3), Choice(Color.RED, 3),
               Choice(Color.RED, 4), Color, StructLayout({"a": 1}), StructLayout({"a": 2}), *PRESETS.values()]
     assert len({stable_text(value) for value in values}) == len(values)
 
 
-def test_values_without_stable_text():
+def test_values_whose_text_is_not_stable_have_none():
     assert stable_text(np.zeros(3)) is None
     assert stable_text((1, lambda: 0)) is None
     assert stable_text(Signal()) is None

@@ -16,7 +16,7 @@ from sim.simulator.verilate import SimulationError
 
 
 class Echo(wiring.Component):
-    """Answers a length (2 bytes, little-endian) and so many bytes with those bytes in reverse.
+    """Answers a length (2 bytes, little-endian) and that number of bytes with those bytes in reverse.
 
     Ignores 0xff where a length should begin; hangs after length 0.
     """
@@ -77,7 +77,7 @@ def link(echo):
         yield link
 
 
-def test_exchange(link):
+def test_packets_are_answered_in_order(link):
     assert link.exchange(packet(b"sparse")) == b"esraps"
     assert link.exchange(packet(b"x")) == b"x"
     choices = random.Random(1)
@@ -96,7 +96,7 @@ def test_garbage_has_no_response(link):
     assert link.cycles - before < 100
 
 
-def test_packet_that_is_cut_off(link):
+def test_a_packet_that_is_cut_off_is_answered_at_its_end(link):
     before = link.cycles
     assert link.exchange(packet(b"abcdef")[:5]) == b""
     assert 3000 < link.cycles - before < 3100
@@ -104,14 +104,14 @@ def test_packet_that_is_cut_off(link):
     assert link.exchange(b"def") == b"fedcba"
 
 
-def test_engine_that_hangs(link):
+def test_an_engine_that_hangs_works_after_a_reset(link):
     assert link.exchange([b"\xff\0\0more", packet(b"ab")]) == [b"", b""]
     link.reset()
     assert link.exchange(packet(b"ab")) == b"ba"
 
 
 @pytest.mark.parametrize("cycles", [1, 2, 5, 20, 26])
-def test_interrupt(link, cycles):
+def test_an_interrupted_packet_leaves_nothing_behind(link, cycles):
     link.interrupt(packet(b"abcdefghij"), cycles)
     assert link.exchange(packet(b"xyz")) == b"zyx"
 
@@ -120,7 +120,7 @@ def test_time_stands_still_between_calls(link):
     assert link.cycles == link.cycles
 
 
-def test_requests_that_are_too_long(link):
+def test_requests_that_are_too_long_are_refused(link):
     # The capacity is rounded up to whole blocks.
     with pytest.raises(ValueError, match=r"^a request may have 1024 bytes, not 1025$"):
         link.exchange([b"", bytes(1025)])
@@ -142,14 +142,14 @@ def test_bytes_are_held_back(echo):
     assert cycles[0.5, 0.8] == pytest.approx(8, abs=0.8)
 
 
-def test_response_that_is_too_long(echo):
+def test_a_response_that_is_too_long_is_told(echo):
     with SimulationLink(echo, patience_cycles=1000) as link:
         assert link.exchange(packet(bytes(1100))[:1000]) == b""
         with pytest.raises(SimulationError, match=r"a response of 1100 bytes; the link port holds 1024"):
             link.exchange(bytes(102))
 
 
-def test_simulation_that_dies(echo):
+def test_a_simulation_that_dies_is_told(echo):
     with SimulationLink(echo) as link:
         link.abort()
         with pytest.raises(SimulationError, match=r"^the simulation has ended\nThe log ends with:\n.* gpi "):
@@ -158,7 +158,7 @@ def test_simulation_that_dies(echo):
             link.reset()
 
 
-def test_simulation_that_takes_too_long(echo):
+def test_a_simulation_that_takes_too_long_is_ended(echo):
     with SimulationLink(echo, patience_cycles=1 << 31) as link:
         link.timeout_s = 1
         began = time.monotonic()
@@ -168,20 +168,20 @@ def test_simulation_that_takes_too_long(echo):
         assert link.process.returncode is not None
 
 
-def test_simulation_ends_with_the_context(echo):
+def test_the_simulation_ends_with_the_context(echo):
     with SimulationLink(echo) as link:
         assert link.exchange(packet(b"ab")) == b"ba"
     assert link.process.returncode == 0
 
 
-def test_wrong_probabilities(echo):
+def test_wrong_probabilities_are_refused(echo):
     with pytest.raises(ValueError, match=r"^idle must be from 0 to 0\.9, not 1$"):
         SimulationLink(echo, idle=1)
     with pytest.raises(ValueError, match=r"^stall must be from 0 to 0\.9, not -0\.5$"):
         SimulationLink(echo, stall=-0.5)
 
 
-def test_waves(tmp_path):
+def test_waves_are_written(tmp_path):
     built = build_link(Echo(), waves=".vcd")
     with SimulationLink(built, waves=tmp_path / "waves.vcd") as link:
         assert link.exchange(packet(b"ab")) == b"ba"
@@ -209,7 +209,7 @@ def test_an_interrupted_link_ends_its_simulation_at_once(echo, monkeypatch):
 
 
 def test_abort_ends_a_call_of_another_thread(echo):
-    """The engine hangs after length 0, and the call has all the patience in the world."""
+    """The engine hangs after length 0, and the call would wait for it without end."""
     with SimulationLink(echo, patience_cycles=0xFFFF_FFFF, timeout_s=20) as link, ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(link.exchange, packet(b""))
         link.abort()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which modules are one in the simulated Verilog, and that what they compute stays the same."""
+"""Equal modules of the simulated Verilog become one, and compute the same."""
 
 import re
 
@@ -47,7 +47,7 @@ def test_different_modules_stay():
 
 
 @pytest.mark.parametrize("first", ["x", "y"])
-def test_an_output_that_one_lacks(first):
+def test_an_output_that_one_module_lacks_keeps_no_two_apart(first):
     more = LEAF.replace("  wire b;\n", "  wire b;\n  output c;\n  wire c;\n  assign c = b;\n")
     less = more.replace("  output c;\n", "")
     modules = {"x": module("x", more, "a, b, c, clk"), "y": module("y", less)}
@@ -58,14 +58,14 @@ def test_an_output_that_one_lacks(first):
     assert f"module {first}(a, b, c, clk)" in merged and "output c" in merged
 
 
-def test_two_outputs_that_each_has_alone():
+def test_modules_with_different_outputs_stay():
     both = LEAF.replace("  output b;\n", "").replace("  wire b;\n", "  wire b;\n  wire c;\n  assign c = b;\n")
     modules = [module(name, both.replace(f"  wire {name};\n", f"  output {name};\n  wire {name};\n"), f"a, {name}, clk")
                for name in "bc"]
     assert MODULE.findall(merge_modules("".join(modules))) == ["b", "c"]
 
 
-def test_numbered_ports():
+def test_ports_that_differ_in_their_number_are_one():
     body = LEAF.replace(" a;", " NUMBERED ;").replace("a[0]", "NUMBERED [0]")
     modules = [module(f"\\top.{name} ", body.replace("NUMBERED", f"\\port${number}$1"), f"\\port${number}$1 , b, clk")
                for number, name in enumerate("xy", 5)]
@@ -108,7 +108,7 @@ class Store(wiring.Component):
 
 
 class Stores(wiring.Component):
-    """Three of them, of which each gets the sum of its number and the byte."""
+    """Three stores, each of which gets the sum of its number and the byte."""
 
     def __init__(self):
         super().__init__({"address": In(2), "write": In(3), "data": In(8), "o": Out(24)})

@@ -57,7 +57,7 @@ def contents_at_start(built, report, seed):
     return json.loads(report.read_text())
 
 
-def test_random_start(uninitialised, tmp_path):
+def test_registers_and_memories_start_random(uninitialised, tmp_path):
     first, second, again = (contents_at_start(uninitialised, tmp_path / "report", seed) for seed in (1, 2, 1))
     assert first == again
     assert first["loose"] != second["loose"]
@@ -68,7 +68,7 @@ def test_random_start(uninitialised, tmp_path):
         assert state["counted"] == 5
 
 
-def test_start_of_a_configured_fpga(tmp_path):
+def test_a_configured_fpga_starts_with_its_initial_values(tmp_path):
     built = build(Uninitialised(), name="uninitialised", random_start=False)
     state = contents_at_start(built, tmp_path / "report", 1)
     assert state == {"memory": [[0, 100 + place] for place in range(16)], "loose": 0, "counted": 5}
@@ -81,30 +81,30 @@ def test_start_of_a_configured_fpga(tmp_path):
     (["nothing"], r"sim.testbenches.stand_in has no test called nothing"),
     (["read_uninitialised", "nothing"], r"sim.testbenches.stand_in has no test called nothing"),
 ])
-def test_failing_run(uninitialised, tmp_path, tests, message):
+def test_a_run_that_fails_says_why(uninitialised, tmp_path, tests, message):
     with pytest.raises(SimulationError, match=message):
         run(uninitialised, STAND_IN, tests=tests, timeout_s=3 if tests == ["blocks"] else 300,
             parameters={"report": str(tmp_path / "report")})
 
 
-def test_bench_without_tests(uninitialised):
+def test_a_bench_without_tests_is_refused(uninitialised):
     with pytest.raises(SimulationError, match=r"No tests were discovered in module: sim.cocotb_kit.payloads"):
         run(uninitialised, "sim.cocotb_kit.payloads")
 
 
-def test_bench_that_does_not_exist(uninitialised):
+def test_a_bench_that_does_not_exist_is_refused(uninitialised):
     with pytest.raises(SimulationError, match=r"ModuleNotFoundError: No module named 'sim.testbenches.nowhere'"):
         run(uninitialised, "sim.testbenches.nowhere")
 
 
-def test_wrong_arguments(uninitialised, tmp_path):
+def test_wrong_arguments_are_refused(uninitialised, tmp_path):
     with pytest.raises(ValueError, match=r"^seed must be from 1 to 2\*\*31 - 1, not 0$"):
         run(uninitialised, STAND_IN, seed=0)
     with pytest.raises(ValueError, match=r"^waveforms need a build with waves$"):
         run(uninitialised, STAND_IN, waves=tmp_path / "waves.vcd")
 
 
-def test_waves(tmp_path):
+def test_waves_are_written(tmp_path):
     built = build(Uninitialised(), name="uninitialised", waves=".vcd")
     run(built, STAND_IN, tests=["read_uninitialised"], parameters={"report": str(tmp_path / "report")},
         waves=tmp_path / "waves.vcd")
@@ -122,7 +122,7 @@ def cache(tmp_path, monkeypatch, uninitialised):
     return directory
 
 
-def test_second_build_comes_from_the_cache(cache, monkeypatch):
+def test_a_second_build_comes_from_the_cache(cache, monkeypatch):
     first = build(Queue(5, 4))
     assert first.directory.parent == cache / "builds"
 
@@ -169,7 +169,7 @@ def test_old_builds_are_removed(cache, monkeypatch):
     assert (cache / "builds" / "recent").exists()
 
 
-def test_concurrent_builders(cache):
+def test_concurrent_builders_share_one_build(cache):
     program = ("from rtl.engine.queue import Queue; from sim.simulator.verilate import build; import sys; "
                "sys.stdout.write(str(build(Queue(7, 4)).executable))")
     builders = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True,
@@ -182,8 +182,8 @@ def test_concurrent_builders(cache):
     assert left == sorted([Path(outputs[0]).parent.name, f"{Path(outputs[0]).parent.name}.lock"])
 
 
-def test_any_path_and_flags_of_others(cache, monkeypatch):
-    """A space and a letter that is not ASCII in all paths; what is meant for the caller's own make does no harm."""
+def test_paths_and_flags_of_any_kind(cache, monkeypatch):
+    """All paths have a space and a letter that is not ASCII; flags for the caller's own make do no harm."""
     odd = cache.parent / "a b" / "ü"
     odd.mkdir(parents=True)
     cache.rename(odd / "cache")
@@ -200,14 +200,14 @@ def test_any_path_and_flags_of_others(cache, monkeypatch):
     assert run(built, "sim.testbenches.queue", parameters=parameters) == ["everything_arrives_in_order"]
 
 
-def test_refused_verilog(cache):
+def test_verilog_that_is_refused_is_shown(cache):
     with pytest.raises(SimulationError, match=r"^verilator_bin failed with status 1:\n.*syntax") as raised:
         build_verilog("module t; nonsense endmodule", top="t")
     assert "design.v:1" in str(raised.value)
     assert not [path for path in (cache / "builds").iterdir() if path.is_dir()]
 
 
-def test_missing_compiler(monkeypatch):
+def test_a_missing_compiler_is_named(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UserError, match=r"^no-such-compiler is not installed and the simulation"):
         build_verilog("text", top="t")

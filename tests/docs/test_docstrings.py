@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Public classes and functions have docstrings, which name every parameter where there are three or more."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("host", "nonzero", "rtl", "sim")
+TESTBENCHES = Path("sim", "testbenches")
+"""Tests that run in the simulator: they are read like those in tests/."""
+
+NAMED_FROM = 3
+"""Parameters; one or two are plain from a sentence and the annotations."""
+
+WITHOUT_DOCSTRING = {
+    "elaborate": "Amaranth calls it to build the component; the class says what that is",
+    "forward": "torch calls it; the class says what goes in and what comes out",
+    "main": "the module's docstring describes the command",
+}
+"""Functions by name, and why they need none."""
+
+PLAIN_PARAMETERS = {
+    "self": "the object",
+    "cls": "the class",
+    "name": "what messages, tables and reports call the thing that the class describes",
+}
+"""Parameters that need not be named, and why."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def source_files() -> list[Path]:
+    found = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return [path for path in found if TESTBENCHES not in path.parents]
+
+
+def definitions(body: list[ast.stmt], above: str = "", around: str = "") -> Iterator[tuple[str, Definition, str]]:
+    """Of each public class and function its name, its node and the docstring of the class around it."""
+    for node in body:
+        if isinstance(node, Definition) and not node.name.startswith("_"):
+            yield f"{above}{node.name}", node, around
+            if isinstance(node, ast.ClassDef):
+                yield from definitions(node.body, f"{above}{node.name}.", ast.get_docstring(node) or "")
+
+
+def decorators(node: Definition) -> set[str]:
+    """Last names of the decorators: ``dataclass`` for ``@dataclasses.dataclass(frozen=True)``."""
+    return {ast.unparse(one).split("(")[0].rpartition(".")[2] for one in node.decorator_list}
+
+
+def needs_docstring(node: Definition) -> bool:
+    """Not if it is in `WITHOUT_DOCSTRING`, a property of one line, or a signature of an overloaded function."""
+    accessor = decorators(node) & {"property", "cached_property"} and len(node.body) == 1
+    return node.name not in WITHOUT_DOCSTRING and not accessor and "overload" not in decorators(node)
+
+
+def arguments(node: Function) -> list[str]:
+    found = node.args
+    return [one.arg for one in (*found.posonlyargs, *found.args, *found.kwonlyargs)]
+
+
+def fields(node: ast.ClassDef) -> list[str]:
+    """Of a dataclass or named tuple: all but those with a text of their own behind them."""
+    if "dataclass" not in decorators(node) and "NamedTuple" not in {ast.unparse(base) for base in node.bases}:
+        return []
+    texts = [isinstance(one, ast.Expr) for one in (*node.body[1:], ast.Pass())]
+    return [one.target.id for one, text_follows in zip(node.body, texts, strict=True)
+            if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and not text_follows]
+
+
+def parameters(node: Definition) -> list[str]:
+    """What a caller gives: of a class, what its constructor takes."""
+    if not isinstance(node, ast.ClassDef):
+        return arguments(node)
+    constructors = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+    return arguments(constructors[0]) if constructors else fields(node)
+
+
+def names_in(docstring: str) -> set[str]:
+    """What stands in double backticks, and what begins an entry of a section: ``low, high : int``."""
+    entries = re.findall(r"^ *\*{0,2}(\w+(?:, \*{0,2}\w+)*)(?: : .*)?$", docstring, re.MULTILINE)
+    return set(re.findall(r"\w+", " ".join((*re.findall(r"``([^`]+)``", docstring), *entries))))
+
+
+def faults(path: Path, text: str) -> list[str]:
+    """A line for each class or function of a module that does not say what it must."""
+    found = []
+    for name, node, around in definitions(ast.parse(text).body):
+        docstring = ast.get_docstring(node) or ""
+        if not docstring and needs_docstring(node):
+            found.append(f"{path}:{node.lineno} {name} has no docstring")
+        asked = [one for one in parameters(node) if one not in PLAIN_PARAMETERS]
+        unnamed = [one for one in asked if one not in names_in(f"{docstring}\n{around}")]
+        if docstring and len(asked) >= NAMED_FROM and unnamed:
+            found.append(f"{path}:{node.lineno} {name} does not name {', '.join(unnamed)}")
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_are_described(package: str) -> None:
+    files = [path for path in source_files() if path.parts[0] == package]
+    assert len(files) >= 5
+    found = [fault for path in files for fault in faults(path, (ROOT / path).read_text(encoding="utf-8"))]
+    assert found == [], "\n" + "\n".join(found)
+
+
+def test_what_is_a_fault() -> None:
+    """A function and a class without a text, a parameter that is not named; and what is none."""
+    text = '''
+def bare(): pass
+
+def scale(values, low, high):
+    """Brings ``values`` between ``low`` and the other."""
+
+def listed(values, low, high):
+    """Brings values into a range.
+
+    Parameters
+    ----------
+    values : array
+    low, high : int
+        The range.
+    """
+
+class Point:
+    """A point."""
+    def __init__(self, x, y, z): pass
+    def move(self, step): pass
+    def _hidden(self): pass
+    @property
+    def norm(self): return 0
+    def elaborate(self, platform): pass
+
+@dataclass
+class Line:
+    """A line from ``begin``."""
+    begin: int
+    end: int
+    """Where it ends."""
+    width: int
+    name: str
+    colour: int
+'''
+    assert faults(Path("here.py"), text) == [
+        "here.py:2 bare has no docstring",
+        "here.py:4 scale does not name high",
+        "here.py:17 Point does not name x, y, z",
+        "here.py:20 Point.move has no docstring",
+        "here.py:27 Line does not name width, colour",
+    ]
