@@ -58,8 +58,8 @@ def _pe_recorder(config: EngineConfig) -> str:
 
     ports = {
         "clk": "clk", "running": "running", "start": "sequencer.scan__start", "scanned": "scanner.done",
-        "beat": "counter_bank.beats_0", "broadcast": "counter_bank.broadcasts_0", "stalled": "counter_bank.stall_cycles_0",
-        "drain": "counter_bank.drain_cycles_0",
+        "beat": "counter_bank.beats_0", "broadcast": "counter_bank.broadcasts_0",
+        "stalled": "counter_bank.stall_cycles_0", "drain": "counter_bank.drain_cycles_0",
         "useful": of_pes("{}.walker.visits__valid"), "held": of_pes("{}.walker.hold"),
         "dropped": of_pes("{1}.lookup.dropped[{2}]"),
         "walks": of_pes("~{0}.walker.empty | ({0}.queue.level != 0)"), "level": of_pes("{}.queue.level"),
