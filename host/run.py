@@ -183,7 +183,7 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     measured = measure(decoded, target, acts, expected, seed=seed, baked=baked)
     seconds = time.perf_counter() - begin
     batch = measured.batch
-    signs = 0 if network.layers[-1].relu else 1 << (config.act_bits - 1)
+    signs = 1 << (config.act_bits - 1) if network.layers[-1].activation.signed else 0
     winners = (batch.outputs[-1] ^ signs).argmax(axis=1)
     error = 100 * float((winners != dataset.test_labels[:images]).mean())
     run = Run(target, config.pes, batch, error, seconds, measured.comparison,

@@ -23,6 +23,7 @@ from host.training.forward import error_percent, logits
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
 from nonzero.errors import UserError
+from rtl.numbers import Activation
 
 __all__ = ["ShareSettings", "SharedLayer", "SharedNetwork", "direct_values", "share_weights"]
 
@@ -87,8 +88,8 @@ class SharedLayer:
     values : float64 array, shape ``[2**code_bits]``
         What a code stands for; the first is 0.
     bias : float64 array, shape ``[rows]``
-    relu : bool
-        Whether a ReLU follows.
+    activation : Activation
+        The function of its sums.
     geometry : Geometry, optional
         Of a convolution; None for a fully connected layer.
     fixed : bool
@@ -99,7 +100,7 @@ class SharedLayer:
     codes: np.ndarray
     values: np.ndarray
     bias: np.ndarray
-    relu: bool
+    activation: Activation
     geometry: Geometry | None = None
     fixed: bool = False
 
@@ -144,8 +145,8 @@ class SharedNetwork:
 def _as_layer(layer: SharedLayer) -> Linear:
     weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
     if layer.geometry is None:
-        return Linear(layer.name, weight, bias, layer.relu)
-    return Conv2d(layer.name, weight, bias, layer.relu, layer.geometry, layer.fixed)
+        return Linear(layer.name, weight, bias, layer.activation)
+    return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed)
 
 
 def share_weights(network: Network, config, dataset: Dataset | None = None,  # type: ignore[no-untyped-def]
@@ -200,7 +201,7 @@ def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int
         centres, members = cluster(layer.weight[kept], count, settings.initialisation, seed)
         values[1:1 + len(centres)] = centres
         codes[kept] = members + 1
-    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.relu, layer.geometry,
+    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.activation, layer.geometry,
                        layer.fixed)
 
 
@@ -224,7 +225,7 @@ def _direct(layer: Linear, code_bits: int) -> SharedLayer:
     scale = scales[int(np.argmin(errors))]
     codes = (rounded(weight, scale).astype(np.int64) & ((1 << code_bits) - 1)).astype(np.uint8)
     return SharedLayer(layer.name, codes, direct_values(code_bits) * scale, layer.bias.astype(np.float64),
-                       layer.relu, layer.geometry, layer.fixed)
+                       layer.activation, layer.geometry, layer.fixed)
 
 
 class _FineTuning:
@@ -275,7 +276,7 @@ class _FineTuning:
         self._spread()
 
     def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return logits([(weight, bias, layer.relu, layer.geometry) for weight, bias, layer
+        return logits([(weight, bias, layer.activation, layer.geometry) for weight, bias, layer
                        in zip(self.weights, self.biases, self.layers, strict=True)], inputs)
 
     def _epoch(self, epoch: int) -> float:

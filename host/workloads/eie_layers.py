@@ -19,7 +19,7 @@ from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from host.quantization.quantize import requant_constants
 from nonzero.errors import UserError
 from rtl.config import EngineConfig
-from rtl.numbers import act_range
+from rtl.numbers import Activation, act_range
 
 __all__ = ["CONFIG", "EIE_LAYERS", "PUBLISHED_US", "Compiled", "Layer", "Options", "Published", "compile_drawn",
            "compile_layer", "draw", "draw_acts", "draw_codes"]
@@ -215,9 +215,9 @@ def draw(layer: Layer, config: EngineConfig, seed: int, vectors: int, *,
         raise UserError(f"layer '{layer.name}': sums can reach {bound}, more than {config.acc_bits} bits hold")
     typical = max(1.0, longest * layer.act_density) ** 0.5 * high * limit / 3 + limit * limit / 2
     multiplier, pre_shift = requant_constants(layer.name, high / (2 * typical), (-bound, bound), config.act_bits,
-                                              relu=True)
+                                              signed=Activation.RELU.signed)
     one = QuantizedLayer(layer.name, codes, codebook, bias.astype(np.int64), multiplier, pre_shift,
-                         True, False, 1.0, 1.0, 1.0)
+                         Activation.RELU, False, 1.0, 1.0, 1.0)
     return QuantizedNetwork(layer.name, (one,), 1.0, False, config.act_bits), acts
 
 

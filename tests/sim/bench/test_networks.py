@@ -71,7 +71,7 @@ def test_drawn_networks_have_their_densities():
     shared = draw_network(SMALL, images, 4, 1)
     for layer, stage in zip(shared.layers, SMALL.stages, strict=True):
         assert (layer.codes != 0).mean() == pytest.approx(stage.weight_density, abs=0.01)
-        assert layer.relu == (stage.act_density < 1) and (layer.geometry is None) == (stage.kernel == 0)
+        assert layer.activation.signed == (stage.act_density == 1) and (layer.geometry is None) == (stage.kernel == 0)
         assert layer.codes.max() < 16 and layer.values[0] == 0
     again = draw_network(SMALL, images, 4, 1)
     assert all(np.array_equal(one.codes, other.codes) for one, other in zip(shared.layers, again.layers, strict=True))
