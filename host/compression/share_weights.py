@@ -16,16 +16,17 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from host.compression.kmeans import INITIALISATIONS, cluster
+from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.datasets import Dataset
-from host.network.layers import Conv2d, Geometry, Linear, Network
+from host.network.layers import Linear, Network
 from host.training.checkpoint import Checkpoint
 from host.training.forward import error_percent, logits
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
 from nonzero.errors import UserError
-from rtl.numbers import Activation
 
-__all__ = ["ShareSettings", "SharedLayer", "SharedNetwork", "direct_values", "share_weights"]
+__all__ = ["ShareSettings", "direct_values", "share_weights"]
+
 
 @dataclass(frozen=True)
 class ShareSettings:
@@ -75,78 +76,6 @@ class ShareSettings:
                             f"{self.learning_rate}")
         if problems:
             raise UserError(problems)
-
-
-@dataclass(frozen=True)
-class SharedLayer:
-    """A layer whose weights are codes.
-
-    Attributes
-    ----------
-    codes : uint8 array, shape ``[rows, cols]``
-        Index into `values`; 0 is no weight.
-    values : float64 array, shape ``[2**code_bits]``
-        What a code stands for; the first is 0.
-    bias : float64 array, shape ``[rows]``
-    activation : Activation
-        The function of its sums.
-    geometry : Geometry, optional
-        Of a convolution; None for a fully connected layer.
-    fixed : bool
-        See `host.network.layers.Linear`.
-    """
-
-    name: str
-    codes: np.ndarray
-    values: np.ndarray
-    bias: np.ndarray
-    activation: Activation
-    geometry: Geometry | None = None
-    fixed: bool = False
-
-    @property
-    def inputs(self) -> int:
-        """Values that it takes."""
-        return self.geometry.inputs if self.geometry else int(self.codes.shape[1])
-
-    @property
-    def weight(self) -> np.ndarray:
-        """Float64 ``[rows, cols]``."""
-        return self.values[self.codes]
-
-
-@dataclass(frozen=True)
-class SharedNetwork:
-    """A chain of layers with shared weights.
-
-    Attributes
-    ----------
-    layers : tuple of SharedLayer
-    losses, held_out_errors : tuple of float
-        Of each epoch of fine-tuning; the errors in percent.
-    iterations : int
-        Steps of the optimiser.
-    seconds : float
-        Wall-clock time of fine-tuning.
-    """
-
-    name: str
-    layers: tuple[SharedLayer, ...]
-    losses: tuple[float, ...] = ()
-    held_out_errors: tuple[float, ...] = ()
-    iterations: int = 0
-    seconds: float = 0.0
-
-    def as_network(self) -> Network:
-        """The same weights in float32, one by one."""
-        return Network(self.name, tuple(map(_as_layer, self.layers)))
-
-
-def _as_layer(layer: SharedLayer) -> Linear:
-    weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
-    if layer.geometry is None:
-        return Linear(layer.name, weight, bias, layer.activation)
-    return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed)
 
 
 def share_weights(network: Network, config, dataset: Dataset | None = None,  # type: ignore[no-untyped-def]

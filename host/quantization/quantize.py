@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from host.compression.share_weights import SharedLayer, SharedNetwork, direct_values
+from host.compression.share_weights import direct_values
+from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.network.activate import activate
 from host.network.layers import taps_met
 from host.quantization.golden_model import convolve, totals

@@ -14,7 +14,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from host.compression.kmeans import cluster
-from host.compression.share_weights import SharedLayer, SharedNetwork
+from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.network.layers import Geometry
 from host.training.forward import activations
 from rtl.config import EngineConfig

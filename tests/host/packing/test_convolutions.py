@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from host.compression.share_weights import SharedLayer, SharedNetwork
+from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.decoding.decode import decode
 from host.image.image import parse_image
 from host.network.layers import Geometry

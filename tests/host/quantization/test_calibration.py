@@ -11,7 +11,7 @@ from torch import nn
 from host import compile as host_compile
 from host.compilation.state import Settings
 from host.compilation.steps import compile_model
-from host.compression.share_weights import SharedLayer, SharedNetwork
+from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.quantization import calibration
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, quantize_inputs

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from host.compression.share_weights import SharedLayer, SharedNetwork, ShareSettings, direct_values, share_weights
+from host.compression.share_weights import ShareSettings, direct_values, share_weights
+from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.network.activate import activate
 from host.network.layers import Linear, Network
 from host.quantization.golden_model import forward
