@@ -13,7 +13,8 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from host.reporting.tables import shown, text_table
-from host.workloads.eie_layers import EIE_LAYERS, draw_codes
+from host.workloads.drawn_layers import draw_codes
+from host.workloads.eie_layers import EIE_LAYERS
 from rtl.config import EngineConfig
 from rtl.numbers import Activation
 

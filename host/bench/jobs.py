@@ -19,7 +19,9 @@ from host.image.image import Image, read_image
 from host.network.layers import Linear, Network
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
-from host.workloads.eie_layers import EIE_LAYERS, Layer, Options, compile_drawn, draw
+from host.workloads.compile_layer import Options, compile_drawn
+from host.workloads.drawn_layers import draw
+from host.workloads.eie_layers import EIE_LAYERS, Layer
 from nonzero.errors import UserError, say_notes
 from nonzero.shipped import CONSTRAINTS
 from rtl.config import PRESETS, EngineConfig
@@ -130,7 +132,7 @@ def drawn_job(layer: Layer, config: EngineConfig, seed: int = 1) -> Job:
     ----------
     layer : Layer
     config : EngineConfig
-        Its memories grow to hold the layer (`host.workloads.eie_layers.compile_layer`).
+        Its memories grow to hold the layer (`host.workloads.compile_layer`).
     seed : int
         Decides weights and activations.
 

@@ -26,7 +26,9 @@ from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from host.run import run_image
-from host.workloads.eie_layers import PUBLISHED_US, Layer, Options, compile_drawn, draw
+from host.workloads.compile_layer import Options, compile_drawn
+from host.workloads.drawn_layers import draw
+from host.workloads.eie_layers import PUBLISHED_US, Layer
 from nonzero.errors import UserError, run_command
 from rtl.config import PRESETS
 from rtl.numbers import Activation
