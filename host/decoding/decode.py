@@ -112,7 +112,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
         layers.append(fold.unfolded(reader.layer()) if fold else reader.layer())
         if layers[-1].input_signed != signed:
             raise ValueError("the sign of a layer's inputs")
-        signed = not layers[-1].relu
+        signed = layers[-1].activation.signed
         ready = reader.words - int(decoded[-1].descriptor.output_words) if reader.pixels == 1 else 0
         columns, input_base = np.full(reader.words * config.pes, -1, np.int64), fields["output_base"]
         columns[fields["output_order"]] = np.arange(len(fields["output_order"]))

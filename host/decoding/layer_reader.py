@@ -120,7 +120,7 @@ class LayerReader:
         multiplier, pre_shift, activation, input_signed, _ = self.constants
         self._check_sums(bool(input_signed))
         return QuantizedLayer(self.fields["name"], self.codes, self.codebook, self.bias, multiplier,
-                              PRE_SHIFTS[pre_shift], not activation.signed, bool(input_signed), 1.0, 1.0, 1.0,
+                              PRE_SHIFTS[pre_shift], activation, bool(input_signed), 1.0, 1.0, 1.0,
                               self.geometry)
 
     def _check(self, descriptor: Any, slots: int) -> None:

@@ -25,6 +25,7 @@ from host.importers.source_layers import (
 from host.importers.stored_tensor import TensorError
 from host.importers.supported_layers import kernel_problems, pool_problems, size_text
 from host.network.layers import Geometry
+from rtl.numbers import Activation
 
 __all__ = ["Chain"]
 
@@ -72,7 +73,7 @@ class Chain:
         elif isinstance(part, AffinePart):
             self._affine(part)
         elif isinstance(part, ReluPart) and self.drafts:
-            self.drafts[-1].relu = True
+            self.drafts[-1].activation = Activation.RELU
         elif isinstance(part, NormPart) and isinstance(self.before, LinearPart | ConvPart):
             self.drafts[-1].norm = part
             self._check_lengths(part, _rows(self.drafts[-1].part))
@@ -230,12 +231,12 @@ class Chain:
             and self.drafts[-1].geometry is not None
         if not joins:
             # The mean and the maximum of activations that are not negative are not negative either.
-            relu = bool(self.drafts) and self.drafts[-1].relu
+            positive = bool(self.drafts) and not self.drafts[-1].activation.signed
             geometry = Geometry((channels, height, width), (1, 1), groups=channels)
             if part.kind == "average":
                 geometry = replace(geometry, kernel=part.window, padding=part.padding,
                                    stride=_needed(part.stride, (height, width), part.window, part.padding))
-            self.drafts.append(Draft(part, geometry, relu=relu))
+            self.drafts.append(Draft(part, geometry, activation=Activation.RELU if positive else Activation.IDENTITY))
         draft = self.drafts[-1]
         assert draft.geometry is not None
         if part.kind == "max":

@@ -17,7 +17,7 @@ from nonzero.errors import UserError
 from nonzero.progress import waiting
 from rtl.config import EngineConfig
 from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout
-from rtl.numbers import PRE_SHIFTS, Activation
+from rtl.numbers import PRE_SHIFTS
 
 __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
 
@@ -212,7 +212,7 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
         skipped = (one.scan.origin[0] * layer.shape.in_shape[2] + one.scan.origin[1]) * source.pixel_words
         descriptor: dict[str, int | list[int]] = {
             "kind": (LayerKind.CONVOLUTION if layer.geometry else LayerKind.FULLY_CONNECTED).value,
-            "activation": (Activation.RELU if layer.relu else Activation.IDENTITY).value,
+            "activation": layer.activation.value,
             "input_signed": int(layer.input_signed),
             "index_mode": mode, "pre_shift": PRE_SHIFTS.index(layer.pre_shift), "multiplier": layer.multiplier,
             "input_base": bases[0] + skipped, "input_words": source.words - skipped,

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import nn
 
-from host.compression.share_weights import SharedNetwork, share_weights
+from host.compression.share_weights import share_weights
+from host.compression.shared_network import SharedNetwork
 from host.network.layers import Network
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
