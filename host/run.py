@@ -62,7 +62,7 @@ EXAMPLES = """examples:
 
 @dataclass(frozen=True)
 class Run:
-    """What the engine gave, beside the golden model and the cycle model if it was verified.
+    """Results of the engine, with those of golden model and cycle model if it was verified.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Run:
     seconds : float
         Wall-clock time of loading and of all inferences.
     comparison : Comparison, optional
-        What differs from the models.
+        Differences from the models.
     prediction : Prediction, optional
         The cycle model's counters.
     recording : dict, optional
@@ -93,7 +93,7 @@ class Run:
     recording: dict[str, Any] | None = None
 
     def figures(self) -> dict[str, Any]:
-        """As in ``report.json`` under ``rtl``. Times are None where nothing is known of them."""
+        """The figures of ``report.json`` under ``rtl``. Times are None where nothing is known of them."""
         images, means = len(self.batch.latencies), {name: float(values.mean())
                                                     for name, values in self.batch.counters.items()}
         return {

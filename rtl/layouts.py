@@ -151,7 +151,7 @@ def beat_layout(config):
 
 
 def position_fields(config):
-    """Where a pixel's products go: accumulator of slot 0 and tap 0; rows and columns of taps that are inside.
+    """Destination of a pixel's products: accumulator of slot 0 and tap 0; rows and columns of taps that are inside.
 
     None in an engine without convolutions, as of `pixel_fields`.
     """

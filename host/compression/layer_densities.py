@@ -72,9 +72,9 @@ def round_keep(network: Network, final: dict[str, float], settings: PruneSetting
     Parameters
     ----------
     network : Network
-        What the round starts from.
+        The network at the start of the round.
     final : dict
-        What `targets` gives for the dense network.
+        Result of `targets` for the dense network.
     settings : PruneSettings
     index : int
         Number of the round, from 0.

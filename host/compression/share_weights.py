@@ -28,7 +28,7 @@ __all__ = ["ShareSettings", "SharedLayer", "SharedNetwork", "direct_values", "sh
 
 @dataclass(frozen=True)
 class ShareSettings:
-    """How the codebooks are made and fine-tuned. Section numbers are those of Deep Compression.
+    """Options of weight sharing: how codebooks are made and fine-tuned. Section numbers are those of Deep Compression.
 
     Attributes
     ----------
@@ -85,12 +85,12 @@ class SharedLayer:
     codes : uint8 array, shape ``[rows, cols]``
         Index into `values`; 0 is no weight.
     values : float64 array, shape ``[2**code_bits]``
-        What a code stands for; the first is 0.
+        Weight that each code stands for; the first is 0.
     bias : float64 array, shape ``[rows]``
     relu : bool
         Whether a ReLU follows.
     geometry : Geometry, optional
-        Of a convolution; None for a fully connected layer.
+        Geometry of a convolution; None for a fully connected layer.
     fixed : bool
         See `host.network.layers.Linear`.
     """
@@ -122,7 +122,7 @@ class SharedNetwork:
     ----------
     layers : tuple of SharedLayer
     losses, held_out_errors : tuple of float
-        Of each epoch of fine-tuning; the errors in percent.
+        Values of each epoch of fine-tuning; the errors in percent.
     iterations : int
         Steps of the optimiser.
     seconds : float

@@ -28,12 +28,12 @@ def step_cluster(number, beat, queue, beats, lookup, pes, jobs, hold, one, table
     ----------
     number : int
     beat : BEAT
-        From the broadcast.
+        The beat that arrives from the broadcast.
     queue, beats : QUEUE; BEAT array, shape ``[beat_depth]``
         Its queue and the places of that.
     lookup : BEAT array, shape ``[lookup_cycles]``
     pes, jobs : PE array, shape ``[pes]``; int64 array, shape ``[pes, job_depth]``
-        Of all clusters.
+        The PEs of all clusters, and the jobs in their queues.
     hold, one, tables, engine, counts
         See `host.cycle_model.pe.step_pe`.
 

@@ -29,7 +29,7 @@ def simulate(active: np.ndarray, tables: Tables, engine: Engine) -> np.ndarray:
     active : bool array, shape ``[n, activations]``
         Which activations of all layers' inputs are not zero.
     tables : Tables
-        What the image's passes read.
+        Tables of the image, which its passes read.
     engine : Engine
         Constants of the engine.
 

@@ -24,7 +24,7 @@ def step_pe(pe, jobs, act, put, hold, number, one, tables, engine, counts):  # t
     hold : bool
         No word may be read.
     number : int
-        Of the PE.
+        Number of the PE.
     one : PASS
     tables : Tables
     engine : Engine

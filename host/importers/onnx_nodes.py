@@ -41,7 +41,7 @@ class Node:
     opset : int
         Version of ONNX's operators.
     flow : Dataflow
-        What the nodes before it have made; it is changed.
+        Values of the nodes before it; it is changed.
     whole : dict
         Tensors of the graph as ``onnx.TensorProto``, by the names of their values.
     folder : Path

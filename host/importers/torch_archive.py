@@ -68,7 +68,7 @@ Fetch = Callable[[str, int], bytes]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file of torch.save holds.
+    """Contents of a file of torch.save.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Checkpoint:
         return None
 
     def _dense(self, args: tuple) -> StoredTensor:
-        """From torch._utils._rebuild_tensor_v2: storage, offset, size, stride, grad, hooks[, metadata]."""
+        """For torch._utils._rebuild_tensor_v2: storage, offset, size, stride, grad, hooks[, metadata]."""
         storage = _storage(args[0]) if len(args) >= 4 else None
         if storage is None or not all(map(_are_sizes, ((args[1],), args[2], args[3]))):
             return StoredTensor((), problem="is described in a garbled way")

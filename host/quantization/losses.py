@@ -45,9 +45,9 @@ def loss_notes(step: str, before: Network, after: Values, images: np.ndarray,
     step : str
         A key of `WAYS_OUT`.
     before : Network
-        What the step started from.
+        The network before the step.
     after : callable
-        What its result computes, with as many values behind each layer.
+        Computes the step's result, with as many values behind each layer.
     images : array, shape ``[n, ...]``
         Inputs to compare the layers on.
     errors : (float, float), optional

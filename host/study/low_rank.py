@@ -13,7 +13,7 @@ from host.network.layers import Conv2d, Linear, Network
 __all__ = ["biclustered", "equal_clusters", "factored"]
 
 ITERATIONS = 50
-"""Of the clustering, which comes to rest earlier."""
+"""Most iterations of the clustering, which comes to rest earlier."""
 
 
 def factored(network: Network, share: float) -> Network:

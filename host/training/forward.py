@@ -31,11 +31,11 @@ def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     Parameters
     ----------
     inputs : tensor, shape ``[n, inputs]``
-        In the order channel, row, column for a convolution.
+        For a convolution, in the order channel, row, column.
     weight : tensor, shape ``[rows, cols]``
     bias : tensor, shape ``[rows]``
     geometry : Geometry or None
-        Of a convolution.
+        Geometry of a convolution.
     """
     if geometry is None:
         return functional.linear(inputs, weight, bias)
@@ -53,11 +53,11 @@ def activations(sums: torch.Tensor, relu: bool, geometry: Geometry | None) -> to
     Parameters
     ----------
     sums : tensor
-        From `weighted_sums`.
+        Result of `weighted_sums`.
     relu : bool
         Whether the layer has a ReLU.
     geometry : Geometry or None
-        Of a convolution, with its pooling.
+        Geometry of a convolution, with its pooling.
     """
     outputs = functional.relu(sums) if relu else sums
     if geometry is not None and geometry.pool > 1:

@@ -104,7 +104,7 @@ UNEVEN = 4
 
 @dataclass(frozen=True)
 class Options:
-    """What a run varies.
+    """Options of a run.
 
     Attributes
     ----------
@@ -135,9 +135,9 @@ class Compiled:
     packed : PackedNetwork
     image : Image
     decoded : Decoded
-        What the image holds.
+        Contents of the image.
     outputs : list of int64 array ``[n, rows]``
-        What the golden model computes from the matrix as it was drawn, not as it was read back.
+        Results of the golden model for the matrix as it was drawn, not as it was read back.
     prediction : Prediction
         Counters by the cycle model.
     """
@@ -232,7 +232,7 @@ def draw_codes(rng: np.random.Generator, layer: Layer, code_bits: int, *, uneven
     code_bits : int
         Bits of a code.
     uneven : bool
-        As of `draw`.
+        See `draw`.
     """
     codes = np.zeros((layer.outputs, layer.inputs), np.uint8)
     share = np.float32(layer.weight_density) * _spread(rng, layer.inputs, uneven)

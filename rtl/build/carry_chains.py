@@ -93,7 +93,7 @@ def _fit(nets, passes, carries):
     nets : list of int
         Four at most.
     passes : dict
-        From values of the nets to 1 where the carry passes.
+        Maps values of the nets to 1 where the carry passes.
     carries : dict or None
         To what comes out where it does not; None if that does not matter.
 

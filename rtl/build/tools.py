@@ -62,9 +62,9 @@ class Family:
     renamed : dict
         Options of nextpnr that Amaranth's script calls by another name.
     improvements : tuple of callable
-        What is done to the netlist (Yosys's JSON) between Yosys and nextpnr.
+        Changes to the netlist (Yosys's JSON) between Yosys and nextpnr.
     floorplan : callable, optional
-        What is placed before nextpnr places the rest: of a netlist, and the FPGA's name.
+        Fixes sites before nextpnr places the rest; called with a netlist and the FPGA's name.
     """
 
     tools: dict
@@ -207,7 +207,7 @@ def run_steps(script, directory, tools, **variables):
     script : str
         One tool on each line that starts with a quoted variable.
     directory : Path
-        Where it runs.
+        Directory in which it runs.
     tools : dict
         The tools' places by the name of the variable.
     variables : str
@@ -234,7 +234,7 @@ def run_tool(tool, directory, *arguments, way_out):
     ----------
     tool : str
     directory : Path
-        Where it runs.
+        Directory in which it runs.
     arguments : str
     way_out : str
         For the user who does not have it.

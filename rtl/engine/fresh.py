@@ -20,7 +20,7 @@ class FreshWord(wiring.Component):
     Members
     -------
     progress : In(progress_port), drained : In(pes * act_bits)
-        From the drain; the word that it writes.
+        Progress of the drain; the word that it writes.
     idle : In(1)
         Nothing else is left to scan.
     forward : Out(1)

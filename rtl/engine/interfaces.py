@@ -97,7 +97,7 @@ def host_write_port(config):
 
 
 def host_read_port(config):
-    """From the commands to the scanner: while nothing is scanned, its word at an address, three cycles later."""
+    """From the commands to the scanner: read a word while nothing is scanned; it comes three cycles later."""
     return Signature({"address": Out(ceil_log2(config.act_depth)), "word": In(config.pes * config.act_bits)})
 
 

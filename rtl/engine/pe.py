@@ -53,7 +53,7 @@ class ProcessingElement(wiring.Component):
 
     @staticmethod
     def total_cycles(config):
-        """From the drain's step that completes a row to the row's total: the row's register, and the accumulator."""
+        """Cycles from the drain's step that completes a row to the row's total: its register, and the accumulator."""
         return config.deep_pipeline + Accumulator.latency_cycles(config)
 
     def __init__(self, config):

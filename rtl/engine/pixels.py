@@ -31,7 +31,7 @@ class Pixels(wiring.Component):
     last : Out(1), wraps : Out(1)
         The pass's last word; the pixel's last word.
     position : Out(position_fields)
-        Where products of this pixel go.
+        Destination of this pixel's products.
     """
 
     def __init__(self, config):
@@ -95,7 +95,7 @@ class PixelOrder(VectorOrder):
     Members, beside those of `VectorOrder`
     -------
     pixel : Out(StructLayout(pixel_fields))
-        What goes along with this word.
+        Fields that accompany this word.
     """
 
     start_cycles = 1

@@ -19,7 +19,7 @@ Xilinx XAPP 052, "Efficient Shift Registers, LFSR Counters".
 
 
 def _next_place(place):
-    """Items need not lie in order: a shift register goes through all places, zero included, with a LUT or two."""
+    """Next address of an LFSR counter that includes zero; the order of addresses does not matter in a queue."""
     *lower, _ = place
     parity = Cat(place[bit - 1] for bit in TAPS[len(place)]).xor()
     return Cat(parity ^ ~Cat(lower).any(), lower)

@@ -44,7 +44,7 @@ class Walker(wiring.Component):
 
     @staticmethod
     def read_cycles(config):
-        """From the read of a slice's first word to its first entry at ``visits``."""
+        """Cycles from the read of a slice's first word to its first entry at ``visits``."""
         return 5 if config.deep_pipeline else 2
 
     @staticmethod
@@ -167,7 +167,7 @@ class Walker(wiring.Component):
         return raw, raw_valid, raw_ready, job_valid | read_valid
 
     def _decode(self, m, raw, raw_valid, raw_ready):
-        """From the words to the visits; returns whether more than ``late_visits`` may be left."""
+        """Decodes words into visits; returns whether more than ``late_visits`` visits may be left."""
         config = self.config
         count = config.entries_per_word
         place_bits = exact_log2(count)
