@@ -54,7 +54,7 @@ ENGINE_TOLERANCE = 0.1
 that 8-bit activations account for 1 to 3 %; folded batch normalisations for more."""
 
 LOSS = r"^(weight sharing|quantisation) costs |are clipped"
-"""What matches a note that warns of such an error."""
+"""Matches a note that warns of such an error."""
 
 OUTCOMES = {
     "right": "as torch computes it, and the engine within its 8 bits",
@@ -69,7 +69,7 @@ BAD = ("SILENT", "TRACEBACK")
 
 @dataclass(frozen=True)
 class Conversion:
-    """One file and what became of it.
+    """The outcome of one converted file.
 
     Attributes
     ----------

@@ -52,7 +52,7 @@ def run_seconds(jobs: Iterable[Job], count: int, baseline: Baseline, *, device: 
     Returns
     -------
     dict
-        The contents of ``seconds.json``. The engine's seconds are the predicted cycles over the baseline's highest clock.
+        The contents of ``seconds.json``. The engine's seconds are predicted cycles over the baseline's highest clock.
 
     Raises
     ------

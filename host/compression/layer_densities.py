@@ -47,7 +47,7 @@ def density_above(weight: np.ndarray, quality: float) -> float:
 
 
 def targets(network: Network, settings: PruneSettings) -> dict[str, float]:
-    """The density at which each layer ends; with the allocation "global" the same, overall, for all.
+    """Final density by layer; with the allocation "global", one density for all.
 
     A fixed layer stays whole.
     """

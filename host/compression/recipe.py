@@ -199,7 +199,7 @@ def _name_problems(settings: PruneSettings, network: Network) -> list[str]:
 AMOUNTS = {"density": "a number", "keep": "a table of numbers by layer",
            "quality": "a number, or a table of numbers by layer", "neurons": "a table of whole numbers by layer",
            "broadcasts": "a number"}
-"""What the options are that are None by default."""
+"""Types of the options whose default is None."""
 
 DEFAULT = PruneSettings()
 

@@ -40,7 +40,7 @@ def step_cluster(number, beat, queue, beats, lookup, pes, jobs, hold, one, table
     Returns
     -------
     full, empty : bool
-        There is room only for beats that are under way; no entry of a beat so far is left in here but for a last step.
+        There is room only for beats in flight; at most the last step of an entry is left.
     """
     size = len(pes) // engine.clusters
     first, last = number * size, (number + 1) * size

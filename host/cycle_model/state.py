@@ -37,7 +37,7 @@ class Engine(NamedTuple):
     fetch_cycles : int
         Cycles in which the program fetches a descriptor.
     grouped : bool
-        Words go through the scanner in groups of blocks (`rtl.timing.scan_groups`).
+        Words go through the scanner in groups of blocks (`rtl.structure.scan_groups`).
     tapped : bool
         It runs convolutions.
     deep : bool
@@ -206,7 +206,7 @@ class Registers(NamedTuple):
 
 
 def after_reset(images: int, engine: Engine) -> Registers:
-    """Registers for that many inferences: nothing is under way."""
+    """Registers for ``images`` inferences, all idle."""
     clusters, pes = (images, engine.clusters), (images, engine.pes)
     return Registers(
         np.zeros(images, SCANNER), np.zeros((images, 1 + engine.broadcast_cycles), BEAT),

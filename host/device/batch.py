@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs an image on a device for many inputs and compares it with the golden model and the cycle model."""
+"""Runs an image on a device for many inputs."""
 
 import os
 import threading

@@ -63,7 +63,7 @@ ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError,
 that it does not know."""
 
 Fetch = Callable[[str, int], bytes]
-"""Reads the storage with this key, which must have that many bytes."""
+"""Reads the storage with this key; raises if its size is not the given number of bytes."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ __all__ = ["Counters"]
 
 
 class Counters(wiring.Component):
-    """They hold their values after an inference and start anew with the next.
+    """Count events of the running inference; hold their values until the next one starts.
 
     Parameters
     ----------

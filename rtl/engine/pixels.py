@@ -22,8 +22,8 @@ class Pixels(wiring.Component):
     Members
     -------
     start : In(1), layer : In(descriptor_layout)
-        A pass begins; ``layer`` holds from the next cycle on. The members below speak of it after one more, ``offset``
-        at once.
+        A pass begins. ``layer`` is valid from the next cycle on; the outputs below follow it one cycle later,
+        ``offset`` at once.
     step : In(1)
         On to the next word.
     offset : Out(16), next_offset : Out(16)

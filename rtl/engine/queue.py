@@ -12,7 +12,7 @@ __all__ = ["Queue"]
 
 TAPS = {1: (), 2: (1, 2), 3: (2, 3), 4: (3, 4), 5: (3, 5), 6: (5, 6), 7: (6, 7), 8: (4, 5, 6, 8), 9: (5, 9),
         10: (7, 10)}
-"""By the width of a shift register: the bits, from 1, whose parity it takes in to go through all values but zero.
+"""Feedback taps of maximal-length LFSRs by width; bits are counted from 1.
 
 Xilinx XAPP 052, "Efficient Shift Registers, LFSR Counters".
 """

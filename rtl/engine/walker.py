@@ -36,7 +36,7 @@ class Walker(wiring.Component):
     take : Out(1), word : In(ArrayLayout(entry_layout))
         Take that word into its register; what lies there.
     ready : Out(1)
-        The memory need not hold its answer any longer. It is known sooner than ``read``.
+        The memory's output may change. This is known earlier in the cycle than ``read``.
     visits : Out(flow(visit_layout))
     empty : Out(1)
         No word left to fetch or decode; up to ``late_visits`` visits may still appear.
@@ -74,7 +74,7 @@ class Walker(wiring.Component):
         })
 
     def _by_index_width(self, m, assign):
-        """Adds what ``assign`` says of the layer's index width: called with each width that the engine has."""
+        """Calls ``assign(width)`` for each index width, selected by the layer's index mode."""
         if len(self.config.index_bits) == 1:
             assign(self.config.index_bits[0])
             return
