@@ -160,7 +160,7 @@ def position_fields(config):
 
 
 def pixel_fields(config):
-    """Fields that accompany a word through the scanner: its pixel's position, and whether it is the pixel's last word."""
+    """Fields that accompany a word through the scanner: its pixel's position; whether it is the pixel's last word."""
     return {**position_fields(config), **convolution_only(config, {"wraps": 1})}
 
 

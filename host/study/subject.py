@@ -58,7 +58,7 @@ STARTS: dict[str, PruneSettings] = {
     "l2": replace(DENSE, penalty="l2", penalty_strength=1e-4),
     "bare": replace(DENSE, penalty="l2", penalty_strength=1e-4, dropout=0.3, augment=0.0, batch=64),
 }
-"""How the dense networks are trained. "bare" is the paper's: L2 and dropout, but no deformed images."""
+"""Options of training of the dense networks. "bare" is the paper's: L2 and dropout, but no deformed images."""
 
 LONGER = {"bare": 3}
 """Factors of the epochs of a dense network: epochs without deformed images are short."""
