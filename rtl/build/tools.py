@@ -136,7 +136,7 @@ ECPBRAM = ("import sys, yowasp_runtime as y; sys.exit(y.run_wasm('yowasp_nextpnr
 
 STEPS = {"YOSYS": "synthesis: two minutes or so, more on the first call",
          "NEXTPNR_ECP5": "placement and routing: ten minutes or so for 16 PEs",
-         "NEXTPNR_ICE40": "placement and routing: ten minutes or so",
+         "NEXTPNR_ICE40": "placement and routing: ten to thirty minutes",
          "NEXTPNR_GOWIN": "placement and routing: some minutes",
          **dict.fromkeys(("ECPPACK", "ICEPACK", "GOWIN_PACK"), "packing the bitstream")}
 
