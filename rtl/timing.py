@@ -15,16 +15,16 @@ __all__ = ["beat_queue_limit", "drain_cycles", "job_queue_limit", "lookup_cycles
 
 
 def lookup_cycles(config):
-    """From a beat at the slice lookup to its jobs."""
+    """Cycles from a beat at the slice lookup to its jobs."""
     return SliceLookup.latency_cycles(config)
 
 
 def quiet_cycles(config):
-    """From walkers that have nothing left to decode to the sequencer that knows it."""
+    """Cycles from walkers that have nothing left to decode to the sequencer that knows it."""
     return Gather.quiet_cycles(config)
 
 
 def drain_cycles(config):
-    """From the drain's step that completes a row to the row's activations."""
+    """Cycles from the drain's step that completes a row to the row's activations."""
     return (ProcessingElement.total_cycles(config) + Cluster.turn_cycles(config)
             + Requantizer.latency_cycles(config))

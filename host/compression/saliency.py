@@ -39,7 +39,7 @@ def saliencies(criterion: str, network: Network, images: np.ndarray, labels: np.
     criterion : str
         A name of `CRITERIA`.
     network : Network
-        As it is before the cut.
+        The network before the cut.
     images : array, shape ``[n, ...]``
         Training images; those after the first `IMAGES` are left out.
     labels : int64 array, shape ``[n]``

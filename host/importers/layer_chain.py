@@ -48,7 +48,7 @@ class Chain:
         self.shape = input_shape
         self.exact, self.told = exact, input_shape is not None
         self.affine: Affine | None = None
-        """What is done with the input before the first layer."""
+        """Scale and shift of the input before the first layer."""
         self.lost = False
         """A layer was refused, so that what follows it is not judged by what came before."""
         self.drafts: list[Draft] = []
@@ -205,7 +205,7 @@ class Chain:
         self.shape = None
 
     def _is_map(self, part: Part) -> bool:
-        """Whether what comes in has channels, rows and columns; a problem is noted if it is known not to."""
+        """Whether the input of a layer has channels, rows and columns; a problem is noted if it is known not to."""
         if self.shape is not None and len(self.shape) == 3:
             return True
         if self.shape is not None and len(self.shape) != 1:

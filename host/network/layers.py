@@ -28,7 +28,7 @@ class Linear:
     activation : Activation
         The function of its sums; it also says whether the outputs may be negative.
     geometry : Geometry, optional
-        Of a convolution (`Conv2d`); None here.
+        Geometry of a convolution (`Conv2d`); None here.
     fixed : bool
         Constant weights, as those of an average pooling: never pruned, trained or shared.
     """
@@ -81,7 +81,7 @@ class Geometry:
     in_shape : (int, int, int)
         Channels, height and width of the input.
     kernel, stride, padding : (int, int)
-        Of rows and columns. Padding is zeros on both sides.
+        Sizes in rows and columns. Padding is zeros on both sides.
     groups : int
         Divides the input and the output channels.
     pool : int
@@ -157,7 +157,7 @@ class Network:
         Axes of one input without the batch, as the model file or the layers tell them; None if only their product,
         `inputs`, is known.
     assumptions : tuple of str
-        What the reader of the file had to assume since the file does not tell it: a sentence each, for the user.
+        Assumptions of the reader about what the file does not tell: a sentence each, for the user.
     """
 
     name: str

@@ -37,11 +37,11 @@ class PackedLayer:
     Attributes
     ----------
     quantized : QuantizedLayer
-        As it was before folding.
+        The layer before folding.
     assignment : Assignment
         PE and slot of each row.
     placement : ActivationLayout
-        Where its outputs lie.
+        Layout of its outputs.
     passes : list of PackedPass
         Usually one; more if its rows exceed the accumulators, and for some convolutions.
     input_words : int
@@ -69,7 +69,7 @@ class PackedNetwork:
     quantized : QuantizedNetwork
     layers : list of PackedLayer
     source : ActivationLayout
-        Of the inputs, as the first layer sees them. Those without weights are left out.
+        Layout of the inputs, as the first layer sees them. Those without weights are left out.
     fold : Fold, optional
         How the first layer is folded.
     program : uint8 array, shape ``[words, 4]``
@@ -106,7 +106,7 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     activity : list of float arrays ``[cols]``, optional
         How often each input of each layer is not zero; the rows are balanced over the PEs by it.
     preset : str
-        What to call the configuration in errors.
+        Name of the configuration in errors.
     balance, order : bool
         Share rows out by their work, not in turn; order those of a PE to save skips. Only benchmarks do without.
 
@@ -126,7 +126,7 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
     Parameters
     ----------
     quantized, config, activity, preset, balance, order
-        As of `pack`.
+        See `pack`.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
     Raises
     ------
     UserError
-        As `pack`.
+        See `pack`.
     """
     problems = problems_of_layers(quantized.layers, config, preset)
     if problems:

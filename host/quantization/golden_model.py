@@ -91,7 +91,7 @@ def totals(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: Ge
     bias : int64 array, shape ``[rows]``
     acts : int64 array, shape ``[n, inputs]``
     geometry : Geometry, optional
-        Of a convolution.
+        Geometry of a convolution.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from rtl.numbers import Activation
 __all__ = ["biclustered", "equal_clusters", "factored"]
 
 ITERATIONS = 50
-"""Of the clustering, which comes to rest earlier."""
+"""Most iterations of the clustering, which comes to rest earlier."""
 
 
 def factored(network: Network, share: float) -> Network:

@@ -35,11 +35,11 @@ def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     Parameters
     ----------
     inputs : tensor, shape ``[n, inputs]``
-        In the order channel, row, column for a convolution.
+        For a convolution, in the order channel, row, column.
     weight : tensor, shape ``[rows, cols]``
     bias : tensor, shape ``[rows]``
     geometry : Geometry or None
-        Of a convolution.
+        Geometry of a convolution.
     """
     if geometry is None:
         return functional.linear(inputs, weight, bias)
@@ -61,7 +61,7 @@ def activations(sums: torch.Tensor, activation: Activation, geometry: Geometry |
     activation : Activation
         The layer's.
     geometry : Geometry or None
-        Of a convolution, with its pooling.
+        Geometry of a convolution, with its pooling.
     """
     outputs = FUNCTIONS[activation](sums)
     if geometry is not None and geometry.pool > 1:
