@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, Dataflow, transposed
+from host.importers.onnx_integers import INT64, VALUES_LIMIT, compute_integers
 from host.importers.onnx_tensors import stored_tensor
 from host.importers.source_layers import (
     AdaptivePoolPart,
@@ -17,14 +18,15 @@ from host.importers.source_layers import (
     FlattenPart,
     LinearPart,
     NormPart,
+    PadPart,
     Part,
     PoolPart,
     ReluPart,
     SoftmaxPart,
     UnsupportedPart,
-    shown,
 )
 from host.importers.stored_tensor import StoredTensor, masked
+from host.importers.supported_layers import NOT_ZEROS
 
 EXPORT_AGAIN = ("export the model again: torch.onnx.export(model.eval(), (example,), 'model.onnx'), for which torch "
                 "needs the package onnxscript")
@@ -103,6 +105,7 @@ class Node:
                     flow.constants[node.output[0]] = stored_tensor(one.t, self.folder)
                     self.whole[node.output[0]] = one.t
             return
+        self._integers()
         tensors = [flow.constants[name] for name in node.input if name in flow.constants]
         if len(tensors) == len(node.input) == 1 and self.kind == "Identity":
             flow.derive(node.output[0], tensors[0], *node.input)
@@ -110,6 +113,23 @@ class Node:
             flow.derive(node.output[0], transposed(tensors[0]), *node.input)
         elif len(tensors) == len(node.input) == 2 and self.kind == "Mul" and tensors[0].shape == tensors[1].shape:
             flow.derive(node.output[0], masked(*tensors), *node.input)
+
+    def _integers(self) -> None:
+        """Records what the node computes of small integers, such as the sizes of a padding."""
+        from onnx import numpy_helper
+        stored: list[Any] = [self.whole.get(name) for name in self.node.input]
+        if not all(one is not None and one.data_type == INT64 and not one.external_data
+                   and max(len(one.int64_data), len(one.raw_data) // 8) <= VALUES_LIMIT for one in stored):
+            return
+        attributes: dict[str, Any] = {one.name: {2: one.i, 4: one.t, 7: list(one.ints)}.get(one.type)
+                                      for one in self.node.attribute}
+        if "value" in attributes:
+            value = attributes["value"]
+            small = value is not None and value.data_type == INT64 and len(value.raw_data) <= 8
+            attributes["value"] = numpy_helper.to_array(value) if small else None
+        found = compute_integers(self.kind, attributes, [numpy_helper.to_array(one) for one in stored])
+        if found is not None:
+            self.whole[self.node.output[0]] = numpy_helper.from_array(found)
 
     def refused(self, problem: str) -> list[Part]:
         """The part of a layer that cannot be run; ``problem`` continues the sentence that begins with the layer's name.
@@ -170,26 +190,27 @@ class Node:
             raise ValueError(f"attribute {name}")
         return rows, cols
 
-    def padding(self) -> tuple[int, int] | str:
-        """Padding of rows and columns, or why it is not supported."""
-        auto = self.attribute("auto_pad", b"NOTSET")
-        if auto == b"VALID":
-            return 0, 0
-        if auto != b"NOTSET":
-            return f"has auto_pad {shown(auto.decode('ascii', 'replace'))}; export it with explicit pads"
+    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows above and columns to the left, rows below and columns to the right. Raises `ValueError` if garbled."""
         top, left, bottom, right = self.ints("pads", [0, 0, 0, 0])
-        if (top, left) != (bottom, right):
-            return (f"pads {top} rows above and {bottom} below, {left} columns left and {right} right; only as much on "
-                    "both sides is supported: retrain with a padding in numbers")
-        if not (0 <= top < 1 << 16 and 0 <= left < 1 << 16):
+        if self.attribute("auto_pad", b"NOTSET") != b"NOTSET":
+            return (0, 0), (0, 0)
+        if not all(0 <= size < 1 << 16 for size in (top, left, bottom, right)):
             raise ValueError("attribute pads")
-        return top, left
+        return (top, left), (bottom, right)
+
+    def same(self) -> str:
+        """`ConvPart.same`, from ``auto_pad``."""
+        auto = self.attribute("auto_pad", b"NOTSET")
+        if auto not in (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER"):
+            raise ValueError("attribute auto_pad")
+        return {b"SAME_UPPER": "upper", b"SAME_LOWER": "lower"}.get(auto, "")
 
     def numbers(self, number: int) -> list[int] | None:
         """A stored list of integers, such as a shape; None if it is not stored."""
         from onnx import numpy_helper
         stored = self.whole.get(self.node.input[number]) if number < len(self.node.input) else None
-        if stored is None or stored.data_type != 7 or len(stored.dims) != 1 or not 0 < stored.dims[0] <= 8 \
+        if stored is None or stored.data_type != INT64 or len(stored.dims) != 1 or not 0 < stored.dims[0] <= 8 \
                 or stored.external_data or max(len(stored.int64_data), len(stored.raw_data) // 8) != stored.dims[0]:
             return None
         return [int(value) for value in numpy_helper.to_array(stored)]
@@ -200,11 +221,26 @@ def _conv(node: Node) -> list[Part]:
     if not weight.problem and len(weight.shape) != 4:
         return node.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
                             "supported")
-    padding = node.padding()
-    if isinstance(padding, str):
-        return node.refused(padding)
+    padding, end_padding = node.padding()
     return [ConvPart(node.layer(), weight, node.tensor(2), node.pair("strides", 1), padding,
-                     node.pair("dilations", 1), node.attribute("group", 1))]
+                     node.pair("dilations", 1), node.attribute("group", 1), end_padding, node.same())]
+
+
+def _pad(node: Node) -> list[Part]:
+    sizes = node.numbers(1) if node.opset >= 11 else node.ints("pads", [])
+    value = node.tensor(2) if node.opset >= 11 else None
+    axes = node.numbers(3) if len(node.node.input) > 3 and node.node.input[3] else None
+    if sizes is None or (axes is None and len(node.node.input) > 3 and node.node.input[3]):
+        return node.refused("is a padding whose sizes are computed; export it with fixed ones")
+    if node.attribute("mode", b"constant") != b"constant" or node.attribute("value", 0.0) != 0 \
+            or (value is not None and (value.problem or value.values != 1 or value.read().any())):
+        return node.refused(NOT_ZEROS)
+    half = len(sizes) // 2
+    axes = axes or list(range(half))
+    found = {axis % 4: (before, after) for axis, before, after in zip(axes, sizes[:half], sizes[half:], strict=True)}
+    if any(any(pads) for axis, pads in found.items() if axis < 2) or min(sizes) < 0 or max(sizes) >= 1 << 16:
+        return node.refused(f"pads by {sizes}; only zeros around rows and columns are supported, none less than 0")
+    return [PadPart(node.label, found.get(2, (0, 0)), found.get(3, (0, 0)))]
 
 
 def _gemm(node: Node) -> list[Part]:
@@ -245,9 +281,13 @@ def _pool(kind: str) -> Callable[[Node], list[Part]]:
         if len(node.ints("kernel_shape", [0, 0])) != 2:
             return node.refused(f"is a pooling over {len(node.ints('kernel_shape', []))} axes; only one over rows and "
                                 "columns is supported")
-        padding = node.padding()
-        if isinstance(padding, str):
-            return node.refused(padding)
+        padding, end_padding = node.padding()
+        if node.same():
+            return node.refused(f"has auto_pad SAME_{node.same().upper()}; export it with explicit pads")
+        if padding != end_padding:
+            return node.refused(f"pads {padding[0]} rows above and {end_padding[0]} below, {padding[1]} columns left "
+                                f"and {end_padding[1]} right; a pooling pads all sides alike here: put a padding of "
+                                "zeros before the convolution before it, or retrain with a padding in numbers")
         if node.pair("dilations", 1) != (1, 1):
             return node.refused("has a dilation, but windows have no gaps here; use dilation=1")
         return [PoolPart(node.label, kind, node.pair("kernel_shape", 0), node.pair("strides", 1), padding,
@@ -299,7 +339,7 @@ def _softmax(node: Node) -> list[Part]:
 
 HANDLERS: dict[str, Callable[[Node], list[Part]]] = {
     "Conv": _conv, "Gemm": _gemm, "MatMul": _matmul, "BatchNormalization": _batch_norm,
-    "Relu": lambda node: [ReluPart(node.label)], "MaxPool": _pool("max"), "AveragePool": _pool("average"),
+    "Pad": _pad, "Relu": lambda node: [ReluPart(node.label)], "MaxPool": _pool("max"), "AveragePool": _pool("average"),
     "GlobalAveragePool": lambda node: [AdaptivePoolPart(node.label, "average", (1, 1))],
     "GlobalMaxPool": lambda node: [AdaptivePoolPart(node.label, "max", (1, 1))],
     "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,
