@@ -16,7 +16,7 @@ from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from nonzero.progress import waiting
 from rtl.config import EngineConfig
-from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout
+from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout, largest
 from rtl.numbers import PRE_SHIFTS, Activation
 
 __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
@@ -234,14 +234,14 @@ def _convolution(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[
     pixel_words = mapped.source.pixel_words
     out_rows, out_cols = shape.computed_shape
     pooled_rows, pooled_cols = shape.out_shape
-    mask = (1 << 16) - 1
     return {
         "tap_bits": scan.tap_bits, "hold_sums": int(holds), "pool": shape.pool, "pool_step": shape.pool_stride,
-        "pixel_words": pixel_words, "pixel_step": shape.stride[1] * pixel_words & mask,
-        "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & mask,
+        "pixel_words": pixel_words, "pixel_step": shape.stride[1] * pixel_words & largest("pixel_step"),
+        "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & largest("row_step"),
         "scan_cols": scan.pixels[1], "scan_rows": scan.pixels[0], "first_x": scan.first[1], "first_y": scan.first[0],
         "out_cols": out_cols, "out_rows": out_rows,
-        "first_row": (scan.first[0] * out_cols + scan.first[1]) * slots & mask, "row_pitch": out_cols * slots,
+        "first_row": (scan.first[0] * out_cols + scan.first[1]) * slots & largest("first_row"),
+        "row_pitch": out_cols * slots,
         "pooled_cols": pooled_cols, "pooled_rows": pooled_rows, "output_pixel_words": mapped.output.pixel_words,
         "band_step": mapped.band_step,
     }
