@@ -46,6 +46,23 @@ def descriptor_layout(config):
     return data.StructLayout({**_layer_fields(), **convolution_only(config, _convolution_fields())})
 
 
+def whole_descriptor(config, bits):
+    """A descriptor, from its bits, with the fields of a convolution in every engine.
+
+    An engine without convolutions does not have them: there a pass is one pixel with all its words.
+    """
+    layout, own = descriptor_layout(config), descriptor_layout(config).from_bits(bits)
+    if "pixel_words" in layout.members:
+        return own
+    whole = data.StructLayout({**_layer_fields(), **_convolution_fields()})
+    inputs, outputs = int(own.input_words), int(own.output_words)
+    pixel = {"last_block": config.pes // config.block_cols - 1, "pixel_words": inputs, "pixel_step": inputs,
+             "row_step": inputs, "row_pitch": outputs, "output_pixel_words": outputs,
+             **dict.fromkeys(("pool", "pool_step", "scan_cols", "scan_rows", "out_cols", "out_rows", "pooled_cols",
+                              "pooled_rows"), 1)}
+    return whole.from_bits(bits | whole.const(pixel).as_bits())
+
+
 def largest(field):
     """The greatest number that a field of a descriptor can hold, one of a convolution's among them."""
     shape = Shape.cast({**_layer_fields(), **_convolution_fields()}[field])
@@ -194,13 +211,18 @@ def visit_layout(config):
     })
 
 
+def drain_fields(config):
+    """What a row that is drained takes along: another pooling window wants it as well, so that it is not cleared."""
+    return convolution_only(config, {"keep": 1})
+
+
 def drain_step_layout(config):
     """A step of the drain, for all PEs at once: read (and clear) one row, add its bias."""
     return data.StructLayout({
         "row": row_bits(config),
         "bias_address": ceil_log2(config.entry_depth),
         "bias_last": 1,                         # the bias is complete with this word: take the row
-        **convolution_only(config, {"keep": 1}),    # another pooling window wants the row as well: do not clear it
+        **drain_fields(config),
     })
 
 

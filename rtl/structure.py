@@ -36,8 +36,3 @@ def broadcast_cycles(config):
 def unhurried_cycles(config):
     """Registers to the clusters of what has time: one more than for beats, since their wires are long."""
     return broadcast_cycles(config) + (config.clusters > 1)
-
-
-def forwards(config):
-    """Whether a word that is drained also goes to the scanner directly, if that has nothing else to scan."""
-    return config.hurried and not config.tap_bits and scan_groups(config) == 1

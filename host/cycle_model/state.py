@@ -23,7 +23,7 @@ def _record(**fields: object) -> np.dtype:
 
 
 class Engine(NamedTuple):
-    """Constants of an engine, see `rtl.config.EngineConfig` and `rtl.timing`.
+    """Constants of an engine, see `rtl.config.EngineConfig` and `rtl.engine.timing`.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Engine(NamedTuple):
     fetch_cycles : int
         In which the program fetches a descriptor.
     grouped : bool
-        Words go through the scanner in groups of blocks (`rtl.timing.scan_groups`).
+        Words go through the scanner in groups of blocks (`rtl.structure.scan_groups`).
     tapped : bool
         It runs convolutions.
     deep : bool

@@ -80,7 +80,7 @@ class LayerReader:
 
         Parameters
         ----------
-        descriptor : view of `rtl.layouts.descriptor_layout`
+        descriptor : `rtl.layouts.whole_descriptor`
         codebook : int64 array, shape ``[2**code_bits]``
         tap_table : int64 array, shape ``[taps]``
             Accumulators between each tap and tap 0; empty for a fully connected layer.
@@ -108,7 +108,7 @@ class LayerReader:
         self.codes[rows, channels * math.prod(self.shape.kernel) + taps] = one.codes
         self.weights += len(rows)
         self.bias[here] = biases[self.pes[here], self.slots[here] - self.first]
-        self.held = slots if self.config.tap_bits and descriptor.hold_sums else 0
+        self.held = slots if descriptor.hold_sums else 0
         if not self.held:
             self.first += slots
             self.drains += 1

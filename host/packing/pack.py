@@ -221,14 +221,12 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
             "entry_base": entry_base, "bias_base": bias_base,
             "plane_offsets": offsets + [0] * (3 - len(offsets)),
         }
-        if config.tap_bits:
-            last_block = (one.lengths.shape[1] - 1) % config.pes // config.block_cols
-            descriptor |= {"last_block": last_block} | _convolution(mapped, one, holds=holds)
-        placed.append(PackedPass(one, descriptor))
+        last_block = (one.lengths.shape[1] - 1) % config.pes // config.block_cols
+        placed.append(PackedPass(one, descriptor | {"last_block": last_block} | _pixels(mapped, one, holds=holds)))
     return placed
 
 
-def _convolution(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
+def _pixels(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
     """A pass's fields of `rtl.layouts.descriptor_layout` about pixels."""
     shape, scan, slots = mapped.layer.shape, one.scan, len(one.slots)
     pixel_words = mapped.source.pixel_words
@@ -248,12 +246,14 @@ def _convolution(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[
 
 
 def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
+    # An engine without convolutions has no fields about pixels.
     layout = descriptor_layout(config)
     value_bits = codebook_value_bits(config)
     records = []
     for layer in layers:
         for one in layer.passes:
-            records.append(layout.const(one.descriptor).as_bits().to_bytes(layout.size // 8, "little"))
+            fields = {name: one.descriptor[name] for name in layout.members if name in one.descriptor}
+            records.append(layout.const(fields).as_bits().to_bytes(layout.size // 8, "little"))
             if not config.direct_weights:
                 codebook = layer.quantized.codebook & ((1 << value_bits) - 1)
                 records.append(codebook.astype(f"<u{value_bits // 8}").tobytes())
