@@ -35,7 +35,7 @@ class DecodedPass:
         Entries of each slice, skips and padding included.
     taps : list of int16 arrays, one for each PE
         The tap of each entry, 0 in a fully connected layer; -1 is no weight.
-    descriptor : rtl.layouts.descriptor_layout
+    descriptor : rtl.layouts.whole_descriptor
     """
 
     layer: int

@@ -18,7 +18,7 @@ from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
 from host.network.layers import Geometry
 from nonzero.errors import UserError
-from rtl.config import EngineConfig
+from rtl.config import RANGES, EngineConfig
 from rtl.image_file import ImageParts, read_parts, split_image
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Image", "parse_image", "read_image"]
 
-MOST_WORDS = 1 << 16
+MOST_WORDS = RANGES["act_depth"][1]
 """Addresses of activation memory."""
 
 MOST_FOLDED_STRIDE = 1 << 8
 MOST_AXES = 8
 
-MOST_PLACES = 1 << 24
+MOST_PLACES = MOST_WORDS * RANGES["pes"][1]
 """Activations of the largest activation memory."""
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 from host.importers.source_layers import ConvPart, PoolPart
 from host.importers.stored_tensor import SIZE_LIMIT
+from rtl.layouts import largest
 
 __all__ = ["NOT_ZEROS", "kernel_problems", "pool_problems", "size_text"]
 
 LARGEST_KERNEL = 11
-LARGEST_POOL = 15
+LARGEST_POOL = largest("pool")
 """Rows and columns."""
 
 

@@ -14,6 +14,7 @@ from rtl.image_format import (
     HEADER_BYTES,
     IMAGE_MAGIC,
     IMAGE_VERSION,
+    MOST_SECTION_WORDS,
     SECTION_BYTES,
     SectionKind,
     header_layout,
@@ -67,9 +68,9 @@ def _convolution_fields(layer: PackedLayer) -> dict[str, Any]:
 
 
 def _split(kind: int, pe: int, start: int, words: np.ndarray) -> list[bytes]:
-    """Sections for any number of words; none for none, and at most 65535 in each."""
-    step = 65535
-    return [_section(kind, pe, start + first, words[first:first + step]) for first in range(0, len(words), step)]
+    """Sections for any number of words; none for none."""
+    return [_section(kind, pe, start + first, words[first:first + MOST_SECTION_WORDS])
+            for first in range(0, len(words), MOST_SECTION_WORDS)]
 
 
 def _section(kind: int, pe: int, start: int, words: np.ndarray) -> bytes:
