@@ -19,12 +19,12 @@ from nonzero.errors import UserError
 __all__ = ["INPUT_SPECS", "SPECS", "Dataset", "as_inputs", "load_dataset", "load_inputs"]
 
 SPECS = "mnist, cifar10:PATH, idx:DIRECTORY, npz:FILE or PACKAGE.MODULE:FUNCTION"
-"""What `load_dataset` takes, for messages and the commands' help."""
+"""Names that `load_dataset` takes, for messages and the commands' help."""
 
 FUNCTION = re.compile(r"(?!(?:cifar10|idx|npz|npy):)[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 INPUT_SPECS = "mnist, cifar10:PATH, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE"
-"""What `load_inputs` takes."""
+"""Names that `load_inputs` takes, for messages and the commands' help."""
 
 REINSTALL = "reinstall the package"
 

@@ -51,7 +51,7 @@ def stored(images: np.ndarray) -> np.ndarray:
 
 
 def image_problems(what: str, images: np.ndarray) -> list[str]:
-    """Why these cannot be images ``[n, ...]``; errors call them ``what``."""
+    """Problems of an array that is to hold images ``[n, ...]``, with ``what`` as its name."""
     if images.ndim < 2 or images.size == 0:
         return [f"{what} must have the shape [count, values...] with nothing zero, not {list(images.shape)}"]
     if images.dtype != np.uint8 and images.dtype.kind != "f":

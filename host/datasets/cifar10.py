@@ -101,7 +101,7 @@ def read_cifar10(path: Path) -> dict[str, np.ndarray]:
 
 
 class _Found:
-    """The files that were found, what was read of them, and their problems."""
+    """Files of the dataset: the names of those that there are, their images and labels, and their problems."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -109,7 +109,7 @@ class _Found:
         self.problems: list[str] = []
 
     def read(self, what: str, name: str, size: int, stream: IO[bytes] | gzip.GzipFile) -> None:
-        """Reads the file ``name`` of ``size`` bytes from where the stream is; errors call it ``what``."""
+        """Reads the file ``name`` of ``size`` bytes, at which the stream stands; ``what`` is its name in errors."""
         try:
             if name in self.names:
                 raise FileProblem(f"{what} must be there once, but is there twice; download the archive again")

@@ -25,9 +25,9 @@ class Dataset:
     train_labels, test_labels : int64 array, shape ``[n]``
         Classes, from 0.
     notes : tuple of str
-        What was assumed of the images, a sentence each, for the user.
+        Assumptions about the images, a sentence each, for the user.
     augmentation : str
-        What random changes leave an image's class as it is, one of `host.training.augment.AUGMENTATIONS`; whether
+        Random changes that leave an image's class as it is, one of `host.training.augment.AUGMENTATIONS`; whether
         there are any, and how strong they are, is for the training to say.
     """
 

@@ -16,7 +16,7 @@ __all__ = ["ALL", "AUGMENTATIONS", "Augmenter", "Shifter", "add_augmentation_opt
 ALL = slice(None)
 
 AUGMENTATIONS = ("deform", "shift", "shift-flip")
-"""What `host.datasets.Dataset.augmentation` may be: `Augmenter`, `Shifter` without flips and with them."""
+"""Values of `host.datasets.Dataset.augmentation`: `Augmenter`, `Shifter` without flips and with them."""
 
 
 def image_plane(images: np.ndarray) -> tuple[int, int] | None:
@@ -67,7 +67,7 @@ class Augmenter:
         self.fields, self.places = self.whole[:, places], self.identity.reshape(2, -1)[:, places]
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator, part: slice = ALL) -> torch.Tensor:
-        """The images of ``part``, deformed; takes as much from ``generator`` whatever part that is.
+        """The images of ``part``, deformed; draws the same random numbers from ``generator`` whatever ``part`` is.
 
         Parameters
         ----------
@@ -140,10 +140,11 @@ def _channels_first(images: np.ndarray) -> tuple[int, int, int] | None:
 
 
 def augmenter(images: np.ndarray, augmentation: str, strength: float) -> Augmenter | Shifter | None:
-    """What changes images ``[n, ...]`` at random; None for no strength, and for images whose axes do not allow it.
+    """The augmenter of these images; None for a strength of 0, and for images whose axes do not allow it.
 
     Parameters
     ----------
+    images : array, shape ``[n, ...]``
     augmentation : str
         One of `AUGMENTATIONS`.
     strength : float
@@ -166,7 +167,7 @@ def augmenter(images: np.ndarray, augmentation: str, strength: float) -> Augment
 
 
 def augmentation_problem(dataset: Dataset) -> str:
-    """Why the training images of a dataset cannot be augmented in its way; empty if they can."""
+    """Reason why the training images of a dataset cannot be augmented in its way; empty if they can."""
     if augmenter(dataset.train_images, dataset.augmentation, 1.0):
         return ""
     what = "deforms images of height x width" if dataset.augmentation == "deform" else \
