@@ -74,5 +74,6 @@ def test_the_labels_decide_which_figures_there_are():
     targets = np.array([[2.0], [4.0]], np.float32)
     assert metrics(one, targets) == {"mse": 1, "r2": 0}
     assert metrics(one, np.array([[0.0], [1.0]], np.float32)) == {"mse": 2.5, "r2": -9, "auc": 1}
+    assert metrics(one, np.array([[1.0], [3.0]], np.float32)) == {"mse": 0, "r2": 1}
     assert metrics(one, np.array([[1.0], [1.0]], np.float32)) == {"mse": 2}
     assert metrics(two.astype(float), np.ones((3, 2), np.float32)).keys() == {"mse"}
