@@ -174,7 +174,11 @@ def empty(name: str) -> nn.Module:
 
 
 def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
-    """The dataset in the order in which a network of the zoo takes it. Raises `UserError` for data of another shape."""
+    """The dataset in the order in which a network of the zoo takes it.
+
+    Raises `UserError` for data of another shape or without classes.
+    """
+    dataset.require_classes("a network of the zoo")
     dataset.require(*sizes(model))
     return dataset.fitted(model.input_shape)  # type: ignore[arg-type]
 
