@@ -5,6 +5,7 @@ Nothing in the file is executed, and what the file claims is checked before memo
 see `host.importers.safe_pickle` and `host.importers.torch_archive`. These files are accepted:
 
 * a ``.pt2`` file of torch.export.save (`host.importers.torch_export`), from any class of modules;
+* a ``.tflite`` file of TensorFlow Lite (`host.importers.tflite_file`), told by its suffix;
 * an ``.onnx`` file (`host.importers.onnx_file`), told by its suffix;
 * ``torch.save(model, path)`` for a ``torch.nn.Sequential`` of standard layers;
 * ``torch.save(model.state_dict(), path)``, or a checkpoint dictionary with such a dictionary inside;
@@ -30,6 +31,7 @@ from host.importers.fold_normalization import check_normalize, fold_normalizatio
 from host.importers.known_networks import refuse_known
 from host.importers.onnx_file import read_onnx
 from host.importers.safetensors_file import check_header, read_safetensors
+from host.importers.tflite_file import read_tflite
 from host.importers.torch_archive import SAVE_AGAIN, open_zip, read_checkpoint
 from host.importers.torch_export import is_exported, read_exported
 from host.importers.torch_save import network_of_checkpoint
@@ -142,6 +144,10 @@ def _load(path: Path, input_shape: tuple[int, ...] | None, known: str | None) ->
             if path.suffix == ".onnx":
                 refuse_known(known)
                 flow = read_onnx(path)
+                return assemble_fitting(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
+            if path.suffix == ".tflite":
+                refuse_known(known)
+                flow = read_tflite(path)
                 return assemble_fitting(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
             start = file.read(9)
             file.seek(0)
