@@ -23,6 +23,7 @@ from host.importers.known_networks import add_known_option
 from host.importers.safetensors_file import safetensors_file
 from host.reporting.compile_report import summarize
 from host.reporting.report import report_text, write_report
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_range, end_with
 from nonzero.files import check_file, check_files, write_whole
 from nonzero.shipped import given_or_shipped
@@ -101,8 +102,7 @@ def _check_save(path: Path | None, model: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m host.compile", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m host.compile", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("model", type=given_or_shipped, help="state_dict, checkpoint, nn.Module of standard layers, "
                         ".safetensors, .pt2 of torch.export, .onnx")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")

@@ -32,6 +32,7 @@ from host.reporting.report_values import rtl_figures
 from host.verification.compare import Comparison
 from host.verification.measure import measure, models
 from host.view.recording import LARGEST_BYTES, MOST_IMAGES, bin_cycles, recorded_image, recording, weights_of_report
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_file, part_of, write_whole
 from rtl.config import PRESETS
@@ -256,8 +257,7 @@ class _ListDevices(argparse.Action):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m host.run", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m host.run", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("image", type=Path, help="memory image that host.compile wrote")
     parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
     parser.add_argument("--device", metavar="NAME", help=f"{FORMS} (sim:PRESET of the image's own preset)")

@@ -32,6 +32,7 @@ from host.training.distributed import ALONE, Group, process_group
 from host.training.forward import error_percent
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, end_with, say_notes
 from nonzero.files import check_file, check_files, write_whole
 
@@ -231,9 +232,7 @@ def curve_picture(curve: list[dict[str, float]], title: str) -> bytes:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = TrainSettings("")
-    parser = argparse.ArgumentParser("python -m host.train", description="Trains a network of the zoo.",
-                                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     allow_abbrev=False)
+    parser = CommandParser("python -m host.train", description="Trains a network of the zoo.", epilog=EXAMPLES)
     parser.add_argument("network", help=f"one of {', '.join(NETWORKS)}")
     parser.add_argument("--data", required=True, help=SPECS)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the model file to write (.pt)")
