@@ -164,7 +164,7 @@ class EngineNetwork:
         return Outputs(layers[-1], self.output_scale, layers, measured.batch.counters)
 
     def _signed(self, layer: int, bits: np.ndarray) -> np.ndarray:
-        half = 0 if self.decoded.network.layers[layer].relu else 1 << (self.config.act_bits - 1)
+        half = 1 << (self.config.act_bits - 1) if self.decoded.network.layers[layer].activation.signed else 0
         return (bits ^ half) - half
 
     def save(self, path: Path | str) -> None:

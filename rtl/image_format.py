@@ -51,6 +51,7 @@ def section_layout():
 
 HEADER_BYTES = data.Layout.cast(header_layout()).size // 8
 SECTION_BYTES = data.Layout.cast(section_layout()).size // 8
+MOST_SECTION_WORDS = (1 << section_layout()["count"].width) - 1
 
 
 def section_memories(config):

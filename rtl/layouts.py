@@ -5,11 +5,11 @@ Bit positions live here alone: the RTL takes its signals from these layouts and 
 All fields are little-endian; the first field of a layout lies in the least significant bits.
 """
 
-from amaranth.hdl import Const, signed
+from amaranth.hdl import Const, Shape, signed
 from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
-from .numbers import Activation
+from .numbers import MULTIPLIER_BITS, Activation
 from .protocol import COUNTERS
 
 DESCRIPTOR_WORD_BITS = 32
@@ -42,19 +42,47 @@ class LayerKind(enum.Enum, shape=2):
 
 
 def descriptor_layout(config):
-    """A layer's record in program memory; its codebook follows.
+    """A layer's record in program memory; its codebook follows."""
+    return data.StructLayout({**_layer_fields(), **convolution_only(config, _convolution_fields())})
+
+
+def whole_descriptor(config, bits):
+    """A descriptor, from its bits, with the fields of a convolution in every engine.
+
+    An engine without convolutions does not have them: there a pass is one pixel with all its words.
+    """
+    layout, own = descriptor_layout(config), descriptor_layout(config).from_bits(bits)
+    if "pixel_words" in layout.members:
+        return own
+    whole = data.StructLayout({**_layer_fields(), **_convolution_fields()})
+    inputs, outputs = int(own.input_words), int(own.output_words)
+    pixel = {"last_block": config.pes // config.block_cols - 1, "pixel_words": inputs, "pixel_step": inputs,
+             "row_step": inputs, "row_pitch": outputs, "output_pixel_words": outputs,
+             **dict.fromkeys(("pool", "pool_step", "scan_cols", "scan_rows", "out_cols", "out_rows", "pooled_cols",
+                              "pooled_rows"), 1)}
+    return whole.from_bits(bits | whole.const(pixel).as_bits())
+
+
+def largest(field):
+    """The greatest number that a field of a descriptor can hold, one of a convolution's among them."""
+    shape = Shape.cast({**_layer_fields(), **_convolution_fields()}[field])
+    return (1 << (shape.width - shape.signed)) - 1
+
+
+def _layer_fields():
+    """What every pass has.
 
     Addresses count words of the memory concerned; all PEs share them. ``chase_words`` is the number of input words
     that may be read at once: the rest become readable as the drain of the layer before writes them.
     """
-    return data.StructLayout({
+    return {
         "kind": LayerKind,
         "activation": Activation,
         "input_signed": 1,
         "index_mode": 2,        # position in EngineConfig.index_bits
         "pre_shift": 2,         # position in numbers.PRE_SHIFTS
         "reserved": 8,
-        "multiplier": 16,
+        "multiplier": MULTIPLIER_BITS,
         "input_base": 16,
         "input_words": 16,
         "chase_words": 16,
@@ -65,8 +93,7 @@ def descriptor_layout(config):
         "bias_base": 16,
         "plane_offsets": data.ArrayLayout(16, 3),   # entry word address minus that of planes 1 to 3
         "unused": 16,
-        **convolution_only(config, _convolution_fields()),
-    })
+    }
 
 
 def _convolution_fields():
@@ -184,19 +211,24 @@ def visit_layout(config):
     })
 
 
+def drain_fields(config):
+    """What a row that is drained takes along: another pooling window wants it as well, so that it is not cleared."""
+    return convolution_only(config, {"keep": 1})
+
+
 def drain_step_layout(config):
     """A step of the drain, for all PEs at once: read (and clear) one row, add its bias."""
     return data.StructLayout({
         "row": row_bits(config),
         "bias_address": ceil_log2(config.entry_depth),
         "bias_last": 1,                         # the bias is complete with this word: take the row
-        **convolution_only(config, {"keep": 1}),    # another pooling window wants the row as well: do not clear it
+        **drain_fields(config),
     })
 
 
 def requant_layout():
     """A layer's requantisation, see `rtl.numbers`."""
-    return data.StructLayout({"multiplier": 16, "pre_shift": 2, "activation": Activation})
+    return data.StructLayout({"multiplier": MULTIPLIER_BITS, "pre_shift": 2, "activation": Activation})
 
 
 def codebook_write_layout(config):

@@ -36,8 +36,3 @@ def broadcast_cycles(config):
 def unhurried_cycles(config):
     """Registers to a cluster for signals that are not time-critical: one more than for beats."""
     return broadcast_cycles(config) + (config.clusters > 1)
-
-
-def forwards(config):
-    """Whether a drained word also goes directly to the scanner if the scanner has nothing else to scan."""
-    return config.hurried and not config.tap_bits and scan_groups(config) == 1

@@ -19,6 +19,7 @@ from host.bench.timing import Timed, time_side_by_side
 from host.network.layers import Linear, Network
 from host.reporting.tables import geomean, text_table
 from host.workloads.eie_layers import PUBLISHED_US, Published
+from rtl.numbers import Activation
 
 __all__ = ["run_seconds", "seconds_figure", "seconds_table"]
 
@@ -63,7 +64,8 @@ def run_seconds(jobs: Iterable[Job], count: int, baseline: Baseline, *, device: 
     """
     methods = methods_for(device)
     torch.set_num_threads(threads)
-    one = Network("one weight", (Linear("one weight", np.ones((1, 1), np.float32), np.zeros(1, np.float32), False),))
+    weight = Linear("one weight", np.ones((1, 1), np.float32), np.zeros(1, np.float32), Activation.IDENTITY)
+    one = Network("one weight", (weight,))
     with torch.inference_mode():
         least = _time_methods(methods, one, np.ones(1), repeats)
         rows = [_row(job, baseline, _time_methods(methods, job.network, job.vector, repeats))

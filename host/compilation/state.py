@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from host.compression.prune import PruneResult
-from host.compression.share_weights import SharedNetwork, ShareSettings
+from host.compression.share_weights import ShareSettings
+from host.compression.shared_network import SharedNetwork
 from host.cycle_model.predict import Prediction
 from host.datasets import Dataset
 from host.image.image import Image

@@ -38,9 +38,9 @@ def activity(network: Network, images: np.ndarray) -> list[np.ndarray]:
     counts = [np.zeros(layer.inputs) for layer in network.layers]
     for start in range(0, len(images), BATCH):
         acts = torch.from_numpy(as_inputs(images[start:start + BATCH]))
-        for count, (weight, bias, relu, geometry) in zip(counts, tensors(network), strict=True):
+        for count, (weight, bias, activation, geometry) in zip(counts, tensors(network), strict=True):
             count += (acts != 0).sum(0).numpy()
-            acts = activations(weighted_sums(acts, weight, bias, geometry), relu, geometry)
+            acts = activations(weighted_sums(acts, weight, bias, geometry), activation, geometry)
     return [count / len(images) for count in counts]
 
 

@@ -172,7 +172,7 @@ class Retraining:
         return whole
 
     def _layers(self) -> Layers:
-        return [(weight, bias, layer.relu, geometry)
+        return [(weight, bias, layer.activation, geometry)
                 for weight, bias, layer, geometry in zip(self.weights, self.biases, self.dense.layers,
                                                          self.geometries, strict=True)]
 

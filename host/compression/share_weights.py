@@ -16,15 +16,17 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from host.compression.kmeans import INITIALISATIONS, cluster
+from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.datasets import Dataset
-from host.network.layers import Conv2d, Geometry, Linear, Network
+from host.network.layers import Linear, Network
 from host.training.checkpoint import Checkpoint
 from host.training.forward import error_percent, logits
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
 from nonzero.errors import UserError
 
-__all__ = ["ShareSettings", "SharedLayer", "SharedNetwork", "direct_values", "share_weights"]
+__all__ = ["ShareSettings", "direct_values", "share_weights"]
+
 
 @dataclass(frozen=True)
 class ShareSettings:
@@ -74,78 +76,6 @@ class ShareSettings:
                             f"{self.learning_rate}")
         if problems:
             raise UserError(problems)
-
-
-@dataclass(frozen=True)
-class SharedLayer:
-    """A layer whose weights are codes.
-
-    Attributes
-    ----------
-    codes : uint8 array, shape ``[rows, cols]``
-        Index into `values`; 0 is no weight.
-    values : float64 array, shape ``[2**code_bits]``
-        Weight that each code stands for; the first is 0.
-    bias : float64 array, shape ``[rows]``
-    relu : bool
-        Whether a ReLU follows.
-    geometry : Geometry, optional
-        Geometry of a convolution; None for a fully connected layer.
-    fixed : bool
-        See `host.network.layers.Linear`.
-    """
-
-    name: str
-    codes: np.ndarray
-    values: np.ndarray
-    bias: np.ndarray
-    relu: bool
-    geometry: Geometry | None = None
-    fixed: bool = False
-
-    @property
-    def inputs(self) -> int:
-        """Values that it takes."""
-        return self.geometry.inputs if self.geometry else int(self.codes.shape[1])
-
-    @property
-    def weight(self) -> np.ndarray:
-        """Float64 ``[rows, cols]``."""
-        return self.values[self.codes]
-
-
-@dataclass(frozen=True)
-class SharedNetwork:
-    """A chain of layers with shared weights.
-
-    Attributes
-    ----------
-    layers : tuple of SharedLayer
-    losses, held_out_errors : tuple of float
-        Values of each epoch of fine-tuning; the errors in percent.
-    iterations : int
-        Steps of the optimiser.
-    seconds : float
-        Wall-clock time of fine-tuning.
-    """
-
-    name: str
-    layers: tuple[SharedLayer, ...]
-    losses: tuple[float, ...] = ()
-    held_out_errors: tuple[float, ...] = ()
-    iterations: int = 0
-    seconds: float = 0.0
-
-    def as_network(self) -> Network:
-        """The same weights in float32, one by one."""
-        return Network(self.name, tuple(map(_as_layer, self.layers)))
-
-
-def _as_layer(layer: SharedLayer) -> Linear:
-    weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
-    if layer.geometry is None:
-        return Linear(layer.name, weight, bias, layer.relu)
-    return Conv2d(layer.name, weight, bias, layer.relu, layer.geometry, layer.fixed)
 
 
 def share_weights(network: Network, config, dataset: Dataset | None = None,  # type: ignore[no-untyped-def]
@@ -200,7 +130,7 @@ def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int
         centres, members = cluster(layer.weight[kept], count, settings.initialisation, seed)
         values[1:1 + len(centres)] = centres
         codes[kept] = members + 1
-    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.relu, layer.geometry,
+    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.activation, layer.geometry,
                        layer.fixed)
 
 
@@ -224,7 +154,7 @@ def _direct(layer: Linear, code_bits: int) -> SharedLayer:
     scale = scales[int(np.argmin(errors))]
     codes = (rounded(weight, scale).astype(np.int64) & ((1 << code_bits) - 1)).astype(np.uint8)
     return SharedLayer(layer.name, codes, direct_values(code_bits) * scale, layer.bias.astype(np.float64),
-                       layer.relu, layer.geometry, layer.fixed)
+                       layer.activation, layer.geometry, layer.fixed)
 
 
 class _FineTuning:
@@ -275,7 +205,7 @@ class _FineTuning:
         self._spread()
 
     def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return logits([(weight, bias, layer.relu, layer.geometry) for weight, bias, layer
+        return logits([(weight, bias, layer.activation, layer.geometry) for weight, bias, layer
                        in zip(self.weights, self.biases, self.layers, strict=True)], inputs)
 
     def _epoch(self, epoch: int) -> float:

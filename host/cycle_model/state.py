@@ -23,7 +23,7 @@ def _record(**fields: object) -> np.dtype:
 
 
 class Engine(NamedTuple):
-    """Constants of an engine, see `rtl.config.EngineConfig` and `rtl.timing`.
+    """Constants of an engine, see `rtl.config.EngineConfig` and `rtl.engine.timing`.
 
     Attributes
     ----------

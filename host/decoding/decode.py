@@ -35,7 +35,7 @@ class DecodedPass:
         Entries of each slice, skips and padding included.
     taps : list of int16 arrays, one for each PE
         The tap of each entry, 0 in a fully connected layer; -1 is no weight.
-    descriptor : rtl.layouts.descriptor_layout
+    descriptor : rtl.layouts.whole_descriptor
     """
 
     layer: int
@@ -112,7 +112,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
         layers.append(fold.unfolded(reader.layer()) if fold else reader.layer())
         if layers[-1].input_signed != signed:
             raise ValueError("the sign of a layer's inputs")
-        signed = not layers[-1].relu
+        signed = layers[-1].activation.signed
         ready = reader.words - int(decoded[-1].descriptor.output_words) if reader.pixels == 1 else 0
         columns, input_base = np.full(reader.words * config.pes, -1, np.int64), fields["output_base"]
         columns[fields["output_order"]] = np.arange(len(fields["output_order"]))

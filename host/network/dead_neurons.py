@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from host.network.activate import activate
 from host.network.layers import Linear, Network
 
 __all__ = ["drop_dead_neurons", "keep_neurons", "living_neurons", "put_back", "silence_dead_neurons",
@@ -31,9 +32,9 @@ def silence_dead_neurons(network: Network) -> Network:
         for layer, following in pairwise(layers):
             taken = _taken(layer, following)
             heard = taken.any(axis=(1, 3)).ravel()
-            constant = np.maximum(layer.bias, 0) if layer.relu else layer.bias
+            constant = activate(layer.bias, layer.activation)
             silent = ~layer.weight.any(axis=1) & ((layer.bias != 0) | heard)
-            if following.geometry is not None and any(following.geometry.padding):
+            if following.geometry is not None and following.geometry.padded:
                 silent &= constant == 0
             constant = np.where(silent, constant, 0).astype(np.float32).reshape(len(taken), -1, 1)
             following.bias[:] += (taken.sum(axis=3) @ constant).ravel()

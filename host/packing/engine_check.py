@@ -10,11 +10,11 @@ from host.network.layers import Linear, Network
 from host.packing.pack import arrange
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
-from rtl.config import PRESETS, EngineConfig
+from rtl.config import PRESETS, RANGES, EngineConfig
 
 __all__ = ["check_engine"]
 
-DEPTHS = {"acc_depth": 65536, "act_depth": 65536, "slice_depth": 65536, "entry_depth": 65536, "program_depth": 65536}
+DEPTHS = {name: RANGES[name][1] for name in ("acc_depth", "act_depth", "slice_depth", "entry_depth", "program_depth")}
 """Fields that another engine may have more of, and how much at most."""
 
 
@@ -100,4 +100,5 @@ def _in_integers(network: Network) -> QuantizedNetwork:
 
 def _layer(layer: Linear) -> QuantizedLayer:
     codes, bias = (layer.weight != 0).astype(np.uint8), np.zeros(layer.rows, np.int64)
-    return QuantizedLayer(layer.name, codes, np.arange(2), bias, 1, 0, layer.relu, False, 1.0, 1.0, 1.0, layer.geometry)
+    return QuantizedLayer(layer.name, codes, np.arange(2), bias, 1, 0, layer.activation, False, 1.0, 1.0, 1.0,
+                          layer.geometry)

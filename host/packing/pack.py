@@ -16,8 +16,8 @@ from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from nonzero.progress import waiting
 from rtl.config import EngineConfig
-from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout
-from rtl.numbers import PRE_SHIFTS, Activation
+from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout, largest
+from rtl.numbers import PRE_SHIFTS
 
 __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
 
@@ -212,7 +212,7 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
         skipped = (one.scan.origin[0] * layer.shape.in_shape[2] + one.scan.origin[1]) * source.pixel_words
         descriptor: dict[str, int | list[int]] = {
             "kind": (LayerKind.CONVOLUTION if layer.geometry else LayerKind.FULLY_CONNECTED).value,
-            "activation": (Activation.RELU if layer.relu else Activation.IDENTITY).value,
+            "activation": layer.activation.value,
             "input_signed": int(layer.input_signed),
             "index_mode": mode, "pre_shift": PRE_SHIFTS.index(layer.pre_shift), "multiplier": layer.multiplier,
             "input_base": bases[0] + skipped, "input_words": source.words - skipped,
@@ -221,39 +221,39 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
             "entry_base": entry_base, "bias_base": bias_base,
             "plane_offsets": offsets + [0] * (3 - len(offsets)),
         }
-        if config.tap_bits:
-            last_block = (one.lengths.shape[1] - 1) % config.pes // config.block_cols
-            descriptor |= {"last_block": last_block} | _convolution(mapped, one, holds=holds)
-        placed.append(PackedPass(one, descriptor))
+        last_block = (one.lengths.shape[1] - 1) % config.pes // config.block_cols
+        placed.append(PackedPass(one, descriptor | {"last_block": last_block} | _pixels(mapped, one, holds=holds)))
     return placed
 
 
-def _convolution(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
+def _pixels(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
     """A pass's fields of `rtl.layouts.descriptor_layout` about pixels."""
     shape, scan, slots = mapped.layer.shape, one.scan, len(one.slots)
     pixel_words = mapped.source.pixel_words
     out_rows, out_cols = shape.computed_shape
     pooled_rows, pooled_cols = shape.out_shape
-    mask = (1 << 16) - 1
     return {
         "tap_bits": scan.tap_bits, "hold_sums": int(holds), "pool": shape.pool, "pool_step": shape.pool_stride,
-        "pixel_words": pixel_words, "pixel_step": shape.stride[1] * pixel_words & mask,
-        "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & mask,
+        "pixel_words": pixel_words, "pixel_step": shape.stride[1] * pixel_words & largest("pixel_step"),
+        "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & largest("row_step"),
         "scan_cols": scan.pixels[1], "scan_rows": scan.pixels[0], "first_x": scan.first[1], "first_y": scan.first[0],
         "out_cols": out_cols, "out_rows": out_rows,
-        "first_row": (scan.first[0] * out_cols + scan.first[1]) * slots & mask, "row_pitch": out_cols * slots,
+        "first_row": (scan.first[0] * out_cols + scan.first[1]) * slots & largest("first_row"),
+        "row_pitch": out_cols * slots,
         "pooled_cols": pooled_cols, "pooled_rows": pooled_rows, "output_pixel_words": mapped.output.pixel_words,
         "band_step": mapped.band_step,
     }
 
 
 def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
+    # An engine without convolutions has no fields about pixels.
     layout = descriptor_layout(config)
     value_bits = codebook_value_bits(config)
     records = []
     for layer in layers:
         for one in layer.passes:
-            records.append(layout.const(one.descriptor).as_bits().to_bytes(layout.size // 8, "little"))
+            fields = {name: one.descriptor[name] for name in layout.members if name in one.descriptor}
+            records.append(layout.const(fields).as_bits().to_bytes(layout.size // 8, "little"))
             if not config.direct_weights:
                 codebook = layer.quantized.codebook & ((1 << value_bits) - 1)
                 records.append(codebook.astype(f"<u{value_bits // 8}").tobytes())

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import nn
 
-from host.compression.share_weights import SharedNetwork, share_weights
+from host.compression.share_weights import share_weights
+from host.compression.shared_network import SharedNetwork
 from host.network.layers import Network
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
@@ -15,7 +16,7 @@ from host.quantization.quantize import quantize
 from host.study.subject import Subject
 from host.training.forward import error_percent, logits, tensors
 from nonzero.errors import UserError
-from rtl.config import EngineConfig, preset
+from rtl.config import RANGES, EngineConfig, preset
 
 __all__ = ["Outcome", "distributions", "engine", "on_disk", "on_engine"]
 
@@ -68,9 +69,9 @@ def engine(code_bits: int, *, direct: bool, convolutions: bool = False) -> Engin
     convolutions : bool
         Preset ``conv``; otherwise ``default``.
     """
+    memories = ("entry_depth", "slice_depth", "act_depth", "program_depth", *(("acc_depth",) if convolutions else ()))
     return replace(preset("conv" if convolutions else "default"), code_bits=code_bits, direct_weights=direct,
-                   entry_depth=65536, slice_depth=65536, acc_depth=65536 if convolutions else 512, act_depth=65536,
-                   program_depth=65536)
+                   **{name: RANGES[name][1] for name in memories})
 
 
 def on_engine(subject: Subject, network: Network | SharedNetwork, total: int, seconds: float,

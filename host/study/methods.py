@@ -12,7 +12,8 @@ from typing import Any
 from host.compression.kmeans import INITIALISATIONS
 from host.compression.prune import prune
 from host.compression.recipe import DEFAULT, HAN, MAGNITUDE, PruneSettings
-from host.compression.share_weights import SharedNetwork, ShareSettings, share_weights
+from host.compression.share_weights import ShareSettings, share_weights
+from host.compression.shared_network import SharedNetwork
 from host.network.layers import Network
 from host.network.zoo import build
 from host.study.fastfood import fry

@@ -36,7 +36,7 @@ class Checkpoint:
         self.path = path
         digest = hashlib.sha256(f"{settings} {fingerprint(dataset)}".encode())
         for layer in network.layers:
-            digest.update(f"{layer.name} {layer.relu} {layer.weight.shape} {layer.geometry}".encode())
+            digest.update(f"{layer.name} {layer.activation.name} {layer.weight.shape} {layer.geometry}".encode())
             digest.update(layer.weight.tobytes() + layer.bias.tobytes())
         self.identity = digest.hexdigest()
 

@@ -34,7 +34,7 @@ from host.device.pe_trace import SERIES, STATES, Bins
 from nonzero.files import check_input
 from nonzero.version import tool_version
 from rtl.config import EngineConfig
-from rtl.timing import job_queue_limit
+from rtl.engine.timing import job_queue_limit
 
 __all__ = ["FORMAT", "LARGEST_BYTES", "MOST_IMAGES", "VERSION", "bin_cycles", "layer_figures", "recorded_image",
            "recording", "weights_of_report"]
@@ -84,7 +84,7 @@ def _pass_bits(lengths: np.ndarray, descriptor: Any, config: EngineConfig) -> in
     entry_words = int(-(-lengths.sum(axis=1).max(initial=0) // config.entries_per_word))
     slice_words = lengths.shape[1] // config.block_cols
     planes = config.plane_bits[:int(descriptor.index_mode) + 1]
-    bias_words = 0 if config.tap_bits and descriptor.hold_sums else int(descriptor.output_words) * config.bias_words
+    bias_words = 0 if descriptor.hold_sums else int(descriptor.output_words) * config.bias_words
     return int(config.pes * (entry_words * sum(planes) + slice_words * config.slice_word_bits
                              + bias_words * config.entry_word_bits))
 

@@ -16,13 +16,13 @@ from rtl.engine.engine import Engine
 from rtl.engine.entries import EntryMemory
 from rtl.engine.link import Link
 from rtl.engine.loader import Loader
-from rtl.engine.parts import parts
 from rtl.engine.pe import ProcessingElement, job_queue
 from rtl.engine.program import Program
 from rtl.engine.requantize import Requantizer
 from rtl.engine.scanner import Scanner
 from rtl.engine.sequencer import Sequencer
 from rtl.engine.slices import SliceLookup
+from rtl.engine.variants import variant
 from rtl.ports import component_ports
 
 from .tools import FAMILIES, find_tools, run_steps, tool_versions, utilisation
@@ -33,9 +33,9 @@ UNITS = {
     "engine": Engine, "cluster": Cluster, "pe": ProcessingElement,
     "scanner": Scanner, "slices": lambda config: SliceLookup(config, 1),
     "queue": job_queue,
-    "entries": EntryMemory, "walker": lambda config: parts(config).walker(config),
+    "entries": EntryMemory, "walker": lambda config: variant(config).walker(config),
     "accumulator": Accumulator, "requantizer": Requantizer,
-    "drain": lambda config: parts(config).drain(config), "program": Program, "sequencer": Sequencer,
+    "drain": lambda config: variant(config).drain(config), "program": Program, "sequencer": Sequencer,
     "link": lambda config: Link(config.packet_bytes), "loader": Loader, "commands": Commands,
 }
 """The units that can be placed alone, by name."""

@@ -46,6 +46,11 @@ class Cluster(wiring.Component):
         share = config.pes_per_requantizer
         return share + config.deep_pipeline if share > 1 else 0
 
+    @staticmethod
+    def queue_cycles(config):
+        """Registers behind the queue of beats, if there is one."""
+        return 1 if config.beat_queue_depth else 0
+
     def __init__(self, config):
         self.config = config
         super().__init__({

@@ -34,6 +34,16 @@ class Commands(wiring.Component):
         To the activation memory; both have the same address.
     """
 
+    check_cycles = 2
+    """From the last byte of an argument to the results of its checks: a sum, and a comparison."""
+
+    settle_cycles = 7
+    """From the last byte of a payload until it has had its effect: more than the loader takes for its verdict, and the
+    activation writer for its word."""
+
+    byte_cycles = 6
+    """From a byte of a body that is sent to the next one, of a word of at most four."""
+
     def __init__(self, config):
         self.config = config
         super().__init__({
@@ -64,7 +74,7 @@ class Commands(wiring.Component):
         has_input = Signal()
         # The place of a byte in its word, or in a response without activations.
         place = Signal(max(place_bits, ceil_log2(counter_bytes)))
-        settle = Signal(range(8))
+        settle = Signal(range(self.settle_cycles + 1))
         answer = Signal(Status)
 
         def reply(status):
@@ -149,7 +159,7 @@ class Commands(wiring.Component):
                                 bits = argument[8 * number:8 * (number + 1)]
                                 m.d.sync += [bits.eq(requests.payload.payload),
                                              excess.eq(excess | requests.payload.payload[len(bits):].any())]
-                with m.If(settle == 2):
+                with m.If(settle == self.check_cycles):
                     m.d.sync += settle.eq(0)
                     with m.If(asked[Opcode.LOAD]):
                         m.d.sync += self.image.begin.eq(starts)
@@ -173,7 +183,7 @@ class Commands(wiring.Component):
                 m.d.sync += settle.eq(0)
                 with m.If(~requests.payload.valid):
                     m.d.sync += settle.eq(settle + 1)
-                with m.If(settle == 7):
+                with m.If(settle == self.settle_cycles):
                     reply(self.image.status)
             with m.State("WRITE"):
                 m.d.comb += requests.payload.ready.eq(1)
@@ -184,7 +194,7 @@ class Commands(wiring.Component):
                     m.d.sync += settle.eq(settle + 1)
                 with m.If(writes.write):
                     m.d.sync += address.eq(address + 1)
-                with m.If(settle == 7):
+                with m.If(settle == self.settle_cycles):
                     # Without an image there is nothing that it is the input of.
                     m.d.sync += has_input.eq(self.loaded)
                     reply(Status.OK)
@@ -222,7 +232,8 @@ class Commands(wiring.Component):
         # register: the lanes lie far apart, and the path through the link's CRC is long.
         far_place = Signal.like(place, reset_less=True)
         m.d.sync += far_place.eq(place)
-        near, chosen, cycles = [self.reads.word.word_select(number, 8) for number in range(1 << place_bits)], 0, 6
+        near, chosen, cycles = [self.reads.word.word_select(number, 8) for number in range(1 << place_bits)], 0, \
+            self.byte_cycles
         while len(near) > 4:
             near = self._one_of_four(m, f"near_{chosen}", near, far_place[chosen:chosen + 2])
             chosen, cycles = chosen + 2, cycles + 1

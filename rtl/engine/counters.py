@@ -37,6 +37,9 @@ class Counters(wiring.Component):
         All counters; the one of the cycles.
     """
 
+    sum_cycles = 3
+    """From an event to its counter: registers of a cluster, of four clusters, and of their sum."""
+
     def __init__(self, config):
         self.config = config
         super().__init__({
@@ -52,9 +55,8 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # An event reaches its counter through three registers (cluster, four clusters, sum): so the counters run on
-        # for three cycles after an inference.
-        ends = Signal(3)
+        # The counters run on after an inference, for what is still on its way to them.
+        ends = Signal(self.sum_cycles)
         m.d.sync += ends.eq(Cat(self.running, ends))
         events = {
             "cycles": [self.running],

@@ -19,11 +19,11 @@ from .gather import Gather
 from .link import Link
 from .load_tree import LoadTree
 from .loader import Loader
-from .parts import parts
 from .program import Program
 from .run_reset import RunReset
 from .scanner import Scanner
 from .sequencer import Sequencer
+from .variants import variant
 from .watchdog import Watchdog
 
 __all__ = ["Engine"]
@@ -82,7 +82,7 @@ class Engine(wiring.Component):
         m.submodules.run_reset = run_reset = RunReset()
         # Beside an inference, and between two of them.
         m.submodules.acts = acts = ActivationMemory(config)
-        m.submodules.writer = writer = parts(config).writer(config)
+        m.submodules.writer = writer = variant(config).writer(config)
         m.submodules.fan_out = fan_out = FanOut(config)
         m.submodules.gather = gather = Gather(config)
         m.submodules.counter_bank = counters = Counters(config)
@@ -101,7 +101,7 @@ class Engine(wiring.Component):
         broadcast = run("broadcast", Broadcast(beat_layout(config), config.clusters, broadcast_cycles(config)))
         control = run("control", ControlTree(config))
         clusters = [run(f"cluster_{number}", Cluster(config)) for number in range(config.clusters)]
-        drain = run("drain", parts(config).drain(config))
+        drain = run("drain", variant(config).drain(config))
 
         self._connect_outside(m, link, commands, loader, sequencer)
         # Link -> commands -> loader -> memories.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The order in which the scanner reads the words of a layer's input, and when each of them is there."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -36,6 +36,9 @@ class VectorOrder(wiring.Component):
     start_cycles = 0
     """Further cycles before the first word is there."""
 
+    forwards = True
+    """A word that is drained can go on without being read, if the engine has the shortcut (`Scanner.forwards`)."""
+
     short_words = False
     """A word may end after its first block: then the next one has to follow at once."""
 
@@ -54,6 +57,18 @@ class VectorOrder(wiring.Component):
             "some": Out(1),
             "last": Out(1),
         })
+
+    def last_block(self, word, layer):
+        """The last of a word's blocks that is scanned, in this layer.
+
+        Parameters
+        ----------
+        word : data.View
+            With the `pixel_fields`.
+        layer : data.View
+            Its descriptor.
+        """
+        return Const(self.config.pes // self.config.block_cols - 1)
 
     def elaborate(self, platform):
         m = Module()

@@ -5,15 +5,15 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from rtl.layouts import control_layout, job_layout, memory_write_layout, pe_layer_layout
+from rtl.layouts import control_layout, drain_fields, job_layout, memory_write_layout, pe_layer_layout
 
 from .accumulate import Accumulator
 from .backpressure import job_queue_limit, jobs_under_way
 from .codebook import Codebook
 from .entries import EntryMemory
 from .interfaces import flow
-from .parts import parts
 from .queue import Queue
+from .variants import variant
 
 __all__ = ["ProcessingElement", "job_queue"]
 
@@ -76,7 +76,7 @@ class ProcessingElement(wiring.Component):
         config = self.config
         m.submodules.queue = queue = job_queue(config)
         m.submodules.entries = entries = EntryMemory(config)
-        m.submodules.walker = walker = parts(config).walker(config)
+        m.submodules.walker = walker = variant(config).walker(config)
         m.submodules.codebook = codebook = Codebook(config)
         m.submodules.accumulator = accumulator = Accumulator(config)
 
@@ -148,10 +148,10 @@ class ProcessingElement(wiring.Component):
         row = Signal.like(visited_row, name="row", reset_less=True)
         takes, domain = self.control.drain & step.bias_last, "sync" if config.deep_pipeline else "comb"
         m.d[domain] += [take_row.eq(takes), row.eq(Mux(takes, step.row, visited_row))]
-        if config.tap_bits:
-            keep = Signal(reset_less=True)
-            m.d[domain] += keep.eq(step.keep)
-            m.d.comb += accumulator.keep.eq(keep)
+        for name, shape in drain_fields(config).items():
+            register = Signal(shape, name=name, reset_less=True)
+            m.d[domain] += register.eq(step[name])
+            m.d.comb += getattr(accumulator, name).eq(register)
         m.d.sync += draining.eq(take_row)
         m.d.comb += [
             accumulator.row.eq(row),

@@ -99,10 +99,15 @@ class PixelOrder(VectorOrder):
     """
 
     start_cycles = 1
+    forwards = False
     short_words = True
 
     def __init__(self, config):
         super().__init__(config, pixel=Out(data.StructLayout(pixel_fields(config))))
+
+    def last_block(self, word, layer):
+        """Only a pixel's last word may have fewer blocks than others."""
+        return Mux(word.wraps, layer.last_block, super().last_block(word, layer))
 
     def elaborate(self, platform):
         m = Module()

@@ -64,6 +64,20 @@ class Program(wiring.Component):
     tables : Out(table_port)
     """
 
+    read_cycles = 2
+    """From asking for a word to having it: the memory is slow, and a register is behind it."""
+
+    @staticmethod
+    def fetch_cycles(config):
+        """In which a descriptor is fetched."""
+        return descriptor_words(config) + Program.read_cycles
+
+    @staticmethod
+    def table_cycles(config, kind):
+        """In which the tables of a pass of this `LayerKind` are sent: a value in each, and one more after the last."""
+        values = config.codebook_entries + (config.taps if kind == LayerKind.CONVOLUTION else 0)
+        return values + 1 if values else 0
+
     def __init__(self, config):
         self.config = config
         super().__init__({
@@ -90,8 +104,7 @@ class Program(wiring.Component):
             Table("codebook", config.codebook_entries, codebook_value_bits(config), Const(1, 1)),
             Table("taps", config.taps, 16, descriptor.kind == LayerKind.CONVOLUTION)) if table.values]
 
-        # Words arrive two cycles after they were asked for: the memory is slow, and a register is behind it. What they
-        # were asked for goes along.
+        # Words arrive `read_cycles` after they were asked for. What they were asked for goes along.
         counts = {"word": descriptor_words(config), **{table.name: table.values for table in tables}}
         asked = Signal(data.StructLayout({
             field: shape for name, count in counts.items()

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The scanner: finds the non-zero activations of a layer's input, block by block."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from rtl.layouts import beat_layout, pixel_fields
-from rtl.structure import forwards, scan_groups
+from rtl.structure import scan_groups
 
 from .emitter import Emitter
 from .fresh import FreshWord
 from .gates import but_lowest
 from .interfaces import act_read_port, flow, host_read_port, progress_port, scan_port
-from .parts import parts
+from .variants import variant
 
 __all__ = ["Scanner"]
 
@@ -33,7 +33,7 @@ class Scanner(wiring.Component):
     scan : In(scan_port), progress : In(progress_port)
         The layer; its input is noted in the cycle of ``start``.
     fresh : In(pes * act_bits)
-        The word that ``grows`` announces. With `rtl.structure.forwards` it need not be read if nothing else is left to
+        The word that ``grows`` announces. If the scanner `forwards` it need not be read if nothing else is left to
         scan.
     host : In(host_read_port)
     stop : In(1)
@@ -52,7 +52,12 @@ class Scanner(wiring.Component):
     @staticmethod
     def latency_cycles(config):
         """Cycles from ``start`` to the first beat: one more where words go on in groups."""
-        return 5 + (scan_groups(config) > 1) + parts(config).order.start_cycles
+        return 5 + (scan_groups(config) > 1) + variant(config).order.start_cycles
+
+    @staticmethod
+    def forwards(config):
+        """Whether a word that is drained also comes here directly, if nothing else is left to scan."""
+        return config.hurried and variant(config).order.forwards and scan_groups(config) == 1
 
     def __init__(self, config):
         self.config = config
@@ -71,7 +76,7 @@ class Scanner(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.order = order = parts(config).order(config)
+        m.submodules.order = order = variant(config).order(config)
         m.submodules.emitter = emitter = Emitter(config)
         connect(m, flipped(self.scan), order.scan)
         connect(m, flipped(self.progress), order.progress)
@@ -80,10 +85,10 @@ class Scanner(wiring.Component):
         word_ready, word_taken = Signal(), Signal(name="word_taken")
         read = self._read(m, order, running, read_valid, word_ready)
         word, word_valid = self._hold(m, order, read, read_valid, word_ready, word_taken)
-        last_block = self._last_block(word)
+        last_block = order.last_block(word, self.scan.layer)
         if scan_groups(config) > 1:
             waiting = self._send_groups(m, emitter, word, word_valid, word_taken, last_block)
-        elif forwards(config):
+        elif self.forwards(config):
             idle = running & ~(order.some | self.scan.start | order.there | read_valid | word_valid)
             waiting = self._send_with_fresh(m, order, emitter, word, word_valid, word_taken, last_block, idle)
         else:
@@ -156,11 +161,6 @@ class Scanner(wiring.Component):
                     found.word_select(number, len(here) // len(frees)))
                     for here, found in ((word.acts, self.memory.word), (word.nonzero, self.memory.nonzero))]
         return word, valid
-
-    def _last_block(self, word):
-        """The last of a word's blocks that is scanned: only a pixel's last word may have fewer."""
-        whole = self.config.pes // self.config.block_cols - 1
-        return Mux(word.wraps, self.scan.layer.last_block, whole) if pixel_fields(self.config) else Const(whole)
 
     def _send_blocks(self, m, blocks, part, valid, last_block, singles=None):
         """Sends a part of a word block by block; returns whether its last block leaves.

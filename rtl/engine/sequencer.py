@@ -33,6 +33,9 @@ class Sequencer(wiring.Component):
         It drains the layer that was scanned.
     """
 
+    settle_cycles = 2
+    """After ``start``, before a layer can end: the states SETTLE and SETTLE ON."""
+
     def __init__(self, config):
         self.config = config
         super().__init__({

@@ -21,9 +21,9 @@ from host.quantization.quantize import quantize
 from host.reporting.tables import shown, text_table
 from host.workloads.whole_networks import DRAWN, Drawn, draw_images, draw_network
 from rtl.engine.engine import Engine
+from rtl.engine.timing import drain_cycles
 from rtl.protocol import COUNTERS
 from rtl.structure import broadcast_cycles
-from rtl.timing import drain_cycles
 from sim.simulator.link import SimulationLink, build_link
 
 __all__ = ["compare_layers", "networks_table", "run_networks"]

@@ -11,7 +11,9 @@ from tqdm import tqdm
 from host.device.device import Device
 from host.reporting.entropy import bound_bits
 from host.verification.compare import compare
-from host.workloads.eie_layers import Compiled, Layer, Options, compile_drawn, draw
+from host.workloads.compile_layer import Compiled, Options, compile_drawn
+from host.workloads.drawn_layers import draw
+from host.workloads.eie_layers import Layer
 from rtl.engine.engine import Engine
 from rtl.protocol import COUNTERS
 from sim.simulator.link import SimulationLink, build_link

@@ -11,7 +11,6 @@ from cocotb.triggers import RisingEdge
 from rtl.config import EngineConfig
 from rtl.engine.scanner import Scanner
 from rtl.layouts import beat_layout, descriptor_layout
-from rtl.structure import forwards
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import unpack
 
@@ -75,7 +74,7 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
         cycle += 1
         scramble(dut.scan__next, dut.host__address)
         dut.progress__grows.value, dut.progress__growing.value = grows, layer.growing
-        if forwards(config):
+        if Scanner.forwards(config):
             dut.fresh.value = words[layer.readable + grew] if grows else random.getrandbits(len(dut.fresh))
         stop = int(random.random() < (0.9 if stop else 0.1)) if 0 < stop_rate < 1 else int(stop_rate)
         dut.stop.value = stop
@@ -119,7 +118,7 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
             if dut.memory__enable.value:
                 # Once all words are read, the host may read others: they must not take the place of a word that waits.
                 scramble(dut.memory__word, dut.memory__nonzero)
-        may_forward = forwards(config) and layer.growing and grows and place == layer.readable + grew
+        may_forward = Scanner.forwards(config) and layer.growing and grows and place == layer.readable + grew
         must_forward = may_forward and idle and was_idle
         was_idle = idle and layer.growing and not (grows or grew or forwarded or place < layer.readable)
         # Once the layer before has been written, everything can be read.

@@ -11,9 +11,6 @@ from tests.support.pysim import simulate
 CONFIG = EngineConfig(pes=32)
 """Eight clusters: their events are summed four by four."""
 
-SUM_CYCLES = 3
-"""From an event to its counter."""
-
 
 def test_events_are_counted_and_held():
     counters = Counters(CONFIG)
@@ -45,7 +42,7 @@ def test_events_are_counted_and_held():
             for cluster in counters.clusters:
                 ctx.set(cluster.useful, 0)
                 ctx.set(cluster.dropped, 0)
-            await ctx.tick().repeat(SUM_CYCLES)
+            await ctx.tick().repeat(Counters.sum_cycles)
             for _ in range(4):
                 assert {name: ctx.get(counters.counts[name]) for name in COUNTERS} == expected
                 assert ctx.get(counters.cycles) == cycles
@@ -53,6 +50,6 @@ def test_events_are_counted_and_held():
                 ctx.set(counters.stalled, 1)
                 await ctx.tick()
             ctx.set(counters.stalled, 0)
-            await ctx.tick().repeat(SUM_CYCLES)
+            await ctx.tick().repeat(Counters.sum_cycles)
 
     simulate(counters, run)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of an engine that differ between one with convolutions and one without."""
+"""The two variants of an engine, with convolutions and without, and the units in which they differ."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from .pooling import PoolingDrain, PoolingWriter
 from .scatter import ScatterWalker
 from .walker import Walker
 
-__all__ = ["CONVOLUTIONS", "FULLY_CONNECTED", "Parts", "parts"]
+__all__ = ["CONVOLUTIONS", "FULLY_CONNECTED", "Variant", "variant"]
 
 
 @dataclass(frozen=True)
-class Parts:
+class Variant:
     """Classes of components, each called with an `EngineConfig`.
 
     Attributes
@@ -36,11 +36,11 @@ class Parts:
     writer: type
 
 
-FULLY_CONNECTED = Parts(order=VectorOrder, walker=Walker, drain=Drain, writer=ActivationWriter)
-CONVOLUTIONS = Parts(order=PixelOrder, walker=ScatterWalker, drain=PoolingDrain, writer=PoolingWriter)
+FULLY_CONNECTED = Variant(order=VectorOrder, walker=Walker, drain=Drain, writer=ActivationWriter)
+CONVOLUTIONS = Variant(order=PixelOrder, walker=ScatterWalker, drain=PoolingDrain, writer=PoolingWriter)
 """They run fully connected layers as well."""
 
 
-def parts(config):
-    """The parts of an engine of this configuration."""
+def variant(config):
+    """The variant that an engine of this configuration is."""
     return CONVOLUTIONS if config.tap_bits else FULLY_CONNECTED
