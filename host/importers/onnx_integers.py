@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["INT64", "VALUES_LIMIT", "compute_integers"]
 
 VALUES_LIMIT = 64
-"""Of every tensor on the way, so that no graph makes the reader work hard."""
+"""Most values of every tensor on the way, so that no graph makes the reader work hard."""
 
 INT64 = 7
 """The number of the type in ONNX."""

@@ -22,7 +22,7 @@ __all__ = ["Compiled", "Options", "compile_drawn", "compile_layer"]
 
 @dataclass(frozen=True)
 class Options:
-    """What a run varies.
+    """Options of a run.
 
     Attributes
     ----------
