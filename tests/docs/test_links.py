@@ -27,7 +27,7 @@ def prose(path):
 
 
 def anchors(path):
-    """Of the headings, as mkdocs and GitHub make them."""
+    """Anchors of the headings, as mkdocs and GitHub make them."""
     titles = re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE)
     return {re.sub(r" ", "-", re.sub(r"[^\w\- ]", "", title.lower())) for title in titles}
 
