@@ -26,7 +26,7 @@ def compute_integers(kind: str, attributes: Attributes, inputs: Sequence[np.ndar
     kind : str
         Name of the ONNX operator.
     attributes : dict
-        Of the node, by name: integers, lists of integers, or arrays.
+        Attributes of the node, by name: integers, lists of integers, or arrays.
     inputs : sequence of int64 array
         All of the node's inputs.
 

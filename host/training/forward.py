@@ -58,7 +58,7 @@ def activations(sums: torch.Tensor, activation: Activation, geometry: Geometry |
     Parameters
     ----------
     sums : tensor
-        From `weighted_sums`.
+        Result of `weighted_sums`.
     activation : Activation
         The layer's.
     geometry : Geometry or None
