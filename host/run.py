@@ -66,7 +66,7 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
         With its configuration.
     dataset : Dataset
     images : int
-        How many test images, 1 or more.
+        Number of test images, 1 or more.
     verify : bool
         Read every layer that can be read, and compare it with the golden model and all counters with the cycle model.
     seed : int

@@ -35,7 +35,7 @@ class EngineRun:
     seconds : float
         Wall-clock time of loading and of all inferences.
     comparison : Comparison, optional
-        What differs from the models.
+        Differences from the models.
     prediction : Prediction, optional
         The cycle model's counters.
     recording : dict, optional
