@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`EngineConfig`: the only place where a width or a depth is born."""
+"""`EngineConfig`: all sizes of an engine, validated in one place."""
 
 import hashlib
 import json
@@ -9,7 +9,13 @@ from pathlib import Path
 from nonzero.errors import UserError
 from nonzero.toml_files import read_toml
 
-__all__ = ["PRESETS", "ConfigError", "EngineConfig", "preset", "read_config"]
+__all__ = ["PRESETS", "RANGES", "ConfigError", "EngineConfig", "preset", "read_config"]
+
+RANGES = {"pes": (2, 256), "act_bits": (8, 16), "weight_bits": (2, 16), "code_bits": (4, 8), "acc_bits": (24, 32),
+          "entries_per_word": (2, 16), "entry_depth": (16, 65536), "length_bits": (2, 8), "slice_word_bits": (4, 256),
+          "slice_depth": (4, 65536), "act_depth": (4, 65536), "acc_depth": (8, 65536), "queue_depth": (16, 1024),
+          "program_depth": (16, 65536), "packet_bytes": (64, 32768)}
+"""Least and greatest value of a field of `EngineConfig`; addresses in descriptors have 16 bits."""
 
 
 class ConfigError(ValueError):
@@ -115,12 +121,7 @@ class EngineConfig:
         if wrong_types:
             yield from wrong_types
             return
-        ranges = {"pes": (2, 256), "act_bits": (8, 16), "weight_bits": (2, 16), "code_bits": (4, 8),
-                  "acc_bits": (24, 32), "entries_per_word": (2, 16), "entry_depth": (16, 65536),
-                  "length_bits": (2, 8), "slice_word_bits": (4, 256), "slice_depth": (4, 65536),
-                  "act_depth": (4, 65536), "acc_depth": (8, 65536), "queue_depth": (16, 1024),
-                  "program_depth": (16, 65536), "packet_bytes": (64, 32768)}
-        for name, (low, high) in ranges.items():
+        for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 yield f"{name} must be {low} to {high}, not {value}"
@@ -177,7 +178,7 @@ class EngineConfig:
 
     @property
     def hurried(self):
-        """Shortcuts save cycles between layers: where wires are short enough, and cells are not few."""
+        """Has low-latency shortcuts between layers: with 2 to 4 clusters, whose wires are short; not an iCE40."""
         return self.deep_pipeline and 1 < self.clusters <= 4
 
     @property

@@ -5,11 +5,11 @@ Bit positions live here alone: the RTL takes its signals from these layouts and 
 All fields are little-endian; the first field of a layout lies in the least significant bits.
 """
 
-from amaranth.hdl import signed
+from amaranth.hdl import Const, Shape, signed
 from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
-from .numbers import Activation
+from .numbers import MULTIPLIER_BITS, Activation
 from .protocol import COUNTERS
 
 DESCRIPTOR_WORD_BITS = 32
@@ -17,34 +17,72 @@ DESCRIPTOR_WORD_BITS = 32
 
 
 def long_slice(length_bits):
-    """Entries of a slice whose stored length is all ones: the compiler pads longer ones to this.
+    """Entries that an all-ones length stands for; slices of ``2**length_bits - 1`` entries or more are padded to it.
 
     A stored length below that is the number of entries itself.
     """
     return (1 << (length_bits + 1)) - 1
 
 
+def convolution_only(config, fields):
+    """The fields of a layout, or members of a component, in an engine with convolutions; an empty dict in others."""
+    return fields if config.tap_bits else {}
+
+
+def field_or_zero(view, name):
+    """A field of one bit; a constant 0 if the engine's layout does not have it."""
+    return view[name] if name in view.shape().members else Const(0, 1)
+
+
 class LayerKind(enum.Enum, shape=2):
-    """What a descriptor describes."""
+    """Kind of layer that a descriptor describes."""
 
     FULLY_CONNECTED = 0
     CONVOLUTION = 1
 
 
 def descriptor_layout(config):
-    """A layer's record in program memory; its codebook follows.
+    """A layer's record in program memory; its codebook follows."""
+    return data.StructLayout({**_layer_fields(), **convolution_only(config, _convolution_fields())})
+
+
+def whole_descriptor(config, bits):
+    """A descriptor, from its bits, with the fields of a convolution in every engine.
+
+    An engine without convolutions does not have them: there a pass is one pixel with all its words.
+    """
+    layout, own = descriptor_layout(config), descriptor_layout(config).from_bits(bits)
+    if "pixel_words" in layout.members:
+        return own
+    whole = data.StructLayout({**_layer_fields(), **_convolution_fields()})
+    inputs, outputs = int(own.input_words), int(own.output_words)
+    pixel = {"last_block": config.pes // config.block_cols - 1, "pixel_words": inputs, "pixel_step": inputs,
+             "row_step": inputs, "row_pitch": outputs, "output_pixel_words": outputs,
+             **dict.fromkeys(("pool", "pool_step", "scan_cols", "scan_rows", "out_cols", "out_rows", "pooled_cols",
+                              "pooled_rows"), 1)}
+    return whole.from_bits(bits | whole.const(pixel).as_bits())
+
+
+def largest(field):
+    """The greatest number that a field of a descriptor can hold, one of a convolution's among them."""
+    shape = Shape.cast({**_layer_fields(), **_convolution_fields()}[field])
+    return (1 << (shape.width - shape.signed)) - 1
+
+
+def _layer_fields():
+    """What every pass has.
 
     Addresses count words of the memory concerned; all PEs share them. ``chase_words`` is the number of input words
     that may be read at once: the rest become readable as the drain of the layer before writes them.
     """
-    return data.StructLayout({
+    return {
         "kind": LayerKind,
         "activation": Activation,
         "input_signed": 1,
         "index_mode": 2,        # position in EngineConfig.index_bits
         "pre_shift": 2,         # position in numbers.PRE_SHIFTS
         "reserved": 8,
-        "multiplier": 16,
+        "multiplier": MULTIPLIER_BITS,
         "input_base": 16,
         "input_words": 16,
         "chase_words": 16,
@@ -55,16 +93,15 @@ def descriptor_layout(config):
         "bias_base": 16,
         "plane_offsets": data.ArrayLayout(16, 3),   # entry word address minus that of planes 1 to 3
         "unused": 16,
-        **(_convolution_fields() if config.tap_bits else {}),
-    })
+    }
 
 
 def _convolution_fields():
-    """What a pass of a convolution is; a fully connected layer is one pixel with all its words.
+    """Fields of a convolution's pass; a fully connected layer is one pixel with all its words.
 
     A pass scans pixels of the input, each of ``pixel_words`` words, and scatters into accumulators that lie pixel by
-    pixel of the convolution's output, ``output_words`` for each. Its kernel has stride 1: the passes of a
-    stride of more scan every so-manieth pixel and have every so-manieth tap.
+    pixel of the convolution's output, ``output_words`` for each. Its kernel has stride 1: a convolution with a greater
+    stride is several passes, each of which scans every ``stride``-th pixel and has every ``stride``-th tap.
     """
     return {
         "tap_bits": 2,          # width of a tap's coordinates in the entries' indices; 0 for none
@@ -136,14 +173,22 @@ def beat_layout(config):
         "col": ceil_log2(config.block_cols),    # place of the column in its block
         "present": 1,                           # there is a non-zero activation; otherwise the block was empty
         "last": 1,                              # last beat of the block
-        **(position_fields(config) if config.tap_bits else {}),
-        **({"wraps": 1} if config.tap_bits else {}),  # last block of the pixel
+        **pixel_fields(config),                 # wraps: last block of the pixel
     })
 
 
 def position_fields(config):
-    """Where a pixel's products go: accumulator of slot 0 and tap 0; rows and columns of taps that are inside."""
-    return {"base": row_bits(config), "tap_rows": 1 << config.tap_bits, "tap_cols": 1 << config.tap_bits}
+    """Destination of a pixel's products: accumulator of slot 0 and tap 0; rows and columns of taps that are inside.
+
+    None in an engine without convolutions, as of `pixel_fields`.
+    """
+    return convolution_only(config, {"base": row_bits(config), "tap_rows": 1 << config.tap_bits,
+                                     "tap_cols": 1 << config.tap_bits})
+
+
+def pixel_fields(config):
+    """Fields that accompany a word through the scanner: its pixel's position; whether it is the pixel's last word."""
+    return {**position_fields(config), **convolution_only(config, {"wraps": 1})}
 
 
 def job_layout(config):
@@ -153,7 +198,7 @@ def job_layout(config):
         # The place of its last entry, from the first of the word it starts in.
         "last": range(config.entries_per_word - 1 + long_slice(config.length_bits)),
         "act": config.act_bits,
-        **(position_fields(config) if config.tap_bits else {}),
+        **position_fields(config),
     })
 
 
@@ -166,19 +211,24 @@ def visit_layout(config):
     })
 
 
+def drain_fields(config):
+    """What a row that is drained takes along: another pooling window wants it as well, so that it is not cleared."""
+    return convolution_only(config, {"keep": 1})
+
+
 def drain_step_layout(config):
     """A step of the drain, for all PEs at once: read (and clear) one row, add its bias."""
     return data.StructLayout({
         "row": row_bits(config),
         "bias_address": ceil_log2(config.entry_depth),
         "bias_last": 1,                         # the bias is complete with this word: take the row
-        **({"keep": 1} if config.tap_bits else {}),  # another pooling window wants the row as well: do not clear it
+        **drain_fields(config),
     })
 
 
 def requant_layout():
     """A layer's requantisation, see `rtl.numbers`."""
-    return data.StructLayout({"multiplier": 16, "pre_shift": 2, "activation": Activation})
+    return data.StructLayout({"multiplier": MULTIPLIER_BITS, "pre_shift": 2, "activation": Activation})
 
 
 def codebook_write_layout(config):
@@ -189,6 +239,47 @@ def codebook_write_layout(config):
 def tap_write_layout(config):
     """A value of the tap table on its way to every PE."""
     return data.StructLayout({"tap": 2 * config.tap_bits, "offset": row_bits(config)})
+
+
+def table_layouts(config):
+    """The tables of a layer, by name: what a value of each looks like on its way to every PE."""
+    return {"codebook": codebook_write_layout(config), **convolution_only(config, {"taps": tap_write_layout(config)})}
+
+
+def pe_layer_layout(config):
+    """Settings of the scanned layer that each PE needs."""
+    planes = len(config.plane_bits)
+    return data.StructLayout({
+        "input_signed": 1,
+        **({"index_mode": ceil_log2(planes),
+            "plane_offsets": data.ArrayLayout(ceil_log2(config.entry_depth), planes - 1)} if planes > 1 else {}),
+        **convolution_only(config, {"tap_bits": 2}),
+    })
+
+
+def cluster_layer_layout(config):
+    """Settings of the scanned layer that each cluster needs."""
+    return data.StructLayout({
+        "slice_base": range(config.slice_depth),
+        "entry_base": range(config.entry_depth),
+        "pe": pe_layer_layout(config),
+    })
+
+
+def control_layout(config):
+    """Control signals to all PEs in each cycle: hold, drain a row, write a value of a table."""
+    return data.StructLayout({
+        "hold": 1,                  # the walkers wait: the drain runs, or the tables are not there yet
+        "drain": 1,
+        "drain_step": drain_step_layout(config),
+        **{name: field for table, layout in table_layouts(config).items()
+           for name, field in ((f"write_{table}", 1), (table, layout))},
+    })
+
+
+def control_flags(config):
+    """Fields of the control that make something happen; the others mean nothing without them."""
+    return ("hold", "drain", *(f"write_{table}" for table in table_layouts(config)))
 
 
 def memory_write_layout(config):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows from a configuration about an engine's structure: widths of counters, registers on long wires."""
+"""An engine's structure as its configuration determines it: widths of counters, registers on long wires."""
 
 from amaranth.utils import ceil_log2, exact_log2
 
@@ -9,7 +9,7 @@ from .image_format import LIMIT_STEP
 def counter_bits(config):
     """Width of a performance counter.
 
-    Without convolutions an inference takes each entry once and scans few times the activation memory.
+    Without convolutions each entry is visited at most once, and the activation memory is scanned a few times.
     """
     if config.tap_bits:
         return 32
@@ -33,6 +33,6 @@ def broadcast_cycles(config):
     return 0 if config.clusters == 1 else 1 if config.clusters <= 4 else 2 if config.clusters <= 8 else 3
 
 
-def forwards(config):
-    """Whether a word that is drained also goes to the scanner directly, if that has nothing else to scan."""
-    return config.hurried and not config.tap_bits and scan_groups(config) == 1
+def unhurried_cycles(config):
+    """Registers to a cluster for signals that are not time-critical: one more than for beats."""
+    return broadcast_cycles(config) + (config.clusters > 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long packing takes."""
+"""Benchmark of packing: its time and memory."""
 
 import resource
 import time

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `host.bench.seconds` times: networks, and how many cycles they take on a board's engine."""
+"""Jobs that `host.bench.seconds` times: networks, and how many cycles they take on a board's engine."""
 
 import itertools
 import json
@@ -185,7 +185,7 @@ def image_job(name: str, image: Image, config: EngineConfig, data: str) -> Job:
     Parameters
     ----------
     name : str
-        What tables call it.
+        Name of the job in tables.
     image : Image
         The network, compiled for ``config``.
     config : EngineConfig
@@ -230,7 +230,7 @@ def jobs_for(names: Sequence[str], config: EngineConfig, density: float, model: 
     Raises
     ------
     UserError
-        As `drawn_job`, `image_job` and `lenet_image`, or if ``model`` cannot be read.
+        See `drawn_job`, `image_job` and `lenet_image`; also if ``model`` cannot be read.
     """
     by_name = {layer.name: layer for layer in EIE_LAYERS}
     for name in names:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How software computes a network for one input vector: dense, sparse and 8-bit libraries."""
+"""Networks in software, for one input vector: dense, sparse and 8-bit libraries."""
 
 import importlib
 import importlib.util
@@ -52,7 +52,7 @@ class Method:
     tolerance : float
         Greatest error of an output, over the greatest output.
     seconds : callable
-        Of a call and a count: seconds that ``count`` calls take, one after the other.
+        Called with a call and a count; returns the seconds that ``count`` calls take, one after the other.
     """
 
     name: str
@@ -111,7 +111,7 @@ def _processor_seconds(call: Call, count: int) -> float:
 
 
 def _gpu_seconds(call: Call, count: int) -> float:
-    """By the GPU's own clock; the calls wait for each other, not for the processor."""
+    """Seconds by the GPU's own clock; the calls wait for each other, not for the processor."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
     for _ in range(count):

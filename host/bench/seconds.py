@@ -27,7 +27,7 @@ PUBLISHED_IN = ('published, Han et al., "EIE" (ISCA 2016), table IV, batch 1, mi
                 "Core i7-5930K with MKL, Titan X with cuBLAS and cuSPARSE")
 
 RATIOS = ("dense", "sparse", "best", "cut")
-"""What the engine's seconds are compared with; "best" is of all methods but those of the kind ``cut``."""
+"""Methods that the engine's seconds are compared with; "best" is of all methods but those of the kind ``cut``."""
 
 
 def run_seconds(jobs: Iterable[Job], count: int, baseline: Baseline, *, device: str = "cpu", threads: int = 1,
@@ -53,7 +53,7 @@ def run_seconds(jobs: Iterable[Job], count: int, baseline: Baseline, *, device: 
     Returns
     -------
     dict
-        As in ``seconds.json``. The engine's seconds are the predicted cycles over the baseline's highest clock.
+        The contents of ``seconds.json``. The engine's seconds are predicted cycles over the baseline's highest clock.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def seconds_table(found: dict[str, Any]) -> str:
 
 
 def seconds_figure(found: dict[str, Any]) -> Figure:
-    """For each network a bar for the engine, each method, and EIE as published, on a logarithmic axis."""
+    """Bars of each network for the engine, each method, and EIE as published, on a logarithmic axis."""
     rows = found["rows"]
     series = [(f"engine, {found['board']}", [row["engine_seconds"] * 1e6 for row in rows])]
     series += [(name, [row["methods"][name]["seconds"] * 1e6 for row in rows]) for name in found["call_seconds"]]

@@ -27,7 +27,7 @@ RARE = 1e-3
 
 @torch.no_grad()
 def activity(network: Network, images: np.ndarray) -> list[np.ndarray]:
-    """How often each input of each layer is not zero: float64 ``[inputs]`` for each layer.
+    """Share of the images in which each input of each layer is not zero: float64 ``[inputs]`` for each layer.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def keep_worthy(network: Network, saliency: list[np.ndarray], often: list[np.nda
     Parameters
     ----------
     network : Network
-        As it is before the cut.
+        The network before the cut.
     saliency : list of array, shape ``[rows, cols]``
-        Of each layer's weights.
+        Saliency of each layer's weights.
     often : list of array
         `activity` of the network.
     final : float

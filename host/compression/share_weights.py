@@ -30,15 +30,15 @@ __all__ = ["ShareSettings", "direct_values", "share_weights"]
 
 @dataclass(frozen=True)
 class ShareSettings:
-    """How the codebooks are made and fine-tuned. Section numbers are those of Deep Compression.
+    """Options of weight sharing: how codebooks are made and fine-tuned. Section numbers are those of Deep Compression.
 
     Attributes
     ----------
     initialisation : str
         First centres of k-means (section 3.2), one of `host.compression.kmeans.INITIALISATIONS`.
     bits : int, optional
-        2 to 8, and at most what the engine's codes have: ``2**bits - 1`` centres for each layer. None: as many as the
-        codes can tell apart.
+        2 to 8, and at most what the engine's codes have: ``2**bits - 1`` centres for each layer. None: every
+        code of the engine is used.
     epochs : int
         Passes over the training images; 0 keeps the cluster centres.
     learning_rate : float
@@ -135,7 +135,7 @@ def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int
 
 
 def direct_values(code_bits: int) -> np.ndarray:
-    """What each code stands for where codes are two's complement weights: int64 ``[2**code_bits]``."""
+    """Weight of each code where codes are two's complement weights: int64 ``[2**code_bits]``."""
     codes = np.arange(1 << code_bits)
     return np.where(codes >> (code_bits - 1), codes - (1 << code_bits), codes)
 

@@ -5,11 +5,9 @@ import numba
 
 from host.cycle_model.drain import start_drain
 from host.cycle_model.scanner import start_scanner
+from rtl.engine.timing import SETTLE_CYCLES
 
 __all__ = ["start_inference", "step_program", "step_sequencer"]
-
-SETTLE_CYCLES = 2
-"""The states SETTLE and SETTLE ON."""
 
 
 @numba.njit

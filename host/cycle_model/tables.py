@@ -8,15 +8,23 @@ import numpy as np
 from host.cycle_model.state import PASS, SLICE, VISIT, Engine, Tables
 from host.decoding.decode import Decoded, DecodedPass
 from rtl.config import EngineConfig
-from rtl.layouts import LayerKind, codebook_words, descriptor_words
-from rtl.structure import broadcast_cycles, forwards, scan_groups
-from rtl.timing import beat_queue_limit, drain_cycles, job_queue_limit, lookup_cycles, quiet_cycles
+from rtl.engine.timing import (
+    beat_queue_limit,
+    drain_cycles,
+    fetch_cycles,
+    forwards,
+    job_queue_limit,
+    lookup_cycles,
+    quiet_cycles,
+    table_cycles,
+)
+from rtl.structure import broadcast_cycles, scan_groups
 
 __all__ = ["active_inputs", "engine_constants", "image_tables"]
 
 
 def engine_constants(config: EngineConfig) -> Engine:
-    """What the loop must know of an engine."""
+    """The constants of an engine that the loop needs."""
     grouped = scan_groups(config) > 1
     return Engine(
         pes=config.pes, clusters=config.clusters, block_cols=config.block_cols,
@@ -24,14 +32,14 @@ def engine_constants(config: EngineConfig) -> Engine:
         entries_per_word=config.entries_per_word, job_depth=config.queue_depth, job_limit=job_queue_limit(config),
         beat_depth=config.beat_queue_depth, beat_limit=beat_queue_limit(config),
         broadcast_cycles=broadcast_cycles(config),
-        lookup_cycles=lookup_cycles(config) + (config.beat_queue_depth > 0), drain_cycles=drain_cycles(config),
-        row_cycles=config.row_cycles, fetch_cycles=descriptor_words(config) + 2, grouped=grouped,
+        lookup_cycles=lookup_cycles(config), drain_cycles=drain_cycles(config),
+        row_cycles=config.row_cycles, fetch_cycles=fetch_cycles(config), grouped=grouped,
         tapped=config.tap_bits > 0, deep=config.deep_pipeline, late_quiet=quiet_cycles(config) > 1,
         bypass=config.hurried, forwards=forwards(config))
 
 
 def image_tables(decoded: Decoded, layer_acts: Sequence[int]) -> Tables:
-    """What an image holds; the first input of layer ``n`` is activation ``layer_acts[n]`` of `active_inputs`."""
+    """Tables of an image; the first input of layer ``n`` is activation ``layer_acts[n]`` of `active_inputs`."""
     config, bases = decoded.config, _input_bases(decoded)
     passes = np.zeros(len(decoded.passes), PASS)
     visits: list[np.ndarray] = []
@@ -80,28 +88,19 @@ def _input_bases(decoded: Decoded) -> list[int]:
 
 
 def _fill_pass(row: np.void, one: DecodedPass, config: EngineConfig) -> None:
-    """What follows from the pass alone."""
+    """Fills the fields that follow from the pass alone."""
     fields = one.descriptor
-    for name in ("input_words", "chase_words", "output_words"):
+    for name in ("input_words", "chase_words", "output_words", "output_pixel_words", "tap_bits"):
         row[name] = int(getattr(fields, name))
-    row["cols"], row["table_cycles"] = one.lengths.shape[1], _table_cycles(one, config)
-    row["output_pixel_words"], row["drain_steps"], row["window"] = row["output_words"], row["output_words"], 1
-    if config.tap_bits:
-        row["output_pixel_words"], row["tap_bits"] = int(fields.output_pixel_words), int(fields.tap_bits)
-        row["window"] = int(fields.pool) ** 2
-        row["drain_steps"] *= row["window"] * int(fields.pooled_cols) * int(fields.pooled_rows)
-        if fields.hold_sums:
-            row["drain_steps"] = 0
+    row["cols"], row["table_cycles"] = one.lengths.shape[1], table_cycles(config, fields.kind)
+    row["window"] = int(fields.pool) ** 2
+    drained = 0 if fields.hold_sums else row["output_words"]
+    row["drain_steps"] = drained * row["window"] * int(fields.pooled_cols) * int(fields.pooled_rows)
 
 
 def _visits(one: DecodedPass, config: EngineConfig) -> np.ndarray:
-    """What the scanner reads, in order: VISIT array."""
+    """The words that the scanner reads, in order: VISIT array."""
     fields = one.descriptor
-    if not config.tap_bits:
-        visits = np.zeros(int(fields.input_words), VISIT)
-        visits["word"] = np.arange(len(visits))
-        visits["first_col"], visits["acts"] = visits["word"] * config.pes, config.pes
-        return visits
     row, col, word = (axis.ravel() for axis in np.indices(
         (int(fields.scan_rows), int(fields.scan_cols), int(fields.pixel_words))))
     visits = np.zeros(len(row), VISIT)
@@ -115,22 +114,16 @@ def _visits(one: DecodedPass, config: EngineConfig) -> np.ndarray:
 
 
 def _taps_inside(at: np.ndarray, size: int, config: EngineConfig) -> np.ndarray:
-    """For each output row (or column) ``at`` that tap 0 of a pixel adds to: bit ``t`` if that of tap ``t`` exists."""
+    """A mask for each output row (or column) ``at`` that tap 0 adds to: bit ``t`` is set if tap ``t`` is inside."""
     taps = np.arange(1 << config.tap_bits)
     return (((at[:, None] >= taps) & (at[:, None] - taps < size)) << taps).sum(axis=1)
 
 
 def _slices(one: DecodedPass) -> np.ndarray:
-    """Of each PE and column: SLICE array."""
+    """Slices of each PE and column: SLICE array."""
     slices = np.zeros(one.lengths.size, SLICE)
     slices["length"] = one.lengths.ravel()
     slices["first"] = (np.cumsum(one.lengths, axis=1) - one.lengths).ravel()
     return slices
 
 
-def _table_cycles(one: DecodedPass, config: EngineConfig) -> int:
-    """Cycles in which a pass's codebook and tap table are sent."""
-    entries = config.codebook_entries if codebook_words(config) else 0
-    if config.tap_bits and one.descriptor.kind == LayerKind.CONVOLUTION:
-        entries += config.taps
-    return entries + 1 if entries else 0

@@ -35,7 +35,7 @@ class DecodedPass:
         Entries of each slice, skips and padding included.
     taps : list of int16 arrays, one for each PE
         The tap of each entry, 0 in a fully connected layer; -1 is no weight.
-    descriptor : rtl.layouts.descriptor_layout
+    descriptor : rtl.layouts.whole_descriptor
     """
 
     layer: int
@@ -46,7 +46,7 @@ class DecodedPass:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What an image holds.
+    """Contents of an image.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Decoded:
     network : QuantizedNetwork
         The integer network; the scales of its layers are 1, because the engine does not need them.
     passes : list of DecodedPass
-        In the order of the program.
+        Passes in the order of the program.
     """
 
     image: Image
@@ -137,7 +137,7 @@ def _memories(engine: bytes, config: EngineConfig) -> Memories:
 
 
 def _descriptors(memories: Memories, count: int, config: EngineConfig) -> list[tuple[Any, np.ndarray, np.ndarray]]:
-    """Of each pass its descriptor, codebook and tap table."""
+    """Descriptor, codebook and tap table of each pass."""
     def read(first: int, words: int) -> bytes:
         return memories.program.read(slice(0, 1), first, words).tobytes()
 

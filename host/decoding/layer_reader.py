@@ -11,7 +11,7 @@ from host.image.space_to_depth import Fold
 from host.network.layers import VALUES_LIMIT, Geometry
 from host.quantization.integer_network import QuantizedLayer, accumulator_bounds
 from rtl.config import EngineConfig
-from rtl.layouts import LayerKind
+from rtl.layouts import LayerKind, largest
 from rtl.numbers import PRE_SHIFTS
 
 __all__ = ["LayerReader"]
@@ -37,7 +37,7 @@ class LayerReader:
     Raises
     ------
     ValueError, IndexError
-        By every method, if the passes contradict each other or the layer.
+        Raised by every method if the passes contradict each other or the layer.
     """
 
     def __init__(self, fields: dict[str, Any], columns: np.ndarray, input_base: int, ready: int, inputs: int,
@@ -80,7 +80,7 @@ class LayerReader:
 
         Parameters
         ----------
-        descriptor : view of `rtl.layouts.descriptor_layout`
+        descriptor : `rtl.layouts.whole_descriptor`
         codebook : int64 array, shape ``[2**code_bits]``
         tap_table : int64 array, shape ``[taps]``
             Accumulators between each tap and tap 0; empty for a fully connected layer.
@@ -108,7 +108,7 @@ class LayerReader:
         self.codes[rows, channels * math.prod(self.shape.kernel) + taps] = one.codes
         self.weights += len(rows)
         self.bias[here] = biases[self.pes[here], self.slots[here] - self.first]
-        self.held = slots if self.config.tap_bits and descriptor.hold_sums else 0
+        self.held = slots if descriptor.hold_sums else 0
         if not self.held:
             self.first += slots
             self.drains += 1
@@ -155,9 +155,10 @@ class LayerReader:
         expected = {
             "last_block": self._last_block(), "pool": shape.pool, "pool_step": shape.pool_stride,
             "pixel_words": pixel_words,
-            "pixel_step": shape.stride[1] * pixel_words & 0xFFFF,
-            "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & 0xFFFF,
-            "out_cols": out_cols, "out_rows": out_rows, "first_row": first_row & 0xFFFF, "row_pitch": out_cols * slots,
+            "pixel_step": shape.stride[1] * pixel_words & largest("pixel_step"),
+            "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & largest("row_step"),
+            "out_cols": out_cols, "out_rows": out_rows, "first_row": first_row & largest("first_row"),
+            "row_pitch": out_cols * slots,
             "pooled_cols": pooled_cols, "pooled_rows": pooled_rows, "output_pixel_words": self.pixel_words,
             "band_step": (math.prod(shape.out_shape) - 1) * self.pixel_words if self.bands == 2 else 0,
         }
@@ -183,7 +184,7 @@ class LayerReader:
         return int(lanes.max(initial=0) if self.geometry else self.config.pes - 1) // self.config.block_cols
 
     def _taps(self, descriptor: Any, taps: np.ndarray, tap_table: np.ndarray, slots: int) -> np.ndarray:
-        """Where in the kernel the pass's taps are: row times columns plus column."""
+        """Places of the pass's taps in the kernel: row times columns plus column."""
         shape, bits = self.shape, int(descriptor.tap_bits)
         skipped = int(descriptor.input_base) - self.input_base
         pixel_words = len(self.channels) // self.config.pes

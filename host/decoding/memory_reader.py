@@ -18,7 +18,7 @@ class Memory:
     Parameters
     ----------
     name : str
-        What errors call it.
+        Name of the memory in errors.
     pes, depth : int
         PEs, and words of the memory in each of them.
     width : int
@@ -46,7 +46,7 @@ class Memory:
         Parameters
         ----------
         pes : slice
-            Of the PEs' numbers.
+            Numbers of the PEs.
         first, count : int
             Address of the first word, and number of words.
 
@@ -72,7 +72,7 @@ class Memories:
         One for all PEs.
     slices : Memory
     planes : list of Memory
-        Of entries.
+        Planes of the entry memory.
     """
 
     program: Memory
@@ -116,8 +116,8 @@ def read_weights(memories: Memories, descriptor: Any, config: EngineConfig) -> P
     Parameters
     ----------
     memories : Memories
-    descriptor : view of `rtl.layouts.descriptor_layout`
-        Of the pass.
+    descriptor : `rtl.layouts.whole_descriptor`
+        Descriptor of the pass.
     config : EngineConfig
 
     Raises
@@ -126,15 +126,12 @@ def read_weights(memories: Memories, descriptor: Any, config: EngineConfig) -> P
         For a descriptor that no engine of ``config`` can run, or one of words that the image does not fill.
     """
     mode, bits = int(descriptor.index_mode), config.length_bits
-    pixel_words = int(descriptor.pixel_words if config.tap_bits else descriptor.input_words)
-    tap_bits = int(descriptor.tap_bits) if config.tap_bits else 0
+    pixel_words, tap_bits = int(descriptor.pixel_words), int(descriptor.tap_bits)
     if pixel_words > config.act_depth or descriptor.output_words > config.acc_depth:
         raise ValueError(f"a pass of {pixel_words} words of inputs and {int(descriptor.output_words)} rows")
     if config.index_bits[mode] < 2 * tap_bits or tap_bits not in (0, 2, config.tap_bits):
         raise ValueError(f"taps of {tap_bits} bits in an index of {config.index_bits[mode]}")
-    slice_words = pixel_words * config.pes // config.block_cols
-    if config.tap_bits:
-        slice_words += int(descriptor.last_block) + 1 - config.pes // config.block_cols
+    slice_words = (pixel_words - 1) * config.pes // config.block_cols + int(descriptor.last_block) + 1
     cols = slice_words * config.block_cols
     stored = memories.slices.read(slice(None), int(descriptor.slice_base), slice_words)
     lengths = _fields(stored, config.slice_word_bits, bits)
@@ -186,8 +183,8 @@ def read_biases(memories: Memories, descriptor: Any, config: EngineConfig) -> np
     Parameters
     ----------
     memories : Memories
-    descriptor : view of `rtl.layouts.descriptor_layout`
-        Of the pass.
+    descriptor : `rtl.layouts.whole_descriptor`
+        Descriptor of the pass.
     config : EngineConfig
 
     Raises

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 import serial
 
 from host.device.device_error import DeviceError
+from rtl.config import RANGES
 from rtl.protocol import CRC_BYTES, HEADER_BYTES, SYNC, Opcode, Status, pack, packet_length
 
 __all__ = ["SerialPort", "find_packet"]
 
-LARGEST_PACKET_BYTES = 1 << 15
+LARGEST_PACKET_BYTES = RANGES["packet_bytes"][1]
 """No engine takes a longer payload."""
 
 ANSWER_BYTES = packet_length(1)

@@ -18,7 +18,7 @@ from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
 from host.network.layers import Geometry
 from nonzero.errors import UserError
-from rtl.config import EngineConfig
+from rtl.config import RANGES, EngineConfig
 from rtl.image_file import ImageParts, read_parts, split_image
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Image", "parse_image", "read_image"]
 
-MOST_WORDS = 1 << 16
+MOST_WORDS = RANGES["act_depth"][1]
 """Addresses of activation memory."""
 
 MOST_FOLDED_STRIDE = 1 << 8
 MOST_AXES = 8
 
-MOST_PLACES = 1 << 24
+MOST_PLACES = MOST_WORDS * RANGES["pes"][1]
 """Activations of the largest activation memory."""
 
 
@@ -43,7 +43,7 @@ class Image:
     Attributes
     ----------
     engine : bytes
-        What the engine loads.
+        The part of the image that the engine loads.
     config_hash : bytes
         The `EngineConfig.hash` it was made for.
     input_words : int
@@ -111,7 +111,7 @@ def parse_image(content: bytes, config: EngineConfig | None = None, *, name: str
     config : EngineConfig, optional
         The engine that is to load it.
     name : str
-        What errors call the image.
+        Name of the image in errors.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[s
 
 
 def _input_shape(values: Any, geometry: Geometry | None, last: int) -> tuple[int, ...] | None:
-    """Of a network that begins with this convolution, or else has this input and maybe more."""
+    """Checked input shape of a network; ``geometry`` is its first layer's, None if that is no convolution."""
     if values is None:
         return geometry.in_shape if geometry else None
     if type(values) is not list or not 1 <= len(values) <= MOST_AXES \
@@ -193,9 +193,10 @@ def _geometry(values: dict[str, Any]) -> Geometry:
     channels, height, width = _sizes(values["in_shape"], 3, 1)
     (kernel_rows, kernel_cols), (step_rows, step_cols), (pad_rows, pad_cols) = (
         _sizes(values[name], 2, least) for name, least in (("kernel", 1), ("stride", 1), ("padding", 0)))
+    end_rows, end_cols = _sizes(values.get("end_padding", [pad_rows, pad_cols]), 2, 0)
     groups, pool, pool_stride = _sizes([values[name] for name in ("groups", "pool", "pool_stride")], 3, 1)
     geometry = Geometry((channels, height, width), (kernel_rows, kernel_cols), (step_rows, step_cols),
-                        (pad_rows, pad_cols), groups, pool, pool_stride)
+                        (pad_rows, pad_cols), groups, pool, pool_stride, (end_rows, end_cols))
     if min(*geometry.conv_shape, *geometry.out_shape) < 1 or geometry.inputs > MOST_PLACES \
             or geometry.in_shape[0] % groups:
         raise ValueError(f"a geometry ({values!r})")

@@ -10,9 +10,9 @@ from rtl.layouts import (
     DESCRIPTOR_WORD_BITS,
     LayerKind,
     codebook_words,
-    descriptor_layout,
     descriptor_words,
     tap_table_words,
+    whole_descriptor,
 )
 
 __all__ = ["ProgramPass", "Section", "output_signed", "program_passes", "sections"]
@@ -70,7 +70,7 @@ class ProgramPass(NamedTuple):
 
     Attributes
     ----------
-    descriptor : rtl.layouts.descriptor_layout
+    descriptor : rtl.layouts.whole_descriptor
     codebook, tap_table : bytes
         Empty if it has none.
     """
@@ -86,13 +86,13 @@ def program_passes(read: Callable[[int, int], bytes], count: int, config: Engine
     Parameters
     ----------
     read : callable
-        Of the first word and a number of words gives their bytes; raises `ValueError` for words beyond the memory.
+        Called with the first word and a number of words; returns their bytes, raises `ValueError` beyond the memory.
     count : int
         Passes.
     config : EngineConfig
         Decides the sizes of descriptors and tables.
     """
-    layout, at = descriptor_layout(config), 0
+    at = 0
 
     def following(words: int) -> bytes:
         nonlocal at
@@ -100,7 +100,7 @@ def program_passes(read: Callable[[int, int], bytes], count: int, config: Engine
         return read(at - words, words)
 
     for _ in range(count):
-        descriptor = layout.from_bits(int.from_bytes(following(descriptor_words(config)), "little"))
+        descriptor = whole_descriptor(config, int.from_bytes(following(descriptor_words(config)), "little"))
         codebook = b"" if config.direct_weights else following(codebook_words(config))
         tables = tap_table_words(config) if descriptor.kind == LayerKind.CONVOLUTION else 0
         yield ProgramPass(descriptor, codebook, following(tables))

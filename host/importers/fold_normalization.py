@@ -44,7 +44,7 @@ def fold_inputs(layer: Linear, divisor: np.ndarray | np.float64, shift: np.ndarr
     ----------
     divisor, shift : float, or float64 array of one value for each input
     said : str
-        What is folded in, for messages: "the mean 0.5".
+        Name of the folded operation, for messages: "the mean 0.5".
 
     Raises
     ------
@@ -53,7 +53,7 @@ def fold_inputs(layer: Linear, divisor: np.ndarray | np.float64, shift: np.ndarr
         input is scaled or shifted differently within a channel.
     """
     geometry, name = layer.geometry, shown(layer.name)
-    if geometry and any(geometry.padding) and np.any(shift):
+    if geometry and geometry.padded and np.any(shift):
         raise UserError(f"layer {name} pads its input with zeros, which are no zeros of the data once {said} is folded "
                         "in; leave that out, and give the data (--data, --calib) as the layer takes it: files of "
                         "floats, which may be negative")
@@ -74,7 +74,7 @@ def fold_inputs(layer: Linear, divisor: np.ndarray | np.float64, shift: np.ndarr
 
 
 def _by_column(layer: Linear, values: np.ndarray | np.float64, said: str) -> np.ndarray:
-    """For each weight of a convolution, [rows, cols], the value of the channel that it meets."""
+    """Value of the channel that each weight of a convolution meets, ``[rows, cols]``."""
     geometry = layer.geometry
     assert geometry is not None
     pixels = np.asarray(values).reshape(geometry.in_shape[0], -1)

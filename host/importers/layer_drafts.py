@@ -22,7 +22,7 @@ class Draft:
     ----------
     part : LinearPart, ConvPart or PoolPart
     geometry : Geometry, optional
-        Of a convolution or pooling.
+        Geometry of a convolution or pooling.
     norm : NormPart, optional
         The batch normalisation that is folded into the weights.
     activation : Activation

@@ -14,7 +14,7 @@ from nonzero.errors import UserError
 __all__ = ["read_onnx"]
 
 BYTES_LIMIT = 1 << 31
-"""Of a protobuf message."""
+"""Largest size of a protobuf message."""
 
 NODES_LIMIT = 10_000
 

@@ -53,7 +53,7 @@ def _input_shape(network: Network) -> tuple[int, ...] | None:
 
 
 def _parts(network: Network) -> list[Part]:
-    """What `host.importers.build_network` makes this network of; the tensors are left out."""
+    """Parts from which `host.importers.build_network` makes this network; the tensors are left out."""
     parts: list[Part] = []
     names = {layer.name for layer in network.layers}
     flat = _input_shape(network) is None
@@ -70,12 +70,12 @@ def _parts(network: Network) -> list[Part]:
 
 
 def _spatial_parts(layer: Linear, names: set[str]) -> list[Part]:
-    """Of a convolution or a pooling, with the max pooling and the ReLU behind it."""
+    """Parts of a convolution or a pooling, with the max pooling and the ReLU behind it."""
     geometry, parts = layer.geometry, list[Part]()
     assert geometry is not None
     if not layer.fixed:
         parts.append(ConvPart(layer.name, StoredTensor(layer.weight.shape), None, geometry.stride, geometry.padding,
-                              groups=geometry.groups))
+                              groups=geometry.groups, end_padding=geometry.end_padding))
     elif math.prod(geometry.kernel + geometry.stride) > 1:
         parts.append(PoolPart(layer.name, "average", geometry.kernel, geometry.stride, geometry.padding))
     if geometry.pool > 1:

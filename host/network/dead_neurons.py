@@ -34,7 +34,7 @@ def silence_dead_neurons(network: Network) -> Network:
             heard = taken.any(axis=(1, 3)).ravel()
             constant = activate(layer.bias, layer.activation)
             silent = ~layer.weight.any(axis=1) & ((layer.bias != 0) | heard)
-            if following.geometry is not None and any(following.geometry.padding):
+            if following.geometry is not None and following.geometry.padded:
                 silent &= constant == 0
             constant = np.where(silent, constant, 0).astype(np.float32).reshape(len(taken), -1, 1)
             following.bias[:] += (taken.sum(axis=3) @ constant).ravel()
@@ -59,7 +59,7 @@ def keep_neurons(network: Network, saliency: list[np.ndarray], counts: dict[str,
     ----------
     network : Network
     saliency : list of array, shape ``[rows, cols]``
-        Of each layer's weights; the neurons with the greatest sum over their incoming weights stay.
+        Saliency of each layer's weights; the neurons with the greatest sum over their incoming weights stay.
     counts : dict
         Neurons to keep, by the layer's name.
     """
@@ -83,7 +83,7 @@ def drop_dead_neurons(network: Network) -> Network:
 
 
 def living_neurons(network: Network) -> list[np.ndarray]:
-    """For each layer the rows that `drop_dead_neurons` leaves, in a network whose dead neurons are silent."""
+    """Rows of each layer that `drop_dead_neurons` leaves, in a network whose dead neurons are silent."""
     rows = [np.arange(layer.rows) for layer in network.layers]
     for number, (layer, following) in enumerate(pairwise(network.layers)):
         if not any(one.geometry and one.geometry.groups > 1 for one in (layer, following)):
@@ -122,7 +122,7 @@ def put_back(network: Network, rows: list[np.ndarray], arrays: Sequence[np.ndarr
     network : Network
         Before `take_neurons`.
     rows, inputs
-        As of `take_neurons`.
+        See `take_neurons`.
     arrays : sequence of array, shape ``[rows left, columns left]``
         One for each layer.
 
@@ -146,7 +146,7 @@ def weight_places(network: Network, rows: list[np.ndarray], inputs: np.ndarray |
     network : Network
         Before `take_neurons`.
     rows, inputs
-        As of `take_neurons`.
+        See `take_neurons`.
 
     Returns
     -------

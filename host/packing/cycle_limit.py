@@ -35,8 +35,7 @@ def _pass_cycles(one: PackedPass, config: EngineConfig) -> int:
     fields: dict[str, Any] = dict(one.descriptor)
     lengths = one.encoded.lengths
     scan = math.prod(one.encoded.scan.pixels) * (int(lengths.max(axis=0).sum()) + lengths.shape[1])
-    drain = len(one.encoded.slots) * config.row_cycles
-    if config.tap_bits:
-        drain *= fields["pool"] ** 2 * fields["pooled_cols"] * fields["pooled_rows"]
+    drained = len(one.encoded.slots) * fields["pool"] ** 2 * fields["pooled_cols"] * fields["pooled_rows"]
+    drain = drained * config.row_cycles
     tables = descriptor_words(config) + config.codebook_entries + config.taps
     return scan + drain + tables + PASS_CYCLES

@@ -10,11 +10,11 @@ from host.network.layers import Linear, Network
 from host.packing.pack import arrange
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
-from rtl.config import PRESETS, EngineConfig
+from rtl.config import PRESETS, RANGES, EngineConfig
 
 __all__ = ["check_engine"]
 
-DEPTHS = {"acc_depth": 65536, "act_depth": 65536, "slice_depth": 65536, "entry_depth": 65536, "program_depth": 65536}
+DEPTHS = {name: RANGES[name][1] for name in ("acc_depth", "act_depth", "slice_depth", "entry_depth", "program_depth")}
 """Fields that another engine may have more of, and how much at most."""
 
 
@@ -27,7 +27,7 @@ def check_engine(network: Network, config: EngineConfig, preset: str, kept: floa
         Before pruning.
     config : EngineConfig
     preset : str
-        What to call the configuration.
+        Name of the configuration in errors and notes.
     kept : float, optional
         The share of weights that pruning will keep; of the hidden neurons of a layer it may keep a single one. None if
         nothing is pruned.
@@ -35,7 +35,7 @@ def check_engine(network: Network, config: EngineConfig, preset: str, kept: floa
     Returns
     -------
     list of str
-        What is in doubt, for the user: what fits only if pruning removes more than is asked for.
+        Doubts, for the user: layers that fit only if pruning removes more than is asked for.
 
     Raises
     ------

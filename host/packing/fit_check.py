@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from host.network.layers import Linear
 from host.packing.mapping import MappedLayer
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
-from rtl.config import EngineConfig
-from rtl.layouts import codebook_words, descriptor_words, tap_table_words
+from rtl.config import RANGES, EngineConfig
+from rtl.layouts import codebook_words, descriptor_words, largest, tap_table_words
 
 __all__ = ["problems_of_layers", "problems_of_memories"]
 
-LARGEST_POOL = 15
-LARGEST_FIELD = (1 << 16) - 1
+LARGEST_POOL = largest("pool")
+MOST_ACCUMULATORS = largest("row_pitch")
 
 
 def problems_of_layers(layers: Sequence[QuantizedLayer | Linear], config: EngineConfig, preset: str) -> list[str]:
@@ -23,10 +23,10 @@ def problems_of_layers(layers: Sequence[QuantizedLayer | Linear], config: Engine
     Parameters
     ----------
     layers : sequence of QuantizedLayer or Linear
-        In the order of computation.
+        Layers in the order of computation.
     config : EngineConfig
     preset : str
-        What to call the configuration.
+        Name of the configuration in errors.
 
     Returns
     -------
@@ -63,11 +63,11 @@ def _problems_of_convolution(layer: QuantizedLayer | Linear, config: EngineConfi
         problems.append(f"layer '{layer.name}': its {layer.rows} x {layer.cols} weights do not fit {shape.in_shape[0]} "
                         f"input channels in {shape.groups} groups and a kernel of "
                         f"{shape.kernel[0]} x {shape.kernel[1]}")
-    elif math.prod(shape.computed_shape) > min(config.acc_depth, LARGEST_FIELD):
+    elif math.prod(shape.computed_shape) > min(config.acc_depth, MOST_ACCUMULATORS):
         rows, cols = shape.computed_shape
         needs = rows * cols
         most = _power(needs)
-        way_out = f"a configuration with acc_depth = {most}" if most <= LARGEST_FIELD else "smaller inputs"
+        way_out = f"a configuration with acc_depth = {most}" if most <= MOST_ACCUMULATORS else "smaller inputs"
         problems.append(f"layer '{layer.name}' needs {needs} accumulators in each PE for the {rows} x {cols} outputs "
                         f"of a channel, preset '{preset}' has {config.acc_depth}; use {way_out}")
     return problems
@@ -84,7 +84,7 @@ def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer],
         Its layers on the PEs (`host.packing.mapping.map_network`).
     config : EngineConfig
     preset : str
-        What to call the configuration.
+        Name of the configuration in errors.
 
     Returns
     -------
@@ -129,8 +129,8 @@ def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer],
         if needs > config.act_depth:
             most = _power(needs)
             way_out = f"use a preset with more, or a configuration with act_depth = {most}"
-            if most > LARGEST_FIELD + 1:
-                way_out = "no engine has more than 65536; make the model's inputs smaller"
+            if most > RANGES["act_depth"][1]:
+                way_out = f"no engine has more than {RANGES['act_depth'][1]}; make the model's inputs smaller"
             problems.append(f"layer '{layer.name}' needs {needs} words of activation memory for its inputs and "
                             f"outputs, preset '{preset}' has {config.act_depth}; {way_out}")
     return problems

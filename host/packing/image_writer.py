@@ -14,6 +14,7 @@ from rtl.image_format import (
     HEADER_BYTES,
     IMAGE_MAGIC,
     IMAGE_VERSION,
+    MOST_SECTION_WORDS,
     SECTION_BYTES,
     SectionKind,
     header_layout,
@@ -60,13 +61,16 @@ def image_file(packed: PackedNetwork) -> bytes:
 
 def _convolution_fields(layer: PackedLayer) -> dict[str, Any]:
     geometry = layer.quantized.geometry
-    return {"geometry": asdict(geometry), "output_step": len(layer.placement.channels)} if geometry else {}
+    if geometry is None:
+        return {}
+    told = {name: value for name, value in asdict(geometry).items() if value is not None}
+    return {"geometry": told, "output_step": len(layer.placement.channels)}
 
 
 def _split(kind: int, pe: int, start: int, words: np.ndarray) -> list[bytes]:
-    """Sections for any number of words; none for none, and at most 65535 in each."""
-    step = 65535
-    return [_section(kind, pe, start + first, words[first:first + step]) for first in range(0, len(words), step)]
+    """Sections for any number of words; none for none."""
+    return [_section(kind, pe, start + first, words[first:first + MOST_SECTION_WORDS])
+            for first in range(0, len(words), MOST_SECTION_WORDS)]
 
 
 def _section(kind: int, pe: int, start: int, words: np.ndarray) -> bytes:

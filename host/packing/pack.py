@@ -16,7 +16,7 @@ from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from nonzero.progress import waiting
 from rtl.config import EngineConfig
-from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout
+from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout, largest
 from rtl.numbers import PRE_SHIFTS
 
 __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
@@ -37,11 +37,11 @@ class PackedLayer:
     Attributes
     ----------
     quantized : QuantizedLayer
-        As it was before folding.
+        The layer before folding.
     assignment : Assignment
         PE and slot of each row.
     placement : ActivationLayout
-        Where its outputs lie.
+        Layout of its outputs.
     passes : list of PackedPass
         Usually one; more if its rows exceed the accumulators, and for some convolutions.
     input_words : int
@@ -69,7 +69,7 @@ class PackedNetwork:
     quantized : QuantizedNetwork
     layers : list of PackedLayer
     source : ActivationLayout
-        Of the inputs, as the first layer sees them. Those without weights are left out.
+        Layout of the inputs, as the first layer sees them. Those without weights are left out.
     fold : Fold, optional
         How the first layer is folded.
     program : uint8 array, shape ``[words, 4]``
@@ -106,7 +106,7 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     activity : list of float arrays ``[cols]``, optional
         How often each input of each layer is not zero; the rows are balanced over the PEs by it.
     preset : str
-        What to call the configuration in errors.
+        Name of the configuration in errors.
     balance, order : bool
         Share rows out by their work, not in turn; order those of a PE to save skips. Only benchmarks do without.
 
@@ -126,7 +126,7 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
     Parameters
     ----------
     quantized, config, activity, preset, balance, order
-        As of `pack`.
+        See `pack`.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
     Raises
     ------
     UserError
-        As `pack`.
+        See `pack`.
     """
     problems = problems_of_layers(quantized.layers, config, preset)
     if problems:
@@ -221,39 +221,39 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
             "entry_base": entry_base, "bias_base": bias_base,
             "plane_offsets": offsets + [0] * (3 - len(offsets)),
         }
-        if config.tap_bits:
-            last_block = (one.lengths.shape[1] - 1) % config.pes // config.block_cols
-            descriptor |= {"last_block": last_block} | _convolution(mapped, one, holds=holds)
-        placed.append(PackedPass(one, descriptor))
+        last_block = (one.lengths.shape[1] - 1) % config.pes // config.block_cols
+        placed.append(PackedPass(one, descriptor | {"last_block": last_block} | _pixels(mapped, one, holds=holds)))
     return placed
 
 
-def _convolution(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
+def _pixels(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
     """A pass's fields of `rtl.layouts.descriptor_layout` about pixels."""
     shape, scan, slots = mapped.layer.shape, one.scan, len(one.slots)
     pixel_words = mapped.source.pixel_words
     out_rows, out_cols = shape.computed_shape
     pooled_rows, pooled_cols = shape.out_shape
-    mask = (1 << 16) - 1
     return {
         "tap_bits": scan.tap_bits, "hold_sums": int(holds), "pool": shape.pool, "pool_step": shape.pool_stride,
-        "pixel_words": pixel_words, "pixel_step": shape.stride[1] * pixel_words & mask,
-        "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & mask,
+        "pixel_words": pixel_words, "pixel_step": shape.stride[1] * pixel_words & largest("pixel_step"),
+        "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & largest("row_step"),
         "scan_cols": scan.pixels[1], "scan_rows": scan.pixels[0], "first_x": scan.first[1], "first_y": scan.first[0],
         "out_cols": out_cols, "out_rows": out_rows,
-        "first_row": (scan.first[0] * out_cols + scan.first[1]) * slots & mask, "row_pitch": out_cols * slots,
+        "first_row": (scan.first[0] * out_cols + scan.first[1]) * slots & largest("first_row"),
+        "row_pitch": out_cols * slots,
         "pooled_cols": pooled_cols, "pooled_rows": pooled_rows, "output_pixel_words": mapped.output.pixel_words,
         "band_step": mapped.band_step,
     }
 
 
 def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
+    # An engine without convolutions has no fields about pixels.
     layout = descriptor_layout(config)
     value_bits = codebook_value_bits(config)
     records = []
     for layer in layers:
         for one in layer.passes:
-            records.append(layout.const(one.descriptor).as_bits().to_bytes(layout.size // 8, "little"))
+            fields = {name: one.descriptor[name] for name in layout.members if name in one.descriptor}
+            records.append(layout.const(fields).as_bits().to_bytes(layout.size // 8, "little"))
             if not config.direct_weights:
                 codebook = layer.quantized.codebook & ((1 << value_bits) - 1)
                 records.append(codebook.astype(f"<u{value_bits // 8}").tobytes())

@@ -29,7 +29,7 @@ MOST_NAMED = 8
 
 
 def input_notes(quantized: QuantizedNetwork, images: np.ndarray, examples: np.ndarray) -> list[str]:
-    """What the scale of the inputs does to them: a sentence each.
+    """Notes on inputs that their scale represents badly: a sentence each.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def layer_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray]) -> list[
     Parameters
     ----------
     outputs : list of int64 array, shape ``[n, outputs]``
-        Of every layer, `host.quantization.golden_model.forward`.
+        Outputs of every layer, from `host.quantization.golden_model.forward`.
     """
     notes = []
     for layer, values in zip(quantized.layers[:-1], outputs[:-1], strict=True):
@@ -83,7 +83,7 @@ def clipped_outputs(quantized: QuantizedNetwork, acts: np.ndarray, outputs: list
     acts : int64 array, shape ``[n, inputs]``
         Input activations.
     outputs : list of int64 array, shape ``[n, outputs]``
-        Of every layer.
+        Outputs of every layer.
 
     Returns
     -------
@@ -99,15 +99,15 @@ def clipped_outputs(quantized: QuantizedNetwork, acts: np.ndarray, outputs: list
 
 def output_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray], clipped: dict[int, float], *,
                  classes: bool) -> list[str]:
-    """What the scale of the network's outputs does to them: a sentence each.
+    """Notes on outputs that their scale clips or represents badly: a sentence each.
 
     Parameters
     ----------
     quantized : QuantizedNetwork
     outputs : list of int64 array, shape ``[n, outputs]``
-        Of every layer.
+        Outputs of every layer.
     clipped : dict
-        From `clipped_outputs`.
+        Result of `clipped_outputs`.
     classes : bool
         Only which output is the greatest matters.
     """

@@ -23,7 +23,7 @@ class QuantizedLayer:
     codebook : int64 array, shape ``[2**code_bits]``
         The integer weight of each code. The first is 0; with direct weights it is two's complement.
     bias : int64 array, shape ``[rows]``
-        In units of ``input_scale * weight_scale``; fits the accumulator.
+        Biases in units of ``input_scale * weight_scale``; they fit the accumulator.
     multiplier, pre_shift : int
         Requantisation constants (`rtl.numbers.requantize`).
     activation : Activation
@@ -33,7 +33,7 @@ class QuantizedLayer:
     input_scale, weight_scale, output_scale : float
         A float is its integer times the scale.
     geometry : Geometry, optional
-        Of a convolution; None for a fully connected layer.
+        Geometry of a convolution; None for a fully connected layer.
     """
 
     name: str

@@ -33,7 +33,7 @@ CALIBRATION_VALUES = 1 << 25
 FEWEST_IMAGES = 16
 
 SCALE_VALUES = 1 << 22
-"""Outputs of a convolution by which their scale is chosen, about."""
+"""About how many outputs of a convolution choose its scale."""
 
 
 def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: ignore[no-untyped-def]

@@ -68,7 +68,7 @@ STORAGE = {
     "slices": "slice lengths and base addresses", "biases": "biases", "codebooks": "codebooks",
     "program": "program",
 }
-"""What each purpose of ``storage_bits`` means; one that is not here is shown by its name."""
+"""Description of each purpose of ``storage_bits``; one that is not here is shown by its name."""
 
 def report_html(report: Report) -> str:
     """The report as one page that needs neither scripts nor other files; see the module for its schema."""

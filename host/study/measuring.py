@@ -16,7 +16,7 @@ from host.quantization.quantize import quantize
 from host.study.subject import Subject
 from host.training.forward import error_percent, logits, tensors
 from nonzero.errors import UserError
-from rtl.config import EngineConfig, preset
+from rtl.config import RANGES, EngineConfig, preset
 
 __all__ = ["Outcome", "distributions", "engine", "on_disk", "on_engine"]
 
@@ -30,14 +30,14 @@ classifying the test images."""
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one method did with one seed.
+    """Results of one method with one seed.
 
     Attributes
     ----------
     parameters, total : int
         Weights, without biases, that are left and that the dense network has.
     bits : int
-        What they take, biases and all else counted: in the memories of the engine, or in a file.
+        Size of the weights, biases and all else counted: in the memories of the engine, or in a file.
     place : str
         "chip" or "disk".
     test_error : float
@@ -69,9 +69,9 @@ def engine(code_bits: int, *, direct: bool, convolutions: bool = False) -> Engin
     convolutions : bool
         Preset ``conv``; otherwise ``default``.
     """
+    memories = ("entry_depth", "slice_depth", "act_depth", "program_depth", *(("acc_depth",) if convolutions else ()))
     return replace(preset("conv" if convolutions else "default"), code_bits=code_bits, direct_weights=direct,
-                   entry_depth=65536, slice_depth=65536, acc_depth=65536 if convolutions else 512, act_depth=65536,
-                   program_depth=65536)
+                   **{name: RANGES[name][1] for name in memories})
 
 
 def on_engine(subject: Subject, network: Network | SharedNetwork, total: int, seconds: float,
@@ -84,9 +84,9 @@ def on_engine(subject: Subject, network: Network | SharedNetwork, total: int, se
     network : Network or SharedNetwork
         Float weights become weights of 8 bits without a codebook; shared ones keep theirs.
     total, seconds
-        Of the `Outcome`: weights of the dense network, and seconds of all training.
+        Fields of the `Outcome`: weights of the dense network, and seconds of all training.
     code_bits : int
-        Of shared weights.
+        Bits of a code, if weights are shared.
     """
     dataset = subject.dataset
     direct = isinstance(network, Network)
@@ -114,7 +114,7 @@ def on_disk(subject: Subject, network: Network | nn.Module, total: int, seconds:
     subject : Subject
     network : Network or nn.Module
     total, seconds
-        Of the `Outcome`: weights of the dense network, and seconds of all training.
+        Fields of the `Outcome`: weights of the dense network, and seconds of all training.
     """
     test = subject.dataset.test_images, subject.dataset.test_labels
     if isinstance(network, nn.Module):
@@ -132,7 +132,7 @@ def on_disk(subject: Subject, network: Network | nn.Module, total: int, seconds:
 
 
 def distributions(before: Network, after: Network) -> dict[str, dict[str, list[float]]]:
-    """For each layer the edges of equal bins and how many weights that are not zero fall into each of them.
+    """Histograms of each layer's non-zero weights: edges of equal bins, and weights in each bin.
 
     The edges span the weights of both networks; ``before`` and ``after`` have one count less than ``edges``.
     """

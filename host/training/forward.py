@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from host.datasets import as_inputs
 from host.network.layers import Geometry, Network
+from host.network.pad_images import pad_images
 from rtl.numbers import Activation
 
 __all__ = ["Layers", "activations", "error_percent", "logits", "tensors", "weighted_sums"]
@@ -35,20 +36,20 @@ def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     Parameters
     ----------
     inputs : tensor, shape ``[n, inputs]``
-        In the order channel, row, column for a convolution.
+        For a convolution, in the order channel, row, column.
     weight : tensor, shape ``[rows, cols]``
     bias : tensor, shape ``[rows]``
     geometry : Geometry or None
-        Of a convolution.
+        Geometry of a convolution.
     """
     if geometry is None:
         return functional.linear(inputs, weight, bias)
     kernel = weight.view(len(weight), geometry.in_shape[0] // geometry.groups, *geometry.kernel)
-    planes = inputs.view(len(inputs), *geometry.in_shape)
+    planes, padding = pad_images(inputs.view(len(inputs), *geometry.in_shape), geometry)
     # Channels last takes a third less time.
     return functional.conv2d(planes.contiguous(memory_format=torch.channels_last),
                              kernel.contiguous(memory_format=torch.channels_last), bias, geometry.stride,
-                             geometry.padding, groups=geometry.groups)
+                             padding, groups=geometry.groups)
 
 
 def activations(sums: torch.Tensor, activation: Activation, geometry: Geometry | None) -> torch.Tensor:
@@ -61,7 +62,7 @@ def activations(sums: torch.Tensor, activation: Activation, geometry: Geometry |
     activation : Activation
         The layer's.
     geometry : Geometry or None
-        Of a convolution, with its pooling.
+        Geometry of a convolution, with its pooling.
     """
     outputs = FUNCTIONS[activation](sums)
     if geometry is not None and geometry.pool > 1:

@@ -34,7 +34,7 @@ from host.device.pe_trace import SERIES, STATES, Bins
 from nonzero.files import check_input
 from nonzero.version import tool_version
 from rtl.config import EngineConfig
-from rtl.timing import job_queue_limit
+from rtl.engine.timing import job_queue_limit
 
 __all__ = ["FORMAT", "LARGEST_BYTES", "MOST_IMAGES", "VERSION", "bin_cycles", "layer_figures", "recorded_image",
            "recording", "weights_of_report"]
@@ -84,7 +84,7 @@ def _pass_bits(lengths: np.ndarray, descriptor: Any, config: EngineConfig) -> in
     entry_words = int(-(-lengths.sum(axis=1).max(initial=0) // config.entries_per_word))
     slice_words = lengths.shape[1] // config.block_cols
     planes = config.plane_bits[:int(descriptor.index_mode) + 1]
-    bias_words = 0 if config.tap_bits and descriptor.hold_sums else int(descriptor.output_words) * config.bias_words
+    bias_words = 0 if descriptor.hold_sums else int(descriptor.output_words) * config.bias_words
     return int(config.pes * (entry_words * sum(planes) + slice_words * config.slice_word_bits
                              + bias_words * config.entry_word_bits))
 
@@ -118,7 +118,7 @@ def recorded_image(number: int, label: int | None, answer: int, counters: dict[s
     Parameters
     ----------
     number : int
-        Of the test image, from 0.
+        Number of the test image, from 0.
     label : int or None
         Its class, if the data tell it.
     answer : int
@@ -126,11 +126,11 @@ def recorded_image(number: int, label: int | None, answer: int, counters: dict[s
     counters : dict
         `rtl.protocol.COUNTERS` of the inference.
     predicted_cycles : int
-        By the cycle model.
+        Cycles by the cycle model.
     active : list of int
-        Of each layer, the inputs that are not zero.
+        Number of inputs of each layer that are not zero.
     bins : Bins
-        What the PEs did, over time.
+        Activity of the PEs over time.
     """
     return {
         "number": number, "label": label, "answer": answer, "counters": counters,
@@ -150,13 +150,13 @@ def recording(decoded: Decoded, device: str, image: str, data: str, width: int, 
     decoded : Decoded
         The image that was run.
     device, image, data : str
-        What it was run on, the name of the image's file, and the dataset.
+        The device, the name of the image's file, and the dataset.
     width : int
         Cycles of a full bin.
     totals : list of int, optional
-        As of `layer_figures`.
+        See `layer_figures`.
     images : list of dict
-        From `recorded_image`.
+        Results of `recorded_image`.
     """
     config = decoded.config
     return {

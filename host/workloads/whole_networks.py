@@ -41,7 +41,7 @@ class Stage:
         Shares of its weights and of its outputs (before pooling) that are not zero; 1 for outputs without a ReLU.
     kernel, stride, padding, groups : int
     pool, pool_stride : int
-        Of the max pooling behind it; 1 for none.
+        Edge and stride of the max pooling behind it; 1 for none.
     """
 
     name: str

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registers that an ECP5's block RAMs and multipliers contain: Yosys leaves them outside.
+"""Moves output registers into the ECP5 block RAMs and multipliers that they follow, which Yosys does not.
 
-A register behind a block RAM's output takes its word 5 ns after the clock, plus the wires to wherever it was placed;
-the RAM's own one takes it at once, and what follows begins soon after the clock. See "Memory Usage Guide for ECP5" and
-"ECP5 sysDSP Usage Guide" (Lattice TN-02204, TN-02205).
+A register outside a block RAM gets its word 5 ns after the clock, plus the delay of the wires; the block RAM's own
+register takes it at once, so that the logic behind it has nearly the whole period. See "Memory Usage Guide for ECP5"
+and "ECP5 sysDSP Usage Guide" (Lattice TN-02204, TN-02205).
 """
 
 import re

@@ -12,7 +12,6 @@ from nonzero.files import check_files
 from rtl.engine.accumulate import Accumulator
 from rtl.engine.cluster import Cluster
 from rtl.engine.commands import Commands
-from rtl.engine.drain import Drain
 from rtl.engine.engine import Engine
 from rtl.engine.entries import EntryMemory
 from rtl.engine.link import Link
@@ -21,9 +20,10 @@ from rtl.engine.pe import ProcessingElement, job_queue
 from rtl.engine.program import Program
 from rtl.engine.requantize import Requantizer
 from rtl.engine.scanner import Scanner
-from rtl.engine.scatter import engine_walker
 from rtl.engine.sequencer import Sequencer
 from rtl.engine.slices import SliceLookup
+from rtl.engine.variants import variant
+from rtl.ports import component_ports
 
 from .tools import FAMILIES, find_tools, run_steps, tool_versions, utilisation
 
@@ -33,11 +33,12 @@ UNITS = {
     "engine": Engine, "cluster": Cluster, "pe": ProcessingElement,
     "scanner": Scanner, "slices": lambda config: SliceLookup(config, 1),
     "queue": job_queue,
-    "entries": EntryMemory, "walker": engine_walker, "accumulator": Accumulator, "requantizer": Requantizer,
-    "drain": Drain, "program": Program, "sequencer": Sequencer,
+    "entries": EntryMemory, "walker": lambda config: variant(config).walker(config),
+    "accumulator": Accumulator, "requantizer": Requantizer,
+    "drain": lambda config: variant(config).drain(config), "program": Program, "sequencer": Sequencer,
     "link": lambda config: Link(config.packet_bytes), "loader": Loader, "commands": Commands,
 }
-"""What can be placed alone, by name."""
+"""The units that can be placed alone, by name."""
 
 PARTS = {"lfe5u-25f": "--25k", "lfe5u-45f": "--45k", "lfe5u-85f": "--85k"}
 """FPGAs of speed grade 6, and how nextpnr calls them."""
@@ -74,7 +75,7 @@ def build_unit(name, config, part, seed, directory, command):
     part : str
         One of `PARTS`.
     seed : int
-        Of placement.
+        Seed of placement.
     directory : Path
         For ``report.json`` and ``unit.tim``; nothing there changes if a tool fails.
     command : str
@@ -83,14 +84,15 @@ def build_unit(name, config, part, seed, directory, command):
     Returns
     -------
     dict
-        What ``report.json`` says: `rtl.build.tools.utilisation` and the critical path between registers.
+        The contents of ``report.json``: `rtl.build.tools.utilisation` and the critical path between registers.
     """
     check_files(directory, OUTPUTS)
     tools = find_tools(FAMILY)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix="unfinished-") as unfinished:
         place = Path(unfinished)
-        (place / "unit.il").write_text(rtlil.convert(UNITS[name](config), name="unit", emit_src=False))
+        unit = UNITS[name](config)
+        (place / "unit.il").write_text(rtlil.convert(unit, name="unit", ports=component_ports(unit), emit_src=False))
         (place / "unit.ys").write_text(SYNTHESIS)
         synthesis, placement, _ = ({variable: tool} for variable, tool in tools.items())
         script = SCRIPT.format(part=PARTS[part], mhz=TARGET_MHZ, seed=seed)

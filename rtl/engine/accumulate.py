@@ -15,9 +15,9 @@ class Accumulator(wiring.Component):
 
     In each cycle it takes either a product (``term``) to be added to a row or, with ``drain``, a row to be read out:
     ``term`` is its bias then, and the row is zero afterwards. Any sequence of rows is right, the same row in every
-    cycle included: results that are not in memory yet are forwarded. Only where the rows of a drain are two cycles or
-    more apart (``config.row_cycles``) nothing may come in the cycle after one, since it is zeroed then, and not that
-    row in the two after that: its zero is not forwarded.
+    cycle included: results that are not in memory yet are forwarded. There is one exception, where the rows of a drain
+    are two cycles or more apart (``config.row_cycles``), so that a row is zeroed a cycle late. After draining a row:
+    idle one cycle, and do not address that row for two more, since its zero is not forwarded.
 
     Parameters
     ----------
@@ -25,19 +25,21 @@ class Accumulator(wiring.Component):
 
     Members
     -------
-    row : In(row_bits), valid : In(1), drain : In(1), keep : In(1)
-        What to do, and with which row; with ``keep`` a drained row stays as it is.
+    row : In(row_bits), valid : In(1)
+        Process this row: add ``term``, or read it out with ``drain``.
+    drain : In(1), keep : In(1)
+        Read the row out; with ``keep`` it stays as it is.
     term : In(signed(acc_bits))
-        What to add, one cycle later than ``row``.
+        The addend, ``term_cycles`` later than ``row``.
     total : Out(signed(acc_bits)), total_valid : Out(1)
-        Row plus bias, ``latency_cycles`` after its ``drain``; it stays until the next row, be it drained or added to.
+        Row plus bias, ``latency_cycles`` after its ``drain``; it stays until the next row is drained or added to.
     """
 
     term_cycles = 1
 
     @staticmethod
     def latency_cycles(config):
-        """From a row that is drained to its total."""
+        """Cycles from a row that is drained to its total."""
         return 2 + config.deep_pipeline
 
     def __init__(self, config):
@@ -100,9 +102,10 @@ class Accumulator(wiring.Component):
 
         # A row is not yet in memory if it was written a cycle before, or while it was read: its sum is forwarded.
         if deep:
-            # Registers that are set but for one, so that to choose takes a gate before the adder, part of its cells:
-            # the sum made just before (near), the one before that (far), the memory's. None of them is -1, to which 1
-            # is added for zero. Rows are compared a cycle before.
+            # One of three sums goes into the adder: the one made just before (near), the one before that (far), or the
+            # memory's (old). The registers of the others are all ones, so that choosing is a gate, which fits into the
+            # adder's cells, and no multiplexer before them. If none is chosen the operand is -1, and the term 1 gives
+            # zero. Rows are compared a cycle before.
             near, far, old = (Signal(shape, name=name, init=-1, reset_less=True) for name in ("near", "far", "old"))
             not_near, is_far = Signal(), Signal(name="is_far")
             m.d.sync += [

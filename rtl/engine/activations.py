@@ -3,14 +3,15 @@
 
 from amaranth.hdl import Cat, Module
 from amaranth.lib import data, memory, wiring
-from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
+from amaranth.lib.wiring import In
+
+from .interfaces import act_read_port, act_write_port
 
 __all__ = ["ActivationMemory"]
 
 
 class ActivationMemory(wiring.Component):
-    """One word written and one read in each cycle; a word appears a cycle after its ``read`` and stays.
+    """One word written and one read in each cycle; a word appears a cycle after its read and stays.
 
     Beside each activation lies whether it is one at all, in the ninth bit that block RAM has for each byte: the scanner
     needs that soon. Only the block RAMs of an iCE40 have none; there it is found when the word is read.
@@ -21,18 +22,14 @@ class ActivationMemory(wiring.Component):
 
     Members
     -------
-    write_address : In, write_word : In(pes * act_bits), write : In(1)
-    read_address : In, word : Out(pes * act_bits), nonzero : Out(pes), read : In(1)
+    write : In(act_write_port)
+    read : In(act_read_port)
         A word that is written in the cycle in which it is read is undefined.
     """
 
     def __init__(self, config):
         self.config = config
-        address, word = ceil_log2(config.act_depth), config.pes * config.act_bits
-        super().__init__({
-            "write_address": In(address), "write_word": In(word), "write": In(1),
-            "read_address": In(address), "word": Out(word), "nonzero": Out(self.config.pes), "read": In(1),
-        })
+        super().__init__({"write": In(act_write_port(config)), "read": In(act_read_port(config))})
 
     def elaborate(self, platform):
         m = Module()
@@ -43,14 +40,14 @@ class ActivationMemory(wiring.Component):
         write = acts.write_port()
         read = acts.read_port()
         m.d.comb += [
-            write.addr.eq(self.write_address), write.en.eq(self.write),
-            read.addr.eq(self.read_address), read.en.eq(self.read),
+            write.addr.eq(self.write.address), write.en.eq(self.write.enable),
+            read.addr.eq(self.read.address), read.en.eq(self.read.enable),
         ]
         for lane in range(config.pes):
-            written, found = self.write_word.word_select(lane, act_bits), read.data[lane][:act_bits]
+            written, found = self.write.word.word_select(lane, act_bits), read.data[lane][:act_bits]
             m.d.comb += [
                 write.data[lane].eq(Cat(written, written.any())[:len(write.data[lane])]),
-                self.word.word_select(lane, act_bits).eq(found),
-                self.nonzero[lane].eq(read.data[lane][-1] if config.act_flag_bits else found.any()),
+                self.read.word.word_select(lane, act_bits).eq(found),
+                self.read.nonzero[lane].eq(read.data[lane][-1] if config.act_flag_bits else found.any()),
             ]
         return m

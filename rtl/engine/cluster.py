@@ -5,33 +5,25 @@ from functools import reduce
 from operator import and_
 
 from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Signal
-from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
 
-from rtl.layouts import beat_layout, cluster_write_layout, requant_layout
+from rtl.layouts import beat_layout, cluster_layer_layout, cluster_write_layout, control_layout, requant_layout
 
 from .backpressure import beat_queue_limit
-from .pe import ProcessingElement, control_layout, layer_layout
+from .interfaces import acts_port, flow, report_port, settings_port
+from .pe import ProcessingElement
 from .queue import Queue
 from .requantize import Requantizer
 from .slices import SliceLookup
 
-__all__ = ["Cluster", "cluster_layout"]
-
-
-def cluster_layout(config):
-    """What a cluster must know of the layer that is scanned."""
-    return data.StructLayout({
-        "slice_base": range(config.slice_depth),
-        "entry_base": range(config.entry_depth),
-        "pe": layer_layout(config),
-    })
+__all__ = ["Cluster"]
 
 
 class Cluster(wiring.Component):
     """The way from a broadcast activation to the output activations of some PEs' rows.
 
-    Registers for what all PEs are told cost wires across the whole FPGA: there is one for each cluster.
+    What all PEs are told comes in registers of each cluster's own, since wires across the whole FPGA are slow.
 
     Parameters
     ----------
@@ -39,47 +31,35 @@ class Cluster(wiring.Component):
 
     Members
     -------
-    load : In(cluster_write_layout), load_valid : In(1)
-        A word of the image, and which memory of which PE it is for.
-    start : In(1), layer : In(cluster_layout), requant : In(requant_layout)
-        The layer that is scanned, and the constants of the one that drains.
-    beats : In(beat_layout), beats_valid : In(1)
+    load : In(flow(cluster_write_layout))
+        Words of the image, and which memory of which PE each is for.
+    settings : In(settings_port)
+    beats : In(flow(beat_layout))
     control : In(control_layout)
-    acts : Out(act_bits).array(pes // pes_per_requantizer), acts_coming : Out(1)
-        Output activations of the row that was drained, one of each requantiser; its last PE's come in the next cycle,
-        those of the others came just before, in order.
-    full : Out(1)
-        Some queue has room only for what is under way. Registered.
-    idle : Out(1)
-        Every entry of every beat so far has reached its accumulator. Registered.
-    useful : Out(range(pes + 1)), dropped : Out(range(pes + 1))
-        For the performance counters: multiplications and empty slices in a cycle. Registered.
+    acts : Out(acts_port)
+    report : Out(report_port)
     """
 
     @staticmethod
     def turn_cycles(config):
-        """From the total of the first PE of a requantiser to that of the last: through a register, or two."""
+        """Cycles from the total of a requantiser's first PE to that of its last: one register, or two."""
         share = config.pes_per_requantizer
         return share + config.deep_pipeline if share > 1 else 0
 
+    @staticmethod
+    def queue_cycles(config):
+        """Registers behind the queue of beats, if there is one."""
+        return 1 if config.beat_queue_depth else 0
+
     def __init__(self, config):
         self.config = config
-        pes = config.cluster_pes
         super().__init__({
-            "load": In(cluster_write_layout(config)),
-            "load_valid": In(1),
-            "start": In(1),
-            "layer": In(cluster_layout(config)),
-            "requant": In(requant_layout()),
-            "beats": In(beat_layout(config)),
-            "beats_valid": In(1),
+            "load": In(flow(cluster_write_layout(config))),
+            "settings": In(settings_port(config)),
+            "beats": In(flow(beat_layout(config))),
             "control": In(control_layout(config)),
-            "acts": Out(config.act_bits).array(pes // config.pes_per_requantizer),
-            "acts_coming": Out(1),
-            "full": Out(1),
-            "idle": Out(1),
-            "useful": Out(range(pes + 1)),
-            "dropped": Out(range(pes + 1)),
+            "acts": Out(acts_port(config)),
+            "report": Out(report_port(config)),
         })
 
     def elaborate(self, platform):
@@ -94,22 +74,18 @@ class Cluster(wiring.Component):
 
         # Copies of what all clusters share, if there are several, close by; `keep` stops synthesis from merging them
         # again.
-        layer = Signal(cluster_layout(config), reset_less=True, attrs={"keep": 1})
+        layer = Signal(cluster_layer_layout(config), reset_less=True, attrs={"keep": 1})
         requant = Signal(requant_layout(), reset_less=True, attrs={"keep": 1})
-        m.d["near" if config.clusters > 1 else "comb"] += [layer.eq(self.layer), requant.eq(self.requant)]
-        m.d.near += lookup.start.eq(self.start)
-
-        m.d.comb += [
-            lookup.slice_base.eq(layer.slice_base), lookup.entry_base.eq(layer.entry_base),
-        ]
+        m.d["near" if config.clusters > 1 else "comb"] += [
+            layer.eq(self.settings.layer), requant.eq(self.settings.requant)]
+        m.d.near += lookup.start.eq(self.settings.start)
+        m.d.comb += [lookup.slice_base.eq(layer.slice_base), lookup.entry_base.eq(layer.entry_base)]
         self._pass_beats(m, near, lookup, pes)
-        for number, pe in enumerate(pes):
-            m.d.comb += [
-                pe.layer.eq(layer.pe), pe.control.eq(self.control),
-                pe.jobs.eq(lookup.jobs[number]), pe.jobs_valid.eq(lookup.jobs_valid[number]),
-            ]
+        for pe, jobs in zip(pes, lookup.jobs, strict=True):
+            connect(m, jobs, pe.jobs)
+            m.d.comb += [pe.layer.eq(layer.pe), pe.control.eq(self.control)]
         m.d.near += [
-            self.useful.eq(sum(pe.useful for pe in pes)), self.dropped.eq(sum(lookup.dropped)),
+            self.report.useful.eq(sum(pe.useful for pe in pes)), self.report.dropped.eq(sum(lookup.dropped)),
         ]
         self._load(m, lookup, pes)
         self._requantize(m, near, requant, pes)
@@ -122,17 +98,15 @@ class Cluster(wiring.Component):
         if config.beat_queue_depth:
             m.submodules.beat_queue = queue = near(Queue(beat_layout(config), config.beat_queue_depth, block_ram=True,
                                                          limit=beat_queue_limit(config)))
+            connect(m, flipped(self.beats), queue.i)
             # A register behind the queue, since block RAM is slow.
             beat, beat_valid = Signal(beat_layout(config), reset_less=True), Signal(name="beat_valid")
             m.d.near += [beat.eq(queue.o.payload), beat_valid.eq(queue.o.valid & queue.o.ready)]
-            m.d.comb += [
-                queue.i.eq(self.beats), queue.i_valid.eq(self.beats_valid), queue.o.ready.eq(~full),
-                lookup.beats.eq(beat), lookup.beats_valid.eq(beat_valid),
-            ]
-            full, empty = queue.full, empty & queue.empty & ~self.beats_valid
+            m.d.comb += [queue.o.ready.eq(~full), lookup.beats.payload.eq(beat), lookup.beats.valid.eq(beat_valid)]
+            full, empty = queue.full, empty & queue.empty & ~self.beats.valid
         else:
-            m.d.comb += [lookup.beats.eq(self.beats), lookup.beats_valid.eq(self.beats_valid)]
-        m.d.near += [self.full.eq(full), self.idle.eq(empty)]
+            connect(m, flipped(self.beats), lookup.beats)
+        m.d.near += [self.report.full.eq(full), self.report.idle.eq(empty)]
 
     @staticmethod
     def _add_near_domain(m):
@@ -151,10 +125,10 @@ class Cluster(wiring.Component):
     def _load(self, m, lookup, pes):
         """A word of the image goes to its memory."""
         for number, pe in enumerate(pes):
-            own = self.load_valid & (self.load.place == number)
-            m.d.comb += [lookup.load_valid[number].eq(own & self.load.slices),
-                         pe.load_planes.eq(Mux(own, self.load.planes, 0))]
-            m.d.comb += [load[name].eq(self.load[name]) for load in (lookup.load, pe.load) for name, _ in load.shape()]
+            word = self.load.payload
+            own = self.load.valid & (word.place == number)
+            m.d.comb += [lookup.load_pes[number].eq(own & word.slices), pe.load_planes.eq(Mux(own, word.planes, 0))]
+            m.d.comb += [load[name].eq(word[name]) for load in (lookup.load, pe.load) for name, _ in load.shape()]
 
     def _requantize(self, m, near, requant, pes):
         """PEs that share a requantiser take turns."""
@@ -168,9 +142,9 @@ class Cluster(wiring.Component):
             total, total_valid = pes[first].total, ~waits[-1]
             if share > 1:
                 total, total_valid = self._choose_total(m, first, [pe.total for pe in pes[first:first + share]], waits)
-            m.d.comb += [requantizer.layer.eq(requant), requantizer.total.eq(total),
-                         requantizer.total_valid.eq(total_valid), self.acts_coming.eq(requantizer.act_coming),
-                         self.acts[first // share].eq(requantizer.act)]
+            m.d.comb += [requantizer.layer.eq(requant), requantizer.totals.payload.eq(total),
+                         requantizer.totals.valid.eq(total_valid), self.acts.coming.eq(requantizer.act_coming),
+                         self.acts.acts[first // share].eq(requantizer.act)]
 
     def _choose_total(self, m, first, totals, waits):
         """The total of the PE that does not wait for its turn, and whether it is the last one's."""

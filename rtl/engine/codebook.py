@@ -7,11 +7,13 @@ from amaranth.lib.wiring import In, Out
 
 from rtl.layouts import codebook_write_layout
 
+from .interfaces import flow
+
 __all__ = ["Codebook"]
 
 
 class Codebook(wiring.Component):
-    """Looks a code up; the weight appears a cycle later. With direct weights the code is the weight.
+    """Looks a code up; the weight appears ``latency_cycles`` later. With direct weights the code is the weight.
 
     Parameters
     ----------
@@ -19,7 +21,7 @@ class Codebook(wiring.Component):
 
     Members
     -------
-    write : In(codebook_write_layout), write_valid : In(1)
+    write : In(flow(codebook_write_layout))
     code : In(code_bits)
     weight : Out(signed(weight_bits))
     """
@@ -29,8 +31,7 @@ class Codebook(wiring.Component):
     def __init__(self, config):
         self.config = config
         super().__init__({
-            "write": In(codebook_write_layout(config)),
-            "write_valid": In(1),
+            "write": In(flow(codebook_write_layout(config))),
             "code": In(config.code_bits),
             "weight": Out(signed(config.weight_bits)),
         })
@@ -45,9 +46,9 @@ class Codebook(wiring.Component):
         write = weights.write_port()
         read = weights.read_port()
         m.d.comb += [
-            write.addr.eq(self.write.code),
-            write.data.eq(self.write.weight),
-            write.en.eq(self.write_valid),
+            write.addr.eq(self.write.payload.code),
+            write.data.eq(self.write.payload.weight),
+            write.en.eq(self.write.valid),
             read.addr.eq(self.code),
             read.en.eq(1),
             self.weight.eq(read.data),

@@ -6,7 +6,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rtl.layouts import entry_layout, memory_write_layout
+from rtl.layouts import entry_layout, memory_write_layout, pe_layer_layout
 
 __all__ = ["EntryMemory"]
 
@@ -28,11 +28,13 @@ class EntryMemory(wiring.Component):
     -------
     load : In(memory_write_layout), load_planes : In(planes)
         A word of the image, and the plane that it is for, if any.
-    index_mode : In(range(4)), plane_offsets : In
-        The layer's index width (place in ``config.index_bits``) and the offsets of planes 1 to 3.
-    address : In, bias_address : In, bias : In(1), read : In(1)
-        The word to be read. With ``bias`` one of plane 0 at the other address as well, by the port that words are
-        written by; with ``config.single_port`` instead.
+    layer : In(pe_layer_layout)
+        The layer that is scanned.
+    address : In, read : In(1)
+        The word to be read.
+    bias_address : In, bias : In(1)
+        With ``bias`` a word of plane 0 at this address is read as well, by the port that words are written by; with
+        ``config.single_port`` it is read instead.
     take : In(1)
         The word at the memory's output goes into the register.
     word : Out(ArrayLayout(entry_layout, entries_per_word))
@@ -47,8 +49,7 @@ class EntryMemory(wiring.Component):
         super().__init__({
             "load": In(memory_write_layout(config)),
             "load_planes": In(len(config.plane_bits)),
-            "index_mode": In(2),
-            "plane_offsets": In(data.ArrayLayout(16, 3)),
+            "layer": In(pe_layer_layout(config)),
             "address": In(ceil_log2(config.entry_depth)),
             "bias_address": In(ceil_log2(config.entry_depth)),
             "bias": In(1),
@@ -64,7 +65,7 @@ class EntryMemory(wiring.Component):
         m.submodules[f"plane_{number}"] = plane = memory.Memory(shape=width, depth=config.entry_depth, init=[])
         write = plane.write_port()
         read = plane.read_port()
-        place = self.address if number == 0 else self.address - self.plane_offsets[number - 1]
+        place = self.address if number == 0 else self.address - self.layer.plane_offsets[number - 1]
         m.d.comb += [write.en.eq(self.load_planes[number]), write.data.eq(self.load.word)]
         if config.single_port:
             if number == 0:
@@ -105,7 +106,7 @@ class EntryMemory(wiring.Component):
             for number, width in enumerate(config.plane_bits[1:], start=1):
                 step = width // config.entries_per_word
                 extension = planes[number][place * step:(place + 1) * step]
-                index.append(Mux(self.index_mode >= number, extension, 0))
+                index.append(Mux(self.layer.index_mode >= number, extension, 0))
             m.d.comb += [
                 self.word[place].index.eq(Cat(index)),
                 self.word[place].code.eq(entry[narrow:]),

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all clusters say, gathered into one bit for the scanner and one for the sequencer."""
+"""Combines the status of all clusters into one bit for the scanner and one for the sequencer."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from .interfaces import report_port
 
 __all__ = ["Gather"]
 
@@ -17,40 +19,41 @@ class Gather(wiring.Component):
 
     Members
     -------
-    full : In(clusters)
-        A queue of the cluster is full.
+    clusters : In(report_port).array(clusters)
     stop : Out(1)
-        One of them is, ``stop_cycles`` later.
+        A queue of some cluster is full.
     done : In(1), empty : In(1)
         Every beat has left the scanner; none is under way to the clusters.
-    idle : In(clusters)
-        The cluster has nothing left to decode. Registered, as ``done`` and ``empty`` are in here: so no beat is
-        overlooked between them.
     quiet : Out(1)
-        All of that holds.
+        Both, and all clusters are idle.
     """
 
     stop_cycles = 1
+    """Cycles from a cluster's ``full`` to ``stop``."""
 
     @staticmethod
     def quiet_cycles(config):
-        """From walkers that have nothing left to decode to ``quiet``: the register of ``idle``, and one more."""
+        """Cycles from walkers that have nothing left to decode to ``quiet``: the register of ``idle``, and one more."""
         return 1 + config.deep_pipeline
 
     def __init__(self, config):
         self.config = config
         super().__init__({
-            "full": In(config.clusters),
+            "clusters": In(report_port(config)).array(config.clusters),
             "stop": Out(1),
             "done": In(1),
             "empty": In(1),
-            "idle": In(config.clusters),
             "quiet": Out(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         sent = Signal()
-        m.d.sync += [self.stop.eq(self.full.any()), sent.eq(self.done & self.empty)]
-        m.d["sync" if self.quiet_cycles(self.config) > 1 else "comb"] += self.quiet.eq(sent & self.idle.all())
+        m.d.sync += [
+            self.stop.eq(Cat(cluster.full for cluster in self.clusters).any()),
+            # Taken in the cycle in which the clusters take their `idle`, so that no beat is overlooked between them.
+            sent.eq(self.done & self.empty),
+        ]
+        m.d["sync" if self.quiet_cycles(self.config) > 1 else "comb"] += self.quiet.eq(
+            sent & Cat(cluster.idle for cluster in self.clusters).all())
         return m

@@ -11,14 +11,16 @@ from amaranth.utils import exact_log2
 
 from rtl.protocol import SYNC, Status
 
+from .interfaces import request_port
+
 __all__ = ["Link"]
 
 
 class Link(wiring.Component):
     """Receives a packet whole, hands it on if it is sound, and sends the response.
 
-    Nothing reaches ``payload`` before its CRC is found right, so that a damaged packet has no effect. The link answers
-    BAD_CRC, TOO_LONG and OVERRUN itself. Between ``request`` and the last byte of the response it takes no byte.
+    A request is handed on once its CRC is found right, so that a damaged packet has no effect. The link answers
+    BAD_CRC, TOO_LONG and OVERRUN itself. From then on it takes no byte until the last byte of the response has left.
 
     Parameters
     ----------
@@ -28,7 +30,7 @@ class Link(wiring.Component):
         Has ``last`` and ``last_status``.
     gap_bits : int
         For a line that cannot wait: a packet whose next byte does not come within ``2**gap_bits`` cycles is forgotten,
-        and a request that was ``lost`` is refused; 0 for a stream that can.
+        and a request that was ``lost`` is refused. 0 for a stream that can wait.
 
     Members
     -------
@@ -41,14 +43,8 @@ class Link(wiring.Component):
         Only with ``gap_bits``: a byte that may have begun a packet is lost, since the link did not take it in time. It
         answers OVERRUN, with opcode 0, once nothing else is under way.
     busy : Out(1)
-        From the first byte of a packet to the last of its response.
-    request : Out(1), opcode : Out(8), length : Out(16)
-        There is a request, until ``respond``; its length is ``packet_bytes`` at most.
-    payload : Out(stream.Signature(8))
-        Its payload; what is not taken is thrown away.
-    respond : In(1), status : In(8), response_bytes : In(range(packet_bytes + 1))
-        Answer with this status and all other of so many bytes from ``body``.
-    body : In(stream.Signature(8))
+        1 from the first byte of a packet to the last of its response.
+    requests : Out(request_port)
     """
 
     def __init__(self, packet_bytes, *, observed=False, gap_bits=0):
@@ -59,14 +55,7 @@ class Link(wiring.Component):
             **({"last": Out(1), "last_status": Out(8)} if observed else {}),
             **({"lost": In(1)} if gap_bits else {}),
             "busy": Out(1),
-            "request": Out(1),
-            "opcode": Out(8),
-            "length": Out(16),
-            "payload": Out(stream.Signature(8)),
-            "respond": In(1),
-            "status": In(8),
-            "response_bytes": In(range(self.packet_bytes + 1)),
-            "body": In(stream.Signature(8)),
+            "requests": Out(request_port(packet_bytes)),
         })
 
     def elaborate(self, platform):
@@ -77,7 +66,8 @@ class Link(wiring.Component):
         read = buffer.read_port()
 
         # A payload's length, and how much of it is through; of a request first, then of the response.
-        length, count = self.length, Signal(range(self.packet_bytes + 1))
+        requests, opcode, payload, body = self.requests, self.requests.opcode, self.requests.payload, self.requests.body
+        length, count = Signal(16), Signal(range(self.packet_bytes + 1), name="count")
         # A longer length than fits is not carried out.
         through = count == length[:len(count)]
         size_bits = exact_log2(self.packet_bytes)
@@ -87,8 +77,9 @@ class Link(wiring.Component):
         status = Signal(8)
         if self.observed:
             m.d.comb += self.last_status.eq(status)
-        # What states have in common lies in a flag: to take a byte, one of the payload, to send one, that of a body; to
-        # count it; and to begin anew with counting. Bytes of a CRC have a counter of their own.
+        # Flags for what several states do, so that nothing decodes the state on a critical path: take a byte, take one
+        # of the payload, send a byte, send one of a body; count sent bytes; clear the count. Bytes of a CRC have a
+        # counter of their own.
         takes, takes_payload, sends, sends_body = Signal(init=1), Signal(), Signal(), Signal()
         executes, counts_sent, clears, crc_count = Signal(), Signal(), Signal(), Signal(2)
         received = self.rx.valid & takes
@@ -96,8 +87,8 @@ class Link(wiring.Component):
         byte, sent = Signal(8), Signal()
         m.d.comb += [
             self.rx.ready.eq(takes),
-            sent.eq(sends & ~self.tx.valid & (~sends_body | self.body.valid)),
-            self.body.ready.eq(sends & ~self.tx.valid & sends_body),
+            sent.eq(sends & ~self.tx.valid & (~sends_body | body.valid)),
+            body.ready.eq(sends & ~self.tx.valid & sends_body),
         ]
         with m.If(self.tx.ready):
             m.d.sync += self.tx.valid.eq(0)
@@ -108,7 +99,7 @@ class Link(wiring.Component):
             write.addr.eq(count), write.data.eq(self.rx.payload), read.addr.eq(count),
             write.en.eq(takes_payload & self.rx.valid & ~count[-1]),
         ]
-        # A byte that is `summed` goes into the CRC a cycle later: both ways to it and its own logic are long.
+        # A byte that is `summed` goes into the CRC a cycle later: the path to it is long, and so is its own logic.
         summed = Signal()
         m.d.sync += [crc.valid.eq(summed), crc.data.eq(Mux(sends, byte, self.rx.payload))]
 
@@ -116,16 +107,16 @@ class Link(wiring.Component):
         fetched, held = Signal(), Signal(name="held")
         fetch, advance = Signal(), Signal(name="advance")
         m.d.comb += [
-            advance.eq(~held | self.payload.ready), fetch.eq(~fetched | advance), read.en.eq(fetch),
-            self.payload.valid.eq(held),
+            advance.eq(~held | payload.ready), fetch.eq(~fetched | advance), read.en.eq(fetch),
+            payload.valid.eq(held),
         ]
         with m.If(advance):
-            m.d.sync += [held.eq(fetched), self.payload.payload.eq(read.data)]
+            m.d.sync += [held.eq(fetched), payload.payload.eq(read.data)]
         with m.If(executes & fetch):
             m.d.sync += fetched.eq(~through)
-        with m.If(~executes | self.respond):
+        with m.If(~executes | requests.respond):
             m.d.sync += [fetched.eq(0), held.eq(0)]
-        m.d.comb += self.request.eq(executes)
+        m.d.comb += [requests.pending.eq(executes), requests.length.eq(length)]
         m.d.sync += clears.eq(0)
         with m.If(clears):
             m.d.sync += count.eq(0)
@@ -171,9 +162,9 @@ class Link(wiring.Component):
                     m.next = "RECEIVE OPCODE"
                 if self.gap_bits:
                     with m.Elif(overrun):
-                        m.d.sync += [overrun.eq(0), takes.eq(0), self.opcode.eq(0), status.eq(Status.OVERRUN.value)]
+                        m.d.sync += [overrun.eq(0), takes.eq(0), opcode.eq(0), status.eq(Status.OVERRUN.value)]
                         respond(1)
-            for state, field, next_state in (("RECEIVE OPCODE", self.opcode, "RECEIVE LENGTH LOW"),
+            for state, field, next_state in (("RECEIVE OPCODE", opcode, "RECEIVE LENGTH LOW"),
                                              ("RECEIVE LENGTH LOW", length[:8], "RECEIVE LENGTH HIGH"),
                                              ("RECEIVE LENGTH HIGH", length[8:], "MEASURE LENGTH")):
                 with receive(state):
@@ -211,20 +202,20 @@ class Link(wiring.Component):
                     m.d.sync += status.eq(Status.BAD_CRC.value)
                     respond(1)
             with m.State("EXECUTE"):
-                with m.If(self.respond):
-                    m.d.sync += [executes.eq(0), status.eq(self.status)]
-                    respond(self.response_bytes)
+                with m.If(requests.respond):
+                    m.d.sync += [executes.eq(0), status.eq(requests.status)]
+                    respond(requests.response_bytes)
             with m.State("START RESPONSE"):
                 m.d.sync += sends.eq(1)
                 m.d.comb += crc.start.eq(1)
                 m.next = "SEND SYNC"
             send("SEND SYNC", SYNC, "SEND OPCODE", checked=False)
-            send("SEND OPCODE", self.opcode, "SEND LENGTH LOW")
+            send("SEND OPCODE", opcode, "SEND LENGTH LOW")
             send("SEND LENGTH LOW", length[:8], "SEND LENGTH HIGH", then=counts_sent.eq(1))
             send("SEND LENGTH HIGH", length[8:], "SEND STATUS")
             for state in ("SEND STATUS", "SEND BODY"):
                 with m.State(state):
-                    m.d.comb += [byte.eq(status if state == "SEND STATUS" else self.body.payload), summed.eq(sent)]
+                    m.d.comb += [byte.eq(status if state == "SEND STATUS" else body.payload), summed.eq(sent)]
                     with m.If(sent):
                         # The status counts, like the length's last byte before it.
                         m.d.sync += sends_body.eq(1)

@@ -4,7 +4,7 @@
 from contextlib import contextmanager
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
@@ -18,7 +18,6 @@ from rtl.image_format import (
     SectionKind,
     header_layout,
     image_length_bits,
-    image_offset_bits,
     section_layout,
     section_memories,
 )
@@ -26,14 +25,17 @@ from rtl.layouts import load_write_layout
 from rtl.protocol import Status
 from rtl.structure import limit_bits
 
+from .interfaces import flow, image_port
+
 __all__ = ["Loader"]
 
 
 class Loader(wiring.Component):
     """Parses an image.
 
-    The image before it stays valid until all in the header that must be right has come; from then on none is valid
-    until the last byte, the image's CRC-32, is found right. After an error it ignores everything until ``begin``.
+    The previous image stays valid until the header's fields that must be right have come, and are. From then on no
+    image is valid until the last byte, of the image's CRC-32, is found right. After an error all bytes are ignored
+    until ``begin``.
 
     Parameters
     ----------
@@ -41,33 +43,25 @@ class Loader(wiring.Component):
 
     Members
     -------
-    begin : In(1)
-        Start over with the next byte.
-    bytes : In(stream.Signature(8))
-    offset : Out(image_offset_bits)
-        Bytes of the image taken since ``begin``; 0 after an error and after the last byte.
-    status : Out(Status)
-        OK, or what is wrong with the image.
-    loaded : Out(1), layers : Out(range(program_depth + 1)), cycle_limit : Out(limit_bits)
-        A whole image is in the memories; its number of layers, and the header's limit in units of `LIMIT_STEP`.
+    image : In(image_port)
+    loaded : Out(1)
+        A whole image is in the memories.
+    layers : Out(range(program_depth + 1)), cycle_limit : Out(limit_bits)
+        Its number of layers, and the header's limit in units of `LIMIT_STEP`.
     drop : In(1)
-        The image that is loaded is none any more.
-    write : Out(load_write_layout), write_valid : Out(1)
+        The image in the memories is not valid any more.
+    write : Out(flow(load_write_layout))
     """
 
     def __init__(self, config):
         self.config = config
         super().__init__({
-            "begin": In(1),
-            "bytes": In(stream.Signature(8)),
-            "offset": Out(image_offset_bits(config)),
-            "status": Out(Status),
+            "image": In(image_port(config)),
             "loaded": Out(1),
             "layers": Out(range(config.program_depth + 1)),
             "cycle_limit": Out(limit_bits(config)),
             "drop": In(1),
-            "write": Out(load_write_layout(config)),
-            "write_valid": Out(1),
+            "write": Out(flow(load_write_layout(config))),
         })
 
     def _take_header(self, m, taken, byte, count, kept):
@@ -109,16 +103,16 @@ class Loader(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config = self.config
+        config, image, written = self.config, self.image, self.write.payload
         m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
-        # Of the header only what is needed later.
+        # Only the fields of the header that are needed later.
         sections_left, image_bytes = Signal(16), Signal(image_length_bits(config), name="image_bytes")
         steps = Signal(exact_log2(LIMIT_STEP))
         kept = {"sections": sections_left, "image_bytes": image_bytes, "layers": self.layers,
                 "cycle_limit": Cat(steps, self.cycle_limit)}
         # While the words come, `start` is the address of the next and `count` the number of those behind it.
         section = Signal(section_layout(), reset_less=True)
-        most_bytes = -(-len(self.write.word) // 8)
+        most_bytes = -(-len(written.word) // 8)
         word = Signal(8 * most_bytes, reset_less=True)
         # The place of a byte in its header, section or word, and whether it is the last one there: the one after place
         # `last_but_one`.
@@ -127,19 +121,19 @@ class Loader(wiring.Component):
         depth, section_end, has_pe = Signal(17), Signal(17), Signal(name="has_pe")
         last_section, last_word, empty, outside, sound, whole, full = (Signal(name=name) for name in (
             "last_section", "last_word", "empty", "outside", "sound", "whole", "full"))
-        # The next byte lies in a register, as does whether this state takes it: the way to them is long.
+        # The next byte lies in a register, and so does the flag that this state takes it: the paths to them are long.
         byte, byte_valid, takes = Signal(8, reset_less=True), Signal(), Signal(init=1, name="takes")
-        taken = byte_valid & takes & ~self.begin
-        with m.If(self.bytes.ready):
-            m.d.sync += [byte.eq(self.bytes.payload), byte_valid.eq(self.bytes.valid)]
+        taken = byte_valid & takes & ~image.begin
+        with m.If(image.bytes.ready):
+            m.d.sync += [byte.eq(image.bytes.payload), byte_valid.eq(image.bytes.valid)]
         kind = section.as_value()[:8]
         m.d.comb += [
-            self.bytes.ready.eq(~byte_valid | takes),
-            crc.start.eq(self.begin), crc.data.eq(byte), crc.valid.eq(taken),
-            self.write.word.eq(word), self.write.kind.eq(kind), self.write.pe.eq(section.pe),
-            self.write.address.eq(section.start),
+            image.bytes.ready.eq(~byte_valid | takes),
+            crc.start.eq(image.begin), crc.data.eq(byte), crc.valid.eq(taken),
+            written.word.eq(word), written.kind.eq(kind), written.pe.eq(section.pe),
+            written.address.eq(section.start),
         ]
-        # What the section's memory holds, and whether the section is within it: a register each, behind the section.
+        # The size of the section's memory, and whether the section is within it: each in a register.
         with m.Switch(kind):
             for number, (width, memory_depth) in section_memories(config).items():
                 with m.Case(number):
@@ -153,39 +147,39 @@ class Loader(wiring.Component):
             has_pe.eq(section.pe < Mux(kind == SectionKind.PROGRAM.value, 1, config.pes)),
             empty.eq((sections_left == 0) | (self.layers == 0) | (image_bytes <= HEADER_BYTES)),
             outside.eq((section.count == 0) | ~has_pe | (section_end > depth)),
-            sound.eq(crc.match_detected), whole.eq(self.offset == image_bytes),
+            sound.eq(crc.match_detected), whole.eq(image.offset == image_bytes),
         ]
 
         @contextmanager
         def state(name):
             with m.State(name):
                 yield
-                with m.If(self.begin):
+                with m.If(image.begin):
                     m.next = "TAKE HEADER"
 
         def drop(status):
-            m.d.sync += [self.status.eq(status), self.loaded.eq(0)]
+            m.d.sync += [image.status.eq(status), self.loaded.eq(0)]
             m.next = "IGNORE"
 
-        # A flag says that the header comes: the way from the state to all that it changes is long.
+        # A flag says that the header comes: decoding the state would lengthen the path to all that it changes.
         header = Signal()
         mistaken, found = self._take_header(m, taken & header, byte, count, kept)
-        # All bytes that the header speaks of have come: a section that is still owed never will.
-        m.d.sync += full.eq(~header & (full | (self.offset == image_bytes)))
-        m.d.sync += [self.write_valid.eq(0), takes.eq(1)]
-        with m.If(self.write_valid):
+        # All bytes that the header announces have come: a section that is missing is an error.
+        m.d.sync += full.eq(~header & (full | (image.offset == image_bytes)))
+        m.d.sync += [self.write.valid.eq(0), takes.eq(1)]
+        with m.If(self.write.valid):
             m.d.sync += section.start.eq(section.start + 1)
         with m.If(self.drop):
             m.d.sync += self.loaded.eq(0)
         with m.If(taken):
-            m.d.sync += [self.offset.eq(self.offset + ~self.offset[-1]),
+            m.d.sync += [image.offset.eq(image.offset + ~image.offset[-1]),
                          count.eq(Mux(last_byte, 0, count + 1)), last_byte.eq(~last_byte & (count == last_but_one))]
         with m.FSM():
             with state("IGNORE"):
-                m.d.sync += self.offset.eq(0)
+                m.d.sync += image.offset.eq(0)
             with state("TAKE HEADER"):
                 with m.If(mistaken):
-                    m.d.sync += [self.status.eq(found), header.eq(0)]
+                    m.d.sync += [image.status.eq(found), header.eq(0)]
                     with m.If(found == Status.BAD_SECTION):
                         m.d.sync += self.loaded.eq(0)
                     m.next = "IGNORE"
@@ -224,7 +218,7 @@ class Loader(wiring.Component):
                     m.d.sync += word.word_select(count[:ceil_log2(most_bytes)], 8).eq(byte)
                     with m.If(last_byte):
                         m.d.sync += [last_byte.eq(one_byte & ~last_word), section.count.eq(section.count - 1),
-                                     last_word.eq(section.count == 1), self.write_valid.eq(1)]
+                                     last_word.eq(section.count == 1), self.write.valid.eq(1)]
                         with m.If(last_word):
                             m.d.sync += last_but_one.eq(Mux(last_section, len(crc.crc) // 8 - 2, SECTION_BYTES - 2))
                             m.next = "TAKE SECTION"
@@ -247,10 +241,10 @@ class Loader(wiring.Component):
                     m.next = "END"
             with state("END"):
                 # The image is complete: nothing may follow.
-                m.d.sync += self.offset.eq(0)
+                m.d.sync += image.offset.eq(0)
                 with m.If(taken):
                     drop(Status.BAD_SECTION)
-        with m.If(self.begin):
-            m.d.sync += [self.status.eq(Status.OK), self.offset.eq(0), header.eq(1), mistaken.eq(0), count.eq(0),
+        with m.If(image.begin):
+            m.d.sync += [image.status.eq(Status.OK), image.offset.eq(0), header.eq(1), mistaken.eq(0), count.eq(0),
                          last_byte.eq(0), last_but_one.eq(HEADER_BYTES - 2)]
         return m

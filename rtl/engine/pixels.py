@@ -5,9 +5,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.layouts import descriptor_layout, position_fields, row_bits
+from rtl.layouts import descriptor_layout, pixel_fields, position_fields, row_bits
 
-__all__ = ["Pixels"]
+from .order import VectorOrder
+
+__all__ = ["PixelOrder", "Pixels"]
 
 
 class Pixels(wiring.Component):
@@ -20,8 +22,8 @@ class Pixels(wiring.Component):
     Members
     -------
     start : In(1), layer : In(descriptor_layout)
-        A pass begins; ``layer`` holds from the next cycle on. The members below speak of it after one more, ``offset``
-        at once.
+        A pass begins. ``layer`` is valid from the next cycle on; the outputs below follow it one cycle later,
+        ``offset`` at once.
     step : In(1)
         On to the next word.
     offset : Out(16), next_offset : Out(16)
@@ -29,7 +31,7 @@ class Pixels(wiring.Component):
     last : Out(1), wraps : Out(1)
         The pass's last word; the pixel's last word.
     position : Out(position_fields)
-        Where products of this pixel go.
+        Destination of this pixel's products.
     """
 
     def __init__(self, config):
@@ -84,4 +86,46 @@ class Pixels(wiring.Component):
             ]
         with m.If(self.start):
             m.d.sync += self.offset.eq(0)
+        return m
+
+
+class PixelOrder(VectorOrder):
+    """The words of the pixels that a pass scans, pixel by pixel.
+
+    Members, beside those of `VectorOrder`
+    -------
+    pixel : Out(StructLayout(pixel_fields))
+        Fields that accompany this word.
+    """
+
+    start_cycles = 1
+    forwards = False
+    short_words = True
+
+    def __init__(self, config):
+        super().__init__(config, pixel=Out(data.StructLayout(pixel_fields(config))))
+
+    def last_block(self, word, layer):
+        """Only a pixel's last word may have fewer blocks than others."""
+        return Mux(word.wraps, layer.last_block, super().last_block(word, layer))
+
+    def elaborate(self, platform):
+        m = Module()
+        new = self.scan.next
+        m.submodules.pixels = pixels = Pixels(self.config)
+        base, readable = Signal.like(self.address, name="base"), \
+            Signal(range(2 * self.config.act_depth + 1), name="readable")
+        m.d.comb += [
+            pixels.start.eq(self.scan.start), pixels.layer.eq(self.scan.layer), pixels.step.eq(self.step),
+            self.following.eq(base + pixels.next_offset), self.last.eq(pixels.last),
+            self.pixel.wraps.eq(pixels.wraps),
+            *(self.pixel[name].eq(pixels.position[name]) for name in position_fields(self.config)),
+        ]
+        m.d.sync += [
+            readable.eq(readable + self.progress.grows),
+            self.there.eq(~self.progress.growing
+                          | (Mux(self.step, pixels.next_offset, pixels.offset) < readable)),
+        ]
+        with m.If(self.scan.start):
+            m.d.sync += [base.eq(new.input_base), readable.eq(new.chase_words), self.there.eq(0)]
         return m

@@ -9,7 +9,11 @@ from amaranth.utils import ceil_log2
 from rtl.layouts import descriptor_layout
 from rtl.numbers import Activation
 
-__all__ = ["MaxPool", "Windows"]
+from .act_writer import ActivationWriter
+from .drain import Drain
+from .interfaces import flow
+
+__all__ = ["MaxPool", "PoolingDrain", "PoolingWriter", "Windows"]
 
 
 class Windows(wiring.Component):
@@ -28,7 +32,7 @@ class Windows(wiring.Component):
     row : Out(16), keep : Out(1)
         The accumulator, and whether a later window wants it as well.
     bias_address : Out
-        Of the row's slot.
+        Address of the bias of the row's slot.
     last : Out(1)
         The drain's last accumulator.
     """
@@ -136,11 +140,10 @@ class MaxPool(wiring.Component):
     Members
     -------
     start : In(1), pool : In(4)
-        A drain begins, with windows of so many activations a side.
+        A drain begins, with windows of ``pool`` times ``pool`` activations.
     activation : In(Activation)
-        The layer's: it says whether what arrives is two's complement.
-    drained : In(ArrayLayout(act_bits, pes)), arrived : In(1)
-    word : Out(pes * act_bits), valid : Out(1)
+        The layer's: it says whether what is drained is two's complement.
+    drained : In(flow(ArrayLayout(act_bits, pes))), words : Out(flow(ArrayLayout(act_bits, pes)))
     """
 
     def __init__(self, config):
@@ -150,22 +153,73 @@ class MaxPool(wiring.Component):
             "start": In(1),
             "pool": In(4),
             "activation": In(Activation),
-            "drained": In(lanes),
-            "arrived": In(1),
-            "word": Out(lanes),
-            "valid": Out(1),
+            "drained": In(flow(lanes)),
+            "words": Out(flow(lanes)),
         })
 
     def elaborate(self, platform):
         m = Module()
         size, number = Signal(8), Signal(8, name="number")
-        held = Signal.like(self.word, reset_less=True)
-        m.d.comb += self.valid.eq(self.arrived & (number + 1 == size))
-        with m.If(self.arrived):
-            m.d.sync += [number.eq(Mux(self.valid, 0, number + 1)), held.eq(self.word)]
-        for act, before, greatest in zip(self.drained, held, self.word, strict=True):
+        drained, word = self.drained.payload, self.words.payload
+        held = Signal.like(word, name="held", reset_less=True)
+        m.d.comb += self.words.valid.eq(self.drained.valid & (number + 1 == size))
+        with m.If(self.drained.valid):
+            m.d.sync += [number.eq(Mux(self.words.valid, 0, number + 1)), held.eq(word)]
+        for act, before, greatest in zip(drained, held, word, strict=True):
             less = Mux(self.activation == Activation.RELU, before > act, before.as_signed() > act.as_signed())
             m.d.comb += greatest.eq(Mux((number != 0) & less, before, act))
         with m.If(self.start):
             m.d.sync += [size.eq(self.pool * self.pool), number.eq(0)]
         return m
+
+
+class PoolingDrain(Drain):
+    """Reads pooling window by pooling window; a pixel's words lie ``output_pixel_words`` from the next one's."""
+
+    def _order(self, m, taken, part, spare, completes):
+        m.submodules.windows = windows = Windows(self.config)
+        step, writer = self.steps.payload, self.writer
+        start, layer = self.sequencer.start, self.sequencer.layer
+        m.d.comb += [
+            windows.start.eq(start), windows.layer.eq(layer), windows.clear.eq(self.sequencer.clear),
+            windows.step.eq(taken), step.row.eq(windows.row), step.keep.eq(windows.keep),
+            step.bias_address.eq(windows.bias_address + Mux(part < spare, 0, part - spare)),
+            writer.start.eq(start), writer.pool.eq(layer.pool), writer.activation.eq(self.requant.activation),
+            self.progress.grows.eq(completes & ~writer.swap),
+        ]
+        with m.If(taken & windows.last):
+            m.d.sync += self.reading.eq(0)
+        # Words that the PEs still owe.
+        owed = Signal(range(32))
+        m.d.sync += owed.eq(owed + taken - (writer.arrived & writer.busy))
+        m.d.comb += writer.busy.eq(self.reading | (owed != 0))
+        slot, slots, pixel, pixel_words, band_step = (
+            Signal.like(writer.address, name=name)
+            for name in ("slot", "slots", "pixel", "pixel_words", "band_step"))
+        # The lower band's slots come after the upper one's; their lanes are those of the PEs half around.
+        m.d.comb += writer.address.eq(pixel + slot + Mux(writer.swap, band_step, 0))
+        with m.If(writer.write):
+            m.d.sync += slot.eq(slot + 1)
+            with m.If(slot + 1 == slots):
+                m.d.sync += [slot.eq(0), writer.swap.eq(0), pixel.eq(pixel + pixel_words)]
+            with m.Elif(slot + 1 == pixel_words):
+                m.d.sync += writer.swap.eq(1)
+        with m.If(start):
+            m.d.sync += [slot.eq(0), writer.swap.eq(0), slots.eq(layer.output_words), pixel.eq(layer.output_base),
+                         pixel_words.eq(layer.output_pixel_words), band_step.eq(layer.band_step)]
+
+
+class PoolingWriter(ActivationWriter):
+    """Writes the greatest activations of each window; the halves of a lower band's word change places."""
+
+    def _complete(self, m, word):
+        m.submodules.pool = pool = MaxPool(self.config)
+        turns = Signal.like(word, name="turns")
+        m.d.sync += turns.eq(self._lanes(turns))
+        m.d.comb += [
+            pool.start.eq(self.drain.start), pool.pool.eq(self.drain.pool), pool.activation.eq(self.drain.activation),
+            pool.drained.payload.eq(self._lanes(turns)), pool.drained.valid.eq(self.drain.arrived),
+            self.drain.complete.eq(pool.words.valid),
+        ]
+        pooled = pool.words.payload.as_value()
+        return Mux(self.drain.swap, pooled.rotate_left(len(pooled) // 2), pooled)

@@ -1,26 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program: layer descriptors and codebooks, read in order, a layer ahead of the one that runs."""
+"""The program: layer descriptors and tables, read in order, a layer ahead of the one that runs."""
 
-from amaranth.hdl import Module, Signal
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
+from amaranth.utils import ceil_log2, exact_log2
 
 from rtl.image_format import SectionKind
 from rtl.layouts import (
     DESCRIPTOR_WORD_BITS,
     LayerKind,
     codebook_value_bits,
-    codebook_words,
-    codebook_write_layout,
     descriptor_layout,
     descriptor_words,
     load_write_layout,
-    row_bits,
-    tap_write_layout,
 )
 
+from .interfaces import flow, program_port, table_port
+
 __all__ = ["Program"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that follows a descriptor.
+
+    Attributes
+    ----------
+    name : str
+        Its stream in `table_port`.
+    values : int
+        Values; none of an engine that does not have the table.
+    value_bits : int
+        Bits of each, in program memory.
+    follows : Value of 1 bit
+        The descriptor read last has one.
+    """
+
+    name: str
+    values: int
+    value_bits: int
+    follows: Value
+
+    @property
+    def in_word(self):
+        """Values in a word of program memory."""
+        return DESCRIPTOR_WORD_BITS // self.value_bits
 
 
 class Program(wiring.Component):
@@ -32,35 +59,31 @@ class Program(wiring.Component):
 
     Members
     -------
-    load : In(load_write_layout), load_valid : In(1)
-    rewind : In(1)
-        Back to the first descriptor.
-    load_tables : In(1), fetch : In(1)
-        Send the codebook that comes next, and the tap table, to the PEs; read the descriptor that comes next. The
-        tables first if both are asked for. Only while ``busy`` is low.
-    next : Out(descriptor_layout)
-        The descriptor fetched last.
-    codebook : Out(codebook_write_layout), write_codebook : Out(1)
-    taps : Out(tap_write_layout), write_taps : Out(1)
-        The tap table, which follows the codebook of a convolution's pass. Only with ``config.tap_bits``.
-    tables_busy : Out(1), busy : Out(1)
-        The tables come in the cycles of ``tables_busy``, each a cycle late.
+    load : In(flow(load_write_layout))
+    sequencer : In(program_port)
+    tables : Out(table_port)
     """
+
+    read_cycles = 2
+    """From asking for a word to having it: the memory is slow, and a register is behind it."""
+
+    @staticmethod
+    def fetch_cycles(config):
+        """In which a descriptor is fetched."""
+        return descriptor_words(config) + Program.read_cycles
+
+    @staticmethod
+    def table_cycles(config, kind):
+        """In which the tables of a pass of this `LayerKind` are sent: a value in each, and one more after the last."""
+        values = config.codebook_entries + (config.taps if kind == LayerKind.CONVOLUTION else 0)
+        return values + 1 if values else 0
 
     def __init__(self, config):
         self.config = config
         super().__init__({
-            "load": In(load_write_layout(config)),
-            "load_valid": In(1),
-            "rewind": In(1),
-            "load_tables": In(1),
-            "fetch": In(1),
-            "next": Out(descriptor_layout(config)),
-            "codebook": Out(codebook_write_layout(config)),
-            "write_codebook": Out(1),
-            **({"taps": Out(tap_write_layout(config)), "write_taps": Out(1)} if config.tap_bits else {}),
-            "tables_busy": Out(1),
-            "busy": Out(1),
+            "load": In(flow(load_write_layout(config))),
+            "sequencer": In(program_port(config)),
+            "tables": Out(table_port(config)),
         })
 
     def elaborate(self, platform):
@@ -71,75 +94,70 @@ class Program(wiring.Component):
         read = words.read_port()
         address = Signal(ceil_log2(config.program_depth))
         m.d.comb += [
-            write.addr.eq(self.load.address), write.data.eq(self.load.word),
-            write.en.eq(self.load_valid & (self.load.kind == SectionKind.PROGRAM.value)),
+            write.addr.eq(self.load.payload.address), write.data.eq(self.load.payload.word),
+            write.en.eq(self.load.valid & (self.load.payload.kind == SectionKind.PROGRAM.value)),
             read.addr.eq(address), read.en.eq(1),
         ]
-
-        value_bits = codebook_value_bits(config)
-        value = Signal(range(max(1, config.codebook_entries)))
-        in_word = len(range(0, DESCRIPTOR_WORD_BITS, value_bits))
-        place = Signal(range(in_word))
-        number = Signal(range(descriptor_words(config)))
-        fetch_after = Signal()
         descriptor = Signal(descriptor_layout(config), reset_less=True)
+        m.d.comb += self.sequencer.next.eq(descriptor)
+        tables = [table for table in (
+            Table("codebook", config.codebook_entries, codebook_value_bits(config), Const(1, 1)),
+            Table("taps", config.taps, 16, descriptor.kind == LayerKind.CONVOLUTION)) if table.values]
 
-        # Words arrive two cycles after they were asked for: the memory is slow, and a register is behind it.
-        word = Signal(DESCRIPTOR_WORD_BITS, reset_less=True)
+        # Words arrive `read_cycles` after they were asked for. What they were asked for goes along.
+        counts = {"word": descriptor_words(config), **{table.name: table.values for table in tables}}
         asked = Signal(data.StructLayout({
-            "value_valid": 1, "value": value.shape(), "place": place.shape(), "word_valid": 1, "number": number.shape(),
-            **({"tap_valid": 1, "tap": 2 * config.tap_bits} if config.tap_bits else {})}))
-        read_for, word_for = Signal.like(asked), Signal.like(asked, name="word_for")
+            field: shape for name, count in counts.items()
+            for field, shape in ((f"{name}_valid", 1), (name, range(count)))}))
+        word, read_for, word_for = Signal(DESCRIPTOR_WORD_BITS, reset_less=True), Signal.like(asked, name="read_for"), \
+            Signal.like(asked, name="word_for")
         m.d.sync += [read_for.eq(asked), word_for.eq(read_for), word.eq(read.data)]
-        m.d.comb += [asked.value.eq(value), asked.place.eq(place), asked.number.eq(number)]
+        numbers = {name: Signal(range(count), name=name) for name, count in counts.items()}
+        m.d.comb += [asked[name].eq(number) for name, number in numbers.items()]
         with m.If(word_for.word_valid):
-            m.d.sync += descriptor.as_value().word_select(word_for.number, DESCRIPTOR_WORD_BITS).eq(word)
+            m.d.sync += descriptor.as_value().word_select(word_for.word, DESCRIPTOR_WORD_BITS).eq(word)
+        for table in tables:
+            self._send(m, table, word, word_for)
+        self._run(m, address, asked, numbers, tables)
+        return m
+
+    def _send(self, m, table, word, word_for):
+        """A value of a table leaves with the word that it lies in, beside its number."""
+        sent = getattr(self.tables, table.name)
+        number, value = (sent.payload[field] for field, _ in sent.payload.shape())
+        place = word_for[table.name][:exact_log2(table.in_word)]
         m.d.comb += [
-            self.next.eq(descriptor),
-            self.codebook.code.eq(word_for.value),
-            self.codebook.weight.eq(word.word_select(word_for.place, value_bits)[:config.weight_bits].as_signed()),
-            self.write_codebook.eq(word_for.value_valid),
+            number.eq(word_for[table.name]), sent.valid.eq(word_for[f"{table.name}_valid"]),
+            value.eq(word.word_select(place, table.value_bits)),
         ]
 
-        if config.tap_bits:
-            has_taps, tap = Signal(), Signal(2 * config.tap_bits, name="tap")
-            m.d.comb += [
-                has_taps.eq(descriptor.kind == LayerKind.CONVOLUTION), asked.tap.eq(tap),
-                self.taps.tap.eq(word_for.tap), self.write_taps.eq(word_for.tap_valid),
-                self.taps.offset.eq(word.word_select(word_for.tap[0], 16)[:row_bits(config)]),
-            ]
+    def _run(self, m, address, asked, numbers, tables):
+        """Asks for one word after the other."""
+        port, fetch_after = self.sequencer, Signal()
+        sends = {table.name: f"SEND {table.name.upper()}" for table in tables}
         with m.FSM() as fsm:
             with m.State("WAIT"):
-                with m.If(self.rewind):
+                with m.If(port.rewind):
                     m.d.sync += address.eq(0)
-                m.d.sync += [
-                    fetch_after.eq(self.fetch), number.eq(0), value.eq(0), place.eq(0),
-                ]
-                with m.If(self.load_tables if codebook_words(config) else 0):
-                    m.next = "SEND CODEBOOK"
-                if config.tap_bits:
-                    with m.Elif(self.load_tables & has_taps):
-                        m.next = "SEND TAPS"
-                with m.Elif(self.fetch):
-                    m.next = "FETCH DESCRIPTOR"
-            with m.State("SEND CODEBOOK"):
-                m.d.comb += asked.value_valid.eq(1)
-                m.d.sync += [value.eq(value + 1), place.eq(place + 1)]
-                with m.If(place == in_word - 1):
-                    m.d.sync += address.eq(address + 1)
-                with m.If(value == config.codebook_entries - 1):
-                    m.next = "FINISH TABLES"
-                    if config.tap_bits:
-                        with m.If(has_taps):
-                            m.next = "SEND TAPS"
-            if config.tap_bits:
-                with m.State("SEND TAPS"):
-                    m.d.comb += asked.tap_valid.eq(1)
-                    m.d.sync += tap.eq(tap + 1)
-                    with m.If(tap[0]):
+                m.d.sync += [fetch_after.eq(port.fetch), numbers["word"].eq(0)]
+                commands = [*((port.load_tables & table.follows, sends[table.name]) for table in tables),
+                            (port.fetch, "FETCH DESCRIPTOR")]
+                for place, (command, state) in enumerate(commands):
+                    with (m.Elif if place else m.If)(command):
+                        m.next = state
+            for place, table in enumerate(tables):
+                number = numbers[table.name]
+                with m.State(sends[table.name]):
+                    m.d.comb += asked[f"{table.name}_valid"].eq(1)
+                    # There is a power of two of values: so the number ends where it began.
+                    m.d.sync += number.eq(number + 1)
+                    with m.If(number[:exact_log2(table.in_word)].all()):
                         m.d.sync += address.eq(address + 1)
-                    with m.If(tap == config.taps - 1):
+                    with m.If(number == table.values - 1):
                         m.next = "FINISH TABLES"
+                        for later in reversed(tables[place + 1:]):
+                            with m.If(later.follows):
+                                m.next = sends[later.name]
             with m.State("FINISH TABLES"):
                 with m.If(fetch_after):
                     m.next = "FETCH DESCRIPTOR"
@@ -147,16 +165,14 @@ class Program(wiring.Component):
                     m.next = "WAIT"
             with m.State("FETCH DESCRIPTOR"):
                 m.d.comb += asked.word_valid.eq(1)
-                m.d.sync += [address.eq(address + 1), number.eq(number + 1)]
-                with m.If(number == descriptor_words(config) - 1):
+                m.d.sync += [address.eq(address + 1), numbers["word"].eq(numbers["word"] + 1)]
+                with m.If(numbers["word"] == descriptor_words(self.config) - 1):
                     m.next = "AWAIT LAST WORD"
             with m.State("AWAIT LAST WORD"):
                 m.next = "FINISH DESCRIPTOR"
             with m.State("FINISH DESCRIPTOR"):
                 m.next = "WAIT"
         m.d.comb += [
-            self.tables_busy.eq(fsm.ongoing("SEND CODEBOOK") | fsm.ongoing("SEND TAPS")
-                                | fsm.ongoing("FINISH TABLES")),
-            self.busy.eq(~fsm.ongoing("WAIT")),
+            self.tables.busy.eq(Cat(fsm.ongoing(state) for state in (*sends.values(), "FINISH TABLES")).any()),
+            port.busy.eq(~fsm.ongoing("WAIT")),
         ]
-        return m

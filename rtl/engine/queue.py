@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Queues of slices in a processing element and of beats in a cluster: even out how much work a broadcast means."""
+"""FIFOs that absorb load imbalance: of slices between the PEs, of beats between the clusters."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from .interfaces import flow
+
 __all__ = ["Queue"]
 
 TAPS = {1: (), 2: (1, 2), 3: (2, 3), 4: (3, 4), 5: (3, 5), 6: (5, 6), 7: (6, 7), 8: (4, 5, 6, 8), 9: (5, 9),
         10: (7, 10)}
-"""Bits, from 1, whose parity a shift register of so many takes in to go through all values but zero.
+"""Feedback taps of maximal-length LFSRs by width; bits are counted from 1.
 
 Xilinx XAPP 052, "Efficient Shift Registers, LFSR Counters".
 """
 
 
 def _next_place(place):
-    """Items need not lie in order: a shift register goes through all places, zero included, with a LUT or two."""
+    """Next address of an LFSR counter that includes zero; the order of addresses does not matter in a queue."""
     *lower, _ = place
     parity = Cat(place[bit - 1] for bit in TAPS[len(place)]).xor()
     return Cat(parity ^ ~Cat(lower).any(), lower)
@@ -38,19 +40,23 @@ class Queue(wiring.Component):
     block_ram : bool
         Its memory has an output register, and an item can be read two cycles after it was written; one otherwise.
     limit : int
-        So many items or more are ``full``, 1 to ``depth``.
+        ``full`` is high from this level on, 1 to ``depth``.
     most : int
-        Never more items than this are written before others are read, ``limit`` to ``depth``, which it is by default.
+        Greatest level that the writer guarantees, ``limit`` to ``depth`` (default ``depth``).
     bypass : bool
         An item that finds the queue empty can be taken in the cycle in which it comes. Not with ``block_ram``.
 
     Members
     -------
-    i : In(shape), i_valid : In(1)
+    i : In(flow(shape))
         Nothing may come while ``level`` is ``most``.
     o : Out(stream.Signature(shape))
-    level : Out(range(depth + 1)), empty : Out(1), full : Out(1)
-        Items held, the one on offer at ``o`` included; whether there is none; whether there are ``limit`` or more.
+    level : Out(range(depth + 1))
+        Items held, the one on offer at ``o`` included.
+    empty : Out(1)
+        ``level`` is 0.
+    full : Out(1)
+        ``level`` is ``limit`` or more.
     """
 
     def __init__(self, shape, depth, *, limit=1, most=None, block_ram=False, bypass=False):
@@ -61,8 +67,7 @@ class Queue(wiring.Component):
         self.limit, self.most = limit, depth if most is None else most
         self.block_ram, self.bypass = block_ram, bypass
         super().__init__({
-            "i": In(self.shape),
-            "i_valid": In(1),
+            "i": In(flow(shape)),
             "o": Out(stream.Signature(shape)),
             "level": Out(range(depth + 1)),
             "empty": Out(1),
@@ -75,25 +80,26 @@ class Queue(wiring.Component):
                                                    attrs={"ram_style": "block"} if self.block_ram else {})
         write = items.write_port()
         read = items.read_port(domain="sync" if self.block_ram else "comb")
+        put, new = self.i.valid, self.i.payload
 
         # `ready` comes late, and decides nothing but whether registers change.
         write_place, read_place = Signal(exact_log2(self.depth)), Signal(exact_log2(self.depth), name="read_place")
         count, advance, more, some = Signal(range(self.most + 1)), Signal(), Signal(), Signal()
         m.d.comb += [
             write.addr.eq(write_place),
-            write.data.eq(self.i),
-            write.en.eq(self.i_valid),
+            write.data.eq(new),
+            write.en.eq(put),
             read.addr.eq(read_place),
             more.eq(count != 0),
-            some.eq(more | (self.i_valid if self.bypass else 0)),
-            self.o.payload.eq(Mux(more, read.data, self.i) if self.bypass else read.data),
+            some.eq(more | (put if self.bypass else 0)),
+            self.o.payload.eq(Mux(more, read.data, new) if self.bypass else read.data),
         ]
-        with m.If(self.i_valid):
+        with m.If(put):
             m.d.sync += write_place.eq(_next_place(write_place))
         with m.If(advance & some):
             m.d.sync += read_place.eq(_next_place(read_place))
-        with m.If(self.i_valid ^ (advance & some)):
-            m.d.sync += count.eq(count + Mux(self.i_valid, 1, -1))
+        with m.If(put ^ (advance & some)):
+            m.d.sync += count.eq(count + Mux(put, 1, -1))
         if self.block_ram:
             # The front item lies at the memory's output, which holds it; `read_place` is that of the item after it.
             m.d.comb += [advance.eq(self.o.ready | ~self.o.valid), read.en.eq(advance),

@@ -9,6 +9,8 @@ from rtl import numbers
 from rtl.layouts import requant_layout
 from rtl.structure import broadcast_cycles
 
+from .interfaces import flow
+
 __all__ = ["Requantizer"]
 
 
@@ -23,29 +25,30 @@ class Requantizer(wiring.Component):
     -------
     layer : In(requant_layout)
         Constants of the layer that drains.
-    total : In(signed(acc_bits)), total_valid : In(1)
-    act : Out(act_bits), act_coming : Out(1)
-        An activation, and that one comes in the next cycle.
+    totals : In(flow(signed(acc_bits)))
+    act : Out(act_bits)
+        An activation.
+    act_coming : Out(1)
+        There is one in the next cycle.
     """
 
     def __init__(self, config):
         self.config = config
         super().__init__({
             "layer": In(requant_layout()),
-            "total": In(signed(config.acc_bits)),
-            "total_valid": In(1),
+            "totals": In(flow(signed(config.acc_bits))),
             "act": Out(config.act_bits),
             "act_coming": Out(1),
         })
 
     @staticmethod
     def latency_cycles(config):
-        """Rounding and clamping take a cycle each where wires are long."""
+        """Cycles from a total to its activation. Rounding and clamping take a cycle each where wires are long."""
         return 3 + (broadcast_cycles(config) > 1)
 
     @staticmethod
     def _exceeds(value, bits):
-        """Whether a signed value needs more than so many bits."""
+        """Whether a signed value needs more than ``bits`` bits."""
         top = value[bits - 1:]
         return top.any() & ~top.all()
 
@@ -59,11 +62,11 @@ class Requantizer(wiring.Component):
         low_bits = narrow_bits - 1
         shifted, exceeds, sign = (Signal(low_bits, reset_less=True), Signal(reset_less=True),
                                   Signal(reset_less=True, name="sign"))
-        shifts = [self.total >> bits for bits in numbers.PRE_SHIFTS]
+        shifts = [self.totals.payload >> bits for bits in numbers.PRE_SHIFTS]
         m.d.sync += [
             shifted.eq(Array(value[:low_bits] for value in shifts)[self.layer.pre_shift]),
             exceeds.eq(Array(self._exceeds(value, narrow_bits) for value in shifts)[self.layer.pre_shift]),
-            sign.eq(self.total[-1]),
+            sign.eq(self.totals.payload[-1]),
         ]
 
         narrow = Signal(signed(narrow_bits))
@@ -87,6 +90,6 @@ class Requantizer(wiring.Component):
                             Mux(unsigned, Mux(clamps, ~negative, high), negative))),
         ]
         coming = Signal(latency_cycles - 1)
-        m.d.sync += coming.eq(Cat(self.total_valid, coming))
+        m.d.sync += coming.eq(Cat(self.totals.valid, coming))
         m.d.comb += self.act_coming.eq(coming[-1])
         return m

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The walker of an engine that runs convolutions: entries are taps, scattered around the pixel that was broadcast."""
 
+from functools import partial
+
 from amaranth.hdl import Array, Mux, Signal
 from amaranth.lib import data, memory
 from amaranth.lib.wiring import In
@@ -9,14 +11,10 @@ from amaranth.utils import exact_log2
 from rtl.layouts import row_bits, tap_write_layout
 
 from .gates import but_lowest
+from .interfaces import flow
 from .walker import Walker
 
-__all__ = ["ScatterWalker", "engine_walker"]
-
-
-def engine_walker(config):
-    """The walker of an engine of this configuration: with convolutions one that scatters."""
-    return (ScatterWalker if config.tap_bits else Walker)(config)
+__all__ = ["ScatterWalker"]
 
 
 class ScatterWalker(Walker):
@@ -28,15 +26,13 @@ class ScatterWalker(Walker):
 
     Members, beside those of `Walker`
     -------
-    tap_bits : In(2)
-        Width of a tap's coordinates in this pass; 0 for a fully connected layer.
-    taps : In(tap_write_layout), taps_valid : In(1)
-        An entry of the tap table.
+    taps : In(flow(tap_write_layout))
+        Entries of the tap table.
     """
 
     @staticmethod
     def read_cycles(config):
-        """From the read of a slice's first word to its first entry at ``visits``."""
+        """Cycles from the read of a slice's first word to its first entry at ``visits``."""
         return 7 + config.deep_pipeline
 
     @staticmethod
@@ -44,8 +40,12 @@ class ScatterWalker(Walker):
         """Visits that may still appear once the walker is ``empty``."""
         return 2
 
+    @property
+    def tables(self):
+        return {"taps": self.taps}
+
     def __init__(self, config):
-        super().__init__(config, tap_bits=In(2), taps=In(tap_write_layout(config)), taps_valid=In(1))
+        super().__init__(config, taps=In(flow(tap_write_layout(config))))
 
     def _decode(self, m, raw, raw_valid, raw_ready):
         config = self.config
@@ -128,9 +128,9 @@ class ScatterWalker(Walker):
             Signal(rows, reset_less=True, name="placed_row")
         m.d.sync += [
             placed_valid.eq(picked_valid), placed.eq(picked), placed_row.eq(picked.base + picked.entry.slots),
-            self.visits_valid.eq(placed_valid),
-            self.visits.row.eq(placed_row - Mux(self.tap_bits == 0, 0, offset)),
-            self.visits.code.eq(placed.entry.code), self.visits.act.eq(placed.act),
+            self.visits.valid.eq(placed_valid),
+            self.visits.payload.row.eq(placed_row - Mux(self.layer.tap_bits == 0, 0, offset)),
+            self.visits.payload.code.eq(placed.entry.code), self.visits.payload.act.eq(placed.act),
         ]
         return advanced_valid | summed_valid | picking_valid | picked_valid
 
@@ -140,7 +140,13 @@ class ScatterWalker(Walker):
         edge = config.tap_bits
         tap, fits = Signal(2 * edge, name=f"tap_{place}"), Signal(name=f"fits_{place}")
         gap, skipped = Signal(row_bits(config), name=f"gap_{place}"), Signal(row_bits(config), name=f"skipped_{place}")
-        with m.Switch(self.tap_bits):
+
+        def choose_skip(bits, width):
+            if width >= 2 * bits:
+                # Within a slot's taps no gap can say "the next slot", so a skip can.
+                m.d.comb += skipped.eq((index + (bits == 0)) << (width - 2 * bits))
+
+        with m.Switch(self.layer.tap_bits):
             for bits in sorted({0, 2, edge}):
                 with m.Case(bits):
                     tap_row, tap_col = index[bits:2 * bits], index[:bits]
@@ -149,20 +155,15 @@ class ScatterWalker(Walker):
                         fits.eq(position.tap_rows.bit_select(tap_row, 1) & position.tap_cols.bit_select(tap_col, 1)
                                 if bits else position.tap_rows[0] & position.tap_cols[0]),
                     ]
-                    with m.Switch(self.index_mode):
-                        for mode, width in enumerate(config.index_bits):
-                            if width >= 2 * bits:
-                                with m.Case(mode):
-                                    # Within a slot's taps no gap can say "the next slot", so a skip can.
-                                    m.d.comb += skipped.eq((index + (bits == 0)) << (width - 2 * bits))
+                    self._by_index_width(m, partial(choose_skip, bits))
         return tap, gap, skipped, fits
 
     def _tap_table(self, m, tap):
-        """How far the accumulator of a tap lies before that of tap 0; known a cycle later."""
+        """Offset of a tap, to subtract from the accumulator of tap 0; known a cycle later."""
         config = self.config
         m.submodules.tap_table = table = memory.Memory(shape=row_bits(config), depth=config.taps, init=[])
         write = table.write_port()
         read = table.read_port()
-        m.d.comb += [write.addr.eq(self.taps.tap), write.data.eq(self.taps.offset), write.en.eq(self.taps_valid),
-                     read.addr.eq(tap), read.en.eq(1)]
+        m.d.comb += [write.addr.eq(self.taps.payload.tap), write.data.eq(self.taps.payload.offset),
+                     write.en.eq(self.taps.valid), read.addr.eq(tap), read.en.eq(1)]
         return read.data

@@ -5,13 +5,15 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.layouts import descriptor_layout
+from rtl.layouts import descriptor_layout, field_or_zero
+
+from .interfaces import drain_port, inference_port, program_port, scan_port
 
 __all__ = ["Sequencer"]
 
 
 class Sequencer(wiring.Component):
-    """Controls the order of things; every number that it hands out comes from the layer's descriptor.
+    """Starts scan, drain and program in the right order; all numbers come from the layers' descriptors.
 
     Parameters
     ----------
@@ -20,85 +22,85 @@ class Sequencer(wiring.Component):
     Members
     -------
     loaded : In(1), layers : In(range(program_depth + 1))
-        There is an image, of so many layers.
-    run : In(1)
-        Start an inference; only while ``ready``.
-    ready : Out(1), running : Out(1), settled : Out(1)
-        An inference can start; one runs; neither accumulators are being cleared nor a program read ahead.
-        An image that is replaced ends with a reset, so that nothing of it is left in here.
-    next : In(descriptor_layout), program_busy : In(1)
-    rewind : Out(1), fetch : Out(1), load_tables : Out(1)
-        From and to the `Program`.
-    layer : Out(descriptor_layout), start : Out(1)
-        The layer that is scanned; ``start`` comes in the cycle before ``layer`` changes to it.
+        There is an image; how many layers it has. An image that is replaced ends with a reset, so that nothing of it is
+        left in here.
+    inferences : In(inference_port)
+    program : Out(program_port)
+    scan : Out(scan_port)
     quiet : In(1)
-        Every beat of the layer is on its way to an accumulator at least, see `rtl.engine.gather`.
-    drain_start : Out(1), drain_clear : Out(1), drain_busy : In(1)
-        To and from the `Drain`; it drains ``layer`` as it is in the cycle of ``drain_start``.
+        Every beat of the layer is on its way to an accumulator at least, see `Gather`.
+    drain : Out(drain_port)
+        It drains the layer that was scanned.
     """
+
+    settle_cycles = 2
+    """After ``start``, before a layer can end: the states SETTLE and SETTLE ON."""
 
     def __init__(self, config):
         self.config = config
         super().__init__({
-            "loaded": In(1), "layers": In(range(config.program_depth + 1)), "run": In(1),
-            "ready": Out(1), "running": Out(1), "settled": Out(1),
-            "next": In(descriptor_layout(config)), "program_busy": In(1),
-            "rewind": Out(1), "fetch": Out(1), "load_tables": Out(1),
-            "layer": Out(descriptor_layout(config)), "start": Out(1),
+            "loaded": In(1),
+            "layers": In(range(config.program_depth + 1)),
+            "inferences": In(inference_port()),
+            "program": Out(program_port(config)),
+            "scan": Out(scan_port(config)),
             "quiet": In(1),
-            "drain_start": Out(1), "drain_clear": Out(1), "drain_busy": In(1),
+            "drain": Out(drain_port(config)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        # How many layers are left is asked a while after it has changed.
+        program, drain, inferences, start = self.program, self.drain, self.inferences, self.scan.start
+        layer = Signal(descriptor_layout(self.config))
+        # Registers: the number of layers left is compared some cycles after it has changed.
         layers_left, last, last_but_one = Signal.like(self.layers), Signal(), Signal()
         m.d.sync += [last.eq(layers_left == 1), last_but_one.eq(layers_left == 2)]
 
-        # What a layer's end must wait for beside `quiet`, whether another one comes, and that there is an image to run,
-        # known from the cycle before: `start` leads to many registers, and `drain_start` far.
+        # Known from the cycle before, since `start` leads to many registers and the drain is far away: that nothing but
+        # `quiet` is missing for a layer's end (`free`), that another layer follows (`goes_on`), that there is an image
+        # to run (`awaits`).
         free, goes_on, awaits, switch = Signal(), Signal(), Signal(), Signal()
         clears = Signal()
         m.d.comb += [
-            switch.eq(free & self.quiet), self.start.eq((awaits & self.run) | (goes_on & self.quiet)),
-            self.drain_clear.eq(clears),
-            self.drain_start.eq(clears | (switch & (~self.layer.hold_sums if self.config.tap_bits else 1))),
+            switch.eq(free & self.quiet), start.eq((awaits & inferences.run) | (goes_on & self.quiet)),
+            drain.clear.eq(clears), drain.start.eq(clears | (switch & ~field_or_zero(layer, "hold_sums"))),
+            drain.layer.eq(layer), self.scan.layer.eq(layer), self.scan.next.eq(program.next),
         ]
         m.d.sync += [free.eq(0), goes_on.eq(0), awaits.eq(0), clears.eq(0)]
 
         def end_when_free():
-            """From the next cycle on the layer ends once all is quiet, unless the drain or the program is busy."""
-            ends = ~self.drain_busy & ~self.program_busy
+            """Lets the layer end from the next cycle on, unless the drain or the program is busy."""
+            ends = ~drain.busy & ~program.busy
             m.d.sync += [free.eq(ends), goes_on.eq(ends & ~last)]
 
         with m.FSM() as fsm:
             with m.State("WAIT IMAGE"):
-                m.d.comb += self.rewind.eq(1)
+                m.d.comb += program.rewind.eq(1)
                 with m.If(self.loaded):
                     m.d.sync += clears.eq(1)
                     m.next = "CLEAR"
             with m.State("CLEAR"):
-                # The accumulators hold anything after power-up, or what the image before, whose program may have
-                # drained too few of them, has left. From here on every drain leaves zeros.
+                # After power-up the accumulators hold anything; later they hold what the previous image left, whose
+                # program may have drained too few of them. From here on every drain leaves zeros.
                 m.next = "CLEAR ON"
             with m.State("CLEAR ON"):
-                with m.If(~self.drain_busy):
+                with m.If(~drain.busy):
                     m.next = "FETCH"
             with m.State("FETCH"):
-                m.d.comb += self.fetch.eq(~self.program_busy)
+                m.d.comb += program.fetch.eq(~program.busy)
                 m.d.sync += layers_left.eq(self.layers)
                 m.next = "FETCH ON"
             with m.State("FETCH ON"):
-                with m.If(~self.program_busy):
-                    m.d.comb += self.load_tables.eq(1)
+                with m.If(~program.busy):
+                    m.d.comb += program.load_tables.eq(1)
                     m.next = "LOAD TABLES"
             with m.State("LOAD TABLES"):
-                with m.If(~self.program_busy):
+                with m.If(~program.busy):
                     m.next = "WAIT RUN"
             with m.State("WAIT RUN"):
                 m.d.sync += awaits.eq(1)
-                with m.If(self.start):
-                    m.d.comb += self.fetch.eq(~last)
+                with m.If(start):
+                    m.d.comb += program.fetch.eq(~last)
                     m.d.sync += awaits.eq(0)
                     m.next = "SETTLE"
             with m.State("SETTLE"):
@@ -114,19 +116,19 @@ class Sequencer(wiring.Component):
                     with m.If(last):
                         m.next = "DRAIN"
                     with m.Else():
-                        m.d.comb += [self.load_tables.eq(1), self.fetch.eq(~last_but_one)]
+                        m.d.comb += [program.load_tables.eq(1), program.fetch.eq(~last_but_one)]
                         m.next = "SETTLE"
             with m.State("DRAIN"):
-                with m.If(~self.drain_busy):
-                    m.d.comb += self.rewind.eq(1)
+                with m.If(~drain.busy):
+                    m.d.comb += program.rewind.eq(1)
                     m.next = "FETCH"
-        with m.If(self.start):
-            m.d.sync += self.layer.eq(self.next)
+        with m.If(start):
+            m.d.sync += layer.eq(program.next)
 
         m.d.comb += [
-            self.ready.eq(awaits & self.loaded),
-            self.running.eq(fsm.ongoing("SETTLE") | fsm.ongoing("SETTLE ON") | fsm.ongoing("SCAN")
+            inferences.ready.eq(awaits & self.loaded),
+            inferences.running.eq(fsm.ongoing("SETTLE") | fsm.ongoing("SETTLE ON") | fsm.ongoing("SCAN")
                             | fsm.ongoing("DRAIN")),
-            self.settled.eq(self.ready | self.running | (fsm.ongoing("WAIT IMAGE") & ~self.loaded)),
+            inferences.settled.eq(inferences.ready | inferences.running | (fsm.ongoing("WAIT IMAGE") & ~self.loaded)),
         ]
         return m

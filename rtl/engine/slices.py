@@ -10,13 +10,15 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-from rtl.layouts import beat_layout, entry_address_shape, job_layout, memory_write_layout
+from rtl.layouts import beat_layout, entry_address_shape, field_or_zero, job_layout, memory_write_layout
+
+from .interfaces import flow
 
 __all__ = ["SliceLookup"]
 
 
 def _select(values, place):
-    """One of the values, by the highest bits of its place first: so even and odd places share what comes before."""
+    """Multiplexer, most significant bit of ``place`` first: even and odd places share its first stages."""
     for bit in reversed(place):
         half = len(values) // 2
         values = [Mux(bit, high, low) for low, high in zip(values[:half], values[half:], strict=True)]
@@ -37,12 +39,12 @@ class SliceLookup(wiring.Component):
 
     Members
     -------
-    load : In(memory_write_layout), load_valid : In(pes)
-        A word of the image, and whose slices it is for, if any.
+    load : In(memory_write_layout), load_pes : In(pes)
+        A word of the image, and the PE whose slices it is for, if any.
     start : In(1), slice_base : In, entry_base : In
         A layer begins: addresses of its first slice word and entry word, which hold until the next one.
-    beats : In(beat_layout), beats_valid : In(1)
-    jobs : Out(job_layout).array(pes), jobs_valid : Out(pes)
+    beats : In(flow(beat_layout))
+    jobs : Out(flow(job_layout)).array(pes)
     dropped : Out(pes)
         A present activation met an empty slice.
     empty : Out(1)
@@ -54,14 +56,12 @@ class SliceLookup(wiring.Component):
         self.pes = pes
         super().__init__({
             "load": In(memory_write_layout(config)),
-            "load_valid": In(pes),
+            "load_pes": In(pes),
             "start": In(1),
             "slice_base": In(ceil_log2(config.slice_depth)),
             "entry_base": In(ceil_log2(config.entry_depth)),
-            "beats": In(beat_layout(config)),
-            "beats_valid": In(1),
-            "jobs": Out(job_layout(config)).array(pes),
-            "jobs_valid": Out(pes),
+            "beats": In(flow(beat_layout(config))),
+            "jobs": Out(flow(job_layout(config))).array(pes),
             "dropped": Out(pes),
             "empty": Out(1),
         })
@@ -73,12 +73,8 @@ class SliceLookup(wiring.Component):
 
     @staticmethod
     def latency_cycles(config):
-        """From a beat to its jobs."""
+        """Cycles from a beat to its jobs."""
         return len(SliceLookup._steps(config)) + 1
-
-    def _wraps(self, beat):
-        """With this beat a pixel ends: the next one has the same slices."""
-        return beat.wraps if self.config.tap_bits else 0
 
     def elaborate(self, platform):
         m = Module()
@@ -86,9 +82,11 @@ class SliceLookup(wiring.Component):
 
         # Read: the word of the block that the beat belongs to.
         address = Signal(ceil_log2(config.slice_depth))
+        beat, valid = self.beats.payload, self.beats.valid
         begins = Signal()
-        m.d.comb += begins.eq(self.start | self._wraps(self.beats))
-        with m.If(self.start | (self.beats_valid & self.beats.last)):
+        # The slices of a pixel are those of the pixel before it.
+        m.d.comb += begins.eq(self.start | field_or_zero(beat, "wraps"))
+        with m.If(self.start | (valid & beat.last)):
             m.d.sync += address.eq(Mux(begins, self.slice_base, address) + ~begins)
 
         # One memory for all, since they read at the same address; each writes its part of a word.
@@ -99,12 +97,11 @@ class SliceLookup(wiring.Component):
         m.d.comb += [
             write.addr.eq(self.load.address),
             write.data.eq(self.load.word[:config.slice_word_bits].replicate(self.pes)),
-            write.en.eq(self.load_valid),
+            write.en.eq(self.load_pes),
             read.addr.eq(address), read.en.eq(1),
         ]
 
         # The beat goes along with its word, with the sums of pairs and with the other sums.
-        beat, valid = self.beats, self.beats_valid
         beats, valids = [], []
         for step in self._steps(config):
             next_beat = Signal(beat_layout(config), reset_less=True, name=f"{step}_beat")
@@ -122,9 +119,10 @@ class SliceLookup(wiring.Component):
                    for name, shape in job_layout(config).members.items() if name not in ("start", "last")}
         m.d.sync += [one.eq(beat[name]) for name, one in carried.items()]
         for pe in range(self.pes):
-            m.d.comb += [self.jobs[pe][name].eq(one) for name, one in carried.items()]
+            m.d.comb += [self.jobs[pe].payload[name].eq(one) for name, one in carried.items()]
             self._look_up(m, pe, read.data.word_select(pe, config.slice_word_bits), beats[-3:], valid, started)
-        m.d.comb += self.empty.eq(~(self.beats_valid | Cat(valids).any() | self.jobs_valid.any()))
+        jobs_valid = Cat(job.valid for job in self.jobs)
+        m.d.comb += self.empty.eq(~(self.beats.valid | Cat(valids).any() | jobs_valid.any()))
         return m
 
     def _look_up(self, m, pe, read, beats, sum_valid, started):
@@ -145,7 +143,7 @@ class SliceLookup(wiring.Component):
             m.d.sync += pair.eq(low + high)
             sums.append(pair)
 
-        # What lies before a column: for each bit of its place, the sum of as many lengths to the left.
+        # The entries before a column: for each bit of its place that is set, the sum of 2**bit lengths to its left.
         field, neighbour, sum_length = (Signal(width, name=f"{name}_{pe}", reset_less=True) for name, width in (
             ("field", bits), ("neighbour", bits + 1), ("sum_length", bits + 1)))
         m.d.sync += [
@@ -167,18 +165,18 @@ class SliceLookup(wiring.Component):
         entry_base = self.entry_base * config.entries_per_word
         with m.If(self.start):
             m.d.sync += base.eq(0)
-        with m.Elif(self._wraps(sum_beat) & sum_valid & sum_beat.last):
+        with m.Elif(field_or_zero(sum_beat, "wraps") & sum_valid & sum_beat.last):
             m.d.sync += base.eq(entry_base)
         with m.Elif(started | (sum_valid & sum_beat.last)):
             m.d.sync += base.eq(base + Mux(started, entry_base, block_sum))
-        job = self.jobs[pe]
+        job = self.jobs[pe].payload
         job_start, job_last = (Signal.like(one, name=f"{name}_{pe}", reset_less=True)
                                for name, one in (("job_start", job.start), ("job_last", job.last)))
         start = Signal(entry_address_shape(config), name=f"start_{pe}")
         place_bits = exact_log2(config.entries_per_word)
         m.d.comb += start.eq(base + before_sum)
         m.d.sync += [
-            self.jobs_valid[pe].eq(sum_valid & sum_beat.present & (sum_length != 0)),
+            self.jobs[pe].valid.eq(sum_valid & sum_beat.present & (sum_length != 0)),
             self.dropped[pe].eq(sum_valid & sum_beat.present & (sum_length == 0)),
             job_start.eq(start), job_last.eq(start[:place_bits] + sum_length - 1),
         ]

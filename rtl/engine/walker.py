@@ -6,9 +6,10 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-from rtl.layouts import entry_layout, job_layout, visit_layout
+from rtl.layouts import entry_layout, job_layout, pe_layer_layout, visit_layout
 
 from .gates import but_lowest
+from .interfaces import flow
 
 __all__ = ["Walker"]
 
@@ -18,7 +19,6 @@ class Walker(wiring.Component):
 
     A skip (code 0) costs no cycle if the entry after it lies in the same word, and one otherwise. The first entry of a
     slice appears at ``visits`` ``read_cycles`` after its word was read, a cycle more after its job was taken.
-    ``visits`` has no back-pressure.
 
     Parameters
     ----------
@@ -28,21 +28,23 @@ class Walker(wiring.Component):
     -------
     hold : In(1)
         Read no word.
-    index_mode : In(2)
-        The layer's index width, as a place in ``config.index_bits``.
+    layer : In(pe_layer_layout)
+        The layer that is scanned.
     jobs : In(stream.Signature(job_layout))
-    address : Out, read : Out(1), take : Out(1), word : In(ArrayLayout(entry_layout))
-        To the entry memory: read a word; take it into its register, ``word``, a cycle later or more.
+    address : Out, read : Out(1)
+        To the entry memory: read a word.
+    take : Out(1), word : In(ArrayLayout(entry_layout))
+        Take that word into its register; what lies there.
     ready : Out(1)
-        The memory need not hold its answer any longer. It is known sooner than ``read``.
-    visits : Out(visit_layout), visits_valid : Out(1)
+        The memory's output may change. This is known earlier in the cycle than ``read``.
+    visits : Out(flow(visit_layout))
     empty : Out(1)
-        No more words, but for the last step of one; up to ``late_visits`` visits may follow.
+        No word left to fetch or decode; up to ``late_visits`` visits may still appear.
     """
 
     @staticmethod
     def read_cycles(config):
-        """From the read of a slice's first word to its first entry at ``visits``."""
+        """Cycles from the read of a slice's first word to its first entry at ``visits``."""
         return 5 if config.deep_pipeline else 2
 
     @staticmethod
@@ -50,22 +52,36 @@ class Walker(wiring.Component):
         """Visits that may still appear once the walker is ``empty``."""
         return 3 if config.deep_pipeline else 1
 
+    @property
+    def tables(self):
+        """Streams for tables of the layer that the walker needs, by their name in `table_layouts`."""
+        return {}
+
     def __init__(self, config, **members):
         self.config = config
         super().__init__({
             **members,
             "hold": In(1),
-            "index_mode": In(2),
+            "layer": In(pe_layer_layout(config)),
             "jobs": In(stream.Signature(job_layout(config))),
             "address": Out(ceil_log2(config.entry_depth)),
             "read": Out(1),
             "take": Out(1),
             "ready": Out(1),
             "word": In(data.ArrayLayout(entry_layout(config, config.index_bits[-1]), config.entries_per_word)),
-            "visits": Out(visit_layout(config)),
-            "visits_valid": Out(1),
+            "visits": Out(flow(visit_layout(config))),
             "empty": Out(1),
         })
+
+    def _by_index_width(self, m, assign):
+        """Calls ``assign(width)`` for each index width, selected by the layer's index mode."""
+        if len(self.config.index_bits) == 1:
+            assign(self.config.index_bits[0])
+            return
+        with m.Switch(self.layer.index_mode):
+            for mode, bits in enumerate(self.config.index_bits):
+                with m.Case(mode):
+                    assign(bits)
 
     def elaborate(self, platform):
         m = Module()
@@ -94,9 +110,9 @@ class Walker(wiring.Component):
         first, begins = Signal(place_bits, reset_less=True), Signal(reset_less=True)
         rest = data.StructLayout({name: field.shape for name, field in job if name not in ("start", "last")})
         act = Signal(rest, reset_less=True)
-        # `ends`: there is no job, or it ends with its word. That is known from the cycle before, like all that decides
-        # how words move on; what comes late, `moves`, says only whether they do. From there to the queue the way is the
-        # longest of all: `barrier` stops synthesis from leading it through others.
+        # `ends`: there is no job, or it ends with its word. This is known from the cycle before, like all that decides
+        # how words move on; `moves`, which comes late, says only whether they do. Its path to the queue is the critical
+        # one of the engine: `barrier` stops synthesis from sharing logic that would lengthen it.
         job_valid, fetch, moves, ends = Signal(), Signal(), Signal(), Signal(init=1)
         read_ready = Signal(attrs={"barrier": 1})
         m.d.comb += [
@@ -151,7 +167,7 @@ class Walker(wiring.Component):
         return raw, raw_valid, raw_ready, job_valid | read_valid
 
     def _decode(self, m, raw, raw_valid, raw_ready):
-        """From the words to the visits; returns whether more than ``late_visits`` may be left."""
+        """Decodes words into visits; returns whether more than ``late_visits`` visits may be left."""
         config = self.config
         count = config.entries_per_word
         place_bits = exact_log2(count)
@@ -192,7 +208,7 @@ class Walker(wiring.Component):
         domain = "sync" if config.deep_pipeline else "comb"
         m.d[domain] += [
             picked_valid.eq(word_valid),
-            # What there is none of is a constant in these registers: no gap for all zeros, and for all ones, plus one.
+            # A missing field is encoded as a constant, so that nothing has to be chosen later: gap 0, skip -1.
             picked.index.eq(Mux(is_skip, 0, own.index)), picked.code.eq(own.code),
             picked.skip.eq(Mux(is_skip | paired.bit_select(at, 1), Mux(is_skip, own.index, before.index), -1)),
             picked.is_skip.eq(is_skip),
@@ -208,18 +224,19 @@ class Walker(wiring.Component):
             # The carry enters the adder below its lowest bit.
             row.eq((Cat(1, Mux(picked.begins, 0, last_row)) + Cat(carry, gap))[1:]),
         ]
-        with m.Switch(self.index_mode):
-            for mode, bits in enumerate(config.index_bits):
-                with m.Case(mode):
-                    skip = Cat(picked.skip[:bits], picked.skip[-1])
-                    m.d.comb += gap.eq(Cat(picked.index[:bits], (skip + 1)[:len(skip)]))
+
+        def choose_gap(bits):
+            skip = Cat(picked.skip[:bits], picked.skip[-1])
+            m.d.comb += gap.eq(Cat(picked.index[:bits], (skip + 1)[:len(skip)]))
+
+        self._by_index_width(m, choose_gap)
         with m.If(picked_valid):
             m.d.sync += [last_row.eq(row), last_skip.eq(picked.is_skip)]
 
         m.d[domain] += [
-            self.visits_valid.eq(picked_valid & ~picked.is_skip),
-            self.visits.row.eq(row),
-            self.visits.code.eq(picked.code),
-            self.visits.act.eq(picked.act),
+            self.visits.valid.eq(picked_valid & ~picked.is_skip),
+            self.visits.payload.row.eq(row),
+            self.visits.payload.code.eq(picked.code),
+            self.visits.payload.act.eq(picked.act),
         ]
         return ~word_ready

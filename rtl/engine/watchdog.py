@@ -15,8 +15,8 @@ __all__ = ["Watchdog"]
 class Watchdog(wiring.Component):
     """Compares the cycles of an inference with the limit in its image (`host.packing.cycle_limit`).
 
-    An inference that comes to the limit is stopped: all that takes part in it is reset, its image is dropped, since
-    nobody knows what went wrong, and WAIT is answered with TIMED_OUT, so that no result seems valid.
+    An inference that reaches the limit is stopped. All that takes part in it is reset. Its image is dropped, since it
+    may be the cause. WAIT is answered with TIMED_OUT, so that no result seems valid.
 
     Parameters
     ----------
@@ -25,15 +25,15 @@ class Watchdog(wiring.Component):
     Members
     -------
     running : In(1), cycles : In(counter_bits)
-        An inference runs, and for how long.
+        An inference runs; the cycles that it has taken.
     limit : In(limit_bits)
-        From the image's header, in units of `LIMIT_STEP` cycles.
+        Limit from the image's header, in units of `LIMIT_STEP` cycles.
     clear : In(1)
         Another inference begins.
     bite : Out(1)
         Stop the inference and drop the image. It holds until the inference has stopped.
     timed_out : Out(1)
-        From then on, until ``clear``.
+        The inference exceeded its limit; 1 from then on, until ``clear``.
     """
 
     def __init__(self, config):

@@ -17,7 +17,7 @@ def board_names():
 
 
 def read_board(name):
-    """The fields of a board's file; raises `UserError` for a name that is none or a file that is damaged."""
+    """The fields of a board's file; raises `UserError` for an unknown name or a damaged file."""
     path = CONSTRAINTS / f"{name}.toml"
     if not re.fullmatch(r"[\w-]+", name) or not path.exists():
         raise UserError(f"board must be one of {', '.join(board_names())}, not '{name}'")

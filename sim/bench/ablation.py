@@ -30,7 +30,7 @@ class Variant:
     missing : str
         The mechanism.
     instead : str
-        What happens without it.
+        Behaviour without it.
     change : callable
         The `Options` without it; then the variant runs in RTL.
     model : callable, optional

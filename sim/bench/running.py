@@ -28,7 +28,7 @@ DEPTHS = ("entry_depth", "slice_depth", "act_depth", "acc_depth")
 
 @dataclass(frozen=True)
 class Simulated:
-    """What the RTL gave.
+    """Results of the RTL.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ def figures(layer: Layer, one: Compiled, simulated: Simulated | None) -> dict[st
     one : Compiled
         The layer, compiled.
     simulated : Simulated or None
-        What the RTL gave; figures of the RTL are None without it.
+        Results of the RTL; figures of the RTL are None without it.
     """
     config, (quantized,) = one.config, one.network.layers
     useful = one.useful_macs

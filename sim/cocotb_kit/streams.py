@@ -70,7 +70,7 @@ class StreamMonitor:
     Parameters
     ----------
     dut, name, shape
-        As for `StreamDriver`.
+        See `StreamDriver`.
     stall : float
         Probability that ``ready`` is low in a cycle, 0 to below 1.
     on_item : callable, optional
@@ -132,12 +132,12 @@ class StreamMonitor:
 
 
 async def take(dut: Any, name: str, count: int, *, stall: float = 0.0) -> list[int]:
-    """Takes exactly so many items of an output stream, and none before or after; checks the rules like a monitor.
+    """Takes exactly ``count`` items of an output stream, and none before or after; checks the rules like a monitor.
 
     Parameters
     ----------
     dut, name, stall
-        As for `StreamMonitor`. ``ready`` is low when this returns, but nothing drives it before the first call.
+        See `StreamMonitor`. ``ready`` is low when this returns, but nothing drives it before the first call.
     count : int
 
     Returns

@@ -6,7 +6,8 @@ module act_recorder (input clk);
     initial file = $fopen("acts.txt", "w");
     always @(posedge clk) begin
         cycle <= engine.running ? cycle + 1 : 0;
-        if (engine.acts.write) $fwrite(file, "%0d %h %h\n", cycle, engine.acts.write_address, engine.acts.write_word);
+        if (engine.acts.write__enable)
+            $fwrite(file, "%0d %h %h\n", cycle, engine.acts.write__address, engine.acts.write__word);
     end
     final $fclose(file);
 endmodule

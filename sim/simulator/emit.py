@@ -19,6 +19,7 @@ from amaranth.lib import wiring
 
 import rtl
 from nonzero.caches import wasm_cache
+from rtl.ports import component_ports
 
 from .merging import merge_modules
 
@@ -29,7 +30,7 @@ MEMORY = re.compile(r"^  reg (?:\[(\d+):0\] )?(\\\S+ |\w+) ?\[(\d+):0\];$", re.M
 """A memory's declaration; its highest bit (none in a memory of bits), its name and its last address."""
 
 CLOCKED_READ = re.compile(r"COLLISION_X_MASK 1'0((?:\n    parameter .*)*\n    parameter \\CLK_ENABLE 1\n)")
-"""In RTLIL, parameters of a memory's read port that has a register."""
+"""RTLIL parameters of a memory's read port that has a register."""
 
 MODULE = re.compile(r"^module (\\\S+ |\w+)\((?:.*\n)*?endmodule\n", re.MULTILINE)
 """A whole module; group 1 is its name."""
@@ -56,7 +57,7 @@ def emit(component: wiring.Component, name: str, *, random_start: bool = True) -
         Take the initial values away from everything that a reset does not set: see `without_initial_values`.
     """
     with _zeros_left_out() if random_start else nullcontext():
-        text = rtlil.convert(component, name=name, emit_src=False)
+        text = rtlil.convert(component, name=name, ports=component_ports(component), emit_src=False)
     return _as_verilog(text, random_start=random_start)
 
 

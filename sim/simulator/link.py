@@ -57,9 +57,10 @@ def _pe_recorder(config: EngineConfig) -> str:
         return f"{{{', '.join(expression.format(*names) for names in reversed(pes))}}}"
 
     ports = {
-        "clk": "clk", "running": "running", "start": "sequencer.start", "scanned": "scanner.done",
-        "beat": "beats_0", "broadcast": "broadcasts_0", "stalled": "stall_cycles_0", "drain": "drain_cycles_0",
-        "useful": of_pes("{}.walker.visits_valid"), "held": of_pes("{}.walker.hold"),
+        "clk": "clk", "running": "running", "start": "sequencer.scan__start", "scanned": "scanner.done",
+        "beat": "counter_bank.beats_0", "broadcast": "counter_bank.broadcasts_0",
+        "stalled": "counter_bank.stall_cycles_0", "drain": "counter_bank.drain_cycles_0",
+        "useful": of_pes("{}.walker.visits__valid"), "held": of_pes("{}.walker.hold"),
         "dropped": of_pes("{1}.lookup.dropped[{2}]"),
         "walks": of_pes("~{0}.walker.empty | ({0}.queue.level != 0)"), "level": of_pes("{}.queue.level"),
     }
@@ -79,7 +80,7 @@ class SimulationLink:
     Parameters
     ----------
     build : Build
-        From `build_link`.
+        Result of `build_link`.
     idle, stall : float
         Probabilities, 0 to 0.9, that a byte is held back in a cycle on the way to the engine, and from it.
     patience_cycles : int
@@ -102,7 +103,7 @@ class SimulationLink:
     Raises
     ------
     SimulationError
-        From any method, if the simulation died or exceeded its time; the message has the end of its log. The
+        Raised by any method if the simulation died or exceeded its time; the message has the end of its log. The
         link is closed then.
     ValueError
         If a request exceeds the capacity, or a probability its range.

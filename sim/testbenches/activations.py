@@ -14,7 +14,7 @@ from sim.cocotb_kit.harness import bench, parameters, start
 async def words_come_out_as_they_were_written(dut: Any) -> None:
     config = EngineConfig(**parameters()["config"])
     depth, act_bits = config.act_depth, config.act_bits
-    dut.write.value = dut.read.value = 0
+    dut.write__enable.value = dut.read__enable.value = 0
     await start(dut)
     contents: dict[int, int] = {}
     shown: int | None = None
@@ -24,12 +24,12 @@ async def words_come_out_as_they_were_written(dut: Any) -> None:
         acts = [random.getrandbits(act_bits) * random.getrandbits(1) for _ in range(config.pes)]
         write_address, word = random.randrange(depth), sum(act << lane * act_bits for lane, act in enumerate(acts))
         read_address = write_address if random.random() < 0.3 else random.randrange(depth)
-        dut.write.value, dut.write_address.value, dut.write_word.value = write, write_address, word
-        dut.read.value, dut.read_address.value = read, read_address
+        dut.write__enable.value, dut.write__address.value, dut.write__word.value = write, write_address, word
+        dut.read__enable.value, dut.read__address.value = read, read_address
         await RisingEdge(dut.clk)
         if shown is not None:
-            assert int(dut.word.value) == shown
-            assert int(dut.nonzero.value) == sum((shown >> lane * act_bits & (1 << act_bits) - 1 != 0) << lane
+            assert int(dut.read__word.value) == shown
+            assert int(dut.read__nonzero.value) == sum((shown >> lane * act_bits & (1 << act_bits) - 1 != 0) << lane
                                                  for lane in range(config.pes))
             compared += 1
         if read:

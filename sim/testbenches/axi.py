@@ -113,7 +113,7 @@ async def begin(dut: Any) -> SimpleNamespace:
 
 
 async def exchange(found: SimpleNamespace, requests: Sequence[bytes]) -> list[bytes]:
-    """Sends requests one behind the other and takes so many frames."""
+    """Sends requests one behind the other and takes a frame for each."""
     for request in requests:
         await found.source.send(request)
     return [bytes((await found.sink.recv()).tdata) for _ in requests]
@@ -191,7 +191,7 @@ async def an_inference(dut: Any) -> None:
 
         @staticmethod
         def abort() -> None:
-            """Nobody else has the device."""
+            """Nothing to do: no other process has the device."""
 
     def infer() -> list[Any]:
         device = Device(Port(), config)

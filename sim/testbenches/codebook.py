@@ -19,7 +19,7 @@ async def codes_become_weights(dut: Any) -> None:
     half = 1 << (config.weight_bits - 1)
     codes = range(1 << config.code_bits)
     weights = {code: code - 2 * half if code >= half else code for code in codes} if config.direct_weights else {}
-    dut.write_valid.value = 0
+    dut.write__valid.value = 0
     await start(dut)
     due: dict[int, int] = {}
     compared = 0
@@ -28,11 +28,11 @@ async def codes_become_weights(dut: Any) -> None:
         written = {"code": random.choice(codes), "weight": random.randrange(-half, half)}
         code = random.choice(codes)
         dut.code.value = code
-        dut.write_valid.value = int(write)
-        scramble(dut.write)
+        dut.write__valid.value = int(write)
+        scramble(dut.write__payload)
         if write:
-            dut.write.value = pack(codebook_write_layout(config), written)
-        # Nobody looks a code up in the cycle in which it is written: what comes then is left open.
+            dut.write__payload.value = pack(codebook_write_layout(config), written)
+        # A code that is written in this cycle is not looked up: the result would be undefined.
         if code in weights and (config.direct_weights or not (write and code == written["code"])):
             due[cycle + Codebook.latency_cycles] = weights[code]
         if write and not config.direct_weights:

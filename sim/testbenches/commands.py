@@ -4,7 +4,6 @@
 import random
 import struct
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 import cocotb
@@ -13,149 +12,18 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from rtl.config import EngineConfig
 from rtl.protocol import COUNTERS, Opcode, Status
 from sim.cocotb_kit.harness import bench, parameters, start
-from sim.cocotb_kit.streams import StreamDriver, StreamMonitor, take
+from sim.cocotb_kit.streams import StreamDriver, take
 
-VERDICT_CYCLES = 5
-"""The loader has its verdict at most so many cycles after the last byte."""
+from .commands_engine import VERDICT_CYCLES, Engine, Verdict
 
 PAUSE_CYCLES = 3
-"""The link offers the next byte of a payload at most so many cycles after the one before."""
+"""Most cycles from one byte of a payload to the link's offer of the next."""
 
 BETWEEN_CYCLES = 12
-"""So many cycles at least lie between the last byte of a response and the next request."""
-
-COUNTING_CYCLES = 3
-"""The counters have their last values so many cycles after the end of an inference."""
+"""Least cycles from the last byte of a response to the next request."""
 
 HEADER_STATUSES = [Status.BAD_MAGIC, Status.BAD_VERSION, Status.WRONG_CONFIG]
 """Verdicts after which the image before stays."""
-
-
-@dataclass
-class Verdict:
-    """What the loader says of an image once it has so many bytes of it, and had so many ``begins``.
-
-    ``ends`` if it awaits no more bytes then.
-    """
-
-    begins: int
-    length: int
-    status: Status
-    loaded: bool
-    ends: bool
-    cycles_left: int
-
-
-class Engine:
-    """Everything behind the commands: what it is told is noted, what it says is random within the rules.
-
-    Attributes
-    ----------
-    image : list of int
-        Bytes of the image since ``image_begin``.
-    offset : int
-        Where the loader goes on.
-    begins, runs : int
-        Pulses of ``image_begin`` and of ``run``.
-    writes : list of (address, word)
-    acts : list of int
-        Words of the activation memory.
-    may_end : bool
-        Whether an inference that runs may come to its end.
-    timed_out : bool
-        Whether the newest inference was stopped by the watchdog.
-    """
-
-    def __init__(self, dut: Any, config: Any) -> None:
-        self.dut = dut
-        self.driven: dict[str, Any] = {}
-        self.word_bits = config.pes * config.act_bits
-        self.acts = [random.getrandbits(self.word_bits) for _ in range(config.act_depth)]
-        self.writes: list[tuple[int, int]] = []
-        self.image: list[int] = []
-        self.verdict: Verdict | None = None
-        self.offset = self.begins = self.runs = self.run_left = self.counters = self.word = 0
-        self.coming = [0, 0]
-        self.shifted = random.getrandbits(self.word_bits)
-        self.counting_left = COUNTING_CYCLES
-        self.unsettled_left = 20
-        self.status = Status.OK
-        self.loaded = self.ended = self.may_end = self.timed_out = False
-        StreamMonitor(dut, "image", stall=parameters()["stall"], on_item=self.image.append)
-        self._speak()
-
-    @property
-    def running(self) -> bool:
-        return self.run_left > 0
-
-    async def live(self) -> None:
-        while True:
-            await RisingEdge(self.dut.clk)
-            assert self.dut.request.value or not self.dut.respond.value
-            self._load()
-            self._run()
-            self._remember()
-            self._speak()
-
-    def _load(self) -> None:
-        if self.dut.image_begin.value:
-            assert not self.dut.image__valid.value
-            self.image.clear()
-            self.begins += 1
-            self.ended, self.status = False, Status.OK
-        verdict = self.verdict
-        if verdict is not None and self.begins == verdict.begins and len(self.image) >= verdict.length:
-            verdict.cycles_left -= 1
-            if verdict.cycles_left < 0:
-                if verdict.loaded and not self.loaded:
-                    self.unsettled_left = random.randint(1, 40)
-                self.status, self.loaded, self.ended = verdict.status, verdict.loaded, verdict.ends
-                self.verdict = None
-        self.offset = 0 if self.ended else len(self.image)
-
-    def _run(self) -> None:
-        self.unsettled_left = max(0, self.unsettled_left - 1)
-        self.counting_left = max(0, self.counting_left - 1)
-        if self.running and (self.run_left > 1 or self.may_end):
-            self.run_left -= 1
-            if not self.running:
-                self.timed_out = random.random() < 0.2
-                self.loaded &= not self.timed_out
-                self.unsettled_left, self.counting_left = random.randint(1, 40), COUNTING_CYCLES
-        if self.dut.run.value:
-            assert self.dut.ready.value
-            self.runs += 1
-            self.timed_out = False
-            self.run_left = random.randint(1, 60)
-
-    def _remember(self) -> None:
-        dut = self.dut
-        self.word = self.coming.pop(0)
-        address = int(dut.address.value)
-        # While an inference runs the memory belongs to the scanner.
-        self.coming.append(random.getrandbits(self.word_bits) if self.running else
-                           self.acts[address] if address < len(self.acts) else 0)
-        if dut.shift.value:
-            self.shifted = self.shifted >> 8 | int(dut.act_byte.value) << self.word_bits - 8
-        if dut.write.value:
-            assert dut.shift.value
-            address = int(dut.address.value)
-            self.writes.append((address, self.shifted))
-            self.acts[address] = self.shifted
-
-    def _speak(self) -> None:
-        if self.running or self.counting_left:
-            self.counters = random.getrandbits(32 * len(COUNTERS))
-        settled = self.running or self.unsettled_left == 0
-        values = {"image_status": self.status.value, "image_offset": self.offset, "loaded": self.loaded,
-                  "running": self.running, "settled": settled, "word": self.word, "counters": self.counters,
-                  "timed_out": self.timed_out,
-                  "ready": self.loaded and settled and not self.running}
-        for name, value in values.items():
-            # To drive everything in every cycle takes most of the time.
-            if self.driven.get(name) != value:
-                getattr(self.dut, name).value = value
-        self.driven = values
 
 
 async def offer(driver: StreamDriver, payload: bytes) -> None:
@@ -168,22 +36,22 @@ async def offer(driver: StreamDriver, payload: bytes) -> None:
 
 async def exchange(dut: Any, driver: StreamDriver, opcode: int, payload: bytes) -> tuple[Status, bytes]:
     """A request, as the link makes it; returns status and body of the response."""
-    dut.request.value, dut.opcode.value, dut.length.value = 1, opcode, len(payload)
+    dut.requests__pending.value, dut.requests__opcode.value, dut.requests__length.value = 1, opcode, len(payload)
     offering = cocotb.start_soon(offer(driver, payload))
     settled = False
     while True:
         await RisingEdge(dut.clk)
-        settled = settled or bool(dut.settled.value)
-        if dut.respond.value:
+        settled = settled or bool(dut.inferences__settled.value)
+        if dut.requests__respond.value:
             break
     assert settled
-    status, body_bytes = Status(int(dut.status.value)), int(dut.response_bytes.value) - 1
-    assert (opcode, status) != (Opcode.WAIT.value, Status.OK) or not dut.running.value
+    status, body_bytes = Status(int(dut.requests__status.value)), int(dut.requests__response_bytes.value) - 1
+    assert (opcode, status) != (Opcode.WAIT.value, Status.OK) or not dut.inferences__running.value
     # What was not taken is thrown away.
     offering.cancel()
-    dut.request.value = driver.valid.value = 0
+    dut.requests__pending.value = driver.valid.value = 0
     await ClockCycles(dut.clk, random.randint(5, 9))
-    body = bytes(await take(dut, "body", body_bytes, stall=parameters()["stall"]))
+    body = bytes(await take(dut, "requests__body", body_bytes, stall=parameters()["stall"]))
     await ClockCycles(dut.clk, BETWEEN_CYCLES + random.randint(0, 20))
     return status, body
 
@@ -240,7 +108,7 @@ def refusals(config: Any, engine: Engine, has_input: bool, opcode: int, payload:
 
 
 def random_verdict(engine: Engine, begins: int, offset: int, end: int) -> Verdict:
-    """What a loader may say of the bytes of an image from one place to another."""
+    """An answer that a loader may give to the bytes of an image from one place to another."""
     length, status, loaded, ends = random.choice([
         (end, Status.OK, random.random() < 0.5 and engine.loaded, False),
         (end, Status.OK, True, True),
@@ -273,8 +141,8 @@ def expected_writes(config: Any, payload: bytes) -> list[tuple[int, int]]:
 async def requests_are_carried_out_or_refused(dut: Any) -> None:
     config = EngineConfig(**parameters()["config"])
     engine = Engine(dut, config)
-    driver = StreamDriver(dut, "payload")
-    dut.request.value = dut.body__ready.value = 0
+    driver = StreamDriver(dut, "requests__payload")
+    dut.requests__pending.value = dut.requests__body__ready.value = 0
     await start(dut)
     cocotb.start_soon(engine.live())
     has_input = False

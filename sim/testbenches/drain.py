@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The drain between random layers and PEs whose activations arrive when they like."""
+"""The drain between random layers and PEs whose activations arrive after random delays."""
 
 import random
 from typing import Any
@@ -8,11 +8,11 @@ from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
 from rtl.layouts import descriptor_layout, drain_step_layout, requant_layout
-from sim.cocotb_kit.harness import bench, parameters, start
+from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import unpack
 
 FIRST_STEP_CYCLES = 4
-"""The first row is read so many cycles after the start at the latest."""
+"""Most cycles from the start to the first row that is read."""
 
 
 def random_layer(config: Any) -> tuple[int, dict[str, Any]]:
@@ -41,44 +41,45 @@ async def drain(dut: Any, config: Any, bits: int, layer: dict[str, Any], *, clea
     rows = config.acc_depth if clear else layer["output_words"]
     steps = expected_steps(config, rows, layer["bias_base"])
     constants = {name: layer[name] for name in ("multiplier", "pre_shift", "activation")}
-    dut.start.value, dut.layer.value, dut.clear.value = 1, bits, clear
+    dut.sequencer__start.value, dut.sequencer__layer.value, dut.sequencer__clear.value = 1, bits, clear
     await RisingEdge(dut.clk)
-    assert not dut.busy.value
-    dut.start.value = 0
+    assert not dut.sequencer__busy.value
+    dut.sequencer__start.value = 0
     read = written = waited = 0
     arrived = False
     while written < rows:
         # What the layer is was noted at the start.
-        dut.layer.value, dut.clear.value = random.getrandbits(len(dut.layer)), random.getrandbits(1)
+        scramble(dut.sequencer__layer, dut.sequencer__clear)
         await RisingEdge(dut.clk)
-        assert dut.busy.value and dut.reading.value == dut.step_valid.value
-        if read == 0 and not dut.step_valid.value:
+        assert dut.sequencer__busy.value and dut.reading.value == dut.steps__valid.value
+        if read == 0 and not dut.steps__valid.value:
             waited += 1
             assert waited < FIRST_STEP_CYCLES
         else:
             # From the first to the last no cycle is lost.
-            assert dut.step_valid.value == (read < len(steps))
-        if dut.step_valid.value:
-            step = unpack(drain_step_layout(config), int(dut.step.value))
+            assert dut.steps__valid.value == (read < len(steps))
+        if dut.steps__valid.value:
+            step = unpack(drain_step_layout(config), int(dut.steps__payload.value))
             if clear:
                 step["bias_address"] = steps[read]["bias_address"]
             assert step == steps[read]
             read += 1
-        assert dut.write.value == (arrived and not clear)
+        assert dut.writer__write.value == (arrived and not clear)
         if not clear:
             assert unpack(requant_layout(), int(dut.requant.value)) == constants
-            assert dut.grows.value == arrived
-            assert not arrived or int(dut.address.value) == (layer["output_base"] + written) % (1 << len(dut.address))
+            assert dut.progress__grows.value == arrived
+            address = (layer["output_base"] + written) % (1 << len(dut.writer__address))
+            assert not arrived or int(dut.writer__address.value) == address
         written += arrived
         arrived = written < read // config.row_cycles and random.random() >= gap
-        dut.arrived.value = dut.complete.value = arrived
+        dut.writer__arrived.value = dut.writer__complete.value = arrived
     assert read == len(steps)
 
 
 @bench()
 async def every_row_is_read_and_every_word_written(dut: Any) -> None:
     config = EngineConfig(**parameters()["config"])
-    dut.start.value = dut.arrived.value = dut.complete.value = 0
+    dut.sequencer__start.value = dut.writer__arrived.value = dut.writer__complete.value = 0
     await start(dut)
     for number in range(60):
         bits, layer = random_layer(config)
@@ -87,5 +88,5 @@ async def every_row_is_read_and_every_word_written(dut: Any) -> None:
         await drain(dut, config, bits, layer, clear=clear, gap=random.choice([0.0, 0.3, 0.8]))
         for _ in range(random.choice([0, 0, 1, 5])):
             await RisingEdge(dut.clk)
-            assert not (dut.busy.value or dut.reading.value or dut.step_valid.value or dut.write.value
-                        or dut.grows.value)
+            assert not (dut.sequencer__busy.value or dut.reading.value or dut.steps__valid.value
+                        or dut.writer__write.value or dut.progress__grows.value)

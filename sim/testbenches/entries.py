@@ -9,7 +9,7 @@ from amaranth.lib import data
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import entry_layout, memory_write_layout
+from rtl.layouts import entry_layout, memory_write_layout, pe_layer_layout
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import pack, unpack
 
@@ -18,7 +18,7 @@ LAYER = 60
 
 
 class Planes:
-    """What was written: for each plane the words by address."""
+    """The words that were written: for each plane, by address."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
@@ -35,6 +35,16 @@ class Planes:
             for entry, bits in zip(entries, unpack(data.ArrayLayout(unsigned(wide - narrow), each), word), strict=True):
                 entry["index"] |= bits << narrow
         return entries
+
+
+def layer_bits(config: EngineConfig, mode: int, offsets: list[int]) -> int:
+    """The settings of a layer that the memory needs, with random bits in place of all others."""
+    told: dict[str, Any] = {"input_signed": random.getrandbits(1)}
+    if len(config.index_bits) > 1:
+        room = (1 << (config.entry_depth - 1).bit_length()) - 1
+        told["index_mode"] = mode
+        told["plane_offsets"] = [offset & room for offset in offsets[:len(config.index_bits) - 1]]
+    return pack(pe_layer_layout(config), told)
 
 
 @bench()
@@ -58,8 +68,7 @@ async def words_are_read_as_written(dut: Any) -> None:
             # Planes that the layer does not use lie anywhere.
             offsets = [random.randint(0, base) if plane < mode else random.getrandbits(16) for plane in range(3)]
             there = shown = None
-            dut.index_mode.value = mode
-            dut.plane_offsets.value = pack(data.ArrayLayout(16, 3), offsets)
+            dut.layer.value = layer_bits(config, mode, offsets)
         scramble(dut.address, dut.bias_address)
         action = random.choices(["write", "read", "wait"], [6, 0, 1] if filling else [1, 6, 3])[0]
         plane, address = random.randrange(len(config.plane_bits)), random.randrange(depth)

@@ -14,12 +14,12 @@ from sim.cocotb_kit.harness import bench, parameters, start
 from sim.cocotb_kit.streams import Scoreboard, StreamDriver, StreamMonitor, take
 
 OFFER_CYCLES = 4
-"""The next byte of a payload is on offer at most so many cycles after the one before."""
+"""Most cycles from one byte of a payload to the offer of the next."""
 
 
 @dataclass
 class Packet:
-    """What the link is to make of a packet: a request, or for any status but OK an answer of its own.
+    """The link's expected reaction to a packet: a request, or for any status but OK an answer of its own.
 
     ``begin`` and ``end`` are the places of its first byte and of that after its last. The rest is what the commands do
     with a request: take some bytes of the payload and answer.
@@ -68,29 +68,31 @@ def invent_answer(packet: Packet) -> None:
 
 async def answer(dut: Any, requests: list[Packet], idle: float, stall: float) -> None:
     """The commands' part."""
-    body = StreamDriver(dut, "body", idle=idle)
-    dut.respond.value = dut.payload__ready.value = 0
+    body = StreamDriver(dut, "requests__body", idle=idle)
+    dut.requests__respond.value = dut.requests__payload__ready.value = 0
     for request in requests:
-        while not dut.request.value:
+        while not dut.requests__pending.value:
             await RisingEdge(dut.clk)
-        # What lay on offer after the last body was for nobody.
+        # A byte offered after the end of the last body must not be taken.
         body.valid.value = 0
-        assert (int(dut.opcode.value), int(dut.length.value)) == (request.opcode, len(request.payload))
-        got = await take(dut, "payload", request.payload_taken, stall=stall)
+        told = int(dut.requests__opcode.value), int(dut.requests__length.value)
+        assert told == (request.opcode, len(request.payload))
+        got = await take(dut, "requests__payload", request.payload_taken, stall=stall)
         assert bytes(got) == request.payload[:request.payload_taken]
-        dut.payload__ready.value = request.payload_taken == len(request.payload)
+        dut.requests__payload__ready.value = request.payload_taken == len(request.payload)
         for cycle in range(random.choice([0, 0, 1, 8])):
             await RisingEdge(dut.clk)
-            assert dut.request.value
+            assert dut.requests__pending.value
             # A byte that is left is on offer soon, whether anybody wants it or not; none comes after the last.
             left = request.payload_taken < len(request.payload)
-            assert dut.payload__valid.value == left or (left and cycle < OFFER_CYCLES)
-        dut.respond.value, dut.status.value, dut.response_bytes.value = 1, request.status, 1 + len(request.body)
-        while dut.request.value:
+            assert dut.requests__payload__valid.value == left or (left and cycle < OFFER_CYCLES)
+        dut.requests__respond.value, dut.requests__status.value = 1, request.status
+        dut.requests__response_bytes.value = 1 + len(request.body)
+        while dut.requests__pending.value:
             await RisingEdge(dut.clk)
-        dut.respond.value = dut.payload__ready.value = 0
-        dut.status.value = random.getrandbits(8)
-        dut.response_bytes.value = random.randint(0, parameters()["packet_bytes"])
+        dut.requests__respond.value = dut.requests__payload__ready.value = 0
+        dut.requests__status.value = random.getrandbits(8)
+        dut.requests__response_bytes.value = random.randint(0, parameters()["packet_bytes"])
         await body.send(request.body)
         body.valid.value = random.getrandbits(1)
 
@@ -103,16 +105,16 @@ async def watch(dut: Any, packets: list[Packet]) -> None:
         while answer_left:
             await RisingEdge(dut.clk)
             assert dut.busy.value == (received > packet.begin)
-            assert dut.request.value or not dut.payload__valid.value
+            assert dut.requests__pending.value or not dut.requests__payload__valid.value
             if received < packet.end:
-                assert not (dut.request.value or dut.tx__valid.value)
+                assert not (dut.requests__pending.value or dut.tx__valid.value)
                 received += bool(dut.rx__valid.value and dut.rx__ready.value)
             else:
                 assert not dut.rx__ready.value
                 answer_left -= bool(dut.tx__valid.value and dut.tx__ready.value)
     while True:
         await RisingEdge(dut.clk)
-        assert not (dut.busy.value or dut.request.value or dut.tx__valid.value)
+        assert not (dut.busy.value or dut.requests__pending.value or dut.tx__valid.value)
 
 
 async def converse(dut: Any, stream: bytes) -> list[Packet]:

@@ -29,7 +29,7 @@ def random_pass(config: EngineConfig) -> dict[str, int]:
 
 
 def words(one: dict[str, int], config: EngineConfig) -> Iterator[dict[str, int]]:
-    """What is said of each word of a pass."""
+    """The expected outputs for each word of a pass."""
     edge, modulus = range(1 << config.tap_bits), 1 << row_bits(config)
     for row in range(one["scan_rows"]):
         for col in range(one["scan_cols"]):
@@ -120,12 +120,12 @@ async def windows_come_in_order(dut: Any) -> None:
 async def the_greatest_of_each_window_comes_out(dut: Any) -> None:
     config = EngineConfig(**parameters())
     bits = config.act_bits
-    dut.start.value = dut.arrived.value = 0
+    dut.start.value = dut.drained__valid.value = 0
     await start(dut)
     for _ in range(100):
         edge, activation = random.randint(1, 4), random.choice(list(Activation))
         dut.start.value, dut.pool.value, dut.activation.value = 1, edge, activation.value
-        dut.arrived.value = 0
+        dut.drained__valid.value = 0
         await RisingEdge(dut.clk)
         dut.start.value = 0
         scramble(dut.pool)
@@ -134,13 +134,14 @@ async def the_greatest_of_each_window_comes_out(dut: Any) -> None:
             window = [[low + random.getrandbits(bits) for _ in range(config.pes)] for _ in range(edge * edge)]
             for number, acts in enumerate(window):
                 while random.random() < 0.3:
-                    dut.arrived.value = 0
-                    scramble(dut.drained)
+                    dut.drained__valid.value = 0
+                    scramble(dut.drained__payload)
                     await RisingEdge(dut.clk)
-                    assert not dut.valid.value
-                dut.arrived.value = 1
-                dut.drained.value = sum((act & (1 << bits) - 1) << lane * bits for lane, act in enumerate(acts))
+                    assert not dut.words__valid.value
+                dut.drained__valid.value = 1
+                dut.drained__payload.value = sum((act & (1 << bits) - 1) << lane * bits
+                                                 for lane, act in enumerate(acts))
                 await RisingEdge(dut.clk)
-                assert bool(dut.valid.value) == (number == edge * edge - 1)
+                assert bool(dut.words__valid.value) == (number == edge * edge - 1)
             greatest = [max(acts) & (1 << bits) - 1 for acts in zip(*window, strict=True)]
-            assert int(dut.word.value) == sum(act << lane * bits for lane, act in enumerate(greatest))
+            assert int(dut.words__payload.value) == sum(act << lane * bits for lane, act in enumerate(greatest))

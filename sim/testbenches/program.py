@@ -52,16 +52,17 @@ class Reader:
         self.words = [0] * config.program_depth
         self.place = 0
         self.fetched: int | None = None
-        dut.load_valid.value = dut.rewind.value = dut.load_tables.value = dut.fetch.value = 0
+        dut.load__valid.value = dut.sequencer__rewind.value = 0
+        dut.sequencer__load_tables.value = dut.sequencer__fetch.value = 0
 
     async def load(self, address: int, word: int, kind: int = PROGRAM) -> None:
         """Writes a word; one of another kind must change nothing."""
         layout = load_write_layout(self.config)
         fields = {"kind": kind, "pe": random.randrange(256), "address": address,
                   "word": word | random.getrandbits(layout["word"].width) >> 32 << 32}
-        self.dut.load.value, self.dut.load_valid.value = pack(layout, fields), 1
+        self.dut.load__payload.value, self.dut.load__valid.value = pack(layout, fields), 1
         await RisingEdge(self.dut.clk)
-        self.dut.load.value, self.dut.load_valid.value = random.getrandbits(layout.size), 0
+        self.dut.load__payload.value, self.dut.load__valid.value = random.getrandbits(layout.size), 0
         if kind == PROGRAM:
             self.words[address] = word
 
@@ -73,21 +74,21 @@ class Reader:
 
     def check_rest(self) -> None:
         dut = self.dut
-        assert not (dut.busy.value or dut.tables_busy.value or dut.write_codebook.value)
-        assert self.fetched is None or int(dut.next.value) == self.fetched
+        assert not (dut.sequencer__busy.value or dut.tables__busy.value or dut.tables__codebook__valid.value)
+        assert self.fetched is None or int(dut.sequencer__next.value) == self.fetched
 
     async def rewind(self, cycles: int) -> None:
-        self.dut.rewind.value = 1
+        self.dut.sequencer__rewind.value = 1
         await self.rest(cycles)
-        self.dut.rewind.value = 0
+        self.dut.sequencer__rewind.value = 0
         self.place = 0
 
     async def read(self, *, load_tables: bool, fetch: bool) -> None:
         """One command, until ``busy`` has fallen."""
         dut = self.dut
-        dut.load_tables.value, dut.fetch.value = load_tables, fetch
+        dut.sequencer__load_tables.value, dut.sequencer__fetch.value = load_tables, fetch
         await RisingEdge(dut.clk)
-        dut.load_tables.value = dut.fetch.value = 0
+        dut.sequencer__load_tables.value = dut.sequencer__fetch.value = 0
         values: list[int] = []
         taps: list[int] = []
         if load_tables:
@@ -106,18 +107,18 @@ class Reader:
         offsets: list[dict[str, int]] = []
         await RisingEdge(dut.clk)
         # The sequencer looks at `busy` in the cycle after its command.
-        assert dut.busy.value == bool(values or taps or fetch)
+        assert dut.sequencer__busy.value == bool(values or taps or fetch)
         busy = tables_busy = True
         while busy:
-            busy, late, tables_busy = bool(dut.busy.value), tables_busy, bool(dut.tables_busy.value)
-            if dut.write_codebook.value:
+            busy, late, tables_busy = bool(dut.sequencer__busy.value), tables_busy, bool(dut.tables__busy.value)
+            if dut.tables__codebook__valid.value:
                 assert tables_busy or late
-                written.append(unpack(codebook_write_layout(self.config), int(dut.codebook.value)))
-            if self.config.tap_bits and dut.write_taps.value:
+                written.append(unpack(codebook_write_layout(self.config), int(dut.tables__codebook__payload.value)))
+            if self.config.tap_bits and dut.tables__taps__valid.value:
                 assert tables_busy or late
-                offsets.append(unpack(tap_write_layout(self.config), int(dut.taps.value)))
-            if dut.tables_busy.value and before is not None:
-                assert int(dut.next.value) == before
+                offsets.append(unpack(tap_write_layout(self.config), int(dut.tables__taps__payload.value)))
+            if dut.tables__busy.value and before is not None:
+                assert int(dut.sequencer__next.value) == before
             await RisingEdge(dut.clk)
         self.check_rest()
         assert written == [{"code": code, "weight": value} for code, value in enumerate(values)]

@@ -14,17 +14,17 @@ async def write(dut: Any, items: list[int], *, depth: int, idle: float) -> None:
     """Writes the items in order, none while the queue is full."""
     for item in items:
         while dut.level.value == depth or random.random() < idle:
-            dut.i_valid.value = 0
-            scramble(dut.i)
+            dut.i__valid.value = 0
+            scramble(dut.i__payload)
             await FallingEdge(dut.clk)
-        dut.i_valid.value, dut.i.value = 1, item
+        dut.i__valid.value, dut.i__payload.value = 1, item
         await FallingEdge(dut.clk)
-    dut.i_valid.value = 0
+    dut.i__valid.value = 0
 
 
 @bench()
 async def everything_arrives_in_order(dut: Any) -> None:
-    dut.i_valid.value = 0
+    dut.i__valid.value = 0
     monitor = StreamMonitor(dut, "o", stall=parameters()["stall"])
     await start(dut)
     items = [random.getrandbits(8) for _ in range(500)]

@@ -24,7 +24,7 @@ def random_total() -> int:
 @bench()
 async def activations_follow_the_contract(dut: Any) -> None:
     act_bits = parameters()["act_bits"]
-    dut.total_valid.value = 0
+    dut.totals__valid.value = 0
     await start(dut)
     compared = 0
     for _ in range(60):
@@ -42,8 +42,8 @@ async def activations_follow_the_contract(dut: Any) -> None:
             there = bool(dut.act_coming.value)
             valid = step < 24 and random.random() < 0.8
             total = random_total()
-            dut.total_valid.value = int(valid)
-            dut.total.value = total & 0xFFFFFFFF
+            dut.totals__valid.value = int(valid)
+            dut.totals__payload.value = total & 0xFFFFFFFF
             if valid:
                 act = requantize(total, multiplier=multiplier, pre_shift=PRE_SHIFTS[pre_shift],
                                  signed=activation.signed, act_bits=act_bits, clamp=clamp)

@@ -11,7 +11,6 @@ from cocotb.triggers import RisingEdge
 from rtl.config import EngineConfig
 from rtl.engine.scanner import Scanner
 from rtl.layouts import beat_layout, descriptor_layout
-from rtl.structure import forwards
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import unpack
 
@@ -41,8 +40,7 @@ class Layer:
                 yield {"present": 0, "last": 1}
 
     def begin(self, dut: Any) -> None:
-        """What is noted in the cycle of ``start``; without a drain before it, how many words were there means nothing.
-        """
+        """Sets what is read with ``start``; without a drain before it, the number of words means nothing."""
         layout = descriptor_layout(self.config)
         chase_words = self.readable if self.growing else random.randint(0, len(self.words))
         fields = {"input_base": self.base, "input_words": len(self.words), "chase_words": chase_words}
@@ -50,7 +48,7 @@ class Layer:
         for name, value in fields.items():
             field = layout[name]
             bits = bits & ~((1 << field.width) - 1 << field.offset) | value << field.offset
-        dut.next.value, dut.growing.value = bits, self.growing
+        dut.scan__next.value, dut.progress__growing.value = bits, self.growing
 
 
 async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tuple[int, int]:
@@ -59,14 +57,14 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
     act_bits, layout = config.act_bits, beat_layout(config)
     words = [sum(stored << lane * act_bits for lane, stored in enumerate(word)) for word in layer.words]
     layer.begin(dut)
-    dut.start.value = 1
+    dut.scan__start.value = 1
     await RisingEdge(dut.clk)
-    dut.start.value = 0
+    dut.scan__start.value = 0
 
     coming: deque[tuple[int, dict[str, int]]] = deque()     # beats of words read, with their earliest cycle
     leaves: dict[str, int] | None = None                    # what left the last block register for `beats`
     place = stop = beats = stalls = 0
-    # A beat appears so long after its word was read, at the earliest; it can be read two cycles after `grows`.
+    # Least cycles from the reading of a word to its first beat. A word can be read two cycles after `grows`.
     read_cycles = Scanner.latency_cycles(config) - 1
     grows = grew = False
     # Whether the word that `grows` has announced in the cycle before may be, or must be, scanned without being read.
@@ -74,9 +72,9 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
     cycle = 0
     while place < len(words) or coming or leaves is not None:
         cycle += 1
-        scramble(dut.next, dut.peek)
-        dut.grows.value, dut.growing.value = grows, layer.growing
-        if forwards(config):
+        scramble(dut.scan__next, dut.host__address)
+        dut.progress__grows.value, dut.progress__growing.value = grows, layer.growing
+        if Scanner.forwards(config):
             dut.fresh.value = words[layer.readable + grew] if grows else random.getrandbits(len(dut.fresh))
         stop = int(random.random() < (0.9 if stop else 0.1)) if 0 < stop_rate < 1 else int(stop_rate)
         dut.stop.value = stop
@@ -84,9 +82,9 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
 
         # Beats: nothing but what was due, and that in time.
         assert not dut.done.value, f"cycle {cycle}"
-        assert bool(dut.beats_valid.value) == (leaves is not None), f"cycle {cycle}"
+        assert bool(dut.beats__valid.value) == (leaves is not None), f"cycle {cycle}"
         if leaves is not None:
-            beat = unpack(layout, int(dut.beats.value))
+            beat = unpack(layout, int(dut.beats__payload.value))
             assert {key: beat[key] for key in leaves} == leaves, f"cycle {cycle}"
             beats += 1
         waits = bool(coming) and coming[0][0] <= cycle + 1
@@ -100,26 +98,27 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
         leaves = coming.popleft()[1] if waits and not stop else None
 
         # A word that is not read: the address is the next one's already.
-        forwarded = may_forward and int(dut.address.value) == (layer.base + place + 1) % (1 << len(dut.address))
+        address = int(dut.memory__address.value)
+        forwarded = may_forward and address == (layer.base + place + 1) % (1 << len(dut.memory__address))
         assert forwarded or not must_forward, f"cycle {cycle}"
         if forwarded:
             coming += ((cycle + read_cycles - 2, beat) for beat in layer.beats(place))
             place += 1
         # Reads: each word once, in order and not too soon.
         readable = place < layer.readable
-        if place < len(words) and dut.read.value:
+        if place < len(words) and dut.memory__enable.value:
             assert readable, f"cycle {cycle}"
-            assert int(dut.address.value) == layer.base + place, f"cycle {cycle}"
+            assert address == layer.base + place, f"cycle {cycle}"
             coming += ((cycle + read_cycles, beat) for beat in layer.beats(place))
-            dut.word.value = words[place]
-            dut.nonzero.value = sum((stored != 0) << lane for lane, stored in enumerate(layer.words[place]))
+            dut.memory__word.value = words[place]
+            dut.memory__nonzero.value = sum((stored != 0) << lane for lane, stored in enumerate(layer.words[place]))
             place += 1
         else:
             assert not (readable and idle), f"cycle {cycle}"
-            if dut.read.value:
-                # Once all words are read, whatever the host looks at: it must not take the place of a word that waits.
-                scramble(dut.word, dut.nonzero)
-        may_forward = forwards(config) and layer.growing and grows and place == layer.readable + grew
+            if dut.memory__enable.value:
+                # Once all words are read, the host may read others: they must not take the place of a word that waits.
+                scramble(dut.memory__word, dut.memory__nonzero)
+        may_forward = Scanner.forwards(config) and layer.growing and grows and place == layer.readable + grew
         must_forward = may_forward and idle and was_idle
         was_idle = idle and layer.growing and not (grows or grew or forwarded or place < layer.readable)
         # Once the layer before has been written, everything can be read.
@@ -132,20 +131,20 @@ async def scan(dut: Any, layer: Layer, *, chase: bool, stop_rate: float) -> tupl
 @bench()
 async def every_activation_leaves_once(dut: Any) -> None:
     config = EngineConfig(**parameters())
-    dut.start.value = 0
-    scramble(dut.next, dut.stop)
-    dut.grows.value = dut.growing.value = dut.peek.value = 0
+    dut.scan__start.value = 0
+    scramble(dut.scan__next, dut.stop)
+    dut.progress__grows.value = dut.progress__growing.value = dut.host__address.value = 0
     await start(dut)
     beats = stalls = 0
     for number in range(30):
         # Between two layers the host may read the memory.
         peeked: list[int] = []
         for _ in range(random.randint(1, 6)):
-            scramble(dut.peek, dut.stop, dut.word, dut.nonzero)
+            scramble(dut.host__address, dut.stop, dut.memory__word, dut.memory__nonzero)
             await RisingEdge(dut.clk)
-            assert dut.done.value and not (dut.beats_valid.value or dut.stalled.value)
-            assert not peeked or (dut.read.value and int(dut.address.value) == peeked[-1])
-            peeked.append(int(dut.peek.value))
+            assert dut.done.value and not (dut.beats__valid.value or dut.stalled.value)
+            assert not peeked or (dut.memory__enable.value and int(dut.memory__address.value) == peeked[-1])
+            peeked.append(int(dut.host__address.value))
         chase = number % 2 == 1
         seen = await scan(dut, Layer(config, chase=chase), chase=chase, stop_rate=(0.0, 0.5, 0.9)[number % 3])
         beats, stalls = beats + seen[0], stalls + seen[1]

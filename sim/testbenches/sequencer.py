@@ -9,7 +9,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from sim.cocotb_kit.harness import bench, start
 
 SETTLE_CYCLES = 5
-"""So many cycles after the last thing that the sequencer waits for, it has taken its next step."""
+"""Most cycles from the last thing that the sequencer waits for to its next step."""
 
 
 def duration() -> int:
@@ -17,11 +17,11 @@ def duration() -> int:
 
 
 def descriptors(dut: Any, layers: int) -> list[int]:
-    return [random.getrandbits(len(dut.next)) for _ in range(layers)]
+    return [random.getrandbits(len(dut.program__next)) for _ in range(layers)]
 
 
 class Surroundings:
-    """What the sequencer directs; knows in which order things may happen, and fails if they do not.
+    """Stands for all units that the sequencer directs; fails if things happen in a wrong order.
 
     The program's items are descriptor 0, codebook 0, descriptor 1 and so on; ``place`` counts those read since the
     program was rewound. A layer is first scanned and then drained, once in each inference.
@@ -44,7 +44,7 @@ class Surroundings:
         self.ready = self.running = self.cleared = self.shifting = False
         self.place = self.program_left = self.drain_left = self.scan_left = 0
         self.scanned = self.drained = -1
-        self.dut.program_busy.value = self.dut.drain_busy.value = 0
+        self.dut.program__busy.value = self.dut.drain__busy.value = 0
         self.dut.quiet.value = 1
         self.load([])
 
@@ -58,7 +58,7 @@ class Surroundings:
 
     async def step(self, *, run: bool = False) -> None:
         """One cycle, in which an inference is started if ``run``."""
-        self.dut.run.value = run
+        self.dut.inferences__run.value = run
         await RisingEdge(self.dut.clk)
         self._watch_state(run)
         self._watch_program()
@@ -71,32 +71,32 @@ class Surroundings:
             await self.step()
 
     def _watch_state(self, run: bool) -> None:
-        """What the sequencer says of itself."""
+        """The sequencer's status outputs."""
         dut, layers = self.dut, len(self.descriptors)
         others_wait = self.program_left == self.drain_left == self.scan_left == 0
-        self.ready = bool(dut.ready.value)
+        self.ready = bool(dut.inferences__ready.value)
         if self.ready:
             assert others_wait and self.cleared and layers and self.place == 2 and self.fetched == 0
         assert self.ready or not run
-        if self.running and not dut.running.value:
+        if self.running and not dut.inferences__running.value:
             assert others_wait and self.drained == layers - 1
             self.running = False
             self.inferences += 1
-        assert dut.running.value == self.running
+        assert dut.inferences__running.value == self.running
         if self.ready or self.running:
-            assert dut.settled.value
+            assert dut.inferences__settled.value
         elif self.program_left or self.drain_left or layers:
-            assert not dut.settled.value
+            assert not dut.inferences__settled.value
         self.waited = self.waited + 1 if others_wait and not run else 0
         if self.waited > SETTLE_CYCLES:
-            assert dut.settled.value and not self.running and self.ready == bool(layers)
+            assert dut.inferences__settled.value and not self.running and self.ready == bool(layers)
 
     def _watch_program(self) -> None:
         dut, layers = self.dut, len(self.descriptors)
-        self.fetching, load_tables = bool(dut.fetch.value), bool(dut.load_tables.value)
+        self.fetching, load_tables = bool(dut.program__fetch.value), bool(dut.program__load_tables.value)
         self.asked = self.fetching or load_tables
-        assert self.program_left == 0 or not (self.asked or dut.rewind.value)
-        if dut.rewind.value:
+        assert self.program_left == 0 or not (self.asked or dut.program__rewind.value)
+        if dut.program__rewind.value:
             assert not self.running or self.drained == layers - 1
             self.place = 0
         if load_tables:
@@ -110,26 +110,26 @@ class Surroundings:
 
     def _watch_drain(self) -> None:
         dut = self.dut
-        self.drain_started = bool(dut.drain_start.value)
+        self.drain_started = bool(dut.drain__start.value)
         if self.drain_started:
-            assert self.drain_left == 0 and dut.drain_clear.value != self.cleared
+            assert self.drain_left == 0 and dut.drain__clear.value != self.cleared
             if self.cleared:
                 assert self.running and self.scan_left == 0 and self.drained == self.scanned - 1
                 self.drained += 1
             self.cleared = True
         if self.running and self.scanned >= 0:
-            assert int(dut.layer.value) == self.descriptors[self.scanned]
+            assert int(dut.scan__layer.value) == self.descriptors[self.scanned]
 
     def _watch_start(self, run: bool) -> None:
         if run:
             self.running, self.scanned, self.drained = True, -1, -1
-        self.started = bool(self.dut.start.value)
+        self.started = bool(self.dut.scan__start.value)
         if self.started:
             # The layer before is being drained; this one's descriptor is there, its codebook at least on its way.
             assert self.running and self.scan_left == 0 and self.program_left == 0
             assert self.drained == self.scanned
             self.scanned += 1
-            assert int(self.dut.next.value) == self.descriptors[self.scanned]
+            assert int(self.dut.program__next.value) == self.descriptors[self.scanned]
             assert self.place >= 2 * self.scanned + 2
 
     def _go_on(self) -> None:
@@ -139,17 +139,17 @@ class Surroundings:
         self.scan_left = duration() if self.started else max(0, self.scan_left - 1)
         self.drain_left = duration() if self.drain_started else max(0, self.drain_left - 1)
         self.program_left = duration() if self.asked else max(0, self.program_left - 1)
-        dut.drain_busy.value, dut.program_busy.value = self.drain_left > 0, self.program_left > 0
+        dut.drain__busy.value, dut.program__busy.value = self.drain_left > 0, self.program_left > 0
         # A descriptor arrives in parts.
         self.shifting = (self.shifting or self.fetching) and self.program_left > 0
         if self.shifting or self.fetched is None:
-            dut.next.value = random.getrandbits(len(dut.next))
+            dut.program__next.value = random.getrandbits(len(dut.program__next))
         else:
-            dut.next.value = self.descriptors[self.fetched]
+            dut.program__next.value = self.descriptors[self.fetched]
 
 
 async def inferences(surroundings: Surroundings, count: int) -> None:
-    """Runs so many, each some time after the sequencer is ready, and waits for the last."""
+    """Runs ``count`` inferences, each some time after the sequencer is ready, and waits for the last."""
     before = surroundings.inferences
     for _ in range(count):
         while not surroundings.ready:

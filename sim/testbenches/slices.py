@@ -18,7 +18,7 @@ from sim.cocotb_kit.payloads import pack, unpack
 
 @dataclass
 class Step:
-    """What happens in a cycle, and what is to become of its beat: a job, or None."""
+    """The inputs of a cycle, and the expected job of its beat, or None."""
 
     load: dict[str, int] | None = None
     start: dict[str, int] | None = None
@@ -96,17 +96,17 @@ def steps(config: EngineConfig, pause: float) -> Iterator[Step]:
 
 
 def drive(dut: Any, config: EngineConfig, step: Step, pes: int, own: int) -> None:
-    scramble(dut.beats)
+    scramble(dut.beats__payload)
     # What looks like a write means nothing unless it is valid.
     write = step.load or {"address": random.randrange(config.slice_depth),
                           "word": random.getrandbits(config.slice_word_bits)}
     dut.load.value = pack(memory_write_layout(config), write)
     # The other PEs' words are of no concern, unless they are this one's as well.
     others = random.getrandbits(pes) & ~(1 << own) if step.load is None else 0
-    dut.load_valid.value, dut.start.value = (step.load is not None) << own | others, int(step.start is not None)
-    dut.beats_valid.value = int(step.beat is not None)
+    dut.load_pes.value, dut.start.value = (step.load is not None) << own | others, int(step.start is not None)
+    dut.beats__valid.value = int(step.beat is not None)
     if step.beat is not None:
-        dut.beats.value = pack(beat_layout(config), step.beat)
+        dut.beats__payload.value = pack(beat_layout(config), step.beat)
     if step.start is not None:
         for name, value in step.start.items():
             getattr(dut, name).value = value
@@ -115,7 +115,7 @@ def drive(dut: Any, config: EngineConfig, step: Step, pes: int, own: int) -> Non
 @bench()
 async def beats_become_jobs(dut: Any) -> None:
     config, pes, own = EngineConfig(**parameters()["config"]), parameters()["pes"], parameters()["own"]
-    jobs_out = getattr(dut, f"jobs__{own}")
+    job_out, job_valid = getattr(dut, f"jobs__{own}__payload"), getattr(dut, f"jobs__{own}__valid")
     latency = SliceLookup.latency_cycles(config)
     script = [step for number in range(40) for step in steps(config, (0.0, 0.3, 0.8)[number % 3])]
     drive(dut, config, Step(), pes, own)
@@ -126,10 +126,10 @@ async def beats_become_jobs(dut: Any) -> None:
         await RisingEdge(dut.clk)
 
         ended = script[cycle - latency] if cycle >= latency else Step()
-        assert int(dut.jobs_valid.value) >> own & 1 == (ended.job is not None), f"cycle {cycle}"
+        assert bool(job_valid.value) == (ended.job is not None), f"cycle {cycle}"
         assert int(dut.dropped.value) >> own & 1 == ended.dropped, f"cycle {cycle}"
         if ended.job is not None:
-            assert unpack(job_layout(config), int(jobs_out.value)) == ended.job, f"cycle {cycle}"
+            assert unpack(job_layout(config), int(job_out.value)) == ended.job, f"cycle {cycle}"
         # A beat is under way until its job is on offer, that cycle included. If there is none, that cycle is left open.
         if ended.job is not None or any(one.beat is not None for one in script[max(0, cycle - latency + 1):cycle + 1]):
             assert not dut.empty.value, f"cycle {cycle}"

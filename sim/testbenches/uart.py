@@ -26,7 +26,7 @@ def bit_ns() -> int:
 
 
 async def rest(pin: Any, bits: float, *, level: int = 1) -> None:
-    """Holds the line for so many bits."""
+    """Holds the line at ``level`` for the time of ``bits`` bits."""
     pin.value = level
     await Timer(round(bits * bit_ns()), "ns")
 

@@ -12,7 +12,15 @@ from cocotb.triggers import RisingEdge
 from rtl.config import EngineConfig
 from rtl.engine.scatter import ScatterWalker
 from rtl.engine.walker import Walker
-from rtl.layouts import entry_layout, job_layout, long_slice, row_bits, tap_write_layout, visit_layout
+from rtl.layouts import (
+    entry_layout,
+    job_layout,
+    long_slice,
+    pe_layer_layout,
+    row_bits,
+    tap_write_layout,
+    visit_layout,
+)
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import pack, unpack
 from sim.cocotb_kit.streams import StreamDriver
@@ -63,14 +71,14 @@ def random_slice(config: EngineConfig, bits: int) -> list[Entry]:
 
 
 def useful_taps(entries: list[Entry], job: dict[str, int], tap_bits: int) -> list[Entry]:
-    """What the entries of one word take a cycle each for in a convolution: the weights whose tap is inside."""
+    """The entries of one word that take a cycle each in a convolution: the weights whose tap is inside."""
     return [entry for entry in entries if entry["code"]
             and job["tap_rows"] >> (entry["tap"] >> tap_bits) & 1
             and job["tap_cols"] >> (entry["tap"] & (1 << tap_bits) - 1) & 1]
 
 
 def steps(entries: list[Entry]) -> list[Entry | None]:
-    """What the entries of one word take a cycle each for: a weight, with or without a skip, or a skip alone."""
+    """The steps of one word, a cycle each: a weight, with or without a skip, or a skip alone."""
     found: list[Entry | None] = []
     for number, entry in enumerate(entries):
         if entry["code"]:
@@ -81,7 +89,7 @@ def steps(entries: list[Entry]) -> list[Entry | None]:
 
 
 class Layer:
-    """Random slices that lie behind each other in memory, some with entries of nobody between them."""
+    """Random slices, one behind the other in memory; between some lie entries that belong to no slice."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
@@ -118,6 +126,14 @@ class Layer:
         self.words = [pack(layout, bare[place:place + each]) for place in range(0, len(bare), each)]
         assert self.base + len(self.words) <= config.entry_depth
 
+    def bits(self) -> int:
+        """The settings of the layer that the walker needs."""
+        told = {}
+        if len(self.config.index_bits) > 1:
+            told["index_mode"] = self.mode
+        if self.config.tap_bits:
+            told["tap_bits"] = self.tap_bits
+        return pack(pe_layer_layout(self.config), told)
 
     def steps(self, entries: list[Entry], job: dict[str, int]) -> list[Entry | None]:
         """The steps of a word, with the accumulators of its visits as rows."""
@@ -128,7 +144,7 @@ class Layer:
 
 
 class Model:
-    """When which visit is due: a word's first step so long after its reading, or right behind the word before it.
+    """When which visit is due: ``read_cycles`` after the reading of a word, or right behind the word before it.
 
     A word without steps passes the one before it while that takes its steps, but not the one before that.
 
@@ -182,13 +198,13 @@ class Model:
 async def walk(dut: Any, driver: StreamDriver, layer: Layer, *, hold_rate: float) -> int:
     """Runs a layer; returns its visits."""
     model, layout = Model(layer), visit_layout(layer.config)
-    dut.index_mode.value = layer.mode
+    dut.layer.value = layer.bits()
     if layer.config.tap_bits:
-        dut.tap_bits.value, dut.taps_valid.value = layer.tap_bits, 1
+        dut.taps__valid.value = 1
         for tap, offset in enumerate(layer.offsets):
-            dut.taps.value = pack(tap_write_layout(layer.config), {"tap": tap, "offset": offset})
+            dut.taps__payload.value = pack(tap_write_layout(layer.config), {"tap": tap, "offset": offset})
             await RisingEdge(dut.clk)
-        dut.taps_valid.value = 0
+        dut.taps__valid.value = 0
     sending = driver.start(layer.jobs)
     visits = cycle = hold = 0
     answer = random.getrandbits(len(dut.word))
@@ -202,9 +218,9 @@ async def walk(dut: Any, driver: StreamDriver, layer: Layer, *, hold_rate: float
         await RisingEdge(dut.clk)
 
         expected = model.due.pop(cycle, None)
-        assert bool(dut.visits_valid.value) == (expected is not None), f"cycle {cycle}"
+        assert bool(dut.visits__valid.value) == (expected is not None), f"cycle {cycle}"
         if expected is not None:
-            assert unpack(layout, int(dut.visits.value)) == expected, f"cycle {cycle}"
+            assert unpack(layout, int(dut.visits__payload.value)) == expected, f"cycle {cycle}"
             visits += 1
         # While the last visits come out, either will do.
         assert not (dut.empty.value and model.under_way(cycle)), f"cycle {cycle}"
@@ -230,9 +246,9 @@ async def useful_entries_are_visited(dut: Any) -> None:
     config = EngineConfig(**parameters())
     driver = StreamDriver(dut, "jobs", shape=job_layout(config))
     dut.hold.value = 0
-    scramble(dut.word, dut.index_mode)
+    scramble(dut.word, dut.layer)
     if config.tap_bits:
-        dut.taps_valid.value = 0
+        dut.taps__valid.value = 0
     await start(dut)
     visits = 0
     for idle, hold_rate in [(0.0, 0.0), (0.7, 0.0), (0.0, 0.2), (0.3, 0.1)] * 2:

@@ -87,13 +87,14 @@ def registers_specification(component):
 def link_specification(component):
     m, clock = specify()
     m.submodules.dut = dut = component(4, observed=True)
-    for port in (dut.rx.valid, dut.rx.payload, dut.tx.ready, dut.payload.ready, dut.respond, dut.status,
-                 dut.response_bytes, dut.body.valid, dut.body.payload):
+    requests, body = dut.requests, dut.requests.body
+    for port in (dut.rx.valid, dut.rx.payload, dut.tx.ready, requests.payload.ready, requests.respond,
+                 requests.status.as_value(), requests.response_bytes, body.valid, body.payload):
         m.d.comb += port.eq(AnySeq(len(port)))
     stalled, before = Signal(), Signal(8)
-    m.d.sync += [stalled.eq(dut.body.valid & ~dut.body.ready), before.eq(dut.body.payload)]
-    m.d.comb += [Assume(~stalled | (dut.body.valid & (dut.body.payload == before))),
-                 Assume((dut.response_bytes > 0) & (dut.response_bytes <= dut.packet_bytes))]
+    m.d.sync += [stalled.eq(body.valid & ~body.ready), before.eq(body.payload)]
+    m.d.comb += [Assume(~stalled | (body.valid & (body.payload == before))),
+                 Assume((requests.response_bytes > 0) & (requests.response_bytes <= dut.packet_bytes))]
     hold(m, dut.tx.valid, dut.tx.ready, Cat(dut.tx.payload, dut.last))
 
     # A response ends where its length says.

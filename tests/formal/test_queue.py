@@ -19,22 +19,22 @@ KINDS = [{}, {"block_ram": True}, {"bypass": True}, {"most": LIMIT}]
 def specification(component, kind):
     m, clock = specify()
     m.submodules.dut = dut = component(8, ITEMS, limit=LIMIT, **kind)
-    m.d.comb += [dut.i_valid.eq(AnySeq(1)), dut.i.eq(AnySeq(8)), dut.o.ready.eq(AnySeq(1))]
+    m.d.comb += [dut.i.valid.eq(AnySeq(1)), dut.i.payload.eq(AnySeq(8)), dut.o.ready.eq(AnySeq(1))]
 
     # The naive model: every item that went in, in order, in more places than the proof has cycles.
     items = Array(Signal(8, name=f"item_{place}") for place in range(2 * DEPTH))
     put, taken = Signal(range(2 * DEPTH)), Signal(range(2 * DEPTH))
-    with m.If(dut.i_valid):
-        m.d.sync += [items[put].eq(dut.i), put.eq(put + 1)]
+    with m.If(dut.i.valid):
+        m.d.sync += [items[put].eq(dut.i.payload), put.eq(put + 1)]
     with m.If(dut.o.valid & dut.o.ready):
         m.d.sync += taken.eq(taken + 1)
     m.d.comb += [Assert(dut.level == put - taken), Assert(dut.empty == (put == taken)),
                  Assert(dut.full == (put - taken >= LIMIT)),
-                 Assume(~dut.i_valid | (put - taken != dut.most))]
+                 Assume(~dut.i.valid | (put - taken != dut.most))]
     with m.If(dut.o.valid):
         if dut.bypass:
-            m.d.comb += [Assert((put != taken) | dut.i_valid),
-                         Assert(dut.o.payload == Mux(put != taken, items[taken], dut.i))]
+            m.d.comb += [Assert((put != taken) | dut.i.valid),
+                         Assert(dut.o.payload == Mux(put != taken, items[taken], dut.i.payload))]
         else:
             m.d.comb += [Assert(put != taken), Assert(dut.o.payload == items[taken])]
 
@@ -67,8 +67,8 @@ def test_a_full_queue_can_be_seen_after_it_wrapped(tmp_path, kind):
     ("more.eq(count != 0)", "more.eq(count[:-1] != 0)", {}),
     ("self.level >= self.limit", "self.level > self.limit", {}),
     ("with m.If(advance & some):", "with m.If(advance):", {}),
-    ("Mux(more, read.data, self.i)", "read.data", {"bypass": True}),
-    ("self.i_valid ^ (advance & some)", "self.i_valid ^ (advance & more)", {"bypass": True}),
+    ("Mux(more, read.data, new)", "read.data", {"bypass": True}),
+    ("put ^ (advance & some)", "put ^ (advance & more)", {"bypass": True}),
     ("read.en.eq(advance)", "read.en.eq(1)", {"block_ram": True}),
     ("count + self.o.valid", "count", {"block_ram": True}),
 ])

@@ -27,7 +27,7 @@ def expected_visits(m, dut, memory, job, name):
         entry = Signal.like(memory[0], name=f"{name}_entry_{number}")
         m.d.comb += entry.eq(Array(memory)[(job.start + number)[:2]])
         inside = number <= job.last - job.start[0]
-        skip = Mux(dut.index_mode == 0, (entry.index + 1) << 2, (entry.index + 1) << 3)
+        skip = Mux(dut.layer.index_mode == 0, (entry.index + 1) << 2, (entry.index + 1) << 3)
         at = Signal(5, name=f"{name}_row_{number}")
         m.d.comb += at.eq(row + entry.index)
         visits.append((inside & (entry.code != 0), at, entry.code))
@@ -43,10 +43,10 @@ def specification(component, config=CONFIG):
     memory = [Signal(dut.word[0].shape(), name=f"memory_{place}") for place in range(ENTRIES)]
     for entry in memory:
         m.d.comb += entry.as_value().eq(AnyConst(len(entry.as_value())))
-    m.d.comb += [dut.hold.eq(AnySeq(1)), dut.index_mode.eq(AnyConst(1))]
+    m.d.comb += [dut.hold.eq(AnySeq(1)), dut.layer.index_mode.eq(AnyConst(1))]
     # With the narrow index the widest bit is zero, as the entry memory has it.
     for entry in memory:
-        m.d.comb += Assume((dut.index_mode == 1) | (entry.index < 4))
+        m.d.comb += Assume((dut.layer.index_mode == 1) | (entry.index < 4))
 
     # The memory answers a cycle later, and holds its answer as long as it must; behind it is a register, if the
     # pipeline is deep.
@@ -81,16 +81,17 @@ def specification(component, config=CONFIG):
     seen = Signal(range(len(visits) + 2))
     rank = 0
     for (useful, row, code), act in zip(visits, acts, strict=True):
-        with m.If(dut.visits_valid & useful & (seen == rank)):
-            m.d.comb += [Assert(dut.visits.row == row), Assert(dut.visits.code == code), Assert(dut.visits.act == act)]
+        with m.If(dut.visits.valid & useful & (seen == rank)):
+            visit = dut.visits.payload
+            m.d.comb += [Assert(visit.row == row), Assert(visit.code == code), Assert(visit.act == act)]
         rank = rank + useful
-    with m.If(dut.visits_valid):
+    with m.If(dut.visits.valid):
         m.d.comb += Assert(seen < rank)
         m.d.sync += seen.eq(seen + 1)
     # Some more cycles bring out what the walker had begun.
     ended = Signal(dut.late_visits(config))
     m.d.sync += ended.eq(Cat((taken == JOBS) & dut.empty, ended))
-    with m.If(ended.all() & ~dut.visits_valid):
+    with m.If(ended.all() & ~dut.visits.valid):
         m.d.comb += Assert(seen == rank)
     m.d.comb += Cover(ended.all() & (seen == 4))
     return m, clock

@@ -11,6 +11,7 @@ from amaranth.back import rtlil
 from rtl.build.absorb_registers import absorb_registers
 from rtl.build.tools import FAMILIES, find_tools, run_steps
 from rtl.engine.entries import EntryMemory
+from rtl.ports import component_ports
 from tests.support.units import UNIT
 
 CLOCK, ENABLE, RESET = 2, 3, 4
@@ -130,7 +131,9 @@ def test_an_output_of_the_module_stays():
 def test_the_entry_memory_lies_in_block_ram_with_its_registers(tmp_path):
     family = FAMILIES["ecp5"]
     config = replace(UNIT, entry_depth=1024)
-    (tmp_path / "unit.il").write_text(rtlil.convert(EntryMemory(config), name="unit", emit_src=False))
+    unit = EntryMemory(config)
+    (tmp_path / "unit.il").write_text(
+        rtlil.convert(unit, name="unit", ports=component_ports(unit), emit_src=False))
     (tmp_path / "unit.ys").write_text(f"read_rtlil unit.il; {family.prepare}; synth_ecp5 -top unit; "
                                      f"{family.finish}; write_json unit.json\n")
     run_steps('"$YOSYS" -q -s unit.ys\n', tmp_path, find_tools(family))

@@ -15,6 +15,7 @@ from rtl.engine.requantize import Requantizer
 from rtl.engine.scanner import Scanner
 from rtl.engine.slices import SliceLookup
 from rtl.engine.walker import Walker
+from rtl.ports import component_ports
 from tests.support.units import UNIT
 
 LOGIC = ("LUT4", "CCU2C", "PFUMX", "L6MUX21")
@@ -35,7 +36,8 @@ UNITS = [
 
 
 def synthesise(unit, place):
-    (place / "unit.il").write_text(rtlil.convert(unit, name="unit", emit_src=False))
+    (place / "unit.il").write_text(
+        rtlil.convert(unit, name="unit", ports=component_ports(unit), emit_src=False))
     (place / "unit.ys").write_text(f"read_rtlil unit.il; {FAMILY.prepare}; synth_ecp5 -top unit; "
                                    f"{FAMILY.finish}; write_json unit.json\n")
     run_steps('"$YOSYS" -q -s unit.ys\n', place, find_tools(FAMILY))

@@ -6,12 +6,12 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
-from amaranth.sim import Simulator
 
 from rtl.engine.link import Link
 from rtl.integration.uart import LEAST_DIVISOR, Uart, check_divisor
 from sim.simulator.running import run
 from sim.simulator.verilate import build
+from tests.support.pysim import simulate
 
 PACKET_BYTES = 32
 GAP_BITS = 12
@@ -30,20 +30,13 @@ class SerialLink(wiring.Component):
         connect(m, uart.received, link.rx)
         connect(m, link.tx, uart.sent)
         m.d.comb += [uart.rx_pin.eq(self.rx_pin), self.tx_pin.eq(uart.tx_pin),
-                     link.respond.eq(link.request), link.response_bytes.eq(1), link.lost.eq(uart.lost)]
+                     link.requests.respond.eq(link.requests.pending), link.requests.response_bytes.eq(1),
+                     link.lost.eq(uart.lost)]
         return m
 
 
 def waveform(byte, stop=1):
     return [0, *((byte >> place) & 1 for place in range(8)), stop]
-
-
-def simulate(uart, *testbenches):
-    simulator = Simulator(uart)
-    simulator.add_clock(1e-6)
-    for testbench in testbenches:
-        simulator.add_testbench(testbench)
-    simulator.run()
 
 
 @pytest.mark.parametrize("divisor", [16, 23, 80])

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cycles from one unit of the engine to another, and the levels of its queues, for whoever predicts or draws a run.
+
+Each unit states its own latency, and they are summed here.
+"""
+
+from .backpressure import beat_queue_limit, job_queue_limit
+from .cluster import Cluster
+from .gather import Gather
+from .pe import ProcessingElement
+from .program import Program
+from .requantize import Requantizer
+from .scanner import Scanner
+from .sequencer import Sequencer
+from .slices import SliceLookup
+
+__all__ = [
+    "SETTLE_CYCLES", "beat_queue_limit", "drain_cycles", "fetch_cycles", "forwards", "job_queue_limit", "lookup_cycles",
+    "quiet_cycles", "table_cycles",
+]
+
+SETTLE_CYCLES = Sequencer.settle_cycles
+
+fetch_cycles = Program.fetch_cycles
+table_cycles = Program.table_cycles
+quiet_cycles = Gather.quiet_cycles
+forwards = Scanner.forwards
+
+
+def lookup_cycles(config):
+    """From a beat that enters the lookup, or leaves the queue before it, to the beat's jobs."""
+    return Cluster.queue_cycles(config) + SliceLookup.latency_cycles(config)
+
+
+def drain_cycles(config):
+    """From the drain's step that completes a row to the row's activations."""
+    return (ProcessingElement.total_cycles(config) + Cluster.turn_cycles(config)
+            + Requantizer.latency_cycles(config))
