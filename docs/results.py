@@ -170,11 +170,10 @@ def networks() -> str:
 
 
 def lenet_5() -> str:
-    han, deep, best = PUBLISHED["han"], PUBLISHED["deep_compression"], PUBLISHED["best_known"]
+    han, deep = PUBLISHED["han"], PUBLISHED["deep_compression"]
     return figures_table(
         Row("`models/lenet-5.safetensors`: weights kept, test error on the engine", "models", lambda found:
-            f"{kept(found['lenet-5.safetensors'])}, {percent(found['lenet-5.safetensors']['test_error_engine'])}",
-            f"best known {best['lenet_5']}"),
+            f"{kept(found['lenet-5.safetensors'])}, {percent(found['lenet-5.safetensors']['test_error_engine'])}"),
         Row("... test error of the dense network", "models",
             lambda found: percent(found["lenet-5.safetensors"]["test_error_dense"])),
         Row("... on the chip with `conv`, everything counted", "lenet-5", lambda found: kib(found["onchip_bytes"])),
@@ -183,8 +182,7 @@ def lenet_5() -> str:
         Row(f"... {EXACT}", "lenet-5", lambda found: exact(found["rtl"])),
         Row("... cycles per image with `conv`", "lenet-5", lambda found: count(found["rtl"]["cycles_per_image"])),
         Row("fewer weights: kept, test error on the engine, on the chip", "lenet-5-small", lambda found:
-            f"{kept(found)}, {percent(found['test_error_engine'])}, {kib(found['onchip_bytes'])}",
-            f"best known {best['lenet_5_small']}"),
+            f"{kept(found)}, {percent(found['test_error_engine'])}, {kib(found['onchip_bytes'])}"),
         Row("channels that share out evenly among the PEs: weights kept", "lenet-5-sixteen", kept,
             han["lenet_5_kept"]),
         Row("... test error", "lenet-5-sixteen", errors, han["lenet_5_error"]),

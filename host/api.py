@@ -43,7 +43,7 @@ __all__ = ["EngineNetwork", "Outputs", "compile_module", "open_image"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a network gave for some inputs.
+    """Results of a network for some inputs.
 
     Attributes
     ----------
@@ -79,13 +79,13 @@ class EngineNetwork:
     ----------
     image : Image
     config : EngineConfig
-        Of the engine that it was made for.
+        Configuration of the engine that it was made for.
     content : bytes
         The image file.
     output_scale : float or None
         See `Outputs.scale`.
     notes : tuple of str
-        What compiling it assumed and lost, a sentence each.
+        Assumptions and losses of the compilation, a sentence each.
     compilation : Compilation or None
         Everything that compiling it has measured; None for an image from a file.
     """
@@ -125,8 +125,8 @@ class EngineNetwork:
         return quantize_inputs(network, inputs)
 
     def golden(self, inputs: np.ndarray) -> Outputs:
-        """What the golden model computes, and the counters that the cycle model predicts; for ``inputs`` see
-        `quantize`."""
+        """Results of the golden model, and the counters that the cycle model predicts; for ``inputs`` see `quantize`.
+        """
         expected = models(self.decoded, self.quantize(inputs))
         return Outputs(expected.layers[-1], self.output_scale, expected.layers, expected.prediction.counters)
 
@@ -164,7 +164,7 @@ class EngineNetwork:
         return Outputs(layers[-1], self.output_scale, layers, measured.batch.counters)
 
     def _signed(self, layer: int, bits: np.ndarray) -> np.ndarray:
-        half = 0 if self.decoded.network.layers[layer].relu else 1 << (self.config.act_bits - 1)
+        half = 1 << (self.config.act_bits - 1) if self.decoded.network.layers[layer].activation.signed else 0
         return (bits ^ half) - half
 
     def save(self, path: Path | str) -> None:
@@ -251,7 +251,7 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
     seed : int
         Decides all that is random in pruning, retraining and weight sharing.
     name : str
-        What the network is called.
+        Name of the network.
     progress : callable
         Is told of each step when it is done, and then its notes.
 

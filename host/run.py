@@ -11,25 +11,22 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from host.cycle_model.predict import Prediction
 from host.datasets import SPECS, Dataset, load_dataset
 from host.decoding.decode import Decoded, decode
-from host.device.batch import Batch
 from host.device.device_error import DeviceError
 from host.device.ports import simulator
 from host.device.target import FORMS, Target, list_devices, parse_target
 from host.image.image import Image, read_image
 from host.quantization.calibration import clipped_inputs
 from host.quantization.integer_network import quantize_inputs
-from host.reporting.number_text import ratio
+from host.reporting.engine_run import EngineRun
 from host.reporting.report_values import rtl_figures
-from host.verification.compare import Comparison
 from host.verification.measure import measure, models
 from host.view.recording import LARGEST_BYTES, MOST_IMAGES, bin_cycles, recorded_image, recording, weights_of_report
 from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
@@ -38,16 +35,13 @@ from rtl.config import PRESETS
 from rtl.image_file import preset_of
 from rtl.protocol import Status
 
-__all__ = ["Run", "main", "run_image", "table"]
+__all__ = ["main", "run_image", "table"]
 
 LARGEST_SEED = 1 << 30
 """The simulator takes 31 bits, and each of several simulations gets a seed of its own."""
 
 FEW_IMAGES = 4
 """Images to run where every cycle is written down and nothing else is said."""
-
-UART_BITS = 10
-"""Bits of a byte on the serial line, start and stop included."""
 
 EXAMPLES = """examples:
   python -m host.run build/model/model.img --data mnist --limit 100 --verify
@@ -60,88 +54,8 @@ EXAMPLES = """examples:
   python -m host.run --list-devices"""
 
 
-@dataclass(frozen=True)
-class Run:
-    """What the engine gave, beside the golden model and the cycle model if it was verified.
-
-    Attributes
-    ----------
-    target : Target
-    pes : int
-        PEs of the engine.
-    batch : Batch
-        Outputs, counters and times.
-    test_error : float
-        Percent of the images.
-    seconds : float
-        Wall-clock time of loading and of all inferences.
-    comparison : Comparison, optional
-        What differs from the models.
-    prediction : Prediction, optional
-        The cycle model's counters.
-    recording : dict, optional
-        For `host.view`, if the target records what the PEs do.
-    """
-
-    target: Target
-    pes: int
-    batch: Batch
-    test_error: float
-    seconds: float
-    comparison: Comparison | None = None
-    prediction: Prediction | None = None
-    recording: dict[str, Any] | None = None
-
-    def figures(self) -> dict[str, Any]:
-        """As in ``report.json`` under ``rtl``. Times are None where nothing is known of them."""
-        images, means = len(self.batch.latencies), {name: float(values.mean())
-                                                    for name, values in self.batch.counters.items()}
-        return {
-            "device": self.target.name, "images": images, "pes": self.pes, "cycles_per_image": means["cycles"],
-            "counters": means, "test_error": self.test_error, "accuracy": 100 - self.test_error,
-            "seconds": round(self.seconds, 2), **self._times(images, means["cycles"]),
-            **self._verified(means["cycles"]),
-        }
-
-    def _times(self, images: int, cycles: float) -> dict[str, Any]:
-        """Times as measured, and the times that engine and link alone would take."""
-        latencies = self.batch.latencies
-        measured = not np.isnan(latencies).any()
-        clock, baud, link_bytes = self.target.clock_mhz, self.target.baud, self.batch.link_bytes / images
-        link_us = None if baud is None else link_bytes * UART_BITS * 1e6 / baud
-        engine_us = None if clock is None else cycles / clock
-        return {
-            "latency_ms": {name: float(np.percentile(latencies, share)) * 1000 for name, share in
-                           (("median", 50), ("p99", 99), ("max", 100))} if measured else None,
-            "images_per_second": ratio(images, float(latencies.sum())) if measured else None,
-            "engine_us_per_image": engine_us, "engine_images_per_second": ratio(1e6, engine_us),
-            "link_bytes_per_image": link_bytes, "link_us_per_image": link_us,
-            "link_images_per_second": ratio(1e6, link_us), "packets_repeated": self.batch.repeated,
-        }
-
-    def _verified(self, cycles: float) -> dict[str, Any]:
-        if self.comparison is None or self.prediction is None:
-            return {}
-        ideal, limit = self.prediction.ideal_cycles(self.pes), self.prediction.limit_cycles(self.pes)
-        return {
-            "mismatches": self.comparison.mismatches, "layers_compared": self.comparison.layers,
-            "ideal_cycles_per_image": float(ideal.mean()), "limit_cycles_per_image": float(limit.mean()),
-            "predicted_cycles_per_image": float(self.prediction.counters["cycles"].mean()),
-            "cycles_over_limit": ratio(cycles, float(limit.mean())),
-            "cycles_over_ideal": ratio(cycles, float(ideal.mean())),
-            "cycle_mismatches": self.comparison.counter_mismatches["cycles"],
-            "counter_mismatches": self.comparison.counter_mismatches,
-        }
-
-    def check(self) -> None:
-        """Raises `UserError` if the engine differs from its models."""
-        found = self.comparison
-        if found is not None and (found.mismatches or any(found.counter_mismatches.values())):
-            raise UserError("the engine differs from its models: see the figures above")
-
-
 def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, verify: bool = True,
-              seed: int = 1, baked: bool = False, traced: Path | None = None) -> Run:
+              seed: int = 1, baked: bool = False, traced: Path | None = None) -> EngineRun:
     """Runs the first test images on a device.
 
     Parameters
@@ -183,18 +97,18 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     measured = measure(decoded, target, acts, expected, seed=seed, baked=baked)
     seconds = time.perf_counter() - begin
     batch = measured.batch
-    signs = 0 if network.layers[-1].relu else 1 << (config.act_bits - 1)
+    signs = 1 << (config.act_bits - 1) if network.layers[-1].activation.signed else 0
     winners = (batch.outputs[-1] ^ signs).argmax(axis=1)
     error = 100 * float((winners != dataset.test_labels[:images]).mean())
-    run = Run(target, config.pes, batch, error, seconds, measured.comparison,
+    run = EngineRun(target, config.pes, batch, error, seconds, measured.comparison,
               None if expected is None else expected.prediction)
     if traced is None or expected is None:
         return run
     return replace(run, recording=_recording(run, decoded, traced, dataset, acts, expected.layers, winners))
 
 
-def _recording(run: Run, decoded: Decoded, file: Path, dataset: Dataset, acts: np.ndarray, golden: list[np.ndarray],
-               winners: np.ndarray) -> dict[str, Any]:
+def _recording(run: EngineRun, decoded: Decoded, file: Path, dataset: Dataset, acts: np.ndarray,
+               golden: list[np.ndarray], winners: np.ndarray) -> dict[str, Any]:
     assert run.prediction is not None
     inputs = [acts[:, :decoded.network.inputs], *golden[:-1]]
     active = np.stack([(values != 0).sum(axis=1) for values in inputs], axis=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the error grows as each layer is pruned alone: ``python -m host.sensitivity model.pt --data mnist``.
+"""Growth of the error as each layer is pruned alone: ``python -m host.sensitivity model.pt --data mnist``.
 
 One layer at a time loses its smallest weights, without retraining, while all others stay whole (Han et al.,
 NIPS 2015, section 5 and figure 6). The most sensitive layer gets the lowest threshold.
@@ -76,7 +76,7 @@ class LayerScan:
     Attributes
     ----------
     points : tuple of Point
-        From the greatest density down.
+        Points, from the greatest density down.
     chosen : Point
         The one chosen: `Scan` says how.
     """
@@ -104,7 +104,7 @@ class Scan:
     layers: tuple[LayerScan, ...]
 
     def figures(self) -> dict[str, Any]:
-        """As in ``sensitivity.json``: these fields, with points as dictionaries."""
+        """The figures of ``sensitivity.json``: these fields, with points as dictionaries."""
         return {"dense_error": self.dense_error, "tolerance": self.tolerance,
                 "layers": [{"name": layer.name, "chosen": vars(layer.chosen),
                             "points": [vars(point) for point in layer.points]} for layer in self.layers]}

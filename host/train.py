@@ -49,7 +49,7 @@ processes: that changes only how sums are rounded."""
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train.
+    """Options of training.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     Returns
     -------
     model : nn.Module
-        As it is after the last epoch, on the processor.
+        The model after the last epoch, on the processor.
     curve : list of dict
         For each epoch ``epoch`` (from 1), ``iterations`` and wall-clock ``seconds`` of it, ``loss`` and
         ``held_out_error`` in percent, on the training images that are not trained on (`host.training.samples.split`).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all packages are built on: errors, files, caches, and the files shipped beside the code. It imports none of
+"""Base of all packages: errors, files, caches, and the files shipped beside the code. It imports none of
 them.
 """
 

@@ -33,7 +33,7 @@ def _usage() -> str:
 
 
 def _shadowed() -> list[str]:
-    """What is wrong with modules of our names that Python finds elsewhere, the current directory for instance."""
+    """A message for each of our packages that Python finds elsewhere, in the current directory for instance."""
     here = Path(__file__).resolve().parents[1]
     problems = []
     for wing in WINGS:

@@ -50,7 +50,7 @@ def use_cache() -> None:
 
 @contextmanager
 def wasm_cache() -> Iterator[None]:
-    """In this context wasmtime, which runs Amaranth's Yosys and has no environment variable for it, uses the cache."""
+    """A context in which wasmtime uses the cache; it runs Amaranth's Yosys and has no environment variable for that."""
     before = os.environ.get("XDG_CACHE_HOME")
     os.environ["XDG_CACHE_HOME"] = str(cache_directory())
     try:

@@ -20,7 +20,7 @@ def call(command: Sequence[str], directory: Path, environment: Mapping[str, str]
     command : sequence of str
         Program and arguments.
     directory : Path
-        Where it runs.
+        Directory in which it runs.
     environment : mapping of str to str
         All of its environment variables.
 
@@ -29,7 +29,7 @@ def call(command: Sequence[str], directory: Path, environment: Mapping[str, str]
     status : int
         Its exit status.
     output : str
-        What it wrote to its output and its error output.
+        Its output and its error output.
     """
     with subprocess.Popen(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, errors="replace", process_group=0) as process:

@@ -77,7 +77,7 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
 
 
 def _check_values(argv: Sequence[str]) -> None:
-    """Of ``--option=--`` and ``-o--`` argparse makes an empty list, whatever the option's type."""
+    """Refuses the empty list that argparse makes of ``--option=--`` and ``-o--``, whatever the option's type."""
     problems = [f"argument {found[1].removesuffix('=')}: must have a value, not '--'" for one in argv
                 if (found := re.fullmatch(r"(-\w|--?\w[\w-]*=)--", one))]
     if problems:
@@ -92,7 +92,7 @@ def _refused(problems: Sequence[str]) -> int:
 
 
 def expect_interrupts() -> None:
-    """For the top of a command's module: the imports take seconds, and Ctrl-C would give a traceback of them."""
+    """Called at the top of a command's module: the imports take seconds, and Ctrl-C would give a traceback of them."""
     def end(*_: object) -> NoReturn:
         os.write(2, b"interrupted\n")
         os._exit(INTERRUPTED)

@@ -20,7 +20,7 @@ def check_input(what: str, path: Path, most_bytes: int) -> None:
     Parameters
     ----------
     what : str
-        What errors call the file, before its path.
+        Name of the file in errors, before its path.
     path : Path
     most_bytes : int
         Greatest size.

@@ -22,9 +22,9 @@ def progress(what: str, items: Iterable[Any], unit: str) -> "tqdm[Any]":
     Parameters
     ----------
     what : str
-        What stands before the bar.
+        Text before the bar.
     items : iterable
     unit : str
-        What an item is, for the speed behind the bar.
+        Name of an item, for the speed behind the bar.
     """
     return tqdm(items, what, unit=unit, leave=False, disable=None)

@@ -34,7 +34,7 @@ def read_toml(what: str, path: Path) -> dict[str, Any]:
     Parameters
     ----------
     what : str
-        What messages call the file: ``recipe``, for instance.
+        Name of the file in messages: ``recipe``, for instance.
     path : Path
 
     Raises

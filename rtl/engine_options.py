@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands' options have in common."""
+"""The options --preset and --config of the commands."""
 
 from argparse import ArgumentParser
 from pathlib import Path

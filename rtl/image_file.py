@@ -28,7 +28,7 @@ class ImageParts:
     Attributes
     ----------
     engine : bytes
-        What the engine loads, header and CRC-32 included.
+        The part that the engine loads, header and CRC-32 included.
     host : bytes
         The content of the host part, without its frame: JSON that is not parsed yet.
     config_hash : bytes
@@ -77,7 +77,7 @@ def split_image(content, config, name):
     config : EngineConfig or None
         The engine that is to load it.
     name : str
-        What errors call it.
+        Name of the image in errors.
 
     Returns
     -------

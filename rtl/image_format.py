@@ -17,7 +17,7 @@ LIMIT_STEP = 256
 
 
 class SectionKind(enum.Enum, shape=8):
-    """What a section of the image fills."""
+    """Memory that a section of the image fills."""
 
     PROGRAM = 0
     SLICES = 1
@@ -40,7 +40,7 @@ def header_layout():
 
 
 def section_layout():
-    """What stands before the words of each section; every word takes a whole number of bytes."""
+    """Fields before the words of each section; every word takes a whole number of bytes."""
     return data.StructLayout({
         "kind": SectionKind,
         "pe": 8,

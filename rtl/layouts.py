@@ -17,7 +17,7 @@ DESCRIPTOR_WORD_BITS = 32
 
 
 def long_slice(length_bits):
-    """Entries of a slice whose stored length is all ones: the compiler pads longer ones to this.
+    """Entries that an all-ones length stands for; slices of ``2**length_bits - 1`` entries or more are padded to it.
 
     A stored length below that is the number of entries itself.
     """
@@ -35,7 +35,7 @@ def field_or_zero(view, name):
 
 
 class LayerKind(enum.Enum, shape=2):
-    """What a descriptor describes."""
+    """Kind of layer that a descriptor describes."""
 
     FULLY_CONNECTED = 0
     CONVOLUTION = 1
@@ -97,7 +97,7 @@ def _layer_fields():
 
 
 def _convolution_fields():
-    """What a pass of a convolution is; a fully connected layer is one pixel with all its words.
+    """Fields of a convolution's pass; a fully connected layer is one pixel with all its words.
 
     A pass scans pixels of the input, each of ``pixel_words`` words, and scatters into accumulators that lie pixel by
     pixel of the convolution's output, ``output_words`` for each. Its kernel has stride 1: a convolution with a greater
@@ -178,7 +178,7 @@ def beat_layout(config):
 
 
 def position_fields(config):
-    """Where a pixel's products go: accumulator of slot 0 and tap 0; rows and columns of taps that are inside.
+    """Destination of a pixel's products: accumulator of slot 0 and tap 0; rows and columns of taps that are inside.
 
     None in an engine without convolutions, as of `pixel_fields`.
     """
@@ -187,7 +187,7 @@ def position_fields(config):
 
 
 def pixel_fields(config):
-    """What goes along with a word, or a part of it: the position of its pixel, and whether it is the pixel's last."""
+    """Fields that accompany a word through the scanner: its pixel's position; whether it is the pixel's last word."""
     return {**position_fields(config), **convolution_only(config, {"wraps": 1})}
 
 
@@ -247,7 +247,7 @@ def table_layouts(config):
 
 
 def pe_layer_layout(config):
-    """What a PE must know of the layer that is scanned."""
+    """Settings of the scanned layer that each PE needs."""
     planes = len(config.plane_bits)
     return data.StructLayout({
         "input_signed": 1,
@@ -258,7 +258,7 @@ def pe_layer_layout(config):
 
 
 def cluster_layer_layout(config):
-    """What a cluster must know of the layer that is scanned."""
+    """Settings of the scanned layer that each cluster needs."""
     return data.StructLayout({
         "slice_base": range(config.slice_depth),
         "entry_base": range(config.entry_depth),
@@ -267,7 +267,7 @@ def cluster_layer_layout(config):
 
 
 def control_layout(config):
-    """What all PEs are told in each cycle: to hold, to drain a row, to write a value of a table."""
+    """Control signals to all PEs in each cycle: hold, drain a row, write a value of a table."""
     return data.StructLayout({
         "hold": 1,                  # the walkers wait: the drain runs, or the tables are not there yet
         "drain": 1,

@@ -70,7 +70,7 @@ def requantize(total, *, multiplier: int, pre_shift: int, signed: bool, act_bits
     pre_shift : int
         One of `PRE_SHIFTS`.
     signed : bool
-        Of the layer's `Activation`: whether activations are two's complement; otherwise negative ones are 0.
+        From the layer's `Activation`: whether activations are two's complement; otherwise negative ones are 0.
     act_bits : int
         Width of an activation.
     clamp : callable

@@ -7,7 +7,7 @@ __all__ = ["component_ports"]
 
 
 def component_ports(component):
-    """What `amaranth.back.rtlil.convert` wants as ``ports``: it refuses the constants among a component's members.
+    """The ``ports`` for `amaranth.back.rtlil.convert`, which refuses the constants among a component's members.
 
     There is one, for ``ready``, in each stream without back-pressure.
 

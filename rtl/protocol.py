@@ -6,8 +6,8 @@ Request and response have the same form; multi-byte fields are little-endian::
     SYNC (1 byte)  opcode (1)  length (2)  payload (length bytes)  CRC-32 (4)
 
 The CRC-32 is that of zlib, over opcode, length and payload. A response repeats the opcode; its payload starts with
-a `Status` byte. Bytes before a SYNC are ignored. After an error in the framing, a host resynchronises with as
-many zero bytes as the longest packet has, and those of two answers more (docs/formats.md).
+a `Status` byte. Bytes before a SYNC are ignored. To resynchronise
+after an error in the framing, a host sends zero bytes: the longest packet's length plus two answers (docs/formats.md).
 """
 
 import zlib
@@ -26,7 +26,7 @@ CRC_BYTES = 4
 
 
 class Opcode(enum.Enum, shape=8):
-    """What a packet asks for, with the payloads of request and (after the status) response."""
+    """Kinds of request, each with the payloads of its request and (after the status) of its response."""
 
     IDENTIFY = 1
     """-> protocol version (1), loaded (1), packet_bytes (2), pes (2), config hash (8)."""
@@ -103,7 +103,7 @@ STATUS_HELP = {
     Status.WRONG_ENGINE: ("the engine has another protocol version or a configuration that is not known here",
                           "name the configuration that it was built with"),
 }
-"""For each status its cause and the way out, as in docs/formats.md."""
+"""Cause and remedy of each status, as in docs/formats.md."""
 
 
 COUNTERS = ("cycles", "beats", "broadcasts", "useful_macs", "dropped_slices", "stall_cycles", "drain_cycles")
@@ -132,5 +132,5 @@ def load_packets(content: bytes, packet_bytes: int) -> list[bytes]:
 
 
 def packet_length(payload_bytes: int) -> int:
-    """Bytes of a packet with a payload of that many."""
+    """Bytes of a packet with a payload of ``payload_bytes``."""
     return HEADER_BYTES + payload_bytes + CRC_BYTES

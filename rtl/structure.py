@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What follows from a configuration about an engine's structure: widths of counters, registers on long wires."""
+"""An engine's structure as its configuration determines it: widths of counters, registers on long wires."""
 
 from amaranth.utils import ceil_log2, exact_log2
 
@@ -9,7 +9,7 @@ from .image_format import LIMIT_STEP
 def counter_bits(config):
     """Width of a performance counter.
 
-    Without convolutions an inference takes each entry once and scans few times the activation memory.
+    Without convolutions each entry is visited at most once, and the activation memory is scanned a few times.
     """
     if config.tap_bits:
         return 32
@@ -34,5 +34,5 @@ def broadcast_cycles(config):
 
 
 def unhurried_cycles(config):
-    """Registers to the clusters of what has time: one more than for beats, since their wires are long."""
+    """Registers to a cluster for signals that are not time-critical: one more than for beats."""
     return broadcast_cycles(config) + (config.clusters > 1)

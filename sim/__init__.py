@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The proof: Verilator and cocotb around the engine."""
+"""Simulation with Verilator and cocotb: benches and benchmarks."""
 
 import nonzero  # noqa: F401 - says where tools keep what they compile, before any is imported

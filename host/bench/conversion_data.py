@@ -22,10 +22,10 @@ from rtl.config import PRESETS
 __all__ = ["DATA", "ROUTES", "DataSubject", "read_through"]
 
 ROUTES = ("--calib", "--data", "host.run")
-"""How inputs come in."""
+"""Ways in which inputs come in."""
 
 NAMED = r"row-major|channels last"
-"""What matches a note that says how inputs were taken."""
+"""Matches a note that says how inputs were taken."""
 
 IMAGES = 48
 PRESET = "conv"
@@ -38,11 +38,11 @@ class DataSubject:
     Attributes
     ----------
     shape : tuple of int
-        Of an input, as the network takes it.
+        Shape of an input, as the network takes it.
     given : callable
-        What the user gives, from inputs ``[n, *shape]``.
+        Makes the user's array from inputs ``[n, *shape]``.
     form : str
-        Of the network's file: "pt2", "module", or "state_dict" of linear layers.
+        Form of the network's file: "pt2", "module", or "state_dict" of linear layers.
     """
 
     name: str

@@ -170,7 +170,7 @@ CHAINS: dict[str, Callable[[], nn.Module]] = {
                                               _conv(), nn.ReLU()),
     "convolution, then linear on columns": lambda: _ended(_conv(), nn.ReLU(), nn.Linear(6, 4), nn.ReLU()),
 }
-"""Of standard modules in order; inputs are `SHAPE`."""
+"""Networks of standard modules in order; inputs are `SHAPE`."""
 
 GRAPHS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "residual block": (_residual_block, CHAIN),

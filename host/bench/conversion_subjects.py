@@ -28,7 +28,7 @@ CHAIN = r"nothing else|one after (the |an)?other|no other operation|in (this|the
 
 
 ORDER = r"order|one after"
-"""What a note must match if a file is read as another network: it names what differs."""
+"""Matches the note that names what differs if a file is read as another network."""
 
 
 class Net(nn.Module):
@@ -64,9 +64,9 @@ class Subject:
         A regular expression. If a file does not describe its network fully and is read as another one, a note must
         match it, which names what differs.
     shape : tuple of int
-        Of an input, without the batch.
+        Shape of an input, without the batch.
     finish : callable, optional
-        What the network does after the outputs that count, such as a softmax.
+        Operation of the network after the outputs that count, such as a softmax.
     saved : callable, optional
         Makes what a checkpoint holds of the module; then only files of tensors are tried.
     known : str, optional

@@ -47,14 +47,14 @@ FRESH = 64
 """Inputs to compare on; the network has not seen them."""
 
 FLOAT_TOLERANCE = 1e-4
-"""Of the greatest output: what the order of float32 sums can change."""
+"""Share of the greatest output that the order of float32 sums can change."""
 
 ENGINE_TOLERANCE = 0.1
 """Standard deviation of the engine's error over that of the outputs. Weights here are of 15 values for each layer, so
 that 8-bit activations account for 1 to 3 %; folded batch normalisations for more."""
 
 LOSS = r"^(weight sharing|quantisation) costs |are clipped"
-"""What matches a note that warns of such an error."""
+"""Matches a note that warns of such an error."""
 
 OUTCOMES = {
     "right": "as torch computes it, and the engine within its 8 bits",
@@ -69,7 +69,7 @@ BAD = ("SILENT", "TRACEBACK")
 
 @dataclass(frozen=True)
 class Conversion:
-    """One file and what became of it.
+    """The outcome of one converted file.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ def _with_data(subject: DataSubject, route: str, place: Path, seed: int) -> Conv
 
 
 def _caught(call: Callable[[], tuple[str, str]]) -> tuple[str, str]:
-    """What the call returns; or its error, as an outcome and what it says."""
+    """Result of the call; or its error, as an outcome and its message."""
     try:
         return call()
     except UserError as error:
@@ -200,7 +200,7 @@ def _only(outputs: Any) -> Tensor:
 
 
 def _engine(work: Compilation, inputs: np.ndarray) -> Tensor:
-    """What the engine computes, as floats ``[n, outputs]``."""
+    """Results of the engine, as floats ``[n, outputs]``."""
     assert work.quantized is not None
     outputs = forward(work.quantized, quantize_inputs(work.quantized, inputs))[-1]
     return torch.from_numpy(outputs * work.quantized.layers[-1].output_scale)
@@ -231,7 +231,7 @@ def _judged(subject: Subject, form: str, notes: Sequence[str], wanted: Tensor, r
 
 
 def figures(found: Sequence[Conversion], seed: int) -> dict[str, Any]:
-    """As in ``conversions.json``."""
+    """The figures of ``conversions.json``."""
     counts = Counter(one.outcome for one in found)
     return {"seed": seed, "conversions": len(found), "networks": len({one.network for one in found}),
             "counts": {outcome: counts[outcome] for outcome in OUTCOMES}, "rows": [asdict(one) for one in found]}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long packing takes."""
+"""Benchmark of packing: its time and memory."""
 
 import resource
 import time
@@ -13,8 +13,10 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from host.reporting.tables import shown, text_table
-from host.workloads.eie_layers import EIE_LAYERS, draw_codes
+from host.workloads.drawn_layers import draw_codes
+from host.workloads.eie_layers import EIE_LAYERS
 from rtl.config import EngineConfig
+from rtl.numbers import Activation
 
 __all__ = ["VGG_LAYERS", "draw_network", "encode_table", "measure_encode"]
 
@@ -33,8 +35,8 @@ def draw_network(scale: int, seed: int = 1) -> QuantizedNetwork:
     for layer in VGG_LAYERS:
         codes = draw_codes(rng, replace(layer, inputs=layer.inputs // scale, outputs=layer.outputs // scale),
                            CONFIG.code_bits)
-        layers.append(QuantizedLayer(layer.name, codes, np.arange(16), np.zeros(len(codes), np.int64), 1, 15, True,
-                                     False, 1.0, 1.0, 1.0))
+        layers.append(QuantizedLayer(layer.name, codes, np.arange(16), np.zeros(len(codes), np.int64), 1, 15,
+                                     Activation.RELU, False, 1.0, 1.0, 1.0))
     return QuantizedNetwork("VGG-16 fc", tuple(layers), 1.0, False, CONFIG.act_bits)
 
 

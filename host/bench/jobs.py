@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `host.bench.seconds` times: networks, and how many cycles they take on a board's engine."""
+"""Jobs that `host.bench.seconds` times: networks, and how many cycles they take on a board's engine."""
 
 import itertools
 import json
@@ -19,11 +19,13 @@ from host.image.image import Image, read_image
 from host.network.layers import Linear, Network
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
-from host.workloads.eie_layers import EIE_LAYERS, Layer, Options, compile_drawn, draw
+from host.workloads.compile_layer import Options, compile_drawn
+from host.workloads.drawn_layers import draw
+from host.workloads.eie_layers import EIE_LAYERS, Layer
 from nonzero.errors import UserError, say_notes
 from nonzero.shipped import CONSTRAINTS
 from rtl.config import PRESETS, EngineConfig
-from rtl.numbers import requant_shift
+from rtl.numbers import Activation, requant_shift
 
 __all__ = ["LENET", "Baseline", "Job", "baselines", "drawn_job", "float_network", "image_job", "jobs_for",
            "lenet_image", "read_baseline"]
@@ -119,7 +121,7 @@ def float_network(quantized: QuantizedNetwork) -> Network:
     for layer in quantized.layers:
         ratio = layer.multiplier / 2.0 ** (layer.pre_shift + requant_shift(quantized.act_bits))
         layers.append(Linear(layer.name, (layer.codebook * ratio).astype(np.float32)[layer.codes],
-                             (layer.bias * ratio).astype(np.float32), layer.relu))
+                             (layer.bias * ratio).astype(np.float32), layer.activation))
     return Network(quantized.name, tuple(layers))
 
 
@@ -130,7 +132,7 @@ def drawn_job(layer: Layer, config: EngineConfig, seed: int = 1) -> Job:
     ----------
     layer : Layer
     config : EngineConfig
-        Its memories grow to hold the layer (`host.workloads.eie_layers.compile_layer`).
+        Its memories grow to hold the layer (`host.workloads.compile_layer`).
     seed : int
         Decides weights and activations.
 
@@ -167,7 +169,8 @@ def lenet_image(config: EngineConfig, density: float, seed: int = 1) -> Image:
     layers: list[Linear] = []
     for cols, rows in itertools.pairwise(LENET_SIZES):
         weight = rng.normal(0, math.sqrt(2 / cols), (rows, cols)).astype(np.float32)
-        layers.append(Linear(f"fc{len(layers) + 1}", weight, np.zeros(rows, np.float32), rows != LENET_SIZES[-1]))
+        layers.append(Linear(f"fc{len(layers) + 1}", weight, np.zeros(rows, np.float32),
+                             Activation.IDENTITY if rows == LENET_SIZES[-1] else Activation.RELU))
     work = Compilation(Settings(Path(LENET), config, density=density, seed=seed),
                        calibration=load_dataset("mnist").train_images, dense=Network(LENET, tuple(layers)))
     for _, step in STEPS[1:]:
@@ -182,7 +185,7 @@ def image_job(name: str, image: Image, config: EngineConfig, data: str) -> Job:
     Parameters
     ----------
     name : str
-        What tables call it.
+        Name of the job in tables.
     image : Image
         The network, compiled for ``config``.
     config : EngineConfig
@@ -227,7 +230,7 @@ def jobs_for(names: Sequence[str], config: EngineConfig, density: float, model: 
     Raises
     ------
     UserError
-        As `drawn_job`, `image_job` and `lenet_image`, or if ``model`` cannot be read.
+        See `drawn_job`, `image_job` and `lenet_image`; also if ``model`` cannot be read.
     """
     by_name = {layer.name: layer for layer in EIE_LAYERS}
     for name in names:

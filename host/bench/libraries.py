@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How software computes a network for one input vector: dense, sparse and 8-bit libraries."""
+"""Networks in software, for one input vector: dense, sparse and 8-bit libraries."""
 
 import importlib
 import importlib.util
@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from host.network.activate import activate
 from host.network.dead_neurons import drop_dead_neurons
 from host.network.layers import Network
 from nonzero.errors import UserError
+from rtl.numbers import Activation
 
 __all__ = ["Call", "Method", "exact_acts", "methods_for", "scipy_sparse"]
 
@@ -24,6 +26,17 @@ Call = Callable[[], Any]
 
 BLOCK_WEIGHTS = 1 << 22
 """Weights that are converted to float64 at a time."""
+
+TORCH_IN_PLACE: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+    Activation.IDENTITY: lambda values: values, Activation.RELU: torch.Tensor.relu_}
+"""Each activation function as torch has it fastest: it overwrites its argument."""
+
+NUMPY_IN_PLACE: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {
+    Activation.IDENTITY: lambda values: values, Activation.RELU: lambda values: np.maximum(values, 0, out=values)}
+"""The same in NumPy."""
+
+ONEDNN_NAMES = {Activation.IDENTITY: "none", Activation.RELU: "relu"}
+"""What oneDNN calls each activation function."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ class Method:
     tolerance : float
         Greatest error of an output, over the greatest output.
     seconds : callable
-        Of a call and a count: seconds that ``count`` calls take, one after the other.
+        Called with a call and a count; returns the seconds that ``count`` calls take, one after the other.
     """
 
     name: str
@@ -57,7 +70,7 @@ def exact_acts(network: Network, vector: np.ndarray) -> list[np.ndarray]:
         sums = [layer.weight[first:first + step].astype(np.float64) @ acts[-1]
                 for first in range(0, layer.rows, step)]
         outputs = np.concatenate(sums) + layer.bias
-        acts.append(np.maximum(outputs, 0) if layer.relu else outputs)
+        acts.append(activate(outputs, layer.activation))
     return acts
 
 
@@ -98,7 +111,7 @@ def _processor_seconds(call: Call, count: int) -> float:
 
 
 def _gpu_seconds(call: Call, count: int) -> float:
-    """By the GPU's own clock; the calls wait for each other, not for the processor."""
+    """Seconds by the GPU's own clock; the calls wait for each other, not for the processor."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     begin.record()
     for _ in range(count):
@@ -113,15 +126,14 @@ def _floats(values: np.ndarray, device: str = "cpu") -> torch.Tensor:
 
 
 def _torch_dense(network: Network, acts: Sequence[np.ndarray], device: str = "cpu") -> Call:
-    layers = [(_floats(layer.weight, device), _floats(layer.bias, device), layer.relu) for layer in network.layers]
+    layers = [(_floats(layer.weight, device), _floats(layer.bias, device), TORCH_IN_PLACE[layer.activation])
+              for layer in network.layers]
     vector = _floats(acts[0], device)
 
     def call() -> torch.Tensor:
         values = vector
-        for weight, bias, relu in layers:
-            values = functional.linear(values, weight, bias)
-            if relu:
-                values.relu_()
+        for weight, bias, in_place in layers:
+            values = in_place(functional.linear(values, weight, bias))
         return values
     return call
 
@@ -142,15 +154,14 @@ def _gpu_dense(network: Network, acts: Sequence[np.ndarray]) -> Call:
 
 
 def _torch_csr(network: Network, acts: Sequence[np.ndarray], device: str = "cpu") -> Call:
-    layers = [(_csr(layer.weight).to(device), _floats(layer.bias, device), layer.relu) for layer in network.layers]
+    layers = [(_csr(layer.weight).to(device), _floats(layer.bias, device), TORCH_IN_PLACE[layer.activation])
+              for layer in network.layers]
     vector = _floats(acts[0], device)
 
     def call() -> torch.Tensor:
         values = vector
-        for weight, bias, relu in layers:
-            values = torch.addmv(bias, weight, values)
-            if relu:
-                values.relu_()
+        for weight, bias, in_place in layers:
+            values = in_place(torch.addmv(bias, weight, values))
         return values
     return call
 
@@ -172,16 +183,16 @@ def _csr(weight: np.ndarray) -> torch.Tensor:
 
 def _scipy_csr(network: Network, acts: Sequence[np.ndarray]) -> Call:
     sparse = scipy_sparse()
-    layers = [(sparse.csr_array(layer.weight), layer.bias.astype(np.float32), layer.relu) for layer in network.layers]
+    layers = [(sparse.csr_array(layer.weight), layer.bias.astype(np.float32), NUMPY_IN_PLACE[layer.activation])
+              for layer in network.layers]
     vector = acts[0].astype(np.float32)
 
     def call() -> np.ndarray:
         values = vector
-        for weight, bias, relu in layers:
+        for weight, bias, in_place in layers:
             values = weight @ values
             values += bias
-            if relu:
-                np.maximum(values, 0, out=values)
+            values = in_place(values)
         return values
     return call
 
@@ -211,15 +222,14 @@ def _int8_mm(network: Network, acts: Sequence[np.ndarray]) -> Call:
         last = number == len(network.layers) - 1
         # Results are the next layer's int8 activations, or the network's outputs.
         target = 1.0 if last else scales[number + 1]
-        layers.append((codes.T, scales[number] * scale / target, _floats(layer.bias / target), layer.relu, last))
+        layers.append((codes.T, scales[number] * scale / target, _floats(layer.bias / target),
+                       TORCH_IN_PLACE[layer.activation], last))
     vector = torch.from_numpy(np.rint(acts[0] / scales[0]).astype(np.int8))[None]
 
     def call() -> torch.Tensor:
         values = vector
-        for codes, scale, bias, relu, last in layers:
-            sums = torch.add(bias, torch._int_mm(values, codes), alpha=scale)
-            if relu:
-                sums.relu_()
+        for codes, scale, bias, in_place, last in layers:
+            sums = in_place(torch.add(bias, torch._int_mm(values, codes), alpha=scale))
             values = sums if last else sums.round_().clamp_(-127, 127).to(torch.int8)
         return values
     return call
@@ -238,7 +248,7 @@ def _int8_onednn(network: Network, acts: Sequence[np.ndarray]) -> Call:
         output = (1.0, 0, torch.float32) if last else (scales[number + 1], zeros[number + 1], torch.uint8)
         layers.append((scales[number], zeros[number], packed, row_scales,
                        torch.zeros(layer.rows, dtype=torch.int64), _floats(layer.bias), *output,
-                       "relu" if layer.relu else "none", [], ""))
+                       ONEDNN_NAMES[layer.activation], [], ""))
     vector = torch.from_numpy(np.clip(np.rint(acts[0] / scales[0]) + zeros[0], 0, 255).astype(np.uint8))[None]
 
     def call() -> torch.Tensor:

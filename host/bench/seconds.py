@@ -19,6 +19,7 @@ from host.bench.timing import Timed, time_side_by_side
 from host.network.layers import Linear, Network
 from host.reporting.tables import geomean, text_table
 from host.workloads.eie_layers import PUBLISHED_US, Published
+from rtl.numbers import Activation
 
 __all__ = ["run_seconds", "seconds_figure", "seconds_table"]
 
@@ -26,7 +27,7 @@ PUBLISHED_IN = ('published, Han et al., "EIE" (ISCA 2016), table IV, batch 1, mi
                 "Core i7-5930K with MKL, Titan X with cuBLAS and cuSPARSE")
 
 RATIOS = ("dense", "sparse", "best", "cut")
-"""What the engine's seconds are compared with; "best" is of all methods but those of the kind ``cut``."""
+"""Methods that the engine's seconds are compared with; "best" is of all methods but those of the kind ``cut``."""
 
 
 def run_seconds(jobs: Iterable[Job], count: int, baseline: Baseline, *, device: str = "cpu", threads: int = 1,
@@ -52,7 +53,7 @@ def run_seconds(jobs: Iterable[Job], count: int, baseline: Baseline, *, device: 
     Returns
     -------
     dict
-        As in ``seconds.json``. The engine's seconds are the predicted cycles over the baseline's highest clock.
+        The contents of ``seconds.json``. The engine's seconds are predicted cycles over the baseline's highest clock.
 
     Raises
     ------
@@ -63,7 +64,8 @@ def run_seconds(jobs: Iterable[Job], count: int, baseline: Baseline, *, device: 
     """
     methods = methods_for(device)
     torch.set_num_threads(threads)
-    one = Network("one weight", (Linear("one weight", np.ones((1, 1), np.float32), np.zeros(1, np.float32), False),))
+    weight = Linear("one weight", np.ones((1, 1), np.float32), np.zeros(1, np.float32), Activation.IDENTITY)
+    one = Network("one weight", (weight,))
     with torch.inference_mode():
         least = _time_methods(methods, one, np.ones(1), repeats)
         rows = [_row(job, baseline, _time_methods(methods, job.network, job.vector, repeats))
@@ -160,7 +162,7 @@ def seconds_table(found: dict[str, Any]) -> str:
 
 
 def seconds_figure(found: dict[str, Any]) -> Figure:
-    """For each network a bar for the engine, each method, and EIE as published, on a logarithmic axis."""
+    """Bars of each network for the engine, each method, and EIE as published, on a logarithmic axis."""
     rows = found["rows"]
     series = [(f"engine, {found['board']}", [row["engine_seconds"] * 1e6 for row in rows])]
     series += [(name, [row["methods"][name]["seconds"] * 1e6 for row in rows]) for name in found["call_seconds"]]

@@ -21,7 +21,7 @@ class Timed:
     ----------
     call : callable
     seconds : callable
-        Of a call and a count: makes ``count`` calls and returns the seconds they took.
+        Called with a call and a count; makes ``count`` calls and returns the seconds they took.
     """
 
     call: Callable[[], object]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from host.compression.prune import PruneResult
-from host.compression.share_weights import SharedNetwork, ShareSettings
+from host.compression.share_weights import ShareSettings
+from host.compression.shared_network import SharedNetwork
 from host.cycle_model.predict import Prediction
 from host.datasets import Dataset
 from host.image.image import Image
@@ -23,7 +24,7 @@ __all__ = ["Compilation", "Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What to compile and how.
+    """Settings of a compilation.
 
     Attributes
     ----------
@@ -32,7 +33,7 @@ class Settings:
     config : EngineConfig
         The engine to compile for.
     preset : str
-        What errors call the engine.
+        Name of the engine in errors.
     density, keep, quality
         How far to prune, `host.compression.recipe.with_amount`.
     prune : bool
@@ -42,7 +43,7 @@ class Settings:
     calib : uint8 or float array ``[n, ...]``, str or None
         Inputs to calibrate on, or their name (`host.datasets.load_inputs`); without them the dataset's training images.
     input_shape : (channels, height, width) or None
-        Of an image; without it that of the dataset's images.
+        Shape of an image; without it that of the dataset's images.
     normalize : (mean, std) or None
         How the training normalised its inputs; folded into the first layer.
     seed : int
@@ -87,7 +88,7 @@ class Compilation:
     calibration : uint8 or float array, shape ``[n, ...]``
         The inputs that scales are chosen on.
     dense : Network
-        As the model file has it.
+        The network as the model file has it.
     pruned : PruneResult
         None as well if the network is not pruned.
     shared : SharedNetwork
@@ -104,7 +105,7 @@ class Compilation:
     notes : list of str
         Sentences for the user.
     steps : list of dict
-        Of each step ``name``, ``seconds``, ``note`` and ``test_error``.
+        ``name``, ``seconds``, ``note`` and ``test_error`` of each step.
     """
 
     settings: Settings
@@ -116,7 +117,7 @@ class Compilation:
     shared: SharedNetwork | None = None
     quantized: QuantizedNetwork | None = None
     activity: list[np.ndarray] = field(default_factory=list)
-    """How often each input of each layer is not zero."""
+    """Share of the images in which each input of each layer is not zero."""
     clipped_outputs: dict[int, float] = field(default_factory=dict)
     """See `host.quantization.calibration.clipped_outputs`."""
     packed: PackedNetwork | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a model file to the memory image: the settings, the steps, and what each step leaves for the next."""
+"""Steps of a compilation, from a model file to the memory image."""
 
 import math
 import time
@@ -102,7 +102,7 @@ def share(work: Compilation) -> str:
     Raises
     ------
     UserError
-        As `host.compression.share_weights.share_weights`.
+        See `host.compression.share_weights.share_weights`.
     """
     settings = work.settings
     assert work.calibration is not None
@@ -123,7 +123,7 @@ def quantize_integers(work: Compilation) -> str:
     Raises
     ------
     UserError
-        As `host.quantization.quantize.quantize`.
+        See `host.quantization.quantize.quantize`.
     """
     assert work.shared is not None and work.calibration is not None
     quantized = quantize(work.shared, work.settings.config, work.calibration, classes=work.dataset is not None)
@@ -206,8 +206,8 @@ def compile_model(settings: Settings, progress: Callable[[str], object] = lambda
     progress : callable
         Receives a line after each step, and then one for each of the step's notes.
     checkpoints : Path, optional
-        Directory that keeps the state of pruning and of weight sharing (`CHECKPOINTS`); an interrupted compilation goes
-        on from there.
+        Directory that keeps the state of pruning and of weight sharing (`host.compile.CHECKPOINTS`); an interrupted
+        compilation goes on from there.
 
     Raises
     ------

@@ -25,7 +25,7 @@ def cluster(weights: np.ndarray, count: int, initialisation: str = "linear",
     initialisation : str
         One of `INITIALISATIONS`.
     seed : int
-        Of the "random" one.
+        Seed of the initialisation "random".
 
     Returns
     -------

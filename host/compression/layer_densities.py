@@ -47,7 +47,7 @@ def density_above(weight: np.ndarray, quality: float) -> float:
 
 
 def targets(network: Network, settings: PruneSettings) -> dict[str, float]:
-    """The density at which each layer ends; with the allocation "global" the same, overall, for all.
+    """Final density by layer; with the allocation "global", one density for all.
 
     A fixed layer stays whole.
     """
@@ -72,9 +72,9 @@ def round_keep(network: Network, final: dict[str, float], settings: PruneSetting
     Parameters
     ----------
     network : Network
-        What the round starts from.
+        The network at the start of the round.
     final : dict
-        What `targets` gives for the dense network.
+        Result of `targets` for the dense network.
     settings : PruneSettings
     index : int
         Number of the round, from 0.

@@ -38,7 +38,7 @@ __all__ = ["PruneResult", "PruneRound", "prune"]
 
 @dataclass(frozen=True)
 class PruneRound:
-    """What one round did.
+    """Results of one round.
 
     Attributes
     ----------
@@ -219,7 +219,7 @@ def _names(network: Network) -> tuple[str, ...]:
 
 def _masks(network: Network, saliency: list[np.ndarray], keep: dict[str, float], settings: PruneSettings,
            names: tuple[str, ...]) -> list[np.ndarray]:
-    """Where weights are left. In layers other than those of `names` the masks are where weights are now."""
+    """Masks of the weights that stay. In layers other than those of `names` they are the weights that are there now."""
     fixed = sum(layer.weight.size for layer in network.layers if layer.fixed)
     if settings.everywhere:
         saliency = [np.full_like(one, np.inf) if layer.fixed else one

@@ -27,7 +27,7 @@ RARE = 1e-3
 
 @torch.no_grad()
 def activity(network: Network, images: np.ndarray) -> list[np.ndarray]:
-    """How often each input of each layer is not zero: float64 ``[inputs]`` for each layer.
+    """Share of the images in which each input of each layer is not zero: float64 ``[inputs]`` for each layer.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ def activity(network: Network, images: np.ndarray) -> list[np.ndarray]:
     counts = [np.zeros(layer.inputs) for layer in network.layers]
     for start in range(0, len(images), BATCH):
         acts = torch.from_numpy(as_inputs(images[start:start + BATCH]))
-        for count, (weight, bias, relu, geometry) in zip(counts, tensors(network), strict=True):
+        for count, (weight, bias, activation, geometry) in zip(counts, tensors(network), strict=True):
             count += (acts != 0).sum(0).numpy()
-            acts = activations(weighted_sums(acts, weight, bias, geometry), relu, geometry)
+            acts = activations(weighted_sums(acts, weight, bias, geometry), activation, geometry)
     return [count / len(images) for count in counts]
 
 
@@ -55,9 +55,9 @@ def keep_worthy(network: Network, saliency: list[np.ndarray], often: list[np.nda
     Parameters
     ----------
     network : Network
-        As it is before the cut.
+        The network before the cut.
     saliency : list of array, shape ``[rows, cols]``
-        Of each layer's weights.
+        Saliency of each layer's weights.
     often : list of array
         `activity` of the network.
     final : float

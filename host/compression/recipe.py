@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How to prune: every rule of Han et al., NIPS 2015, as a named option, and the recipes made of them.
+"""Options of pruning: every rule of Han et al., NIPS 2015, as a named option, and the recipes made of them.
 
 Section numbers are those of S. Han, J. Pool, J. Tran, W. Dally, "Learning both Weights and Connections for
 Efficient Neural Networks", NIPS 2015, unless another source is named. docs/pruning.md compares the recipes.
@@ -30,7 +30,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class PruneSettings:
-    """How far and how to prune. Exactly one of `density`, `keep` and `quality` says how far.
+    """Options of pruning. Exactly one of `density`, `keep` and `quality` says how far.
 
     Attributes
     ----------
@@ -199,7 +199,7 @@ def _name_problems(settings: PruneSettings, network: Network) -> list[str]:
 AMOUNTS = {"density": "a number", "keep": "a table of numbers by layer",
            "quality": "a number, or a table of numbers by layer", "neurons": "a table of whole numbers by layer",
            "broadcasts": "a number"}
-"""What the options are that are None by default."""
+"""Types of the options whose default is None."""
 
 DEFAULT = PruneSettings()
 
@@ -232,7 +232,7 @@ def with_amount(recipe: PruneSettings, density: float | None = None, keep: dict[
     ----------
     recipe : PruneSettings
     density, keep, quality : optional
-        As in `PruneSettings`; at most one of them is given.
+        See `PruneSettings`; at most one of them is given.
     """
     if (density, keep, quality) != (None, None, None):
         return replace(recipe, density=density, keep=keep, quality=quality)

@@ -23,7 +23,7 @@ from nonzero.errors import UserError
 __all__ = ["Retraining", "flat"]
 
 TEMPERATURE = 2.0
-"""Of distillation: both networks' outputs are divided by it."""
+"""Temperature of distillation: both networks' outputs are divided by it."""
 
 
 class Retraining:
@@ -172,7 +172,7 @@ class Retraining:
         return whole
 
     def _layers(self) -> Layers:
-        return [(weight, bias, layer.relu, geometry)
+        return [(weight, bias, layer.activation, geometry)
                 for weight, bias, layer, geometry in zip(self.weights, self.biases, self.dense.layers,
                                                          self.geometries, strict=True)]
 
@@ -181,7 +181,7 @@ class Retraining:
         return logits(self._layers(), inputs if self.inputs is None else inputs[:, torch.from_numpy(self.inputs)])
 
     def dropout_rates(self) -> list[float]:
-        """For each hidden layer the rate scaled by its connections, Han et al., section 3.2."""
+        """Dropout rate of each hidden layer, scaled by its connections: Han et al., section 3.2."""
         return [self.settings.dropout * math.sqrt(float(mask.sum()) / max(1, layer.weights_kept))
                 for mask, layer in zip(self.masks[:-1], self.dense.layers, strict=False)]
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from host.datasets import as_inputs
 from host.network.layers import Geometry, Network
 from host.training.forward import activations, tensors, weighted_sums
+from rtl.numbers import Activation
 
 __all__ = ["CRITERIA", "choose", "saliencies"]
 
@@ -38,7 +39,7 @@ def saliencies(criterion: str, network: Network, images: np.ndarray, labels: np.
     criterion : str
         A name of `CRITERIA`.
     network : Network
-        As it is before the cut.
+        The network before the cut.
     images : array, shape ``[n, ...]``
         Training images; those after the first `IMAGES` are left out.
     labels : int64 array, shape ``[n]``
@@ -56,18 +57,18 @@ def _second_derivatives(criterion: str, network: Network, images: np.ndarray, la
     sums = [torch.zeros_like(weight, dtype=torch.float64) for weight, *_ in layers]
     for start in range(0, len(images), BATCH):
         acts, places = [torch.from_numpy(as_inputs(images[start:start + BATCH]))], []
-        for weight, bias, relu, geometry in layers:
+        for weight, bias, activation, geometry in layers:
             with torch.no_grad():
                 places.append(weighted_sums(acts[-1], weight, bias, geometry))
-                acts.append(activations(places[-1], relu, geometry))
+                acts.append(activations(places[-1], activation, geometry))
         chances = torch.softmax(acts[-1], 1)
         if criterion == "obd":
             back = chances * (1 - chances)
         else:
             back = chances - functional.one_hot(torch.from_numpy(labels[start:start + BATCH]), chances.shape[1])
         for number in range(len(layers) - 1, -1, -1):
-            weight, bias, relu, geometry = layers[number]
-            back = _through_activations(places[number], relu, geometry, back)
+            weight, bias, activation, geometry = layers[number]
+            back = _through_activations(places[number], activation, geometry, back)
             if geometry is None:
                 # A weight's derivative is that of its output times its input: squared, for second derivatives.
                 squares = back if criterion == "obd" else back ** 2
@@ -83,12 +84,11 @@ def _second_derivatives(criterion: str, network: Network, images: np.ndarray, la
     return [(total / len(images)).numpy() for total in sums]
 
 
-def _through_activations(sums: torch.Tensor, relu: bool, geometry: Geometry | None, back: torch.Tensor) -> torch.Tensor:
+def _through_activations(sums: torch.Tensor, activation: Activation, geometry: Geometry | None,
+                         back: torch.Tensor) -> torch.Tensor:
     """Derivatives by a layer's sums from those by its outputs; alike for first and second ones."""
-    if geometry is None:
-        return back * (sums > 0) if relu else back
     sums = sums.requires_grad_()
-    return torch.autograd.grad(activations(sums, relu, geometry), sums, back)[0]
+    return torch.autograd.grad(activations(sums, activation, geometry), sums, back)[0]
 
 
 def _through_convolution(inputs: torch.Tensor, weight: torch.Tensor, geometry: Geometry,

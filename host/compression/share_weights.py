@@ -16,27 +16,29 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from host.compression.kmeans import INITIALISATIONS, cluster
+from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.datasets import Dataset
-from host.network.layers import Conv2d, Geometry, Linear, Network
+from host.network.layers import Linear, Network
 from host.training.checkpoint import Checkpoint
 from host.training.forward import error_percent, logits
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
 from nonzero.errors import UserError
 
-__all__ = ["ShareSettings", "SharedLayer", "SharedNetwork", "direct_values", "share_weights"]
+__all__ = ["ShareSettings", "direct_values", "share_weights"]
+
 
 @dataclass(frozen=True)
 class ShareSettings:
-    """How the codebooks are made and fine-tuned. Section numbers are those of Deep Compression.
+    """Options of weight sharing: how codebooks are made and fine-tuned. Section numbers are those of Deep Compression.
 
     Attributes
     ----------
     initialisation : str
         First centres of k-means (section 3.2), one of `host.compression.kmeans.INITIALISATIONS`.
     bits : int, optional
-        2 to 8, and at most what the engine's codes have: ``2**bits - 1`` centres for each layer. None: as many as the
-        codes can tell apart.
+        2 to 8, and at most what the engine's codes have: ``2**bits - 1`` centres for each layer. None: every
+        code of the engine is used.
     epochs : int
         Passes over the training images; 0 keeps the cluster centres.
     learning_rate : float
@@ -74,78 +76,6 @@ class ShareSettings:
                             f"{self.learning_rate}")
         if problems:
             raise UserError(problems)
-
-
-@dataclass(frozen=True)
-class SharedLayer:
-    """A layer whose weights are codes.
-
-    Attributes
-    ----------
-    codes : uint8 array, shape ``[rows, cols]``
-        Index into `values`; 0 is no weight.
-    values : float64 array, shape ``[2**code_bits]``
-        What a code stands for; the first is 0.
-    bias : float64 array, shape ``[rows]``
-    relu : bool
-        Whether a ReLU follows.
-    geometry : Geometry, optional
-        Of a convolution; None for a fully connected layer.
-    fixed : bool
-        See `host.network.layers.Linear`.
-    """
-
-    name: str
-    codes: np.ndarray
-    values: np.ndarray
-    bias: np.ndarray
-    relu: bool
-    geometry: Geometry | None = None
-    fixed: bool = False
-
-    @property
-    def inputs(self) -> int:
-        """Values that it takes."""
-        return self.geometry.inputs if self.geometry else int(self.codes.shape[1])
-
-    @property
-    def weight(self) -> np.ndarray:
-        """Float64 ``[rows, cols]``."""
-        return self.values[self.codes]
-
-
-@dataclass(frozen=True)
-class SharedNetwork:
-    """A chain of layers with shared weights.
-
-    Attributes
-    ----------
-    layers : tuple of SharedLayer
-    losses, held_out_errors : tuple of float
-        Of each epoch of fine-tuning; the errors in percent.
-    iterations : int
-        Steps of the optimiser.
-    seconds : float
-        Wall-clock time of fine-tuning.
-    """
-
-    name: str
-    layers: tuple[SharedLayer, ...]
-    losses: tuple[float, ...] = ()
-    held_out_errors: tuple[float, ...] = ()
-    iterations: int = 0
-    seconds: float = 0.0
-
-    def as_network(self) -> Network:
-        """The same weights in float32, one by one."""
-        return Network(self.name, tuple(map(_as_layer, self.layers)))
-
-
-def _as_layer(layer: SharedLayer) -> Linear:
-    weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
-    if layer.geometry is None:
-        return Linear(layer.name, weight, bias, layer.relu)
-    return Conv2d(layer.name, weight, bias, layer.relu, layer.geometry, layer.fixed)
 
 
 def share_weights(network: Network, config, dataset: Dataset | None = None,  # type: ignore[no-untyped-def]
@@ -200,12 +130,12 @@ def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int
         centres, members = cluster(layer.weight[kept], count, settings.initialisation, seed)
         values[1:1 + len(centres)] = centres
         codes[kept] = members + 1
-    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.relu, layer.geometry,
+    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.activation, layer.geometry,
                        layer.fixed)
 
 
 def direct_values(code_bits: int) -> np.ndarray:
-    """What each code stands for where codes are two's complement weights: int64 ``[2**code_bits]``."""
+    """Weight of each code where codes are two's complement weights: int64 ``[2**code_bits]``."""
     codes = np.arange(1 << code_bits)
     return np.where(codes >> (code_bits - 1), codes - (1 << code_bits), codes)
 
@@ -224,7 +154,7 @@ def _direct(layer: Linear, code_bits: int) -> SharedLayer:
     scale = scales[int(np.argmin(errors))]
     codes = (rounded(weight, scale).astype(np.int64) & ((1 << code_bits) - 1)).astype(np.uint8)
     return SharedLayer(layer.name, codes, direct_values(code_bits) * scale, layer.bias.astype(np.float64),
-                       layer.relu, layer.geometry, layer.fixed)
+                       layer.activation, layer.geometry, layer.fixed)
 
 
 class _FineTuning:
@@ -275,7 +205,7 @@ class _FineTuning:
         self._spread()
 
     def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return logits([(weight, bias, layer.relu, layer.geometry) for weight, bias, layer
+        return logits([(weight, bias, layer.activation, layer.geometry) for weight, bias, layer
                        in zip(self.weights, self.biases, self.layers, strict=True)], inputs)
 
     def _epoch(self, epoch: int) -> float:

@@ -28,19 +28,19 @@ def step_cluster(number, beat, queue, beats, lookup, pes, jobs, hold, one, table
     ----------
     number : int
     beat : BEAT
-        From the broadcast.
+        The beat that arrives from the broadcast.
     queue, beats : QUEUE; BEAT array, shape ``[beat_depth]``
         Its queue and the places of that.
     lookup : BEAT array, shape ``[lookup_cycles]``
     pes, jobs : PE array, shape ``[pes]``; int64 array, shape ``[pes, job_depth]``
-        Of all clusters.
+        The PEs of all clusters, and the jobs in their queues.
     hold, one, tables, engine, counts
         See `host.cycle_model.pe.step_pe`.
 
     Returns
     -------
     full, empty : bool
-        There is room only for beats that are under way; no entry of a beat so far is left in here but for a last step.
+        There is room only for beats in flight; at most the last step of an entry is left.
     """
     size = len(pes) // engine.clusters
     first, last = number * size, (number + 1) * size

@@ -8,7 +8,7 @@ __all__ = ["arrives", "start_drain", "step_drain"]
 
 @numba.njit
 def start_drain(drain, one):  # type: ignore[no-untyped-def]
-    """``start``, with the pass that was scanned."""
+    """Starts draining the pass ``one``."""
     drain.busy, drain.steps_left, drain.acts_left, drain.row_cycle = True, one.drain_steps, one.drain_steps, 0
     drain.window, drain.in_window = one.window, 0
     drain.slot, drain.slots, drain.upper_slots, drain.written = 0, one.output_words, one.output_pixel_words, 0

@@ -29,7 +29,7 @@ def simulate(active: np.ndarray, tables: Tables, engine: Engine) -> np.ndarray:
     active : bool array, shape ``[n, activations]``
         Which activations of all layers' inputs are not zero.
     tables : Tables
-        What the image's passes read.
+        Tables of the image, which its passes read.
     engine : Engine
         Constants of the engine.
 
@@ -88,7 +88,7 @@ def _infer(active, tables, engine, registers, image, pass_counts):  # type: igno
 
 @numba.njit
 def _step_hold(control, drain, program, engine):  # type: ignore[no-untyped-def]
-    """`rtl.engine.engine`: while the drain reads or tables are sent, no walker may read; each is told a bit later."""
+    """`rtl.engine.control`: while the drain reads or tables are sent, no walker may read; each is told a bit later."""
     control.held = control.held << 1 | (drain.steps_left > 0 or program.tables_left > 0)
     # With few registers a walker also waits for what was read last (`rtl.engine.pe`).
     return (control.held >> engine.broadcast_cycles & 1 == 1
@@ -123,7 +123,7 @@ def _step_broadcast(broadcast, counts):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def _step_control(control, full, sent, idle):  # type: ignore[no-untyped-def]
-    """`rtl.engine.engine`: the registers on the way from the clusters to scanner and sequencer."""
+    """`rtl.engine.gather`: the registers on the way from the clusters to scanner and sequencer."""
     control.stop, control.full = control.full, full
     control.quiet = control.sent and control.idle
     control.sent, control.idle = sent, idle

@@ -24,7 +24,7 @@ def step_pe(pe, jobs, act, put, hold, number, one, tables, engine, counts):  # t
     hold : bool
         No word may be read.
     number : int
-        Of the PE.
+        Number of the PE.
     one : PASS
     tables : Tables
     engine : Engine
@@ -33,7 +33,7 @@ def step_pe(pe, jobs, act, put, hold, number, one, tables, engine, counts):  # t
     Returns
     -------
     bool
-        ``empty``: no entry is left in here but for a last step.
+        ``empty``: at most the last step of an entry is left.
     """
     walker = pe.walker
     empty = not (put or pe.queue.level > 0 or walker.job_valid or walker.fetched.valid

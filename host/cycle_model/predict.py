@@ -24,7 +24,7 @@ BLOCK_INPUTS = 8
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the engine's counters will say.
+    """Predicted values of the engine's counters.
 
     Attributes
     ----------

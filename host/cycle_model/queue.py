@@ -15,7 +15,7 @@ def step_queue(queue, items, item, put, take, block_ram):  # type: ignore[no-unt
     queue : QUEUE
     items : array, shape ``[depth]``
     item : element of ``items``
-        What is written with ``put``; there is room for it.
+        The item that ``put`` writes; there is room for it.
     put, take : bool
         Only what is offered may be taken, or what is put if the queue is empty.
     block_ram : bool
@@ -24,7 +24,7 @@ def step_queue(queue, items, item, put, take, block_ram):  # type: ignore[no-unt
     Returns
     -------
     element of ``items``
-        What is taken.
+        The item that is taken.
     """
     before = queue.level
     if put:

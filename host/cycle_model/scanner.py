@@ -34,7 +34,7 @@ def step_scanner(scanner, beat, one, visits, active, drain, grows, stop, engine,
     active : bool array
         Which activations of all layers' inputs are not zero.
     drain : DRAIN
-        As it is in this cycle.
+        The drain's registers in this cycle.
     grows, stop : bool
         The drain writes a word; no beat may leave.
     engine : Engine

@@ -42,7 +42,7 @@ def step_scatter(walker, taps, first_tap, visits, one, engine, counts):  # type:
 
 @numba.njit
 def _useful(taps, first, last, visit, tap_bits):  # type: ignore[no-untyped-def]
-    """How many of a word's entries ``first`` to ``last`` are weights whose tap is inside; each of them is a step."""
+    """Number of weights with a tap inside among a word's entries ``first`` to ``last``; each of them is a step."""
     useful = 0
     for at in range(first, last + 1):
         tap = taps[at]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cycle model's loop works on: an engine's constants, an image's tables, and the registers of each unit.
+"""Data of the cycle model's loop: an engine's constants, an image's tables, and the registers of each unit.
 
 Registers are numpy records, so that Numba reads and writes them by name. Activations are counted in the order in which
 a pass scans them: lane ``l`` of word ``v`` is activation ``v * pes + l``. Such a word is a visit, since a convolution
@@ -31,11 +31,11 @@ class Engine(NamedTuple):
     part_cols : int
         Lanes that leave the scanner's word register together: a group of blocks if ``grouped``, else a block.
     job_depth, job_limit, beat_depth, beat_limit : int
-        Of a PE's queue and a cluster's: places, and how many items make it full. No queue of beats: depth 0.
+        Places of a PE's queue and of a cluster's, and the number of items that makes each full. No queue of beats: 0.
     broadcast_cycles, lookup_cycles, drain_cycles : int
         A cycle of the register behind the queue of beats is part of ``lookup_cycles``.
     fetch_cycles : int
-        In which the program fetches a descriptor.
+        Cycles in which the program fetches a descriptor.
     grouped : bool
         Words go through the scanner in groups of blocks (`rtl.structure.scan_groups`).
     tapped : bool
@@ -96,19 +96,19 @@ SLICE = _record(
 
 
 class Tables(NamedTuple):
-    """What an image holds, without values.
+    """Contents of an image without the values of weights.
 
     Attributes
     ----------
     passes : PASS array
     visits : VISIT array
-        Of all passes.
+        Visits of all passes.
     slices : SLICE array
-        Of all passes, PEs and columns.
+        Slices of all passes, PEs and columns.
     taps : int16 array
         Tap of each entry of all passes and PEs, 0 in a fully connected layer; -1 for a skip.
     first_taps : int64 array
-        Where in ``taps`` those of each PE of each pass begin.
+        Place in ``taps`` where those of each PE of each pass begin.
     """
 
     passes: np.ndarray
@@ -206,7 +206,7 @@ class Registers(NamedTuple):
 
 
 def after_reset(images: int, engine: Engine) -> Registers:
-    """Registers for that many inferences: nothing is under way."""
+    """Registers for ``images`` inferences, all idle."""
     clusters, pes = (images, engine.clusters), (images, engine.pes)
     return Registers(
         np.zeros(images, SCANNER), np.zeros((images, 1 + engine.broadcast_cycles), BEAT),

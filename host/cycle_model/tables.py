@@ -24,7 +24,7 @@ __all__ = ["active_inputs", "engine_constants", "image_tables"]
 
 
 def engine_constants(config: EngineConfig) -> Engine:
-    """What the loop must know of an engine."""
+    """The constants of an engine that the loop needs."""
     grouped = scan_groups(config) > 1
     return Engine(
         pes=config.pes, clusters=config.clusters, block_cols=config.block_cols,
@@ -39,7 +39,7 @@ def engine_constants(config: EngineConfig) -> Engine:
 
 
 def image_tables(decoded: Decoded, layer_acts: Sequence[int]) -> Tables:
-    """What an image holds; the first input of layer ``n`` is activation ``layer_acts[n]`` of `active_inputs`."""
+    """Tables of an image; the first input of layer ``n`` is activation ``layer_acts[n]`` of `active_inputs`."""
     config, bases = decoded.config, _input_bases(decoded)
     passes = np.zeros(len(decoded.passes), PASS)
     visits: list[np.ndarray] = []
@@ -88,7 +88,7 @@ def _input_bases(decoded: Decoded) -> list[int]:
 
 
 def _fill_pass(row: np.void, one: DecodedPass, config: EngineConfig) -> None:
-    """What follows from the pass alone."""
+    """Fills the fields that follow from the pass alone."""
     fields = one.descriptor
     for name in ("input_words", "chase_words", "output_words", "output_pixel_words", "tap_bits"):
         row[name] = int(getattr(fields, name))
@@ -99,7 +99,7 @@ def _fill_pass(row: np.void, one: DecodedPass, config: EngineConfig) -> None:
 
 
 def _visits(one: DecodedPass, config: EngineConfig) -> np.ndarray:
-    """What the scanner reads, in order: VISIT array."""
+    """The words that the scanner reads, in order: VISIT array."""
     fields = one.descriptor
     row, col, word = (axis.ravel() for axis in np.indices(
         (int(fields.scan_rows), int(fields.scan_cols), int(fields.pixel_words))))
@@ -114,13 +114,13 @@ def _visits(one: DecodedPass, config: EngineConfig) -> np.ndarray:
 
 
 def _taps_inside(at: np.ndarray, size: int, config: EngineConfig) -> np.ndarray:
-    """For each output row (or column) ``at`` that tap 0 of a pixel adds to: bit ``t`` if that of tap ``t`` exists."""
+    """A mask for each output row (or column) ``at`` that tap 0 adds to: bit ``t`` is set if tap ``t`` is inside."""
     taps = np.arange(1 << config.tap_bits)
     return (((at[:, None] >= taps) & (at[:, None] - taps < size)) << taps).sum(axis=1)
 
 
 def _slices(one: DecodedPass) -> np.ndarray:
-    """Of each PE and column: SLICE array."""
+    """Slices of each PE and column: SLICE array."""
     slices = np.zeros(one.lengths.size, SLICE)
     slices["length"] = one.lengths.ravel()
     slices["first"] = (np.cumsum(one.lengths, axis=1) - one.lengths).ravel()

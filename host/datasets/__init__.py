@@ -17,7 +17,7 @@ from nonzero.errors import UserError
 __all__ = ["SPECS", "Dataset", "load_dataset", "load_inputs"]
 
 SPECS = "mnist, idx:DIRECTORY, npz:FILE or PACKAGE.MODULE:FUNCTION"
-"""What `load_dataset` takes, for messages and the commands' help."""
+"""Names that `load_dataset` takes, for messages and the commands' help."""
 
 FUNCTION = re.compile(r"(?!(?:idx|npz|npy):)[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -62,7 +62,7 @@ class Dataset:
     train_labels, test_labels : int64 array, shape ``[n]``
         Classes, from 0.
     notes : tuple of str
-        What was assumed of the images, a sentence each, for the user.
+        Assumptions about the images, a sentence each, for the user.
     """
 
     name: str

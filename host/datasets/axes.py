@@ -21,10 +21,10 @@ def fit_axes(what: str, images: np.ndarray, axes: Sequence[int], *, way_out: str
     Parameters
     ----------
     what : str
-        What to call them in errors and notes, for instance "dataset 'mnist'".
+        Name of the values in errors and notes, for instance "dataset 'mnist'".
     images : array, shape ``[n, ...]``
     axes : sequence of int
-        Of one input, as the network takes it: (channels, height, width) or (values,), or what else its file says.
+        Axes of one input, as the network takes it: (channels, height, width) or (values,), or what else its file says.
     way_out : str
         For the errors: what to give instead.
 
@@ -32,7 +32,7 @@ def fit_axes(what: str, images: np.ndarray, axes: Sequence[int], *, way_out: str
     -------
     images : array, shape ``[n, ...]``
     note : str
-        What was assumed or changed, for the user; empty if nothing was.
+        Assumptions and changes, for the user; empty if there are none.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def flattened_note(what: str, images: np.ndarray) -> str:
     Parameters
     ----------
     what : str
-        As for `fit_axes`.
+        See `fit_axes`.
     images : array, shape ``[n, ...]``
     """
     if len(_long(images.shape[1:])) <= 2:

@@ -46,7 +46,7 @@ class DecodedPass:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What an image holds.
+    """Contents of an image.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Decoded:
     network : QuantizedNetwork
         The integer network; the scales of its layers are 1, because the engine does not need them.
     passes : list of DecodedPass
-        In the order of the program.
+        Passes in the order of the program.
     """
 
     image: Image
@@ -112,7 +112,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
         layers.append(fold.unfolded(reader.layer()) if fold else reader.layer())
         if layers[-1].input_signed != signed:
             raise ValueError("the sign of a layer's inputs")
-        signed = not layers[-1].relu
+        signed = layers[-1].activation.signed
         ready = reader.words - int(decoded[-1].descriptor.output_words) if reader.pixels == 1 else 0
         columns, input_base = np.full(reader.words * config.pes, -1, np.int64), fields["output_base"]
         columns[fields["output_order"]] = np.arange(len(fields["output_order"]))
@@ -137,7 +137,7 @@ def _memories(engine: bytes, config: EngineConfig) -> Memories:
 
 
 def _descriptors(memories: Memories, count: int, config: EngineConfig) -> list[tuple[Any, np.ndarray, np.ndarray]]:
-    """Of each pass its descriptor, codebook and tap table."""
+    """Descriptor, codebook and tap table of each pass."""
     def read(first: int, words: int) -> bytes:
         return memories.program.read(slice(0, 1), first, words).tobytes()
 

@@ -37,7 +37,7 @@ class LayerReader:
     Raises
     ------
     ValueError, IndexError
-        By every method, if the passes contradict each other or the layer.
+        Raised by every method if the passes contradict each other or the layer.
     """
 
     def __init__(self, fields: dict[str, Any], columns: np.ndarray, input_base: int, ready: int, inputs: int,
@@ -120,7 +120,7 @@ class LayerReader:
         multiplier, pre_shift, activation, input_signed, _ = self.constants
         self._check_sums(bool(input_signed))
         return QuantizedLayer(self.fields["name"], self.codes, self.codebook, self.bias, multiplier,
-                              PRE_SHIFTS[pre_shift], not activation.signed, bool(input_signed), 1.0, 1.0, 1.0,
+                              PRE_SHIFTS[pre_shift], activation, bool(input_signed), 1.0, 1.0, 1.0,
                               self.geometry)
 
     def _check(self, descriptor: Any, slots: int) -> None:
@@ -184,7 +184,7 @@ class LayerReader:
         return int(lanes.max(initial=0) if self.geometry else self.config.pes - 1) // self.config.block_cols
 
     def _taps(self, descriptor: Any, taps: np.ndarray, tap_table: np.ndarray, slots: int) -> np.ndarray:
-        """Where in the kernel the pass's taps are: row times columns plus column."""
+        """Places of the pass's taps in the kernel: row times columns plus column."""
         shape, bits = self.shape, int(descriptor.tap_bits)
         skipped = int(descriptor.input_base) - self.input_base
         pixel_words = len(self.channels) // self.config.pes

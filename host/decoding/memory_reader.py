@@ -18,7 +18,7 @@ class Memory:
     Parameters
     ----------
     name : str
-        What errors call it.
+        Name of the memory in errors.
     pes, depth : int
         PEs, and words of the memory in each of them.
     width : int
@@ -46,7 +46,7 @@ class Memory:
         Parameters
         ----------
         pes : slice
-            Of the PEs' numbers.
+            Numbers of the PEs.
         first, count : int
             Address of the first word, and number of words.
 
@@ -72,7 +72,7 @@ class Memories:
         One for all PEs.
     slices : Memory
     planes : list of Memory
-        Of entries.
+        Planes of the entry memory.
     """
 
     program: Memory
@@ -117,7 +117,7 @@ def read_weights(memories: Memories, descriptor: Any, config: EngineConfig) -> P
     ----------
     memories : Memories
     descriptor : `rtl.layouts.whole_descriptor`
-        Of the pass.
+        Descriptor of the pass.
     config : EngineConfig
 
     Raises
@@ -184,7 +184,7 @@ def read_biases(memories: Memories, descriptor: Any, config: EngineConfig) -> np
     ----------
     memories : Memories
     descriptor : `rtl.layouts.whole_descriptor`
-        Of the pass.
+        Descriptor of the pass.
     config : EngineConfig
 
     Raises

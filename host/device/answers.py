@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine answers: inferences, and its own configuration."""
+"""Answers of an engine: inferences, and its own configuration."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ __all__ = ["Inference", "Info", "unpack"]
 
 @dataclass(frozen=True)
 class Inference:
-    """What one inference gave.
+    """Results of one inference.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class Info:
-    """What an engine says of itself, and what follows from its configuration.
+    """An engine's answer to IDENTIFY, and values that follow from its configuration.
 
     Attributes
     ----------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs an image on a device for many inputs and compares it with the golden model and the cycle model."""
+"""Runs an image on a device for many inputs."""
 
 import os
 import threading
@@ -24,7 +24,7 @@ __all__ = ["Batch", "run_batch"]
 
 @dataclass
 class Batch:
-    """What a device gave.
+    """Results of a device.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Batch:
     repeated : int
         Packets that were sent again.
     bins : list of Bins
-        What the PEs did in each inference, if the target notes that.
+        Activity of the PEs in each inference, if the target records it.
     """
 
     outputs: list[np.ndarray]
@@ -68,7 +68,7 @@ def run_batch(target: Target, image: Image, acts: np.ndarray, *, every_layer: bo
     seed : int
         Decides what memories and registers without reset hold at the start of a simulation.
     load : callable
-        What brings the image into a device; `host.verification.adopt.adopt` if it has loaded it by itself.
+        Loads the image into a device; `host.verification.adopt.adopt` if the device has loaded it by itself.
 
     Raises
     ------

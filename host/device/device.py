@@ -41,7 +41,7 @@ class Device:
     ----------
     config : EngineConfig
     image : Image or None
-        What was loaded last.
+        The image that was loaded last.
     link_bytes : int
         Bytes of packets, both ways.
 
@@ -168,7 +168,7 @@ class Device:
         self.image, self._output_signed = image, None
 
     def pe_bins(self) -> list[Bins]:
-        """What the PEs did in each inference so far, if the target has ``bin_cycles``; ends the device."""
+        """Activity of the PEs in each inference so far, if the target has ``bin_cycles``; ends the device."""
         assert isinstance(self.port, RecordingPort)
         return read_bins(self.port.pe_lines(), self.config.pes)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the PEs of a simulated engine did during inferences, as ``sim/simulator/pe_recorder.sv`` records it."""
+"""Activity of the PEs of a simulated engine during inferences, as ``sim/simulator/pe_recorder.sv`` records it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 __all__ = ["SERIES", "STATES", "Bins", "read_bins"]
 
 STATES = ("busy", "held", "walking", "stalled", "waiting", "ended")
-"""What a PE does in a cycle; the first that holds.
+"""States of a PE; in each cycle it is in the first that holds.
 
 Busy: it multiplies. Held: a drain runs or tables are loaded. Walking: it has slices or entries under way, but no
 multiplication comes of it (skips, taps outside, the way from a slice to its first weight). Stalled: it has nothing to
@@ -18,7 +18,7 @@ Ended: likewise, and the scan of the pass is over.
 """
 
 SERIES = ("passes", "cycles", "beats", "broadcasts", "stalls", "drains")
-"""What a bin says of the engine: number of the pass, cycles, and how many of them had each event."""
+"""Values of a bin that concern the whole engine: number of the pass, cycles, and how many of them had each event."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Bins:
     Attributes
     ----------
     series : int64 array, shape ``[6, bins]``
-        As `SERIES` has them.
+        Values of each bin, in the order of `SERIES`.
     spent : int64 array, shape ``[states, bins, pes]``
         Cycles of each PE in each of `STATES`; they sum up to the bin's cycles.
     dropped, level_sum, level_max : int64 array, shape ``[bins, pes]``

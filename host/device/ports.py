@@ -74,7 +74,7 @@ class Simulator(Protocol):
         Parameters
         ----------
         build
-            From `build`.
+            Result of `build`.
         target : Target
         seed : int
             Decides what memories and registers without reset hold at the start.
@@ -88,7 +88,7 @@ class Simulator(Protocol):
         Parameters
         ----------
         build, target, seed, opened
-            As of `open_engine`.
+            See `open_engine`.
         """
 
     def check_waves(self, path: Path) -> None:

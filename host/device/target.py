@@ -27,7 +27,7 @@ class Target:
     Attributes
     ----------
     name : str
-        As the user wrote it.
+        The target as the user wrote it.
     config : EngineConfig or None
         None if the engine is to be asked.
     board : str or None
@@ -35,11 +35,11 @@ class Target:
     port : str or None
         The serial port.
     baud, clock_mhz : number or None
-        Of the board; None in the simulation of an engine alone.
+        Baud rate and clock of the board; None in the simulation of an engine alone.
     baked : Path or None
         Image in the bitstream of a board to simulate.
     waves : Path or None
-        Where a simulation writes its waveforms, a file that ends in .fst or .vcd.
+        File for a simulation's waveforms, which ends in .fst or .vcd.
     bin_cycles : int
         Cycles of a bin in which the simulation of an engine alone notes what its PEs do; 0: it does not.
     """

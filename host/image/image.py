@@ -43,7 +43,7 @@ class Image:
     Attributes
     ----------
     engine : bytes
-        What the engine loads.
+        The part of the image that the engine loads.
     config_hash : bytes
         The `EngineConfig.hash` it was made for.
     input_words : int
@@ -111,7 +111,7 @@ def parse_image(content: bytes, config: EngineConfig | None = None, *, name: str
     config : EngineConfig, optional
         The engine that is to load it.
     name : str
-        What errors call the image.
+        Name of the image in errors.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[s
 
 
 def _input_shape(values: Any, geometry: Geometry | None, last: int) -> tuple[int, ...] | None:
-    """Of a network that begins with this convolution, or else has this input and maybe more."""
+    """Checked input shape of a network; ``geometry`` is its first layer's, None if that is no convolution."""
     if values is None:
         return geometry.in_shape if geometry else None
     if type(values) is not list or not 1 <= len(values) <= MOST_AXES \

@@ -86,7 +86,7 @@ def program_passes(read: Callable[[int, int], bytes], count: int, config: Engine
     Parameters
     ----------
     read : callable
-        Of the first word and a number of words gives their bytes; raises `ValueError` for words beyond the memory.
+        Called with the first word and a number of words; returns their bytes, raises `ValueError` beyond the memory.
     count : int
         Passes.
     config : EngineConfig

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is assumed of a network whose file holds tensors only, in sentences for the user."""
+"""Assumptions about a network whose file holds tensors only, in sentences for the user."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ TENSORS_NAMED = 5
 
 
 def chain_sentences(parts: Sequence[Part], order: str) -> tuple[str, ...]:
-    """What is assumed of linear layers and normalisations, which come in the order of computation.
+    """Assumptions about linear layers and normalisations, which come in the order of computation.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | No
     Parameters
     ----------
     name : str
-        What the network is called.
+        Name of the network.
     parts : sequence of Part
     input_shape : tuple of int, optional
         Channels, height and width of an input; convolutions need it.
@@ -102,7 +102,7 @@ def assemble_fitting(name: str, parts: list[Part], own_shape: tuple[int, ...] | 
     Parameters
     ----------
     name, parts, assumptions
-        As of `assemble`.
+        See `assemble`.
     own_shape : tuple of int or None
         Axes of an input that the file tells.
     input_shape : tuple of int or None

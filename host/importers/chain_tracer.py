@@ -14,16 +14,16 @@ INPUTS_LIMIT = 1 << 24
 """Values of an input that is scaled or shifted."""
 
 STEPS_LIMIT = 16
-"""From a tensor of the file to a weight; each nests one call deeper when it is read."""
+"""Most steps from a tensor of the file to a weight; each nests one call deeper when it is read."""
 
 COMPUTED = ("is computed in a way that is not known here; before the export, store it: "
             "torch.nn.utils.prune.remove(layer, 'weight'), torch.nn.utils.parametrize.remove_parametrizations(layer, "
             "'weight'), or what made it")
-"""Of a weight that is no tensor of the file."""
+"""Problem of a weight that is no tensor of the file."""
 
 ARITHMETIC = ("; only an input whose shape the file tells is scaled and shifted, by constants and before any layer: do "
               "it in the weights of a layer, or for the input by --normalize MEAN,STD or in the data")
-"""What to do about sums and products that cannot be folded."""
+"""Advice about sums and products that cannot be folded."""
 
 KEEP_BATCH = "moves values into the batch axis, or out of it; use torch.nn.Flatten(), which leaves it as it is"
 
@@ -42,7 +42,7 @@ class Dataflow:
     constants : dict
         The tensors of the file by the names of the values that they are.
     parts : list of Part
-        What was found so far, in the order of computation.
+        Parts found so far, in the order of computation.
     seen : set of str
         Names of all values so far that are activations.
     """
@@ -53,9 +53,9 @@ class Dataflow:
     parts: list[Part] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     steps: dict[str, int] = field(default_factory=dict)
-    """In which constants are computed, one from another."""
+    """Operations by which constants are computed, one from another."""
     assumptions: list[str] = field(default_factory=list)
-    """For `Network.assumptions`."""
+    """Sentences for `Network.assumptions`."""
 
     def __post_init__(self) -> None:
         self.seen.add(self.at)
@@ -150,7 +150,7 @@ class Dataflow:
         operation : str
             "add", "sub", "mul" or "div".
         constant : StoredTensor
-            Of a shape that can be broadcast to that of the input.
+            A constant of a shape that can be broadcast to that of the input.
         """
         shape = self.shape
         if shape is None or math.prod(shape) > INPUTS_LIMIT or constant.problem \

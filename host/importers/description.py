@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model file of this tool says of its network beside the tensors, as JSON: which layers they belong to, which
-activations and poolings stand between, and the shape of an input. Read with it, a file leaves nothing to assume."""
+"""Description of a network in a model file of this tool, beside the tensors, as JSON: which layers they belong to,
+which activations and poolings stand between, and the shape of an input. A file that is read with it leaves nothing to
+assume."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -44,7 +44,7 @@ def fold_inputs(layer: Linear, divisor: np.ndarray | np.float64, shift: np.ndarr
     ----------
     divisor, shift : float, or float64 array of one value for each input
     said : str
-        What is folded in, for messages: "the mean 0.5".
+        Name of the folded operation, for messages: "the mean 0.5".
 
     Raises
     ------
@@ -74,7 +74,7 @@ def fold_inputs(layer: Linear, divisor: np.ndarray | np.float64, shift: np.ndarr
 
 
 def _by_column(layer: Linear, values: np.ndarray | np.float64, said: str) -> np.ndarray:
-    """For each weight of a convolution, [rows, cols], the value of the channel that it meets."""
+    """Value of the channel that each weight of a convolution meets, ``[rows, cols]``."""
     geometry = layer.geometry
     assert geometry is not None
     pixels = np.asarray(values).reshape(geometry.in_shape[0], -1)

@@ -52,13 +52,13 @@ def zoo_parts(name: str, tensors: Mapping[str, StoredTensor]) -> tuple[list[Part
 
 
 def description(name: str) -> str:
-    """What a file with the tensors of a network of the zoo says of them (`host.importers.description`)."""
+    """Description for a file with the tensors of a network of the zoo (`host.importers.description`)."""
     tensors = {key: StoredTensor(tuple(tensor.shape)) for key, tensor in empty(name).state_dict().items()}
     return describe(*zoo_parts(name, tensors))
 
 
 def announcement(name: str, tensors: Mapping[str, StoredTensor]) -> str:
-    """What it means that tensors are read as those of a network of the zoo."""
+    """Sentence about tensors that are read as those of a network of the zoo."""
     model = empty(name)
     lost = [f"{tensors[key].shape[0]:,} of {len(whole):,} {'channels' if whole.dim() == 4 else 'neurons'} in "
             f"{shown(key.removesuffix('.weight'))}" for key, whole in model.state_dict().items()

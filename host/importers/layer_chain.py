@@ -25,6 +25,7 @@ from host.importers.source_layers import (
 from host.importers.stored_tensor import TensorError
 from host.importers.supported_layers import kernel_problems, pool_problems, size_text
 from host.network.layers import Geometry
+from rtl.numbers import Activation
 
 __all__ = ["Chain"]
 
@@ -47,7 +48,7 @@ class Chain:
         self.shape = input_shape
         self.exact, self.told = exact, input_shape is not None
         self.affine: Affine | None = None
-        """What is done with the input before the first layer."""
+        """Scale and shift of the input before the first layer."""
         self.lost = False
         """A layer was refused, so that what follows it is not judged by what came before."""
         self.drafts: list[Draft] = []
@@ -72,7 +73,7 @@ class Chain:
         elif isinstance(part, AffinePart):
             self._affine(part)
         elif isinstance(part, ReluPart) and self.drafts:
-            self.drafts[-1].relu = True
+            self.drafts[-1].activation = Activation.RELU
         elif isinstance(part, NormPart) and isinstance(self.before, LinearPart | ConvPart):
             self.drafts[-1].norm = part
             self._check_lengths(part, _rows(self.drafts[-1].part))
@@ -204,7 +205,7 @@ class Chain:
         self.shape = None
 
     def _is_map(self, part: Part) -> bool:
-        """Whether what comes in has channels, rows and columns; a problem is noted if it is known not to."""
+        """Whether the input of a layer has channels, rows and columns; a problem is noted if it is known not to."""
         if self.shape is not None and len(self.shape) == 3:
             return True
         if self.shape is not None and len(self.shape) != 1:
@@ -230,12 +231,12 @@ class Chain:
             and self.drafts[-1].geometry is not None
         if not joins:
             # The mean and the maximum of activations that are not negative are not negative either.
-            relu = bool(self.drafts) and self.drafts[-1].relu
+            positive = bool(self.drafts) and not self.drafts[-1].activation.signed
             geometry = Geometry((channels, height, width), (1, 1), groups=channels)
             if part.kind == "average":
                 geometry = replace(geometry, kernel=part.window, padding=part.padding,
                                    stride=_needed(part.stride, (height, width), part.window, part.padding))
-            self.drafts.append(Draft(part, geometry, relu=relu))
+            self.drafts.append(Draft(part, geometry, activation=Activation.RELU if positive else Activation.IDENTITY))
         draft = self.drafts[-1]
         assert draft.geometry is not None
         if part.kind == "max":

@@ -9,6 +9,7 @@ import numpy as np
 from host.importers.source_layers import ConvPart, LinearPart, NormPart, PoolPart, shown, tensors_of
 from host.importers.stored_tensor import TensorError, finite
 from host.network.layers import Conv2d, Geometry, Linear
+from rtl.numbers import Activation
 
 __all__ = ["Draft", "read_layer"]
 
@@ -21,17 +22,17 @@ class Draft:
     ----------
     part : LinearPart, ConvPart or PoolPart
     geometry : Geometry, optional
-        Of a convolution or pooling.
+        Geometry of a convolution or pooling.
     norm : NormPart, optional
         The batch normalisation that is folded into the weights.
-    relu : bool
-        Whether a ReLU follows.
+    activation : Activation
+        The function that follows.
     """
 
     part: LinearPart | ConvPart | PoolPart
     geometry: Geometry | None = None
     norm: NormPart | None = None
-    relu: bool = False
+    activation: Activation = Activation.IDENTITY
     open: bool = True
     """A max pooling may still join it."""
 
@@ -41,7 +42,7 @@ def read_layer(draft: Draft, problems: list[str]) -> Linear | None:
     part = draft.part
     if isinstance(part, PoolPart):
         assert draft.geometry is not None
-        return _fixed(part.name, draft.geometry, draft.relu)
+        return _fixed(part.name, draft.geometry, draft.activation)
     arrays = _arrays(part, problems)
     norm = _arrays(draft.norm, problems) if draft.norm else {}
     if problems:
@@ -54,15 +55,15 @@ def read_layer(draft: Draft, problems: list[str]) -> Linear | None:
         except TensorError as error:
             problems.append(f"batch normalisation {shown(draft.norm.name)}: {error}")
     if draft.geometry is None:
-        return Linear(part.name, weight, bias, draft.relu)
-    return Conv2d(part.name, weight, bias, draft.relu, draft.geometry)
+        return Linear(part.name, weight, bias, draft.activation)
+    return Conv2d(part.name, weight, bias, draft.activation, draft.geometry)
 
 
-def _fixed(name: str, geometry: Geometry, relu: bool) -> Conv2d:
+def _fixed(name: str, geometry: Geometry, activation: Activation) -> Conv2d:
     """The mean of each window, channel by channel."""
     taps = math.prod(geometry.kernel)
     weight = np.full((geometry.groups, taps), 1 / taps, np.float32)
-    return Conv2d(name, weight, np.zeros(geometry.groups, np.float32), relu, geometry, fixed=True)
+    return Conv2d(name, weight, np.zeros(geometry.groups, np.float32), activation, geometry, fixed=True)
 
 
 def _arrays(part: LinearPart | ConvPart | NormPart, problems: list[str]) -> dict[str, np.ndarray]:

@@ -53,7 +53,7 @@ def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
     path : Path
         A file as described at the top of this module.
     input_shape : (channels, height, width), optional
-        Of an image; networks with convolutions need it if their file does not tell it.
+        Shape of an image; networks with convolutions need it if their file does not tell it.
     normalize : (mean, std), optional
         The inputs were normalised to ``(x - mean) / std`` in training. This is folded into the first
         layer, so that the network takes ``x`` itself, and a zero of ``x`` stays a zero.

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from host.importers.chain_tracer import Dataflow
-from host.importers.onnx_nodes import EXPORT_AGAIN, Node
+from host.importers.onnx_node import OnnxNode
+from host.importers.onnx_operators import EXPORT_AGAIN, read_node
 from host.importers.onnx_tensors import stored_tensor
 from nonzero.errors import UserError
 
 __all__ = ["read_onnx"]
 
 BYTES_LIMIT = 1 << 31
-"""Of a protobuf message."""
+"""Largest size of a protobuf message."""
 
 NODES_LIMIT = 10_000
 
@@ -62,7 +63,7 @@ def _follow(graph: Any, opset: int, folder: Path) -> Dataflow:
              for one in inputs[0].type.tensor_type.shape.dim]
     flow = Dataflow(inputs[0].name, sizes, constants)
     for number, node in enumerate(graph.node):
-        Node(node, node.name or f"{node.op_type}_{number}", opset, flow, whole, folder).read()
+        read_node(OnnxNode(node, node.name or f"{node.op_type}_{number}", opset, flow, whole, folder))
     if [one.name for one in graph.output] != [flow.at]:
         flow.refuse("output", "is not the last layer's alone; return one tensor from forward()")
     return flow

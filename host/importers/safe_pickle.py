@@ -39,7 +39,7 @@ class Name:
 
 @dataclass(eq=False)
 class Record:
-    """What the pickle wanted to build by calling ``name(*args)``; ``state`` would be its attributes."""
+    """An object that the pickle would have built by calling ``name(*args)``; ``state`` would be its attributes."""
 
     name: str
     args: tuple

@@ -17,6 +17,7 @@ from host.importers.stored_tensor import StoredTensor, dtype_problem, shape_prob
 from host.network.layers import Linear, Network
 from nonzero.errors import UserError
 from nonzero.strict_json import parse_json
+from rtl.numbers import Activation
 
 __all__ = ["HEADER_LIMIT", "safetensors_file"]
 
@@ -52,7 +53,7 @@ def _input_shape(network: Network) -> tuple[int, ...] | None:
 
 
 def _parts(network: Network) -> list[Part]:
-    """What `host.importers.build_network` makes this network of; the tensors are left out."""
+    """Parts from which `host.importers.build_network` makes this network; the tensors are left out."""
     parts: list[Part] = []
     names = {layer.name for layer in network.layers}
     flat = _input_shape(network) is None
@@ -62,14 +63,14 @@ def _parts(network: Network) -> list[Part]:
                 parts.append(FlattenPart(_new_name(f"{layer.name}.flatten", names)))
             flat = True
             parts.append(LinearPart(layer.name, StoredTensor(layer.weight.shape), None))
-            parts += [ReluPart(_new_name(f"{layer.name}.relu", names))] if layer.relu else []
+            parts += _activation_parts(layer, names)
         else:
             parts += _spatial_parts(layer, names)
     return parts
 
 
 def _spatial_parts(layer: Linear, names: set[str]) -> list[Part]:
-    """Of a convolution or a pooling, with the max pooling and the ReLU behind it."""
+    """Parts of a convolution or a pooling, with the max pooling and the ReLU behind it."""
     geometry, parts = layer.geometry, list[Part]()
     assert geometry is not None
     if not layer.fixed:
@@ -80,9 +81,11 @@ def _spatial_parts(layer: Linear, names: set[str]) -> list[Part]:
     if geometry.pool > 1:
         name = _new_name(f"{layer.name}.pool", names) if parts else layer.name
         parts.append(PoolPart(name, "max", (geometry.pool,) * 2, (geometry.pool_stride,) * 2))
-    if layer.relu:
-        parts.append(ReluPart(_new_name(f"{layer.name}.relu", names)))
-    return parts
+    return parts + _activation_parts(layer, names)
+
+
+def _activation_parts(layer: Linear, names: set[str]) -> list[Part]:
+    return [ReluPart(_new_name(f"{layer.name}.relu", names))] if layer.activation is Activation.RELU else []
 
 
 def _new_name(name: str, names: set[str]) -> str:

@@ -9,7 +9,7 @@ __all__ = ["AdaptivePoolPart", "AffinePart", "ConvPart", "FlattenPart", "LinearP
            "PoolPart", "ReluPart", "SoftmaxPart", "UnsupportedPart", "shown", "tensors_of"]
 
 Pair = tuple[int, int]
-"""Of rows and columns."""
+"""A number for rows and one for columns."""
 
 
 @dataclass(frozen=True)

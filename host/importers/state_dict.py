@@ -43,14 +43,14 @@ _AS_EXPORTED = f"if its forward() is a chain that Nonzero runs, save the model a
 
 @dataclass(frozen=True)
 class Reading:
-    """What tensors were read as.
+    """Network that tensors were read as.
 
     Attributes
     ----------
     parts : list of Part
-        In the order of computation.
+        Parts in the order of computation.
     shape : tuple of int, optional
-        Of an input, if it is told.
+        Shape of an input, if it is known.
     assumptions : tuple of str
         See `host.network.layers.Network`.
     """
@@ -67,11 +67,11 @@ def read_tensors(tensors: Mapping[str, StoredTensor], *, ordered: bool, descript
     Parameters
     ----------
     tensors : mapping of str to StoredTensor
-        By the names in the file.
+        Tensors by their names in the file.
     ordered : bool
         Whether the file keeps the order of its tensors.
     description : str, optional
-        What the file says of them (`host.importers.description`).
+        The file's description of them (`host.importers.description`).
     known : str, optional
         The network of `host.network.zoo` that the user says it is.
 
@@ -208,7 +208,7 @@ def _listed(leaves: Mapping[str, StoredTensor]) -> str:
 
 
 def _meaning(name: str, leaves: Mapping[str, StoredTensor]) -> str:
-    """What a layer with unknown parameters may be, and the way out."""
+    """A guess at a layer with unknown parameters, and the way out."""
     if ".parametrizations." in f".{name}.":
         return ("a parametrisation; before saving, call torch.nn.utils.parametrize.remove_parametrizations(layer, "
                 "\"weight\")")

@@ -32,7 +32,7 @@ class StoredTensor:
     Attributes
     ----------
     shape : tuple of int
-        As the file claims it.
+        Shape that the file claims.
     values : int
         How many values are read from the file for it: those of its whole storage.
     load : callable
@@ -104,7 +104,7 @@ def view_problem(stored: int, offset: int, shape: tuple[int, ...], strides: tupl
     offset : int
         Place of the view's first value.
     shape, strides : tuple of int
-        Of the view, in values.
+        Shape and strides of the view, in values.
     """
     if len(shape) != len(strides):
         return "is described in a garbled way"

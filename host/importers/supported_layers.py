@@ -20,7 +20,7 @@ def size_text(shape: tuple[int, ...]) -> str:
 
 
 def kernel_problems(part: ConvPart, rows: int, kernel: tuple[int, int]) -> Iterator[str]:
-    """What is wrong with a convolution, whatever its inputs.
+    """Problems of a convolution, whatever its inputs.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def kernel_problems(part: ConvPart, rows: int, kernel: tuple[int, int]) -> Itera
 
 
 def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
-    """What is wrong with a pooling of feature maps of this shape."""
+    """Problems of a pooling of feature maps of this shape."""
     window, stride, padding = part.window, part.stride, part.padding
     if min(*window, *stride) < 1 or min(padding) < 0:
         yield (f"has a window of {window}, a stride of {stride} and a padding of {padding}; a window and a stride are "

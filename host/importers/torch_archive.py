@@ -63,12 +63,12 @@ ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError,
 that it does not know."""
 
 Fetch = Callable[[str, int], bytes]
-"""Reads the storage with this key, which must have that many bytes."""
+"""Reads the storage with this key; raises if its size is not the given number of bytes."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file of torch.save holds.
+    """Contents of a file of torch.save.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Checkpoint:
         return None
 
     def _dense(self, args: tuple) -> StoredTensor:
-        """From torch._utils._rebuild_tensor_v2: storage, offset, size, stride, grad, hooks[, metadata]."""
+        """For torch._utils._rebuild_tensor_v2: storage, offset, size, stride, grad, hooks[, metadata]."""
         storage = _storage(args[0]) if len(args) >= 4 else None
         if storage is None or not all(map(_are_sizes, ((args[1],), args[2], args[3]))):
             return StoredTensor((), problem="is described in a garbled way")

@@ -20,7 +20,7 @@ from nonzero.strict_json import parse_json
 __all__ = ["is_exported", "read_exported"]
 
 SCHEMA_MAJOR = 8
-"""Of torch's export schema; torch 2.4 to 2.13 write it."""
+"""Major version of torch's export schema; torch 2.4 to 2.13 write it."""
 
 ARCHIVE_VERSIONS = (b"0", b"1")
 

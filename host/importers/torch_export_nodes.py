@@ -53,9 +53,9 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
     node : dict
         The node as the file has it.
     flow : Dataflow
-        What the nodes before it have made; it is changed.
+        Values of the nodes before it; it is changed.
     names : dict
-        Of the tensors in the model, by the values that they are.
+        Names of the tensors in the model, by the values that they are.
     shapes : dict
         The graph's ``tensor_values``.
     """

@@ -98,7 +98,7 @@ def _module_problem(module: Any) -> str:
 
 
 def _kind_problem(name: str) -> str:
-    """What to say about an unsupported class of torch.nn, for instance torch.nn.modules.conv.Conv2d."""
+    """Advice about an unsupported class of torch.nn, for instance torch.nn.modules.conv.Conv2d."""
     module, _, kind = name[:80].rpartition(".")
     kind = ascii(kind).strip("'")
     if module.endswith((".conv", ".lazy")):

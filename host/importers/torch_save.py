@@ -98,8 +98,8 @@ def _is_model(checkpoint: Checkpoint, value: Any) -> bool:
 
 
 def _models(checkpoint: Checkpoint) -> list[tuple[str, Any]]:
-    """What looks like a model anywhere in the file, with its name: dictionaries with matrices that are weights, lists
-    of matrices whose name says that they are a copy, and pickled modules but losses."""
+    """All that looks like a model anywhere in the file, with its name: dictionaries with matrices that are weights,
+    lists of matrices whose name says that they are a copy, and pickled modules but losses."""
     found: list[tuple[str, Any]] = []
     waiting, seen = deque([("", checkpoint.root, 0)]), set[int]()
     while waiting:
@@ -131,7 +131,7 @@ def network_of_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[
     Parameters
     ----------
     name : str
-        What the network is called.
+        Name of the network.
     checkpoint : Checkpoint
         The file.
     input_shape : tuple of int or None

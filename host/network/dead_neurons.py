@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from host.network.activate import activate
 from host.network.layers import Linear, Network
 
 __all__ = ["drop_dead_neurons", "keep_neurons", "living_neurons", "put_back", "silence_dead_neurons",
@@ -31,7 +32,7 @@ def silence_dead_neurons(network: Network) -> Network:
         for layer, following in pairwise(layers):
             taken = _taken(layer, following)
             heard = taken.any(axis=(1, 3)).ravel()
-            constant = np.maximum(layer.bias, 0) if layer.relu else layer.bias
+            constant = activate(layer.bias, layer.activation)
             silent = ~layer.weight.any(axis=1) & ((layer.bias != 0) | heard)
             if following.geometry is not None and any(following.geometry.padding):
                 silent &= constant == 0
@@ -58,7 +59,7 @@ def keep_neurons(network: Network, saliency: list[np.ndarray], counts: dict[str,
     ----------
     network : Network
     saliency : list of array, shape ``[rows, cols]``
-        Of each layer's weights; the neurons with the greatest sum over their incoming weights stay.
+        Saliency of each layer's weights; the neurons with the greatest sum over their incoming weights stay.
     counts : dict
         Neurons to keep, by the layer's name.
     """
@@ -82,7 +83,7 @@ def drop_dead_neurons(network: Network) -> Network:
 
 
 def living_neurons(network: Network) -> list[np.ndarray]:
-    """For each layer the rows that `drop_dead_neurons` leaves, in a network whose dead neurons are silent."""
+    """Rows of each layer that `drop_dead_neurons` leaves, in a network whose dead neurons are silent."""
     rows = [np.arange(layer.rows) for layer in network.layers]
     for number, (layer, following) in enumerate(pairwise(network.layers)):
         if not any(one.geometry and one.geometry.groups > 1 for one in (layer, following)):
@@ -121,7 +122,7 @@ def put_back(network: Network, rows: list[np.ndarray], arrays: Sequence[np.ndarr
     network : Network
         Before `take_neurons`.
     rows, inputs
-        As of `take_neurons`.
+        See `take_neurons`.
     arrays : sequence of array, shape ``[rows left, columns left]``
         One for each layer.
 
@@ -145,7 +146,7 @@ def weight_places(network: Network, rows: list[np.ndarray], inputs: np.ndarray |
     network : Network
         Before `take_neurons`.
     rows, inputs
-        As of `take_neurons`.
+        See `take_neurons`.
 
     Returns
     -------

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from rtl.numbers import Activation
+
 VALUES_LIMIT = 1 << 28
 """Values of one file that may be read: 1 GiB as float32, enough for VGG-16's 138 million weights."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A fully connected layer, ``relu(weight @ x + bias)``.
+    """A fully connected layer, ``activation(weight @ x + bias)``.
 
     Attributes
     ----------
@@ -23,10 +25,10 @@ class Linear:
         Rows are output neurons, columns inputs. A zero is a pruned weight.
     bias : float32 array, shape ``[rows]``
         Zeros if the layer has none.
-    relu : bool
-        Whether a ReLU follows.
+    activation : Activation
+        The function of its sums; it also says whether the outputs may be negative.
     geometry : Geometry, optional
-        Of a convolution (`Conv2d`); None here.
+        Geometry of a convolution (`Conv2d`); None here.
     fixed : bool
         Constant weights, as those of an average pooling: never pruned, trained or shared.
     """
@@ -34,7 +36,7 @@ class Linear:
     name: str
     weight: np.ndarray
     bias: np.ndarray
-    relu: bool
+    activation: Activation
     geometry: "Geometry | None" = None
     fixed: bool = False
 
@@ -79,7 +81,7 @@ class Geometry:
     in_shape : (int, int, int)
         Channels, height and width of the input.
     kernel, stride, padding : (int, int)
-        Of rows and columns. Padding is zeros on both sides.
+        Sizes in rows and columns. Padding is zeros on both sides.
     groups : int
         Divides the input and the output channels.
     pool : int
@@ -126,7 +128,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Conv2d(Linear):
-    """A convolution, bias, ReLU and max pooling.
+    """A convolution, bias, activation and max pooling.
 
     ``weight`` is ``[output channels, input channels / groups * kernel rows * kernel columns]``, its columns in
     torch's order. Input and output values are flattened in torch's order: channel, row, column.
@@ -155,7 +157,7 @@ class Network:
         Axes of one input without the batch, as the model file or the layers tell them; None if only their product,
         `inputs`, is known.
     assumptions : tuple of str
-        What the reader of the file had to assume since the file does not tell it: a sentence each, for the user.
+        Assumptions of the reader about what the file does not tell: a sentence each, for the user.
     """
 
     name: str

@@ -62,7 +62,7 @@ def assign_rows(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
         Expected useful multiplications of each row.
     pes : int
     pass_slots : int
-        Rows of a PE in a pass; the last pass has what is left.
+        Slots of a PE per pass; the last pass may have fewer.
     """
     evenly = _assign_evenly(work, pes, pass_slots)
     if len(evenly.passes) > 1:
@@ -90,7 +90,7 @@ def _assign_evenly(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
     work : float array, shape ``[rows]``
         Expected useful multiplications of each row.
     pass_slots : int
-        Rows of a PE in a pass; the last pass has what is left.
+        Slots of a PE per pass; the last pass may have fewer.
     """
     rows = len(work)
     pe, slot = np.zeros(rows, np.int64), np.zeros(rows, np.int64)

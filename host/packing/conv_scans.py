@@ -55,7 +55,7 @@ def scans(geometry: Geometry, edge: int, tap_bits: int) -> list[Scan]:
     Parameters
     ----------
     geometry : Geometry
-        Of the convolution.
+        Geometry of the convolution.
     edge : int
         Most taps of a scan in each direction, at most ``2**tap_bits``.
     tap_bits : int

@@ -118,7 +118,7 @@ def encode_pass(codes: np.ndarray, columns: np.ndarray, assignment: Assignment, 
     scan : Scan
         Its taps are encoded; each input has as many weights in a row as the kernel has taps.
     groups : int
-        Of the convolution.
+        Groups of the convolution.
 
     Returns
     -------

@@ -27,7 +27,7 @@ def check_engine(network: Network, config: EngineConfig, preset: str, kept: floa
         Before pruning.
     config : EngineConfig
     preset : str
-        What to call the configuration.
+        Name of the configuration in errors and notes.
     kept : float, optional
         The share of weights that pruning will keep; of the hidden neurons of a layer it may keep a single one. None if
         nothing is pruned.
@@ -35,7 +35,7 @@ def check_engine(network: Network, config: EngineConfig, preset: str, kept: floa
     Returns
     -------
     list of str
-        What is in doubt, for the user: what fits only if pruning removes more than is asked for.
+        Doubts, for the user: layers that fit only if pruning removes more than is asked for.
 
     Raises
     ------
@@ -100,4 +100,5 @@ def _in_integers(network: Network) -> QuantizedNetwork:
 
 def _layer(layer: Linear) -> QuantizedLayer:
     codes, bias = (layer.weight != 0).astype(np.uint8), np.zeros(layer.rows, np.int64)
-    return QuantizedLayer(layer.name, codes, np.arange(2), bias, 1, 0, layer.relu, False, 1.0, 1.0, 1.0, layer.geometry)
+    return QuantizedLayer(layer.name, codes, np.arange(2), bias, 1, 0, layer.activation, False, 1.0, 1.0, 1.0,
+                          layer.geometry)

@@ -23,10 +23,10 @@ def problems_of_layers(layers: Sequence[QuantizedLayer | Linear], config: Engine
     Parameters
     ----------
     layers : sequence of QuantizedLayer or Linear
-        In the order of computation.
+        Layers in the order of computation.
     config : EngineConfig
     preset : str
-        What to call the configuration.
+        Name of the configuration in errors.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer],
         Its layers on the PEs (`host.packing.mapping.map_network`).
     config : EngineConfig
     preset : str
-        What to call the configuration.
+        Name of the configuration in errors.
 
     Returns
     -------

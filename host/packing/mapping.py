@@ -39,11 +39,11 @@ class MappedLayer:
     Attributes
     ----------
     layer : QuantizedLayer
-        As the engine runs it: the first one may be folded.
+        The layer as the engine runs it: the first one may be folded.
     assignment : Assignment
-        Of its rows.
+        Assignment of its rows.
     source, output : ActivationLayout
-        Of its inputs and outputs.
+        Layouts of its inputs and outputs.
     output_words : int
         Activation words that its drain writes.
     passes : list of EncodedPass
@@ -98,7 +98,7 @@ def fold_choices(layer: QuantizedLayer, often: np.ndarray | None, config: Engine
 
 
 def _folded(fold: Fold, often: np.ndarray | None) -> np.ndarray:
-    """How often each folded input is not zero; padding always is."""
+    """Share of the inputs in which each folded value is not zero; padding always is zero."""
     return np.where(fold.values >= 0, 1 if often is None else often[fold.values], 0)
 
 
@@ -122,7 +122,7 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
         How often each input of each layer is not zero, 0 to 1.
     config : EngineConfig
     balance, order : bool
-        As of `host.packing.pack.pack`.
+        See `host.packing.pack.pack`.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def _input_channels(layer: QuantizedLayer, often: np.ndarray | None, config: Eng
 
 def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.ndarray | None, order: bool,
                         config: EngineConfig, bands: int) -> tuple[Assignment, list[EncodedPass]] | None:
-    """As `_assign_and_encode`, balanced by the rows' work.
+    """Like `_assign_and_encode`, balanced by the rows' work.
 
     If many taps fall outside the output, the words that a PE reads decide as well. Their number depends on where slices
     begin within words, which is known only after encoding. So a few weights of such taps are tried, and the best result

@@ -112,12 +112,12 @@ def store_biases(layer: QuantizedLayer, assignment: Assignment, first: int, rows
 
 
 def tap_table(shape: Geometry, one: EncodedPass, config: EngineConfig) -> np.ndarray:
-    """How far the accumulator of each tap lies before that of tap 0: uint16 ``[config.taps]``.
+    """Offset of each tap, to subtract from the accumulator of tap 0: uint16 ``[config.taps]``.
 
     Parameters
     ----------
     shape : Geometry
-        Of the convolution.
+        Geometry of the convolution.
     one : EncodedPass
         Gives the scan's taps and the slots of the pass.
     config : EngineConfig

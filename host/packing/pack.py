@@ -17,7 +17,7 @@ from nonzero.errors import UserError
 from nonzero.progress import waiting
 from rtl.config import EngineConfig
 from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout, largest
-from rtl.numbers import PRE_SHIFTS, Activation
+from rtl.numbers import PRE_SHIFTS
 
 __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
 
@@ -37,11 +37,11 @@ class PackedLayer:
     Attributes
     ----------
     quantized : QuantizedLayer
-        As it was before folding.
+        The layer before folding.
     assignment : Assignment
         PE and slot of each row.
     placement : ActivationLayout
-        Where its outputs lie.
+        Layout of its outputs.
     passes : list of PackedPass
         Usually one; more if its rows exceed the accumulators, and for some convolutions.
     input_words : int
@@ -69,7 +69,7 @@ class PackedNetwork:
     quantized : QuantizedNetwork
     layers : list of PackedLayer
     source : ActivationLayout
-        Of the inputs, as the first layer sees them. Those without weights are left out.
+        Layout of the inputs, as the first layer sees them. Those without weights are left out.
     fold : Fold, optional
         How the first layer is folded.
     program : uint8 array, shape ``[words, 4]``
@@ -106,7 +106,7 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     activity : list of float arrays ``[cols]``, optional
         How often each input of each layer is not zero; the rows are balanced over the PEs by it.
     preset : str
-        What to call the configuration in errors.
+        Name of the configuration in errors.
     balance, order : bool
         Share rows out by their work, not in turn; order those of a PE to save skips. Only benchmarks do without.
 
@@ -126,7 +126,7 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
     Parameters
     ----------
     quantized, config, activity, preset, balance, order
-        As of `pack`.
+        See `pack`.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
     Raises
     ------
     UserError
-        As `pack`.
+        See `pack`.
     """
     problems = problems_of_layers(quantized.layers, config, preset)
     if problems:
@@ -212,7 +212,7 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
         skipped = (one.scan.origin[0] * layer.shape.in_shape[2] + one.scan.origin[1]) * source.pixel_words
         descriptor: dict[str, int | list[int]] = {
             "kind": (LayerKind.CONVOLUTION if layer.geometry else LayerKind.FULLY_CONNECTED).value,
-            "activation": (Activation.RELU if layer.relu else Activation.IDENTITY).value,
+            "activation": layer.activation.value,
             "input_signed": int(layer.input_signed),
             "index_mode": mode, "pre_shift": PRE_SHIFTS.index(layer.pre_shift), "multiplier": layer.multiplier,
             "input_base": bases[0] + skipped, "input_words": source.words - skipped,

@@ -29,7 +29,7 @@ MOST_NAMED = 8
 
 
 def input_notes(quantized: QuantizedNetwork, images: np.ndarray, examples: np.ndarray) -> list[str]:
-    """What the scale of the inputs does to them: a sentence each.
+    """Notes on inputs that their scale represents badly: a sentence each.
 
     Parameters
     ----------
@@ -63,11 +63,11 @@ def layer_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray]) -> list[
     Parameters
     ----------
     outputs : list of int64 array, shape ``[n, outputs]``
-        Of every layer, `host.quantization.golden_model.forward`.
+        Outputs of every layer, from `host.quantization.golden_model.forward`.
     """
     notes = []
     for layer, values in zip(quantized.layers[:-1], outputs[:-1], strict=True):
-        common, levels = _common(np.abs(values)), _levels(quantized, not layer.relu)
+        common, levels = _common(np.abs(values)), _levels(quantized, layer.activation.signed)
         if common < FEW * levels:
             notes.append(f"layer '{layer.name}': {COMMON:.0%} of its outputs that are not 0 use {round(common) + 1} of "
                          f"{levels + 1} levels, since a few are much greater; accuracy may suffer")
@@ -83,7 +83,7 @@ def clipped_outputs(quantized: QuantizedNetwork, acts: np.ndarray, outputs: list
     acts : int64 array, shape ``[n, inputs]``
         Input activations.
     outputs : list of int64 array, shape ``[n, outputs]``
-        Of every layer.
+        Outputs of every layer.
 
     Returns
     -------
@@ -91,23 +91,23 @@ def clipped_outputs(quantized: QuantizedNetwork, acts: np.ndarray, outputs: list
         The share of examples, 0 to 1, in which an output is beyond the greatest or least activation, by its number.
     """
     layer = quantized.layers[-1]
-    low, high = act_range(quantized.act_bits, signed=not layer.relu)
+    low, high = act_range(quantized.act_bits, signed=layer.activation.signed)
     sums = totals(layer.weights, layer.bias, outputs[-2] if len(outputs) > 1 else acts, layer.geometry)
-    shares = _beyond(sums * _ratio(layer), -np.inf if layer.relu else low, high).mean(axis=0)
+    shares = _beyond(sums * _ratio(layer), low if layer.activation.signed else -np.inf, high).mean(axis=0)
     return {int(number): float(shares[number]) for number in np.flatnonzero(shares >= CLIPPED)}
 
 
 def output_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray], clipped: dict[int, float], *,
                  classes: bool) -> list[str]:
-    """What the scale of the network's outputs does to them: a sentence each.
+    """Notes on outputs that their scale clips or represents badly: a sentence each.
 
     Parameters
     ----------
     quantized : QuantizedNetwork
     outputs : list of int64 array, shape ``[n, outputs]``
-        Of every layer.
+        Outputs of every layer.
     clipped : dict
-        From `clipped_outputs`.
+        Result of `clipped_outputs`.
     classes : bool
         Only which output is the greatest matters.
     """
@@ -122,7 +122,7 @@ def output_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray], clipped
     if not classes:
         layer, last = quantized.layers[-1], outputs[-1]
         notes += _uneven("output", last.min(axis=0) * layer.output_scale, last.max(axis=0) * layer.output_scale,
-                         layer.output_scale, _levels(quantized, not layer.relu), np.arange(layer.outputs),
+                         layer.output_scale, _levels(quantized, layer.activation.signed), np.arange(layer.outputs),
                          "scale the targets alike, and train with that")
     return notes
 

@@ -76,7 +76,7 @@ def layer_forward(layer: "QuantizedLayer", acts: np.ndarray, act_bits: int) -> n
         sums = np.concatenate(
             [totals(layer.codebook[layer.codes[block]], layer.bias[block], acts) for block in blocks], axis=1)
     return requantize(torch.from_numpy(sums), multiplier=layer.multiplier, pre_shift=layer.pre_shift,
-                      signed=not layer.relu, act_bits=act_bits, clamp=torch.clamp).numpy()
+                      signed=layer.activation.signed, act_bits=act_bits, clamp=torch.clamp).numpy()
 
 
 def totals(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: Geometry | None = None) -> np.ndarray:
@@ -91,7 +91,7 @@ def totals(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: Ge
     bias : int64 array, shape ``[rows]``
     acts : int64 array, shape ``[n, inputs]``
     geometry : Geometry, optional
-        Of a convolution.
+        Geometry of a convolution.
 
     Raises
     ------

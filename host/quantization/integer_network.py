@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from host.network.layers import Geometry
-from rtl.numbers import act_range
+from rtl.numbers import Activation, act_range
 
 __all__ = ["QuantizedLayer", "QuantizedNetwork", "accumulator_bounds", "quantize_inputs"]
 
@@ -23,17 +23,17 @@ class QuantizedLayer:
     codebook : int64 array, shape ``[2**code_bits]``
         The integer weight of each code. The first is 0; with direct weights it is two's complement.
     bias : int64 array, shape ``[rows]``
-        In units of ``input_scale * weight_scale``; fits the accumulator.
+        Biases in units of ``input_scale * weight_scale``; they fit the accumulator.
     multiplier, pre_shift : int
         Requantisation constants (`rtl.numbers.requantize`).
-    relu : bool
-        Whether a ReLU follows; then the outputs are unsigned.
+    activation : Activation
+        The function of its sums; it says whether the outputs are two's complement or unsigned.
     input_signed : bool
         Whether the input activations are two's complement.
     input_scale, weight_scale, output_scale : float
         A float is its integer times the scale.
     geometry : Geometry, optional
-        Of a convolution; None for a fully connected layer.
+        Geometry of a convolution; None for a fully connected layer.
     """
 
     name: str
@@ -42,7 +42,7 @@ class QuantizedLayer:
     bias: np.ndarray
     multiplier: int
     pre_shift: int
-    relu: bool
+    activation: Activation
     input_signed: bool
     input_scale: float
     weight_scale: float

@@ -30,7 +30,7 @@ WAYS_OUT = {
     "weight sharing": "give --data to fine-tune it, more --share-epochs, or an engine with more code_bits",
     "quantisation": "give --calib inputs like those that it will see, or an engine with more act_bits",
 }
-"""What helps, by the step."""
+"""Advice for the user, by the step that lost accuracy."""
 
 Values = Callable[[np.ndarray], list[np.ndarray]]
 """The activations for inputs: what goes into the first layer, and what comes out of each; each ``[n, values]``."""
@@ -45,9 +45,9 @@ def loss_notes(step: str, before: Network, after: Values, images: np.ndarray,
     step : str
         A key of `WAYS_OUT`.
     before : Network
-        What the step started from.
+        The network before the step.
     after : callable
-        What its result computes, with as many values behind each layer.
+        Computes the step's result, with as many values behind each layer.
     images : array, shape ``[n, ...]``
         Inputs to compare the layers on.
     errors : (float, float), optional
@@ -69,9 +69,9 @@ def loss_notes(step: str, before: Network, after: Values, images: np.ndarray,
 
 
 def _changes(before: Network, after: Values, images: np.ndarray, sure: bool) -> list[float]:
-    """How much the outputs change, as a share of their root mean square, if the inputs (first), and then one layer more
-    each time, are as after the step. Unless it is ``sure`` that all are wanted, those of a change that is small at the
-    last are not measured."""
+    """Change of the outputs, as a share of their root mean square, if the inputs (first), and then one layer more
+    each time, are as after the step. If the total change is small, the changes by layer are not measured, unless
+    ``sure``."""
     layers = tensors(before)
     macs = sum(layer.weight.size * (math.prod(layer.geometry.conv_shape) if layer.geometry else 1)
                for layer in before.layers)

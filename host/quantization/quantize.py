@@ -10,7 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from host.compression.share_weights import SharedLayer, SharedNetwork, direct_values
+from host.compression.share_weights import direct_values
+from host.compression.shared_network import SharedLayer, SharedNetwork
+from host.network.activate import activate
 from host.network.layers import taps_met
 from host.quantization.golden_model import convolve, totals
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork, accumulator_bounds, quantize_inputs
@@ -31,7 +33,7 @@ CALIBRATION_VALUES = 1 << 25
 FEWEST_IMAGES = 16
 
 SCALE_VALUES = 1 << 22
-"""Outputs of a convolution by which their scale is chosen, about."""
+"""About how many outputs of a convolution choose its scale."""
 
 
 def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: ignore[no-untyped-def]
@@ -70,19 +72,19 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
     for index, layer in enumerate(shared.layers):
         exact = convolve(layer.weight, layer.bias, exact, layer.geometry) if layer.geometry \
             else exact @ layer.weight.T + layer.bias
-        exact = np.maximum(exact, 0) if layer.relu else exact
+        exact = activate(exact, layer.activation)
         last = index == len(shared.layers) - 1
         winners = exact.argmax(axis=1) if classes and last else None
         clips = CLIPS[-1:] if last and not classes else CLIPS
         quantized, acts = _quantize_layer(layer, config, acts, scale, signed, winners, clips)
-        scale, signed = quantized.output_scale, not layer.relu
+        scale, signed = quantized.output_scale, layer.activation.signed
         layers.append(quantized)
     return QuantizedNetwork(shared.name, tuple(layers), network.input_scale, network.input_signed,
                             config.act_bits)
 
 
 def requant_constants(name: str, ratio: float, bounds: tuple[int, int], act_bits: int, *,
-                      relu: bool) -> tuple[int, int]:
+                      signed: bool) -> tuple[int, int]:
     """Multiplier and pre-shift by which a sum times ``ratio`` becomes an activation (`rtl.numbers.requantize`).
 
     The smallest pre-shift is taken at which saturation to `NARROW_BITS` cannot change a result: it saturates only sums
@@ -98,8 +100,8 @@ def requant_constants(name: str, ratio: float, bounds: tuple[int, int], act_bits
         Least and greatest sum.
     act_bits : int
         Width of an activation.
-    relu : bool
-        Whether the layer has a ReLU, so that its outputs are unsigned.
+    signed : bool
+        Whether the outputs are two's complement; unsigned otherwise.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def requant_constants(name: str, ratio: float, bounds: tuple[int, int], act_bits
     """
     shift = requant_shift(act_bits)
     narrow_low, narrow_high = act_range(NARROW_BITS, signed=True)
-    low, high = act_range(act_bits, signed=not relu)
+    low, high = act_range(act_bits, signed=signed)
     for pre_shift in PRE_SHIFTS:
         multiplier = round(ratio * 2.0 ** (shift + pre_shift))
         if not 1 <= multiplier < 1 << MULTIPLIER_BITS:
@@ -171,9 +173,9 @@ def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float, 
     output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners,
                                                      clips)
     if some is not sums:
-        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=not layer.relu,
+        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=layer.activation.signed,
                              act_bits=config.act_bits, clamp=np.clip)
-    return QuantizedLayer(layer.name, codes, codebook, bias, *constants, layer.relu, signed, scale,
+    return QuantizedLayer(layer.name, codes, codebook, bias, *constants, layer.activation, signed, scale,
                           weight_scale, output_scale, layer.geometry), outputs
 
 
@@ -214,16 +216,17 @@ def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float
                   clips: np.ndarray) -> tuple[float, tuple[int, int], np.ndarray]:
     """The best of the scales that some of `CLIPS` give, its requantisation constants and the outputs with it."""
     exact = sums * sum_scale
-    exact = np.maximum(exact, 0) if layer.relu else exact
-    high = act_range(config.act_bits, signed=not layer.relu)[1]
+    exact = activate(exact, layer.activation)
+    high = act_range(config.act_bits, signed=layer.activation.signed)[1]
     # A multiplier of all ones without pre-shift is the greatest ratio that the engine has.
     least_scale = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
     greatest = float(np.abs(exact).max())
     best = None
     for clip in clips:
         scale = max(greatest * float(clip) / high, least_scale)
-        constants = requant_constants(layer.name, sum_scale / scale, bounds, config.act_bits, relu=layer.relu)
-        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=not layer.relu,
+        constants = requant_constants(layer.name, sum_scale / scale, bounds, config.act_bits,
+                                      signed=layer.activation.signed)
+        outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=layer.activation.signed,
                              act_bits=config.act_bits, clamp=np.clip)
         error = float(np.square(outputs * scale - exact).mean())
         wrong = 0 if winners is None else int((outputs.argmax(axis=1) != winners).sum())

@@ -19,7 +19,7 @@ def layer_work(layer: QuantizedLayer, often: np.ndarray | None, *, dropped: floa
     often : float or bool array, shape ``[inputs]``, optional
         How often each input is not zero.
     dropped : float
-        What a tap outside the output counts beside one inside; only with stride 1.
+        Weight of a tap outside the output, beside 1 for one inside; only with stride 1.
     """
     shape = layer.shape
     often = np.ones(shape.inputs) if often is None else often

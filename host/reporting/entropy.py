@@ -12,7 +12,7 @@ import numpy as np
 __all__ = ["Stream", "bound_bits", "huffman_lengths", "measure"]
 
 LENGTH_BITS = 5
-"""Of each symbol's code length in the table that a canonical Huffman code needs."""
+"""Bits of each code length in a canonical Huffman table."""
 
 
 @dataclass(frozen=True)

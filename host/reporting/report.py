@@ -25,7 +25,7 @@ The dictionary, as `host.reporting.compile_report` makes it; a part whose keys a
                        its broadcasts}, means over the verified images
     rtl               {images, mismatches, cycle_mismatches: int, test_error: percent, seconds: float,
                        cycles_per_image, and with predicted_, limit_ or ideal_ before it: means over the
-                       images}: a run on the simulated engine, as `host.run.Run.figures` makes it
+                       images}: a run on the simulated engine, as `host.reporting.engine_run` makes it
     clipped_outputs   {number of an output: share of its values beyond its scale}, those of 1 % and more
     prune_history     [{round: int, density: 0 to 1, iterations: int, seconds, loss: float,
                         held_out_error: percent}]
@@ -68,7 +68,7 @@ STORAGE = {
     "slices": "slice lengths and base addresses", "biases": "biases", "codebooks": "codebooks",
     "program": "program",
 }
-"""What each purpose of ``storage_bits`` means; one that is not here is shown by its name."""
+"""Description of each purpose of ``storage_bits``; one that is not here is shown by its name."""
 
 def report_html(report: Report) -> str:
     """The report as one page that needs neither scripts nor other files; see the module for its schema."""

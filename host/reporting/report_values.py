@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a report shows of its figures, and how numbers and names are written in it."""
+"""Values that a report shows, and how it writes numbers and names."""
 
 from typing import Any
 

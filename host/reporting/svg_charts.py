@@ -54,9 +54,9 @@ def bar_chart(label: str, kinds: Sequence[str], groups: Sequence[tuple[str, Sequ
     Parameters
     ----------
     label : str
-        What the chart shows, for readers that do not see it.
+        Description of the chart for readers that do not see it.
     kinds : sequence of str
-        What the bars of a group are, for the legend.
+        Names of a group's bars, for the legend.
     groups : sequence of (str, sequence of float or None)
         Name and values of each group, a value for each kind; None has no bar.
     """
@@ -106,7 +106,7 @@ def xy_chart(label: str, x_name: str, y_name: str, series: Sequence[tuple[str, S
     Parameters
     ----------
     label : str
-        What the chart shows, for readers that do not see it.
+        Description of the chart for readers that do not see it.
     x_name, y_name : str
         Titles of the axes.
     series : sequence of (str, sequence of (float, float))

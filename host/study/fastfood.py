@@ -22,7 +22,7 @@ def _hadamard(bits: int) -> torch.Tensor:
 
 
 class Fastfood(nn.Module):
-    """In place of ``nn.Linear(inputs, outputs)``: float32 ``[n, inputs]`` to ``[n, outputs]``.
+    """A replacement of ``nn.Linear(inputs, outputs)``: float32 ``[n, inputs]`` to ``[n, outputs]``.
 
     Inputs are padded with zeros to a power of two, d; for every d outputs there is one block of three diagonals.
 

@@ -33,7 +33,7 @@ def read_known(path: Path, identity: str) -> dict[str, Outcome]:
     Parameters
     ----------
     identity : str
-        Of the study that wants them: network, data and epochs.
+        Identity of the study that wants them: network, data and epochs.
 
     Raises
     ------

@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 
 from host.network.layers import Conv2d, Linear, Network
+from rtl.numbers import Activation
 
 __all__ = ["biclustered", "equal_clusters", "factored"]
 
 ITERATIONS = 50
-"""Of the clustering, which comes to rest earlier."""
+"""Most iterations of the clustering, which comes to rest earlier."""
 
 
 def factored(network: Network, share: float) -> Network:
@@ -32,7 +33,7 @@ def factored(network: Network, share: float) -> Network:
             layers.append(layer)
             continue
         left, right = _factors(layer.weight, rank)
-        layers += [Linear(f"{layer.name}.right", right, np.zeros(rank, np.float32), False),
+        layers += [Linear(f"{layer.name}.right", right, np.zeros(rank, np.float32), Activation.IDENTITY),
                    replace(layer, name=f"{layer.name}.left", weight=left)]
     return replace(network, layers=tuple(layers))
 
@@ -88,8 +89,9 @@ def _bicluster(layer: Linear, share: float, clusters: int, seed: int) -> list[Li
             start += rank
     before = replace(shape, pool=1, pool_stride=1)
     after = replace(shape, in_shape=(middle, *before.out_shape), kernel=(1, 1), stride=(1, 1), padding=(0, 0))
-    return [Conv2d(f"{layer.name}.right", first.reshape(middle, -1), np.zeros(middle, np.float32), False, before),
-            Conv2d(f"{layer.name}.left", second, layer.bias, layer.relu, after)]
+    return [Conv2d(f"{layer.name}.right", first.reshape(middle, -1), np.zeros(middle, np.float32), Activation.IDENTITY,
+                   before),
+            Conv2d(f"{layer.name}.left", second, layer.bias, layer.activation, after)]
 
 
 def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:

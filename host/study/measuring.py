@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import nn
 
-from host.compression.share_weights import SharedNetwork, share_weights
+from host.compression.share_weights import share_weights
+from host.compression.shared_network import SharedNetwork
 from host.network.layers import Network
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
@@ -29,14 +30,14 @@ classifying the test images."""
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one method did with one seed.
+    """Results of one method with one seed.
 
     Attributes
     ----------
     parameters, total : int
         Weights, without biases, that are left and that the dense network has.
     bits : int
-        What they take, biases and all else counted: in the memories of the engine, or in a file.
+        Size of the weights, biases and all else counted: in the memories of the engine, or in a file.
     place : str
         "chip" or "disk".
     test_error : float
@@ -83,9 +84,9 @@ def on_engine(subject: Subject, network: Network | SharedNetwork, total: int, se
     network : Network or SharedNetwork
         Float weights become weights of 8 bits without a codebook; shared ones keep theirs.
     total, seconds
-        Of the `Outcome`: weights of the dense network, and seconds of all training.
+        Fields of the `Outcome`: weights of the dense network, and seconds of all training.
     code_bits : int
-        Of shared weights.
+        Bits of a code, if weights are shared.
     """
     dataset = subject.dataset
     direct = isinstance(network, Network)
@@ -113,7 +114,7 @@ def on_disk(subject: Subject, network: Network | nn.Module, total: int, seconds:
     subject : Subject
     network : Network or nn.Module
     total, seconds
-        Of the `Outcome`: weights of the dense network, and seconds of all training.
+        Fields of the `Outcome`: weights of the dense network, and seconds of all training.
     """
     test = subject.dataset.test_images, subject.dataset.test_labels
     if isinstance(network, nn.Module):
@@ -131,7 +132,7 @@ def on_disk(subject: Subject, network: Network | nn.Module, total: int, seconds:
 
 
 def distributions(before: Network, after: Network) -> dict[str, dict[str, list[float]]]:
-    """For each layer the edges of equal bins and how many weights that are not zero fall into each of them.
+    """Histograms of each layer's non-zero weights: edges of equal bins, and weights in each bin.
 
     The edges span the weights of both networks; ``before`` and ``after`` have one count less than ``edges``.
     """

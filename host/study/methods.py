@@ -12,7 +12,8 @@ from typing import Any
 from host.compression.kmeans import INITIALISATIONS
 from host.compression.prune import prune
 from host.compression.recipe import DEFAULT, HAN, MAGNITUDE, PruneSettings
-from host.compression.share_weights import SharedNetwork, ShareSettings, share_weights
+from host.compression.share_weights import ShareSettings, share_weights
+from host.compression.shared_network import SharedNetwork
 from host.network.layers import Network
 from host.network.zoo import build
 from host.study.fastfood import fry
@@ -34,7 +35,7 @@ KEPT = (0.2, 0.08, 0.03)
 
 PAPER_KEEP = {"lenet-300-100": {"fc1": 0.08, "fc2": 0.09, "fc3": 0.26},
               "lenet-5": {"conv1": 0.66, "conv2": 0.12, "fc1": 0.08, "fc2": 0.19}}
-"""What Han et al., NIPS 2015, tables 3 and 4, keep of each layer: 8.2% and 8.4% in all."""
+"""Share of each layer that Han et al., NIPS 2015, tables 3 and 4, keep: 8.2% and 8.4% in all."""
 
 BASELINE = "dense"
 
@@ -48,7 +49,7 @@ class Method:
     run : callable
         Measures one setting with one seed.
     settings : tuple of dict
-        What it is tried at.
+        Settings that it is tried with.
     quick : tuple of dict
         The same for a quick run.
     convolutions : bool
@@ -203,7 +204,7 @@ METHODS = {method.name: method for method in (
            + _each(first=["linear"], bits=[2, 3], kept=[0.03]),
            _each(first=["linear"], bits=[4], kept=[0.08])),
 )}
-"""By name; the first is what the others are compared with."""
+"""The methods by name; the others are compared with the first."""
 
 
 def methods_for(network: Network) -> list[Method]:

@@ -105,13 +105,13 @@ def study_page(name: str, rows: Sequence[Row], scan: Scan, weights: dict[str, di
     Parameters
     ----------
     name : str
-        Of the network.
+        Name of the network.
     rows : sequence of Row
-        From `study_rows`.
+        Result of `study_rows`.
     scan : Scan
         How the error grows as each layer is pruned alone (`host.sensitivity.scan`).
     weights : dict
-        As `host.study.measuring.distributions`.
+        Result of `host.study.measuring.distributions`.
     note : str
         How it was measured.
     """

@@ -22,12 +22,12 @@ __all__ = ["FULL_EPOCHS", "QUICK_EPOCHS", "STARTS", "Effort", "Subject"]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long every method trains.
+    """Epochs for which every method trains.
 
     Attributes
     ----------
     epochs : int
-        Of the dense network, and of what is trained from scratch.
+        Epochs of the dense network, and of networks that are trained from scratch.
     retraining : int
         Epochs after a cut in all, whatever the number of cuts.
     rounds : int
@@ -43,7 +43,7 @@ class Effort:
 
     @classmethod
     def of(cls, epochs: int) -> "Effort":
-        """Of a study whose dense networks are trained for ``epochs``."""
+        """Epochs for a study whose dense networks are trained for ``epochs``."""
         return cls(epochs, epochs, min(8, epochs), max(1, epochs // 5))
 
 
@@ -58,7 +58,7 @@ STARTS: dict[str, PruneSettings] = {
     "l2": replace(DENSE, penalty="l2", penalty_strength=1e-4),
     "bare": replace(DENSE, penalty="l2", penalty_strength=1e-4, dropout=0.3, augment=0.0, batch=64),
 }
-"""How the dense networks are trained. "bare" is the paper's: L2 and dropout, but no deformed images."""
+"""Options of training of the dense networks. "bare" is the paper's: L2 and dropout, but no deformed images."""
 
 LONGER = {"bare": 3}
 """Factors of the epochs of a dense network: epochs without deformed images are short."""

@@ -58,7 +58,7 @@ class Augmenter:
         self.fields, self.places = self.whole[:, places], self.identity.reshape(2, -1)[:, places]
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator, part: slice = ALL) -> torch.Tensor:
-        """The images of ``part``, deformed; takes as much from ``generator`` whatever part that is.
+        """The images of ``part``, deformed; draws the same random numbers from ``generator`` whatever ``part`` is.
 
         Parameters
         ----------

@@ -25,9 +25,9 @@ class Checkpoint:
     path : Path or None
         None keeps nothing.
     network : Network
-        What the run starts from.
+        The network at the start of the run.
     dataset : Dataset
-        What it trains with.
+        The data that the run trains with.
     *settings
         All else that decides the result; values whose `repr` tells them apart.
     """
@@ -36,12 +36,12 @@ class Checkpoint:
         self.path = path
         digest = hashlib.sha256(f"{settings} {fingerprint(dataset)}".encode())
         for layer in network.layers:
-            digest.update(f"{layer.name} {layer.relu} {layer.weight.shape} {layer.geometry}".encode())
+            digest.update(f"{layer.name} {layer.activation.name} {layer.weight.shape} {layer.geometry}".encode())
             digest.update(layer.weight.tobytes() + layer.bias.tobytes())
         self.identity = digest.hexdigest()
 
     def load(self) -> dict[str, Any] | None:
-        """What was saved last; None for no checkpoint, a damaged one or one of another run."""
+        """The state that was saved last; None without a checkpoint, for a damaged one and for one of another run."""
         if self.path is not None:
             with suppress(Exception):  # read_state raises whatever the damaged part happens to raise
                 found = read_state(self.path)
@@ -72,9 +72,9 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What `write_state` saved, its tensors on the processor.
+    """The state that `write_state` saved, its tensors on the processor.
 
-    Of a damaged file it raises whatever the damaged part happens to raise.
+    For a damaged file it raises any exception that reading the damaged part raises.
     """
     state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     return state

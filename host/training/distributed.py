@@ -27,7 +27,7 @@ class Group:
     rank, size : int
         Which process this is, from 0, and how many there are.
     device : torch.device
-        Where it computes: with several processes its GPU, if there is one; else the processor.
+        Device that this process computes on: with several processes its GPU, if there is one; else the processor.
     """
 
     rank: int = 0

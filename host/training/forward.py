@@ -10,32 +10,36 @@ from torch.nn import functional
 
 from host.datasets import as_inputs
 from host.network.layers import Geometry, Network
+from rtl.numbers import Activation
 
 __all__ = ["Layers", "activations", "error_percent", "logits", "tensors", "weighted_sums"]
 
+FUNCTIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+    Activation.IDENTITY: lambda sums: sums, Activation.RELU: functional.relu}
+"""What `activations` computes with each sum."""
 
-Layers = Sequence[tuple[torch.Tensor, torch.Tensor, bool, Geometry | None]]
-"""Weight ``[rows, cols]``, bias ``[rows]``, whether a ReLU follows, and a convolution's geometry, for each layer."""
+Layers = Sequence[tuple[torch.Tensor, torch.Tensor, Activation, Geometry | None]]
+"""Weight ``[rows, cols]``, bias ``[rows]``, activation function, and a convolution's geometry, for each layer."""
 
 
-def tensors(network: Network) -> list[tuple[torch.Tensor, torch.Tensor, bool, Geometry | None]]:
+def tensors(network: Network) -> list[tuple[torch.Tensor, torch.Tensor, Activation, Geometry | None]]:
     """The layers of a network as `logits` takes them; they share its memory."""
-    return [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.relu, layer.geometry)
+    return [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.activation, layer.geometry)
             for layer in network.layers]
 
 
 def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
                   geometry: Geometry | None) -> torch.Tensor:
-    """A layer's sums before its ReLU: ``[n, rows]``, of a convolution ``[n, channels, height, width]``.
+    """A layer's sums before its activation function: ``[n, rows]``, of a convolution ``[n, channels, height, width]``.
 
     Parameters
     ----------
     inputs : tensor, shape ``[n, inputs]``
-        In the order channel, row, column for a convolution.
+        For a convolution, in the order channel, row, column.
     weight : tensor, shape ``[rows, cols]``
     bias : tensor, shape ``[rows]``
     geometry : Geometry or None
-        Of a convolution.
+        Geometry of a convolution.
     """
     if geometry is None:
         return functional.linear(inputs, weight, bias)
@@ -47,19 +51,19 @@ def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
                              geometry.padding, groups=geometry.groups)
 
 
-def activations(sums: torch.Tensor, relu: bool, geometry: Geometry | None) -> torch.Tensor:
-    """Outputs ``[n, outputs]`` of a layer, after ReLU and max pooling.
+def activations(sums: torch.Tensor, activation: Activation, geometry: Geometry | None) -> torch.Tensor:
+    """Outputs ``[n, outputs]`` of a layer, after its activation function and max pooling.
 
     Parameters
     ----------
     sums : tensor
         From `weighted_sums`.
-    relu : bool
-        Whether the layer has a ReLU.
+    activation : Activation
+        The layer's.
     geometry : Geometry or None
-        Of a convolution, with its pooling.
+        Geometry of a convolution, with its pooling.
     """
-    outputs = functional.relu(sums) if relu else sums
+    outputs = FUNCTIONS[activation](sums)
     if geometry is not None and geometry.pool > 1:
         outputs = functional.max_pool2d(outputs, geometry.pool, geometry.pool_stride)
     return outputs.flatten(1)
@@ -81,10 +85,10 @@ def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
         Takes up what goes into each layer but the first.
     """
     for number, (layer, rate) in enumerate(zip(layers, itertools.chain(dropout, itertools.repeat(0.0)), strict=False)):
-        weight, bias, relu, geometry = layer
+        weight, bias, activation, geometry = layer
         if hidden is not None and number:
             hidden.append(inputs)
-        inputs = activations(weighted_sums(inputs, weight, bias, geometry), relu, geometry)
+        inputs = activations(weighted_sums(inputs, weight, bias, geometry), activation, geometry)
         if rate:
             inputs = inputs * (torch.rand(inputs.shape, generator=generator) >= rate) / (1 - rate)
     return inputs

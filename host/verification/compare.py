@@ -12,7 +12,7 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the engine gave beside what was expected.
+    """The engine's results compared with the expected ones.
 
     Attributes
     ----------
@@ -40,9 +40,9 @@ def compare(golden: list[np.ndarray], outputs: list[np.ndarray], predicted: dict
     Parameters
     ----------
     golden : list of int64 array, shape ``[images, outputs]``
-        Of each layer, from the golden model.
+        Activations of each layer, from the golden model.
     outputs : list of int64 array, shape ``[images, outputs]``
-        Of each layer, from the engine: the low ``act_bits`` bits of each activation, unsigned.
+        Activations of each layer, from the engine: the low ``act_bits`` bits of each, unsigned.
     predicted, counters : dict of array, shape ``[images]``
         Every counter of `rtl.protocol.COUNTERS`, from the cycle model and from the engine.
     act_bits : int

@@ -19,7 +19,7 @@ __all__ = ["Measured", "Models", "measure", "models"]
 
 @dataclass(frozen=True)
 class Models:
-    """What the models say of some inputs.
+    """Results of the golden model and the cycle model for some inputs.
 
     Attributes
     ----------
@@ -35,16 +35,16 @@ class Models:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a device gave, beside its models if it was verified.
+    """Results of a device, with those of the models if it was verified.
 
     Attributes
     ----------
     batch : Batch
         Outputs, counters and times.
     models : Models, optional
-        What golden model and cycle model say.
+        Results of golden model and cycle model.
     comparison : Comparison, optional
-        What differs.
+        Differences from the models.
     """
 
     batch: Batch

@@ -175,7 +175,7 @@ def _image(check: _Check, values: Any, where: str, pes: int, depth: int, layers:
 
 def _check_sums(check: _Check, where: str, pes: int, counters: dict[str, int], series: dict[str, Any],
                 spent: dict[str, Any], levels: dict[str, Any]) -> None:
-    """What must hold between the arrays, and between them and the counters."""
+    """Checks that the arrays agree with each other and with the counters."""
     cycles = series["cycles"]
     if (cycles == 0).any():
         check.problems.append(f"{where}series.cycles must have no bin of 0 cycles")

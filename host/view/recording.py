@@ -118,7 +118,7 @@ def recorded_image(number: int, label: int | None, answer: int, counters: dict[s
     Parameters
     ----------
     number : int
-        Of the test image, from 0.
+        Number of the test image, from 0.
     label : int or None
         Its class, if the data tell it.
     answer : int
@@ -126,11 +126,11 @@ def recorded_image(number: int, label: int | None, answer: int, counters: dict[s
     counters : dict
         `rtl.protocol.COUNTERS` of the inference.
     predicted_cycles : int
-        By the cycle model.
+        Cycles by the cycle model.
     active : list of int
-        Of each layer, the inputs that are not zero.
+        Number of inputs of each layer that are not zero.
     bins : Bins
-        What the PEs did, over time.
+        Activity of the PEs over time.
     """
     return {
         "number": number, "label": label, "answer": answer, "counters": counters,
@@ -150,13 +150,13 @@ def recording(decoded: Decoded, device: str, image: str, data: str, width: int, 
     decoded : Decoded
         The image that was run.
     device, image, data : str
-        What it was run on, the name of the image's file, and the dataset.
+        The device, the name of the image's file, and the dataset.
     width : int
         Cycles of a full bin.
     totals : list of int, optional
-        As of `layer_figures`.
+        See `layer_figures`.
     images : list of dict
-        From `recorded_image`.
+        Results of `recorded_image`.
     """
     config = decoded.config
     return {

@@ -36,7 +36,7 @@ const plotWidth = () => Math.max(1, byId("heat").clientWidth - LEFT - RIGHT);
 const xOf = cycle => LEFT + (cycle - view.from) / (view.to - view.from) * plotWidth();
 const cycleAt = x => view.from + (x - LEFT) / plotWidth() * (view.to - view.from);
 
-// For each of so many columns its bins with the share of the column that each of them takes.
+// For each of `count` columns: its bins and their shares.
 function columns(count) {
   const { starts } = image(), span = (view.to - view.from) / count, found = [];
   let bin = binAt(view.from);

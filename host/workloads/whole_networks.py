@@ -14,9 +14,11 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from host.compression.kmeans import cluster
-from host.compression.share_weights import SharedLayer, SharedNetwork
+from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.network.layers import Geometry
+from host.training.forward import activations
 from rtl.config import EngineConfig
+from rtl.numbers import Activation
 
 __all__ = ["ALEXNET", "DRAWN", "VGG16", "Drawn", "Stage", "draw_images", "draw_network"]
 
@@ -39,7 +41,7 @@ class Stage:
         Shares of its weights and of its outputs (before pooling) that are not zero; 1 for outputs without a ReLU.
     kernel, stride, padding, groups : int
     pool, pool_stride : int
-        Of the max pooling behind it; 1 for none.
+        Edge and stride of the max pooling behind it; 1 for none.
     """
 
     name: str
@@ -182,12 +184,12 @@ def draw_network(drawn: Drawn, images: np.ndarray, code_bits: int, seed: int) ->
             codes, values = _weights(stage, cols, code_bits, rng)
             sums = _sums(torch.from_numpy(values.astype(np.float32)[codes]), acts, stage)
             bias = _bias(stage, sums, rng)
-            acts = sums + torch.from_numpy(bias).reshape(-1, *[1] * (sums.dim() - 2))
-            relu = stage.act_density < 1
-            acts = functional.relu(acts) if relu else acts
-            if stage.pool > 1:
-                acts = functional.max_pool2d(acts, stage.pool, stage.pool_stride)
-            layers.append(SharedLayer(stage.name, codes, values, bias.astype(np.float64), relu, geometry))
+            sums = sums + torch.from_numpy(bias).reshape(-1, *[1] * (sums.dim() - 2))
+            activation = Activation.RELU if stage.act_density < 1 else Activation.IDENTITY
+            acts = activations(sums, activation, geometry)
+            if geometry:
+                acts = acts.view(len(acts), -1, *geometry.out_shape)
+            layers.append(SharedLayer(stage.name, codes, values, bias.astype(np.float64), activation, geometry))
     return SharedNetwork(drawn.name, tuple(layers))
 
 

@@ -42,7 +42,7 @@ EXAMPLES = """examples:
 PROGRAMMER = "see the package manager of your system for openfpgaloader, or load the bitstream with another tool"
 
 TOPS = {"engine": Engine, "axi": AxiEngine}
-"""What --verilog writes, by the name of its file; its module is called nonzero_ and that name."""
+"""Designs that --verilog writes, by the name of the file; the module is called nonzero_ and that name."""
 
 
 def write_verilog(top, config, output):

@@ -31,7 +31,7 @@ BLANKS = str.maketrans("", "", " \n")
 
 
 def boot_content(board, packets):
-    """What the bitstream's boot memory holds: the packets, then bytes that the engine ignores.
+    """Contents of the bitstream's boot memory: the packets, then bytes that the engine ignores.
 
     Raises `UserError` if there is no room.
     """
@@ -152,22 +152,22 @@ def build_bitstream(board, config, seeds, directory, command, packets=b""):
     Parameters
     ----------
     board : dict
-        From `rtl.integration.boards.read_board`.
+        Result of `rtl.integration.boards.read_board`.
     config : EngineConfig
     seeds : sequence of int
-        Of placement; the fastest becomes the bitstream.
+        Seeds of placement; the fastest result becomes the bitstream.
     directory : Path
         For the bitstream, the routed design, the tools' logs and ``report.json``; nothing there changes if a tool
         fails.
     command : str
         For the report.
     packets : bytes
-        What the board sends its engine at power-up, at most ``boot_kib`` of it.
+        Packets that the board sends its engine at power-up, at most ``boot_kib`` of it.
 
     Returns
     -------
     report : dict
-        What ``report.json`` says.
+        The contents of ``report.json``.
     bitstream : Path
 
     Raises

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Absorbs LUTs into the ECP5 carry cells (``CCU2C``) that read them, and shortens carry chains.
 
-Half a ``CCU2C`` is a LUT4 that says whether the carry passes, and a LUT2 of its first two inputs that says what the
-carry is otherwise; the two share four bits of their table. Yosys uses it as an adder and leaves the LUTs that choose
+Each half of a ``CCU2C`` has a LUT4 (propagate) and a LUT2 of its first two inputs (generate) that share four table
+bits. Yosys uses it as an adder and leaves the LUTs that choose
 the operands outside. Where the carry of a chain begins with a constant, nextpnr puts another ``CCU2C`` before it; it
 puts one behind it if the last carry has a net, even if nothing reads that. See Yosys's ``lattice/ccu2c_sim.vh`` for the
 function.
@@ -64,7 +64,7 @@ class Table:
 
     @property
     def nets(self):
-        """What is at the pins, constants aside."""
+        """Bits at the pins without the constants."""
         return list(dict.fromkeys(pin for pin in self.pins if isinstance(pin, int)))
 
     def at(self, values):
@@ -93,7 +93,7 @@ def _fit(nets, passes, carries):
     nets : list of int
         Four at most.
     passes : dict
-        From values of the nets to 1 where the carry passes.
+        Maps values of the nets to 1 where the carry passes.
     carries : dict or None
         To what comes out where it does not; None if that does not matter.
 

@@ -21,7 +21,7 @@ class Fabric:
     Attributes
     ----------
     columns, rows : int
-        Of tiles.
+        Columns and rows of tiles.
     memory_rows : tuple of int
     groups, gap_after : int
         Groups in a row; the number of groups after which two columns are left out.
@@ -46,7 +46,7 @@ class Fabric:
 
 
 FABRICS = {"25F": Fabric(72, 50, (25, 37), 7, 3), "85F": Fabric(126, 95, (22, 46, 70, 82), 13, 7)}
-"""By the second part of an FPGA's name."""
+"""Grids of block RAMs, by the second part of an FPGA's name."""
 
 
 def place_memories(netlist, part):

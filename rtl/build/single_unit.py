@@ -38,7 +38,7 @@ UNITS = {
     "drain": lambda config: variant(config).drain(config), "program": Program, "sequencer": Sequencer,
     "link": lambda config: Link(config.packet_bytes), "loader": Loader, "commands": Commands,
 }
-"""What can be placed alone, by name."""
+"""The units that can be placed alone, by name."""
 
 PARTS = {"lfe5u-25f": "--25k", "lfe5u-45f": "--45k", "lfe5u-85f": "--85k"}
 """FPGAs of speed grade 6, and how nextpnr calls them."""
@@ -75,7 +75,7 @@ def build_unit(name, config, part, seed, directory, command):
     part : str
         One of `PARTS`.
     seed : int
-        Of placement.
+        Seed of placement.
     directory : Path
         For ``report.json`` and ``unit.tim``; nothing there changes if a tool fails.
     command : str
@@ -84,7 +84,7 @@ def build_unit(name, config, part, seed, directory, command):
     Returns
     -------
     dict
-        What ``report.json`` says: `rtl.build.tools.utilisation` and the critical path between registers.
+        The contents of ``report.json``: `rtl.build.tools.utilisation` and the critical path between registers.
     """
     check_files(directory, OUTPUTS)
     tools = find_tools(FAMILY)

@@ -41,7 +41,7 @@ NO_BARRIERS = "optbarriers -remove"
 
 @dataclass(frozen=True)
 class Family:
-    """What the tools for a family of FPGAs are called, and what they call things.
+    """Names of the tools, cells, options and files for a family of FPGAs.
 
     Attributes
     ----------
@@ -62,9 +62,9 @@ class Family:
     renamed : dict
         Options of nextpnr that Amaranth's script calls by another name.
     improvements : tuple of callable
-        What is done to the netlist (Yosys's JSON) between Yosys and nextpnr.
+        Changes to the netlist (Yosys's JSON) between Yosys and nextpnr.
     floorplan : callable, optional
-        What is placed before nextpnr places the rest: of a netlist, and the FPGA's name.
+        Fixes sites before nextpnr places the rest; called with a netlist and the FPGA's name.
     """
 
     tools: dict
@@ -136,7 +136,7 @@ ECPBRAM = ("import sys, yowasp_runtime as y; sys.exit(y.run_wasm('yowasp_nextpnr
 
 STEPS = {"YOSYS": "synthesis: two minutes or so, more on the first call",
          "NEXTPNR_ECP5": "placement and routing: ten minutes or so for 16 PEs",
-         "NEXTPNR_ICE40": "placement and routing: two minutes or so",
+         "NEXTPNR_ICE40": "placement and routing: ten to thirty minutes",
          "NEXTPNR_GOWIN": "placement and routing: some minutes",
          **dict.fromkeys(("ECPPACK", "ICEPACK", "GOWIN_PACK"), "packing the bitstream")}
 
@@ -207,7 +207,7 @@ def run_steps(script, directory, tools, **variables):
     script : str
         One tool on each line that starts with a quoted variable.
     directory : Path
-        Where it runs.
+        Directory in which it runs.
     tools : dict
         The tools' places by the name of the variable.
     variables : str
@@ -234,7 +234,7 @@ def run_tool(tool, directory, *arguments, way_out):
     ----------
     tool : str
     directory : Path
-        Where it runs.
+        Directory in which it runs.
     arguments : str
     way_out : str
         For the user who does not have it.

@@ -26,11 +26,11 @@ class Accumulator(wiring.Component):
     Members
     -------
     row : In(row_bits), valid : In(1)
-        Do something with this row: add to it, unless ``drain``.
+        Process this row: add ``term``, or read it out with ``drain``.
     drain : In(1), keep : In(1)
-        Read it out; with ``keep`` it stays as it is.
+        Read the row out; with ``keep`` it stays as it is.
     term : In(signed(acc_bits))
-        What to add, ``term_cycles`` later than ``row``.
+        The addend, ``term_cycles`` later than ``row``.
     total : Out(signed(acc_bits)), total_valid : Out(1)
         Row plus bias, ``latency_cycles`` after its ``drain``; it stays until the next row is drained or added to.
     """
@@ -39,7 +39,7 @@ class Accumulator(wiring.Component):
 
     @staticmethod
     def latency_cycles(config):
-        """From a row that is drained to its total."""
+        """Cycles from a row that is drained to its total."""
         return 2 + config.deep_pipeline
 
     def __init__(self, config):

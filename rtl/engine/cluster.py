@@ -42,7 +42,7 @@ class Cluster(wiring.Component):
 
     @staticmethod
     def turn_cycles(config):
-        """From the total of the first PE of a requantiser to that of the last: through a register, or two."""
+        """Cycles from the total of a requantiser's first PE to that of its last: one register, or two."""
         share = config.pes_per_requantizer
         return share + config.deep_pipeline if share > 1 else 0
 

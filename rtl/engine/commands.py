@@ -66,7 +66,7 @@ class Commands(wiring.Component):
                        C(int.from_bytes(config.hash, "little"), 64))
         identity_bytes, counter_bytes = len(identity) // 8, 4 * len(COUNTERS)
         # The argument: of LOAD the offset; of READ the address and the words; of WRITE the address, and the words from
-        # the length. A right one has no more bits; `excess` says that one of the others is set.
+        # the length. A valid argument fits these bits; `excess`: a higher bit was set.
         most_words = config.packet_bytes // word_bytes - 1
         argument, excess = Signal(max(len(self.image.offset), 16 + bits_for(most_words))), Signal(name="excess")
         address, far, words = argument[:len(writes.address)], argument[len(writes.address):16], argument[16:]

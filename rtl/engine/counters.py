@@ -18,7 +18,7 @@ __all__ = ["Counters"]
 
 
 class Counters(wiring.Component):
-    """They hold their values after an inference and start anew with the next.
+    """Count events of the running inference; hold their values until the next one starts.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Counters(wiring.Component):
     clear : In(1), running : In(1)
         An inference begins; one runs.
     beats : In(flow(beat_layout)), stalled : In(1)
-        Of the scanner.
+        Beats of the scanner; the scan is stopped.
     clusters : In(report_port).array(clusters)
     reading : In(1)
         The drain reads.

@@ -46,7 +46,7 @@ class Engine(wiring.Component):
     lost : In(1)
         See `Link`.
     busy : Out(1)
-        From the first byte of a packet to the last of its response.
+        1 from the first byte of a packet to the last of its response.
     running : Out(1)
         An inference runs.
     last : Out(1)

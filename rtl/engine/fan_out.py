@@ -54,7 +54,7 @@ class FanOut(wiring.Component):
         return m
 
     def _layer(self, m):
-        """What a cluster must know of a layer, from its descriptor."""
+        """The settings of a layer that a cluster needs, from its descriptor."""
         layer = Signal(cluster_layer_layout(self.config))
         descriptor = self.scan.layer
         m.d.comb += [layer.slice_base.eq(descriptor.slice_base), layer.entry_base.eq(descriptor.entry_base)]

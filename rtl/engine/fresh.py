@@ -20,7 +20,7 @@ class FreshWord(wiring.Component):
     Members
     -------
     progress : In(progress_port), drained : In(pes * act_bits)
-        From the drain; the word that it writes.
+        Progress of the drain; the word that it writes.
     idle : In(1)
         Nothing else is left to scan.
     forward : Out(1)
@@ -30,7 +30,7 @@ class FreshWord(wiring.Component):
     word : Out(pes * act_bits), nonzero : Out(pes)
         The word, and which of its activations are not zero.
     there : Out(1), first : Out(1)
-        There is such a word: a flag for what decides, and a copy of it that leads to all lanes.
+        A forwarded word is present: a flag for control, and a copy of it that drives all lanes.
     """
 
     def __init__(self, config):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all clusters say, gathered into one bit for the scanner and one for the sequencer."""
+"""Combines the status of all clusters into one bit for the scanner and one for the sequencer."""
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
@@ -29,11 +29,11 @@ class Gather(wiring.Component):
     """
 
     stop_cycles = 1
-    """From a cluster's ``full`` to ``stop``."""
+    """Cycles from a cluster's ``full`` to ``stop``."""
 
     @staticmethod
     def quiet_cycles(config):
-        """From walkers that have nothing left to decode to ``quiet``: the register of ``idle``, and one more."""
+        """Cycles from walkers that have nothing left to decode to ``quiet``: the register of ``idle``, and one more."""
         return 1 + config.deep_pipeline
 
     def __init__(self, config):

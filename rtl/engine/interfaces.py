@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What passes between the units of an engine, beside single streams: one signature for each pair that talks.
+"""Signatures of the connections between the units of an engine, one for each pair; single streams need none.
 
 Each is written from the side of the unit named first, whose member is ``Out``; that of the other is ``In``.
 """
@@ -97,7 +97,7 @@ def host_write_port(config):
 
 
 def host_read_port(config):
-    """From the commands to the scanner: while nothing is scanned, its word at an address, three cycles later."""
+    """From the commands to the scanner: read a word while nothing is scanned; it comes three cycles later."""
     return Signature({"address": Out(ceil_log2(config.act_depth)), "word": In(config.pes * config.act_bits)})
 
 
@@ -175,12 +175,12 @@ def settings_port(config):
 
 
 def report_port(config):
-    """From a cluster: what it has to do, and what it did.
+    """Status of a cluster, and its event counts.
 
     Members
     -------
     full : Out(1)
-        Some queue has room only for what is under way. Registered.
+        A queue is at its limit: it has room only for items in flight. Registered.
     idle : Out(1)
         Every entry of every beat so far has reached its accumulator. Registered.
     useful : Out(range(cluster_pes + 1)), dropped : Out(range(cluster_pes + 1))

@@ -43,7 +43,7 @@ class Link(wiring.Component):
         Only with ``gap_bits``: a byte that may have begun a packet is lost, since the link did not take it in time. It
         answers OVERRUN, with opcode 0, once nothing else is under way.
     busy : Out(1)
-        From the first byte of a packet to the last of its response.
+        1 from the first byte of a packet to the last of its response.
     requests : Out(request_port)
     """
 

@@ -16,7 +16,7 @@ __all__ = ["LoadTree"]
 
 
 class LoadTree(wiring.Component):
-    """Registers for words that are several cycles apart.
+    """Register tree from the loader to program and clusters, for words that are several cycles apart.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ class Loader(wiring.Component):
         m = Module()
         config, image, written = self.config, self.image, self.write.payload
         m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
-        # Of the header only what is needed later.
+        # Only the fields of the header that are needed later.
         sections_left, image_bytes = Signal(16), Signal(image_length_bits(config), name="image_bytes")
         steps = Signal(exact_log2(LIMIT_STEP))
         kept = {"sections": sections_left, "image_bytes": image_bytes, "layers": self.layers,

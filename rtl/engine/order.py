@@ -24,7 +24,7 @@ class VectorOrder(wiring.Component):
     step : In(1), forward : In(1)
         On to the next word: this one is read; it need not be read.
     address : In, following : Out
-        Where this word lies, and where the next one does.
+        Address of this word, and of the next one.
     there : Out(1)
         This word can be read.
     some : Out(1)

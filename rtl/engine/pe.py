@@ -44,7 +44,7 @@ class ProcessingElement(wiring.Component):
     total : Out(signed(acc_bits)), total_valid : Out(1)
         A row that was drained, with its bias; the total stays until the next one.
     full : Out(1)
-        The queue has room for slices that are under way, and for no others.
+        The queue is at its limit: it has room only for slices in flight.
     empty : Out(1)
         Every entry of every slice so far is on its way to the accumulator.
     useful : Out(1)
@@ -53,7 +53,7 @@ class ProcessingElement(wiring.Component):
 
     @staticmethod
     def total_cycles(config):
-        """From the drain's step that completes a row to the row's total: the row's register, and the accumulator."""
+        """Cycles from the drain's step that completes a row to the row's total: its register, and the accumulator."""
         return config.deep_pipeline + Accumulator.latency_cycles(config)
 
     def __init__(self, config):

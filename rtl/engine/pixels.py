@@ -22,8 +22,8 @@ class Pixels(wiring.Component):
     Members
     -------
     start : In(1), layer : In(descriptor_layout)
-        A pass begins; ``layer`` holds from the next cycle on. The members below speak of it after one more, ``offset``
-        at once.
+        A pass begins. ``layer`` is valid from the next cycle on; the outputs below follow it one cycle later,
+        ``offset`` at once.
     step : In(1)
         On to the next word.
     offset : Out(16), next_offset : Out(16)
@@ -31,7 +31,7 @@ class Pixels(wiring.Component):
     last : Out(1), wraps : Out(1)
         The pass's last word; the pixel's last word.
     position : Out(position_fields)
-        Where products of this pixel go.
+        Destination of this pixel's products.
     """
 
     def __init__(self, config):
@@ -95,7 +95,7 @@ class PixelOrder(VectorOrder):
     Members, beside those of `VectorOrder`
     -------
     pixel : Out(StructLayout(pixel_fields))
-        What goes along with this word.
+        Fields that accompany this word.
     """
 
     start_cycles = 1

@@ -32,7 +32,7 @@ class Windows(wiring.Component):
     row : Out(16), keep : Out(1)
         The accumulator, and whether a later window wants it as well.
     bias_address : Out
-        Of the row's slot.
+        Address of the bias of the row's slot.
     last : Out(1)
         The drain's last accumulator.
     """

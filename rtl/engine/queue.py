@@ -12,14 +12,14 @@ __all__ = ["Queue"]
 
 TAPS = {1: (), 2: (1, 2), 3: (2, 3), 4: (3, 4), 5: (3, 5), 6: (5, 6), 7: (6, 7), 8: (4, 5, 6, 8), 9: (5, 9),
         10: (7, 10)}
-"""By the width of a shift register: the bits, from 1, whose parity it takes in to go through all values but zero.
+"""Feedback taps of maximal-length LFSRs by width; bits are counted from 1.
 
 Xilinx XAPP 052, "Efficient Shift Registers, LFSR Counters".
 """
 
 
 def _next_place(place):
-    """Items need not lie in order: a shift register goes through all places, zero included, with a LUT or two."""
+    """Next address of an LFSR counter that includes zero; the order of addresses does not matter in a queue."""
     *lower, _ = place
     parity = Cat(place[bit - 1] for bit in TAPS[len(place)]).xor()
     return Cat(parity ^ ~Cat(lower).any(), lower)

@@ -43,7 +43,7 @@ class Requantizer(wiring.Component):
 
     @staticmethod
     def latency_cycles(config):
-        """From a total to its activation. Rounding and clamping take a cycle each where wires are long."""
+        """Cycles from a total to its activation. Rounding and clamping take a cycle each where wires are long."""
         return 3 + (broadcast_cycles(config) > 1)
 
     @staticmethod

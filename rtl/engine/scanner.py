@@ -47,16 +47,16 @@ class Scanner(wiring.Component):
     """
 
     stop_cycles = 1
-    """From ``stop`` to the first cycle without a beat."""
+    """Cycles from ``stop`` to the first cycle without a beat."""
 
     @staticmethod
     def latency_cycles(config):
-        """From ``start`` to the first beat: one cycle more where words go on in groups."""
+        """Cycles from ``start`` to the first beat: one more where words go on in groups."""
         return 5 + (scan_groups(config) > 1) + variant(config).order.start_cycles
 
     @staticmethod
     def forwards(config):
-        """Whether a word that is drained also comes here directly, if nothing else is left to scan."""
+        """Whether a drained word also comes here directly if nothing else is left to scan."""
         return config.hurried and variant(config).order.forwards and scan_groups(config) == 1
 
     def __init__(self, config):
@@ -107,7 +107,7 @@ class Scanner(wiring.Component):
         Returns
         -------
         dict of Signal
-            What goes along with the word, see `pixel_fields`.
+            Fields that accompany the word, see `pixel_fields`.
         """
         step, ready = Signal(), Signal(name="read_ready")
         at_once = self.config.pes == self.config.block_cols or order.short_words
@@ -173,7 +173,7 @@ class Scanner(wiring.Component):
             ``acts``, ``nonzero`` and the `pixel_fields`.
         valid, last_block : value
         singles : value, optional
-            Of each block whether one beat is enough.
+            A bit for each block: one beat is enough.
         """
         config = self.config
         act_bits, cols = config.act_bits, config.block_cols
@@ -234,7 +234,7 @@ class Scanner(wiring.Component):
         return valid
 
     def _singles(self, nonzero):
-        """Of each block whether one beat is enough."""
+        """A bit for each block: one beat is enough."""
         cols = self.config.block_cols
         return Cat(but_lowest(nonzero[first:first + cols]) == 0 for first in range(0, len(nonzero), cols))
 

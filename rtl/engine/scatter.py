@@ -32,7 +32,7 @@ class ScatterWalker(Walker):
 
     @staticmethod
     def read_cycles(config):
-        """From the read of a slice's first word to its first entry at ``visits``."""
+        """Cycles from the read of a slice's first word to its first entry at ``visits``."""
         return 7 + config.deep_pipeline
 
     @staticmethod
@@ -159,7 +159,7 @@ class ScatterWalker(Walker):
         return tap, gap, skipped, fits
 
     def _tap_table(self, m, tap):
-        """How far the accumulator of a tap lies before that of tap 0; known a cycle later."""
+        """Offset of a tap, to subtract from the accumulator of tap 0; known a cycle later."""
         config = self.config
         m.submodules.tap_table = table = memory.Memory(shape=row_bits(config), depth=config.taps, init=[])
         write = table.write_port()

@@ -69,7 +69,7 @@ class Sequencer(wiring.Component):
         m.d.sync += [free.eq(0), goes_on.eq(0), awaits.eq(0), clears.eq(0)]
 
         def end_when_free():
-            """From the next cycle on the layer ends once all is quiet, unless the drain or the program is busy."""
+            """Lets the layer end from the next cycle on, unless the drain or the program is busy."""
             ends = ~drain.busy & ~program.busy
             m.d.sync += [free.eq(ends), goes_on.eq(ends & ~last)]
 

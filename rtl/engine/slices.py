@@ -18,7 +18,7 @@ __all__ = ["SliceLookup"]
 
 
 def _select(values, place):
-    """One of the values, by the highest bits of its place first: so even and odd places share what comes before."""
+    """Multiplexer, most significant bit of ``place`` first: even and odd places share its first stages."""
     for bit in reversed(place):
         half = len(values) // 2
         values = [Mux(bit, high, low) for low, high in zip(values[:half], values[half:], strict=True)]
@@ -73,7 +73,7 @@ class SliceLookup(wiring.Component):
 
     @staticmethod
     def latency_cycles(config):
-        """From a beat to its jobs."""
+        """Cycles from a beat to its jobs."""
         return len(SliceLookup._steps(config)) + 1
 
     def elaborate(self, platform):

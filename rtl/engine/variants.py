@@ -21,13 +21,13 @@ class Variant:
     Attributes
     ----------
     order : type
-        In the scanner: in which order words are read.
+        In the scanner: chooses the order in which words are read.
     walker : type
-        In a PE: from a slice to the rows of its entries.
+        In a PE: turns a slice into the rows of its entries.
     drain : type
-        In which order rows are drained.
+        Chooses the order in which rows are drained.
     writer : type
-        From the clusters' activations to a word of the activation memory.
+        Turns the clusters' activations into words of the activation memory.
     """
 
     order: type

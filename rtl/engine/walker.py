@@ -36,7 +36,7 @@ class Walker(wiring.Component):
     take : Out(1), word : In(ArrayLayout(entry_layout))
         Take that word into its register; what lies there.
     ready : Out(1)
-        The memory need not hold its answer any longer. It is known sooner than ``read``.
+        The memory's output may change. This is known earlier in the cycle than ``read``.
     visits : Out(flow(visit_layout))
     empty : Out(1)
         No word left to fetch or decode; up to ``late_visits`` visits may still appear.
@@ -44,7 +44,7 @@ class Walker(wiring.Component):
 
     @staticmethod
     def read_cycles(config):
-        """From the read of a slice's first word to its first entry at ``visits``."""
+        """Cycles from the read of a slice's first word to its first entry at ``visits``."""
         return 5 if config.deep_pipeline else 2
 
     @staticmethod
@@ -74,7 +74,7 @@ class Walker(wiring.Component):
         })
 
     def _by_index_width(self, m, assign):
-        """Adds what ``assign`` says of the layer's index width: called with each width that the engine has."""
+        """Calls ``assign(width)`` for each index width, selected by the layer's index mode."""
         if len(self.config.index_bits) == 1:
             assign(self.config.index_bits[0])
             return
@@ -167,7 +167,7 @@ class Walker(wiring.Component):
         return raw, raw_valid, raw_ready, job_valid | read_valid
 
     def _decode(self, m, raw, raw_valid, raw_ready):
-        """From the words to the visits; returns whether more than ``late_visits`` may be left."""
+        """Decodes words into visits; returns whether more than ``late_visits`` visits may be left."""
         config = self.config
         count = config.entries_per_word
         place_bits = exact_log2(count)

@@ -27,13 +27,13 @@ class Watchdog(wiring.Component):
     running : In(1), cycles : In(counter_bits)
         An inference runs; the cycles that it has taken.
     limit : In(limit_bits)
-        From the image's header, in units of `LIMIT_STEP` cycles.
+        Limit from the image's header, in units of `LIMIT_STEP` cycles.
     clear : In(1)
         Another inference begins.
     bite : Out(1)
         Stop the inference and drop the image. It holds until the inference has stopped.
     timed_out : Out(1)
-        From then on, until ``clear``.
+        The inference exceeded its limit; 1 from then on, until ``clear``.
     """
 
     def __init__(self, config):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands around the engine: board top level, serial port, boot memory, clock, AXI."""
+"""Surroundings of the engine: board top level, serial port, boot memory, clock, AXI."""

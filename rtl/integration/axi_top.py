@@ -14,7 +14,7 @@ from rtl.protocol import COUNTERS, PROTOCOL_VERSION
 __all__ = ["ADDRESS_BITS", "IDENTIFICATION", "AxiEngine", "Register", "Registers", "Response"]
 
 ADDRESS_BITS = 12
-"""Of AXI4-Lite: the registers take a page of 4 KiB."""
+"""Width of AXI4-Lite addresses: the registers take a page of 4 KiB."""
 
 AXI_LITE = {
     "awaddr": In(ADDRESS_BITS), "awprot": In(3), "awvalid": In(1), "awready": Out(1),
@@ -43,7 +43,7 @@ class Register(IntEnum):
 
 
 class Response(IntEnum):
-    """Of AXI4-Lite."""
+    """Response codes of AXI4-Lite."""
 
     OKAY = 0
     SLVERR = 2
@@ -63,7 +63,7 @@ class Registers(wiring.Component):
     -------
     awaddr, awprot, awvalid, awready, wdata, wstrb, wvalid, wready, bresp, bvalid, bready,
     araddr, arprot, arvalid, arready, rdata, rresp, rvalid, rready
-        As AXI4-Lite calls them.
+        Signals of AXI4-Lite.
     loaded, busy, running, last_status, counters
         The `Engine`'s.
     """
@@ -77,7 +77,7 @@ class Registers(wiring.Component):
         })
 
     def _contents(self):
-        """What can be read, by address."""
+        """The readable registers, by address."""
         config_hash = int.from_bytes(self.config.hash, "little")
         state = Cat(self.loaded, self.busy, self.running, self.last_status != 0, C(0, 4), self.last_status)
         contents = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes onto a board: clock, serial port, engine, LEDs, and an image if the bitstream is to hold one."""
+"""Top level of a board: clock, serial port, engine, LEDs, and an image if the bitstream is to hold one."""
 
 from amaranth.hdl import Module
 from amaranth.lib import io, wiring
@@ -37,7 +37,7 @@ class Top(wiring.Component):
         Port by what it shows, of those that the board has (see `rtl.integration.boards.led_port`): ``loaded``, a whole
         image is in the memories; ``busy``, an inference runs; ``error``, the newest request was refused.
     boot : bytes
-        What the engine is sent before the link opens, see `Boot`; nothing if empty.
+        Packets for the engine before the link opens, see `Boot`; none if empty.
     gap_cycles : int, optional
         Cycles without a byte, rounded up to a power of two, after which a packet is forgotten; by default those of
         `LONGEST_GAP_S`.

@@ -13,7 +13,7 @@ from rtl.protocol import SYNC
 __all__ = ["Boot"]
 
 BLOCK_BYTES = 2048
-"""What one block RAM of an ECP5, or of most others, holds."""
+"""Size of one block RAM of an ECP5, and of most other FPGAs."""
 
 CHOICE = 8
 """Bytes of which one is chosen in a cycle."""

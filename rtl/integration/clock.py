@@ -162,7 +162,8 @@ def _xilinx_pll(m, port, input_mhz, output_mhz, clock, locked):
 
 
 PLLS = {"ecp5": _ecp5_pll, "ice40": _ice40_pll, "gowin": _gowin_pll, "xilinx7": _xilinx_pll}
-"""By the FPGA's family: adds the PLL, which drives ``clock`` and ``locked``; returns when the reset may end."""
+"""Functions by the FPGA's family: each adds the PLL, which drives ``clock`` and ``locked``, and returns when the reset
+may end."""
 
 
 def add_clock(m, platform, family, oscillator_mhz, clock_mhz):

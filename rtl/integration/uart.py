@@ -12,7 +12,7 @@ __all__ = ["Uart", "check_divisor"]
 
 
 LEAST_DIVISOR = 16
-"""With fewer cycles in a bit, the synchroniser's delay would move the sample too far from its middle."""
+"""Fewest clock cycles in a bit. With fewer, the synchroniser's delay would move the sample too far from its middle."""
 
 
 def check_divisor(divisor):

@@ -16,7 +16,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from host.reporting.tables import write_figure, write_json
-from host.workloads.eie_layers import CONFIG, EIE_LAYERS, Options
+from host.workloads.compile_layer import Options
+from host.workloads.eie_layers import CONFIG, EIE_LAYERS
 from host.workloads.whole_networks import DRAWN
 from nonzero.errors import UserError, end_with
 from nonzero.files import check_files

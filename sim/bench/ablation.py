@@ -12,7 +12,9 @@ from tqdm import tqdm
 from host.cycle_model.predict import predict
 from host.decoding.decode import Decoded
 from host.reporting.tables import geomean, text_table
-from host.workloads.eie_layers import Layer, Options, compile_drawn, draw
+from host.workloads.compile_layer import Options, compile_drawn
+from host.workloads.drawn_layers import draw
+from host.workloads.eie_layers import Layer
 
 from .running import figures, simulate
 
@@ -28,7 +30,7 @@ class Variant:
     missing : str
         The mechanism.
     instead : str
-        What happens without it.
+        Behaviour without it.
     change : callable
         The `Options` without it; then the variant runs in RTL.
     model : callable, optional

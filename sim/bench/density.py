@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from host.reporting.tables import shown, text_table
-from host.workloads.eie_layers import EIE_LAYERS, Compiled, Layer, Options, compile_drawn, draw, draw_acts
+from host.workloads.compile_layer import Compiled, Options, compile_drawn
+from host.workloads.drawn_layers import draw, draw_acts
+from host.workloads.eie_layers import EIE_LAYERS, Layer
 from rtl.config import EngineConfig
 from rtl.layouts import job_layout
 

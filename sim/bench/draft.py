@@ -68,7 +68,7 @@ class Draft:
         Fields of `rtl.image_format.header_layout` by name; those of them that are None are made right by `sealed`.
     sections : list of Section
     places : list of int
-        Where the record of each pass begins in the program, in bytes.
+        Place in the program where the record of each pass begins, in bytes.
     cut : int
         Bytes that are missing at the end, before the CRC.
     """

@@ -8,7 +8,8 @@ from typing import Any
 from tqdm import tqdm
 
 from host.reporting.tables import geomean, shown, text_table
-from host.workloads.eie_layers import Layer, Options
+from host.workloads.compile_layer import Options
+from host.workloads.eie_layers import Layer
 
 from .running import DEPTHS, run_layer
 

@@ -20,7 +20,7 @@ class EieFormat:
     codes, zeros : uint8 arrays
         Entries by PE and column: weight code (0 for a padding zero) and zeros before it, of 4 bits.
     pointers : int64 array, shape ``[pes, cols + 1]``
-        Where each column of a PE begins among all entries; the last, where the PE's entries end.
+        Place among all entries where each column of a PE begins; the last is where the PE's entries end.
     code_bits : int
     """
 

@@ -68,7 +68,7 @@ class Faults:
     image : Image
     acts : int64 array, shape ``[n, inputs]``
     outputs : list of list of int
-        What the engine must give for them.
+        Outputs that the engine must give for them.
     seed : int
 
     Every method returns how many faults it tried, and raises `FaultError` for one that the engine does not survive.

@@ -51,9 +51,9 @@ class Tried:
     outcome : str
         One of `OUTCOMES`, the last excepted.
     fault : str
-        What was wrong on the mutant itself, if anything.
+        Fault on the mutant itself, if any.
     fault_afterwards : str
-        What was wrong with the good image after it.
+        Fault on the good image after it, if any.
     """
 
     mutant: Mutant
@@ -68,12 +68,12 @@ class Fuzzer:
     Parameters
     ----------
     link : SimulationLink
-        From `build_engine`.
+        Result of `build_engine`.
     config : EngineConfig
     image : Image
         The good one.
     seed : str
-        Of mutants and inputs.
+        Seed of mutants and inputs.
     """
 
     def __init__(self, link: SimulationLink, config: EngineConfig, image: Image, seed: str) -> None:
@@ -168,7 +168,7 @@ class Fuzzer:
 
     def _difference(self, responses: list[tuple[int, bytes]], image: Image, place: int, golden: list[np.ndarray],
                     counters: dict[str, np.ndarray]) -> str:
-        """What is wrong with the answers to `_requests`; nothing if all is as it should be."""
+        """A description of what is wrong with the answers to `_requests`; empty if nothing is."""
         for opcode, payload in responses:
             if payload[0] != Status.OK.value:
                 return f"{Opcode(opcode).name} is answered with {Status(payload[0]).name}"
@@ -192,7 +192,7 @@ def _read(image: Image) -> list[dict[str, Any]]:
 
 
 def _joined(packets: list[bytes], most: int) -> Iterator[bytes]:
-    """As many packets at once as a link holds."""
+    """Joins packets into pieces of at most ``most`` bytes, which are sent at once."""
     joined = b""
     for packet in packets:
         if len(joined) + len(packet) > most:

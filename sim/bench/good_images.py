@@ -13,7 +13,7 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
-from rtl.numbers import MULTIPLIER_BITS
+from rtl.numbers import MULTIPLIER_BITS, Activation
 
 from .draft import ENTRIES, Draft, Section
 
@@ -112,7 +112,7 @@ def _layer(rng: np.random.Generator, config: EngineConfig, shape: tuple[int, int
     signed = number % 2 == 0
     return QuantizedLayer(f"layer {number + 1}", codes.astype(np.uint8), codebook,
                           rng.integers(-spread, spread, shape[0]), min(multiplier, (1 << MULTIPLIER_BITS) - 1), 0,
-                          signed, signed, 1.0, 1.0, 1.0)
+                          Activation.RELU if signed else Activation.IDENTITY, signed, 1.0, 1.0, 1.0)
 
 
 def _widened(image: Image, config: EngineConfig) -> Image | None:

@@ -18,6 +18,7 @@ from host.workloads.whole_networks import DRAWN, draw_images, draw_network
 from rtl.config import PRESETS, EngineConfig
 from rtl.engine.engine import Engine
 from rtl.integration.axi_top import AxiEngine
+from rtl.numbers import Activation
 from sim.simulator.link import SimulationLink, build_link
 from sim.simulator.running import run
 from sim.simulator.verilate import build
@@ -91,7 +92,7 @@ def _network(config: EngineConfig, seed: int) -> QuantizedNetwork:
         codes = np.where(rng.random((rows, cols)) < 0.3, rng.integers(1, 1 << config.code_bits, (rows, cols)), 0)
         codebook = np.concatenate([[0], rng.integers(-100, 101, (1 << config.code_bits) - 1)]).astype(np.int64)
         layers.append(QuantizedLayer(f"fc{number + 1}", codes.astype(np.uint8), codebook,
-                                     rng.integers(-500, 501, rows), 1 << 10, 0, True, False, 1.0, 1.0, 1.0))
+                                     rng.integers(-500, 501, rows), 1 << 10, 0, Activation.RELU, False, 1.0, 1.0, 1.0))
     return QuantizedNetwork("random", tuple(layers), 1.0, False, config.act_bits)
 
 

@@ -46,11 +46,11 @@ class Compiled:
     packed : PackedNetwork
     image : Image
     decoded : Decoded
-        What the image holds.
+        Contents of the image.
     acts : int64 array, shape ``[n, inputs]``
         Input activations.
     outputs : list of int64 array, shape ``[n, outputs]``
-        Of each layer, by the golden model.
+        Outputs of each layer, by the golden model.
     prediction : Prediction
         Counters by the cycle model.
     seconds : float
@@ -73,7 +73,7 @@ def run_networks(names: Sequence[str], *, images: int, seed: int, rtl: bool) -> 
     Parameters
     ----------
     names : sequence of str
-        Of `host.workloads.whole_networks.DRAWN`.
+        Keys of `host.workloads.whole_networks.DRAWN`.
     images : int
         Images for each network, 1 or more.
     seed : int

@@ -11,7 +11,9 @@ from tqdm import tqdm
 from host.device.device import Device
 from host.reporting.entropy import bound_bits
 from host.verification.compare import compare
-from host.workloads.eie_layers import Compiled, Layer, Options, compile_drawn, draw
+from host.workloads.compile_layer import Compiled, Options, compile_drawn
+from host.workloads.drawn_layers import draw
+from host.workloads.eie_layers import Layer
 from rtl.engine.engine import Engine
 from rtl.protocol import COUNTERS
 from sim.simulator.link import SimulationLink, build_link
@@ -26,7 +28,7 @@ DEPTHS = ("entry_depth", "slice_depth", "act_depth", "acc_depth")
 
 @dataclass(frozen=True)
 class Simulated:
-    """What the RTL gave.
+    """Results of the RTL.
 
     Attributes
     ----------
@@ -73,7 +75,7 @@ def figures(layer: Layer, one: Compiled, simulated: Simulated | None) -> dict[st
     one : Compiled
         The layer, compiled.
     simulated : Simulated or None
-        What the RTL gave; figures of the RTL are None without it.
+        Results of the RTL; figures of the RTL are None without it.
     """
     config, (quantized,) = one.config, one.network.layers
     useful = one.useful_macs

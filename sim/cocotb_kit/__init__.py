@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What test benches are made of: harness, stream drivers and monitors, link requests."""
+"""Parts of test benches: harness, stream drivers and monitors, link requests."""

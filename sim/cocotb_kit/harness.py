@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every bench starts with: its parameters, the clock, the reset and a time-out that is always armed."""
+"""The beginning of every bench: its parameters, the clock, the reset and a time-out that is always armed."""
 
 import functools
 import json
@@ -25,7 +25,7 @@ def bench(*, cycles: int = 100_000) -> Callable[[Callable[..., Awaitable[None]]]
 
 @functools.cache
 def parameters() -> dict[str, Any]:
-    """What the runner told this bench with ``run(..., parameters=...)``."""
+    """The parameters that the runner gave this bench with ``run(..., parameters=...)``."""
     found = json.loads(os.environ["NONZERO_BENCH_PARAMETERS"])
     assert isinstance(found, dict)
     return found

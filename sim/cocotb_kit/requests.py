@@ -15,7 +15,7 @@ class RandomRequests:
     Parameters
     ----------
     config : EngineConfig
-        Of an engine that was just reset.
+        Configuration of an engine that was just reset.
     choices : random.Random
     """
 

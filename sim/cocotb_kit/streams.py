@@ -70,7 +70,7 @@ class StreamMonitor:
     Parameters
     ----------
     dut, name, shape
-        As for `StreamDriver`.
+        See `StreamDriver`.
     stall : float
         Probability that ``ready`` is low in a cycle, 0 to below 1.
     on_item : callable, optional
@@ -137,7 +137,7 @@ async def take(dut: Any, name: str, count: int, *, stall: float = 0.0) -> list[i
     Parameters
     ----------
     dut, name, stall
-        As for `StreamMonitor`. ``ready`` is low when this returns, but nothing drives it before the first call.
+        See `StreamMonitor`. ``ready`` is low when this returns, but nothing drives it before the first call.
     count : int
 
     Returns

@@ -24,7 +24,7 @@
 
 namespace {
 
-// After so many cycles in which nothing happened nothing will, until a byte comes or GAP_MS have passed. Fewer than
+// If nothing happens for QUIET_CYCLES cycles, the simulation waits for a byte or for GAP_MS. They are fewer than
 // GAP_CYCLES, so that no packet is forgotten before GAP_MS.
 constexpr uint64_t QUIET_CYCLES = 100000;
 static_assert(QUIET_CYCLES < GAP_CYCLES, "a packet would be forgotten too soon");
@@ -62,7 +62,7 @@ public:
 
     enum class Event { NOTHING, BYTE, END };
 
-    // Waits for a byte, or the end of the standard input, so many milliseconds at most; -1 for as long as it takes.
+    // Waits at most `milliseconds` (-1: without limit) for a byte or the end of stdin.
     Event wait(int milliseconds) {
         pollfd sources[] = {{master, POLLIN, 0}, {STDIN_FILENO, POLLIN, 0}};
         if (poll(sources, 2, milliseconds) <= 0) return Event::NOTHING;

@@ -63,7 +63,7 @@ def build_board(name: str, config: EngineConfig, boot: bytes = b"", *, waves: st
 
 
 def _pin(port: str) -> str:
-    """What the top level calls a LED of a board's file."""
+    """Name of a port of the top level, for a LED of a board's file."""
     resource, number, *colour = port.split(".")
     return "__".join([f"{resource}_{number}", *colour, "io"])
 
@@ -74,7 +74,7 @@ class SimulatedBoard:
     Parameters
     ----------
     build : Build
-        From `build_board`.
+        Result of `build_board`.
     seed : int
         Decides the random contents of memories and of registers without reset at the start.
     waves : Path, optional

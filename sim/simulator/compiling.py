@@ -26,7 +26,7 @@ Steps = list[list[list[str]]]
 
 @dataclass(frozen=True)
 class Compilation:
-    """How to make the executable ``simulation`` of a design that Verilator has read (``--prefix Vtop``).
+    """Steps that make the executable ``simulation`` of a design that Verilator has read (``--prefix Vtop``).
 
     Attributes
     ----------
@@ -108,12 +108,12 @@ def compiler() -> str:
 
 
 def verilator_root() -> Path:
-    """Where Verilator is; raises `UserError` if it is not installed."""
+    """Path of Verilator; raises `UserError` if it is not installed."""
     return installed("verilator", "Verilator")
 
 
 def cocotb_root() -> Path:
-    """Where cocotb is; raises `UserError` if it is not installed."""
+    """Directory of cocotb; raises `UserError` if it is not installed."""
     return installed("cocotb", "cocotb")
 
 

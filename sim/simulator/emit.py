@@ -30,7 +30,7 @@ MEMORY = re.compile(r"^  reg (?:\[(\d+):0\] )?(\\\S+ |\w+) ?\[(\d+):0\];$", re.M
 """A memory's declaration; its highest bit (none in a memory of bits), its name and its last address."""
 
 CLOCKED_READ = re.compile(r"COLLISION_X_MASK 1'0((?:\n    parameter .*)*\n    parameter \\CLK_ENABLE 1\n)")
-"""In RTLIL, parameters of a memory's read port that has a register."""
+"""RTLIL parameters of a memory's read port that has a register."""
 
 MODULE = re.compile(r"^module (\\\S+ |\w+)\((?:.*\n)*?endmodule\n", re.MULTILINE)
 """A whole module; group 1 is its name."""

@@ -80,7 +80,7 @@ class SimulationLink:
     Parameters
     ----------
     build : Build
-        From `build_link`.
+        Result of `build_link`.
     idle, stall : float
         Probabilities, 0 to 0.9, that a byte is held back in a cycle on the way to the engine, and from it.
     patience_cycles : int
@@ -103,7 +103,7 @@ class SimulationLink:
     Raises
     ------
     SimulationError
-        From any method, if the simulation died or exceeded its time; the message has the end of its log. The
+        Raised by any method if the simulation died or exceeded its time; the message has the end of its log. The
         link is closed then.
     ValueError
         If a request exceeds the capacity, or a probability its range.

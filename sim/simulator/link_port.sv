@@ -3,7 +3,7 @@
 // longer than the simulation. The engine's module must be called "engine".
 //
 // To exchange: set request and request_bytes, then invert start. When done has become equal to start, response holds
-// response_bytes bytes (or fewer than that, if it does not hold so many). Byte 0 is in the lowest bits of block 0;
+// response_bytes bytes, truncated to its size. Byte 0 is in the lowest bits of block 0;
 // blocks spare Python the time to convert what is not used. What Python sees is no port but marked: Verilator copies
 // ports in each cycle.
 module link_port #(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Notes what the PEs of an engine do during inferences, summed over bins of so many cycles as +bin_cycles says; a bin
-// ends with its pass, too. Bound into the engine by sim/simulator/link.py.
+// Records what the PEs of an engine do during inferences, summed over bins of +bin_cycles cycles; a bin also ends with
+// its pass. Bound into the engine by sim/simulator/link.py.
 //
 // A line for each bin, numbers with spaces between them: pass, cycles, beats, broadcasts, cycles in which the scan was
 // stopped, cycles of drain; then for each PE the cycles in each state, dropped slices, and of the level of its queue sum

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the driver opens a simulation: registers Verilator with `host.device.ports` when it is imported."""
+"""Lets the driver open simulations: registers Verilator with `host.device.ports` when it is imported."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +13,7 @@ from .link import SimulationLink, build_link
 from .verilate import Build, check_fst
 
 ANSWER_BYTES = 16
-"""What an answer may have beside the payload of a packet."""
+"""Bytes of an answer beside the payload of a packet, at most."""
 
 
 class Verilator:
@@ -42,7 +42,7 @@ class Verilator:
         Parameters
         ----------
         build : Build
-            From `build`.
+            Result of `build`.
         target : Target
         seed : int
             Decides what memories and registers without reset hold at the start.
@@ -57,7 +57,7 @@ class Verilator:
         Parameters
         ----------
         build : Build
-            From `build`.
+            Result of `build`.
         target : Target
         seed : int
             Decides what memories and registers without reset hold at the start.

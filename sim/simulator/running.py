@@ -35,9 +35,9 @@ def run(build: Build, bench: str, *, tests: Sequence[str] | None = None,
     tests : sequence of str, optional
         Names of the tests to run; all of the bench's if omitted.
     parameters : mapping, optional
-        What the bench is to know, through `sim.cocotb_kit.harness.parameters`; must survive JSON.
+        Parameters of the bench, see `sim.cocotb_kit.harness.parameters`; must survive JSON.
     seed : int
-        From 1 to 2**31 - 1. Decides the random contents at the start and the bench's `random`.
+        1 to 2**31 - 1. Decides the random contents at the start and the bench's `random`.
     timeout_s : float
         Seconds of real time after which the simulation is killed.
     waves : Path, optional
@@ -77,7 +77,7 @@ def run(build: Build, bench: str, *, tests: Sequence[str] | None = None,
 
 
 def read_results(path: Path) -> tuple[list[str], dict[str, str]]:
-    """From cocotb's result file (xUnit XML): names of the passed tests, causes of the others by name."""
+    """Reads cocotb's result file (xUnit XML): names of the passed tests, causes of the others by name."""
     passed: list[str] = []
     failures: dict[str, str] = {}
     for case in ElementTree.parse(path).getroot().iter("testcase"):
@@ -134,7 +134,7 @@ def simulation_environment(build: Build, bench: str, *, tests: Sequence[str] | N
     parameters : mapping, optional
         Values for the bench (`sim.cocotb_kit.harness.parameters`), which JSON can hold.
     seed : int
-        Of cocotb's random numbers.
+        Seed of cocotb's random numbers.
 
     Returns
     -------

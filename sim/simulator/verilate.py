@@ -44,11 +44,11 @@ WAVES = {".fst": "--trace-fst", ".vcd": "--trace"}
 """Verilator's option for each ending of a file of waveforms."""
 
 FST_HEADERS = {"lz4.h": "liblz4-dev", "zlib.h": "zlib1g-dev"}
-"""What a simulation that writes FST is compiled with, and Debian's packages of it."""
+"""Headers that a simulation that writes FST needs, and Debian's packages of them."""
 
 SHORT_RUNS = "-O1"
 LONG_RUNS = "-O2"
-"""Simulates a fifth faster, and compiles half as long again."""
+"""Optimisation for long runs: it simulates a fifth faster than -O1, and takes half as long again to compile."""
 
 
 class SimulationError(UserError):
@@ -88,7 +88,7 @@ def build(component: wiring.Component, *, name: str = "dut", top: str | None = N
     component : wiring.Component
         Not elaborated before; it is used up.
     name : str
-        What the component's module is called in Verilog.
+        Name of the component's module in Verilog.
     random_start : bool
         Registers start with random bits until they are reset, memories until they are written; see
         `sim.simulator.emit.without_initial_values`. Otherwise all start as in an FPGA that was just configured.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in the bitstream reaches the engine whole; then the serial port does."""
+"""The packets in the bitstream reach the engine whole; then those of the serial port do."""
 
 from typing import Any
 

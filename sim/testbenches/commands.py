@@ -108,7 +108,7 @@ def refusals(config: Any, engine: Engine, has_input: bool, opcode: int, payload:
 
 
 def random_verdict(engine: Engine, begins: int, offset: int, end: int) -> Verdict:
-    """What a loader may say of the bytes of an image from one place to another."""
+    """An answer that a loader may give to the bytes of an image from one place to another."""
     length, status, loaded, ends = random.choice([
         (end, Status.OK, random.random() < 0.5 and engine.loaded, False),
         (end, Status.OK, True, True),

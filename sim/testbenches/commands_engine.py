@@ -22,7 +22,7 @@ COUNTING_CYCLES = 3
 
 @dataclass
 class Verdict:
-    """What the loader says of an image once it has ``length`` bytes of it, and had ``begins`` beginnings.
+    """The loader's answer about an image once it has ``length`` bytes of it, and had ``begins`` beginnings.
 
     ``ends`` if it awaits no more bytes then.
     """
@@ -43,7 +43,7 @@ class Engine:
     image : list of int
         Bytes of the image since ``image.begin``.
     offset : int
-        Where the loader goes on.
+        Offset at which the loader goes on.
     begins, runs : int
         Pulses of ``image.begin`` and of ``run``.
     writes : list of (address, word)

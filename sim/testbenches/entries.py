@@ -18,7 +18,7 @@ LAYER = 60
 
 
 class Planes:
-    """What was written: for each plane the words by address."""
+    """The words that were written: for each plane, by address."""
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
@@ -38,7 +38,7 @@ class Planes:
 
 
 def layer_bits(config: EngineConfig, mode: int, offsets: list[int]) -> int:
-    """What the memory is told of a layer, with random bits in the place of the rest."""
+    """The settings of a layer that the memory needs, with random bits in place of all others."""
     told: dict[str, Any] = {"input_signed": random.getrandbits(1)}
     if len(config.index_bits) > 1:
         room = (1 << (config.entry_depth - 1).bit_length()) - 1

@@ -19,7 +19,7 @@ OFFER_CYCLES = 4
 
 @dataclass
 class Packet:
-    """What the link is to make of a packet: a request, or for any status but OK an answer of its own.
+    """The link's expected reaction to a packet: a request, or for any status but OK an answer of its own.
 
     ``begin`` and ``end`` are the places of its first byte and of that after its last. The rest is what the commands do
     with a request: take some bytes of the payload and answer.

@@ -20,7 +20,7 @@ SECTION = struct.Struct("<BBHH")
 
 @dataclass
 class Outcome:
-    """What the loader is to say of an image, and the words that it is to write: kind, PE, address, word.
+    """The expected answer of the loader to an image, and the words that it must write: kind, PE, address, word.
 
     It may write those of ``tail`` as well.
     """
@@ -48,7 +48,7 @@ def image_limit(config: Any) -> int:
 
 
 def read(content: bytes, config: Any, before: Outcome) -> Outcome:
-    """What is to come of an image, of which this may be a part only."""
+    """The expected outcome of an image, or of a part of one."""
     writes: list[tuple[int, int, int, int]] = []
     whole = Outcome(Status.OK, before.loaded, len(content), before.layers, before.limit, writes)
     for place, value, status in ((0, b"NZIM", Status.BAD_MAGIC), (4, b"\x04\x00", Status.BAD_VERSION),
@@ -139,7 +139,7 @@ def with_crc(content: bytes) -> bytes:
 
 
 def flipped(content: bytes, first: int, end: int) -> bytes:
-    """With one bit changed in a range of bytes."""
+    """The image with one bit changed in a range of bytes."""
     bit = random.randrange(8 * first, 8 * end)
     return content[:bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1:]
 
@@ -161,7 +161,7 @@ def nothing_in_it(config: Any, sections: list[Section]) -> bytes:
 
 
 def wrong_number(config: Any, sections: list[Section]) -> bytes:
-    """Of sections or of bytes, in an image whose CRC is right."""
+    """A wrong number of sections or of bytes, in an image whose CRC is right."""
     change = random.choice([-1, 1])
     content = encode(config, sections)
     return encode(config, sections, **random.choice([{"sections": len(sections) + change},

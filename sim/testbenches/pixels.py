@@ -29,7 +29,7 @@ def random_pass(config: EngineConfig) -> dict[str, int]:
 
 
 def words(one: dict[str, int], config: EngineConfig) -> Iterator[dict[str, int]]:
-    """What is said of each word of a pass."""
+    """The expected outputs for each word of a pass."""
     edge, modulus = range(1 << config.tap_bits), 1 << row_bits(config)
     for row in range(one["scan_rows"]):
         for col in range(one["scan_cols"]):

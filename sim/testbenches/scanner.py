@@ -40,8 +40,7 @@ class Layer:
                 yield {"present": 0, "last": 1}
 
     def begin(self, dut: Any) -> None:
-        """What is noted in the cycle of ``start``; without a drain before it, how many words were there means nothing.
-        """
+        """Sets what is read with ``start``; without a drain before it, the number of words means nothing."""
         layout = descriptor_layout(self.config)
         chase_words = self.readable if self.growing else random.randint(0, len(self.words))
         fields = {"input_base": self.base, "input_words": len(self.words), "chase_words": chase_words}

@@ -21,7 +21,7 @@ def descriptors(dut: Any, layers: int) -> list[int]:
 
 
 class Surroundings:
-    """What the sequencer directs; knows in which order things may happen, and fails if they do not.
+    """Stands for all units that the sequencer directs; fails if things happen in a wrong order.
 
     The program's items are descriptor 0, codebook 0, descriptor 1 and so on; ``place`` counts those read since the
     program was rewound. A layer is first scanned and then drained, once in each inference.
@@ -71,7 +71,7 @@ class Surroundings:
             await self.step()
 
     def _watch_state(self, run: bool) -> None:
-        """What the sequencer says of itself."""
+        """The sequencer's status outputs."""
         dut, layers = self.dut, len(self.descriptors)
         others_wait = self.program_left == self.drain_left == self.scan_left == 0
         self.ready = bool(dut.inferences__ready.value)

@@ -37,7 +37,7 @@ class Line:
             content += bytes(self.sink.read_nowait())
 
     async def resynchronise(self) -> None:
-        """As docs/formats.md has it."""
+        """Sends zero bytes and drops the answers to them, as docs/formats.md says."""
         await self.send(bytes(packet_length(parameters()["packet_bytes"]) + 2 * STATUS_BYTES))
         await self.answer()
 
@@ -133,7 +133,7 @@ async def a_packet_may_take_its_time(dut: Any) -> None:
 
 @bench(cycles=10_000_000)
 async def silence_ends_a_packet(dut: Any) -> None:
-    """What has begun is forgotten without an answer, wherever it broke off, and the next packet is taken."""
+    """A packet that breaks off, wherever that is, is forgotten without an answer; the next packet is taken."""
     line = Line(dut)
     await start(dut)
     for _ in range(20):

@@ -18,7 +18,7 @@ from sim.cocotb_kit.payloads import pack, unpack
 
 @dataclass
 class Step:
-    """What happens in a cycle, and what is to become of its beat: a job, or None."""
+    """The inputs of a cycle, and the expected job of its beat, or None."""
 
     load: dict[str, int] | None = None
     start: dict[str, int] | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Benches of small stand-in devices: they prove the simulation itself, see ``tests/test_sim_*.py``.
+"""Benches of small stand-in devices: they prove the simulation itself, see ``tests/sim/``.
 
 `everything_arrives` is also the pattern for the bench of a stream unit.
 """

@@ -71,14 +71,14 @@ def random_slice(config: EngineConfig, bits: int) -> list[Entry]:
 
 
 def useful_taps(entries: list[Entry], job: dict[str, int], tap_bits: int) -> list[Entry]:
-    """What the entries of one word take a cycle each for in a convolution: the weights whose tap is inside."""
+    """The entries of one word that take a cycle each in a convolution: the weights whose tap is inside."""
     return [entry for entry in entries if entry["code"]
             and job["tap_rows"] >> (entry["tap"] >> tap_bits) & 1
             and job["tap_cols"] >> (entry["tap"] & (1 << tap_bits) - 1) & 1]
 
 
 def steps(entries: list[Entry]) -> list[Entry | None]:
-    """What the entries of one word take a cycle each for: a weight, with or without a skip, or a skip alone."""
+    """The steps of one word, a cycle each: a weight, with or without a skip, or a skip alone."""
     found: list[Entry | None] = []
     for number, entry in enumerate(entries):
         if entry["code"]:
@@ -127,7 +127,7 @@ class Layer:
         assert self.base + len(self.words) <= config.entry_depth
 
     def bits(self) -> int:
-        """What the walker is told of the layer."""
+        """The settings of the layer that the walker needs."""
         told = {}
         if len(self.config.index_bits) > 1:
             told["index_mode"] = self.mode

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Links, files, modules and commands that the Markdown files name are there."""
+"""Links, files, modules and commands that the Markdown files name are there; so are those that comments name."""
 
 import re
 import subprocess
 import sys
+import tokenize
 
 import pytest
 
@@ -14,6 +15,8 @@ OUTLINE = ROOT / "docs" / "figures" / "outline.md"
 
 PAGES = sorted(path for folder in ("", "docs/**/", "constraints/", "models/", "host/datasets/")
                for path in ROOT.glob(f"{folder}*.md") if path != OUTLINE)
+PACKAGES = ("host", "nonzero", "rtl", "sim", "tests")
+ENDINGS = (".py", ".sv", ".cpp", ".js")
 TOPS = "|".join(("constraints", "docs", "host", "models", "nonzero", "rtl", "sim", "tests"))
 
 
@@ -49,8 +52,46 @@ def test_files_that_are_named_exist(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_modules_that_are_named_exist(path):
-    for name in re.findall(r"(?<![\w/.])(?:host|rtl|sim|nonzero)(?:\.[A-Za-z]\w*)+", path.read_text()):
-        assert resolves(name), name
+    assert unresolved(path.read_text()) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_comments_and_docstrings_name_what_exists(package):
+    sources = [path for ending in ENDINGS for path in sorted((ROOT / package).rglob(f"*{ending}"))]
+    assert len(sources) >= 5
+    found = {str(path.relative_to(ROOT)): unresolved(text) + missing(text)
+             for path in sources for text in ["\n".join(remarks(path))]}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_what_is_a_remark(tmp_path):
+    python, verilog = tmp_path / "a.py", tmp_path / "a.sv"
+    python.write_text('"""See `rtl.gone` and tests/test_gone_*.py."""\nNAME = "host.gone"  # not host.gone.too, sim.bench\n')
+    verilog.write_text("module a;  // see sim/gone.sv\nendmodule\n")
+    text = "\n".join(remarks(python))
+    assert (unresolved(text), missing(text)) == (["rtl.gone", "host.gone.too"], ["tests/test_gone_*.py"])
+    assert missing("\n".join(remarks(verilog))) == ["sim/gone.sv"]
+
+
+def remarks(path):
+    """The comments of a source file, and of Python the docstrings."""
+    if path.suffix != ".py":
+        return re.findall(r"//.*", path.read_text())
+    with path.open("rb") as file:
+        return [token.string for token in tokenize.tokenize(file.readline)
+                if token.type == tokenize.COMMENT or token.type == tokenize.STRING and token.string.startswith('"""')]
+
+
+def unresolved(text):
+    """Modules, and names in them, that a text names and that do not exist."""
+    return [name for name in re.findall(r"(?<![\w/.])(?:host|rtl|sim|nonzero)(?:\.[A-Za-z]\w*)+", text)
+            if not resolves(name)]
+
+
+def missing(text):
+    """Files and directories of this project that a text names and that do not exist."""
+    named = (name.rstrip(".") for name in re.findall(rf"(?<![\w/.])(?:{TOPS})/[\w./*-]+", text))
+    return [name for name in named if not any(ROOT.glob(name))]
 
 
 def resolves(name):

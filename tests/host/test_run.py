@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 
 from host import run as host_run
-from host.datasets import Dataset
-from host.device.target import Target
-from host.image.image import parse_image
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
-from host.run import run_image
 from nonzero.errors import run_command
 from rtl.config import PRESETS
 from tests.support.images import perfect_batch
-from tests.support.networks import SMALL, random_network
+from tests.support.networks import random_network
 
 
 @pytest.fixture
@@ -69,14 +65,3 @@ def test_inputs_that_are_clipped_are_said(place, capsys):
     np.savez(place / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     assert run(place, "tiny") == 0
     assert "note: 100.0% of the inputs are clipped: " in capsys.readouterr().err
-
-
-def test_a_network_without_work_has_no_ratio(monkeypatch):
-    """Nothing to multiply and nothing to broadcast: the limits are zero cycles."""
-    network = random_network(np.random.default_rng(1), SMALL, [10, 6, 3], 0.0)
-    image = parse_image(image_file(pack(network, SMALL)), SMALL)
-    blank, labels = np.zeros((4, 10), np.uint8), np.zeros(4, np.int64)
-    monkeypatch.setattr("host.verification.measure.run_batch", perfect_batch)
-    figures = run_image(image, Target("sim:small", SMALL), Dataset("blank", blank, labels, blank, labels), 4).figures()
-    assert figures["mismatches"] == figures["cycle_mismatches"] == 0 and figures["cycles_per_image"] > 0
-    assert figures["cycles_over_ideal"] is None

@@ -91,7 +91,7 @@ def requantise(totals, layer, act_bits):
     """Activations of sums with their biases (docs/numbers.md); their order stays, so pooling may come before."""
     shift = 27 - act_bits
     narrow = np.clip(totals >> layer.shift, -1 << 17, (1 << 17) - 1)
-    low, high = (0, (1 << act_bits) - 1) if layer.relu else (-1 << act_bits - 1, (1 << act_bits - 1) - 1)
+    low, high = (0, (1 << act_bits) - 1) if layer.activation else (-1 << act_bits - 1, (1 << act_bits - 1) - 1)
     return np.clip(narrow * layer.multiplier + (1 << shift - 1) >> shift, low, high)
 
 

@@ -53,8 +53,8 @@ class Reader:
     program : list
         The passes: their descriptors' fields, codebook and tap table.
     layers : list
-        Of each its ``weights`` (int64 ``[rows, columns]``), ``bias``, ``codebook``, ``multiplier``, ``shift``, ``relu``
-        and ``geometry`` (a dict or None), as the network has them.
+        Of each its ``weights`` (int64 ``[rows, columns]``), ``bias``, ``codebook``, ``multiplier``, ``shift``,
+        ``activation`` (1 for a ReLU) and ``geometry`` (a dict or None), as the network has them.
     """
 
     def __init__(self, content, config):
@@ -214,7 +214,7 @@ class Reader:
             one = passes.pop(0)
             first = one.output_base - fields["output_base"]
             assert one.kind == (CONVOLUTION if runs else FULLY_CONNECTED)
-            layer.codebook, layer.multiplier, layer.relu = one.codebook, one.multiplier, one.activation
+            layer.codebook, layer.multiplier, layer.activation = one.codebook, one.multiplier, one.activation
             layer.shift = (0, 5, 10, 15)[one.pre_shift]
             if self.config.tap_bits:
                 for name, value in fields_about_pixels(one, runs, pixel_slots, bands).items():
@@ -283,4 +283,4 @@ class Reader:
         pixels = int(np.prod(output_shape(fields["geometry"]))) if "geometry" in fields else 1
         found = [values[place + pixel * fields.get("output_step", 0)]
                  for place in fields["output_order"] for pixel in range(pixels)]
-        return found if self.layers[-1].relu else [_signed(value, 8 * size) for value in found]
+        return found if self.layers[-1].activation else [_signed(value, 8 * size) for value in found]

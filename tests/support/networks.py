@@ -10,6 +10,7 @@ import numpy as np
 from host.network.layers import Geometry, taps_met
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
+from rtl.numbers import Activation
 
 SMALL = EngineConfig(pes=4, index_bits=(3, 4, 6), entries_per_word=4, entry_depth=512, slice_word_bits=16,
                      slice_depth=256, act_depth=32, acc_depth=8, queue_depth=16, program_depth=256, packet_bytes=128)
@@ -48,7 +49,7 @@ def random_network(rng: np.random.Generator, config: EngineConfig, sizes: list[i
     layers: list[QuantizedLayer] = []
     for number, (cols, rows) in enumerate(itertools.pairwise(sizes)):
         layers.append(_layer(rng, config, f"fc{number + 1}", (rows, cols), density,
-                             signed if number == 0 else not layers[-1].relu, extreme=extreme,
+                             signed if number == 0 else layers[-1].activation.signed, extreme=extreme,
                              last=number == len(sizes) - 2))
     return QuantizedNetwork("random", tuple(layers), 1.0, signed, config.act_bits)
 
@@ -60,12 +61,12 @@ def random_convolutions(rng: np.random.Generator, config: EngineConfig, geometri
     for number, (rows, geometry) in enumerate(geometries):
         cols = geometry.in_shape[0] // geometry.groups * math.prod(geometry.kernel)
         layer = _layer(rng, config, f"conv{number + 1}", (rows, cols), density,
-                       not layers[-1].relu if layers else signed, last=number == len(geometries) - 1)
+                       layers[-1].activation.signed if layers else signed, last=number == len(geometries) - 1)
         taps = np.tile(taps_met(geometry), cols // math.prod(geometry.kernel))
         layers.append(replace(layer, codes=layer.codes * taps, geometry=geometry))
     for number, rows in enumerate(sizes):
-        layers.append(_layer(rng, config, f"fc{number + 1}", (rows, layers[-1].outputs), density, not layers[-1].relu,
-                             last=number == len(sizes) - 1))
+        layers.append(_layer(rng, config, f"fc{number + 1}", (rows, layers[-1].outputs), density,
+                             layers[-1].activation.signed, last=number == len(sizes) - 1))
     return QuantizedNetwork("random", tuple(layers), 1.0, signed, config.act_bits)
 
 
@@ -90,13 +91,13 @@ def _layer(rng: np.random.Generator, config: EngineConfig, name: str, shape: tup
     codes[:, rng.random(cols) < 0.1] = 0
     codes[rng.random(rows) < 0.1] = 0
     codebook = _codebook(rng, config, extreme)
-    relu = not last or bool(rng.integers(2))
+    activation = Activation.RELU if not last or rng.integers(2) else Activation.IDENTITY
     spread = int(np.abs(codebook).max()) * (1 << config.act_bits) // 2
     bias = rng.integers(-spread, spread + 1, rows)
     total = max(1, int(density * cols) + 1) ** 0.5 * spread
     multiplier = int(np.clip((1 << config.act_bits) / total * 2.0 ** (27 - config.act_bits), 1, 65535))
-    return QuantizedLayer(name, codes.astype(np.uint8), codebook, bias.astype(np.int64), multiplier, 0, relu,
-                          input_signed, 1.0, 1.0, 1.0)
+    return QuantizedLayer(name, codes.astype(np.uint8), codebook, bias.astype(np.int64), multiplier, 0,
+                          activation, input_signed, 1.0, 1.0, 1.0)
 
 
 def _codebook(rng: np.random.Generator, config: EngineConfig, extreme: bool) -> np.ndarray:

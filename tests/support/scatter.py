@@ -19,7 +19,7 @@ from rtl.image_format import (
     section_layout,
 )
 from rtl.layouts import LayerKind, descriptor_layout
-from rtl.numbers import PRE_SHIFTS, act_range, requantize
+from rtl.numbers import PRE_SHIFTS, Activation, act_range, requantize
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Conv:
     padding: int
     pool: int
     pool_step: int
-    relu: bool
+    activation: Activation
     multiplier: int
     pre_shift: int
 
@@ -55,7 +55,7 @@ class Conv:
                 at_y, at_x = y * self.stride, x * self.stride
                 window = padded[:, :, at_y:at_y + weights.shape[2], at_x:at_x + weights.shape[3]]
                 conv[:, :, y, x] = np.einsum("ncyx,ocyx->no", window, weights) + self.bias
-        out = requantize(conv, multiplier=self.multiplier, pre_shift=self.pre_shift, signed=not self.relu,
+        out = requantize(conv, multiplier=self.multiplier, pre_shift=self.pre_shift, signed=self.activation.signed,
                          act_bits=act_bits, clamp=np.clip)
         step = self.pool_step
         return np.stack([np.stack([out[:, :, y * step:y * step + self.pool, x * step:x * step + self.pool]
@@ -70,7 +70,7 @@ def random_conv(rng, config, channels, outputs, *, kernel=3, stride=1, padding=0
     codebook = rng.integers(-high, high + 1, 1 << config.code_bits)
     codebook[0] = 0
     return Conv(codes, codebook, rng.integers(-500, 500, outputs), stride, padding, pool, pool_step,
-                bool(rng.integers(2)), int(rng.integers(100, 3000)), int(rng.choice(PRE_SHIFTS[:2])))
+                Activation(int(rng.integers(2))), int(rng.integers(100, 3000)), int(rng.choice(PRE_SHIFTS[:2])))
 
 
 def encode(targets, gap_bits, tap_bits):
@@ -194,7 +194,7 @@ def compile_convs(convs, shape, config):
         passes = _phases(conv, shape)
         for place, (fy, fx, ys, xs) in enumerate(passes):
             _add_phase(memories, conv, shape, config, (fy, fx, ys, xs), dict(
-                kind=LayerKind.CONVOLUTION, activation=int(conv.relu), input_signed=int(signed), index_mode=0,
+                kind=LayerKind.CONVOLUTION, activation=conv.activation, input_signed=int(signed), index_mode=0,
                 pre_shift=PRE_SHIFTS.index(conv.pre_shift), multiplier=conv.multiplier,
                 chase_words=0 if number and place == 0 else words, input_words=words,
                 input_base=base, output_base=base_out, output_words=slots, hold_sums=int(place < len(passes) - 1),
@@ -203,7 +203,7 @@ def compile_convs(convs, shape, config):
                 row_pitch=out_cols * slots), number)
         layers.append({"name": f"conv{number}", "output_base": base_out, "output_words": out_words,
                        "output_order": order})
-        shape, base, words, signed = out_shape, base_out, out_words, not conv.relu
+        shape, base, words, signed = out_shape, base_out, out_words, conv.activation.signed
     engine = memories.image(input_words)
     image = Image(engine, config.hash, input_words, input_order, 1.0, False, layers)
     return image, memories.passes

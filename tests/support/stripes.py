@@ -11,7 +11,9 @@ from host.compression.prune import prune
 from host.compression.recipe import PruneSettings
 from host.compression.retrain import Retraining
 from host.datasets import Dataset
+from host.network.activate import activate
 from host.network.layers import Linear, Network
+from rtl.numbers import Activation
 
 SHORT = PruneSettings(density=0.1, rounds=4, round_epochs=2, final_epochs=4, batch=50, learning_rate=0.01,
                       final_learning_rate=0.02, augment=0.3)
@@ -33,7 +35,8 @@ def network(seed=0, sizes=(49, 40, 20, 3)):
     rng = np.random.default_rng(seed)
     return Network("small", tuple(
         Linear(f"fc{index + 1}", rng.normal(0, cols ** -0.5, (rows, cols)).astype(np.float32),
-               rng.normal(0, 0.1, rows).astype(np.float32), index < len(sizes) - 2)
+               rng.normal(0, 0.1, rows).astype(np.float32),
+               Activation.RELU if index < len(sizes) - 2 else Activation.IDENTITY)
         for index, (cols, rows) in enumerate(pairwise(sizes))))
 
 
@@ -56,7 +59,7 @@ def run(net, inputs):
     """The outputs of a network in float64."""
     for layer in net.layers:
         inputs = inputs @ layer.weight.astype(np.float64).T + layer.bias
-        inputs = np.maximum(inputs, 0) if layer.relu else inputs
+        inputs = activate(inputs, layer.activation)
     return inputs
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from host.network.activate import activate
 from host.network.layers import Network
 from host.training.forward import logits, tensors
 
@@ -36,7 +37,7 @@ def computed(network: Network, inputs: np.ndarray) -> np.ndarray:
     acts = inputs.astype(np.float64)
     for layer in network.layers:
         acts = acts @ layer.weight.T.astype(np.float64) + layer.bias
-        acts = np.maximum(acts, 0) if layer.relu else acts
+        acts = activate(acts, layer.activation)
     return acts
 
 

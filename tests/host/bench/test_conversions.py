@@ -19,6 +19,7 @@ from host.bench.conversion_subjects import Subject, draw
 from host.bench.conversions import BAD, FORMS, SUBJECTS, conversions_table, figures, measure_conversions
 from host.compilation import steps as compilation
 from nonzero.errors import UserError, run_command
+from rtl.numbers import Activation
 
 THIRD = random.Random(26).sample(SUBJECTS, len(SUBJECTS) // 3)
 OFTEN = ("module", "state_dict", "safetensors", "pt2", "onnx")
@@ -58,7 +59,7 @@ def changed_loader(monkeypatch, change):
 
 
 def without_activation(network):
-    first = replace(network.layers[0], relu=False)
+    first = replace(network.layers[0], activation=Activation.IDENTITY)
     return replace(network, layers=(first, *network.layers[1:]))
 
 

@@ -19,15 +19,19 @@ from host.bench.timing import Timed, time_side_by_side
 from host.datasets import load_dataset
 from host.device.target import Target
 from host.image.image import parse_image
+from host.network.activate import activate
 from host.network.layers import Linear, Network
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from host.run import run_image
-from host.workloads.eie_layers import PUBLISHED_US, Layer, Options, compile_drawn, draw
+from host.workloads.compile_layer import Options, compile_drawn
+from host.workloads.drawn_layers import draw
+from host.workloads.eie_layers import PUBLISHED_US, Layer
 from nonzero.errors import UserError, run_command
 from rtl.config import PRESETS
+from rtl.numbers import Activation
 from tests.support.networks import SMALL, random_acts, random_network
 
 BASELINE = Baseline("board", 50.0, "default")
@@ -35,24 +39,25 @@ TINY = (Layer("tiny", 60, 30, 0.3, 0.5), Layer("NT-We", 33, 9, 0.1, 1.0))
 METHODS = {method.name: method for method in methods_for("cpu")}
 
 
-def chain(rng, sizes, density, relus):
+def chain(rng, sizes, density, activations):
     layers = [Linear(f"fc{number}", np.where(rng.random((rows, cols)) < density, rng.normal(size=(rows, cols)), 0)
-                     .astype(np.float32), rng.normal(size=rows).astype(np.float32), relu)
-              for number, (cols, rows, relu) in enumerate(zip(sizes, sizes[1:], relus, strict=False))]
+                     .astype(np.float32), rng.normal(size=rows).astype(np.float32), activation)
+              for number, (cols, rows, activation) in enumerate(zip(sizes, sizes[1:], activations, strict=False))]
     return Network("chain", tuple(layers))
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("sizes, relus", [((40, 30), (True,)), ((40, 30), (False,)), ((1, 1), (False,)),
-                                          ((50, 40, 20, 10), (True, False, True))])
-def test_every_method_computes_the_network(name, sizes, relus):
+@pytest.mark.parametrize("sizes, activations", [
+    ((40, 30), (Activation.RELU,)), ((40, 30), (Activation.IDENTITY,)), ((1, 1), (Activation.IDENTITY,)),
+    ((50, 40, 20, 10), (Activation.RELU, Activation.IDENTITY, Activation.RELU))])
+def test_every_method_computes_the_network(name, sizes, activations):
     rng = np.random.default_rng(len(sizes))
-    network = chain(rng, sizes, 0.3, relus)
+    network = chain(rng, sizes, 0.3, activations)
     for vector in (rng.random(sizes[0]) * (rng.random(sizes[0]) < 0.5), rng.normal(size=sizes[0])):
         expected = vector
         for layer in network.layers:
             expected = layer.weight.astype(np.float64) @ expected + layer.bias
-            expected = np.maximum(expected, 0) if layer.relu else expected
+            expected = activate(expected, layer.activation)
         acts = exact_acts(network, vector)
         np.testing.assert_allclose(acts[-1], expected, rtol=1e-12, atol=1e-12)
         call = METHODS[name].prepare(network, acts)
@@ -67,7 +72,8 @@ def test_methods_are_of_every_kind():
 
 
 def test_the_cut_network_is_without_dead_neurons_and_unused_inputs(monkeypatch):
-    network = chain(np.random.default_rng(5), (50, 40, 20, 10), 1.0, (True, True, False))
+    network = chain(np.random.default_rng(5), (50, 40, 20, 10), 1.0,
+                    (Activation.RELU, Activation.RELU, Activation.IDENTITY))
     one, two, _ = (layer.weight for layer in network.layers)
     one[:, 7:50] = 0
     one[[3, 4]] = 0
@@ -170,7 +176,7 @@ def test_the_float_network_is_what_the_integers_approximate(pre_shift):
     acts = random_acts(rng, network, 5, 0.5)
     for vector, outputs in zip(acts, forward(network, acts)[0], strict=True):
         exact = exact_acts(float_network(network), vector)[-1]
-        low, high = (0, 255) if network.layers[0].relu else (-128, 127)
+        low, high = (-128, 127) if network.layers[0].activation.signed else (0, 255)
         assert np.abs(exact.clip(low, high) - outputs).max() <= 1 and np.abs(outputs).max() > 10
 
 

@@ -11,9 +11,11 @@ from host.compression.prune import prune
 from host.compression.prune_for_cycles import activity, keep_worthy
 from host.compression.recipe import PruneSettings
 from host.compression.retrain import Retraining
+from host.network.activate import activate
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.training.samples import Samples, split
 from nonzero.errors import UserError
+from rtl.numbers import Activation
 from tests.support.stripes import dataset, network, run, same
 
 SHORT = PruneSettings(density=0.2, rounds=3, round_epochs=2, final_epochs=4, batch=50, learning_rate=0.01,
@@ -26,7 +28,7 @@ def broadcasts(net, images):
     for number, layer in enumerate(net.layers):
         total += (acts[:, layer.weight.any(axis=0)] != 0).sum() / len(images)
         acts = run(replace(net, layers=net.layers[number:number + 1]), acts)
-        acts = np.maximum(acts, 0) if layer.relu else acts
+        acts = activate(acts, layer.activation)
     return total
 
 
@@ -40,8 +42,8 @@ def test_activity_counts_what_is_not_zero():
 
 
 def test_inputs_with_the_least_saliency_for_a_broadcast_are_removed():
-    layers = (Linear("fc1", np.ones((2, 4), np.float32), np.zeros(2, np.float32), True),
-              Linear("fc2", np.ones((3, 2), np.float32), np.zeros(3, np.float32), False))
+    layers = (Linear("fc1", np.ones((2, 4), np.float32), np.zeros(2, np.float32), Activation.RELU),
+              Linear("fc2", np.ones((3, 2), np.float32), np.zeros(3, np.float32), Activation.IDENTITY))
     net = Network("small", layers)
     saliency = [np.array([[4.0, 1, 0, 2], [0, 1, 0, 1]]), np.ones((3, 2))]
     # Inputs are worth 4, 2, 0 and 3, neurons 7 and 2; for a broadcast 4, 20, 0, 6, 7 and 4 / 3.
@@ -57,8 +59,9 @@ def test_inputs_with_the_least_saliency_for_a_broadcast_are_removed():
 
 def test_a_channel_is_broadcast_once_for_each_pixel():
     weight = np.ones((4, 4), np.float32)
-    conv = Conv2d("conv", weight, np.zeros(4, np.float32), True, Geometry((2, 2, 2), (2, 1), groups=1))
-    net = Network("small", (conv, Linear("fc", np.ones((3, 8), np.float32), np.zeros(3, np.float32), False)))
+    conv = Conv2d("conv", weight, np.zeros(4, np.float32), Activation.RELU, Geometry((2, 2, 2), (2, 1), groups=1))
+    net = Network("small", (conv, Linear("fc", np.ones((3, 8), np.float32), np.zeros(3, np.float32),
+                                         Activation.IDENTITY)))
     assert [len(one) for one in activity(net, np.ones((5, 8), np.float32))] == [8, 8]
     often = [np.array([1.0, 1, 1, 1, 0.25, 0.25, 0.25, 0.25]), np.array([0.5, 0.5, 1, 1, 0.1, 0.1, 1, 1])]
     found = keep_worthy(net, [weight, np.ones((3, 8))], often, 2.5, 1)

@@ -13,7 +13,7 @@ from tests.support.stripes import dataset, network
 
 def parts(net):
     return [(torch.from_numpy(layer.weight).double().requires_grad_(), torch.from_numpy(layer.bias).double(),
-             layer.relu, layer.geometry) for layer in net.layers]
+             layer.activation, layer.geometry) for layer in net.layers]
 
 
 def test_magnitude_is_the_absolute_weight():

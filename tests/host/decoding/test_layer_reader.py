@@ -51,8 +51,8 @@ def test_one_pass_makes_the_layer():
     assert one.complete and one.drains == 1
     layer = one.layer()
     assert layer.weights.tolist() == [[-3, 0, 0], [0, 0, 100], [0, 2, 0]] and layer.bias.tolist() == [10, 20, 30]
-    assert (layer.name, layer.multiplier, layer.pre_shift, layer.relu, layer.input_signed, layer.geometry) \
-        == ("fc", 500, 5, True, False, None)
+    assert (layer.name, layer.multiplier, layer.pre_shift, layer.activation, layer.input_signed, layer.geometry) \
+        == ("fc", 500, 5, Activation.RELU, False, None)
 
 
 def test_two_passes_make_the_layer_slot_by_slot():

@@ -20,6 +20,7 @@ from host.quantization.golden_model import forward
 from host.verification.adopt import adopt
 from rtl.config import PRESETS
 from rtl.engine.engine import Engine
+from rtl.numbers import Activation
 from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status
 from rtl.protocol import pack as packet
 from sim.simulator.link import SimulationLink, build_link
@@ -59,7 +60,8 @@ def example(config, sizes=(40, 20, 6), *, signed=False):
     """A network, its image and inputs for it."""
     rng = np.random.default_rng(7)
     network = random_network(rng, config, list(sizes), 0.3)
-    network = replace(network, layers=(*network.layers[:-1], replace(network.layers[-1], relu=not signed)))
+    last = replace(network.layers[-1], activation=Activation.IDENTITY if signed else Activation.RELU)
+    network = replace(network, layers=(*network.layers[:-1], last))
     return network, parse_image(image_file(pack(network, config)), config), random_acts(rng, network, 3, 0.5)
 
 

@@ -16,6 +16,7 @@ from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import PRESETS
 from rtl.engine.engine import Engine
+from rtl.numbers import Activation
 from sim.simulator.link import SimulationLink, build_link
 from tests.support import independent_client as client
 from tests.support.images import with_crc
@@ -69,7 +70,8 @@ def example():
     codes = np.array([[2, 0, 1], [0, 3, 0], [0, 0, 1], [0, 0, 1], [1, 0, 0]], np.uint8)
     codebook = np.zeros(16, np.int64)
     codebook[1:4] = -3, 2, 100
-    layer = QuantizedLayer("fc", codes, codebook, np.array([1000, -2, 0, 0, 70000]), 20000, 0, False, False, 1, 1, 1)
+    layer = QuantizedLayer("fc", codes, codebook, np.array([1000, -2, 0, 0, 70000]), 20000, 0,
+                           Activation.IDENTITY, False, 1, 1, 1)
     return QuantizedNetwork("example", (layer,), 1 / 255, False, 8)
 
 
@@ -177,7 +179,7 @@ def traits(name):
         yield f"bands {first['bands']}"
         yield "odd rows" if first["bands"] == 2 and network.layers[0].geometry.out_shape[0] % 2 else "even rows"
     yield from (f"groups {one.geometry['groups']}" for one in reader.layers if one.geometry)
-    yield from ("signed outputs" for one in reader.layers[-1:] if not one.relu)
+    yield from ("signed outputs" for one in reader.layers[-1:] if not one.activation)
     for one in reader.program:
         yield f"index mode {one.index_mode}"
         yield "a later pass of rows" if one.output_base not in [

@@ -17,6 +17,7 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
+from rtl.numbers import Activation
 from tests.support.independent_reader import Reader
 
 ENGINE = EngineConfig(pes=2, acc_bits=24, index_bits=(4,), entries_per_word=2, entry_depth=16, slice_word_bits=8,
@@ -34,16 +35,16 @@ def codebook(*values):
     return np.array([0, *values] + [0] * (15 - len(values)))
 
 
-def layer(name, codes, values, bias, multiplier, pre_shift, *, relu, input_signed=False, geometry=None):
+def layer(name, codes, values, bias, multiplier, pre_shift, *, activation, input_signed=False, geometry=None):
     return QuantizedLayer(name=name, codes=np.array(codes, np.uint8), codebook=codebook(*values), bias=np.array(bias),
-                          multiplier=multiplier, pre_shift=pre_shift, relu=relu, input_signed=input_signed,
-                          input_scale=1, weight_scale=1, output_scale=1, geometry=geometry)
+                          multiplier=multiplier, pre_shift=pre_shift, activation=activation,
+                          input_signed=input_signed, input_scale=1, weight_scale=1, output_scale=1, geometry=geometry)
 
 
 NETWORK = QuantizedNetwork("two layers", (
     # Weights [[-3, 0], [0, 100], [2, 2]], then [[7, 0, -128]].
-    layer("fc1", [[1, 0], [0, 3], [2, 2]], (-3, 2, 100), [5, -2, 0], 20000, 0, relu=True),
-    layer("fc2", [[1, 0, 2]], (7, -128), [70000], 1000, 5, relu=False)), 0.5, False, 8)
+    layer("fc1", [[1, 0], [0, 3], [2, 2]], (-3, 2, 100), [5, -2, 0], 20000, 0, activation=Activation.RELU),
+    layer("fc2", [[1, 0, 2]], (7, -128), [70000], 1000, 5, activation=Activation.IDENTITY)), 0.5, False, 8)
 """Two inputs, three neurons with a ReLU, one output."""
 
 IMAGE = """
@@ -126,8 +127,8 @@ e3 00 00 00              # 227 bytes of JSON
 
 CONVOLUTION = QuantizedNetwork("convolution", (
     # Kernels [[-3, 0], [0, 2]] and [[0, 100], [0, 0]].
-    layer("conv", [[1, 0, 0, 2], [0, 3, 0, 0]], (-3, 2, 100), [5, -2], 20000, 0, relu=True, input_signed=True,
-          geometry=Geometry((1, 3, 4), (2, 2), pool=2, pool_stride=1)),), 0.5, True, 8)
+    layer("conv", [[1, 0, 0, 2], [0, 3, 0, 0]], (-3, 2, 100), [5, -2], 20000, 0, activation=Activation.RELU,
+          input_signed=True, geometry=Geometry((1, 3, 4), (2, 2), pool=2, pool_stride=1)),), 0.5, True, 8)
 """An image of 3 x 4 pixels, two channels of 2 x 3 sums, which a max pooling makes 1 x 2 outputs."""
 
 CONVOLUTION_IMAGE = """
@@ -237,8 +238,8 @@ def test_these_bytes_are_decoded_into_the_network(text, network, config):
     assert len(decoded.layers) == len(network.layers)
     for found, layer in zip(decoded.layers, network.layers, strict=True):
         assert np.array_equal(found.weights, layer.weights) and np.array_equal(found.bias, layer.bias)
-        assert (found.multiplier, found.pre_shift, found.relu, found.input_signed, found.geometry) \
-            == (layer.multiplier, layer.pre_shift, layer.relu, layer.input_signed, layer.geometry)
+        assert (found.multiplier, found.pre_shift, found.activation, found.input_signed, found.geometry) \
+            == (layer.multiplier, layer.pre_shift, layer.activation, layer.input_signed, layer.geometry)
     assert (image.input_scale, image.input_signed) == (network.input_scale, network.input_signed)
 
 

@@ -16,6 +16,7 @@ from host.network.dead_neurons import drop_dead_neurons
 from host.network.zoo import NETWORKS, build
 from host.training.forward import logits, tensors
 from nonzero.errors import UserError
+from rtl.numbers import Activation
 from tests.support.model_files import saved
 
 
@@ -76,8 +77,8 @@ def test_what_is_read_computes_what_torch_computes(tmp_path, name):
 def test_poolings_become_layers_whose_weights_stay(tmp_path):
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(75, 2))
     layers = load_network(saved(tmp_path, model), input_shape=(1, 12, 12)).layers
-    assert [(layer.name, layer.fixed, layer.relu) for layer in layers] == [
-        ("0", False, True), ("2", True, True), ("4", False, False)]
+    assert [(layer.name, layer.fixed, layer.activation) for layer in layers] == [
+        ("0", False, Activation.RELU), ("2", True, Activation.RELU), ("4", False, Activation.IDENTITY)]
     assert np.array_equal(layers[1].weight, np.full((3, 4), 0.25))
 
 

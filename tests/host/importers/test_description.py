@@ -17,6 +17,7 @@ from host.importers.safetensors_file import safetensors_file
 from host.network.layers import Network
 from host.network.zoo import NETWORKS, build, empty
 from nonzero.errors import UserError
+from rtl.numbers import Activation
 from tests.support.paths import ROOT
 
 NETS = {
@@ -36,8 +37,8 @@ NETS = {
 def assert_equal(network: Network, other: Network) -> None:
     assert len(network.layers) == len(other.layers)
     for layer, back in zip(network.layers, other.layers, strict=True):
-        assert (layer.name, layer.relu, layer.geometry, layer.fixed, type(layer)) \
-            == (back.name, back.relu, back.geometry, back.fixed, type(back))
+        assert (layer.name, layer.activation, layer.geometry, layer.fixed, type(layer)) \
+            == (back.name, back.activation, back.geometry, back.fixed, type(back))
         np.testing.assert_array_equal(layer.weight, back.weight)
         np.testing.assert_array_equal(layer.bias, back.bias)
 
@@ -67,7 +68,7 @@ def test_the_order_of_layers_is_that_of_the_description(tmp_path):
     inputs = torch.from_numpy(rng.random((3, 4), np.float32))
     acts = inputs.numpy()
     for layer in back.layers:
-        assert not layer.relu
+        assert layer.activation is Activation.IDENTITY
         acts = acts @ layer.weight.T + layer.bias
     np.testing.assert_allclose(acts, model(inputs).detach(), atol=1e-6)
 
@@ -183,6 +184,6 @@ def test_the_example_of_the_document_is_read(tmp_path):
     state = {"conv1.weight": torch.rand(4, 1, 5, 5), "conv1.bias": torch.rand(4), "fc1.weight": torch.rand(10, 576)}
     torch.save({"state_dict": state, KEY: text}, tmp_path / "model.pt")
     network = load_network(tmp_path / "model.pt")
-    assert [(layer.name, layer.relu, layer.inputs, layer.outputs) for layer in network.layers] \
-        == [("conv1", True, 784, 576), ("fc1", False, 576, 10)]
+    assert [(layer.name, layer.activation, layer.inputs, layer.outputs) for layer in network.layers] \
+        == [("conv1", Activation.RELU, 784, 576), ("fc1", Activation.IDENTITY, 576, 10)]
     assert network.assumptions == ()

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from host.importers.load_network import load_network
+from rtl.numbers import Activation
 from tests.support.model_files import LEGACY, saved
 from tests.support.torch_models import assert_same, computed, plain, trained
 
@@ -26,7 +27,7 @@ def test_every_format_of_torch_save_loads_the_same_network(tmp_path: Path, optio
         network = load_network(saved(tmp_path, value, **options))
         assert network.name == "model"
         assert [layer.name for layer in network.layers] == ["0", "2", "4"]
-        assert [layer.relu for layer in network.layers] == [True, True, False]
+        assert [layer.activation for layer in network.layers] == [Activation.RELU] * 2 + [Activation.IDENTITY]
         for layer in network.layers:
             np.testing.assert_array_equal(layer.weight, model[int(layer.name)].weight.detach())
             np.testing.assert_array_equal(layer.bias, model[int(layer.name)].bias.detach())
@@ -41,7 +42,7 @@ def test_safetensors_load_in_the_order_of_numbers(tmp_path: Path) -> None:
     assert [layer.name for layer in network.layers] == [f"fc{index}" for index in range(1, 12)]
     np.testing.assert_array_equal(network.layers[9].weight, weights["fc10.weight"])
     np.testing.assert_array_equal(network.layers[9].bias, np.zeros(4))
-    assert network.layers[9].relu and not network.layers[10].relu
+    assert [layer.activation for layer in network.layers[9:]] == [Activation.RELU, Activation.IDENTITY]
 
 
 def test_a_safetensors_file_is_recognised_without_its_suffix(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_batch_normalisation_folds_and_neutral_layers_vanish(tmp_path: Path, aff
     model = trained(nn.Flatten(), nn.Dropout(), nn.Linear(6, 5, bias=False), nn.BatchNorm1d(5, affine=affine),
                     nn.ReLU(), nn.Identity(), nn.Linear(5, 4), nn.Linear(4, 3), nn.BatchNorm1d(3, eps=0.5))
     network = load_network(saved(tmp_path, model))
-    assert [layer.relu for layer in network.layers] == [True, False, False]
+    assert [layer.activation for layer in network.layers] == [Activation.RELU] + [Activation.IDENTITY] * 2
     assert_same(network, model)
 
 
@@ -69,7 +70,7 @@ def test_nested_sequentials_and_a_final_relu(tmp_path: Path) -> None:
                           nn.Sequential(nn.Linear(5, 4), nn.ReLU()))
     network = load_network(saved(tmp_path, model))
     assert [layer.name for layer in network.layers] == ["0.0", "1.0"]
-    assert network.layers[-1].relu
+    assert network.layers[-1].activation is Activation.RELU
     assert_same(network, model)
 
 

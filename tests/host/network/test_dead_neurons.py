@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from host.network.dead_neurons import drop_dead_neurons, silence_dead_neurons
+from rtl.numbers import Activation
 from tests.support.stripes import network, run, same
 
 
@@ -32,7 +33,7 @@ def test_dead_neurons_are_silenced_and_the_function_stays():
 
 def test_death_spreads_through_layers_without_relu():
     net = network(sizes=(5, 4, 3, 2))
-    net = replace(net, layers=tuple(replace(layer, relu=False) for layer in net.layers))
+    net = replace(net, layers=tuple(replace(layer, activation=Activation.IDENTITY) for layer in net.layers))
     third = net.layers[2].weight.copy()
     third[:] = 0
     net = replace(net, layers=(*net.layers[:2], replace(net.layers[2], weight=third)))

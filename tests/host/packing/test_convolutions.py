@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from host.compression.share_weights import SharedLayer, SharedNetwork
+from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.decoding.decode import decode
 from host.image.image import parse_image
 from host.network.layers import Geometry
@@ -20,6 +20,7 @@ from host.quantization.work import tap_activity
 from nonzero.errors import UserError
 from rtl.image_format import HEADER_BYTES, SECTION_BYTES
 from rtl.layouts import descriptor_layout
+from rtl.numbers import Activation
 from tests.support.engine_model import run_model
 from tests.support.images import assert_layer_refused
 from tests.support.networks import (
@@ -42,7 +43,7 @@ def check(network, config, seed=0, activity=None):
         weights = np.zeros_like(layer.weights)
         weights[:, :back.cols] = back.weights
         assert np.array_equal(weights, layer.weights) and np.array_equal(back.bias, layer.bias)
-        assert (back.geometry, back.relu) == (layer.geometry, layer.relu)
+        assert (back.geometry, back.activation) == (layer.geometry, layer.activation)
     outputs = forward(network, acts)
     for values, values_back in zip(outputs, forward(decoded, acts[:, :decoded.inputs]), strict=True):
         assert np.array_equal(values, values_back)
@@ -128,7 +129,7 @@ def test_golden_model_is_the_convolution_of_torch(seed):
             sums[:, channel, row, col] = (window[:, group:group + 2] * weights[channel]).sum((1, 2, 3))
     sums = sums + torch.from_numpy(layer.bias)[:, None, None]
     acts_out = ((sums.clamp(-(1 << 17), (1 << 17) - 1) * layer.multiplier + (1 << 18)) >> 19).clamp(
-        0 if layer.relu else -128, 255 if layer.relu else 127)
+        *((-128, 127) if layer.activation.signed else (0, 255)))
     pooled = acts_out.unfold(2, geometry.pool, geometry.pool_stride).unfold(3, geometry.pool, geometry.pool_stride)
     expected = pooled.amax((4, 5)).flatten(1).numpy()
     assert np.array_equal(forward(replace(network, layers=(layer,)), acts)[0], expected)
@@ -270,8 +271,8 @@ def test_a_network_of_convolutions_is_quantised(direct):
         shape = rows, geometry.in_shape[0] // geometry.groups * geometry.kernel[0] * geometry.kernel[1]
         values = np.arange(256.0) * (0.01 if direct else 1 / 256)
         values = np.where(np.arange(256) >= 128, values - 256 * values[1], values)
-        layers.append(SharedLayer("conv", rng.integers(0, 256, shape).astype(np.uint8), values, rng.random(rows), True,
-                                  geometry))
+        layers.append(SharedLayer("conv", rng.integers(0, 256, shape).astype(np.uint8), values, rng.random(rows),
+                                  Activation.RELU, geometry))
     shared = SharedNetwork("net", tuple(layers))
     images = rng.random((20, 1, 12, 12)).astype(np.float32)
     quantized = quantize(shared, config, images)

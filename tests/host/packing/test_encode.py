@@ -195,8 +195,8 @@ def test_decoding_gives_the_network_back(config):
             weights[:, :back.cols] = back.weights
             np.testing.assert_array_equal(weights, layer.weights)
             np.testing.assert_array_equal(back.bias, layer.bias)
-            assert (back.multiplier, back.pre_shift, back.relu, back.input_signed) \
-                == (layer.multiplier, layer.pre_shift, layer.relu, layer.input_signed)
+            assert (back.multiplier, back.pre_shift, back.activation, back.input_signed) \
+                == (layer.multiplier, layer.pre_shift, layer.activation, layer.input_signed)
 
 
 @pytest.mark.parametrize("damage, message", [

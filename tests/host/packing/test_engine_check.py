@@ -17,12 +17,14 @@ from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.packing.engine_check import check_engine
 from nonzero.errors import UserError, run_command
 from rtl.config import PRESETS, preset, read_config
+from rtl.numbers import Activation
 
 
 def fully_connected(*sizes, density=1.0):
     rng = np.random.default_rng(0)
     layers = [Linear(f"fc{number}", (rng.normal(size=(rows, cols)) * (rng.random((rows, cols)) < density))
-                     .astype(np.float32), np.zeros(rows, np.float32), number < len(sizes) - 1)
+                     .astype(np.float32), np.zeros(rows, np.float32),
+                     Activation.RELU if number < len(sizes) - 1 else Activation.IDENTITY)
               for number, (cols, rows) in enumerate(itertools.pairwise(sizes), start=1)]
     return Network("net", tuple(layers))
 
@@ -31,7 +33,7 @@ def convolution(channels, size, rows, kernel=3, pool=1, then=()):
     geometry = Geometry((channels, size, size), (kernel, kernel), pool=pool, pool_stride=pool)
     rng = np.random.default_rng(0)
     first = Conv2d("conv1", rng.normal(size=(rows, channels * kernel ** 2)).astype(np.float32),
-                   np.zeros(rows, np.float32), True, geometry)
+                   np.zeros(rows, np.float32), Activation.RELU, geometry)
     if not then:
         return Network("net", (first,))
     return Network("net", (first, *fully_connected(first.outputs, *then).layers))

@@ -10,6 +10,7 @@ from host.network.layers import Conv2d, Geometry, Linear
 from host.packing.fit_check import problems_of_layers, problems_of_memories
 from host.packing.mapping import map_network
 from rtl.config import EngineConfig
+from rtl.numbers import Activation
 from tests.support.networks import random_network
 
 ENGINE = EngineConfig(pes=2, acc_bits=24, index_bits=(4,), entries_per_word=2, entry_depth=2048, length_bits=8,
@@ -20,11 +21,11 @@ CONVOLUTIONS = replace(ENGINE, tap_bits=2)
 
 
 def connected(name, cols, rows):
-    return Linear(name, np.ones((rows, cols), np.float32), np.zeros(rows, np.float32), True)
+    return Linear(name, np.ones((rows, cols), np.float32), np.zeros(rows, np.float32), Activation.RELU)
 
 
 def convolution(geometry, rows=2, cols=9):
-    return Conv2d("conv", np.ones((rows, cols), np.float32), np.zeros(rows, np.float32), True, geometry)
+    return Conv2d("conv", np.ones((rows, cols), np.float32), np.zeros(rows, np.float32), Activation.RELU, geometry)
 
 
 def dense_network(*sizes):

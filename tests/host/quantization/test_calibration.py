@@ -11,18 +11,19 @@ from torch import nn
 from host import compile as host_compile
 from host.compilation.state import Settings
 from host.compilation.steps import compile_model
-from host.compression.share_weights import SharedLayer, SharedNetwork
+from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.quantization import calibration
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
 from host.quantization.quantize import quantize
 from nonzero.errors import run_command
 from rtl.config import PRESETS
+from rtl.numbers import Activation
 
 RANGES = np.array([100.0, 1, 1, 1])
 
 
-def linear(weight, bias=None, relu=False):
+def linear(weight, bias=None, activation=Activation.IDENTITY):
     """One layer, its weights in a codebook."""
     weight = np.asarray(weight, np.float64)
     values = np.zeros(16)
@@ -30,7 +31,7 @@ def linear(weight, bias=None, relu=False):
     values[1:1 + len(distinct)] = distinct
     codes = np.where(weight == 0, 0, 1 + np.searchsorted(distinct, weight)).astype(np.uint8)
     bias = np.zeros(len(weight)) if bias is None else np.asarray(bias, np.float64)
-    return SharedNetwork("one", (SharedLayer("fc1", codes, values, bias, relu),))
+    return SharedNetwork("one", (SharedLayer("fc1", codes, values, bias, activation),))
 
 
 def regressor(directory, scale=RANGES, seed=0):
@@ -160,7 +161,8 @@ def test_few_inputs_that_are_seldom_lit_are_not_noted():
 def test_a_layer_of_which_few_outputs_are_great_is_noted():
     rng = np.random.default_rng(0)
     images = rng.random((1000, 20)).astype(np.float32)
-    hidden = SharedLayer("fc1", np.eye(20, dtype=np.uint8), np.array([0, 1.0] + [0] * 14), np.zeros(20), True)
+    hidden = SharedLayer("fc1", np.eye(20, dtype=np.uint8), np.array([0, 1.0] + [0] * 14), np.zeros(20),
+                         Activation.RELU)
     network = SharedNetwork("n", (hidden, *linear(np.ones((2, 20))).layers))
     for outlier, count in ((1, 0), (40, 1)):
         images[0, 0] = outlier

@@ -7,6 +7,7 @@ import pytest
 from host.quantization import golden_model
 from host.quantization.golden_model import forward, totals
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
+from rtl.numbers import Activation
 
 
 def plain_forward(quantized, acts):
@@ -14,7 +15,7 @@ def plain_forward(quantized, acts):
     bits = quantized.act_bits
     shift = 27 - bits
     for layer in quantized.layers:
-        low, high = (0, 2 ** bits - 1) if layer.relu else (-2 ** (bits - 1), 2 ** (bits - 1) - 1)
+        low, high = (-2 ** (bits - 1), 2 ** (bits - 1) - 1) if layer.activation.signed else (0, 2 ** bits - 1)
         outputs = []
         for row in range(layer.rows):
             total = int(layer.bias[row])
@@ -37,9 +38,9 @@ def random_network(seed, act_bits, input_signed):
         # Biases of all sizes, so that every clamp is reached.
         bias = (rng.normal(size=rows) * 2.0 ** rng.integers(0, 30, rows)).astype(np.int64)
         layers.append(QuantizedLayer(f"fc{index}", codes, codebook, bias, int(rng.integers(1, 1 << 16)),
-                                     int(rng.choice([0, 5, 10, 15])), bool(rng.integers(2)), signed,
+                                     int(rng.choice([0, 5, 10, 15])), Activation(int(rng.integers(2))), signed,
                                      1.0, 1.0, 1.0))
-        signed = not layers[-1].relu
+        signed = layers[-1].activation.signed
     return QuantizedNetwork("random", tuple(layers), 1.0, input_signed, act_bits)
 
 

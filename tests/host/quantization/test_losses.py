@@ -17,19 +17,21 @@ from host.quantization.losses import float_values, integer_values, loss_notes
 from host.quantization.quantize import quantize
 from nonzero.errors import run_command
 from rtl.config import PRESETS
+from rtl.numbers import Activation
 
 RNG = np.random.default_rng(0)
 
 
-def layer(name, rows, cols, relu=True):
+def layer(name, rows, cols, activation=Activation.RELU):
     return Linear(name, RNG.normal(0, 1 / np.sqrt(cols), (rows, cols)).astype(np.float32),
-                  RNG.normal(0, 0.1, rows).astype(np.float32), relu)
+                  RNG.normal(0, 0.1, rows).astype(np.float32), activation)
 
 
-NETWORK = Network("small", (layer("a", 30, 20), layer("b", 30, 30), layer("c", 5, 30, relu=False)))
+NETWORK = Network("small", (layer("a", 30, 20), layer("b", 30, 30), layer("c", 5, 30, Activation.IDENTITY)))
 CONVOLUTIONS = Network("conv", (
-    Conv2d("a", RNG.normal(0, 0.3, (4, 9)).astype(np.float32), np.zeros(4, np.float32), True,
-           Geometry((1, 8, 8), (3, 3), pool=2, pool_stride=2)), layer("b", 10, 36), layer("c", 3, 10, relu=False)))
+    Conv2d("a", RNG.normal(0, 0.3, (4, 9)).astype(np.float32), np.zeros(4, np.float32), Activation.RELU,
+           Geometry((1, 8, 8), (3, 3), pool=2, pool_stride=2)), layer("b", 10, 36),
+    layer("c", 3, 10, Activation.IDENTITY)))
 IMAGES = {"small": RNG.integers(0, 256, (300, 20), np.uint8), "conv": RNG.random((40, 1, 8, 8), np.float32)}
 
 

@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from host.compression.share_weights import SharedLayer, SharedNetwork, ShareSettings, direct_values, share_weights
+from host.compression.share_weights import ShareSettings, direct_values, share_weights
+from host.compression.shared_network import SharedLayer, SharedNetwork
+from host.network.activate import activate
 from host.network.layers import Linear, Network
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, accumulator_bounds, quantize_inputs
 from host.quantization.quantize import quantize, requant_constants
 from nonzero.errors import UserError
-from rtl.numbers import requantize
+from rtl.numbers import Activation, requantize
 from tests.support.stripes import Widths, dataset, sparse_network
 
 DIRECT = Widths(weight_bits=8, code_bits=8, direct_weights=True)
@@ -22,12 +24,12 @@ def float_outputs(layers, inputs):
     outputs = []
     for layer in layers:
         inputs = inputs @ layer.weight.astype(np.float64).T + layer.bias
-        inputs = np.maximum(inputs, 0) if layer.relu else inputs
+        inputs = activate(inputs, layer.activation)
         outputs.append(inputs)
     return outputs
 
 
-def shared_network(weight, bias=None, relu=False, values=None):
+def shared_network(weight, bias=None, activation=Activation.IDENTITY, values=None):
     """One layer whose codes are the places of its weights in ``values``."""
     weight = np.asarray(weight, np.float64)
     values = np.zeros(16) if values is None else np.asarray(values, np.float64)
@@ -35,7 +37,7 @@ def shared_network(weight, bias=None, relu=False, values=None):
     values[1:1 + len(distinct)] = distinct
     codes = np.where(weight == 0, 0, 1 + np.searchsorted(distinct, weight)).astype(np.uint8)
     bias = np.zeros(len(weight)) if bias is None else np.asarray(bias, np.float64)
-    return SharedNetwork("one", (SharedLayer("fc1", codes, values, bias, relu),))
+    return SharedNetwork("one", (SharedLayer("fc1", codes, values, bias, activation),))
 
 
 def same(one: QuantizedNetwork, other: QuantizedNetwork) -> bool:
@@ -86,7 +88,7 @@ def test_a_layer_takes_the_scale_that_the_one_before_gives():
     quantized = quantize(share_weights(sparse_network(), Widths()), Widths(), dataset().train_images)
     assert quantized.input_scale == quantized.layers[0].input_scale == 1 / 255
     for layer, following in zip(quantized.layers[:-1], quantized.layers[1:], strict=True):
-        assert following.input_scale == layer.output_scale and following.input_signed == (not layer.relu)
+        assert following.input_scale == layer.output_scale and following.input_signed == layer.activation.signed
     for layer in quantized.layers:
         ratio = layer.input_scale * layer.weight_scale / layer.output_scale
         assert layer.multiplier / 2 ** (19 + layer.pre_shift) == pytest.approx(ratio, rel=1e-3)
@@ -150,7 +152,7 @@ def test_the_last_scale_agrees_best_with_the_floats():
 def test_rare_great_outputs_are_clipped():
     rng = np.random.default_rng(0)
     images = np.abs(rng.normal(size=(9000, 8))).astype(np.float32)
-    shared = shared_network(np.round(3 * rng.normal(size=(4, 8))) / 3, relu=True)
+    shared = shared_network(np.round(3 * rng.normal(size=(4, 8))) / 3, activation=Activation.RELU)
     quantized = quantize(shared, Widths(), images)
     (layer,), acts = quantized.layers, quantize_inputs(quantized, images)
     outputs = np.maximum(acts @ layer.weights.T, 0) * layer.input_scale * layer.weight_scale
@@ -191,39 +193,39 @@ def test_bias_that_does_not_fit_is_refused():
 
 
 @pytest.mark.parametrize("act_bits", [8, 16])
-@pytest.mark.parametrize("relu", [False, True])
-def test_requant_constants_are_as_good_as_exact_arithmetic(act_bits, relu):
+@pytest.mark.parametrize("signed", [False, True])
+def test_requant_constants_are_as_good_as_exact_arithmetic(act_bits, signed):
     rng = np.random.default_rng(3)
-    low, high = (0, 2 ** act_bits - 1) if relu else (-2 ** (act_bits - 1), 2 ** (act_bits - 1) - 1)
+    low, high = (-2 ** (act_bits - 1), 2 ** (act_bits - 1) - 1) if signed else (0, 2 ** act_bits - 1)
     for size in (3000, 100_000, 5_000_000, 2 ** 31 - 1):
         ratio = min(high / size * 1.3, 65535 / 2 ** (27 - act_bits))
-        multiplier, pre_shift = requant_constants("fc1", ratio, (-size, size), act_bits, relu=relu)
+        multiplier, pre_shift = requant_constants("fc1", ratio, (-size, size), act_bits, signed=signed)
         sums = rng.integers(-size, size, 5000)
-        ours = requantize(sums, multiplier=multiplier, pre_shift=pre_shift, signed=not relu, act_bits=act_bits,
+        ours = requantize(sums, multiplier=multiplier, pre_shift=pre_shift, signed=signed, act_bits=act_bits,
                           clamp=np.clip)
         exact = np.clip(sums * ratio, low, high)
         assert np.abs(ours - exact).max() < 0.75 + high * 2.0 ** -10
 
 
 def test_requant_constants_take_the_smallest_pre_shift():
-    assert requant_constants("fc1", 0.01, (-9**9, 9**9), 8, relu=True) == (5243, 0)
-    assert requant_constants("fc1", 0.0019, (-9**9, 9**9), 8, relu=True)[1] == 5
-    for relu in (False, True):
-        assert requant_constants("fc1", 0.0009, (-131072, 131071), 8, relu=relu)[1] == 0
-        assert requant_constants("fc1", 0.0009, (-131072, 131072), 8, relu=relu)[1] == 5
-        assert requant_constants("fc1", 0.0009, (-131073, 131071), 8, relu=relu)[1] == (0 if relu else 5)
+    assert requant_constants("fc1", 0.01, (-9**9, 9**9), 8, signed=False) == (5243, 0)
+    assert requant_constants("fc1", 0.0019, (-9**9, 9**9), 8, signed=False)[1] == 5
+    for signed in (False, True):
+        assert requant_constants("fc1", 0.0009, (-131072, 131071), 8, signed=signed)[1] == 0
+        assert requant_constants("fc1", 0.0009, (-131072, 131072), 8, signed=signed)[1] == 5
+        assert requant_constants("fc1", 0.0009, (-131073, 131071), 8, signed=signed)[1] == (5 if signed else 0)
 
 
 @pytest.mark.parametrize("ratio", [0.125, 1.0, 1e-12])
 def test_ratio_without_constants_is_refused(ratio):
     with pytest.raises(UserError, match=r"layer 'fc1' cannot be requantised: a ratio of .* \(-9 to 9\)"):
-        requant_constants("fc1", ratio, (-9, 9), 8, relu=True)
+        requant_constants("fc1", ratio, (-9, 9), 8, signed=False)
 
 
 def test_small_sums_get_the_greatest_ratio():
     config = Widths(weight_bits=4, code_bits=4, direct_weights=True)
-    layers = share_weights(Network("one", (Linear("fc1", np.float32([[1.0, -0.5]]), np.float32([0]), True),)),
-                           config)
+    layers = share_weights(Network("one", (Linear("fc1", np.float32([[1.0, -0.5]]), np.float32([0]),
+                                                         Activation.RELU),)), config)
     quantized = quantize(layers, config, np.arange(20, dtype=np.uint8).reshape(10, 2))
     assert (quantized.layers[0].multiplier, quantized.layers[0].pre_shift) == (65535, 0)
 

@@ -9,6 +9,7 @@ import torch
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.study.low_rank import biclustered, equal_clusters, factored
 from host.training.forward import logits, tensors
+from rtl.numbers import Activation
 from tests.support.stripes import network
 
 
@@ -22,9 +23,10 @@ def test_factors_keep_the_greatest_singular_values():
     whole = network()
     whole = replace(whole, layers=(replace(whole.layers[0], weight=low_rank), *whole.layers[1:]))
     found = factored(whole, 0.14)
-    sizes = [(layer.name, layer.rows, layer.cols, layer.relu) for layer in found.layers]
-    assert sizes == [("fc1.right", 3, 49, False), ("fc1.left", 40, 3, True), ("fc2.right", 1, 40, False),
-                     ("fc2.left", 20, 1, True), ("fc3", 3, 20, False)]
+    sizes = [(layer.name, layer.rows, layer.cols, layer.activation) for layer in found.layers]
+    assert sizes == [("fc1.right", 3, 49, Activation.IDENTITY), ("fc1.left", 40, 3, Activation.RELU),
+                     ("fc2.right", 1, 40, Activation.IDENTITY), ("fc2.left", 20, 1, Activation.RELU),
+                     ("fc3", 3, 20, Activation.IDENTITY)]
     images = rng.uniform(size=(5, 49)).astype(np.float32)
     first, before = (Network("", layers) for layers in (found.layers[:2], whole.layers[:1]))
     np.testing.assert_allclose(outputs(first, images), outputs(before, images), rtol=1e-3, atol=1e-3)
@@ -33,15 +35,16 @@ def test_factors_keep_the_greatest_singular_values():
 def test_layers_of_other_kinds_stay_whole():
     class Other(Linear):
         pass
-    other = Other("a", np.ones((30, 30), np.float32), np.zeros(30, np.float32), True)
-    last = Linear("b", np.ones((30, 30), np.float32), np.zeros(30, np.float32), False)
+    other = Other("a", np.ones((30, 30), np.float32), np.zeros(30, np.float32), Activation.RELU)
+    last = Linear("b", np.ones((30, 30), np.float32), np.zeros(30, np.float32), Activation.IDENTITY)
     assert factored(Network("", (other, last)), 0.5).layers == (other, last)
 
 
 def convolution(weight, in_shape, **options):
     rows, channels, *kernel = weight.shape
     geometry = Geometry(in_shape, tuple(kernel), groups=in_shape[0] // channels, **options)
-    return Conv2d("conv", weight.reshape(rows, -1), np.arange(rows, dtype=np.float32), True, geometry)
+    return Conv2d("conv", weight.reshape(rows, -1), np.arange(rows, dtype=np.float32), Activation.RELU,
+                  geometry)
 
 
 def test_clusters_are_equal_and_of_like_direction():
@@ -66,8 +69,8 @@ def test_biclusters_give_back_what_has_their_rank():
             weight[np.ix_(rows, cols)] = part
     whole = Network("", (convolution(weight.astype(np.float32), (6, 7, 7), padding=(1, 1), pool=2, pool_stride=2),))
     found = biclustered(whole, 0.4, 2)
-    assert [(layer.name, layer.rows, layer.cols, layer.weights_kept, layer.relu) for layer in found.layers] == [
-        ("conv.right", 4, 54, 4 * 27, False), ("conv.left", 8, 4, 16, True)]
+    assert [(layer.name, layer.rows, layer.cols, layer.weights_kept, layer.activation) for layer in found.layers] == [
+        ("conv.right", 4, 54, 4 * 27, Activation.IDENTITY), ("conv.left", 8, 4, 16, Activation.RELU)]
     images = rng.uniform(size=(5, 6 * 49)).astype(np.float32)
     np.testing.assert_allclose(outputs(found, images), outputs(whole, images), rtol=1e-3, atol=1e-3)
     assert biclustered(whole, 0.9, 2).layers[0].rows == 12

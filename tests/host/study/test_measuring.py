@@ -9,6 +9,7 @@ from host.network.layers import Linear, Network
 from host.study.measuring import distributions, engine, on_disk, on_engine
 from host.study.subject import QUICK_EPOCHS, Effort, Subject
 from nonzero.errors import UserError
+from rtl.numbers import Activation
 from tests.support.stripes import dataset, network
 
 
@@ -37,8 +38,8 @@ def test_what_the_engine_refuses_stays_on_disk(tmp_path, monkeypatch):
 
 
 def test_distributions_leave_out_zeros():
-    one = Network("", (Linear("a", np.array([[0, -1, 1, 3]], np.float32), np.zeros(1, np.float32), False),))
-    other = Network("", (Linear("a", np.array([[0, 0, 0, 5]], np.float32), np.zeros(1, np.float32), False),))
+    one, other = (Network("", (Linear("a", np.array([weights], np.float32), np.zeros(1, np.float32),
+                                      Activation.IDENTITY),)) for weights in ([0, -1, 1, 3], [0, 0, 0, 5]))
     found = distributions(one, other)["a"]
     assert found["edges"][0] == -1 and found["edges"][-1] == 5 and len(found["edges"]) == 61
     assert sum(found["before"]) == 3 and sum(found["after"]) == found["after"][-1] == 1

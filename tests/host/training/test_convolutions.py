@@ -26,6 +26,7 @@ from host.sensitivity import scan
 from host.training.checkpoint import Checkpoint
 from host.training.forward import error_percent, logits, tensors, weighted_sums
 from nonzero.errors import UserError
+from rtl.numbers import Activation
 from tests.support.networks import CONVOLUTIONS, WIDE_TAPS
 from tests.support.stripes import dataset, same
 
@@ -39,24 +40,24 @@ SHORT = PruneSettings(density=0.25, rounds=3, final_epochs=6, batch=50, learning
                       augment=0.3)
 
 
-def network(*convolutions, relu=True, seed=0):
+def network(*convolutions, activation=Activation.RELU, seed=0):
     """Convolutions, each with its output channels, and a fully connected layer of three classes."""
     rng = np.random.default_rng(seed)
     layers: list[Linear] = []
     for number, (rows, geometry) in enumerate(convolutions):
         cols = geometry.in_shape[0] // geometry.groups * geometry.kernel[0] * geometry.kernel[1]
         layers.append(Conv2d(f"conv{number + 1}", rng.normal(0, cols ** -0.5, (rows, cols)).astype(np.float32),
-                             rng.normal(0, 0.1, rows).astype(np.float32), relu, geometry))
+                             rng.normal(0, 0.1, rows).astype(np.float32), activation, geometry))
     cols = layers[-1].outputs
     layers.append(Linear("fc", rng.normal(0, cols ** -0.5, (3, cols)).astype(np.float32), np.zeros(3, np.float32),
-                         False))
+                         Activation.IDENTITY))
     return Network("small", tuple(layers))
 
 
 def outputs(net, seed=1):
     inputs = torch.from_numpy(np.random.default_rng(seed).uniform(size=(30, net.inputs)))
-    return logits([(weight.double(), bias.double(), relu, geometry) for weight, bias, relu, geometry in tensors(net)],
-                  inputs).numpy()
+    return logits([(weight.double(), bias.double(), activation, geometry)
+                   for weight, bias, activation, geometry in tensors(net)], inputs).numpy()
 
 
 def changed(net, weights=None, biases=None):
@@ -73,8 +74,8 @@ def test_outputs_are_those_of_torch_modules():
     geometries = (Geometry((1, 28, 28), (5, 5), pool=2, pool_stride=2),
                   Geometry((20, 12, 12), (5, 5), pool=2, pool_stride=2), None, None)
     for name, geometry in zip(("conv1", "conv2", "fc1", "fc2"), geometries, strict=True):
-        module = getattr(model, name)
-        layers.append((module.weight.detach().flatten(1), module.bias.detach(), name != "fc2", geometry))
+        module, activation = getattr(model, name), Activation.IDENTITY if name == "fc2" else Activation.RELU
+        layers.append((module.weight.detach().flatten(1), module.bias.detach(), activation, geometry))
     assert torch.allclose(logits(layers, inputs), model(inputs), atol=1e-6)
     assert torch.allclose(model(inputs.view(4, 1, 28, 28)), model(inputs))
 
@@ -110,8 +111,8 @@ def test_a_network_of_the_zoo_with_bad_values_is_refused(tmp_path):
 @pytest.mark.parametrize("convolutions", [(POOLED, SECOND), (POOLED, GROUPS), (POOLED, PADDED), (OVERLAPPING,)])
 def test_fisher_is_the_mean_square_of_the_gradient(convolutions):
     net, data = network(*convolutions), dataset(120)
-    layers = [(weight.double().requires_grad_(), bias.double(), relu, geometry)
-              for weight, bias, relu, geometry in tensors(net)]
+    layers = [(weight.double().requires_grad_(), bias.double(), activation, geometry)
+              for weight, bias, activation, geometry in tensors(net)]
     sums = [torch.zeros_like(weight) for weight, *_ in layers]
     for image, label in zip(data.train_images, data.train_labels, strict=True):
         loss = functional.cross_entropy(logits(layers, torch.from_numpy(image.reshape(1, -1) / 255)),
@@ -134,8 +135,8 @@ def test_obd_sums_over_the_connections_that_share_a_weight(convolution):
         sums = weighted_sums(torch.eye(conv.inputs), torch.from_numpy(weight), torch.zeros(rows), conv.geometry)
         return sums.flatten(1).T.numpy()
     pixels = conv.outputs // rows
-    dense = Network("dense", (Linear("conv1", written_out(conv.weight), np.repeat(conv.bias, pixels), True),
-                              net.layers[1]))
+    dense = Network("dense", (Linear("conv1", written_out(conv.weight), np.repeat(conv.bias, pixels),
+                                     Activation.RELU), net.layers[1]))
     images = np.random.default_rng(2).uniform(size=(40, 196)).astype(np.float32)
     labels = np.zeros(40, np.int64)
     by_connection, last = saliencies("obd", dense, images, labels)
@@ -148,9 +149,9 @@ def test_obd_sums_over_the_connections_that_share_a_weight(convolution):
 
 
 @pytest.mark.parametrize("convolutions", [(POOLED, SECOND), (POOLED, GROUPS), (POOLED, PADDED), (POOLED,)])
-@pytest.mark.parametrize("relu", [True, False])
-def test_dead_channels_go_and_the_function_stays(convolutions, relu):
-    net = network(*convolutions, relu=relu)
+@pytest.mark.parametrize("activation", [Activation.RELU, Activation.IDENTITY])
+def test_dead_channels_go_and_the_function_stays(convolutions, activation):
+    net = network(*convolutions, activation=activation)
     first, second = net.layers[0].weight.copy(), net.layers[1].weight.copy()
     first[[0, 2]] = 0  # constant: one positive, one negative
     groups = net.layers[1].geometry.groups if net.layers[1].geometry else 1
@@ -163,7 +164,7 @@ def test_dead_channels_go_and_the_function_stays(convolutions, relu):
     assert silenced.weights_kept == dropped.weights_kept < net.weights_kept
     assert not silenced.layers[0].weight[3].any() and not silenced.layers[0].bias[3]
     # What a constant other than zero adds differs where a kernel hangs over the border.
-    constants = [0] if convolutions[1:] == (PADDED,) and relu else [0, 2] if convolutions[1:] == (PADDED,) else []
+    constants = [] if convolutions[1:] != (PADDED,) else [0, 2] if activation.signed else [0]
     assert silenced.layers[0].bias.nonzero()[0].tolist() == sorted([1, *constants])
     if groups == 1:
         assert dropped.layers[0].rows == 1 + len(constants)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Verilog that is exported: two simulators and two versions of the language give the same, and what golden gives.
 
-Icarus is no package of Python, and .ci/run installs it: where it is missing its tests say so.
+Icarus is no package of Python, and .ci/prepare installs it: where it is missing its tests say so.
 """
 
 import re

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The accumulator under any mixture of rows and drains; its proof is in test_formal_accumulate.py."""
+"""The accumulator under any mixture of rows and drains; its proof is in tests/formal/test_accumulate.py."""
 
 from dataclasses import asdict
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The queue under random pauses before it and stalls behind it; its proof is in test_formal_queue.py."""
+"""The queue under random pauses before it and stalls behind it; its proof is in tests/formal/test_queue.py."""
 
 import pytest
 

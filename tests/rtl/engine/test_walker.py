@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The walkers in RTL with every index width; the proof of one is in test_formal_walker.py."""
+"""The walkers in RTL with every index width; the proof of one is in tests/formal/test_walker.py."""
 
 from dataclasses import asdict
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmarks, on tiny layers and a small engine: the same functions as on the large ones."""
 
-import dataclasses
 import json
 from xml.etree import ElementTree
 
@@ -9,7 +8,9 @@ import numpy as np
 import pytest
 
 from host.reporting.tables import geomean, text_table, write_figure, write_json
-from host.workloads.eie_layers import CONFIG, EIE_LAYERS, Layer, Options, compile_drawn, compile_layer, draw
+from host.workloads.compile_layer import Options, compile_drawn
+from host.workloads.drawn_layers import draw
+from host.workloads.eie_layers import CONFIG, EIE_LAYERS, Layer
 from nonzero.errors import run_command
 from sim.bench.__main__ import main
 from sim.bench.ablation import VARIANTS, ablation_figure, ablation_table, empty_slices_cost, run_ablation, skips_cost
@@ -55,41 +56,6 @@ def test_what_the_engine_gets_wrong_is_counted(monkeypatch):
     monkeypatch.setattr(running, "simulate", wrong)
     found = run_eie(TINY[:1], OPTIONS, [1], 3)
     assert (found["mismatches"], found["counter_mismatches"]) == (1, 1)
-
-
-def test_drawn_layers_have_their_densities():
-    layer = Layer("drawn", 1000, 500, 0.2, 0.3)
-    for uneven in (False, True):
-        network, acts = draw(layer, CONFIG, 1, 20, uneven=uneven)
-        kept = network.layers[0].codes != 0
-        assert kept.mean() == pytest.approx(0.2, rel=0.02) and (acts != 0).mean() == pytest.approx(0.3, rel=0.05)
-        for axis in (0, 1):
-            shares = np.sort(kept.mean(axis=axis))
-            spread = shares[-len(shares) // 10:].mean() / shares[:len(shares) // 10].mean()
-            assert (2.5 < spread < 4.5) if uneven else spread < 1.7
-    again = draw(layer, CONFIG, 1, 20, uneven=True)
-    assert np.array_equal(again[0].layers[0].codes, network.layers[0].codes) and np.array_equal(again[1], acts)
-
-
-def test_outputs_are_neither_all_zero_nor_saturated():
-    network, acts = draw(Layer("drawn", 1000, 500, 0.2, 0.3), CONFIG, 1, 4)
-    outputs = compile_drawn(network, acts, Options()).outputs[0]
-    assert 0.2 < (outputs > 0).mean() < 0.8 and (outputs == 255).mean() < 0.05 and outputs.max() > 60
-
-
-def test_memories_grow_to_hold_a_layer():
-    network, _ = draw(Layer("large", 700, 400, 0.3, 0.5), SMALL, 1, 0)
-    config = compile_layer(network, OPTIONS).config
-    assert (config.acc_depth, config.act_depth, config.slice_depth) == (128, 512, 1024)
-    assert dataclasses.replace(config, acc_depth=8, act_depth=32, slice_depth=256, entry_depth=512) == SMALL
-    assert compile_layer(draw(TINY[0], SMALL, 1, 0)[0], OPTIONS).config == SMALL
-
-
-def test_words_get_wider_where_depth_does_not_suffice():
-    config = dataclasses.replace(SMALL, pes=2, entries_per_word=2, slice_word_bits=8)
-    network, _ = draw(Layer("full", 1100, 300, 1.0, 1.0), config, 1, 0)
-    grown = compile_layer(network, Options(config, order=False)).config
-    assert (grown.entries_per_word, grown.entry_depth) == (4, 65536)
 
 
 def unpacked(form, rows, cols):

@@ -3,19 +3,13 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from host.workloads.whole_networks import ALEXNET, DRAWN, VGG16, Drawn, Stage, draw_images, draw_network
+from host.workloads.whole_networks import DRAWN
 from sim.bench import networks
 from sim.bench.__main__ import main
 from sim.bench.networks import networks_table, run_networks
-from tests.support.networks import CONVOLUTIONS
-
-SMALL = Drawn("small", (3, 12, 12), (
-    Stage("conv1", 6, 0.6, 0.7, 3, padding=1, pool=3, pool_stride=2),
-    Stage("conv2", 10, 0.5, 0.5, 3, stride=2, groups=2), Stage("fc1", 20, 0.4, 0.4), Stage("fc2", 7, 0.5, 1.0)),
-    CONVOLUTIONS)
+from tests.support.drawn import SMALL
 
 
 @pytest.fixture(autouse=True)
@@ -62,28 +56,3 @@ def test_what_the_engine_gets_wrong_is_counted(monkeypatch):
     assert [layer["mismatches"] for layer in found["networks"][0]["layers"]] == [0, 1, 0, 0]
     # The second layer takes a cycle more, the third one less.
     assert found["counter_mismatches"] == 2
-
-
-def test_drawn_networks_have_their_densities():
-    images = draw_images(SMALL.in_shape, 4, 1)
-    assert images.shape == (4, 3, 12, 12) and images.std() > 40
-    assert not np.array_equal(images, draw_images(SMALL.in_shape, 4, 2))
-    shared = draw_network(SMALL, images, 4, 1)
-    for layer, stage in zip(shared.layers, SMALL.stages, strict=True):
-        assert (layer.codes != 0).mean() == pytest.approx(stage.weight_density, abs=0.01)
-        assert layer.relu == (stage.act_density < 1) and (layer.geometry is None) == (stage.kernel == 0)
-        assert layer.codes.max() < 16 and layer.values[0] == 0
-    again = draw_network(SMALL, images, 4, 1)
-    assert all(np.array_equal(one.codes, other.codes) for one, other in zip(shared.layers, again.layers, strict=True))
-
-
-@pytest.mark.parametrize("drawn, weights", [(ALEXNET, 60_954_656), (VGG16, 138_344_128)])
-def test_sizes_of_the_published_networks(drawn, weights):
-    """The published numbers of weights are without biases."""
-    shape: tuple[int, ...] = drawn.in_shape
-    found = 0
-    for stage in drawn.stages:
-        geometry = stage.geometry(shape)
-        found += stage.outputs * (shape[0] // stage.groups * stage.kernel ** 2 if geometry else int(np.prod(shape)))
-        shape = (stage.outputs, *geometry.out_shape) if geometry else (stage.outputs, 1, 1)
-    assert found == weights

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node of an ONNX graph, whose inputs and attributes are checked where they are read."""
+
+from pathlib import Path
+from typing import Any
+
+from host.importers.chain_tracer import Dataflow
+from host.importers.source_layers import Part, UnsupportedPart, shown
+from host.importers.stored_tensor import StoredTensor
+
+__all__ = ["OnnxNode"]
+
+
+class OnnxNode:
+    """A node of the graph, with its inputs and attributes checked one by one.
+
+    Parameters
+    ----------
+    proto : onnx.NodeProto
+    label : str
+        Its name, for the user.
+    opset : int
+        Version of ONNX's operators.
+    flow : Dataflow
+        What the nodes before it have made.
+    whole : dict
+        Tensors of the graph as ``onnx.TensorProto``, by the names of their values.
+    folder : Path
+        The directory of files that hold tensors beside the graph.
+    """
+
+    def __init__(self, proto: Any, label: str, opset: int, flow: Dataflow, whole: dict[str, Any],
+                 folder: Path) -> None:
+        self.proto, self.label, self.opset, self.flow, self.whole = proto, label, opset, flow, whole
+        self.folder = folder
+        self.kind = proto.op_type[:80] if proto.domain in ("", "ai.onnx") \
+            else f"{proto.domain[:40]}.{proto.op_type[:40]}"
+
+    def refused(self, problem: str) -> list[Part]:
+        """The part of a layer that cannot be run; ``problem`` continues the sentence that begins with the layer's name.
+        """
+        return [UnsupportedPart(self.label, problem)]
+
+    def unsupported(self, hint: str = "") -> list[Part]:
+        """The part of an operation that the engine does not run; ``hint`` is added to what the user is told."""
+        return self.refused(f"is the operation {self.kind}, which the engine does not run; see the supported layers in "
+                            f"the README{hint}")
+
+    def tensor(self, number: int) -> StoredTensor | None:
+        """The constant at input ``number``, from 0; None if the node leaves that input out."""
+        name = self.proto.input[number] if number < len(self.proto.input) else ""
+        if not name:
+            return None
+        return self.flow.constant(name)
+
+    def required(self, number: int) -> StoredTensor:
+        """The constant at input ``number``, from 0. Raises `ValueError` if it is missing."""
+        tensor = self.tensor(number)
+        if tensor is None:
+            raise ValueError(f"input {number} is missing")
+        return tensor
+
+    def layer(self) -> str:
+        """The name of the layer: that of its weight, if the exporter kept it, or the module's (/features/0/Conv)."""
+        name = self.proto.input[1]
+        if name.endswith(".weight"):
+            return name.removesuffix(".weight")
+        module = self.label.strip("/").split("/")[:-1]
+        return ".".join(module) if self.label.startswith("/") and module else self.label
+
+    def attribute(self, name: str, default: Any) -> Any:
+        """An integer, number, text or list of integers."""
+        for one in self.proto.attribute:
+            if one.name == name:
+                found = {1: one.f, 2: one.i, 3: one.s, 7: list(one.ints)}.get(one.type)
+                if found is None or (default is not None and type(found) is not type(default)):
+                    raise ValueError(f"attribute {name}")
+                return found
+        return default
+
+    def ints(self, name: str, default: list[int]) -> list[int]:
+        """An attribute that is a list of integers. Raises `ValueError` if it is of another type."""
+        return list(self.attribute(name, default))
+
+    def pair(self, name: str, default: int) -> tuple[int, int]:
+        """An attribute of two integers, for rows and columns, each 0 to 65535; the ``default`` counts for both.
+
+        Raises
+        ------
+        ValueError
+            For another number of integers, or one out of range.
+        """
+        rows, cols = self.ints(name, [default, default])
+        if not (0 <= rows < 1 << 16 and 0 <= cols < 1 << 16):
+            raise ValueError(f"attribute {name}")
+        return rows, cols
+
+    def padding(self) -> tuple[int, int] | str:
+        """Padding of rows and columns, or why it is not supported."""
+        auto = self.attribute("auto_pad", b"NOTSET")
+        if auto == b"VALID":
+            return 0, 0
+        if auto != b"NOTSET":
+            return f"has auto_pad {shown(auto.decode('ascii', 'replace'))}; export it with explicit pads"
+        top, left, bottom, right = self.ints("pads", [0, 0, 0, 0])
+        if (top, left) != (bottom, right):
+            return (f"pads {top} rows above and {bottom} below, {left} columns left and {right} right; only as much on "
+                    "both sides is supported: retrain with a padding in numbers")
+        if not (0 <= top < 1 << 16 and 0 <= left < 1 << 16):
+            raise ValueError("attribute pads")
+        return top, left
+
+    def numbers(self, number: int) -> list[int] | None:
+        """A stored list of integers, such as a shape; None if it is not stored."""
+        from onnx import numpy_helper
+        stored = self.whole.get(self.proto.input[number]) if number < len(self.proto.input) else None
+        if stored is None or stored.data_type != 7 or len(stored.dims) != 1 or not 0 < stored.dims[0] <= 8 \
+                or stored.external_data or max(len(stored.int64_data), len(stored.raw_data) // 8) != stored.dims[0]:
+            return None
+        return [int(value) for value in numpy_helper.to_array(stored)]

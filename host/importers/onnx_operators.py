@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each operator of ONNX becomes: the parts of a model."""
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+
+import numpy as np
+
+from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, transposed
+from host.importers.onnx_node import OnnxNode
+from host.importers.onnx_tensors import stored_tensor
+from host.importers.source_layers import (
+    AdaptivePoolPart,
+    ConvPart,
+    FlattenPart,
+    LinearPart,
+    NormPart,
+    Part,
+    PoolPart,
+    ReluPart,
+    SoftmaxPart,
+)
+from host.importers.stored_tensor import StoredTensor, masked
+
+__all__ = ["EXPORT_AGAIN", "read_node"]
+
+EXPORT_AGAIN = ("export the model again: torch.onnx.export(model.eval(), (example,), 'model.onnx'), for which torch "
+                "needs the package onnxscript")
+
+
+def read_node(node: OnnxNode) -> None:
+    """Adds what the node is to its flow."""
+    flow, inputs, outputs = node.flow, list(node.proto.input), node.proto.output
+    if not outputs:
+        return
+    if node.kind == "Add" and flow.at in inputs and _is_bias(node):
+        return
+    takes = flow.takes(node.label, node.kind, inputs)
+    if takes is None:
+        with suppress(ValueError, TypeError):
+            _constant(node)
+        return
+    if not takes or node.kind in ("Dropout", "Identity"):
+        training = node.whole.get(inputs[2]) if takes and len(inputs) > 2 else None
+        if training is not None and any((*training.int32_data, *training.raw_data)):
+            flow.assume_no_dropout(node.label)
+        flow.go_on(outputs[0])
+        return
+    handler = HANDLERS.get(node.kind)
+    if handler is None:
+        parts: list[Part] = node.unsupported()
+    else:
+        try:
+            parts = handler(node)
+        except (ValueError, IndexError, TypeError) as error:
+            parts = node.refused(f"is a garbled {node.kind} ({str(error)[:80]}); {EXPORT_AGAIN}")
+    flow.go_on(outputs[0], *parts)
+
+
+def _is_bias(node: OnnxNode) -> bool:
+    """Whether the node adds a bias to the linear layer before it; then it is that layer's."""
+    flow = node.flow
+    other = next((name for name in node.proto.input if name != flow.at), "")
+    bias, last = flow.constants.get(other), flow.parts[-1] if flow.parts else None
+    if not isinstance(last, LinearPart) or last.bias is not None or bias is None or last.weight.problem \
+            or math.prod(bias.shape[:-1]) != 1:
+        return False
+    flow.parts.pop()
+    flow.go_on(node.proto.output[0], LinearPart(last.name, last.weight, _row(bias, last.weight)))
+    return True
+
+
+def _constant(node: OnnxNode) -> None:
+    """A node that takes no activation: a tensor, or a weight that is transposed or masked. All others are ignored.
+    """
+    flow, proto = node.flow, node.proto
+    if node.kind == "Constant":
+        for one in proto.attribute:
+            if one.name == "value" and one.HasField("t"):
+                flow.constants[proto.output[0]] = stored_tensor(one.t, node.folder)
+                node.whole[proto.output[0]] = one.t
+        return
+    tensors = [flow.constants[name] for name in proto.input if name in flow.constants]
+    if len(tensors) == len(proto.input) == 1 and node.kind == "Identity":
+        flow.derive(proto.output[0], tensors[0], *proto.input)
+    elif len(tensors) == len(proto.input) == 1 and node.kind == "Transpose" and node.ints("perm", [1, 0]) == [1, 0]:
+        flow.derive(proto.output[0], transposed(tensors[0]), *proto.input)
+    elif len(tensors) == len(proto.input) == 2 and node.kind == "Mul" and tensors[0].shape == tensors[1].shape:
+        flow.derive(proto.output[0], masked(*tensors), *proto.input)
+
+
+def _conv(node: OnnxNode) -> list[Part]:
+    weight = node.required(1)
+    if not weight.problem and len(weight.shape) != 4:
+        return node.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
+                            "supported")
+    padding = node.padding()
+    if isinstance(padding, str):
+        return node.refused(padding)
+    return [ConvPart(node.layer(), weight, node.tensor(2), node.pair("strides", 1), padding,
+                     node.pair("dilations", 1), node.attribute("group", 1))]
+
+
+def _gemm(node: OnnxNode) -> list[Part]:
+    if node.attribute("transA", 0) or node.attribute("alpha", 1.0) != 1 or node.attribute("beta", 1.0) != 1 \
+            or node.proto.input[0] != node.flow.at:
+        return node.refused("is a scaled or transposed product; use torch.nn.Linear")
+    weight, bias = node.required(1), node.tensor(2)
+    weight = weight if node.attribute("transB", 0) else transposed(weight)
+    return [LinearPart(node.layer(), weight, bias and _row(bias, weight))]
+
+
+def _row(bias: StoredTensor, weight: StoredTensor) -> StoredTensor:
+    """A bias as ONNX broadcasts it, [outputs], [1, outputs] or one value for all, as [outputs]."""
+    outputs = weight.shape[0] if weight.shape else 0
+    if bias.problem or math.prod(bias.shape[:-1]) != 1 or math.prod(bias.shape) not in (1, outputs):
+        return bias
+    return StoredTensor((outputs,), bias.values, lambda: np.broadcast_to(bias.read().reshape(-1), (outputs,)))
+
+
+def _matmul(node: OnnxNode) -> list[Part]:
+    if node.proto.input[0] != node.flow.at:
+        return node.refused("is a transposed product; use torch.nn.Linear")
+    return [LinearPart(node.layer(), transposed(node.required(1)), None)]
+
+
+def _batch_norm(node: OnnxNode) -> list[Part]:
+    eps = node.attribute("epsilon", 1e-5)
+    if node.attribute("training_mode", 0):
+        return node.refused("is a batch normalisation in training mode; call model.eval() before the export")
+    if not (math.isfinite(eps) and eps >= 0):
+        return node.refused("is a batch normalisation whose epsilon is not a small positive number")
+    scale, shift, mean, variance = (node.required(number) for number in range(1, 5))
+    return [NormPart(node.layer(), scale, shift, mean, variance, eps)]
+
+
+def _pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
+    def read(node: OnnxNode) -> list[Part]:
+        if len(node.ints("kernel_shape", [0, 0])) != 2:
+            return node.refused(f"is a pooling over {len(node.ints('kernel_shape', []))} axes; only one over rows and "
+                                "columns is supported")
+        padding = node.padding()
+        if isinstance(padding, str):
+            return node.refused(padding)
+        if node.pair("dilations", 1) != (1, 1):
+            return node.refused("has a dilation, but windows have no gaps here; use dilation=1")
+        return [PoolPart(node.label, kind, node.pair("kernel_shape", 0), node.pair("strides", 1), padding,
+                         bool(node.attribute("ceil_mode", 0)), bool(node.attribute("count_include_pad", 0)))]
+    return read
+
+
+def _flatten(node: OnnxNode) -> list[Part]:
+    if node.attribute("axis", 1) != 1 or len(node.flow.sizes) == 1:
+        return node.refused("is a flatten with other axes than all but the first; use torch.nn.Flatten()")
+    return [FlattenPart(node.label)]
+
+
+def _reshape(node: OnnxNode) -> list[Part]:
+    sizes, flow = node.numbers(1), node.flow
+    if sizes is None:
+        return node.refused("is a reshape to a shape that is computed; use torch.nn.Flatten()")
+    first, *rest = sizes
+    keeps = first == flow.batch or (first == 0 and not node.attribute("allowzero", 0)) or len(flow.sizes) < 2
+    if (first == 0 and len(flow.sizes) == 1) or (not keeps and (first != -1 or 0 in rest) and min(rest, default=0) < 1):
+        return node.refused(f"is a reshape to {sizes}, which {KEEP_BATCH}")
+    return [flow.reshaped(sizes, node.label, node.kind)]
+
+
+def _mean(node: OnnxNode) -> list[Part]:
+    axes = node.ints("axes", []) or node.numbers(1) or []
+    if sorted(axis % 4 for axis in axes) != [2, 3]:
+        return node.refused("is a mean over other axes than rows and columns; use torch.nn.AdaptiveAvgPool2d(1)")
+    flat: list[Part] = [] if node.attribute("keepdims", 1) else [FlattenPart(node.label)]
+    return [AdaptivePoolPart(node.label, "average", (1, 1)), *flat]
+
+
+def _arithmetic(node: OnnxNode) -> list[Part]:
+    """A sum, difference, product or quotient of the input and a constant folds into the first layer."""
+    place = list(node.proto.input).index(node.flow.at)
+    constant = node.required(1 - place) if place < 2 else None
+    parts = [] if constant is None or (place and node.kind in ("Sub", "Div")) else \
+        node.flow.affine(node.label, node.kind.lower(), constant)
+    return parts or node.unsupported(ARITHMETIC)
+
+
+def _softmax(node: OnnxNode) -> list[Part]:
+    axis = node.attribute("axis", -1 if node.opset >= 13 else 1)
+    if axis not in (1, -1):
+        return node.refused("is a softmax over another axis than the outputs; use dim=1")
+    # Before operator set 13 it is over this axis and all after it.
+    return [SoftmaxPart(node.label, None if node.opset < 13 and axis == 1 else axis)]
+
+
+HANDLERS: dict[str, Callable[[OnnxNode], list[Part]]] = {
+    "Conv": _conv, "Gemm": _gemm, "MatMul": _matmul, "BatchNormalization": _batch_norm,
+    "Relu": lambda node: [ReluPart(node.label)], "MaxPool": _pool("max"), "AveragePool": _pool("average"),
+    "GlobalAveragePool": lambda node: [AdaptivePoolPart(node.label, "average", (1, 1))],
+    "GlobalMaxPool": lambda node: [AdaptivePoolPart(node.label, "max", (1, 1))],
+    "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,
+    "ReduceMean": _mean, "Flatten": _flatten, "Reshape": _reshape, "Softmax": _softmax, "LogSoftmax": _softmax,
+}
