@@ -15,7 +15,8 @@ from rtl.build.__main__ import main
 from rtl.build.bitstream import placeholder
 from rtl.build.single_unit import UNITS
 from rtl.build.tools import FAMILIES, run_steps, utilisation
-from rtl.config import PRESETS, read_config
+from rtl.config import PRESETS
+from rtl.config_file import read_config
 from rtl.engine.scatter import ScatterWalker
 from rtl.engine.walker import Walker
 from rtl.integration.boards import CONSTRAINTS, board_names, read_board
