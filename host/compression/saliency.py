@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from host.datasets import as_inputs
 from host.network.layers import Geometry, Network
+from host.network.pad_images import pad_images
 from host.training.forward import activations, tensors, weighted_sums
 from rtl.numbers import Activation
 
@@ -104,8 +105,8 @@ def _squared_gradients(inputs: torch.Tensor, geometry: Geometry, back: torch.Ten
     """Squares of each image's derivatives by a convolution's weights, summed over the images: ``[rows, cols]``."""
     total = torch.zeros(())
     for images, derivatives in zip(inputs.split(100), back.split(100), strict=True):
-        patches = functional.unfold(images.view(-1, *geometry.in_shape), geometry.kernel, padding=geometry.padding,
-                                    stride=geometry.stride)
+        planes, padding = pad_images(images.view(-1, *geometry.in_shape), geometry)
+        patches = functional.unfold(planes, geometry.kernel, padding=padding, stride=geometry.stride)
         grouped = (len(images), geometry.groups, -1, patches.shape[-1])
         gradients = derivatives.reshape(grouped) @ patches.view(grouped).transpose(2, 3)
         total = total + gradients.square().sum(0)

@@ -193,9 +193,10 @@ def _geometry(values: dict[str, Any]) -> Geometry:
     channels, height, width = _sizes(values["in_shape"], 3, 1)
     (kernel_rows, kernel_cols), (step_rows, step_cols), (pad_rows, pad_cols) = (
         _sizes(values[name], 2, least) for name, least in (("kernel", 1), ("stride", 1), ("padding", 0)))
+    end_rows, end_cols = _sizes(values.get("end_padding", [pad_rows, pad_cols]), 2, 0)
     groups, pool, pool_stride = _sizes([values[name] for name in ("groups", "pool", "pool_stride")], 3, 1)
     geometry = Geometry((channels, height, width), (kernel_rows, kernel_cols), (step_rows, step_cols),
-                        (pad_rows, pad_cols), groups, pool, pool_stride)
+                        (pad_rows, pad_cols), groups, pool, pool_stride, (end_rows, end_cols))
     if min(*geometry.conv_shape, *geometry.out_shape) < 1 or geometry.inputs > MOST_PLACES \
             or geometry.in_shape[0] % groups:
         raise ValueError(f"a geometry ({values!r})")

@@ -54,6 +54,7 @@ def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | No
     chain = Chain(input_shape, exact=exact)
     for part in _named_apart(parts):
         chain.add(part)
+    chain.end()
     problems = chain.problems
     layers = [read_layer(draft, problems) for draft in chain.drafts]
     if not problems and not any(isinstance(draft.part, LinearPart | ConvPart) for draft in chain.drafts):

@@ -44,7 +44,8 @@ _KINDS: dict[str, type] = {"linear": LinearPart, "convolution": ConvPart, "pooli
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 _TENSORS = ("weight", "bias")
-_NOT_TOLD = (*_TENSORS, "shape")
+_NOT_TOLD = (*_TENSORS, "shape", "same")
+_IF_NEEDED = ("end_padding",)
 
 
 def describe(parts: Sequence[Part], input_shape: tuple[int, ...] | None) -> str:
@@ -55,7 +56,8 @@ def describe(parts: Sequence[Part], input_shape: tuple[int, ...] | None) -> str:
 
 def _as_entry(part: Part) -> dict[str, Any]:
     options = {one.name: getattr(part, one.name) for one in fields(part) if one.name not in _NOT_TOLD}
-    return {"layer": _NAMES[type(part)], **options}
+    return {"layer": _NAMES[type(part)], **{name: value for name, value in options.items()
+                                            if name not in _IF_NEEDED or value is not None}}
 
 
 def described(text: object, tensors: Mapping[str, StoredTensor]) -> tuple[list[Part], tuple[int, ...] | None]:
@@ -97,8 +99,9 @@ def _as_part(entry: Any, tensors: Mapping[str, StoredTensor]) -> Part:
     kind = _KINDS[entry["layer"]]
     options = {key: value for key, value in entry.items() if key != "layer"}
     names = [one.name for one in fields(kind) if one.name not in _NOT_TOLD]
-    if options.keys() != set(names) or type(options["name"]) is not str:
-        raise ValueError(f"a layer of the kind {entry['layer']} must have {', '.join(names)}")
+    must = [name for name in names if name not in _IF_NEEDED]
+    if not set(must) <= options.keys() <= set(names) or type(options["name"]) is not str:
+        raise ValueError(f"a layer of the kind {entry['layer']} must have {', '.join(must)}")
     for key, value in options.items():
         options[key] = _option(kind, key, value)
     if kind in (LinearPart, ConvPart):
@@ -120,8 +123,9 @@ def _option(kind: type, key: str, value: Any) -> Any:
         return value
     if key == "groups" and _is_size(value):
         return value
-    least = 0 if key == "padding" else 1
-    if key in ("stride", "padding", "dilation", "window", "size") and type(value) is list and len(value) == 2 \
+    least = 0 if key in ("padding", "end_padding") else 1
+    pairs = (*_IF_NEEDED, "stride", "padding", "dilation", "window", "size")
+    if key in pairs and type(value) is list and len(value) == 2 \
             and all((key == "size" and one is None) or (_is_number(one) and one >= least) for one in value):
         return tuple(value)
     raise ValueError(f"the option {key[:40]!r} of a layer of the kind {_NAMES[kind]} is out of range")

@@ -53,7 +53,7 @@ def fold_inputs(layer: Linear, divisor: np.ndarray | np.float64, shift: np.ndarr
         input is scaled or shifted differently within a channel.
     """
     geometry, name = layer.geometry, shown(layer.name)
-    if geometry and any(geometry.padding) and np.any(shift):
+    if geometry and geometry.padded and np.any(shift):
         raise UserError(f"layer {name} pads its input with zeros, which are no zeros of the data once {said} is folded "
                         "in; leave that out, and give the data (--data, --calib) as the layer takes it: files of "
                         "floats, which may be negative")

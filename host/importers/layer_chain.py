@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from host.importers.conv_padding import ONLY_CONVOLUTIONS, in_numbers, joined
 from host.importers.fold_normalization import Affine
 from host.importers.layer_drafts import Draft
 from host.importers.source_layers import (
@@ -15,6 +16,7 @@ from host.importers.source_layers import (
     FlattenPart,
     LinearPart,
     NormPart,
+    PadPart,
     Pair,
     Part,
     PoolPart,
@@ -53,6 +55,8 @@ class Chain:
         """Scale and shift of the input before the first layer."""
         self.lost = False
         """A layer was refused, so that what follows it is not judged by what came before."""
+        self.pad: PadPart | None = None
+        """Zeros that the next convolution takes."""
         self.drafts: list[Draft] = []
         self.problems: list[str] = []
         self.before: Part | None = None
@@ -64,13 +68,21 @@ class Chain:
             self._refuse(part, problem)
         elif type(part) in _METHODS:
             _METHODS[type(part)](self, part)
-        if not isinstance(part, FlattenPart | AffinePart):
+        if not isinstance(part, FlattenPart | AffinePart | PadPart):
             self.before = part
+
+    def end(self) -> None:
+        """No part follows."""
+        if self.pad:
+            self._refuse(self.pad, ONLY_CONVOLUTIONS)
 
     def _place_problem(self, part: Part) -> str:
         before = self.before
         if isinstance(part, UnsupportedPart):
             return part.problem
+        if self.pad and not isinstance(part, PadPart | ConvPart | ReluPart):
+            pad, self.pad = self.pad, None
+            self._refuse(pad, ONLY_CONVOLUTIONS)
         if isinstance(before, SoftmaxPart):
             return f"follows the softmax {shown(before.name)}, which may only be last"
         if isinstance(before, UnsupportedPart) or not isinstance(part, NormPart | ReluPart | SoftmaxPart):
@@ -178,14 +190,15 @@ class Chain:
                                "convolution's has four axes")
             return
         rows, channels, *kernel = part.weight.shape
+        part, self.pad = in_numbers(part, (kernel[0], kernel[1]), self.shape, self.pad), None
         problems = list(kernel_problems(part, rows, (kernel[0], kernel[1])))
         self._check_lengths(part, rows)
         if not problems and self._is_map(part):
             assert self.shape is not None
             size = self.shape[1], self.shape[2]
-            geometry = Geometry((self.shape[0], *size), (kernel[0], kernel[1]),
-                                _needed(part.stride, size, (kernel[0], kernel[1]), part.padding), part.padding,
-                                part.groups)
+            geometry = Geometry((self.shape[0], *size), (kernel[0], kernel[1]), (1, 1), part.padding, part.groups,
+                                end_padding=part.end_padding)
+            geometry = replace(geometry, stride=_needed(part.stride, geometry))
             if self.shape[0] != channels * part.groups:
                 problems.append(f"takes {channels * part.groups} channels, but gets {size_text(self.shape)} values; "
                                 "check --input-shape and the order of the layers")
@@ -199,6 +212,10 @@ class Chain:
         for problem in problems:
             self._refuse(part, problem)
         self.shape = None
+
+    def _pad(self, part: PadPart) -> None:
+        if self._is_map(part):
+            self.pad = joined(self.pad, part) if self.pad else part
 
     def _is_map(self, part: Part) -> bool:
         """Whether the input of a layer has channels, rows and columns; a problem is noted if it is known not to."""
@@ -230,8 +247,8 @@ class Chain:
             positive = bool(self.drafts) and not self.drafts[-1].activation.signed
             geometry = Geometry((channels, height, width), (1, 1), groups=channels)
             if part.kind == "average":
-                geometry = replace(geometry, kernel=part.window, padding=part.padding,
-                                   stride=_needed(part.stride, (height, width), part.window, part.padding))
+                geometry = replace(geometry, kernel=part.window, padding=part.padding)
+                geometry = replace(geometry, stride=_needed(part.stride, geometry))
             self.drafts.append(Draft(part, geometry, activation=Activation.RELU if positive else Activation.IDENTITY))
         draft = self.drafts[-1]
         assert draft.geometry is not None
@@ -262,18 +279,19 @@ class Chain:
 
 
 _METHODS: dict[type[Part], Callable[[Chain, Any], None]] = {
-    LinearPart: Chain._linear, ConvPart: Chain._convolution, PoolPart: Chain._pool,
-    AdaptivePoolPart: Chain._adaptive_pool, FlattenPart: Chain._flatten, AffinePart: Chain._affine,
-    ReluPart: Chain._relu, NormPart: Chain._norm,
+    LinearPart: Chain._linear, ConvPart: Chain._convolution, PadPart: Chain._pad,
+    PoolPart: Chain._pool, AdaptivePoolPart: Chain._adaptive_pool, FlattenPart: Chain._flatten,
+    AffinePart: Chain._affine, ReluPart: Chain._relu, NormPart: Chain._norm,
 }
 """What a `Chain` does with a part that may stand where it does; nothing with others."""
 
 
-def _needed(stride: Pair, size: Pair, kernel: Pair, padding: Pair) -> Pair:
+def _needed(stride: Pair, geometry: Geometry) -> Pair:
     """The stride that is needed: 1 if the kernel covers the whole input, because each phase of a stride costs a pass.
+
+    ``geometry`` has a stride of 1.
     """
-    rows, cols = (1 if edge == length + 2 * pad else step
-                  for step, length, edge, pad in zip(stride, size, kernel, padding, strict=True))
+    rows, cols = (1 if outputs == 1 else step for step, outputs in zip(stride, geometry.conv_shape, strict=True))
     return rows, cols
 
 

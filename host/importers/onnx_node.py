@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from host.importers.chain_tracer import Dataflow
-from host.importers.source_layers import Part, UnsupportedPart, shown
+from host.importers.onnx_integers import INT64, VALUES_LIMIT, compute_integers
+from host.importers.source_layers import Part, UnsupportedPart
 from host.importers.stored_tensor import StoredTensor
 
 __all__ = ["OnnxNode"]
@@ -35,6 +36,23 @@ class OnnxNode:
         self.folder = folder
         self.kind = proto.op_type[:80] if proto.domain in ("", "ai.onnx") \
             else f"{proto.domain[:40]}.{proto.op_type[:40]}"
+
+    def keep_integers(self) -> None:
+        """Records what the node computes of small integers, such as the sizes of a padding."""
+        from onnx import numpy_helper
+        stored: list[Any] = [self.whole.get(name) for name in self.proto.input]
+        if not all(one is not None and one.data_type == INT64 and not one.external_data
+                   and max(len(one.int64_data), len(one.raw_data) // 8) <= VALUES_LIMIT for one in stored):
+            return
+        attributes: dict[str, Any] = {one.name: {2: one.i, 4: one.t, 7: list(one.ints)}.get(one.type)
+                                      for one in self.proto.attribute}
+        if "value" in attributes:
+            value = attributes["value"]
+            small = value is not None and value.data_type == INT64 and len(value.raw_data) <= 8
+            attributes["value"] = numpy_helper.to_array(value) if small else None
+        found = compute_integers(self.kind, attributes, [numpy_helper.to_array(one) for one in stored])
+        if found is not None:
+            self.whole[self.proto.output[0]] = numpy_helper.from_array(found)
 
     def refused(self, problem: str) -> list[Part]:
         """The part of a layer that cannot be run; ``problem`` continues the sentence that begins with the layer's name.
@@ -95,26 +113,27 @@ class OnnxNode:
             raise ValueError(f"attribute {name}")
         return rows, cols
 
-    def padding(self) -> tuple[int, int] | str:
-        """Padding of rows and columns, or why it is not supported."""
-        auto = self.attribute("auto_pad", b"NOTSET")
-        if auto == b"VALID":
-            return 0, 0
-        if auto != b"NOTSET":
-            return f"has auto_pad {shown(auto.decode('ascii', 'replace'))}; export it with explicit pads"
+    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows above and columns to the left, rows below and columns to the right. Raises `ValueError` if garbled."""
         top, left, bottom, right = self.ints("pads", [0, 0, 0, 0])
-        if (top, left) != (bottom, right):
-            return (f"pads {top} rows above and {bottom} below, {left} columns left and {right} right; only as much on "
-                    "both sides is supported: retrain with a padding in numbers")
-        if not (0 <= top < 1 << 16 and 0 <= left < 1 << 16):
+        if self.attribute("auto_pad", b"NOTSET") != b"NOTSET":
+            return (0, 0), (0, 0)
+        if not all(0 <= size < 1 << 16 for size in (top, left, bottom, right)):
             raise ValueError("attribute pads")
-        return top, left
+        return (top, left), (bottom, right)
+
+    def same(self) -> str:
+        """`ConvPart.same`, from ``auto_pad``."""
+        auto = self.attribute("auto_pad", b"NOTSET")
+        if auto not in (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER"):
+            raise ValueError("attribute auto_pad")
+        return {b"SAME_UPPER": "upper", b"SAME_LOWER": "lower"}.get(auto, "")
 
     def numbers(self, number: int) -> list[int] | None:
         """A stored list of integers, such as a shape; None if it is not stored."""
         from onnx import numpy_helper
         stored = self.whole.get(self.proto.input[number]) if number < len(self.proto.input) else None
-        if stored is None or stored.data_type != 7 or len(stored.dims) != 1 or not 0 < stored.dims[0] <= 8 \
+        if stored is None or stored.data_type != INT64 or len(stored.dims) != 1 or not 0 < stored.dims[0] <= 8 \
                 or stored.external_data or max(len(stored.int64_data), len(stored.raw_data) // 8) != stored.dims[0]:
             return None
         return [int(value) for value in numpy_helper.to_array(stored)]

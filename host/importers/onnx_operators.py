@@ -16,12 +16,14 @@ from host.importers.source_layers import (
     FlattenPart,
     LinearPart,
     NormPart,
+    PadPart,
     Part,
     PoolPart,
     ReluPart,
     SoftmaxPart,
 )
 from host.importers.stored_tensor import StoredTensor, masked
+from host.importers.supported_layers import NOT_ZEROS
 
 __all__ = ["EXPORT_AGAIN", "read_node"]
 
@@ -81,6 +83,7 @@ def _constant(node: OnnxNode) -> None:
                 flow.constants[proto.output[0]] = stored_tensor(one.t, node.folder)
                 node.whole[proto.output[0]] = one.t
         return
+    node.keep_integers()
     tensors = [flow.constants[name] for name in proto.input if name in flow.constants]
     if len(tensors) == len(proto.input) == 1 and node.kind == "Identity":
         flow.derive(proto.output[0], tensors[0], *proto.input)
@@ -95,11 +98,26 @@ def _conv(node: OnnxNode) -> list[Part]:
     if not weight.problem and len(weight.shape) != 4:
         return node.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
                             "supported")
-    padding = node.padding()
-    if isinstance(padding, str):
-        return node.refused(padding)
+    padding, end_padding = node.padding()
     return [ConvPart(node.layer(), weight, node.tensor(2), node.pair("strides", 1), padding,
-                     node.pair("dilations", 1), node.attribute("group", 1))]
+                     node.pair("dilations", 1), node.attribute("group", 1), end_padding, node.same())]
+
+
+def _pad(node: OnnxNode) -> list[Part]:
+    sizes = node.numbers(1) if node.opset >= 11 else node.ints("pads", [])
+    value = node.tensor(2) if node.opset >= 11 else None
+    axes = node.numbers(3) if len(node.proto.input) > 3 and node.proto.input[3] else None
+    if sizes is None or (axes is None and len(node.proto.input) > 3 and node.proto.input[3]):
+        return node.refused("is a padding whose sizes are computed; export it with fixed ones")
+    if node.attribute("mode", b"constant") != b"constant" or node.attribute("value", 0.0) != 0 \
+            or (value is not None and (value.problem or value.values != 1 or value.read().any())):
+        return node.refused(NOT_ZEROS)
+    half = len(sizes) // 2
+    axes = axes or list(range(half))
+    found = {axis % 4: (before, after) for axis, before, after in zip(axes, sizes[:half], sizes[half:], strict=True)}
+    if any(any(pads) for axis, pads in found.items() if axis < 2) or min(sizes) < 0 or max(sizes) >= 1 << 16:
+        return node.refused(f"pads by {sizes}; only zeros around rows and columns are supported, none less than 0")
+    return [PadPart(node.label, found.get(2, (0, 0)), found.get(3, (0, 0)))]
 
 
 def _gemm(node: OnnxNode) -> list[Part]:
@@ -140,9 +158,13 @@ def _pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
         if len(node.ints("kernel_shape", [0, 0])) != 2:
             return node.refused(f"is a pooling over {len(node.ints('kernel_shape', []))} axes; only one over rows and "
                                 "columns is supported")
-        padding = node.padding()
-        if isinstance(padding, str):
-            return node.refused(padding)
+        padding, end_padding = node.padding()
+        if node.same():
+            return node.refused(f"has auto_pad SAME_{node.same().upper()}; export it with explicit pads")
+        if padding != end_padding:
+            return node.refused(f"pads {padding[0]} rows above and {end_padding[0]} below, {padding[1]} columns left "
+                                f"and {end_padding[1]} right; a pooling pads all sides alike here: put a padding of "
+                                "zeros before the convolution before it, or retrain with a padding in numbers")
         if node.pair("dilations", 1) != (1, 1):
             return node.refused("has a dilation, but windows have no gaps here; use dilation=1")
         return [PoolPart(node.label, kind, node.pair("kernel_shape", 0), node.pair("strides", 1), padding,
@@ -194,7 +216,7 @@ def _softmax(node: OnnxNode) -> list[Part]:
 
 HANDLERS: dict[str, Callable[[OnnxNode], list[Part]]] = {
     "Conv": _conv, "Gemm": _gemm, "MatMul": _matmul, "BatchNormalization": _batch_norm,
-    "Relu": lambda node: [ReluPart(node.label)], "MaxPool": _pool("max"), "AveragePool": _pool("average"),
+    "Pad": _pad, "Relu": lambda node: [ReluPart(node.label)], "MaxPool": _pool("max"), "AveragePool": _pool("average"),
     "GlobalAveragePool": lambda node: [AdaptivePoolPart(node.label, "average", (1, 1))],
     "GlobalMaxPool": lambda node: [AdaptivePoolPart(node.label, "max", (1, 1))],
     "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,

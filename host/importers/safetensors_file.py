@@ -76,7 +76,7 @@ def _spatial_parts(layer: Linear, names: set[str]) -> list[Part]:
     assert geometry is not None
     if not layer.fixed:
         parts.append(ConvPart(layer.name, StoredTensor(layer.weight.shape), None, geometry.stride, geometry.padding,
-                              groups=geometry.groups))
+                              groups=geometry.groups, end_padding=geometry.end_padding))
     elif math.prod(geometry.kernel + geometry.stride) > 1:
         parts.append(PoolPart(layer.name, "average", geometry.kernel, geometry.stride, geometry.padding))
     if geometry.pool > 1:

@@ -5,8 +5,23 @@ from dataclasses import dataclass
 
 from host.importers.stored_tensor import StoredTensor
 
-__all__ = ["AdaptivePoolPart", "AffinePart", "ConvPart", "FlattenPart", "LinearPart", "NormPart", "Pair", "Part",
-           "PoolPart", "ReluPart", "SoftmaxPart", "UnsupportedPart", "shown", "tensors_of"]
+__all__ = [
+    "AdaptivePoolPart",
+    "AffinePart",
+    "ConvPart",
+    "FlattenPart",
+    "LinearPart",
+    "NormPart",
+    "PadPart",
+    "Pair",
+    "Part",
+    "PoolPart",
+    "ReluPart",
+    "SoftmaxPart",
+    "UnsupportedPart",
+    "shown",
+    "tensors_of",
+]
 
 Pair = tuple[int, int]
 """A number for rows and one for columns."""
@@ -29,9 +44,16 @@ class ConvPart:
     ----------
     weight : StoredTensor, shape ``[outputs, inputs / groups, kernel rows, kernel columns]``
     bias : StoredTensor or None, shape ``[outputs]``
-    stride, padding, dilation : Pair
+    stride, dilation : Pair
+    padding : Pair
+        Zeros above and to the left.
     groups : int
         Divides inputs and outputs.
+    end_padding : Pair, optional
+        Zeros below and to the right; None if they are as many as in ``padding``.
+    same : str
+        "upper" or "lower": zeros so that each stride gives one output, of an odd number one more at the end or at the
+        beginning; the paddings then say nothing. Empty for the paddings.
     """
 
     name: str
@@ -41,6 +63,23 @@ class ConvPart:
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+    end_padding: Pair | None = None
+    same: str = ""
+
+
+@dataclass(frozen=True)
+class PadPart:
+    """Zeros around feature maps, torch.nn.ZeroPad2d.
+
+    Attributes
+    ----------
+    rows, cols : Pair
+        Before the first and behind the last of them.
+    """
+
+    name: str
+    rows: Pair
+    cols: Pair
 
 
 @dataclass(frozen=True)
@@ -139,7 +178,7 @@ class UnsupportedPart:
     problem: str
 
 
-Part = (LinearPart | ConvPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ReluPart | FlattenPart
+Part = (LinearPart | ConvPart | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ReluPart | FlattenPart
         | SoftmaxPart | UnsupportedPart)
 
 

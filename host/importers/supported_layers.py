@@ -7,11 +7,14 @@ from host.importers.source_layers import ConvPart, PoolPart
 from host.importers.stored_tensor import SIZE_LIMIT
 from rtl.layouts import largest
 
-__all__ = ["kernel_problems", "pool_problems", "size_text"]
+__all__ = ["NOT_ZEROS", "kernel_problems", "pool_problems", "size_text"]
 
 LARGEST_KERNEL = 11
 LARGEST_POOL = largest("pool")
 """Rows and columns."""
+
+
+NOT_ZEROS = "pads with something other than zeros; use zeros, in torch.nn.Conv2d padding_mode='zeros'"
 
 
 def size_text(shape: tuple[int, ...]) -> str:
@@ -42,8 +45,9 @@ def kernel_problems(part: ConvPart, rows: int, kernel: tuple[int, int]) -> Itera
         yield f"has a dilation of {size_text(part.dilation)}, but kernels have no gaps here; retrain with dilation=1"
     if not all(1 <= step <= SIZE_LIMIT for step in part.stride):
         yield f"has a stride of {part.stride}, which must be positive"
-    if not all(0 <= size <= LARGEST_KERNEL for size in part.padding):
-        yield f"has a padding of {part.padding}, which must be 0 to {LARGEST_KERNEL}; retrain with less"
+    if not all(0 <= size <= LARGEST_KERNEL for size in (*part.padding, *(part.end_padding or ()))):
+        ends = f" and {part.end_padding} at the end" if part.end_padding not in (None, part.padding) else ""
+        yield f"has a padding of {part.padding}{ends}, which must be 0 to {LARGEST_KERNEL}; retrain with less"
     if part.groups < 1 or rows % part.groups:
         yield f"has {part.groups} groups, which must divide its {rows} outputs"
 

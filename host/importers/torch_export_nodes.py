@@ -14,12 +14,14 @@ from host.importers.source_layers import (
     FlattenPart,
     LinearPart,
     NormPart,
+    PadPart,
     PoolPart,
     ReluPart,
     SoftmaxPart,
     UnsupportedPart,
 )
 from host.importers.stored_tensor import StoredTensor, masked, weight_normed
+from host.importers.supported_layers import NOT_ZEROS
 
 __all__ = ["GarbledError", "Values", "read_node", "size_of"]
 
@@ -183,17 +185,24 @@ def _conv2d(call: _Call) -> list:
     if not weight.problem and len(weight.shape) != 4:
         return call.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
                             "supported")
-    if padding == "same" and len(weight.shape) == 4 and all(edge % 2 for edge in weight.shape[2:]):
-        pads = weight.shape[2] // 2, weight.shape[3] // 2
-    elif padding == "same":
-        return call.refused("has padding='same' with an even kernel, which pads one side more than the other; use an "
-                            "odd one, or padding in numbers")
-    else:
-        pads = (0, 0) if padding == "valid" else call.pair("padding", 0)
+    pads = (0, 0) if padding in ("same", "valid") else call.pair("padding", 0)
     if type(groups) is not int:
         raise GarbledError(f"groups of {call.label}")
     return [ConvPart(call.layer("weight"), weight, bias, call.pair("stride", 1), pads, call.pair("dilation", 1),
-                     groups)]
+                     groups, same="upper" if padding == "same" else "")]
+
+
+def _pad(call: _Call) -> list:
+    """Sizes come last axis first."""
+    sizes, value, mode = (call.arguments.get(name) for name in ("pad", "value", "mode"))
+    if type(sizes) is not list or not all(type(size) is int and abs(size) < 1 << 16 for size in sizes):
+        raise GarbledError(f"pad of {call.label}")
+    if mode not in (None, "constant") or value not in (None, 0):
+        return call.refused(NOT_ZEROS)
+    if len(sizes) not in (2, 4) or min(sizes) < 0:
+        return call.refused(f"pads by {sizes}; only zeros around rows and columns are supported, none less than 0")
+    left, right, above, below = (*sizes, 0, 0)[:4]
+    return [PadPart(call.label, (above, below), (left, right))]
 
 
 def _linear(call: _Call) -> list:
@@ -290,7 +299,7 @@ _HANDLERS: dict[str, Callable[[_Call], list]] = {
     "max_pool2d": _pool("max"), "max_pool2d_with_indices": _pool("max"), "avg_pool2d": _pool("average"),
     "adaptive_avg_pool2d": _adaptive_pool("average"), "_adaptive_avg_pool2d": _adaptive_pool("average"),
     "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _mean, "flatten": _flatten,
-    "view": _view, "reshape": _view, "_unsafe_view": _view,
+    "pad": _pad, "constant_pad_nd": _pad, "view": _view, "reshape": _view, "_unsafe_view": _view,
     "add": _arithmetic, "sub": _arithmetic, "mul": _arithmetic, "div": _arithmetic,
     "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
 }

@@ -12,12 +12,14 @@ from host.importers.source_layers import (
     FlattenPart,
     LinearPart,
     NormPart,
+    PadPart,
     Part,
     PoolPart,
     ReluPart,
     SoftmaxPart,
     UnsupportedPart,
 )
+from host.importers.supported_layers import NOT_ZEROS
 from host.importers.torch_archive import EXPORT, Checkpoint
 from nonzero.errors import UserError
 
@@ -130,19 +132,27 @@ def _convolution(name: str, checkpoint: Checkpoint, state: dict) -> Part:
     stride, dilation = _pair(state.get("stride")), _pair(state.get("dilation"))
     padding, groups = state.get("padding"), state.get("groups")
     if state.get("padding_mode") != "zeros":
-        return UnsupportedPart(name, "pads with something other than zeros; use padding_mode='zeros'")
+        return UnsupportedPart(name, NOT_ZEROS)
     if padding == "valid":
         padding = (0, 0)
-    elif padding == "same" and len(weight.shape) == 4:
-        if any(edge % 2 == 0 for edge in weight.shape[2:]):
-            return UnsupportedPart(name, "has padding='same' with an even kernel, which pads one side more than the "
-                                         "other; use an odd kernel, or padding in numbers")
-        padding = tuple(edge // 2 for edge in weight.shape[2:])
-    pads = _pair(padding)
+    same = "upper" if padding == "same" else ""
+    pads = (0, 0) if same else _pair(padding)
     if stride is None or dilation is None or pads is None or type(groups) is not int:
         return UnsupportedPart(name, f"has a stride, padding, dilation or groups that are no whole numbers of at most "
                                      f"{OPTION_LIMIT}; save the model again")
-    return ConvPart(name, weight, linear.bias, stride, pads, dilation, groups)
+    return ConvPart(name, weight, linear.bias, stride, pads, dilation, groups, same=same)
+
+
+def _zero_pad(name: str, _: Checkpoint, state: dict) -> Part:
+    sizes = state.get("padding")
+    if type(sizes) is not tuple or len(sizes) != 4 \
+            or not all(type(size) is int and 0 <= size <= OPTION_LIMIT for size in sizes):
+        return UnsupportedPart(name, f"has a padding that is not four whole numbers of at most {OPTION_LIMIT}; save "
+                                     "the model again")
+    if state.get("value", 0) != 0:
+        return UnsupportedPart(name, NOT_ZEROS)
+    left, right, above, below = sizes
+    return PadPart(name, (above, below), (left, right))
 
 
 def _pair(value: Any) -> tuple[int, int] | None:
@@ -228,6 +238,8 @@ _MODULES: dict[str, Callable[[str, Checkpoint, dict], Part | None]] = {
     "torch.nn.modules.batchnorm.BatchNorm1d": _norm,
     "torch.nn.modules.batchnorm.BatchNorm2d": _norm,
     "torch.nn.modules.conv.Conv2d": _convolution,
+    "torch.nn.modules.padding.ZeroPad2d": _zero_pad,
+    "torch.nn.modules.padding.ConstantPad2d": _zero_pad,
     "torch.nn.modules.pooling.MaxPool2d": _max_pool,
     "torch.nn.modules.pooling.AvgPool2d": _average_pool,
     "torch.nn.modules.pooling.AdaptiveAvgPool2d": _adaptive_pool("average"),

@@ -34,7 +34,7 @@ def silence_dead_neurons(network: Network) -> Network:
             heard = taken.any(axis=(1, 3)).ravel()
             constant = activate(layer.bias, layer.activation)
             silent = ~layer.weight.any(axis=1) & ((layer.bias != 0) | heard)
-            if following.geometry is not None and any(following.geometry.padding):
+            if following.geometry is not None and following.geometry.padded:
                 silent &= constant == 0
             constant = np.where(silent, constant, 0).astype(np.float32).reshape(len(taken), -1, 1)
             following.bias[:] += (taken.sum(axis=3) @ constant).ravel()

@@ -80,13 +80,17 @@ class Geometry:
     ----------
     in_shape : (int, int, int)
         Channels, height and width of the input.
-    kernel, stride, padding : (int, int)
-        Sizes in rows and columns. Padding is zeros on both sides.
+    kernel, stride : (int, int)
+        Sizes in rows and columns.
+    padding : (int, int)
+        Rows of zeros above the input, and columns of zeros to its left.
     groups : int
         Divides the input and the output channels.
     pool : int
         Edge of the max-pooling window; 1 for none. Windows that do not fit at the end are left out.
     pool_stride : int
+    end_padding : (int, int), optional
+        Zeros below and to the right; None if they are as many as in ``padding``.
     """
 
     in_shape: tuple[int, int, int]
@@ -96,6 +100,22 @@ class Geometry:
     groups: int = 1
     pool: int = 1
     pool_stride: int = 1
+    end_padding: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.end_padding == self.padding:
+            object.__setattr__(self, "end_padding", None)
+
+    @property
+    def pads(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Zeros before and behind the rows, and before and behind the columns."""
+        (above, left), (below, right) = self.padding, self.end_padding or self.padding
+        return (above, below), (left, right)
+
+    @property
+    def padded(self) -> bool:
+        """Whether it pads its input at all."""
+        return any(map(any, self.pads))
 
     @property
     def inputs(self) -> int:
@@ -109,8 +129,8 @@ class Geometry:
     @property
     def conv_shape(self) -> tuple[int, int]:
         """Height and width of the convolution's output, before pooling."""
-        height, width = ((size + 2 * padding - kernel) // stride + 1 for size, padding, kernel, stride
-                         in zip(self.in_shape[1:], self.padding, self.kernel, self.stride, strict=True))
+        height, width = ((size + sum(pads) - kernel) // stride + 1 for size, pads, kernel, stride
+                         in zip(self.in_shape[1:], self.pads, self.kernel, self.stride, strict=True))
         return height, width
 
     @property
@@ -204,6 +224,6 @@ def taps_met(geometry: Geometry) -> np.ndarray:
 
 
 def axis_sizes(geometry: Geometry) -> Iterator[tuple[int, int, int, int, int]]:
-    """Input size, kernel, stride, padding and output size of rows and columns."""
+    """Input size, kernel, stride, padding at the beginning and output size of rows and columns."""
     return zip(geometry.in_shape[1:], geometry.kernel, geometry.stride, geometry.padding, geometry.computed_shape,
                strict=True)

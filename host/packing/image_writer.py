@@ -61,7 +61,10 @@ def image_file(packed: PackedNetwork) -> bytes:
 
 def _convolution_fields(layer: PackedLayer) -> dict[str, Any]:
     geometry = layer.quantized.geometry
-    return {"geometry": asdict(geometry), "output_step": len(layer.placement.channels)} if geometry else {}
+    if geometry is None:
+        return {}
+    told = {name: value for name, value in asdict(geometry).items() if value is not None}
+    return {"geometry": told, "output_step": len(layer.placement.channels)}
 
 
 def _split(kind: int, pe: int, start: int, words: np.ndarray) -> list[bytes]:

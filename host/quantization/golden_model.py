@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from host.network.layers import Geometry
+from host.network.pad_images import pad_images
 from nonzero.progress import progress
 from rtl.numbers import act_range, requantize
 
@@ -124,9 +125,10 @@ def convolve(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: 
     step = max(1, BLOCK_PRODUCTS // copied)
     found = np.empty((len(acts), len(weights) * math.prod(geometry.out_shape)))
     for first in range(0, len(acts), step):
-        images = torch.from_numpy(acts[first:first + step]).double().reshape(-1, channels, height, width)
+        images, padding = pad_images(
+            torch.from_numpy(acts[first:first + step]).double().reshape(-1, channels, height, width), geometry)
         sums = torch.nn.functional.conv2d(images, kernels, torch.from_numpy(bias).double(), geometry.stride,
-                                          geometry.padding, groups=geometry.groups)
+                                          padding, groups=geometry.groups)
         if geometry.pool > 1:
             sums = torch.nn.functional.max_pool2d(sums, geometry.pool, geometry.pool_stride)
         found[first:first + step] = sums.flatten(1).numpy()

@@ -52,8 +52,8 @@ def tap_activity(often: np.ndarray, geometry: Geometry) -> np.ndarray:
         How often each input is not zero.
     """
     rows, cols = geometry.computed_shape
-    (step_row, step_col), (pad_rows, pad_cols) = geometry.stride, geometry.padding
-    padded = np.pad(often.reshape(geometry.in_shape), ((0, 0), (pad_rows, pad_rows), (pad_cols, pad_cols)))
+    step_row, step_col = geometry.stride
+    padded = np.pad(often.reshape(geometry.in_shape), ((0, 0), *geometry.pads))
     found = np.zeros((geometry.in_shape[0], *geometry.kernel))
     for row, col in np.ndindex(geometry.kernel):
         met = padded[:, row:row + rows * step_row:step_row, col:col + cols * step_col:step_col]

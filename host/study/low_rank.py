@@ -88,7 +88,8 @@ def _bicluster(layer: Linear, share: float, clusters: int, seed: int) -> list[Li
             second[np.ix_(outputs, places)] = left
             start += rank
     before = replace(shape, pool=1, pool_stride=1)
-    after = replace(shape, in_shape=(middle, *before.out_shape), kernel=(1, 1), stride=(1, 1), padding=(0, 0))
+    after = replace(shape, in_shape=(middle, *before.out_shape), kernel=(1, 1), stride=(1, 1), padding=(0, 0),
+                    end_padding=None)
     return [Conv2d(f"{layer.name}.right", first.reshape(middle, -1), np.zeros(middle, np.float32), Activation.IDENTITY,
                    before),
             Conv2d(f"{layer.name}.left", second, layer.bias, layer.activation, after)]

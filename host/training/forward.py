@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from host.datasets import as_inputs
 from host.network.layers import Geometry, Network
+from host.network.pad_images import pad_images
 from rtl.numbers import Activation
 
 __all__ = ["Layers", "activations", "error_percent", "logits", "tensors", "weighted_sums"]
@@ -44,11 +45,11 @@ def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     if geometry is None:
         return functional.linear(inputs, weight, bias)
     kernel = weight.view(len(weight), geometry.in_shape[0] // geometry.groups, *geometry.kernel)
-    planes = inputs.view(len(inputs), *geometry.in_shape)
+    planes, padding = pad_images(inputs.view(len(inputs), *geometry.in_shape), geometry)
     # Channels last takes a third less time.
     return functional.conv2d(planes.contiguous(memory_format=torch.channels_last),
                              kernel.contiguous(memory_format=torch.channels_last), bias, geometry.stride,
-                             geometry.padding, groups=geometry.groups)
+                             padding, groups=geometry.groups)
 
 
 def activations(sums: torch.Tensor, activation: Activation, geometry: Geometry | None) -> torch.Tensor:

@@ -66,7 +66,8 @@ def test_comments_and_docstrings_name_what_exists(package):
 
 def test_what_is_a_remark(tmp_path):
     python, verilog = tmp_path / "a.py", tmp_path / "a.sv"
-    python.write_text('"""See `rtl.gone` and tests/test_gone_*.py."""\nNAME = "host.gone"  # not host.gone.too, sim.bench\n')
+    python.write_text('"""See `rtl.gone` and tests/test_gone_*.py."""\n'
+                      'NAME = "host.gone"  # not host.gone.too, sim.bench\n')
     verilog.write_text("module a;  // see sim/gone.sv\nendmodule\n")
     text = "\n".join(remarks(python))
     assert (unresolved(text), missing(text)) == (["rtl.gone", "host.gone.too"], ["tests/test_gone_*.py"])
@@ -79,7 +80,7 @@ def remarks(path):
         return re.findall(r"//.*", path.read_text())
     with path.open("rb") as file:
         return [token.string for token in tokenize.tokenize(file.readline)
-                if token.type == tokenize.COMMENT or token.type == tokenize.STRING and token.string.startswith('"""')]
+                if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and token.string.startswith('"""'))]
 
 
 def unresolved(text):

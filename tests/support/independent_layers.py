@@ -9,10 +9,15 @@ def ceil(dividend, divisor):
     return -(-dividend // divisor)
 
 
+def pads(geometry):
+    """Zeros before and behind the rows, and before and behind the columns."""
+    return list(zip(geometry["padding"], geometry.get("end_padding", geometry["padding"]), strict=True))
+
+
 def conv_shape(geometry):
     """Rows and columns of a convolution before pooling; ``geometry`` as in an image's JSON."""
-    return [(size + 2 * padding - kernel) // stride + 1 for size, padding, kernel, stride in zip(
-        geometry["in_shape"][1:], geometry["padding"], geometry["kernel"], geometry["stride"], strict=True)]
+    return [(size + sum(zeros) - kernel) // stride + 1 for size, zeros, kernel, stride in zip(
+        geometry["in_shape"][1:], pads(geometry), geometry["kernel"], geometry["stride"], strict=True)]
 
 
 def output_shape(geometry):
@@ -29,7 +34,8 @@ def folded(geometry, bands):
     size = [(h - 1) * geometry["pool_stride"] + geometry["pool"] - 1 + k for h, k in zip(pooled, kernel, strict=True)]
     phases = geometry["stride"][0] * geometry["stride"][1]
     return geometry | {"in_shape": [bands * geometry["in_shape"][0] * phases, *size], "kernel": kernel,
-                       "stride": [1, 1], "padding": [0, 0], "groups": bands * geometry["groups"]}
+                       "stride": [1, 1], "padding": [0, 0], "end_padding": [0, 0],
+                       "groups": bands * geometry["groups"]}
 
 
 def fold_input(geometry, bands, image):
@@ -68,7 +74,7 @@ def convolve(geometry, weights, image):
     """Sums of products ``[rows, output rows, output columns]`` before pooling."""
     (k_rows, k_cols), (s_rows, s_cols), groups = geometry["kernel"], geometry["stride"], geometry["groups"]
     rows, cols = conv_shape(geometry)
-    padded = np.pad(image, ((0, 0), *((p, p) for p in geometry["padding"])))
+    padded = np.pad(image, ((0, 0), *pads(geometry)))
     kernels = weights.reshape(groups, len(weights) // groups, -1, k_rows, k_cols)
     found = np.zeros((*kernels.shape[:2], rows, cols), np.int64)
     for group, channels in enumerate(np.split(padded, groups)):

@@ -71,14 +71,17 @@ def random_convolutions(rng: np.random.Generator, config: EngineConfig, geometri
 
 
 def random_geometry(rng: np.random.Generator, channels: int, groups: int, largest: int = 5) -> Geometry:
-    """A convolution of few small channels, with a kernel of at most ``largest`` rows and columns."""
+    """A convolution of few small channels, with a kernel of at most ``largest`` rows and columns.
+
+    Rows begin with as many zeros as columns end with, and the other way round.
+    """
     while True:
         kernel, stride, padding = (rng.integers(low, high, 2).tolist()
                                    for low, high in ((1, largest + 1), (1, 4), (0, 3)))
         pool = int(rng.integers(1, 4))
         rows, cols = rng.integers(1, 12, 2).tolist()
         geometry = Geometry((channels, rows, cols), tuple(kernel), tuple(stride), tuple(padding), groups, pool,
-                            int(rng.integers(1, pool + 1)))
+                            int(rng.integers(1, pool + 1)), tuple(padding[::-1]))
         if min(*geometry.conv_shape, *geometry.out_shape) >= 1:
             return geometry
 

@@ -94,7 +94,6 @@ def refusal(directory, model, shape=(1, 12, 12)):
     ([nn.Conv2d(2, 2, 3)], ["layer '0' takes 2 channels, but gets 1 x 12 x 12 values; check --input-shape"]),
     ([nn.Conv2d(1, 2, 3, padding=12)], ["layer '0' has a padding of (12, 12), which must be 0 to 11"]),
     ([nn.Conv2d(1, 2, 3, padding_mode="reflect", padding=1)], ["layer '0' pads with something other than zeros; "]),
-    ([nn.Conv2d(1, 2, 4, padding="same")], ["layer '0' has padding='same' with an even kernel"]),
     ([nn.Conv2d(1, 2, 3), nn.Linear(10, 2)], ["layer '1' takes 10 inputs, but the layer before it, '0', gives"]),
     ([nn.Conv2d(1, 2, 3), nn.Linear(200, 2)], ["layer '1' takes 200 inputs, but the layer before it, '0', gives"]),
     ([nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(7, 2)], ["layer '2' takes 7 inputs, but the layer before it, '0',"]),

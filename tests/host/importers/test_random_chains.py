@@ -93,7 +93,7 @@ def test_random_chains_are_refused_or_right(tmp_path, kind):
 FIRST = {
     "Conv1d": (nn.Conv1d(2, 3, 2), (2, 5)), "Conv3d": (nn.Conv3d(1, 3, 2), (1, 3, 3, 3)),
     "sigmoid": (nn.Sigmoid(), (6,)), "LayerNorm": (nn.LayerNorm(6), (6,)), "GroupNorm": (nn.GroupNorm(1, 3), (3, 4, 4)),
-    "same": (nn.Conv2d(2, 3, 2, padding="same"), (2, 4, 4)), "PReLU": (nn.PReLU(), (6,)),
+    "same": (nn.Conv2d(2, 3, 2, padding="same", dilation=2), (2, 4, 4)), "PReLU": (nn.PReLU(), (6,)),
     "circular": (nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), (2, 4, 4)),
     "pool": (nn.MaxPool2d(1), (3, 4, 4)),
     "transposed": (nn.ConvTranspose2d(2, 3, 2), (2, 4, 4)), "padding": (nn.ZeroPad2d(1), (3, 4, 4)),

@@ -230,8 +230,10 @@ def test_other_forms_of_onnx(tmp_path):
 
 
 @pytest.mark.parametrize(("node", "text"), [
-    ({"op_type": "Conv", "pads": [1, 0, 0, 0]}, "pads 1 rows above and 0 below"),
-    ({"op_type": "Conv", "auto_pad": "SAME_UPPER"}, "has auto_pad 'SAME_UPPER'; export it with explicit pads"),
+    ({"op_type": "Conv", "pads": [1, 0, -1, 0]}, "is a garbled Conv"),
+    ({"op_type": "Conv", "auto_pad": "OTHER"}, "is a garbled Conv"),
+    ({"op_type": "MaxPool", "kernel_shape": [2, 2], "pads": [1, 0, 0, 0]}, "pads 1 rows above and 0 below"),
+    ({"op_type": "MaxPool", "kernel_shape": [2, 2], "auto_pad": "SAME_LOWER"}, "has auto_pad SAME_LOWER; export it"),
     ({"op_type": "Conv", "strides": [1]}, "is a garbled Conv"),
     ({"op_type": "Conv", "group": 1.5}, "is a garbled Conv"),
     ({"op_type": "Conv", "strides": [-1, 1]}, "is a garbled Conv"),

@@ -117,7 +117,7 @@ def test_golden_model_is_the_convolution_of_torch(seed):
     layer = replace(network.layers[0], multiplier=1 << 15, pre_shift=0)
     acts = random_acts(rng, network, 3, 0.9)
     images = torch.nn.functional.pad(torch.from_numpy(acts).reshape(3, *geometry.in_shape),
-                                     (geometry.padding[1],) * 2 + (geometry.padding[0],) * 2)
+                                     geometry.pads[1] + geometry.pads[0])
     weights = torch.from_numpy(layer.weights).reshape(layer.rows, -1, *geometry.kernel)
     rows, cols = geometry.conv_shape
     sums = torch.zeros(3, layer.rows, rows, cols, dtype=torch.int64)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The zeros around the input of a convolution, in numbers: its own, those that a rule gives, those of a padding before.
+"""
+
+from dataclasses import replace
+
+from host.importers.source_layers import ConvPart, PadPart, Pair
+
+__all__ = ["ONLY_CONVOLUTIONS", "in_numbers", "joined"]
+
+ONLY_CONVOLUTIONS = "pads with zeros what no convolution takes next; put it before a torch.nn.Conv2d, or leave it out"
+
+
+def joined(first: PadPart, second: PadPart) -> PadPart:
+    """Two paddings in one, with the name of the second."""
+    rows, cols = ((one[0] + two[0], one[1] + two[1]) for one, two in (
+        (first.rows, second.rows), (first.cols, second.cols)))
+    return PadPart(second.name, rows, cols)
+
+
+def in_numbers(part: ConvPart, kernel: Pair, shape: tuple[int, ...] | None, before: PadPart | None) -> ConvPart:
+    """The convolution with all zeros in ``padding`` and ``end_padding``.
+
+    Parameters
+    ----------
+    part : ConvPart
+    kernel : (int, int)
+        Rows and columns.
+    shape : tuple of int or None
+        Channels, height and width of what comes in, without the zeros of ``before``; None if it is not known.
+    before : PadPart or None
+        Zeros that the convolution takes as well.
+    """
+    own = list(zip(part.padding, part.end_padding or part.padding, strict=True))
+    around = (before.rows, before.cols) if before else ((0, 0), (0, 0))
+    if part.same and shape is not None and len(shape) == 3 and min(part.stride) > 0:
+        own = [_same(size + sum(zeros), edge, step, part.same)
+               for size, zeros, edge, step in zip(shape[1:], around, kernel, part.stride, strict=True)]
+    (above, below), (left, right) = ((mine[0] + zeros[0], mine[1] + zeros[1])
+                                     for mine, zeros in zip(own, around, strict=True))
+    return replace(part, padding=(above, left), end_padding=(below, right), same="")
+
+
+def _same(size: int, kernel: int, stride: int, more: str) -> Pair:
+    """Zeros before and behind an axis so that each stride gives one output; the odd one is at the end for "upper".
+
+    ONNX, operator Conv, ``auto_pad``; TensorFlow's padding "SAME" is "upper".
+    """
+    total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+    less = total // 2
+    return (less, total - less) if more == "upper" else (total - less, less)
