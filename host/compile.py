@@ -23,7 +23,7 @@ from host.importers.known_networks import add_known_option
 from host.importers.safetensors_file import safetensors_file
 from host.reporting.compile_report import summarize
 from host.reporting.report import report_text, write_report
-from nonzero.errors import UserError, check_all, check_range, end_with
+from nonzero.errors import UserError, check_all, check_seed, end_with
 from nonzero.files import check_file, check_files, write_whole
 from nonzero.shipped import given_or_shipped
 from rtl.config import PRESETS
@@ -36,7 +36,6 @@ OUTPUTS = ("model.img", "report.json", "report.html")
 CHECKPOINTS = ("pruning.checkpoint", "sharing.checkpoint")
 """Beside the outputs from the first epoch of each phase until the outputs are written."""
 
-LARGEST_SEED = (1 << 63) - 1
 LARGEST_IMAGE = 1 << 24
 
 EXAMPLES = """examples:
@@ -143,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     directory = arguments.output or Path("build") / arguments.model.stem
     *_, config = check_all(
-        lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
+        lambda: check_seed(arguments.seed),
         lambda: check_files(directory, (*OUTPUTS, *CHECKPOINTS)),
         lambda: _check_save(arguments.save, arguments.model),
         lambda: read_recipe(arguments.recipe),
