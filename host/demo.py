@@ -17,7 +17,7 @@ from pathlib import Path
 from host import train
 from host.compilation.state import Settings
 from host.compilation.steps import compile_model
-from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, write_outputs
+from host.compile import CHECKPOINTS, OUTPUTS, write_outputs
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
 from host.device.target import parse_target
@@ -27,7 +27,7 @@ from host.importers.load_network import load_with_data
 from host.reporting.report import report_text, write_report
 from host.run import run_image, table
 from nonzero.command_line import CommandParser
-from nonzero.errors import UserError, check_all, check_range, end_with
+from nonzero.errors import UserError, check_all, check_range, check_seed, end_with
 from nonzero.files import check_files
 from nonzero.shipped import given_or_shipped
 from rtl.config import preset
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory: Path = arguments.output
     *_, ready = check_all(
         lambda: check_range("--images", arguments.images, 1, 10000),
-        lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
+        lambda: check_seed(arguments.seed),
         lambda: check_files(directory, (*OUTPUTS, *CHECKPOINTS)),
         lambda: _ready(arguments))
     begin = time.perf_counter()

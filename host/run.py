@@ -34,6 +34,7 @@ from nonzero.errors import UserError, check_all, check_range, end_with, say_note
 from nonzero.files import check_file, part_of, write_whole
 from rtl.config import PRESETS
 from rtl.image_file import preset_of
+from rtl.numbers import act_values
 from rtl.protocol import Status
 
 __all__ = ["main", "run_image", "table"]
@@ -98,8 +99,8 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     measured = measure(decoded, target, acts, expected, seed=seed, baked=baked)
     seconds = time.perf_counter() - begin
     batch = measured.batch
-    signs = 1 << (config.act_bits - 1) if network.layers[-1].activation.signed else 0
-    winners = (batch.outputs[-1] ^ signs).argmax(axis=1)
+    outputs = act_values(batch.outputs[-1], config.act_bits, signed=network.layers[-1].activation.signed)
+    winners = outputs.argmax(axis=1)
     error = 100 * float((winners != dataset.test_labels[:images]).mean())
     run = EngineRun(target, config.pes, batch, error, seconds, measured.comparison,
               None if expected is None else expected.prediction)

@@ -33,7 +33,7 @@ from host.training.forward import error_percent
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
 from nonzero.command_line import CommandParser
-from nonzero.errors import UserError, end_with, say_notes
+from nonzero.errors import LARGEST_SEED, UserError, end_with, say_notes
 from nonzero.files import check_file, check_files, write_whole
 
 __all__ = ["TrainSettings", "curve_picture", "main", "train"]
@@ -83,8 +83,8 @@ class TrainSettings:
                             f"'{dataset.name}', not {self.batch}")
         if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 10):
             problems.append(f"learning rate must be above 0 and at most 10, not {self.learning_rate}")
-        if not 0 <= self.seed < 1 << 63:
-            problems.append(f"seed must be 0 to {(1 << 63) - 1}, not {self.seed}")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            problems.append(f"seed must be 0 to {LARGEST_SEED}, not {self.seed}")
         if self.augment and image_plane(dataset.train_images) is None:
             shape = list(dataset.train_images.shape[1:])
             problems.append(f"augmentation deforms images of height x width, but those of '{dataset.name}' "

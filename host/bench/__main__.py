@@ -32,7 +32,7 @@ from host.importers.load_network import load_with_data
 from host.reporting.tables import write_figure, write_json
 from host.workloads.eie_layers import EIE_LAYERS
 from nonzero.command_line import CommandParser
-from nonzero.errors import UserError, check_range, end_with, say_notes
+from nonzero.errors import UserError, check_seed, end_with, say_notes
 from nonzero.files import check_files
 
 __all__ = ["main"]
@@ -45,8 +45,6 @@ EXAMPLES = """examples:
   python -m host.bench recipes model.pt --data mnist --density 0.017   # ways of pruning: a minute each
   python -m host.bench conversions        # what becomes of 290 networks in nine formats: some minutes
   python -m host.bench conversions --network tanh --network "LeNet-5's names" --format state_dict"""
-
-LARGEST_SEED = (1 << 63) - 1
 
 NETWORKS = [*(layer.name for layer in EIE_LAYERS), LENET]
 
@@ -120,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _conversions(arguments: argparse.Namespace) -> dict[str, Any]:
-    check_range("--seed", arguments.seed, 0, LARGEST_SEED)
+    check_seed(arguments.seed)
     subjects = [subject for subject in SUBJECTS
                 if arguments.network is None or any(text in subject.name for text in arguments.network)]
     if not subjects:

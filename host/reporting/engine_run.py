@@ -94,6 +94,5 @@ class EngineRun:
 
     def check(self) -> None:
         """Raises `UserError` if the engine differs from its models."""
-        found = self.comparison
-        if found is not None and (found.mismatches or any(found.counter_mismatches.values())):
+        if self.comparison is not None and self.comparison.differs:
             raise UserError("the engine differs from its models: see the figures above")

@@ -32,6 +32,11 @@ class Comparison:
     counter_mismatches: dict[str, int]
     mean_counters: dict[str, float]
 
+    @property
+    def differs(self) -> bool:
+        """Whether any output or counter is not as expected."""
+        return self.mismatches > 0 or any(self.counter_mismatches.values())
+
 
 def compare(golden: list[np.ndarray], outputs: list[np.ndarray], predicted: dict[str, np.ndarray],
             counters: dict[str, np.ndarray], act_bits: int) -> Comparison:

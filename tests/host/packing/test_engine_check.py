@@ -16,7 +16,8 @@ from host.compilation.steps import compile_model, kept_share
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.packing.engine_check import check_engine
 from nonzero.errors import UserError, run_command
-from rtl.config import PRESETS, preset, read_config
+from rtl.config import PRESETS, preset
+from rtl.config_file import read_config
 from rtl.numbers import Activation
 
 
