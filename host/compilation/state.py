@@ -54,6 +54,8 @@ class Settings:
         Options of weight sharing.
     known : str or None
         The network of `host.network.zoo` that a file of tensors is of.
+    augmentation : str or None
+        How training images are changed, one of `host.training.augment.AUGMENTATIONS`; without it as the dataset says.
     """
 
     model: Path
@@ -71,6 +73,7 @@ class Settings:
     recipe: str = "default"
     sharing: ShareSettings = field(default_factory=ShareSettings)
     known: str | None = None
+    augmentation: str | None = None
 
 
 @dataclass

@@ -2,7 +2,7 @@
 """Reads a trained network from a model file of unknown origin.
 
 Nothing in the file is executed, and what the file claims is checked before memory is allocated:
-see `host.importers.safe_pickle` and `host.importers.torch_archive`. These files are accepted:
+see `nonzero.safe_pickle` and `host.importers.torch_archive`. These files are accepted:
 
 * a ``.pt2`` file of torch.export.save (`host.importers.torch_export`), from any class of modules;
 * an ``.onnx`` file (`host.importers.onnx_file`), told by its suffix;
