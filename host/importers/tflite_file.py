@@ -9,13 +9,17 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from host.importers.build_network import assemble_fitting
 from host.importers.chain_tracer import Dataflow
+from host.importers.known_networks import refuse_known
+from host.importers.model_file import ModelFile, ModelFormat
 from host.importers.source_layers import shown
 from host.importers.tflite_operators import LiteNode, read_node
 from host.importers.tflite_tensors import LiteTensor, read_tensor
+from host.network.layers import Network
 from nonzero.errors import UserError
 
-__all__ = ["MAGIC", "read_tflite"]
+__all__ = ["TFLITE"]
 
 MAGIC = b"TFL3"
 """Bytes 4 to 7 of a file."""
@@ -31,7 +35,7 @@ GARBLED = (struct.error, ValueError, TypeError, IndexError, AttributeError, Over
 """What the library raises where a file points outside of itself."""
 
 
-def read_tflite(path: Path) -> Dataflow:
+def _read(path: Path) -> Dataflow:
     """The model's parts and the shape of its input.
 
     Raises
@@ -112,3 +116,12 @@ def _place(number: int, tensors: list[LiteTensor], *, absent: bool = False) -> i
 def _channels_first(sizes: tuple[int | None, ...]) -> tuple[int | None, ...]:
     """Axes of the input with the channels behind the batch's."""
     return (sizes[0], sizes[3], *sizes[1:3]) if len(sizes) == 4 else sizes
+
+
+def _network(model: ModelFile) -> Network:
+    refuse_known(model.known)
+    flow = _read(model.path)
+    return assemble_fitting(model.path.stem, flow.parts, flow.shape, model.input_shape, flow.assumptions)
+
+
+TFLITE = ModelFormat(lambda model: model.path.suffix == ".tflite" or model.start[4:8] == MAGIC, _network)

@@ -8,9 +8,9 @@ import pytest
 
 from host.compression.prune import prune
 from host.compression.recipe import PruneSettings
-from host.training.checkpoint import Checkpoint
 from host.training.samples import HELD_OUT, split
 from nonzero.errors import UserError
+from tests.support.killed import killed_after
 from tests.support.stripes import SHORT, dataset, network, same, weights_during
 
 
@@ -72,10 +72,6 @@ def test_split_is_the_same_for_every_run_and_complete():
     assert np.array_equal(split(other)[1][1], held_labels) and not np.array_equal(split(other)[1][0], held_images)
 
 
-class Killed(BaseException):
-    """Stands for kill -9: nothing may catch it."""
-
-
 @pytest.mark.parametrize("epochs", [1, 2, 5, 9])
 @pytest.mark.parametrize("changes", [{}, {"dropout": 0.2, "penalty": "l1", "distill": 0.5},
                                      {"freeze": (("fc1", "fc2"), ("fc3",)), "allocation": "uniform"},
@@ -84,18 +80,8 @@ class Killed(BaseException):
 def test_goes_on_after_a_kill_to_the_same_bits(tmp_path, monkeypatch, epochs, changes):
     settings = replace(SHORT, **changes)
     whole = prune(network(), dataset(), settings, 3)
-    saved = []
-    save = Checkpoint.save
-
-    def save_and_die(self, state):
-        save(self, state)
-        saved.append(state)
-        if len(saved) == epochs:
-            raise Killed
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "save", save_and_die)
-        with pytest.raises(Killed):
-            prune(network(), dataset(), settings, 3, tmp_path / "pruning.checkpoint")
+    with killed_after(epochs, monkeypatch):
+        prune(network(), dataset(), settings, 3, tmp_path / "pruning.checkpoint")
     resumed = prune(network(), dataset(), settings, 3, tmp_path / "pruning.checkpoint")
     assert same(resumed.network, whole.network)
     assert [replace(one, seconds=0) for one in resumed.history] == [replace(one, seconds=0) for one in whole.history]
