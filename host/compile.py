@@ -105,7 +105,7 @@ def _check_save(path: Path | None, model: Path) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser("python -m host.compile", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("model", type=given_or_shipped, help="state_dict, checkpoint, nn.Module of standard layers, "
-                        ".safetensors, .pt2 of torch.export, .onnx")
+                        ".safetensors, .pt2 of torch.export, .onnx, .tflite")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")
     parser.add_argument("--data", metavar="SPEC", help=f"{SPECS}; to retrain, calibrate and test")
     parser.add_argument("--calib", metavar="SPEC", help=f"inputs to calibrate on, without labels: {INPUT_SPECS}")
