@@ -78,8 +78,8 @@ def _follow(model: Any, graph: Any) -> Dataflow:
     constants = {str(number): one.stored() for number, one in enumerate(tensors) if one.data is not None}
     flow = Dataflow(str(graph.Inputs(0)), _channels_first(taken.sizes), constants)
     if taken.is_integer:
-        flow.assumptions.append(f"the input {shown(taken.name)} is {taken.dtype} in the file; here it is the float that "
-                                f"it stands for: give data as floats, (integer - {taken.zero_points[0]}) * "
+        flow.assumptions.append(f"the input {shown(taken.name)} is {taken.dtype} in the file; here it is the float "
+                                f"that it stands for: give data as floats, (integer - {taken.zero_points[0]}) * "
                                 f"{taken.scales[0]:.6g}")
     if any(one.is_integer and one.data is not None for one in tensors):
         flow.assumptions.append("weights that are integers in the file are read as the floats that they stand for, and "
