@@ -246,7 +246,7 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
         The share of weights to keep, of all layers or by layer (`host.compression.recipe.with_amount`). Without either
         the module is packed as it is.
     recipe : str
-        How to prune and retrain (`host.compression.recipe.read_recipe`).
+        Recipe of pruning and retraining (`host.compression.recipe.read_recipe`).
     sharing : ShareSettings, optional
     seed : int
         Decides all that is random in pruning, retraining and weight sharing.

@@ -18,11 +18,13 @@ from host.compilation.steps import compile_model
 from host.compression.kmeans import INITIALISATIONS
 from host.compression.recipe import RECIPES, read_recipe
 from host.compression.share_weights import ShareSettings
-from host.datasets import SPECS
+from host.datasets import INPUT_SPECS, SPECS
 from host.importers.known_networks import add_known_option
 from host.importers.safetensors_file import safetensors_file
 from host.reporting.compile_report import summarize
 from host.reporting.report import report_text, write_report
+from host.training.augment import add_augmentation_option
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_seed, end_with
 from nonzero.files import check_file, check_files, write_whole
 from nonzero.shipped import given_or_shipped
@@ -101,14 +103,12 @@ def _check_save(path: Path | None, model: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m host.compile", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m host.compile", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("model", type=given_or_shipped, help="state_dict, checkpoint, nn.Module of standard layers, "
-                        ".safetensors, .pt2 of torch.export, .onnx")
+                        ".safetensors, .pt2 of torch.export, .onnx, .tflite")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")
     parser.add_argument("--data", metavar="SPEC", help=f"{SPECS}; to retrain, calibrate and test")
-    parser.add_argument("--calib", metavar="SPEC", help="inputs to calibrate on, without labels: npy:FILE, npz:FILE, "
-                        "idx:FILE, idx:DIR or mnist")
+    parser.add_argument("--calib", metavar="SPEC", help=f"inputs to calibrate on, without labels: {INPUT_SPECS}")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--density", type=float, help="share of all weights to keep (0.08)")
     amount.add_argument("--keep", type=_keep, metavar="LAYER=SHARE,...", help="share of each layer's weights to keep")
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     amount.add_argument("--no-prune", action="store_true", help="pack the model as it is")
     parser.add_argument("--recipe", default="default", metavar="NAME|FILE.toml",
                         help=f"how to prune and retrain: {', '.join(RECIPES)}, or a file (default)")
+    add_augmentation_option(parser)
     parser.add_argument("--share-bits", type=int, metavar="N",
                         help="bits of shared weights, 2 to the engine's code_bits (code_bits)")
     parser.add_argument("--share-init", default="linear", metavar="NAME",
@@ -153,7 +154,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         model=arguments.model, config=config, preset=str(arguments.config or arguments.preset),
         density=arguments.density, keep=arguments.keep, quality=arguments.quality, prune=not arguments.no_prune,
         data=arguments.data, calib=arguments.calib, input_shape=arguments.input_shape, normalize=arguments.normalize,
-        seed=arguments.seed, recipe=arguments.recipe, sharing=sharing, known=arguments.known)
+        seed=arguments.seed, recipe=arguments.recipe, sharing=sharing, known=arguments.known,
+        augmentation=arguments.augmentation)
     work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"), directory)
     if arguments.save is not None:
         assert work.shared is not None and work.dense is not None

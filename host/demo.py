@@ -26,6 +26,7 @@ from host.importers.known_networks import add_known_option
 from host.importers.load_network import load_with_data
 from host.reporting.report import report_text, write_report
 from host.run import run_image, table
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_range, check_seed, end_with
 from nonzero.files import check_files
 from nonzero.shipped import given_or_shipped
@@ -75,8 +76,7 @@ def _ready(arguments: argparse.Namespace) -> Settings | None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m host.demo", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m host.demo", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--images", type=int, default=1000, help="test images to run in RTL, 1 to 10000 (1000)")
     parser.add_argument("--model", type=given_or_shipped, metavar="FILE",
                         help="a network that is pruned and shared already (none: train LeNet-300-100)")

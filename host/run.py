@@ -29,6 +29,7 @@ from host.reporting.engine_run import EngineRun
 from host.reporting.report_values import rtl_figures
 from host.verification.measure import measure, models
 from host.view.recording import LARGEST_BYTES, MOST_IMAGES, bin_cycles, recorded_image, recording, weights_of_report
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_file, part_of, write_whole
 from rtl.config import PRESETS
@@ -66,7 +67,7 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
         With its configuration.
     dataset : Dataset
     images : int
-        How many test images, 1 or more.
+        Number of test images, 1 or more.
     verify : bool
         Read every layer that can be read, and compare it with the golden model and all counters with the cycle model.
     seed : int
@@ -171,8 +172,7 @@ class _ListDevices(argparse.Action):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m host.run", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m host.run", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("image", type=Path, help="memory image that host.compile wrote")
     parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
     parser.add_argument("--device", metavar="NAME", help=f"{FORMS} (sim:PRESET of the image's own preset)")

@@ -31,6 +31,7 @@ from host.importers.known_networks import add_known_option
 from host.importers.load_network import load_with_data
 from host.reporting.tables import write_figure, write_json
 from host.workloads.eie_layers import EIE_LAYERS
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_seed, end_with, say_notes
 from nonzero.files import check_files
 
@@ -55,8 +56,7 @@ def _count(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m host.bench", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser: argparse.ArgumentParser = CommandParser("python -m host.bench", description=__doc__, epilog=EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-o", "--output", type=Path, default=Path("build/bench"), metavar="DIR",

@@ -2,9 +2,10 @@
 """Reads a trained network from a model file of unknown origin.
 
 Nothing in the file is executed, and what the file claims is checked before memory is allocated:
-see `host.importers.safe_pickle` and `host.importers.torch_archive`. These files are accepted:
+see `nonzero.safe_pickle` and `host.importers.torch_archive`. These files are accepted:
 
 * a ``.pt2`` file of torch.export.save (`host.importers.torch_export`), from any class of modules;
+* a ``.tflite`` file of TensorFlow Lite (`host.importers.tflite_file`), told by its suffix or its bytes 4 to 7;
 * an ``.onnx`` file (`host.importers.onnx_file`), told by its suffix;
 * ``torch.save(model, path)`` for a ``torch.nn.Sequential`` of standard layers;
 * ``torch.save(model.state_dict(), path)``, or a checkpoint dictionary with such a dictionary inside;
@@ -29,13 +30,14 @@ from host.importers.fold_normalization import check_normalize, fold_normalizatio
 from host.importers.model_file import ModelFile
 from host.importers.onnx_file import ONNX
 from host.importers.safetensors_file import SAFETENSORS
+from host.importers.tflite_file import TFLITE
 from host.importers.torch_archive import SAVE_AGAIN
 from host.importers.torch_export import TORCH_EXPORT
 from host.importers.torch_save import TORCH_SAVE
 from host.network.layers import Network
 from nonzero.errors import UserError, check_all
 
-FORMATS = (ONNX, TORCH_EXPORT, SAFETENSORS, TORCH_SAVE)
+FORMATS = (ONNX, TFLITE, TORCH_EXPORT, SAFETENSORS, TORCH_SAVE)
 """The first that recognises a file reads it; the last one takes all that are left, and refuses those that it is not of.
 """
 

@@ -16,9 +16,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from host.importers.safe_pickle import DamagedPickleError, Name, Persistent, Pickle, Record, read_pickle
 from host.importers.stored_tensor import StoredTensor, decode, dtype_problem, shape_problem, view_problem
 from nonzero.errors import UserError
+from nonzero.safe_pickle import DamagedPickleError, Name, Persistent, Pickle, Record, read_pickle
 
 PICKLE_LIMIT = 1 << 23
 """Bytes of the pickle that describes the tensors."""
@@ -74,7 +74,7 @@ class Checkpoint:
     Attributes
     ----------
     root : object
-        The saved object; see `host.importers.safe_pickle.read_pickle` for the types in it.
+        The saved object; see `nonzero.safe_pickle.read_pickle` for the types in it.
     names : tuple of str
         All classes and functions that the file refers to, for instance ``torch.Size``.
     fetch : callable

@@ -9,7 +9,6 @@ from host.importers.build_network import assemble, assemble_fitting
 from host.importers.description import KEY
 from host.importers.known_networks import refuse_known
 from host.importers.model_file import ModelFile, ModelFormat
-from host.importers.safe_pickle import Record
 from host.importers.source_layers import shown
 from host.importers.state_dict import COPY, check_count, read_tensors
 from host.importers.stored_tensor import StoredTensor
@@ -17,6 +16,7 @@ from host.importers.torch_archive import EXPORT, OTHER_TENSORS, SAVE_AGAIN, STOR
 from host.importers.torch_layers import module_parts
 from host.network.layers import Network
 from nonzero.errors import UserError, printable
+from nonzero.safe_pickle import Record
 
 __all__ = ["TORCH_SAVE", "find_model"]
 

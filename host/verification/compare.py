@@ -17,7 +17,7 @@ class Comparison:
     Attributes
     ----------
     images, layers : int
-        How many were compared.
+        Numbers of images and of layers that were compared.
     mismatches : int
         Images of which any output of any layer that can be read differs.
     counter_mismatches : dict

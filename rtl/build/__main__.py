@@ -5,12 +5,12 @@ if __name__ == "__main__":
     from nonzero.errors import expect_interrupts
     expect_interrupts()
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
 
 from nonzero.caches import wasm_cache
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_range, end_with
 from nonzero.files import check_file, write_whole
 from nonzero.shipped import given_or_shipped
@@ -67,8 +67,7 @@ def write_verilog(top, config, output):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m rtl.build", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m rtl.build", description=__doc__, epilog=EXAMPLES)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--board", help=f"bitstream for a board: {', '.join(board_names())}")
     what.add_argument("--unit", choices=UNITS, help="place one unit alone and show its critical path: a minute or so")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all clusters say, gathered; and back-pressure, whose levels follow from how long that takes."""
+"""Gathered status of all clusters; back-pressure, whose levels follow from the latency of gathering."""
 
 import pytest
 

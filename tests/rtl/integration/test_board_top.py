@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes onto a board: the LEDs, and the image that it loads at power-up."""
+"""Top level of a board: the LEDs, and the image that it loads at power-up."""
 
 import numpy as np
 from amaranth.hdl import ClockDomain, Fragment
