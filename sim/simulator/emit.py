@@ -13,12 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from amaranth.back import rtlil, verilog
+from amaranth.back import rtlil
 from amaranth.hdl import Shape, ShapeCastable
 from amaranth.lib import wiring
 
 import rtl
 from nonzero.caches import wasm_cache
+from rtl.amaranth_private import verilog_of_rtlil
 from rtl.ports import component_ports
 
 from .merging import merge_modules
@@ -81,7 +82,7 @@ def emit_board(top: Any, platform: Any) -> str:
 def _as_verilog(text: str, *, random_start: bool) -> str:
     # What a word's reader gets in the cycle in which it is written is undefined in block RAM.
     with wasm_cache():
-        text = verilog._convert_rtlil_text(CLOCKED_READ.sub(r"COLLISION_X_MASK 1'1\1", text), strip_internal_attrs=True)
+        text = verilog_of_rtlil(CLOCKED_READ.sub(r"COLLISION_X_MASK 1'1\1", text))
     text = merge_modules(_without_dummies(text))
     return without_initial_values(text) if random_start else text
 
