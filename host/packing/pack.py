@@ -16,7 +16,7 @@ from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from nonzero.progress import waiting
 from rtl.config import EngineConfig
-from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout, largest
+from rtl.descriptor import LayerKind, codebook_value_bits, codebook_words, descriptor_layout, largest
 from rtl.numbers import PRE_SHIFTS
 
 __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
@@ -24,7 +24,7 @@ __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
 
 @dataclass(frozen=True)
 class PackedPass:
-    """An encoded pass and its descriptor's fields, as `rtl.layouts.descriptor_layout` names them."""
+    """An encoded pass and its descriptor's fields, as `rtl.descriptor.descriptor_layout` names them."""
 
     encoded: EncodedPass
     descriptor: dict[str, int | list[int]]
@@ -227,7 +227,7 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
 
 
 def _pixels(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
-    """A pass's fields of `rtl.layouts.descriptor_layout` about pixels."""
+    """A pass's fields of `rtl.descriptor.descriptor_layout` about pixels."""
     shape, scan, slots = mapped.layer.shape, one.scan, len(one.slots)
     pixel_words = mapped.source.pixel_words
     out_rows, out_cols = shape.computed_shape

@@ -12,9 +12,9 @@ from host.image.image import parse_image
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
+from rtl.descriptor import DESCRIPTOR_WORD_BITS, descriptor_layout, descriptor_words
 from rtl.engine.engine import Engine
 from rtl.image_format import HEADER_BYTES, LIMIT_STEP, SECTION_BYTES, header_layout
-from rtl.layouts import DESCRIPTOR_WORD_BITS, descriptor_layout, descriptor_words
 from rtl.protocol import Opcode, Status
 from rtl.protocol import pack as packet
 from sim.simulator.link import SimulationLink, build_link

@@ -9,6 +9,7 @@ import numpy as np
 
 from host.decoding.decode import DecodedPass
 from host.image.image import Image
+from rtl.descriptor import LayerKind, descriptor_layout
 from rtl.image_format import (
     HEADER_BYTES,
     IMAGE_MAGIC,
@@ -18,7 +19,6 @@ from rtl.image_format import (
     header_layout,
     section_layout,
 )
-from rtl.layouts import LayerKind, descriptor_layout
 from rtl.numbers import PRE_SHIFTS, Activation, act_range, requantize
 
 

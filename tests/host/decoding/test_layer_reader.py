@@ -7,7 +7,7 @@ import pytest
 from host.decoding.layer_reader import LayerReader
 from host.decoding.memory_reader import PassWeights
 from rtl.config import EngineConfig
-from rtl.layouts import LayerKind, descriptor_layout, whole_descriptor
+from rtl.descriptor import LayerKind, descriptor_layout, whole_descriptor
 from rtl.numbers import Activation
 
 ENGINE = EngineConfig(pes=2, acc_bits=24, index_bits=(4,), entries_per_word=2, entry_depth=64, length_bits=4,

@@ -7,7 +7,7 @@ import pytest
 
 from host.decoding.memory_reader import Memories, Memory, read_biases, read_weights
 from rtl.config import EngineConfig
-from rtl.layouts import descriptor_layout, whole_descriptor
+from rtl.descriptor import descriptor_layout, whole_descriptor
 
 ENGINE = EngineConfig(pes=2, acc_bits=24, index_bits=(2, 4), entries_per_word=2, entry_depth=64, length_bits=4,
                       slice_word_bits=8, slice_depth=16, act_depth=16, acc_depth=16, packet_bytes=64)
