@@ -12,7 +12,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,14 @@ from host.datasets import SPECS, Dataset, load_dataset
 from host.importers.description import KEY
 from host.importers.known_networks import description
 from host.network.zoo import NETWORKS, build, fitted, sizes
-from host.training.augment import image_plane
+from host.training.augment import add_augmentation_option, augmentation_problem
 from host.training.checkpoint import fingerprint, read_state, write_state
 from host.training.distributed import ALONE, Group, process_group
 from host.training.forward import error_percent
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
-from nonzero.errors import UserError, end_with, say_notes
+from nonzero.command_line import CommandParser
+from nonzero.errors import LARGEST_SEED, UserError, end_with, say_notes
 from nonzero.files import check_file, check_files, write_whole
 
 __all__ = ["TrainSettings", "curve_picture", "main", "train"]
@@ -60,9 +61,9 @@ class TrainSettings:
     learning_rate : float
         Peak of the one-cycle schedule of Adam.
     augment : bool
-        Deform the training images at random (`host.training.augment`).
+        Augment the training images at random, as the dataset says (`host.training.augment`).
     seed : int
-        Seed of the initial weights, the order of the images and the deformations.
+        Seed of the initial weights, the order of the images and the augmentation.
     """
 
     network: str
@@ -82,12 +83,10 @@ class TrainSettings:
                             f"'{dataset.name}', not {self.batch}")
         if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 10):
             problems.append(f"learning rate must be above 0 and at most 10, not {self.learning_rate}")
-        if not 0 <= self.seed < 1 << 63:
-            problems.append(f"seed must be 0 to {(1 << 63) - 1}, not {self.seed}")
-        if self.augment and image_plane(dataset.train_images) is None:
-            shape = list(dataset.train_images.shape[1:])
-            problems.append(f"augmentation deforms images of height x width, but those of '{dataset.name}' "
-                            f"have the shape {shape}; use --no-augment")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            problems.append(f"seed must be 0 to {LARGEST_SEED}, not {self.seed}")
+        if self.augment and (problem := augmentation_problem(dataset)):
+            problems.append(f"{problem}; use --no-augment")
         if problems:
             raise UserError(problems)
 
@@ -156,11 +155,11 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = _Run(model, group.forward(model), torch.optim.Adam(model.parameters(), fused=True),
                torch.Generator().manual_seed(settings.seed), [], group)
-    identity = {"settings": asdict(settings), "data": fingerprint(dataset)}
+    identity = {"settings": {**asdict(settings), "augmentation": dataset.augmentation}, "data": fingerprint(dataset)}
     if checkpoint and checkpoint.exists():
         _take_up(run, checkpoint, identity)
     (images, labels), held_out = split(dataset)
-    samples = Samples(images, labels, augment=float(settings.augment))
+    samples = Samples(images, labels, augment=float(settings.augment), augmentation=dataset.augmentation)
     done = len(run.curve)
     epochs = range(done + 1, settings.epochs + 1)
     for epoch in tqdm(epochs, "training", settings.epochs, initial=done, unit="epoch",
@@ -231,9 +230,7 @@ def curve_picture(curve: list[dict[str, float]], title: str) -> bytes:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = TrainSettings("")
-    parser = argparse.ArgumentParser("python -m host.train", description="Trains a network of the zoo.",
-                                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     allow_abbrev=False)
+    parser = CommandParser("python -m host.train", description="Trains a network of the zoo.", epilog=EXAMPLES)
     parser.add_argument("network", help=f"one of {', '.join(NETWORKS)}")
     parser.add_argument("--data", required=True, help=SPECS)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the model file to write (.pt)")
@@ -244,7 +241,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="peak learning rate of Adam, default %(default)s")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="default %(default)s")
     parser.add_argument("--augment", action=argparse.BooleanOptionalAction,
-                        help="deform the training images at random (default: if they are planes)")
+                        help="change the training images at random (default: if their axes allow it)")
+    add_augmentation_option(parser)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--resume", action="store_true", help="refuse to start without a checkpoint")
     group.add_argument("--fresh", action="store_true", help="start over, whatever checkpoint there is")
@@ -270,9 +268,10 @@ def _train_and_write(arguments: argparse.Namespace, group: Group, checkpoint: Pa
     dataset = fitted(build(arguments.network), load_dataset(arguments.data))
     if group.leads:
         say_notes(dataset.notes)
+    dataset = replace(dataset, augmentation=arguments.augmentation or dataset.augmentation)
     augment = arguments.augment
     if augment is None:
-        augment = image_plane(dataset.train_images) is not None
+        augment = arguments.augmentation is not None or not augmentation_problem(dataset)
     settings = TrainSettings(arguments.network, arguments.epochs, arguments.batch, arguments.learning_rate,
                              augment, arguments.seed)
     if arguments.fresh and group.leads:

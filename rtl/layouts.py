@@ -70,7 +70,7 @@ def largest(field):
 
 
 def _layer_fields():
-    """What every pass has.
+    """Fields of every pass.
 
     Addresses count words of the memory concerned; all PEs share them. ``chase_words`` is the number of input words
     that may be read at once: the rest become readable as the drain of the layer before writes them.
@@ -212,7 +212,7 @@ def visit_layout(config):
 
 
 def drain_fields(config):
-    """What a row that is drained takes along: another pooling window wants it as well, so that it is not cleared."""
+    """Flags that accompany a drained row: another pooling window wants it as well, so that it is not cleared."""
     return convolution_only(config, {"keep": 1})
 
 

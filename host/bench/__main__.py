@@ -30,7 +30,8 @@ from host.importers.known_networks import add_known_option
 from host.importers.load_network import load_with_data
 from host.reporting.tables import write_figure, write_json
 from host.workloads.eie_layers import EIE_LAYERS
-from nonzero.errors import UserError, check_range, end_with, say_notes
+from nonzero.command_line import CommandParser
+from nonzero.errors import UserError, check_seed, end_with, say_notes
 from nonzero.files import check_files
 
 __all__ = ["main"]
@@ -44,8 +45,6 @@ EXAMPLES = """examples:
   python -m host.bench conversions        # what becomes of 290 networks in nine formats: some minutes
   python -m host.bench conversions --network tanh --network "LeNet-5's names" --format state_dict"""
 
-LARGEST_SEED = (1 << 63) - 1
-
 NETWORKS = [*(layer.name for layer in EIE_LAYERS), LENET]
 
 
@@ -56,8 +55,7 @@ def _count(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m host.bench", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser: argparse.ArgumentParser = CommandParser("python -m host.bench", description=__doc__, epilog=EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-o", "--output", type=Path, default=Path("build/bench"), metavar="DIR",
@@ -120,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _conversions(arguments: argparse.Namespace) -> dict[str, Any]:
-    check_range("--seed", arguments.seed, 0, LARGEST_SEED)
+    check_seed(arguments.seed)
     subjects = [subject for subject in SUBJECTS
                 if arguments.network is None or any(text in subject.name for text in arguments.network)]
     if not subjects:

@@ -29,6 +29,7 @@ from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from host.quantization.losses import float_values, integer_values, loss_notes
 from host.quantization.quantize import quantize
+from host.training.augment import augmentation_problem
 from nonzero.errors import UserError, check_all
 
 __all__ = ["STEPS", "compile_model", "kept_share"]
@@ -53,6 +54,10 @@ def load(work: Compilation) -> str:
     else:
         network, work.dataset = load_with_data(settings.model, settings.data, input_shape=settings.input_shape,
                                                normalize=settings.normalize, known=settings.known)
+    if work.dataset is not None and settings.augmentation is not None:
+        work.dataset = replace(work.dataset, augmentation=settings.augmentation)
+        if problem := augmentation_problem(work.dataset):
+            raise UserError(f"{problem}; leave out --augmentation")
     work.dense = network
     work.notes += network.assumptions
     if settings.input_shape and math.prod(settings.input_shape) != network.inputs:

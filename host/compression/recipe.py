@@ -103,8 +103,8 @@ class PruneSettings:
     batch : int
         Images for each step.
     augment : float
-        Strength of the random deformations of the training images (`host.training.augment`), 0 for none. A sparse
-        network has less room to learn them than a dense one.
+        Strength of the random augmentation of the training images (`host.training.augment`), 0 for none. A sparse
+        network has less room to learn it than a dense one. The dataset says how images are augmented.
     """
 
     density: float | None = None

@@ -45,14 +45,14 @@ class Retraining:
         Its training images are split into those that are trained on and those that are held out.
     settings : PruneSettings
     seed : int
-        Decides batches, deformations and dropout.
+        Decides batches, augmentation and dropout.
     """
 
     def __init__(self, dense: Network, dataset: Dataset, settings: PruneSettings, seed: int) -> None:
         settle_torch()
         self.dense, self.settings = dense, settings
         (images, labels), self.held_out = split(dataset)
-        self.samples = Samples(images, labels, augment=settings.augment)
+        self.samples = Samples(images, labels, augment=settings.augment, augmentation=dataset.augmentation)
         self.images, self.labels = images, labels
         self.batch = min(settings.batch, len(labels))
         self.generator = torch.Generator().manual_seed(seed)
@@ -89,7 +89,7 @@ class Retraining:
         Parameters
         ----------
         epochs : int
-            How many at most.
+            Largest number of epochs.
         rate : callable
             Learning rate as a function of progress, 0 to 1.
         patience : int or None

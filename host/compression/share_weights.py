@@ -46,7 +46,7 @@ class ShareSettings:
     batch : int
         Images for each step.
     augment : float
-        Strength of the random deformations of the training images (`host.training.augment`), 0 for none: codebooks
+        Strength of the random augmentation of the training images (`host.training.augment`), 0 for none: codebooks
         are too few numbers to overfit.
     """
 
@@ -165,7 +165,7 @@ class _FineTuning:
         settle_torch()
         self.layers, self.settings = layers, settings
         (images, labels), self.held_out = split(dataset)
-        self.samples = Samples(images, labels, augment=settings.augment)
+        self.samples = Samples(images, labels, augment=settings.augment, augmentation=dataset.augmentation)
         self.batch = min(settings.batch, len(labels))
         self.generator = torch.Generator().manual_seed(seed)
         self.places = [torch.from_numpy(np.flatnonzero(layer.codes)) for layer in layers]

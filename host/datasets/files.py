@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-__all__ = ["MAX_BYTES", "FileProblem", "read_idx", "read_npy", "read_npz"]
+__all__ = ["MAX_BYTES", "FileProblem", "open_file", "read_idx", "read_npy", "read_npz"]
 
 MAX_BYTES = 1 << 30
 """The most bytes that one array may take."""
@@ -33,7 +33,7 @@ class FileProblem(Exception):
         super().__init__("\n".join(problems))
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> IO[bytes]:
     """Opens a file. Raises `FileProblem` for a directory, and for a device or pipe, whose reading might never end."""
     if path.exists() and not path.is_file():
         raise FileProblem(f"'{path}' must be a file, but is a directory or a device")
@@ -46,7 +46,7 @@ def read_idx(path: Path) -> np.ndarray:
     The header is read first, and then no more than it promises, so a decompression bomb costs nothing.
     """
     try:
-        with _open(path) as plain:
+        with open_file(path) as plain:
             if path.suffix != ".gz":
                 return _read_idx(path, plain)
             with gzip.GzipFile(fileobj=plain) as unpacked:
@@ -95,7 +95,7 @@ def read_npz(path: Path, keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarr
         For each role the array names that can stand for it; the first one found counts.
     """
     try:
-        with _open(path) as file, zipfile.ZipFile(file) as archive:
+        with open_file(path) as file, zipfile.ZipFile(file) as archive:
             return _read_members(path, archive, keys)
     except OSError as error:
         raise FileProblem(f"npz file '{path}' cannot be read: {error.strerror or error}") from None
@@ -131,7 +131,7 @@ def _read_members(path: Path, archive: zipfile.ZipFile,
 def read_npy(path: Path) -> np.ndarray:
     """Reads the array of an npy file; raises `FileProblem`."""
     try:
-        with _open(path) as file:
+        with open_file(path) as file:
             return _read_array(f"npy file '{path}'", file)
     except OSError as error:
         raise FileProblem(f"npy file '{path}' cannot be read: {error.strerror or error}") from None

@@ -37,8 +37,8 @@ def read_loaders(spec: str) -> dict[str, np.ndarray]:
     """
     module_name, _, name = spec.partition(":")
     what = f"dataset '{spec}'"
-    module = _run(f"{what}: module '{module_name}' must be importable from here (or give mnist, idx:DIRECTORY or "
-                  "npz:FILE), but is not",
+    module = _run(f"{what}: module '{module_name}' must be importable from here (or give mnist, cifar10:PATH, "
+                  "idx:DIRECTORY or npz:FILE), but is not",
                   lambda: importlib.import_module(module_name))
     function = getattr(module, name, None)
     if not callable(function):

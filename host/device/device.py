@@ -19,6 +19,7 @@ from host.image.image import Image, read_image
 from host.image.program import output_signed
 from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig
+from rtl.numbers import act_values
 from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status, load_packets, pack, packet_length
 
 __all__ = ["Device"]
@@ -195,8 +196,7 @@ class Device:
         bits = np.zeros((len(acts), len(image.layers[-1]["output_order"])), np.int64)
         for place, one in enumerate(self.inferences(acts)):
             bits[place] = one.layers[-1]
-        half = 1 << (self.config.act_bits - 1)
-        return (bits ^ half) - half if self._output_signed else bits
+        return act_values(bits, self.config.act_bits, signed=self._output_signed)
 
     def inferences(self, acts: np.ndarray, *, every_layer: bool = False, batch: int = 50) -> Iterator[Inference]:
         """Runs inferences one by one, as `infer`, and reads their counters.

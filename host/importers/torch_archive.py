@@ -16,9 +16,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from host.importers.safe_pickle import DamagedPickleError, Name, Persistent, Pickle, Record, read_pickle
 from host.importers.stored_tensor import StoredTensor, decode, dtype_problem, shape_problem, view_problem
 from nonzero.errors import UserError
+from nonzero.safe_pickle import DamagedPickleError, Name, Persistent, Pickle, Record, read_pickle
 
 PICKLE_LIMIT = 1 << 23
 """Bytes of the pickle that describes the tensors."""
@@ -55,6 +55,7 @@ OTHER_TENSORS = {
 
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 
+ZIP_START = b"PK\x03\x04"
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 
 ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OverflowError, OSError,
@@ -73,7 +74,7 @@ class Checkpoint:
     Attributes
     ----------
     root : object
-        The saved object; see `host.importers.safe_pickle.read_pickle` for the types in it.
+        The saved object; see `nonzero.safe_pickle.read_pickle` for the types in it.
     names : tuple of str
         All classes and functions that the file refers to, for instance ``torch.Size``.
     fetch : callable
@@ -150,7 +151,7 @@ def read_checkpoint(file: IO[bytes]) -> Checkpoint:
     """
     start = file.read(512)
     file.seek(0)
-    if start.startswith(b"PK\x03\x04"):
+    if start.startswith(ZIP_START):
         return _read_zip(file)
     if start[257:262] == b"ustar":
         raise UserError(f"it is in the tar format of PyTorch 0.1, which can hide code; {SAVE_AGAIN}")

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from host.importers.safe_pickle import Record
 from host.importers.source_layers import (
     AdaptivePoolPart,
     ConvPart,
@@ -22,6 +21,7 @@ from host.importers.source_layers import (
 from host.importers.supported_layers import NOT_ZEROS
 from host.importers.torch_archive import EXPORT, Checkpoint
 from nonzero.errors import UserError
+from nonzero.safe_pickle import Record
 
 MODULES_LIMIT = 4096
 """Modules of one pickled model, containers included."""

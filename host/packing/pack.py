@@ -71,7 +71,7 @@ class PackedNetwork:
     source : ActivationLayout
         Layout of the inputs, as the first layer sees them. Those without weights are left out.
     fold : Fold, optional
-        How the first layer is folded.
+        Folding of the first layer.
     program : uint8 array, shape ``[words, 4]``
     slices : list of uint8 arrays, shape ``[words, bytes]``, one for each PE
     planes : list (planes) of lists (PEs) of lists of (first address, uint8 array ``[words, bytes]``)
@@ -104,7 +104,7 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     quantized : QuantizedNetwork
     config : EngineConfig
     activity : list of float arrays ``[cols]``, optional
-        How often each input of each layer is not zero; the rows are balanced over the PEs by it.
+        Share of inferences in which each input of each layer is not zero; the rows are balanced over the PEs by it.
     preset : str
         Name of the configuration in errors.
     balance, order : bool
@@ -131,7 +131,7 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
     Returns
     -------
     fold : Fold or None
-        How the first layer is folded.
+        Folding of the first layer.
     mapped : list of MappedLayer
 
     Raises

@@ -34,7 +34,7 @@ class Checkpoint:
 
     def __init__(self, path: Path | None, network: Network, dataset: Dataset, *settings: object) -> None:
         self.path = path
-        digest = hashlib.sha256(f"{settings} {fingerprint(dataset)}".encode())
+        digest = hashlib.sha256(f"{settings} {fingerprint(dataset)} {dataset.augmentation}".encode())
         for layer in network.layers:
             digest.update(f"{layer.name} {layer.activation.name} {layer.weight.shape} {layer.geometry}".encode())
             digest.update(layer.weight.tobytes() + layer.bias.tobytes())

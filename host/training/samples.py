@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from host.datasets import Dataset
-from host.training.augment import ALL, Augmenter, image_plane
+from host.training.augment import ALL, augmenter
 from nonzero.errors import UserError
 
 __all__ = ["Samples", "split"]
@@ -24,16 +24,18 @@ class Samples:
     images : uint8 or float32 array, shape ``[n, ...]``
     labels : int64 array, shape ``[n]``
     augment : float
-        Strength of the random deformation of every batch, 0 for none. Images that are no planes
-        (`host.training.augment.image_plane`) are never deformed.
+        Strength of the random augmentation of every batch, 0 for none. Images whose axes do not allow it
+        (`host.training.augment.augmenter`) stay as they are.
+    augmentation : str
+        How, one of `host.training.augment.AUGMENTATIONS`.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, *, augment: float) -> None:
+    def __init__(self, images: np.ndarray, labels: np.ndarray, *, augment: float,
+                 augmentation: str = "deform") -> None:
         # uint8 images stay uint8: a float copy of MNIST would take 188 MB.
         self.images = torch.from_numpy(images.reshape(len(images), -1))
         self.labels = torch.from_numpy(labels)
-        plane = image_plane(images) if augment else None
-        self.augmenter = Augmenter(*plane, augment) if plane else None
+        self.augmenter = augmenter(images, augmentation, augment)
         self.wanted: torch.Tensor | None = None
 
     def want(self, places: np.ndarray | None) -> None:
@@ -41,12 +43,6 @@ class Samples:
         self.wanted = None if places is None else torch.from_numpy(places)
         if self.augmenter:
             self.augmenter.want(self.wanted)
-
-    @classmethod
-    def for_training(cls, dataset: Dataset, *, augment: float) -> "Samples":
-        """The training images that are not held out (`split`)."""
-        (images, labels), _ = split(dataset)
-        return cls(images, labels, augment=augment)
 
     def batch_count(self, batch: int) -> int:
         """Batches of ``batch`` images in an epoch, at least one."""

@@ -17,6 +17,7 @@ from nonzero.errors import UserError
 from rtl.config import EngineConfig
 from rtl.engine.engine import Engine
 from rtl.image_format import HEADER_BYTES, LIMIT_STEP, header_layout
+from rtl.numbers import act_values
 from rtl.protocol import COUNTERS, Opcode, Status, load_packets
 from rtl.structure import limit_bits
 from sim.simulator.link import SimulationLink, build_link
@@ -122,8 +123,7 @@ class Fuzzer:
     def _expected(self, decoded: Decoded, bits: np.ndarray) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
         """Golden outputs of every layer, as bits, and counters."""
         network = decoded.network
-        half = (1 << self.config.act_bits - 1) if network.input_signed else 0
-        acts = (bits ^ half) - half
+        acts = act_values(bits, self.config.act_bits, signed=network.input_signed)
         golden = forward(network, acts)
         mask = (1 << self.config.act_bits) - 1
         return [one & mask for one in golden], predict(decoded, acts, golden).counters

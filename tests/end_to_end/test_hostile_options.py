@@ -31,8 +31,8 @@ OPTIONS = [
     (host_compile, COMPILE, ["--density V", "--quality V", "--keep V", "--keep 0=V", "--share-bits V", "--seed V",
                              "--share-epochs V", "--share-init V", "--input-shape V", "--input-shape V,4,5",
                              "--normalize V", "--normalize V,1", "--normalize 0,V", "--preset V", "--config V",
-                             "--recipe V", "--calib V", "--calib npy:V", "--data V", "--data idx:V", "--data V:V",
-                             "--save V", "-o V"]),
+                             "--recipe V", "--calib V", "--calib npy:V", "--data V", "--data idx:V", "--data cifar10:V",
+                             "--data V:V", "--save V", "-o V"]),
     (train, TRAIN, ["--epochs V", "--batch V", "--learning-rate V", "--seed V", "--data V", "-o V"]),
     (run, RUN, ["--limit V", "--seed V", "--data V", "--device V", "--device sim:V", "--device serial:V",
                 "--device serial:nosuch?baud=V", "--device serial:nosuch?clock_mhz=V", "--device serial:nosuch?V",
@@ -62,7 +62,7 @@ WORK = ["host.compile.compile_model", "host.compile.write_outputs", "host.verifi
         "rtl.build.__main__.build_bitstream", "rtl.build.__main__.build_unit", "rtl.build.__main__.write_verilog",
         "host.train.train", "sim.bench.__main__.run_eie", "sim.bench.__main__.run_networks",
         "sim.bench.__main__.run_faults", "sim.bench.__main__.run_axi"]
-"""What the commands do with options that can be right: not done here."""
+"""Functions that do the commands' work with valid options: it is not done here."""
 
 
 @pytest.fixture(scope="module")

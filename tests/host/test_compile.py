@@ -133,9 +133,10 @@ def test_without_data_it_prunes_in_one_shot_and_says_so(problem, capsys):
     (["--data", "npz:nosuch.npz"], "nosuch.npz"),
     (["--data", "cifar"], "cifar"),
     (["--data", "npy:a.npy"],
-     "dataset must be mnist, idx:DIRECTORY, npz:FILE or PACKAGE.MODULE:FUNCTION, not 'npy:a.npy'"),
+     "dataset must be mnist, cifar10:PATH, idx:DIRECTORY, npz:FILE or PACKAGE.MODULE:FUNCTION, not 'npy:a.npy'"),
     (["--calib", "npy:nosuch.npy"], "npy file 'nosuch.npy' cannot be read: No such file or directory"),
-    (["--calib", "a.npy"], "inputs must be mnist, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE, not 'a.npy'"),
+    (["--calib", "a.npy"],
+     "inputs must be mnist, cifar10:PATH, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE, not 'a.npy'"),
 ])
 def test_bad_arguments_are_refused(problem, capsys, arguments, message):
     assert compile_here(problem, *arguments) == 2

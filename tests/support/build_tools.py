@@ -11,7 +11,7 @@ from host.packing.pack import pack
 from nonzero.errors import run_command
 from rtl.build.__main__ import main
 from rtl.build.bitstream import placeholder
-from rtl.config import read_config
+from rtl.config_file import read_config
 from rtl.integration.boards import read_board
 from rtl.protocol import load_packets
 from tests.support.networks import random_network

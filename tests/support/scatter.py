@@ -96,7 +96,7 @@ def encode(targets, gap_bits, tap_bits):
 
 
 class Memories:
-    """What is packed so far: for each PE its slice words and entry words; the program's bytes."""
+    """Memories that are packed so far: for each PE its slice words and entry words; the program's bytes."""
 
     def __init__(self, config):
         self.config = config

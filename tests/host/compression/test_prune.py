@@ -8,8 +8,8 @@ import pytest
 
 from host.compression.prune import prune
 from host.compression.recipe import PruneSettings
-from host.training.checkpoint import Checkpoint
 from nonzero.errors import UserError
+from tests.support.killed import killed_after
 from tests.support.stripes import SHORT, dataset, network, same, weights_during
 
 
@@ -60,8 +60,6 @@ def test_test_images_choose_nothing():
     assert same(prune(network(), data, SHORT).network, prune(network(), other, SHORT).network)
 
 
-class Killed(BaseException):
-    """Stands for kill -9: nothing may catch it."""
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5, 9])
@@ -72,18 +70,8 @@ class Killed(BaseException):
 def test_goes_on_after_a_kill_to_the_same_bits(tmp_path, monkeypatch, epochs, changes):
     settings = replace(SHORT, **changes)
     whole = prune(network(), dataset(), settings, 3)
-    saved = []
-    save = Checkpoint.save
-
-    def save_and_die(self, state):
-        save(self, state)
-        saved.append(state)
-        if len(saved) == epochs:
-            raise Killed
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "save", save_and_die)
-        with pytest.raises(Killed):
-            prune(network(), dataset(), settings, 3, tmp_path / "pruning.checkpoint")
+    with killed_after(epochs, monkeypatch):
+        prune(network(), dataset(), settings, 3, tmp_path / "pruning.checkpoint")
     resumed = prune(network(), dataset(), settings, 3, tmp_path / "pruning.checkpoint")
     assert same(resumed.network, whole.network)
     assert [replace(one, seconds=0) for one in resumed.history] == [replace(one, seconds=0) for one in whole.history]

@@ -80,9 +80,11 @@ def test_damaged_mnist_is_refused(tmp_path, monkeypatch):
     assert "train-labels-idx1-ubyte.gz' cannot be read (No such file or directory)" in text
 
 
-@pytest.mark.parametrize("spec", ["", "mnist2", "idx:", "npz:", "npz", "npy:a", "a b:c", "a.:b", "a:b:c", ".a:b"])
+@pytest.mark.parametrize("spec", ["", "mnist2", "cifar10", "cifar10:", "idx:", "npz:", "npz", "npy:a", "a b:c", "a.:b",
+                                  "a:b:c", ".a:b"])
 def test_unknown_specifications_are_refused(spec):
-    assert problems(spec) == f"dataset must be mnist, idx:DIRECTORY, npz:FILE or PACKAGE.MODULE:FUNCTION, not '{spec}'"
+    assert problems(spec) == ("dataset must be mnist, cifar10:PATH, idx:DIRECTORY, npz:FILE or "
+                              f"PACKAGE.MODULE:FUNCTION, not '{spec}'")
 
 
 @pytest.mark.parametrize("dots", [False, True])

@@ -49,9 +49,10 @@ def test_mnist_gives_its_test_images():
     assert np.array_equal(load_inputs("mnist"), load_dataset("mnist").train_images)
 
 
-@pytest.mark.parametrize("spec", ["", "mnist2", "idx:", "npz:", "npy", "csv:a", "a.npy"])
+@pytest.mark.parametrize("spec", ["", "mnist2", "cifar10", "cifar10:", "idx:", "npz:", "npy", "csv:a", "a.npy"])
 def test_unknown_specifications_are_refused(spec):
-    assert problem(spec) == f"inputs must be mnist, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE, not '{spec}'"
+    assert problem(spec) == ("inputs must be mnist, cifar10:PATH, idx:DIRECTORY, idx:FILE, npz:FILE or npy:FILE, not "
+                             f"'{spec}'")
 
 
 @pytest.mark.parametrize(("inputs", "message"), [

@@ -135,7 +135,8 @@ def test_a_module_that_cannot_be_imported_is_refused(spec, tmp_path, module, pro
     with pytest.raises(UserError) as caught:
         load_dataset(f"{module}:f")
     assert str(caught.value) == (f"dataset '{module}:f': module '{module}' must be importable from here (or give "
-                                 f"mnist, idx:DIRECTORY or npz:FILE), but is not: {problem.format(tmp_path)}")
+                                 f"mnist, cifar10:PATH, idx:DIRECTORY or npz:FILE), but is not: "
+                                 f"{problem.format(tmp_path)}")
 
 
 def test_the_example_of_the_how_to(tmp_path, monkeypatch, capsys):

@@ -13,7 +13,7 @@ import torch
 
 from host.datasets import load_dataset
 from host.train import TrainSettings, main, train
-from host.training.augment import Augmenter
+from host.training.augment import AUGMENTATIONS, Augmenter
 from host.training.distributed import ALONE, Group, process_group
 from host.training.samples import Samples
 from nonzero.errors import UserError
@@ -97,9 +97,10 @@ def test_two_processes_go_on_from_the_checkpoint_of_one(data, tmp_path, monkeypa
     assert firsts[0] == firsts[1]
 
 
-def test_the_parts_of_a_batch_make_it_up(data):
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_the_parts_of_a_batch_make_it_up(data, augmentation):
     dataset = load_dataset(data)
-    samples = Samples(dataset.train_images, dataset.train_labels, augment=1.0)
+    samples = Samples(dataset.train_images, dataset.train_labels, augment=1.0, augmentation=augmentation)
     whole, *parts = ([*samples.batches(51, torch.Generator().manual_seed(0), part)]
                      for part in (slice(None), Group(0, 2).part, Group(1, 2).part))
     assert len(whole) == 500 // 51

@@ -27,7 +27,7 @@ KEY_LIMIT = 1 << 60
 
 
 class DamagedPickleError(ValueError):
-    """The bytes are not a pickle as torch.save writes it; the message says where and why."""
+    """The bytes are not a pickle of tensors or arrays; the message says where and why."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,14 @@ def read_pickle(file: IO[bytes]) -> Pickle:
     """Reads one pickle (protocol 2 to 5) from ``file`` and leaves the position just after it.
 
     The object consists of dictionaries, lists, tuples, strings, numbers, `Name`, `Record` and
-    `Persistent`; sets appear as lists. Nothing recurses, so nesting may be of any depth; it may also
-    be cyclic. Dictionary entries whose key is neither a string nor a small integer are left out.
+    `Persistent`; sets appear as lists, and byte strings of Python 2 as text in Latin-1. Nothing recurses,
+    so nesting may be of any depth; it may also be cyclic. Dictionary entries whose key is neither a string
+    nor a small integer are left out.
 
     Raises
     ------
     DamagedPickleError
-        For anything that torch.save does not write, and beyond `INSTRUCTION_LIMIT`.
+        For instructions that neither torch.save nor a pickle of NumPy arrays has, and beyond `INSTRUCTION_LIMIT`.
     """
     try:
         with warnings.catch_warnings():
@@ -125,7 +126,7 @@ class _Machine:
             _STEPS[opcode](self, argument)
         elif opcode not in ("PROTO", "FRAME"):
             raise DamagedPickleError(f"it has the instruction {opcode} at byte {position}, "
-                                     "which torch.save never writes")
+                                     "which no pickle of tensors or arrays has")
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
