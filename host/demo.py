@@ -18,6 +18,7 @@ from host import train
 from host.compilation.state import Settings
 from host.compilation.steps import compile_model
 from host.compile import CHECKPOINTS, OUTPUTS, write_outputs
+from host.compression.recipe import LENET_300_100_DENSITY
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
 from host.device.target import parse_target
@@ -33,9 +34,6 @@ from nonzero.shipped import given_or_shipped
 from rtl.config import preset
 
 __all__ = ["main"]
-
-DENSITY = 0.031
-"""Share of LeNet-300-100's weights that is kept; docs/pruning.md says how it was found."""
 
 EXAMPLES = """examples:
   python -m host.demo
@@ -100,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         say("training LeNet-300-100 on MNIST")
         model = directory / "model.pt"
         train.main(["lenet-300-100", "--data", "mnist", "--seed", str(arguments.seed), "-o", str(model)])
-        settings = Settings(model, preset("default"), density=DENSITY, data="mnist", seed=arguments.seed)
+        settings = Settings(model, preset("default"), density=LENET_300_100_DENSITY, data="mnist", seed=arguments.seed)
     else:
         settings = ready
     config = settings.config

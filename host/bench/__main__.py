@@ -24,9 +24,8 @@ from host.bench.encode import encode_table, measure_encode
 from host.bench.jobs import LENET, baselines, jobs_for, read_baseline
 from host.bench.recipes import compare_recipes, recipes_table
 from host.bench.seconds import run_seconds, seconds_figure, seconds_table
-from host.compression.recipe import RECIPES
+from host.compression.recipe import LENET_300_100_DENSITY, RECIPES
 from host.datasets import SPECS
-from host.demo import DENSITY
 from host.importers.known_networks import add_known_option
 from host.importers.load_network import load_with_data
 from host.reporting.tables import write_figure, write_json
@@ -84,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     seconds.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: the GPU's libraries too (cpu)")
     seconds.add_argument("--threads", type=_count, default=1, help="of torch on the processor (1)")
     seconds.add_argument("--repeats", type=_count, default=30, help="blocks of calls for each median (30)")
-    seconds.add_argument("--density", type=float, default=DENSITY,
-                         help=f"share of LeNet-300-100's weights to keep ({DENSITY})")
+    seconds.add_argument("--density", type=float, default=LENET_300_100_DENSITY,
+                         help=f"share of LeNet-300-100's weights to keep ({LENET_300_100_DENSITY})")
     seconds.add_argument("--model", type=Path, metavar="IMAGE",
                          help="memory image of host.compile, in place of a LeNet-300-100 with random weights")
     seconds.add_argument("--data", default="mnist", metavar="SPEC", help=f"the image's inputs: {SPECS} (mnist)")
@@ -98,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     recipes.add_argument("model", type=Path, help="dense model, as for host.compile")
     recipes.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
     add_known_option(recipes)
-    recipes.add_argument("--density", type=float, default=DENSITY, help=f"share of all weights to keep ({DENSITY})")
+    recipes.add_argument("--density", type=float, default=LENET_300_100_DENSITY,
+                         help=f"share of all weights to keep ({LENET_300_100_DENSITY})")
     recipes.add_argument("--recipe", action="append", metavar="NAME|FILE.toml",
                          help=f"can be repeated: {', '.join(RECIPES)}, or a file (all of these)")
     recipes.add_argument("--seeds", type=_count, default=1, help="seeds 0, 1 and so on to prune with (1)")
