@@ -36,7 +36,6 @@ __all__ = ["Chain"]
 LAYERS_LIMIT = 256
 """Linear layers and convolutions of one network."""
 
-
 NO_SHAPE = ("the file does not say how large the images are; add --input-shape CHANNELS,HEIGHT,WIDTH, for instance "
             "1,28,28")
 

@@ -16,7 +16,8 @@ from host.importers.model_file import ModelFile, ModelFormat
 from host.importers.source_layers import shown
 from host.importers.stored_tensor import FLOAT_BYTES, StoredTensor, decode, dtype_problem, shape_problem, view_problem
 from host.importers.torch_archive import EXPORT, ZIP_ERRORS, ZIP_START, open_zip
-from host.importers.torch_export_nodes import GarbledError, Values, read_node, size_of
+from host.importers.torch_export_node import GarbledError, Values, size_of
+from host.importers.torch_export_operators import read_node
 from host.network.layers import Network
 from nonzero.errors import UserError
 from nonzero.strict_json import parse_json
