@@ -28,7 +28,7 @@ prepare: $(READY)
 	.ci/prepare $(VENV)/bin/python
 
 test: lint prepare
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 demo: $(READY)
 	$(VENV)/bin/python -m host.demo --images $(DEMO_IMAGES) $(if $(DEMO_MODEL),--model $(DEMO_MODEL))

@@ -23,7 +23,7 @@ FIGURES = DOCS / "figures"
 ABSENT = "not measured on this version"
 
 Figures = dict[str, Any]
-"""What a command wrote."""
+"""The JSON that a command wrote."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def published() -> str:
 
 
 def measured(source: str, cell: Callable[[Figures], str | None]) -> str:
-    """What ``cell`` makes of a source's figures; `ABSENT` if there are none, or if ``cell`` gives None."""
+    """The cell that ``cell`` makes of a source's figures; `ABSENT` if there are none, or if ``cell`` gives None."""
     found = SOURCES[source].read()
     return ABSENT if found is None else cell(found) or ABSENT
 

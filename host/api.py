@@ -37,6 +37,7 @@ from nonzero.errors import UserError
 from nonzero.files import write_whole
 from rtl.config import PRESETS, EngineConfig, preset
 from rtl.image_file import preset_of
+from rtl.numbers import act_values
 
 __all__ = ["EngineNetwork", "Outputs", "compile_module", "open_image"]
 
@@ -164,8 +165,7 @@ class EngineNetwork:
         return Outputs(layers[-1], self.output_scale, layers, measured.batch.counters)
 
     def _signed(self, layer: int, bits: np.ndarray) -> np.ndarray:
-        half = 1 << (self.config.act_bits - 1) if self.decoded.network.layers[layer].activation.signed else 0
-        return (bits ^ half) - half
+        return act_values(bits, self.config.act_bits, signed=self.decoded.network.layers[layer].activation.signed)
 
     def save(self, path: Path | str) -> None:
         """Writes the image file, whole or not at all. Raises `UserError` if it cannot be written."""
@@ -195,7 +195,7 @@ class EngineNetwork:
 
 
 def _check(comparison: Comparison) -> None:
-    if comparison.mismatches or any(comparison.counter_mismatches.values()):
+    if comparison.differs:
         counters = ", ".join(f"{name} of {count}" for name, count in comparison.counter_mismatches.items() if count)
         raise UserError(f"the engine differs from its models: outputs of {comparison.mismatches} of "
                         f"{comparison.images} inputs, counters: {counters or 'none'}; read the device's status, and "
@@ -246,7 +246,7 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
         The share of weights to keep, of all layers or by layer (`host.compression.recipe.with_amount`). Without either
         the module is packed as it is.
     recipe : str
-        How to prune and retrain (`host.compression.recipe.read_recipe`).
+        Recipe of pruning and retraining (`host.compression.recipe.read_recipe`).
     sharing : ShareSettings, optional
     seed : int
         Decides all that is random in pruning, retraining and weight sharing.

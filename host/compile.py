@@ -24,10 +24,12 @@ from host.importers.safetensors_file import safetensors_file
 from host.reporting.compile_report import summarize
 from host.reporting.report import report_text, write_report
 from host.training.augment import add_augmentation_option
-from nonzero.errors import UserError, check_all, check_range, end_with
+from nonzero.command_line import CommandParser
+from nonzero.errors import UserError, check_all, check_seed, end_with
 from nonzero.files import check_file, check_files, write_whole
 from nonzero.shipped import given_or_shipped
-from rtl.engine_options import add_engine_options, read_engine
+from rtl.config import PRESETS
+from rtl.config_file import read_engine
 
 __all__ = ["main", "write_outputs"]
 
@@ -36,7 +38,6 @@ OUTPUTS = ("model.img", "report.json", "report.html")
 CHECKPOINTS = ("pruning.checkpoint", "sharing.checkpoint")
 """Beside the outputs from the first epoch of each phase until the outputs are written."""
 
-LARGEST_SEED = (1 << 63) - 1
 LARGEST_IMAGE = 1 << 24
 
 EXAMPLES = """examples:
@@ -102,10 +103,9 @@ def _check_save(path: Path | None, model: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m host.compile", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m host.compile", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("model", type=given_or_shipped, help="state_dict, checkpoint, nn.Module of standard layers, "
-                        ".safetensors, .pt2 of torch.export, .onnx")
+                        ".safetensors, .pt2 of torch.export, .onnx, .tflite")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output directory (build/MODEL)")
     parser.add_argument("--data", metavar="SPEC", help=f"{SPECS}; to retrain, calibrate and test")
     parser.add_argument("--calib", metavar="SPEC", help=f"inputs to calibrate on, without labels: {INPUT_SPECS}")
@@ -131,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--normalize", type=_normalize, metavar="MEAN,STD",
                         help="the training's normalisation of the inputs, to be folded into the first layer")
     add_known_option(parser)
-    add_engine_options(parser)
+    parser.add_argument("--preset", default="default", help=f"engine: {', '.join(PRESETS)} (default)")
+    parser.add_argument("--config", type=given_or_shipped, metavar="FILE.toml",
+                        help="engine configuration; fields it lacks come from the preset")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same input: same image (0)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
@@ -141,17 +143,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     directory = arguments.output or Path("build") / arguments.model.stem
     *_, config = check_all(
-        lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
+        lambda: check_seed(arguments.seed),
         lambda: check_files(directory, (*OUTPUTS, *CHECKPOINTS)),
         lambda: _check_save(arguments.save, arguments.model),
         lambda: read_recipe(arguments.recipe),
         lambda: read_engine(arguments.preset, arguments.config))
     sharing = ShareSettings(arguments.share_init, arguments.share_bits, arguments.share_epochs)
     sharing.check(config.code_bits)
-    settings = Settings(arguments.model, config, str(arguments.config or arguments.preset), arguments.density,
-                        arguments.keep, arguments.quality, not arguments.no_prune, arguments.data, arguments.calib,
-                        arguments.input_shape, arguments.normalize, arguments.seed, arguments.recipe,
-                        sharing, arguments.known, arguments.augmentation)
+    settings = Settings(
+        model=arguments.model, config=config, preset=str(arguments.config or arguments.preset),
+        density=arguments.density, keep=arguments.keep, quality=arguments.quality, prune=not arguments.no_prune,
+        data=arguments.data, calib=arguments.calib, input_shape=arguments.input_shape, normalize=arguments.normalize,
+        seed=arguments.seed, recipe=arguments.recipe, sharing=sharing, known=arguments.known,
+        augmentation=arguments.augmentation)
     work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"), directory)
     if arguments.save is not None:
         assert work.shared is not None and work.dense is not None

@@ -17,7 +17,8 @@ from pathlib import Path
 from host import train
 from host.compilation.state import Settings
 from host.compilation.steps import compile_model
-from host.compile import CHECKPOINTS, LARGEST_SEED, OUTPUTS, write_outputs
+from host.compile import CHECKPOINTS, OUTPUTS, write_outputs
+from host.compression.recipe import LENET_300_100_DENSITY
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
 from host.device.target import parse_target
@@ -26,15 +27,13 @@ from host.importers.known_networks import add_known_option
 from host.importers.load_network import load_with_data
 from host.reporting.report import report_text, write_report
 from host.run import run_image, table
-from nonzero.errors import UserError, check_all, check_range, end_with
+from nonzero.command_line import CommandParser
+from nonzero.errors import UserError, check_all, check_range, check_seed, end_with
 from nonzero.files import check_files
 from nonzero.shipped import given_or_shipped
 from rtl.config import preset
 
 __all__ = ["main"]
-
-DENSITY = 0.031
-"""Share of LeNet-300-100's weights that is kept; docs/pruning.md says how it was found."""
 
 EXAMPLES = """examples:
   python -m host.demo
@@ -75,8 +74,7 @@ def _ready(arguments: argparse.Namespace) -> Settings | None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m host.demo", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m host.demo", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--images", type=int, default=1000, help="test images to run in RTL, 1 to 10000 (1000)")
     parser.add_argument("--model", type=given_or_shipped, metavar="FILE",
                         help="a network that is pruned and shared already (none: train LeNet-300-100)")
@@ -88,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory: Path = arguments.output
     *_, ready = check_all(
         lambda: check_range("--images", arguments.images, 1, 10000),
-        lambda: check_range("--seed", arguments.seed, 0, LARGEST_SEED),
+        lambda: check_seed(arguments.seed),
         lambda: check_files(directory, (*OUTPUTS, *CHECKPOINTS)),
         lambda: _ready(arguments))
     begin = time.perf_counter()
@@ -100,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         say("training LeNet-300-100 on MNIST")
         model = directory / "model.pt"
         train.main(["lenet-300-100", "--data", "mnist", "--seed", str(arguments.seed), "-o", str(model)])
-        settings = Settings(model, preset("default"), density=DENSITY, data="mnist", seed=arguments.seed)
+        settings = Settings(model, preset("default"), density=LENET_300_100_DENSITY, data="mnist", seed=arguments.seed)
     else:
         settings = ready
     config = settings.config

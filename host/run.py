@@ -31,10 +31,12 @@ from host.reporting.report_values import rtl_figures
 from host.training.metrics import metrics
 from host.verification.measure import measure, models
 from host.view.recording import LARGEST_BYTES, MOST_IMAGES, bin_cycles, recorded_image, recording
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_file, part_of, write_whole
 from rtl.config import PRESETS
 from rtl.image_file import preset_of
+from rtl.numbers import act_values
 from rtl.protocol import Status
 
 __all__ = ["main", "run_image", "table"]
@@ -68,7 +70,7 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
         With its configuration.
     dataset : Dataset
     images : int
-        How many test images, 1 or more.
+        Number of test images, 1 or more.
     verify : bool
         Read every layer that can be read, and compare it with the golden model and all counters with the cycle model.
     seed : int
@@ -104,8 +106,7 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     measured = measure(decoded, target, acts, expected, seed=seed, baked=baked)
     seconds = time.perf_counter() - begin
     batch = measured.batch
-    signs = 1 << (config.act_bits - 1) if network.layers[-1].activation.signed else 0
-    outputs = (batch.outputs[-1] ^ signs) - signs
+    outputs = act_values(batch.outputs[-1], config.act_bits, signed=network.layers[-1].activation.signed)
     run = EngineRun(target, config.pes, batch, _test_metrics(outputs, dataset, decoded, report),
                     "mse" if dataset.has_targets else "error", seconds, measured.comparison,
                     None if expected is None else expected.prediction)
@@ -192,8 +193,7 @@ class _ListDevices(argparse.Action):
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m host.run", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m host.run", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("image", type=Path, help="memory image that host.compile wrote")
     parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
     parser.add_argument("--device", metavar="NAME", help=f"{FORMS} (sim:PRESET of the image's own preset)")

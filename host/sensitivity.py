@@ -29,6 +29,7 @@ from host.reporting.tables import text_table, write_figure, write_json
 from host.training.forward import error_of, logits, tensors
 from host.training.optimiser import settle_torch
 from host.training.samples import split
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, end_with, say_notes
 from nonzero.files import check_files
 
@@ -209,8 +210,7 @@ def _densities(text: str) -> list[float]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m host.sensitivity", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m host.sensitivity", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("model", type=Path, help="dense model, as for host.compile")
     parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
     add_known_option(parser)

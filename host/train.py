@@ -31,7 +31,8 @@ from host.training.distributed import ALONE, Group, process_group
 from host.training.forward import error_of, loss_of
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
-from nonzero.errors import UserError, end_with, say_notes
+from nonzero.command_line import CommandParser
+from nonzero.errors import LARGEST_SEED, UserError, end_with, say_notes
 from nonzero.files import check_file, check_files, write_whole
 
 __all__ = ["TrainSettings", "curve_picture", "main", "train"]
@@ -81,8 +82,8 @@ class TrainSettings:
                             f"'{dataset.name}', not {self.batch}")
         if not (math.isfinite(self.learning_rate) and 0 < self.learning_rate <= 10):
             problems.append(f"learning rate must be above 0 and at most 10, not {self.learning_rate}")
-        if not 0 <= self.seed < 1 << 63:
-            problems.append(f"seed must be 0 to {(1 << 63) - 1}, not {self.seed}")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            problems.append(f"seed must be 0 to {LARGEST_SEED}, not {self.seed}")
         if self.augment and (problem := augmentation_problem(dataset)):
             problems.append(f"{problem}; use --no-augment")
         if problems:
@@ -229,9 +230,7 @@ def curve_picture(curve: list[dict[str, float]], title: str) -> bytes:
 
 def _parser() -> argparse.ArgumentParser:
     defaults = TrainSettings("")
-    parser = argparse.ArgumentParser("python -m host.train", description="Trains a network of the zoo.",
-                                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     allow_abbrev=False)
+    parser = CommandParser("python -m host.train", description="Trains a network of the zoo.", epilog=EXAMPLES)
     parser.add_argument("network", help=f"one of {', '.join(NETWORKS)}")
     parser.add_argument("--data", required=True, help=SPECS)
     parser.add_argument("-o", "--output", type=Path, required=True, help="the model file to write (.pt)")

@@ -6,6 +6,8 @@ import runpy
 import sys
 from pathlib import Path
 
+from nonzero.command_line import SHOWN
+
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
@@ -62,11 +64,12 @@ def main() -> None:
     if problems := _shadowed():
         sys.stderr.write("".join(f"error: {problem}\n" for problem in problems))
         sys.exit(2)
+    SHOWN.update({module: f"nonzero {command}" for command, (module, _) in COMMANDS.items()})
     module, _ = COMMANDS[name]
     # --data finds the user's modules in the current directory, as with `python -m`. It comes last, so that it hides
     # none of our modules.
     sys.path.append(str(Path.cwd()))
-    # As `python -m` does; argparse takes the command's name from the module.
+    # As `python -m` does.
     sys.argv = [name, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -12,6 +12,9 @@ from typing import Any, NoReturn
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 and the signal's number."""
 
+LARGEST_SEED = (1 << 63) - 1
+"""Of torch's random numbers."""
+
 
 class UserError(Exception):
     """Bad input. The message names the thing, the rule, the value and the way out; never a traceback.
@@ -117,6 +120,11 @@ def end_with(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
         # Otherwise Python would try again to flush at its end, and print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(status)
+
+
+def check_seed(seed: int) -> None:
+    """Raises `UserError` unless ``--seed`` is 0 to `LARGEST_SEED`."""
+    check_range("--seed", seed, 0, LARGEST_SEED)
 
 
 def check_range(option: str, value: float, least: int, most: int) -> None:

@@ -3,13 +3,9 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
 
-from nonzero.errors import UserError
-from nonzero.toml_files import read_toml
-
-__all__ = ["PRESETS", "RANGES", "ConfigError", "EngineConfig", "preset", "read_config"]
+__all__ = ["PRESETS", "RANGES", "ConfigError", "EngineConfig", "preset"]
 
 RANGES = {"pes": (2, 256), "act_bits": (8, 16), "weight_bits": (2, 16), "code_bits": (4, 8), "acc_bits": (24, 32),
           "entries_per_word": (2, 16), "entry_depth": (16, 65536), "length_bits": (2, 8), "slice_word_bits": (4, 256),
@@ -276,23 +272,3 @@ def preset(name):
     if name not in PRESETS:
         raise ConfigError([f"preset must be one of {', '.join(PRESETS)}, not '{name}'"])
     return PRESETS[name]
-
-
-def read_config(path, base="default"):
-    """Reads a TOML file of `EngineConfig` fields; its key ``preset`` names where the others come from.
-
-    Raises `ConfigError` for a file that is not TOML, unknown keys and values out of range.
-    """
-    try:
-        values = read_toml("configuration", Path(path))
-    except UserError as error:
-        raise ConfigError(error.problems) from None
-    start = preset(values.pop("preset", base))
-    known = {field.name for field in fields(EngineConfig)}
-    unknown = [f"configuration '{path}': unknown key '{key}'; known are {', '.join(sorted(known))}"
-               for key in values if key not in known]
-    if unknown:
-        raise ConfigError(unknown)
-    if "index_bits" in values and not isinstance(values["index_bits"], list):
-        raise ConfigError([f"index_bits must be a list of widths, not {values['index_bits']!r}"])
-    return replace(start, **values)

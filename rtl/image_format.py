@@ -7,7 +7,7 @@ All fields are little-endian; the first field of a layout lies in the least sign
 from amaranth.lib import data, enum
 from amaranth.utils import ceil_log2
 
-from .layouts import DESCRIPTOR_WORD_BITS
+from rtl.descriptor import DESCRIPTOR_WORD_BITS
 
 IMAGE_MAGIC = int.from_bytes(b"NZIM", "little")
 IMAGE_VERSION = 4

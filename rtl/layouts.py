@@ -5,15 +5,13 @@ Bit positions live here alone: the RTL takes its signals from these layouts and 
 All fields are little-endian; the first field of a layout lies in the least significant bits.
 """
 
-from amaranth.hdl import Const, Shape, signed
-from amaranth.lib import data, enum
+from amaranth.hdl import Const, signed
+from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
+from .descriptor import DESCRIPTOR_WORD_BITS, convolution_only
 from .numbers import MULTIPLIER_BITS, Activation
 from .protocol import COUNTERS
-
-DESCRIPTOR_WORD_BITS = 32
-"""Width of a word of program memory."""
 
 
 def long_slice(length_bits):
@@ -24,131 +22,9 @@ def long_slice(length_bits):
     return (1 << (length_bits + 1)) - 1
 
 
-def convolution_only(config, fields):
-    """The fields of a layout, or members of a component, in an engine with convolutions; an empty dict in others."""
-    return fields if config.tap_bits else {}
-
-
 def field_or_zero(view, name):
     """A field of one bit; a constant 0 if the engine's layout does not have it."""
     return view[name] if name in view.shape().members else Const(0, 1)
-
-
-class LayerKind(enum.Enum, shape=2):
-    """Kind of layer that a descriptor describes."""
-
-    FULLY_CONNECTED = 0
-    CONVOLUTION = 1
-
-
-def descriptor_layout(config):
-    """A layer's record in program memory; its codebook follows."""
-    return data.StructLayout({**_layer_fields(), **convolution_only(config, _convolution_fields())})
-
-
-def whole_descriptor(config, bits):
-    """A descriptor, from its bits, with the fields of a convolution in every engine.
-
-    An engine without convolutions does not have them: there a pass is one pixel with all its words.
-    """
-    layout, own = descriptor_layout(config), descriptor_layout(config).from_bits(bits)
-    if "pixel_words" in layout.members:
-        return own
-    whole = data.StructLayout({**_layer_fields(), **_convolution_fields()})
-    inputs, outputs = int(own.input_words), int(own.output_words)
-    pixel = {"last_block": config.pes // config.block_cols - 1, "pixel_words": inputs, "pixel_step": inputs,
-             "row_step": inputs, "row_pitch": outputs, "output_pixel_words": outputs,
-             **dict.fromkeys(("pool", "pool_step", "scan_cols", "scan_rows", "out_cols", "out_rows", "pooled_cols",
-                              "pooled_rows"), 1)}
-    return whole.from_bits(bits | whole.const(pixel).as_bits())
-
-
-def largest(field):
-    """The greatest number that a field of a descriptor can hold, one of a convolution's among them."""
-    shape = Shape.cast({**_layer_fields(), **_convolution_fields()}[field])
-    return (1 << (shape.width - shape.signed)) - 1
-
-
-def _layer_fields():
-    """What every pass has.
-
-    Addresses count words of the memory concerned; all PEs share them. ``chase_words`` is the number of input words
-    that may be read at once: the rest become readable as the drain of the layer before writes them.
-    """
-    return {
-        "kind": LayerKind,
-        "activation": Activation,
-        "input_signed": 1,
-        "index_mode": 2,        # position in EngineConfig.index_bits
-        "pre_shift": 2,         # position in numbers.PRE_SHIFTS
-        "reserved": 8,
-        "multiplier": MULTIPLIER_BITS,
-        "input_base": 16,
-        "input_words": 16,
-        "chase_words": 16,
-        "output_base": 16,
-        "output_words": 16,     # rows of each PE
-        "slice_base": 16,
-        "entry_base": 16,
-        "bias_base": 16,
-        "plane_offsets": data.ArrayLayout(16, 3),   # entry word address minus that of planes 1 to 3
-        "unused": 16,
-    }
-
-
-def _convolution_fields():
-    """Fields of a convolution's pass; a fully connected layer is one pixel with all its words.
-
-    A pass scans pixels of the input, each of ``pixel_words`` words, and scatters into accumulators that lie pixel by
-    pixel of the convolution's output, ``output_words`` for each. Its kernel has stride 1: a convolution with a greater
-    stride is several passes, each of which scans every ``stride``-th pixel and has every ``stride``-th tap.
-    """
-    return {
-        "tap_bits": 2,          # width of a tap's coordinates in the entries' indices; 0 for none
-        "hold_sums": 1,         # the next pass adds to the same accumulators: no drain
-        "pool": 4,              # edge of the window of a max pooling; 1 for none
-        "pool_step": 4,
-        "last_block": 5,        # of the blocks of a pixel's last word, the last that is scanned
-        "pixel_words": 16,
-        "pixel_step": 16,       # words from a scanned pixel to the next of its row
-        "row_step": 16,         # words from the start of a scanned row to the next
-        "scan_cols": 16,
-        "scan_rows": 16,
-        "first_x": signed(16),  # output column that tap column 0 of the first pixel adds to
-        "first_y": signed(16),
-        "out_cols": 16,         # of the convolution, before pooling
-        "out_rows": 16,
-        "first_row": 16,        # accumulator of tap 0 of the first pixel, modulo 2**16
-        "row_pitch": 16,        # accumulators of a row of the convolution's output
-        "pooled_cols": 16,
-        "pooled_rows": 16,
-        "output_pixel_words": 16,
-        "band_step": 16,        # words between slots below and from output_pixel_words on: the lower band
-    }
-
-
-def descriptor_words(config):
-    """Program words of a descriptor without its codebook."""
-    return descriptor_layout(config).size // DESCRIPTOR_WORD_BITS
-
-
-def codebook_words(config):
-    """Program words of a codebook; each value is sign-extended to 8 or 16 bits."""
-    return config.codebook_entries * codebook_value_bits(config) // DESCRIPTOR_WORD_BITS
-
-
-def tap_table_words(config):
-    """Program words of the tap table that follows the codebook of a convolution's pass: 16 bits for each tap.
-
-    The accumulator of tap ``j * 2**tap_bits + i`` (row, column; ``tap_bits`` of the pass) lies
-    ``j * row_pitch + i * output_words`` before that of tap 0.
-    """
-    return config.taps * 16 // DESCRIPTOR_WORD_BITS
-
-
-def codebook_value_bits(config):
-    """Bits of a codebook value in program memory."""
-    return 8 if config.weight_bits <= 8 else 16
 
 
 def entry_layout(config, index_bits):
@@ -212,7 +88,7 @@ def visit_layout(config):
 
 
 def drain_fields(config):
-    """What a row that is drained takes along: another pooling window wants it as well, so that it is not cleared."""
+    """Flags that accompany a drained row: another pooling window wants it as well, so that it is not cleared."""
     return convolution_only(config, {"keep": 1})
 
 

@@ -16,7 +16,10 @@ from typing import TypeVar
 
 from amaranth.lib import enum
 
-__all__ = ["MULTIPLIER_BITS", "NARROW_BITS", "PRE_SHIFTS", "Activation", "act_range", "requant_shift", "requantize"]
+__all__ = [
+    "MULTIPLIER_BITS", "NARROW_BITS", "PRE_SHIFTS", "Activation", "act_range", "act_values", "requant_shift",
+    "requantize",
+]
 
 NARROW_BITS = 18
 """Width of the requantiser's multiplicand: one 18 x 18 FPGA multiplier."""
@@ -56,6 +59,12 @@ def act_range(act_bits: int, *, signed: bool) -> tuple[int, int]:
     if signed:
         return -(1 << (act_bits - 1)), (1 << (act_bits - 1)) - 1
     return 0, (1 << act_bits) - 1
+
+
+def act_values(bits: Integers, act_bits: int, *, signed: bool) -> Integers:
+    """Activations from the ``act_bits`` bits that the engine stores of each: two's complement if ``signed``."""
+    half = 1 << (act_bits - 1) if signed else 0
+    return (bits ^ half) - half
 
 
 def requantize(total, *, multiplier: int, pre_shift: int, signed: bool, act_bits: int, clamp):  # type: ignore[no-untyped-def]

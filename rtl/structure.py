@@ -36,3 +36,5 @@ def broadcast_cycles(config):
 def unhurried_cycles(config):
     """Registers to a cluster for signals that are not time-critical: one more than for beats."""
     return broadcast_cycles(config) + (config.clusters > 1)
+
+

@@ -24,14 +24,14 @@ from host.bench.encode import encode_table, measure_encode
 from host.bench.jobs import LENET, baselines, jobs_for, read_baseline
 from host.bench.recipes import compare_recipes, recipes_table
 from host.bench.seconds import run_seconds, seconds_figure, seconds_table
-from host.compression.recipe import RECIPES
+from host.compression.recipe import LENET_300_100_DENSITY, RECIPES
 from host.datasets import SPECS
-from host.demo import DENSITY
 from host.importers.known_networks import add_known_option
 from host.importers.load_network import load_with_data
 from host.reporting.tables import write_figure, write_json
 from host.workloads.eie_layers import EIE_LAYERS
-from nonzero.errors import UserError, check_range, end_with, say_notes
+from nonzero.command_line import CommandParser
+from nonzero.errors import UserError, check_seed, end_with, say_notes
 from nonzero.files import check_files
 
 __all__ = ["main"]
@@ -45,8 +45,6 @@ EXAMPLES = """examples:
   python -m host.bench conversions        # what becomes of 290 networks in nine formats: some minutes
   python -m host.bench conversions --network tanh --network "LeNet-5's names" --format state_dict"""
 
-LARGEST_SEED = (1 << 63) - 1
-
 NETWORKS = [*(layer.name for layer in EIE_LAYERS), LENET]
 
 
@@ -57,8 +55,7 @@ def _count(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m host.bench", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser: argparse.ArgumentParser = CommandParser("python -m host.bench", description=__doc__, epilog=EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-o", "--output", type=Path, default=Path("build/bench"), metavar="DIR",
@@ -86,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     seconds.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: the GPU's libraries too (cpu)")
     seconds.add_argument("--threads", type=_count, default=1, help="of torch on the processor (1)")
     seconds.add_argument("--repeats", type=_count, default=30, help="blocks of calls for each median (30)")
-    seconds.add_argument("--density", type=float, default=DENSITY,
-                         help=f"share of LeNet-300-100's weights to keep ({DENSITY})")
+    seconds.add_argument("--density", type=float, default=LENET_300_100_DENSITY,
+                         help=f"share of LeNet-300-100's weights to keep ({LENET_300_100_DENSITY})")
     seconds.add_argument("--model", type=Path, metavar="IMAGE",
                          help="memory image of host.compile, in place of a LeNet-300-100 with random weights")
     seconds.add_argument("--data", default="mnist", metavar="SPEC", help=f"the image's inputs: {SPECS} (mnist)")
@@ -100,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     recipes.add_argument("model", type=Path, help="dense model, as for host.compile")
     recipes.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
     add_known_option(recipes)
-    recipes.add_argument("--density", type=float, default=DENSITY, help=f"share of all weights to keep ({DENSITY})")
+    recipes.add_argument("--density", type=float, default=LENET_300_100_DENSITY,
+                         help=f"share of all weights to keep ({LENET_300_100_DENSITY})")
     recipes.add_argument("--recipe", action="append", metavar="NAME|FILE.toml",
                          help=f"can be repeated: {', '.join(RECIPES)}, or a file (all of these)")
     recipes.add_argument("--seeds", type=_count, default=1, help="seeds 0, 1 and so on to prune with (1)")
@@ -120,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _conversions(arguments: argparse.Namespace) -> dict[str, Any]:
-    check_range("--seed", arguments.seed, 0, LARGEST_SEED)
+    check_seed(arguments.seed)
     subjects = [subject for subject in SUBJECTS
                 if arguments.network is None or any(text in subject.name for text in arguments.network)]
     if not subjects:

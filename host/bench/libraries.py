@@ -36,7 +36,7 @@ NUMPY_IN_PLACE: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {
 """The same in NumPy."""
 
 ONEDNN_NAMES = {Activation.IDENTITY: "none", Activation.RELU: "relu"}
-"""What oneDNN calls each activation function."""
+"""oneDNN's names of the activation functions."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Settings:
     preset : str
         Name of the engine in errors.
     density, keep, quality
-        How far to prune, `host.compression.recipe.with_amount`.
+        Amount of pruning, see `host.compression.recipe.with_amount`.
     prune : bool
         Whether to prune at all; a model that is sparse already is packed as it is.
     data : Dataset, str or None
@@ -46,13 +46,13 @@ class Settings:
     input_shape : (channels, height, width) or None
         Shape of an image; without it that of the dataset's images.
     normalize : (mean, std) or None
-        How the training normalised its inputs; folded into the first layer.
+        The training's normalisation of its inputs; folded into the first layer.
     seed : int
         Decides all that is random.
     recipe : str
-        How to prune and retrain, `host.compression.recipe.read_recipe`.
+        Recipe of pruning and retraining, see `host.compression.recipe.read_recipe`.
     sharing : ShareSettings
-        How to share weights.
+        Options of weight sharing.
     known : str or None
         The network of `host.network.zoo` that a file of tensors is of.
     augmentation : str or None

@@ -63,7 +63,7 @@ def keep_worthy(network: Network, saliency: list[np.ndarray], often: list[np.nda
     final : float
         Broadcasts for a mean image that are left after the last round.
     rounds : int
-        How many are to come, this one included; they reduce the broadcasts in equal ratios.
+        Number of rounds to come, this one included; they reduce the broadcasts in equal ratios.
     """
     first = network.layers[0]
     worth = [_by_input(first, saliency[0]), *(values.sum(axis=1) for values in saliency[:-1])]

@@ -15,10 +15,13 @@ from nonzero.errors import UserError
 from nonzero.shipped import given_or_shipped
 from nonzero.toml_files import read_toml
 
-__all__ = ["RECIPES", "PruneSettings", "read_recipe", "with_amount"]
+__all__ = ["LENET_300_100_DENSITY", "RECIPES", "PruneSettings", "read_recipe", "with_amount"]
 
 DENSITY = 0.08
 """Share of the weights to keep where nothing else is asked for: what Han et al. keep of LeNet-300-100."""
+
+LENET_300_100_DENSITY = 0.031
+"""Share of the weights of LeNet-300-100 that demo and benches keep; docs/pruning.md says how it was found."""
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "allocation": ("erdos-renyi", "uniform", "global"), "criterion": tuple(CRITERIA),

@@ -89,7 +89,7 @@ class Retraining:
         Parameters
         ----------
         epochs : int
-            How many at most.
+            Largest number of epochs.
         rate : callable
             Learning rate as a function of progress, 0 to 1.
         patience : int or None

@@ -20,12 +20,12 @@ class SharedLayer:
     codes : uint8 array, shape ``[rows, cols]``
         Index into `values`; 0 is no weight.
     values : float64 array, shape ``[2**code_bits]``
-        What a code stands for; the first is 0.
+        Weight that each code stands for; the first is 0.
     bias : float64 array, shape ``[rows]``
     activation : Activation
         The function of its sums.
     geometry : Geometry, optional
-        Of a convolution; None for a fully connected layer.
+        Geometry of a convolution; None for a fully connected layer.
     fixed : bool
         See `host.network.layers.Linear`.
     """
@@ -57,7 +57,7 @@ class SharedNetwork:
     ----------
     layers : tuple of SharedLayer
     losses, held_out_errors : tuple of float
-        Of each epoch of fine-tuning; the errors in percent.
+        Values of each epoch of fine-tuning; the errors in percent.
     iterations : int
         Steps of the optimiser.
     seconds : float

@@ -17,8 +17,8 @@ from host.image.program import program_passes, sections
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from rtl.config import EngineConfig
+from rtl.descriptor import codebook_value_bits
 from rtl.image_format import HEADER_BYTES, SectionKind, header_layout, section_memories
-from rtl.layouts import codebook_value_bits
 
 __all__ = ["Decoded", "DecodedPass", "decode"]
 
@@ -35,7 +35,7 @@ class DecodedPass:
         Entries of each slice, skips and padding included.
     taps : list of int16 arrays, one for each PE
         The tap of each entry, 0 in a fully connected layer; -1 is no weight.
-    descriptor : rtl.layouts.whole_descriptor
+    descriptor : rtl.descriptor.whole_descriptor
     """
 
     layer: int

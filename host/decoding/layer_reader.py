@@ -11,7 +11,7 @@ from host.image.space_to_depth import Fold
 from host.network.layers import VALUES_LIMIT, Geometry
 from host.quantization.integer_network import QuantizedLayer, accumulator_bounds
 from rtl.config import EngineConfig
-from rtl.layouts import LayerKind, largest
+from rtl.descriptor import LayerKind, largest
 from rtl.numbers import PRE_SHIFTS
 
 __all__ = ["LayerReader"]
@@ -80,7 +80,7 @@ class LayerReader:
 
         Parameters
         ----------
-        descriptor : `rtl.layouts.whole_descriptor`
+        descriptor : `rtl.descriptor.whole_descriptor`
         codebook : int64 array, shape ``[2**code_bits]``
         tap_table : int64 array, shape ``[taps]``
             Accumulators between each tap and tap 0; empty for a fully connected layer.

@@ -116,7 +116,7 @@ def read_weights(memories: Memories, descriptor: Any, config: EngineConfig) -> P
     Parameters
     ----------
     memories : Memories
-    descriptor : `rtl.layouts.whole_descriptor`
+    descriptor : `rtl.descriptor.whole_descriptor`
         Descriptor of the pass.
     config : EngineConfig
 
@@ -183,7 +183,7 @@ def read_biases(memories: Memories, descriptor: Any, config: EngineConfig) -> np
     Parameters
     ----------
     memories : Memories
-    descriptor : `rtl.layouts.whole_descriptor`
+    descriptor : `rtl.descriptor.whole_descriptor`
         Descriptor of the pass.
     config : EngineConfig
 

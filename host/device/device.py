@@ -12,12 +12,14 @@ from host.device.answers import Inference, Info, unpack
 from host.device.device_error import DeviceError
 from host.device.pe_trace import Bins, read_bins
 from host.device.ports import Port, RecordingPort, open_port
+from host.device.requests import inference_packets, input_content, read_packets, write_packets
 from host.device.serial_port import SerialPort
 from host.device.target import Target, parse_target
 from host.image.image import Image, read_image
 from host.image.program import output_signed
 from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig
+from rtl.numbers import act_values
 from rtl.protocol import COUNTERS, PROTOCOL_VERSION, Opcode, Status, load_packets, pack, packet_length
 
 __all__ = ["Device"]
@@ -194,8 +196,7 @@ class Device:
         bits = np.zeros((len(acts), len(image.layers[-1]["output_order"])), np.int64)
         for place, one in enumerate(self.inferences(acts)):
             bits[place] = one.layers[-1]
-        half = 1 << (self.config.act_bits - 1)
-        return (bits ^ half) - half if self._output_signed else bits
+        return act_values(bits, self.config.act_bits, signed=self._output_signed)
 
     def inferences(self, acts: np.ndarray, *, every_layer: bool = False, batch: int = 50) -> Iterator[Inference]:
         """Runs inferences one by one, as `infer`, and reads their counters.
@@ -209,56 +210,30 @@ class Device:
             Inferences whose packets go out together.
         """
         image = self._loaded()
-        words = self._input_words(image, acts)
-        chosen = [image.layers[number] for number in image.readable] if every_layer else image.layers[-1:]
-        reads = [self._reads(layer["output_base"], layer["output_words"]) for layer in chosen]
-        for first in range(0, len(words), batch):
-            block = words[first:first + batch]
-            responses = iter(self._exchange([packet for one in block for packet in self._packets(one, reads)]))
-            for one in block:
-                yield self._inference(one, reads, chosen, responses)
+        contents = input_content(image, acts, self.config)
+        layers = [image.layers[number] for number in image.readable] if every_layer else image.layers[-1:]
+        for first in range(0, len(contents), batch):
+            block = contents[first:first + batch]
+            responses = iter(self._exchange([packet for content in block for packet in
+                                             inference_packets(content, layers, self.config)]))
+            for content in block:
+                yield self._inference(content, layers, responses)
 
     def _loaded(self) -> Image:
         if self.image is None:
             raise DeviceError("no inference is possible", Status.NOT_LOADED)
         return self.image
 
-    def _input_words(self, image: Image, acts: np.ndarray) -> np.ndarray:
-        """Input activations as bytes, in the order of the activation memory: uint8 ``[n, bytes]``."""
-        if acts.ndim != 2 or acts.shape[1] < image.inputs or (image.input_shape and acts.shape[1] > image.inputs):
-            raise UserError(f"input activations must be [n, {image.inputs}], as the network takes them, not "
-                            f"{list(acts.shape)}")
-        arranged = np.where(image.input_order >= 0, acts[:, image.input_order], 0)
-        unsigned = (arranged & ((1 << self.config.act_bits) - 1)).astype(f"<u{self.config.act_bytes}")
-        return np.ascontiguousarray(unsigned).view(np.uint8)
-
-    def _writes(self, content: np.ndarray) -> list[bytes]:
-        word_bytes = self.config.pes * self.config.act_bytes
-        step = (self.config.packet_bytes - 2) // word_bytes * word_bytes
-        return [pack(Opcode.WRITE.value,
-                     (first // word_bytes).to_bytes(2, "little") + content[first:first + step].tobytes())
-                for first in range(0, len(content), step)]
-
-    def _reads(self, base: int, words: int) -> list[bytes]:
-        step = (self.config.packet_bytes - 1) // (self.config.pes * self.config.act_bytes)
-        return [pack(Opcode.READ.value, (base + first).to_bytes(2, "little")
-                     + min(step, words - first).to_bytes(2, "little")) for first in range(0, words, step)]
-
-    def _packets(self, content: np.ndarray, reads: list[list[bytes]]) -> list[bytes]:
-        return [*self._writes(content), pack(Opcode.RUN.value), pack(Opcode.WAIT.value),
-                *(packet for layer in reads for packet in layer)]
-
     def _counters(self, body: bytes) -> dict[str, int]:
         return {name: int(value) for name, value in zip(COUNTERS, np.frombuffer(body, "<u4"), strict=True)}
 
-    def _inference(self, content: np.ndarray, reads: list[list[bytes]], layers: list[dict],
-                   responses: Iterator[bytes]) -> Inference:
-        for _ in self._writes(content):
+    def _inference(self, content: np.ndarray, layers: list[dict], responses: Iterator[bytes]) -> Inference:
+        for _ in write_packets(content, self.config):
             unpack(Opcode.WRITE, next(responses))
         unpack(Opcode.RUN, next(responses))
         counters = self._counters(unpack(Opcode.WAIT, next(responses)))
         outputs = []
-        for layer, packets in zip(layers, reads, strict=True):
-            body = b"".join(unpack(Opcode.READ, next(responses)) for _ in packets)
+        for layer in layers:
+            body = b"".join(unpack(Opcode.READ, next(responses)) for _ in read_packets(layer, self.config))
             outputs.append(np.frombuffer(body, f"<u{self.config.act_bytes}").astype(np.int64)[layer["output_order"]])
         return Inference(outputs, counters)

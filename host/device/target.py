@@ -9,7 +9,7 @@ from serial.tools import list_ports
 
 from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig
-from rtl.engine_options import read_engine
+from rtl.config_file import read_engine
 from rtl.integration.boards import board_names, read_board
 
 __all__ = ["FORMS", "Target", "list_devices", "parse_target"]

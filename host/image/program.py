@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from rtl.config import EngineConfig
-from rtl.image_format import HEADER_BYTES, SECTION_BYTES, SectionKind, header_layout, section_layout, section_memories
-from rtl.layouts import (
+from rtl.descriptor import (
     DESCRIPTOR_WORD_BITS,
     LayerKind,
     codebook_words,
@@ -14,6 +13,7 @@ from rtl.layouts import (
     tap_table_words,
     whole_descriptor,
 )
+from rtl.image_format import HEADER_BYTES, SECTION_BYTES, SectionKind, header_layout, section_layout, section_memories
 
 __all__ = ["ProgramPass", "Section", "output_signed", "program_passes", "sections"]
 
@@ -70,7 +70,7 @@ class ProgramPass(NamedTuple):
 
     Attributes
     ----------
-    descriptor : rtl.layouts.whole_descriptor
+    descriptor : rtl.descriptor.whole_descriptor
     codebook, tap_table : bytes
         Empty if it has none.
     """

@@ -56,6 +56,8 @@ class Dataflow:
     """Operations by which constants are computed, one from another."""
     assumptions: list[str] = field(default_factory=list)
     """Sentences for `Network.assumptions`."""
+    flattened: tuple[int, int, int] | None = None
+    """Rows, columns and channels of the map that the activations were, where channels come last."""
 
     def __post_init__(self) -> None:
         self.seen.add(self.at)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from host.importers.source_layers import ConvPart, PadPart, Pair
 
-__all__ = ["ONLY_CONVOLUTIONS", "in_numbers", "joined"]
+__all__ = ["ONLY_CONVOLUTIONS", "in_numbers", "joined", "same_padding"]
 
 ONLY_CONVOLUTIONS = "pads with zeros what no convolution takes next; put it before a torch.nn.Conv2d, or leave it out"
 
@@ -34,14 +34,14 @@ def in_numbers(part: ConvPart, kernel: Pair, shape: tuple[int, ...] | None, befo
     own = list(zip(part.padding, part.end_padding or part.padding, strict=True))
     around = (before.rows, before.cols) if before else ((0, 0), (0, 0))
     if part.same and shape is not None and len(shape) == 3 and min(part.stride) > 0:
-        own = [_same(size + sum(zeros), edge, step, part.same)
+        own = [same_padding(size + sum(zeros), edge, step, part.same)
                for size, zeros, edge, step in zip(shape[1:], around, kernel, part.stride, strict=True)]
     (above, below), (left, right) = ((mine[0] + zeros[0], mine[1] + zeros[1])
                                      for mine, zeros in zip(own, around, strict=True))
     return replace(part, padding=(above, left), end_padding=(below, right), same="")
 
 
-def _same(size: int, kernel: int, stride: int, more: str) -> Pair:
+def same_padding(size: int, kernel: int, stride: int, more: str) -> Pair:
     """Zeros before and behind an axis so that each stride gives one output; the odd one is at the end for "upper".
 
     ONNX, operator Conv, ``auto_pad``; TensorFlow's padding "SAME" is "upper".

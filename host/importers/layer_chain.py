@@ -2,7 +2,9 @@
 """Builds the chain of layers part by part: each part changes the layers so far, or the axes of what flows."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from host.importers.conv_padding import ONLY_CONVOLUTIONS, in_numbers, joined
 from host.importers.fold_normalization import Affine
@@ -34,7 +36,6 @@ __all__ = ["Chain"]
 LAYERS_LIMIT = 256
 """Linear layers and convolutions of one network."""
 
-
 NO_SHAPE = ("the file does not say how large the images are; add --input-shape CHANNELS,HEIGHT,WIDTH, for instance "
             "1,28,28")
 
@@ -64,25 +65,8 @@ class Chain:
         problem = self._place_problem(part)
         if problem:
             self._refuse(part, problem)
-        elif isinstance(part, LinearPart):
-            self._linear(part)
-        elif isinstance(part, ConvPart):
-            self._convolution(part)
-        elif isinstance(part, PadPart):
-            self._pad(part)
-        elif isinstance(part, PoolPart):
-            self._pool(part)
-        elif isinstance(part, AdaptivePoolPart):
-            self._adaptive_pool(part)
-        elif isinstance(part, FlattenPart):
-            self._flatten(part)
-        elif isinstance(part, AffinePart):
-            self._affine(part)
-        elif isinstance(part, ReluPart) and self.drafts:
-            self.drafts[-1].activation = Activation.RELU
-        elif isinstance(part, NormPart) and isinstance(self.before, LinearPart | ConvPart):
-            self.drafts[-1].norm = part
-            self._check_lengths(part, _rows(self.drafts[-1].part))
+        elif type(part) in _METHODS:
+            _METHODS[type(part)](self, part)
         if not isinstance(part, FlattenPart | AffinePart | PadPart):
             self.before = part
 
@@ -152,6 +136,15 @@ class Chain:
                                "channels, rows and columns, and only a flatten may follow: use torch.nn.Flatten()")
         else:
             self.shape = cut
+
+    def _relu(self, part: ReluPart) -> None:
+        if self.drafts:
+            self.drafts[-1].activation = Activation.RELU
+
+    def _norm(self, part: NormPart) -> None:
+        if isinstance(self.before, LinearPart | ConvPart):
+            self.drafts[-1].norm = part
+            self._check_lengths(part, _rows(self.drafts[-1].part))
 
     def _linear(self, part: LinearPart) -> None:
         self.drafts.append(Draft(part, open=False))
@@ -282,6 +275,14 @@ class Chain:
                           for what, tensor in tensors_of(part).items()
                           if rows is not None and not tensor.problem and tensor.shape != (rows,)
                           and not (what == "weight" and not isinstance(part, NormPart))]
+
+
+_METHODS: dict[type[Part], Callable[[Chain, Any], None]] = {
+    LinearPart: Chain._linear, ConvPart: Chain._convolution, PadPart: Chain._pad,
+    PoolPart: Chain._pool, AdaptivePoolPart: Chain._adaptive_pool, FlattenPart: Chain._flatten,
+    AffinePart: Chain._affine, ReluPart: Chain._relu, NormPart: Chain._norm,
+}
+"""What a `Chain` does with a part that may stand where it does; nothing with others."""
 
 
 def _needed(stride: Pair, geometry: Geometry) -> Pair:

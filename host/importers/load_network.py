@@ -5,6 +5,7 @@ Nothing in the file is executed, and what the file claims is checked before memo
 see `nonzero.safe_pickle` and `host.importers.torch_archive`. These files are accepted:
 
 * a ``.pt2`` file of torch.export.save (`host.importers.torch_export`), from any class of modules;
+* a ``.tflite`` file of TensorFlow Lite (`host.importers.tflite_file`), told by its suffix or its bytes 4 to 7;
 * an ``.onnx`` file (`host.importers.onnx_file`), told by its suffix;
 * ``torch.save(model, path)`` for a ``torch.nn.Sequential`` of standard layers;
 * ``torch.save(model.state_dict(), path)``, or a checkpoint dictionary with such a dictionary inside;
@@ -25,16 +26,20 @@ from contextlib import suppress
 from pathlib import Path
 
 from host.datasets import Dataset, load_dataset
-from host.importers.build_network import assemble_fitting
 from host.importers.fold_normalization import check_normalize, fold_normalization
-from host.importers.known_networks import refuse_known
-from host.importers.onnx_file import read_onnx
-from host.importers.safetensors_file import check_header, read_safetensors
-from host.importers.torch_archive import SAVE_AGAIN, open_zip, read_checkpoint
-from host.importers.torch_export import is_exported, read_exported
-from host.importers.torch_save import network_of_checkpoint
+from host.importers.model_file import ModelFile
+from host.importers.onnx_file import ONNX
+from host.importers.safetensors_file import SAFETENSORS
+from host.importers.tflite_file import TFLITE
+from host.importers.torch_archive import SAVE_AGAIN
+from host.importers.torch_export import TORCH_EXPORT
+from host.importers.torch_save import TORCH_SAVE
 from host.network.layers import Network
 from nonzero.errors import UserError, check_all
+
+FORMATS = (ONNX, TFLITE, TORCH_EXPORT, SAFETENSORS, TORCH_SAVE)
+"""The first that recognises a file reads it; the last one takes all that are left, and refuses those that it is not of.
+"""
 
 FILE_LIMIT = 1 << 32
 """Bytes of a model file: the largest network with its optimiser's state."""
@@ -139,21 +144,11 @@ def _load(path: Path, input_shape: tuple[int, ...] | None, known: str | None) ->
                 raise UserError(f"it is empty; {SAVE_AGAIN}")
             if size > FILE_LIMIT:
                 raise UserError(f"it has {size:,} bytes, more than {FILE_LIMIT:,}; {SAVE_AGAIN}")
-            if path.suffix == ".onnx":
-                refuse_known(known)
-                flow = read_onnx(path)
-                return assemble_fitting(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
-            start = file.read(9)
+            model = ModelFile(path, file, size, file.read(9), input_shape, known)
             file.seek(0)
-            if start.startswith(b"PK\x03\x04") and is_exported((archive := open_zip(file)).namelist()):
-                refuse_known(known)
-                flow = read_exported(archive)
-                return assemble_fitting(path.stem, flow.parts, flow.shape, input_shape, flow.assumptions)
+            chosen = next(one for one in FORMATS if one.recognises(model))
             file.seek(0)
-            if path.suffix == ".safetensors" or start[8:] == b"{":
-                check_header(file, size)
-                return read_safetensors(path, input_shape, known)
-            return network_of_checkpoint(path.stem, read_checkpoint(file), input_shape, known)
+            return chosen.read(model)
     except OSError as error:
         raise UserError(f"it cannot be read: {error.strerror or error}") from None
 

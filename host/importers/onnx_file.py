@@ -5,13 +5,17 @@ opened but those beside it that hold its tensors (`host.importers.onnx_tensors`)
 from pathlib import Path
 from typing import Any
 
+from host.importers.build_network import assemble_fitting
 from host.importers.chain_tracer import Dataflow
+from host.importers.known_networks import refuse_known
+from host.importers.model_file import ModelFile, ModelFormat
 from host.importers.onnx_node import OnnxNode
 from host.importers.onnx_operators import EXPORT_AGAIN, read_node
 from host.importers.onnx_tensors import stored_tensor
+from host.network.layers import Network
 from nonzero.errors import UserError
 
-__all__ = ["read_onnx"]
+__all__ = ["ONNX", "read_onnx"]
 
 BYTES_LIMIT = 1 << 31
 """Largest size of a protobuf message."""
@@ -69,3 +73,10 @@ def _follow(graph: Any, opset: int, folder: Path) -> Dataflow:
     return flow
 
 
+def _network(model: ModelFile) -> Network:
+    refuse_known(model.known)
+    flow = read_onnx(model.path)
+    return assemble_fitting(model.path.stem, flow.parts, flow.shape, model.input_shape, flow.assumptions)
+
+
+ONNX = ModelFormat(lambda model: model.path.suffix == ".onnx", _network)

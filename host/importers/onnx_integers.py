@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["INT64", "VALUES_LIMIT", "compute_integers"]
 
 VALUES_LIMIT = 64
-"""Of every tensor on the way, so that no graph makes the reader work hard."""
+"""Most values of every tensor on the way, so that no graph makes the reader work hard."""
 
 INT64 = 7
 """The number of the type in ONNX."""
@@ -26,7 +26,7 @@ def compute_integers(kind: str, attributes: Attributes, inputs: Sequence[np.ndar
     kind : str
         Name of the ONNX operator.
     attributes : dict
-        Of the node, by name: integers, lists of integers, or arrays.
+        Attributes of the node, by name: integers, lists of integers, or arrays.
     inputs : sequence of int64 array
         All of the node's inputs.
 

@@ -23,7 +23,7 @@ class OnnxNode:
     opset : int
         Version of ONNX's operators.
     flow : Dataflow
-        What the nodes before it have made.
+        Values of the nodes before it.
     whole : dict
         Tensors of the graph as ``onnx.TensorProto``, by the names of their values.
     folder : Path

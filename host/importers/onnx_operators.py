@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each operator of ONNX becomes: the parts of a model."""
+"""Translation of the operators of ONNX into the parts of a model."""
 
 import math
 from collections.abc import Callable

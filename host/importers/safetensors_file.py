@@ -11,6 +11,7 @@ from safetensors.numpy import save
 
 from host.importers.build_network import assemble_fitting
 from host.importers.description import KEY, describe
+from host.importers.model_file import ModelFile, ModelFormat
 from host.importers.source_layers import ConvPart, FlattenPart, LinearPart, Part, PoolPart, ReluPart
 from host.importers.state_dict import check_count, read_tensors
 from host.importers.stored_tensor import StoredTensor, dtype_problem, shape_problem
@@ -19,7 +20,7 @@ from nonzero.errors import UserError
 from nonzero.strict_json import parse_json
 from rtl.numbers import Activation
 
-__all__ = ["HEADER_LIMIT", "safetensors_file"]
+__all__ = ["HEADER_LIMIT", "SAFETENSORS", "safetensors_file"]
 
 
 def safetensors_file(network: Network) -> bytes:
@@ -154,3 +155,11 @@ def _safetensor(file: Any, name: str) -> StoredTensor:
         tensor = file.get_tensor(name)
         return (tensor.float() if dtype == "bfloat16" else tensor).numpy()
     return StoredTensor(shape, math.prod(shape), load)
+
+
+def _network(model: ModelFile) -> Network:
+    check_header(model.file, model.size)
+    return read_safetensors(model.path, model.input_shape, model.known)
+
+
+SAFETENSORS = ModelFormat(lambda model: model.path.suffix == ".safetensors" or model.start[8:] == b"{", _network)

@@ -34,7 +34,7 @@ class StoredTensor:
     shape : tuple of int
         Shape that the file claims.
     values : int
-        How many values are read from the file for it: those of its whole storage.
+        Number of values that are read from the file for it: those of its whole storage.
     load : callable
         Reads the tensor as it is stored: an array of any of `FLOAT_BYTES`, float32 for bfloat16.
     problem : str

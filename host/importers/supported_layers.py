@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from host.importers.source_layers import ConvPart, PoolPart
 from host.importers.stored_tensor import SIZE_LIMIT
-from rtl.layouts import largest
+from rtl.descriptor import largest
 
 __all__ = ["NOT_ZEROS", "kernel_problems", "pool_problems", "size_text"]
 

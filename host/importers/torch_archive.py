@@ -55,6 +55,7 @@ OTHER_TENSORS = {
 
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 
+ZIP_START = b"PK\x03\x04"
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 
 ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, OverflowError, OSError,
@@ -150,7 +151,7 @@ def read_checkpoint(file: IO[bytes]) -> Checkpoint:
     """
     start = file.read(512)
     file.seek(0)
-    if start.startswith(b"PK\x03\x04"):
+    if start.startswith(ZIP_START):
         return _read_zip(file)
     if start[257:262] == b"ustar":
         raise UserError(f"it is in the tar format of PyTorch 0.1, which can hide code; {SAVE_AGAIN}")

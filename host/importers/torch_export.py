@@ -9,15 +9,20 @@ from collections.abc import Callable
 
 import numpy as np
 
+from host.importers.build_network import assemble_fitting
 from host.importers.chain_tracer import Dataflow
+from host.importers.known_networks import refuse_known
+from host.importers.model_file import ModelFile, ModelFormat
 from host.importers.source_layers import shown
 from host.importers.stored_tensor import FLOAT_BYTES, StoredTensor, decode, dtype_problem, shape_problem, view_problem
-from host.importers.torch_archive import EXPORT, ZIP_ERRORS
-from host.importers.torch_export_nodes import GarbledError, Values, read_node, size_of
+from host.importers.torch_archive import EXPORT, ZIP_ERRORS, ZIP_START, open_zip
+from host.importers.torch_export_node import GarbledError, Values, size_of
+from host.importers.torch_export_operators import read_node
+from host.network.layers import Network
 from nonzero.errors import UserError
 from nonzero.strict_json import parse_json
 
-__all__ = ["is_exported", "read_exported"]
+__all__ = ["TORCH_EXPORT", "read_exported"]
 
 SCHEMA_MAJOR = 8
 """Major version of torch's export schema; torch 2.4 to 2.13 write it."""
@@ -33,9 +38,11 @@ DTYPES = {6: "float16", 7: "float32", 8: "float64", 13: "bfloat16"}
 """Number formats of torch's schema."""
 
 
-def is_exported(names: list[str]) -> bool:
-    """Whether a zip file with entries of these names comes from torch.export.save."""
-    return any(name.endswith("/archive_format") or name == "serialized_exported_program.json" for name in names)
+def _is_exported(model: ModelFile) -> bool:
+    """Whether a file comes from torch.export.save: a zip file with entries of certain names."""
+    return model.start.startswith(ZIP_START) and any(
+        name.endswith("/archive_format") or name == "serialized_exported_program.json"
+        for name in open_zip(model.file).namelist())
 
 
 def read_exported(archive: zipfile.ZipFile) -> Dataflow:
@@ -147,3 +154,12 @@ def _follow(module: Values, tensors: dict[str, StoredTensor]) -> Dataflow:
     if outputs != [flow.at]:
         flow.refuse("output", "is not the last layer's alone; return one tensor from forward()")
     return flow
+
+
+def _network(model: ModelFile) -> Network:
+    refuse_known(model.known)
+    flow = read_exported(open_zip(model.file))
+    return assemble_fitting(model.path.stem, flow.parts, flow.shape, model.input_shape, flow.assumptions)
+
+
+TORCH_EXPORT = ModelFormat(_is_exported, _network)

@@ -8,16 +8,17 @@ from typing import Any
 from host.importers.build_network import assemble, assemble_fitting
 from host.importers.description import KEY
 from host.importers.known_networks import refuse_known
+from host.importers.model_file import ModelFile, ModelFormat
 from host.importers.source_layers import shown
 from host.importers.state_dict import COPY, check_count, read_tensors
 from host.importers.stored_tensor import StoredTensor
-from host.importers.torch_archive import EXPORT, OTHER_TENSORS, SAVE_AGAIN, STORAGES, Checkpoint
+from host.importers.torch_archive import EXPORT, OTHER_TENSORS, SAVE_AGAIN, STORAGES, Checkpoint, read_checkpoint
 from host.importers.torch_layers import module_parts
 from host.network.layers import Network
 from nonzero.errors import UserError, printable
 from nonzero.safe_pickle import Record
 
-__all__ = ["find_model"]
+__all__ = ["TORCH_SAVE", "find_model"]
 
 SEARCHED_DEEP = 4
 """Dictionaries within dictionaries in which a second model is looked for."""
@@ -163,3 +164,10 @@ def network_of_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[
     reading = read_tensors(tensors, ordered=True, description=description, known=known)
     notes = (f"not read, though it may belong to the model: {', '.join(unread[:5])}",) if unread else ()
     return assemble_fitting(name, reading.parts, reading.shape, input_shape, (*reading.assumptions, *notes))
+
+
+def _network(model: ModelFile) -> Network:
+    return network_of_checkpoint(model.path.stem, read_checkpoint(model.file), model.input_shape, model.known)
+
+
+TORCH_SAVE = ModelFormat(lambda model: True, _network)

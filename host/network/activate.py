@@ -11,7 +11,7 @@ __all__ = ["activate"]
 
 FUNCTIONS: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {
     Activation.IDENTITY: lambda sums: sums, Activation.RELU: lambda sums: np.maximum(sums, 0)}
-"""What `activate` computes."""
+"""Each activation function, for arrays of sums."""
 
 
 def activate(sums: np.ndarray, activation: Activation) -> np.ndarray:

@@ -16,7 +16,7 @@ def pad_images(images: torch.Tensor, geometry: Geometry) -> tuple[torch.Tensor, 
     ----------
     images : tensor, shape ``[n, channels, height, width]``
     geometry : Geometry
-        Of the convolution.
+        Geometry of the convolution.
 
     Returns
     -------

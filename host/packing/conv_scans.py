@@ -27,7 +27,7 @@ class Scan:
     origin : (int, int)
         The first pixel.
     pixels : (int, int)
-        How many are scanned; they are a stride apart.
+        Number of rows and columns that are scanned; they are a stride apart.
     first : (int, int)
         The output pixel that tap 0 of the first pixel adds to; may lie outside.
     """

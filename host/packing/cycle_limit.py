@@ -6,8 +6,8 @@ from typing import Any
 
 from host.packing.pack import PackedNetwork, PackedPass
 from rtl.config import EngineConfig
+from rtl.descriptor import descriptor_words
 from rtl.image_format import LIMIT_STEP
-from rtl.layouts import descriptor_words
 from rtl.structure import counter_bits
 
 __all__ = ["cycle_limit"]

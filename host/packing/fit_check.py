@@ -9,7 +9,7 @@ from host.network.layers import Linear
 from host.packing.mapping import MappedLayer
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import RANGES, EngineConfig
-from rtl.layouts import codebook_words, descriptor_words, largest, tap_table_words
+from rtl.descriptor import codebook_words, descriptor_words, largest, tap_table_words
 
 __all__ = ["problems_of_layers", "problems_of_memories"]
 

@@ -72,7 +72,7 @@ def fold_choices(layer: QuantizedLayer, often: np.ndarray | None, config: Engine
     layer : QuantizedLayer
         The first layer.
     often : float array, shape ``[inputs]``, optional
-        How often each input is not zero, 0 to 1.
+        Share of inferences in which each input is not zero, 0 to 1.
     config : EngineConfig
     balance : bool
         Whether rows are shared out by their work; only then two bands can pay.
@@ -117,9 +117,9 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
     ----------
     quantized : QuantizedNetwork
     fold : Fold or None
-        How the first layer is folded, one of `fold_choices`.
+        Folding of the first layer, one of `fold_choices`.
     activity : list of float arrays ``[cols]``, optional
-        How often each input of each layer is not zero, 0 to 1.
+        Share of inferences in which each input of each layer is not zero, 0 to 1.
     config : EngineConfig
     balance, order : bool
         See `host.packing.pack.pack`.

@@ -16,7 +16,7 @@ from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from nonzero.progress import waiting
 from rtl.config import EngineConfig
-from rtl.layouts import LayerKind, codebook_value_bits, codebook_words, descriptor_layout, largest
+from rtl.descriptor import LayerKind, codebook_value_bits, codebook_words, descriptor_layout, largest
 from rtl.numbers import PRE_SHIFTS
 
 __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
@@ -24,7 +24,7 @@ __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
 
 @dataclass(frozen=True)
 class PackedPass:
-    """An encoded pass and its descriptor's fields, as `rtl.layouts.descriptor_layout` names them."""
+    """An encoded pass and its descriptor's fields, as `rtl.descriptor.descriptor_layout` names them."""
 
     encoded: EncodedPass
     descriptor: dict[str, int | list[int]]
@@ -71,7 +71,7 @@ class PackedNetwork:
     source : ActivationLayout
         Layout of the inputs, as the first layer sees them. Those without weights are left out.
     fold : Fold, optional
-        How the first layer is folded.
+        Folding of the first layer.
     program : uint8 array, shape ``[words, 4]``
     slices : list of uint8 arrays, shape ``[words, bytes]``, one for each PE
     planes : list (planes) of lists (PEs) of lists of (first address, uint8 array ``[words, bytes]``)
@@ -104,7 +104,7 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     quantized : QuantizedNetwork
     config : EngineConfig
     activity : list of float arrays ``[cols]``, optional
-        How often each input of each layer is not zero; the rows are balanced over the PEs by it.
+        Share of inferences in which each input of each layer is not zero; the rows are balanced over the PEs by it.
     preset : str
         Name of the configuration in errors.
     balance, order : bool
@@ -131,7 +131,7 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
     Returns
     -------
     fold : Fold or None
-        How the first layer is folded.
+        Folding of the first layer.
     mapped : list of MappedLayer
 
     Raises
@@ -227,7 +227,7 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
 
 
 def _pixels(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
-    """A pass's fields of `rtl.layouts.descriptor_layout` about pixels."""
+    """A pass's fields of `rtl.descriptor.descriptor_layout` about pixels."""
     shape, scan, slots = mapped.layer.shape, one.scan, len(one.slots)
     pixel_words = mapped.source.pixel_words
     out_rows, out_cols = shape.computed_shape

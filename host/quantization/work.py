@@ -17,7 +17,7 @@ def layer_work(layer: QuantizedLayer, often: np.ndarray | None, *, dropped: floa
     ----------
     layer : QuantizedLayer
     often : float or bool array, shape ``[inputs]``, optional
-        How often each input is not zero.
+        Share of inferences in which each input is not zero.
     dropped : float
         Weight of a tap outside the output, beside 1 for one inside; only with stride 1.
     """
@@ -38,7 +38,7 @@ def row_work(codes: np.ndarray, often: np.ndarray) -> np.ndarray:
     ----------
     codes : uint8 array, shape ``[rows, cols]``
     often : float array, shape ``[cols]``
-        How often each input is not zero.
+        Share of inferences in which each input is not zero.
     """
     return _row_work(np.ascontiguousarray(codes), often.astype(np.float64))
 
@@ -49,7 +49,7 @@ def tap_activity(often: np.ndarray, geometry: Geometry) -> np.ndarray:
     Parameters
     ----------
     often : float array, shape ``[inputs]``
-        How often each input is not zero.
+        Share of inferences in which each input is not zero.
     """
     rows, cols = geometry.computed_shape
     step_row, step_col = geometry.stride

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine did with test images, and its figures as reports have them."""
+"""Results of an engine with test images, and its figures as reports have them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ UART_BITS = 10
 
 @dataclass(frozen=True)
 class EngineRun:
-    """What the engine gave, beside the golden model and the cycle model if it was verified.
+    """Results of the engine, with those of golden model and cycle model if it was verified.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class EngineRun:
     seconds : float
         Wall-clock time of loading and of all inferences.
     comparison : Comparison, optional
-        What differs from the models.
+        Differences from the models.
     prediction : Prediction, optional
         The cycle model's counters.
     recording : dict, optional
@@ -99,6 +99,5 @@ class EngineRun:
 
     def check(self) -> None:
         """Raises `UserError` if the engine differs from its models."""
-        found = self.comparison
-        if found is not None and (found.mismatches or any(found.counter_mismatches.values())):
+        if self.comparison is not None and self.comparison.differs:
             raise UserError("the engine differs from its models: see the figures above")

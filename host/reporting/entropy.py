@@ -22,7 +22,7 @@ class Stream:
     Attributes
     ----------
     symbols : int
-        How many there are.
+        Number of symbols.
     entropy : float
         Bits for each symbol that no code by single symbols can do without.
     huffman_bits : int
@@ -57,7 +57,7 @@ def huffman_lengths(counts: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     counts : int64 array, shape ``[n]``
-        How often each symbol occurs.
+        Number of occurrences of each symbol.
     """
     lengths = np.zeros(len(counts), np.int64)
     heap = [(int(counts[symbol]), int(symbol), [int(symbol)]) for symbol in np.flatnonzero(counts)]

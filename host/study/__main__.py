@@ -22,6 +22,7 @@ from host.sensitivity import scan
 from host.study.methods import BASELINE, METHODS, methods_for
 from host.study.subject import FULL_EPOCHS, QUICK_EPOCHS, STARTS, Effort, Subject
 from host.training.checkpoint import fingerprint
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_files, write_whole
 
@@ -45,8 +46,7 @@ SHAPES = ("iterative", {"kept": 0.08})
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m host.study", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m host.study", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--network", default="lenet-300-100", metavar="NAME",
                         help=f"one of {', '.join(NETWORKS)} (lenet-300-100)")
     parser.add_argument("--data", default="mnist", metavar="SPEC", help=f"{SPECS} (mnist)")

@@ -109,11 +109,11 @@ def study_page(name: str, rows: Sequence[Row], scan: Scan, weights: dict[str, di
     rows : sequence of Row
         Result of `study_rows`.
     scan : Scan
-        How the error grows as each layer is pruned alone (`host.sensitivity.scan`).
+        Growth of the error as each layer is pruned alone (`host.sensitivity.scan`).
     weights : dict
         Result of `host.study.measuring.distributions`.
     note : str
-        How it was measured.
+        Sentence about the measurement.
     """
     layers = [(layer.name, [(100 * point.density, point.error - scan.dense_error) for point in layer.points])
               for layer in scan.layers]

@@ -73,7 +73,7 @@ class Subject:
         A network of `host.network.zoo`.
     dataset : Dataset
     effort : Effort
-        How long is trained.
+        Epochs of training.
     directory : Path
         Keeps the trained dense networks.
     """
@@ -117,7 +117,7 @@ class Subject:
         Returns
         -------
         network : Network
-            What pruning has left of ``network``.
+            The network after pruning.
         seconds : float
             Wall-clock time of training.
         """

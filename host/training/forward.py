@@ -18,7 +18,7 @@ __all__ = ["Layers", "activations", "error_of", "logits", "loss_of", "outputs_of
 
 FUNCTIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     Activation.IDENTITY: lambda sums: sums, Activation.RELU: functional.relu}
-"""What `activations` computes with each sum."""
+"""Each activation function, for tensors of sums."""
 
 Layers = Sequence[tuple[torch.Tensor, torch.Tensor, Activation, Geometry | None]]
 """Weight ``[rows, cols]``, bias ``[rows]``, activation function, and a convolution's geometry, for each layer."""
@@ -59,7 +59,7 @@ def activations(sums: torch.Tensor, activation: Activation, geometry: Geometry |
     Parameters
     ----------
     sums : tensor
-        From `weighted_sums`.
+        Result of `weighted_sums`.
     activation : Activation
         The layer's.
     geometry : Geometry or None

@@ -17,7 +17,7 @@ class Comparison:
     Attributes
     ----------
     images, layers : int
-        How many were compared.
+        Numbers of images and of layers that were compared.
     mismatches : int
         Images of which any output of any layer that can be read differs.
     counter_mismatches : dict
@@ -31,6 +31,11 @@ class Comparison:
     mismatches: int
     counter_mismatches: dict[str, int]
     mean_counters: dict[str, float]
+
+    @property
+    def differs(self) -> bool:
+        """Whether any output or counter is not as expected."""
+        return self.mismatches > 0 or any(self.counter_mismatches.values())
 
 
 def compare(golden: list[np.ndarray], outputs: list[np.ndarray], predicted: dict[str, np.ndarray],

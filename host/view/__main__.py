@@ -5,7 +5,6 @@ if __name__ == "__main__":
     from nonzero.errors import expect_interrupts
     expect_interrupts()
 
-import argparse
 import sys
 import tempfile
 import webbrowser
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from host.view.page import run_page
 from host.view.reading import read_recording
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, end_with
 from nonzero.files import check_file, write_whole
 
@@ -26,8 +26,7 @@ EXAMPLES = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m host.view", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m host.view", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("run", type=Path, metavar="RUN", help="recording that host.run --trace wrote")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.html", help="write the page there instead of "
                         "opening it in the browser")

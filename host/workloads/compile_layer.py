@@ -22,7 +22,7 @@ __all__ = ["Compiled", "Options", "compile_drawn", "compile_layer"]
 
 @dataclass(frozen=True)
 class Options:
-    """What a run varies.
+    """Options of a run.
 
     Attributes
     ----------
@@ -53,9 +53,9 @@ class Compiled:
     packed : PackedNetwork
     image : Image
     decoded : Decoded
-        What the image holds.
+        Contents of the image.
     outputs : list of int64 array ``[n, rows]``
-        What the golden model computes from the matrix as it was drawn, not as it was read back.
+        Results of the golden model for the matrix as it was drawn, not as it was read back.
     prediction : Prediction
         Counters by the cycle model.
     """

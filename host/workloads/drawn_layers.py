@@ -79,7 +79,7 @@ def draw_codes(rng: np.random.Generator, layer: Layer, code_bits: int, *, uneven
     code_bits : int
         Bits of a code.
     uneven : bool
-        As of `draw`.
+        See `draw`.
     """
     codes = np.zeros((layer.outputs, layer.inputs), np.uint8)
     share = np.float32(layer.weight_density) * _spread(rng, layer.inputs, uneven)

@@ -5,17 +5,18 @@ if __name__ == "__main__":
     from nonzero.errors import expect_interrupts
     expect_interrupts()
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
 
 from nonzero.caches import wasm_cache
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_range, end_with
 from nonzero.files import check_file, write_whole
 from nonzero.shipped import given_or_shipped
+from rtl.config import PRESETS
+from rtl.config_file import read_engine
 from rtl.engine.engine import Engine
-from rtl.engine_options import read_engine
 from rtl.image_file import read_parts
 from rtl.integration.axi_top import AxiEngine
 from rtl.integration.boards import board_names, read_board
@@ -66,16 +67,14 @@ def write_verilog(top, config, output):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m rtl.build", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = CommandParser("python -m rtl.build", description=__doc__, epilog=EXAMPLES)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--board", help=f"bitstream for a board: {', '.join(board_names())}")
     what.add_argument("--unit", choices=UNITS, help="place one unit alone and show its critical path: a minute or so")
     what.add_argument("--verilog", action="store_true", help="plain Verilog of the engine, for any other flow")
     parser.add_argument("--top", choices=TOPS, default="engine", help="of --verilog: the engine with its byte link, or "
                         "behind AXI4-Stream and AXI4-Lite (engine)")
-    parser.add_argument("--preset", help="engine: tiny, up5k, small, default, medium, large, wide or "
-                        "conv (the board's)")
+    parser.add_argument("--preset", help=f"engine: {', '.join(PRESETS)} (the board's)")
     parser.add_argument("--config", type=given_or_shipped, metavar="FILE.toml", help="engine configuration")
     parser.add_argument("--clock", type=float, metavar="MHZ", help="the engine's clock, for --board (the board's)")
     parser.add_argument("--bake", type=Path, metavar="IMAGE", help="with --board: the board loads this image by itself "

@@ -8,14 +8,9 @@ from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out, Signature
 from amaranth.utils import ceil_log2
 
+from rtl.descriptor import convolution_only, descriptor_layout
 from rtl.image_format import image_offset_bits
-from rtl.layouts import (
-    cluster_layer_layout,
-    convolution_only,
-    descriptor_layout,
-    requant_layout,
-    table_layouts,
-)
+from rtl.layouts import cluster_layer_layout, requant_layout, table_layouts
 from rtl.numbers import Activation
 from rtl.protocol import Status
 

@@ -5,7 +5,8 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.layouts import descriptor_layout, pixel_fields, position_fields, row_bits
+from rtl.descriptor import descriptor_layout
+from rtl.layouts import pixel_fields, position_fields, row_bits
 
 from .order import VectorOrder
 

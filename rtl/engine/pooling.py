@@ -6,7 +6,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from rtl.layouts import descriptor_layout
+from rtl.descriptor import descriptor_layout
 from rtl.numbers import Activation
 
 from .act_writer import ActivationWriter

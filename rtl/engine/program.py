@@ -8,15 +8,9 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
+from rtl.descriptor import DESCRIPTOR_WORD_BITS, LayerKind, codebook_value_bits, descriptor_layout, descriptor_words
 from rtl.image_format import SectionKind
-from rtl.layouts import (
-    DESCRIPTOR_WORD_BITS,
-    LayerKind,
-    codebook_value_bits,
-    descriptor_layout,
-    descriptor_words,
-    load_write_layout,
-)
+from rtl.layouts import load_write_layout
 
 from .interfaces import flow, program_port, table_port
 

@@ -56,7 +56,7 @@ class Scanner(wiring.Component):
 
     @staticmethod
     def forwards(config):
-        """Whether a word that is drained also comes here directly, if nothing else is left to scan."""
+        """Whether a drained word also comes here directly if nothing else is left to scan."""
         return config.hurried and variant(config).order.forwards and scan_groups(config) == 1
 
     def __init__(self, config):

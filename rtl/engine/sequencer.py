@@ -5,7 +5,8 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from rtl.layouts import descriptor_layout, field_or_zero
+from rtl.descriptor import descriptor_layout
+from rtl.layouts import field_or_zero
 
 from .interfaces import drain_port, inference_port, program_port, scan_port
 

@@ -28,11 +28,11 @@ forwards = Scanner.forwards
 
 
 def lookup_cycles(config):
-    """From a beat that enters the lookup, or leaves the queue before it, to the beat's jobs."""
+    """Cycles from a beat that enters the lookup, or leaves the queue before it, to the beat's jobs."""
     return Cluster.queue_cycles(config) + SliceLookup.latency_cycles(config)
 
 
 def drain_cycles(config):
-    """From the drain's step that completes a row to the row's activations."""
+    """Cycles from the drain's step that completes a row to the row's activations."""
     return (ProcessingElement.total_cycles(config) + Cluster.turn_cycles(config)
             + Requantizer.latency_cycles(config))

@@ -19,6 +19,7 @@ from host.reporting.tables import write_figure, write_json
 from host.workloads.compile_layer import Options
 from host.workloads.eie_layers import CONFIG, EIE_LAYERS
 from host.workloads.whole_networks import DRAWN
+from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, end_with
 from nonzero.files import check_files
 from rtl.config import PRESETS, ConfigError
@@ -66,8 +67,7 @@ _count = _whole_number(10_000)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sim.bench", description=__doc__, epilog=EXAMPLES,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser: argparse.ArgumentParser = CommandParser("python -m sim.bench", description=__doc__, epilog=EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("-o", "--output", type=Path, default=Path("build/bench"), metavar="DIR",

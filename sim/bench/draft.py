@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from host.image.program import program_passes, sections
+from rtl.descriptor import descriptor_layout
 from rtl.image_file import with_crc
 from rtl.image_format import (
     HEADER_BYTES,
@@ -15,7 +16,6 @@ from rtl.image_format import (
     section_layout,
     section_memories,
 )
-from rtl.layouts import descriptor_layout
 
 __all__ = ["ENTRIES", "HEADER_FIELDS", "PROGRAM", "SLICES", "Draft", "Section"]
 

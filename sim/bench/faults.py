@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from host.device.device import Device
+from host.device.requests import inference_packets, input_content
 from host.image.image import Image
 from nonzero.errors import UserError
 from rtl.config import EngineConfig
@@ -124,10 +125,8 @@ class Faults:
     def reset_anywhere(self, count: int) -> int:
         """Resets the engine in the middle of loading, running and reading, in turn; then loads and runs anew."""
         self._reload()
-        device = Device(self.link, self.config)
-        layer = self.image.layers[-1]
-        inference = device._packets(device._input_words(self.image, self.acts[:1])[0],
-                                    [device._reads(layer["output_base"], layer["output_words"])])
+        (content,) = input_content(self.image, self.acts[:1], self.config)
+        inference = inference_packets(content, self.image.layers[-1:], self.config)
         loads, run = self._loads(self.image.engine), inference.index(pack(Opcode.RUN.value))
         with _progress(count, "resets", "reset") as progress:
             for number in range(count):

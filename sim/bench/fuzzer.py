@@ -10,12 +10,14 @@ import numpy as np
 from host.cycle_model.predict import predict
 from host.decoding.decode import Decoded, decode
 from host.device.device import Device
+from host.device.requests import inference_packets, input_content, read_packets
 from host.image.image import Image
 from host.quantization.golden_model import forward
 from nonzero.errors import UserError
 from rtl.config import EngineConfig
 from rtl.engine.engine import Engine
 from rtl.image_format import HEADER_BYTES, LIMIT_STEP, header_layout
+from rtl.numbers import act_values
 from rtl.protocol import COUNTERS, Opcode, Status, load_packets
 from rtl.structure import limit_bits
 from sim.simulator.link import SimulationLink, build_link
@@ -83,7 +85,8 @@ class Fuzzer:
         self.golden, self.counters = self._expected(self.decoded, self.acts)
         self.mutator = Mutator(self.decoded, int(self.counters["cycles"].max()), seed)
         self.link.patience_cycles = PATIENCE * self.mutator.longest_limit + IDLE_CYCLES
-        self.device = Device(link, config)
+        # Refuses an engine of another configuration.
+        Device(link, config)
 
     def run(self, numbers: Sequence[int]) -> Iterator[Tried]:
         """Tries mutants by their numbers."""
@@ -120,17 +123,16 @@ class Fuzzer:
     def _expected(self, decoded: Decoded, bits: np.ndarray) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
         """Golden outputs of every layer, as bits, and counters."""
         network = decoded.network
-        half = (1 << self.config.act_bits - 1) if network.input_signed else 0
-        acts = (bits ^ half) - half
+        acts = act_values(bits, self.config.act_bits, signed=network.input_signed)
         golden = forward(network, acts)
         mask = (1 << self.config.act_bits) - 1
         return [one & mask for one in golden], predict(decoded, acts, golden).counters
 
     def _requests(self, image: Image, bits: np.ndarray) -> list[bytes]:
         """Packets that load an image, run it once, and read every layer that can be read."""
-        (content,) = self.device._input_words(self.good, bits)
-        reads = [self.device._reads(layer["output_base"], layer["output_words"]) for layer in _read(image)]
-        return [*load_packets(image.engine, self.config.packet_bytes), *self.device._packets(content, reads)]
+        (content,) = input_content(self.good, bits, self.config)
+        return [*load_packets(image.engine, self.config.packet_bytes),
+                *inference_packets(content, _read(image), self.config)]
 
     def _judged(self, mutant: Mutant, count: int, content: bytes) -> Tried:
         try:
@@ -174,7 +176,7 @@ class Fuzzer:
                 return f"{Opcode(opcode).name} is answered with {Status(payload[0]).name}"
         bodies = [payload[1:] for opcode, payload in responses if opcode == Opcode.READ.value]
         for number, layer in zip(image.readable, _read(image), strict=True):
-            reads = len(self.device._reads(layer["output_base"], layer["output_words"]))
+            reads = len(read_packets(layer, self.config))
             words = b"".join(bodies[:reads])
             del bodies[:reads]
             given = np.frombuffer(words, f"<u{self.config.act_bytes}")[layer["output_order"]]

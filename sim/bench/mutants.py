@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from host.decoding.decode import Decoded
 from host.image.image import MOST_WORDS, Image
+from rtl.descriptor import DESCRIPTOR_WORD_BITS, codebook_value_bits, codebook_words
 from rtl.image_format import LIMIT_STEP
-from rtl.layouts import DESCRIPTOR_WORD_BITS, codebook_value_bits, codebook_words
 
 from .draft import ENTRIES, HEADER_FIELDS, SLICES, Draft
 

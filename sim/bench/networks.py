@@ -225,7 +225,7 @@ def compare_layers(one: Compiled, writes: list[tuple[int, int, int]]) -> tuple[l
     Returns
     -------
     wrong : list of int
-        How many images differ in the outputs of each layer.
+        Number of images that differ in the outputs of each layer.
     cycles : list of lists of int
         Cycles of each layer but the last, for each image.
     """

@@ -13,12 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from amaranth.back import rtlil, verilog
+from amaranth.back import rtlil
 from amaranth.hdl import Shape, ShapeCastable
 from amaranth.lib import wiring
 
 import rtl
 from nonzero.caches import wasm_cache
+from rtl.amaranth_private import verilog_of_rtlil
 from rtl.ports import component_ports
 
 from .merging import merge_modules
@@ -81,7 +82,7 @@ def emit_board(top: Any, platform: Any) -> str:
 def _as_verilog(text: str, *, random_start: bool) -> str:
     # What a word's reader gets in the cycle in which it is written is undefined in block RAM.
     with wasm_cache():
-        text = verilog._convert_rtlil_text(CLOCKED_READ.sub(r"COLLISION_X_MASK 1'1\1", text), strip_internal_attrs=True)
+        text = verilog_of_rtlil(CLOCKED_READ.sub(r"COLLISION_X_MASK 1'1\1", text))
     text = merge_modules(_without_dummies(text))
     return without_initial_values(text) if random_start else text
 
@@ -137,18 +138,18 @@ def _without_initial_values(module: str) -> str:
 def fingerprint(component: wiring.Component) -> str | None:
     """A hash that changes with the component's Verilog, found without making it; None if there is none.
 
-    It covers the sources of package ``rtl``, the tools' versions and the component's parameters. So the
-    component's class must be in ``rtl``, and each parameter of its constructor must also be an attribute,
+    It covers the sources of package ``rtl`` without ``rtl.build``, the tools' versions and the component's parameters.
+    So the component's class must be in these sources, and each parameter of its constructor must also be an attribute,
     with a value that has an unequivocal text. There is none either if a source was modified since this process
     began, which may have imported it before.
     """
     kind = type(component)
     parameters = list(inspect.signature(kind).parameters)
     values = [stable_text(getattr(component, parameter, component)) for parameter in parameters]
-    if kind.__module__.split(".")[0] != "rtl" or "<locals>" in kind.__qualname__ or None in values:
+    if not re.match(r"rtl\.(?!build\.)", kind.__module__) or "<locals>" in kind.__qualname__ or None in values:
         return None
     here = Path(__file__)
-    sources = [here, here.with_name("merging.py"), *sorted(Path(rtl.__path__[0]).rglob("*.py"))]
+    sources = [here, here.with_name("merging.py"), *_sources_of_rtl()]
     if max(source.stat().st_mtime for source in sources) > IMPORTED:
         return None
     digest = hashlib.sha256()
@@ -158,6 +159,12 @@ def fingerprint(component: wiring.Component) -> str | None:
         digest.update(f"{source.name} {len(source.read_bytes())}\n".encode() + source.read_bytes())
     digest.update(repr((kind.__module__, kind.__qualname__, parameters, values)).encode())
     return digest.hexdigest()
+
+
+def _sources_of_rtl() -> list[Path]:
+    """All but those of rtl.build, which takes designs as they are."""
+    package = Path(rtl.__path__[0])
+    return [source for source in sorted(package.rglob("*.py")) if package / "build" not in source.parents]
 
 
 def stable_text(value: Any) -> str | None:

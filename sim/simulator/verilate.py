@@ -23,6 +23,7 @@ from nonzero.caches import cache_directory
 from nonzero.child_process import call
 from nonzero.errors import UserError
 from nonzero.files import write_whole
+from rtl.amaranth_private import as_used
 
 from .compiling import Compilation, cocotb_root, compiler, verilator_root
 from .emit import emit, fingerprint
@@ -124,7 +125,7 @@ def emitted(component: wiring.Component, label: str, write: Callable[[], str]) -
     key = fingerprint(component)
     shortcut = cache_directory() / "verilog" / f"{key}-{label}.v"
     if key is not None and shortcut.exists():
-        component._MustUse__used = True  # or Amaranth warns that it was never elaborated
+        as_used(component)
         os.utime(shortcut)
         return shortcut.read_text()
     text = write()

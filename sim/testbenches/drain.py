@@ -7,7 +7,8 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import descriptor_layout, drain_step_layout, requant_layout
+from rtl.descriptor import descriptor_layout
+from rtl.layouts import drain_step_layout, requant_layout
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import unpack
 

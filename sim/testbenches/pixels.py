@@ -8,7 +8,8 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import descriptor_layout, position_fields, row_bits
+from rtl.descriptor import descriptor_layout
+from rtl.layouts import position_fields, row_bits
 from rtl.numbers import Activation
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import pack

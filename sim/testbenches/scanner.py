@@ -9,8 +9,9 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
+from rtl.descriptor import descriptor_layout
 from rtl.engine.scanner import Scanner
-from rtl.layouts import beat_layout, descriptor_layout
+from rtl.layouts import beat_layout
 from sim.cocotb_kit.harness import bench, parameters, scramble, start
 from sim.cocotb_kit.payloads import unpack
 

@@ -40,7 +40,7 @@ def source_files() -> list[Path]:
 
 
 def definitions(body: list[ast.stmt], above: str = "", around: str = "") -> Iterator[tuple[str, Definition, str]]:
-    """Of each public class and function its name, its node and the docstring of the class around it."""
+    """Name, node and docstring of the class around it, for each public class and function."""
     for node in body:
         if isinstance(node, Definition) and not node.name.startswith("_"):
             yield f"{above}{node.name}", node, around
@@ -65,7 +65,7 @@ def arguments(node: Function) -> list[str]:
 
 
 def fields(node: ast.ClassDef) -> list[str]:
-    """Of a dataclass or named tuple: all but those with a text of their own behind them."""
+    """Fields of a dataclass or named tuple, but for those with a text of their own behind them."""
     if "dataclass" not in decorators(node) and "NamedTuple" not in {ast.unparse(base) for base in node.bases}:
         return []
     texts = [isinstance(one, ast.Expr) for one in (*node.body[1:], ast.Pass())]
@@ -74,7 +74,7 @@ def fields(node: ast.ClassDef) -> list[str]:
 
 
 def parameters(node: Definition) -> list[str]:
-    """What a caller gives: of a class, what its constructor takes."""
+    """Arguments of a caller; those of a class are its constructor's."""
     if not isinstance(node, ast.ClassDef):
         return arguments(node)
     constructors = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
@@ -82,7 +82,7 @@ def parameters(node: Definition) -> list[str]:
 
 
 def names_in(docstring: str) -> set[str]:
-    """What stands in double backticks, and what begins an entry of a section: ``low, high : int``."""
+    """Names in double backticks, and those that begin an entry of a section: ``low, high : int``."""
     entries = re.findall(r"^ *\*{0,2}(\w+(?:, \*{0,2}\w+)*)(?: : .*)?$", docstring, re.MULTILINE)
     return set(re.findall(r"\w+", " ".join((*re.findall(r"``([^`]+)``", docstring), *entries))))
 

@@ -8,6 +8,7 @@ import tokenize
 
 import pytest
 
+from nonzero.__main__ import COMMANDS
 from tests.support.paths import ROOT
 
 OUTLINE = ROOT / "docs" / "figures" / "outline.md"
@@ -26,7 +27,7 @@ def prose(path):
 
 
 def anchors(path):
-    """Of the headings, as mkdocs and GitHub make them."""
+    """Anchors of the headings, as mkdocs and GitHub make them."""
     titles = re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE)
     return {re.sub(r" ", "-", re.sub(r"[^\w\- ]", "", title.lower())) for title in titles}
 
@@ -55,6 +56,18 @@ def test_modules_that_are_named_exist(path):
     assert unresolved(path.read_text()) == []
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_that_are_named_exist(path):
+    named = re.findall(r"(?:^ *|`)nonzero ([a-z][\w-]*)", path.read_text(), re.MULTILINE)
+    assert {*named} <= {*COMMANDS}
+
+
+def test_the_table_of_commands_has_them_all():
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text()
+    assert re.findall(r"^\| `nonzero ([\w-]+)` \| `([\w.]+)` \| (.*) \|$", page, re.MULTILINE) == [
+        (name, module, subject) for name, (module, subject) in COMMANDS.items()]
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_comments_and_docstrings_name_what_exists(package):
     sources = [path for ending in ENDINGS for path in sorted((ROOT / package).rglob(f"*{ending}"))]
@@ -66,8 +79,7 @@ def test_comments_and_docstrings_name_what_exists(package):
 
 def test_what_is_a_remark(tmp_path):
     python, verilog = tmp_path / "a.py", tmp_path / "a.sv"
-    python.write_text('"""See `rtl.gone` and tests/test_gone_*.py."""\n'
-                      'NAME = "host.gone"  # not host.gone.too, sim.bench\n')
+    python.write_text('"""See `rtl.gone` and tests/test_gone_*.py."""\nNAME = "host.gone"  # host.gone.too, rtl\n')
     verilog.write_text("module a;  // see sim/gone.sv\nendmodule\n")
     text = "\n".join(remarks(python))
     assert (unresolved(text), missing(text)) == (["rtl.gone", "host.gone.too"], ["tests/test_gone_*.py"])
@@ -80,7 +92,7 @@ def remarks(path):
         return re.findall(r"//.*", path.read_text())
     with path.open("rb") as file:
         return [token.string for token in tokenize.tokenize(file.readline)
-                if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and token.string.startswith('"""'))]
+                if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and token.string[:3] == '"""')]
 
 
 def unresolved(text):
@@ -112,6 +124,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
                           cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     for page, text in (("results.html", "266,200"), ("reference/config.html", "entries_per_word"),
-                       ("reference/device.html", "Runs an inference for each row")):
+                       ("reference/device.html", "Runs an inference for each row"),
+                       ("reference/settings.html", "centres of k-means"), ("contributing.html", "One file in")):
         content = (tmp_path / page).read_text()
         assert text in content and "::</p>" not in content

@@ -64,6 +64,13 @@ def test_the_presets_are_those_of_the_configuration():
          kib(config.act_depth * config.pes * config.act_bits)] for name, config in PRESETS.items()]
 
 
+def test_the_package_tells_the_licence_of_its_data_too():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0 AND CC-BY-SA-3.0"
+    licences = [(ROOT / file).read_text() for file in project["license-files"]]
+    assert "Apache License" in licences[0] and "creativecommons.org/licenses/by-sa/3.0" in licences[1]
+
+
 def test_every_file_tells_the_same_version():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()

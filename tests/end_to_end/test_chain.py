@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole networks in RTL: every layer equal to golden to the bit, every counter equal to the cycle model."""
 
-import functools
 
 import numpy as np
 import pytest
@@ -15,9 +14,9 @@ from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from host.verification.compare import compare
 from rtl.config import PRESETS
-from rtl.engine.engine import Engine
 from rtl.protocol import COUNTERS
-from sim.simulator.link import SimulationLink, build_link
+from sim.simulator.link import SimulationLink
+from tests.support.engines import built_engine
 from tests.support.networks import QUEUED, SHARED, SMALL, WIDE_ACTS, random_acts, random_network
 
 CONFIGS = {"small": SMALL, "wide-acts": WIDE_ACTS, "tiny": PRESETS["tiny"], "shared": SHARED, "queued": QUEUED}
@@ -35,12 +34,6 @@ NETWORKS = {
     "signed inputs": ([40, 30, 10], 0.3, 0.7, {"signed": True}),
     "one layer": ([50, 33], 0.3, 0.5, {}),
 }
-
-
-@functools.cache
-def built(name):
-    config = CONFIGS[name]
-    return build_link(Engine(config), capacity_bytes=config.packet_bytes + 16)
 
 
 def run(name, link, network, acts, config, *, fresh=True):
@@ -71,7 +64,7 @@ def useful_macs(network, acts, golden):
 def test_random_networks(name):
     """One engine runs all of them, one after the other, so that none may leave anything behind."""
     config = CONFIGS[name]
-    with SimulationLink(built(name), idle=0.02, stall=0.02, patience_cycles=50_000, seed=3) as link:
+    with SimulationLink(built_engine(config), idle=0.02, stall=0.02, patience_cycles=50_000, seed=3) as link:
         for seed, (kind, (sizes, density, act_density, traits)) in enumerate(NETWORKS.items()):
             rng = np.random.default_rng(seed)
             network = random_network(rng, config, sizes, density, **traits)

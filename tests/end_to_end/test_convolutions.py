@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convolutions in RTL: every layer equal to plain sums to the bit, every counter equal to the cycle model."""
 
-import functools
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,8 +10,8 @@ import pytest
 from host.cycle_model.predict import predict
 from host.device.device import Device
 from rtl.config import EngineConfig
-from rtl.engine.engine import Engine
-from sim.simulator.link import SimulationLink, build_link
+from sim.simulator.link import SimulationLink
+from tests.support.engines import built_engine
 from tests.support.scatter import compile_convs, random_conv
 
 SMALL = EngineConfig(pes=4, index_bits=(5,), entries_per_word=4, entry_depth=2048, length_bits=6, slice_word_bits=12,
@@ -41,12 +40,6 @@ NETWORKS = {
 }
 
 
-@functools.cache
-def built(name):
-    config = CONFIGS[name]
-    return build_link(Engine(config), capacity_bytes=config.packet_bytes + 16)
-
-
 def random_acts(rng, shape, images, act_bits, density):
     acts = rng.integers(1, 1 << act_bits, (images, *shape))
     acts[rng.random(acts.shape) >= density] = 0
@@ -57,7 +50,7 @@ def random_acts(rng, shape, images, act_bits, density):
 def test_random_convolutions(name):
     """One engine runs all of them, one after the other, so that none may leave anything behind."""
     config = CONFIGS[name]
-    with SimulationLink(built(name), idle=0.02, stall=0.02, patience_cycles=100_000, seed=3) as link:
+    with SimulationLink(built_engine(config), idle=0.02, stall=0.02, patience_cycles=100_000, seed=3) as link:
         device = Device(link, config)
         for seed, (kind, (shape, layers)) in enumerate(NETWORKS.items()):
             rng = np.random.default_rng(seed)

@@ -31,6 +31,7 @@ from rtl.build import __main__ as build
 from rtl.config import PRESETS
 from rtl.protocol import COUNTERS
 from tests.support.networks import random_network
+from tests.support.tflite_models import lite_file
 
 STOPPED = "stopped here, since all files are read"
 TINY = ["--preset", "tiny", "-o", "out"]
@@ -47,6 +48,7 @@ READERS = {
     "compile .safetensors": (host_compile, "m.safetensors", ["m.safetensors", "--no-prune", *TINY], None),
     "compile .pt2": (host_compile, "m.pt2", ["m.pt2", "--no-prune", *TINY], None),
     "compile .onnx": (host_compile, "m.onnx", ["m.onnx", "--no-prune", *TINY], None),
+    "compile .tflite": (host_compile, "m.tflite", ["m.tflite", "--no-prune", *TINY], None),
     "compile --data": (host_compile, "data.npz", ["m.pt", "--data", DATA, "--no-prune", *EPOCHS, *TINY], None),
     "compile --calib npy": (host_compile, "calib.npy", ["m.pt", "--calib", "npy:calib.npy", "--no-prune", *TINY], None),
     "compile --calib idx": (host_compile, "calib.idx", ["m.pt", "--calib", "idx:calib.idx", "--no-prune", *TINY], None),
@@ -133,6 +135,7 @@ def place(tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(model, (torch.rand(1, 20),), place / "m.onnx", dynamo=False)
+    (place / "m.tflite").write_bytes(lite_file(*(layer.weight.detach().numpy() for layer in (model[0], model[2]))))
     labels = np.arange(20) % 3
     for name, shape in (("data.npz", (20, 20)), ("planes.npz", (20, 28, 28))):
         images = rng.integers(0, 256, shape, np.uint8)

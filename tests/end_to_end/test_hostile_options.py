@@ -62,7 +62,7 @@ WORK = ["host.compile.compile_model", "host.compile.write_outputs", "host.verifi
         "rtl.build.__main__.build_bitstream", "rtl.build.__main__.build_unit", "rtl.build.__main__.write_verilog",
         "host.train.train", "sim.bench.__main__.run_eie", "sim.bench.__main__.run_networks",
         "sim.bench.__main__.run_faults", "sim.bench.__main__.run_axi"]
-"""What the commands do with options that can be right: not done here."""
+"""Functions that do the commands' work with valid options: it is not done here."""
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from host.verification.compare import compare
-from rtl.engine.engine import Engine
 from rtl.protocol import COUNTERS
-from sim.simulator.link import SimulationLink, build_link
+from sim.simulator.link import SimulationLink
+from tests.support.engines import built_engine
 from tests.support.networks import CONVOLUTIONS, WIDE_TAPS, random_acts, random_convolutions
 
 NETWORKS = {
@@ -68,8 +68,7 @@ def check(device, config, kind, network, acts):
 @contextmanager
 def engine(config):
     """An engine runs all networks of a test, one after the other, so that none may leave anything behind."""
-    built = build_link(Engine(config), capacity_bytes=config.packet_bytes + 16)
-    with SimulationLink(built, idle=0.02, stall=0.02, patience_cycles=300_000, seed=3) as link:
+    with SimulationLink(built_engine(config), idle=0.02, stall=0.02, patience_cycles=300_000, seed=3) as link:
         yield Device(link, config)
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from host.device.device import Device, DeviceError
+from host.device.requests import input_content, write_packets
 from host.image.image import parse_image
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
+from rtl.descriptor import DESCRIPTOR_WORD_BITS, descriptor_layout, descriptor_words
 from rtl.engine.engine import Engine
 from rtl.image_format import HEADER_BYTES, LIMIT_STEP, SECTION_BYTES, header_layout
-from rtl.layouts import DESCRIPTOR_WORD_BITS, descriptor_layout, descriptor_words
 from rtl.protocol import Opcode, Status
 from rtl.protocol import pack as packet
 from sim.simulator.link import SimulationLink, build_link
@@ -91,7 +92,7 @@ def test_requests_during_a_run_are_refused(engine):
     image = parse_image(image_file(pack(network, SMALL)), SMALL)
     device.load(image)
     acts = random_acts(np.random.default_rng(2), network, 1, 1.0)
-    for write in device._writes(device._input_words(image, acts)[0]):
+    for write in write_packets(input_content(image, acts, SMALL)[0], SMALL):
         link.exchange(write)
     assert status(link, Opcode.RUN) == Status.OK
     assert status(link, Opcode.LOAD, bytes(4) + image.engine[:1]) == Status.BUSY
@@ -218,7 +219,7 @@ def test_a_section_that_never_comes_is_noticed(engine):
 
 def test_an_input_does_not_outlast_its_image(engine):
     link, device, image, network = engine
-    writes = device._writes(device._input_words(image, np.full((1, network.inputs), 200))[0])
+    writes = write_packets(input_content(image, np.full((1, network.inputs), 200), SMALL)[0], SMALL)
     for write in writes:
         assert Status(link.exchange(write)[4]) == Status.OK
     device.load(image)
@@ -234,7 +235,7 @@ def test_an_input_does_not_outlast_its_image(engine):
 def test_a_reset_in_the_middle_of_an_inference_drops_the_image(engine):
     link, device, image, network = engine
     for cycles in (20, 60, 90, 150):
-        for write in device._writes(device._input_words(image, np.full((1, network.inputs), 200))[0]):
+        for write in write_packets(input_content(image, np.full((1, network.inputs), 200), SMALL)[0], SMALL):
             link.exchange(write)
         link.interrupt(packet(Opcode.RUN.value), cycles)
         assert status(link, Opcode.RUN) == Status.NOT_LOADED

@@ -21,7 +21,7 @@ DEPTH = 13
 
 
 def expected_visits(m, dut, memory, job, name):
-    """What a job means: for each of its entries whether it is useful, and the row and code if so."""
+    """Expected entries of a job: whether each is useful, and its row and code if so."""
     visits, row = [], 0
     for number in range(LONGEST):
         entry = Signal.like(memory[0], name=f"{name}_entry_{number}")

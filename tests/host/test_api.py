@@ -12,7 +12,7 @@ from host.api import compile_module, open_image
 from host.datasets import Dataset
 from host.verification.measure import models
 from nonzero.errors import UserError
-from rtl.config import read_config
+from rtl.config_file import read_config
 from rtl.protocol import COUNTERS
 
 

@@ -11,8 +11,6 @@ import host.train
 from host.importers.load_network import load_network
 from host.network.zoo import build, sizes
 from host.train import main
-from host.training.augment import Augmenter, image_plane
-from host.training.optimiser import one_cycle
 from nonzero.errors import UserError, run_command
 
 
@@ -173,30 +171,6 @@ def test_divergence_is_reported(tmp_path):
     np.savez(tmp_path / "huge.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
     with pytest.raises(UserError, match=r"diverged in epoch 1; use a lower --learning-rate than 0\.003"):
         run(f"npz:{tmp_path / 'huge.npz'}", tmp_path / "m.pt")
-
-
-def test_augmentation_moves_images_a_little():
-    square = torch.zeros(64, 28, 28)
-    square[:, 9:19, 9:19] = 1
-    generator = torch.Generator().manual_seed(0)
-    moved = Augmenter(28, 28)(square.reshape(64, -1), generator).reshape(64, 28, 28)
-    rows = torch.arange(28.0)
-    centers = (moved.sum(2) * rows).sum(1) / moved.sum((1, 2))
-    assert 0.5 < (centers - 13.5).std() < 2
-    assert torch.all((moved.sum((1, 2)) > 50) & (moved.sum((1, 2)) < 200))
-    assert moved.min() >= 0 and moved.max() <= 1 + 1e-6
-
-
-def test_shapes_that_are_one_plane():
-    shapes = {(4, 28, 30): (28, 30), (4, 1, 28, 30): (28, 30), (4, 28, 30, 1): (28, 30),
-              (4, 3, 28, 30): None, (4, 784): None, (4, 1, 784): None}
-    assert {shape: image_plane(np.zeros(shape)) for shape in shapes} == shapes
-
-
-def test_the_learning_rate_of_one_cycle():
-    rates = [one_cycle(2.0, step / 100) for step in range(100)]
-    assert rates[0] == pytest.approx(0.08) and max(rates) == rates[15] == 2 and rates[-1] < 0.002
-    assert sorted(rates[:15]) == rates[:15] and sorted(rates[15:], reverse=True) == rates[15:]
 
 
 def test_networks_of_the_zoo_compute_what_their_names_say():

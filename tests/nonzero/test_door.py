@@ -32,12 +32,18 @@ def test_an_unknown_command_is_refused(tmp_path):
     assert done.stderr == f"error: command must be one of {', '.join(COMMANDS)}, not 'compil'\n"
 
 
-@pytest.mark.parametrize("name", ["compile", "build"])
-def test_a_command_is_the_module(name, tmp_path):
+@pytest.mark.parametrize("command", ["compile", "build", "sim-bench eie"])
+def test_a_command_is_the_module_under_the_name_that_was_typed(command, tmp_path):
+    name, *rest = command.split()
     module, _ = COMMANDS[name]
-    done = call([*DOOR, name, "--help"], tmp_path)
-    assert done.returncode == 0 and "examples:" in done.stdout
-    assert done.stdout == call([sys.executable, "-m", module, "--help"], tmp_path).stdout
+    done = call([*DOOR, name, *rest, "--help"], tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: nonzero {command} ")
+    assert f"\n  nonzero {command} " in done.stdout and "python -m" not in done.stdout
+    by_module = call([sys.executable, "-m", module, *rest, "--help"], tmp_path).stdout
+    assert by_module.startswith(f"usage: {' '.join(['python', '-m', module, *rest])} ")
+    for other, (its_module, _) in COMMANDS.items():
+        by_module = by_module.replace(f"python -m {its_module} ", f"nonzero {other} ")
+    assert done.stdout.split() == by_module.split()
 
 
 def test_errors_and_exit_status_are_the_commands(tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How every command ends: its status and what it says."""
+"""The end of every command: its exit status and its messages."""
 
 import os
 import signal

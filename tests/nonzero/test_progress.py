@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What takes long says so, on a terminal and nowhere else."""
+"""Progress bars appear on a terminal and nowhere else."""
 
 import io
 import sys

@@ -9,7 +9,7 @@ import pytest
 
 from host.compression.recipe import read_recipe
 from nonzero.shipped import CONSTRAINTS, MODELS, given_or_shipped
-from rtl.engine_options import read_engine
+from rtl.config_file import read_engine
 from tests.support.paths import ROOT
 
 

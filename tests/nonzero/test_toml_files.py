@@ -11,7 +11,7 @@ from host.compression.recipe import read_recipe
 from nonzero import toml_files
 from nonzero.errors import UserError
 from nonzero.toml_files import read_toml
-from rtl.engine_options import read_engine
+from rtl.config_file import read_engine
 from rtl.integration import boards
 from tests.support.paths import ROOT
 

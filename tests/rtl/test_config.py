@@ -5,7 +5,8 @@ import dataclasses
 
 import pytest
 
-from rtl.config import PRESETS, ConfigError, EngineConfig, preset, read_config
+from rtl.config import PRESETS, ConfigError, EngineConfig, preset
+from rtl.config_file import read_config
 from rtl.structure import counter_bits
 
 

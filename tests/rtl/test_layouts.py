@@ -4,7 +4,7 @@
 import pytest
 
 from rtl.config import PRESETS, RANGES
-from rtl.layouts import descriptor_layout, largest
+from rtl.descriptor import descriptor_layout, largest
 
 
 @pytest.mark.parametrize(("field", "value"), [

@@ -23,7 +23,7 @@ VERSIONS = [found[1] for line in PROJECT["classifiers"] if (found := re.fullmatc
 """Versions of Python that the package supports."""
 
 MAKERS = {"Signal", "like", "create", "read_port", "write_port"}
-"""What makes signals and takes their name from what it is assigned to."""
+"""Functions that make signals and name them after the variable that they are assigned to."""
 
 
 def _captured(source):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from sim.simulator.link import SimulationLink
 
 Fault = Callable[[bytes], bytes]
-"""What becomes of the bytes that go one way."""
+"""Changes the bytes that go one way."""
 
 
 def sound(content: bytes) -> bytes:

@@ -6,10 +6,11 @@ import json
 import sys
 from dataclasses import replace
 
-from amaranth.back import rtlil, verilog
+from amaranth.back import rtlil
 from amaranth.hdl import Module
 
 import rtl.integration.board_top
+from rtl.amaranth_private import pass_rtlil_on
 from rtl.config import preset
 from rtl.engine.engine import Engine
 from rtl.integration.axi_top import AxiEngine
@@ -46,7 +47,7 @@ def board_design(name):
 def hashes():
     """SHA-256 of each engine behind its AXI ports, and of each board's top level, by name."""
     # For Vivado Amaranth calls Yosys, a compiled package: what Yosys is given is what matters.
-    verilog._convert_rtlil_text = lambda text, **options: text
+    pass_rtlil_on()
     rtl.integration.board_top.Engine = NoEngine
     designs = {name: rtlil.convert(AxiEngine(smaller(name)), name="top", emit_src=False) for name in PES}
     designs |= {f"board {name}": board_design(name) for name in board_names()}

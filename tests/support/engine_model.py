@@ -8,15 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from rtl.descriptor import codebook_value_bits, codebook_words, descriptor_layout, descriptor_words, tap_table_words
 from rtl.image_format import HEADER_BYTES, SECTION_BYTES, SectionKind, header_layout, section_layout
-from rtl.layouts import (
-    codebook_value_bits,
-    codebook_words,
-    descriptor_layout,
-    descriptor_words,
-    long_slice,
-    tap_table_words,
-)
+from rtl.layouts import long_slice
 from rtl.numbers import PRE_SHIFTS, requantize
 
 

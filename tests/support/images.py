@@ -54,7 +54,7 @@ def assert_layer_refused(change, number=0):
 
 
 def perfect_batch(target, image, acts, **_):
-    """What an engine without faults gives, in the place of `host.device.batch.run_batch`."""
+    """Results of an engine without faults, in the place of `host.device.batch.run_batch`."""
     decoded = decode(image, target.config)
     golden = forward(decoded.network, acts[:, :decoded.network.inputs])
     return Batch([golden[number] & 0xFF for number in image.readable], predict(decoded, acts, golden).counters,

@@ -26,7 +26,7 @@ def output_shape(geometry):
 
 
 def folded(geometry, bands):
-    """What the engine runs in the place of a folded convolution."""
+    """Layer that the engine runs in the place of a folded convolution."""
     pooled = output_shape(geometry)
     pooled[0] = ceil(pooled[0], bands)
     kernel = [(k - 1 - p) // s + ceil(p, s) + 1 for k, p, s in zip(
@@ -102,7 +102,7 @@ def requantise(totals, layer, act_bits):
 
 
 def fields_about_pixels(one, runs, pixel_slots, bands):
-    """What the fields of a pass's descriptor ``one`` must be in an engine with convolutions."""
+    """Expected fields of a pass's descriptor ``one`` in an engine with convolutions."""
     if runs is None:
         return dict.fromkeys(("tap_bits", "hold_sums", "first_x", "first_y", "first_row", "band_step"), 0) \
             | dict.fromkeys(("pool", "pool_step", "scan_cols", "scan_rows", "out_cols", "out_rows", "pooled_cols",

@@ -36,7 +36,7 @@ def saved(directory, value, **options):
 
 
 def problems(path, **options):
-    """What the loader refuses the file for: whole messages, each without the file's name before it."""
+    """Reasons for which the loader refuses the file: whole messages, each without the file's name before it."""
     with pytest.raises(UserError) as caught:
         load_network(path, **options)
     start = f"{path}: "
@@ -65,7 +65,7 @@ def check(network, model, shape, softmax=False):
 
 
 class Own(nn.Module):
-    """What a function makes of the input, with these layers and tensors."""
+    """Output of a function for the input, with these layers and tensors."""
 
     def __init__(self, function, **members):
         super().__init__()

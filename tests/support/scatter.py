@@ -9,6 +9,7 @@ import numpy as np
 
 from host.decoding.decode import DecodedPass
 from host.image.image import Image
+from rtl.descriptor import LayerKind, descriptor_layout
 from rtl.image_format import (
     HEADER_BYTES,
     IMAGE_MAGIC,
@@ -18,7 +19,6 @@ from rtl.image_format import (
     header_layout,
     section_layout,
 )
-from rtl.layouts import LayerKind, descriptor_layout
 from rtl.numbers import PRE_SHIFTS, Activation, act_range, requantize
 
 
@@ -96,7 +96,7 @@ def encode(targets, gap_bits, tap_bits):
 
 
 class Memories:
-    """What is packed so far: for each PE its slice words and entry words; the program's bytes."""
+    """Memories that are packed so far: for each PE its slice words and entry words; the program's bytes."""
 
     def __init__(self, config):
         self.config = config

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an amount is spread over layers and rounds."""
+"""Shares of an amount for layers and rounds."""
 
 from dataclasses import replace
 

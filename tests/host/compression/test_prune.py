@@ -8,9 +8,8 @@ import pytest
 
 from host.compression.prune import prune
 from host.compression.recipe import PruneSettings
-from host.training.checkpoint import Checkpoint
-from host.training.samples import HELD_OUT, split
 from nonzero.errors import UserError
+from tests.support.killed import killed_after
 from tests.support.stripes import SHORT, dataset, network, same, weights_during
 
 
@@ -61,19 +60,6 @@ def test_test_images_choose_nothing():
     assert same(prune(network(), data, SHORT).network, prune(network(), other, SHORT).network)
 
 
-def test_split_is_the_same_for_every_run_and_complete():
-    data = dataset()
-    (images, labels), (held_images, held_labels) = split(data)
-    assert (len(labels), len(held_labels), len(images), len(held_images)) == (458, 42, 458, 42)
-    both = np.concatenate([images, held_images]).reshape(500, -1)
-    assert np.array_equal(np.unique(both, axis=0), np.unique(data.train_images.reshape(500, -1), axis=0))
-    assert round(60_000 * HELD_OUT) == 5000
-    other = replace(data, train_images=data.train_images[::-1])
-    assert np.array_equal(split(other)[1][1], held_labels) and not np.array_equal(split(other)[1][0], held_images)
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing may catch it."""
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5, 9])
@@ -84,18 +70,8 @@ class Killed(BaseException):
 def test_goes_on_after_a_kill_to_the_same_bits(tmp_path, monkeypatch, epochs, changes):
     settings = replace(SHORT, **changes)
     whole = prune(network(), dataset(), settings, 3)
-    saved = []
-    save = Checkpoint.save
-
-    def save_and_die(self, state):
-        save(self, state)
-        saved.append(state)
-        if len(saved) == epochs:
-            raise Killed
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "save", save_and_die)
-        with pytest.raises(Killed):
-            prune(network(), dataset(), settings, 3, tmp_path / "pruning.checkpoint")
+    with killed_after(epochs, monkeypatch):
+        prune(network(), dataset(), settings, 3, tmp_path / "pruning.checkpoint")
     resumed = prune(network(), dataset(), settings, 3, tmp_path / "pruning.checkpoint")
     assert same(resumed.network, whole.network)
     assert [replace(one, seconds=0) for one in resumed.history] == [replace(one, seconds=0) for one in whole.history]

@@ -9,9 +9,9 @@ import pytest
 from host.compression.kmeans import INITIALISATIONS, cluster
 from host.compression.share_weights import ShareSettings, share_weights
 from host.network.layers import Network
-from host.training.checkpoint import Checkpoint
 from host.training.samples import split
 from nonzero.errors import UserError
+from tests.support.killed import killed_after
 from tests.support.stripes import Widths, dataset, run, same, sparse_network
 
 
@@ -128,26 +128,12 @@ def test_the_shared_network_is_what_was_tuned():
     assert isinstance(shared.as_network(), Network)
 
 
-class Killed(BaseException):
-    """Stands for kill -9: nothing may catch it."""
-
-
 @pytest.mark.parametrize("epochs", [1, 3, 4])
 def test_goes_on_after_a_kill_to_the_same_bits(tmp_path, monkeypatch, epochs):
     settings, path = ShareSettings(epochs=4, batch=50, augment=0.5), tmp_path / "sharing.checkpoint"
     whole = share_weights(sparse_network(), Widths(), dataset(), settings, 3)
-    saved = []
-    save = Checkpoint.save
-
-    def save_and_die(self, state):
-        save(self, state)
-        saved.append(state)
-        if len(saved) == epochs:
-            raise Killed
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "save", save_and_die)
-        with pytest.raises(Killed):
-            share_weights(sparse_network(), Widths(), dataset(), settings, 3, path)
+    with killed_after(epochs, monkeypatch):
+        share_weights(sparse_network(), Widths(), dataset(), settings, 3, path)
     resumed = share_weights(sparse_network(), Widths(), dataset(), settings, 3, path)
     assert same(resumed, whole) and resumed.losses == whole.losses
     assert resumed.held_out_errors == whole.held_out_errors

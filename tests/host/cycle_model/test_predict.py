@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a prediction says of the layers: their work, and the cycles that no engine can go below."""
+"""Predictions for each layer: its work, and the cycles that no engine can go below."""
 
 import numpy as np
 

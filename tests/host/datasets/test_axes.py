@@ -14,7 +14,6 @@ from host import run as host_run
 from host import sensitivity, train
 from host.datasets import Dataset, load_dataset
 from host.datasets.axes import fit_axes
-from host.device.device import Device
 from host.image.image import parse_image, read_image
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
@@ -177,19 +176,6 @@ def test_only_the_host_part_tells_the_shape():
     assert content[len(engine):].startswith(HOST_MAGIC) and b'"input_shape":[12]' in content[len(engine):]
     older = parse_image(rebuilt(content, lambda fields: fields.pop("input_shape")))
     assert older.engine == engine and older.input_shape is None and older.inputs <= 12
-
-
-def test_a_device_takes_inputs_of_the_right_length():
-    content = image_file(pack(random_network(np.random.default_rng(5), SMALL, [12, 8, 3], 0.4), SMALL))
-    image = parse_image(content)
-    device = Device.__new__(Device)
-    device.config, device.image = SMALL, image
-    for shape in ((2, 784), (2, 11), (12,), (2, 3, 4)):
-        with pytest.raises(UserError, match=r"input activations must be \[n, 12\]"):
-            next(device.inferences(np.zeros(shape, np.int64)))
-    # An image that does not tell takes what has all inputs that it reads.
-    older = parse_image(rebuilt(content, lambda fields: fields.pop("input_shape")))
-    assert len(device._input_words(older, np.zeros((2, 784), np.int64))) == 2
 
 
 def test_training_and_sensitivity_compare_axes_as_well(tmp_path, convolution, capsys):

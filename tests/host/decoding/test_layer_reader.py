@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A layer put together from its passes, and passes that make none."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from host.decoding.layer_reader import LayerReader
 from host.decoding.memory_reader import PassWeights
 from rtl.config import EngineConfig
-from rtl.layouts import LayerKind
+from rtl.descriptor import LayerKind, descriptor_layout, whole_descriptor
 from rtl.numbers import Activation
 
 ENGINE = EngineConfig(pes=2, acc_bits=24, index_bits=(4,), entries_per_word=2, entry_depth=64, length_bits=4,
@@ -27,10 +25,11 @@ def reader():
 
 
 def descriptor(**fields):
-    return SimpleNamespace(**{
+    bits = descriptor_layout(ENGINE).const({
         "kind": LayerKind.FULLY_CONNECTED, "activation": Activation.RELU, "input_signed": 0, "pre_shift": 1,
         "multiplier": 500, "input_base": 0, "input_words": 2, "chase_words": 2, "output_base": 2, "output_words": 2,
-        **fields})
+        **fields}).as_bits()
+    return whole_descriptor(ENGINE, bits)
 
 
 def weights(*entries):

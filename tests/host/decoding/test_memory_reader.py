@@ -2,12 +2,12 @@
 """Weights and biases out of the words of an engine's memories, each written by hand."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
 from host.decoding.memory_reader import Memories, Memory, read_biases, read_weights
 from rtl.config import EngineConfig
+from rtl.descriptor import descriptor_layout, whole_descriptor
 
 ENGINE = EngineConfig(pes=2, acc_bits=24, index_bits=(2, 4), entries_per_word=2, entry_depth=64, length_bits=4,
                       slice_word_bits=8, slice_depth=16, act_depth=16, acc_depth=16, packet_bytes=64)
@@ -24,9 +24,9 @@ def memories(config, slices, *planes):
     return Memories(Memory("program", 1, 16, 32), found[0], found[1:])
 
 
-def descriptor(**fields):
-    return SimpleNamespace(**{"input_words": 1, "output_words": 8, "slice_base": 0, "entry_base": 0, "bias_base": 0,
-                              "index_mode": 0, "plane_offsets": [0, 0, 0], **fields})
+def descriptor(config=ENGINE, **fields):
+    return whole_descriptor(config, descriptor_layout(config).const(
+        {"input_words": 1, "output_words": 8, **fields}).as_bits())
 
 
 def weights(found):
@@ -81,7 +81,7 @@ def test_taps_of_a_convolution():
     config = replace(ENGINE, tap_bits=2)
     content = memories(config, {(0, 0): [0x03], (1, 0): [0x00]},
                        {(0, 0): [0b01_000100, 0b0010, 0b00_001100, 0]}, {(0, 0): [0b0100, 0b0001]})
-    one = descriptor(index_mode=1, tap_bits=2, pixel_words=1, last_block=0)
+    one = descriptor(config, index_mode=1, tap_bits=2, pixel_words=1, last_block=0)
     assert weights(read_weights(content, one, config)) == [((0, 0, 0, 0), 1), ((0, 0, 0, 5), 2), ((0, 0, 1, 4), 3)]
 
 

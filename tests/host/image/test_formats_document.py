@@ -172,7 +172,7 @@ def test_what_the_reader_makes_of_an_image(name):
 
 
 def traits(name):
-    """What of the document an image has."""
+    """Features of the document that an image has."""
     config, network, _, reader = read(name)
     first = reader.host["layers"][0]
     if "bands" in first:
@@ -246,7 +246,7 @@ BAD_SECTION, BAD_OFFSET, BAD_ADDRESS, NO_INPUT = 10, 11, 13, 14
 
 
 def test_what_the_engine_refuses(engine):
-    """Of several reasons the first in the document's order. Packets have 256 bytes at most, memory 256 words of 4."""
+    """The first of several reasons, in the document's order. Packets have 256 bytes at most, memory 256 words of 4."""
     engine.reset()
     ours = client.Client(engine.exchange, documented()["tiny"])
 

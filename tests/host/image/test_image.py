@@ -14,8 +14,8 @@ from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from nonzero.errors import UserError
+from rtl.descriptor import descriptor_layout
 from rtl.image_format import HEADER_BYTES, SECTION_BYTES
-from rtl.layouts import descriptor_layout
 from tests.support.images import rebuilt
 from tests.support.networks import SMALL, random_network
 

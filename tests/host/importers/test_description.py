@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is saved is read as the network that it was, without assumptions; a garbled description is refused."""
+"""A saved network is read as the network that it was, without assumptions; a garbled description is refused."""
 
 import json
 from dataclasses import replace

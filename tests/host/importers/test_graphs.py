@@ -85,7 +85,7 @@ def test_arithmetic_that_cannot_be_folded_is_refused(tmp_path, kind, function, t
 
 
 def test_normalised_data_is_the_way_out_of_padding(tmp_path):
-    """What the refusal of --normalize names: the data as the layer takes it."""
+    """The refusal of --normalize names the data as the layer takes it."""
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
     path = write(tmp_path, "pt2", model, (1, 6, 6))
     assert "give the data (--data, --calib) as the layer takes it" in problems(path, normalize=(0.1, 0.3))[0]

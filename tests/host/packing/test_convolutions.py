@@ -18,8 +18,8 @@ from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
 from host.quantization.quantize import quantize
 from host.quantization.work import tap_activity
 from nonzero.errors import UserError
+from rtl.descriptor import descriptor_layout
 from rtl.image_format import HEADER_BYTES, SECTION_BYTES
-from rtl.layouts import descriptor_layout
 from rtl.numbers import Activation
 from tests.support.engine_model import run_model
 from tests.support.images import assert_layer_refused

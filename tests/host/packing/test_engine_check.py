@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an engine cannot run is said before any training, all at once, and what is named instead does run it."""
+"""Layers that an engine cannot run are named before any training, all at once; the engines named instead run them."""
 
 import itertools
 import re
@@ -16,7 +16,8 @@ from host.compilation.steps import compile_model, kept_share
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.packing.engine_check import check_engine
 from nonzero.errors import UserError, run_command
-from rtl.config import PRESETS, preset, read_config
+from rtl.config import PRESETS, preset
+from rtl.config_file import read_config
 from rtl.numbers import Activation
 
 
@@ -112,7 +113,7 @@ def test_what_is_named_instead_runs_the_network(tmp_path, network, start, change
 
 
 def test_pruning_takes_out_neurons_and_no_more():
-    """What may fit is a note; what cannot for any density is refused: outputs, the map of a channel, a pass a layer."""
+    """What may fit gives a note; what fits for no density is refused: outputs, the map of a channel, a pass a layer."""
     config = PRESETS["tiny"]
     wide = fully_connected(20, 4000, 5)
     assert any("words of activation memory" in problem for problem in problems(wide, config))

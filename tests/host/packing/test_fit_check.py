@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What does not fit an engine: each message, with sizes counted by hand."""
+"""Networks that do not fit an engine: each message, with sizes counted by hand."""
 
 from dataclasses import replace
 

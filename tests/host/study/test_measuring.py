@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a compressed network takes up, on the engine or on disk."""
+"""Size of a compressed network, on the engine or on disk."""
 
 import numpy as np
 import pytest

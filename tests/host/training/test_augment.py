@@ -15,7 +15,7 @@ from host.compression.share_weights import ShareSettings, share_weights
 from host.datasets import Dataset, load_dataset
 from host.importers.load_network import load_network
 from host.train import TrainSettings, main, train
-from host.training.augment import Augmenter, Shifter, augmenter
+from host.training.augment import Augmenter, Shifter, augmenter, image_plane
 from host.training.checkpoint import Checkpoint
 from host.training.samples import Samples
 from nonzero.errors import UserError, run_command
@@ -201,3 +201,21 @@ def test_training_by_shifts_is_the_same_every_time_and_another_checkpoint(tmp_pa
     train(replace(settings, augment=False), replace(data, augmentation="shift"), checkpoint)
     with pytest.raises(UserError, match="is of another run, with augmentation shift instead of deform; delete it"):
         train(replace(settings, augment=False), data, checkpoint)
+
+
+def test_augmentation_moves_images_a_little():
+    square = torch.zeros(64, 28, 28)
+    square[:, 9:19, 9:19] = 1
+    generator = torch.Generator().manual_seed(0)
+    moved = Augmenter(28, 28)(square.reshape(64, -1), generator).reshape(64, 28, 28)
+    rows = torch.arange(28.0)
+    centers = (moved.sum(2) * rows).sum(1) / moved.sum((1, 2))
+    assert 0.5 < (centers - 13.5).std() < 2
+    assert torch.all((moved.sum((1, 2)) > 50) & (moved.sum((1, 2)) < 200))
+    assert moved.min() >= 0 and moved.max() <= 1 + 1e-6
+
+
+def test_shapes_that_are_one_plane():
+    shapes = {(4, 28, 30): (28, 30), (4, 1, 28, 30): (28, 30), (4, 28, 30, 1): (28, 30),
+              (4, 3, 28, 30): None, (4, 784): None, (4, 1, 784): None}
+    assert {shape: image_plane(np.zeros(shape)) for shape in shapes} == shapes

@@ -23,10 +23,10 @@ from host.network.dead_neurons import drop_dead_neurons, silence_dead_neurons
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.network.zoo import build
 from host.sensitivity import scan
-from host.training.checkpoint import Checkpoint
 from host.training.forward import error_of, logits, tensors, weighted_sums
 from nonzero.errors import UserError
 from rtl.numbers import Activation
+from tests.support.killed import killed_after
 from tests.support.networks import CONVOLUTIONS, WIDE_TAPS
 from tests.support.stripes import dataset, same
 
@@ -252,18 +252,8 @@ def test_training_goes_on_after_a_kill_without_its_dead_channels(tmp_path, monke
     """Going on gives the same bits."""
     settings, path = replace(SHORT, density=0.12, neurons={"conv1": 9}), tmp_path / "pruning.checkpoint"
     whole = prune(dying(), dataset(), settings).network
-    saved = []
-    save = Checkpoint.save
-
-    def save_and_die(self, state):
-        save(self, state)
-        saved.append(state)
-        if len(saved) == epochs:
-            raise KeyboardInterrupt
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "save", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            prune(dying(), dataset(), settings, 0, path)
+    with killed_after(epochs, monkeypatch):
+        prune(dying(), dataset(), settings, 0, path)
     assert same(prune(dying(), dataset(), settings, 0, path).network, whole)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a recording says of the layers, beside what packed them."""
+"""Layers in a recording, compared with what packed them."""
 
 import numpy as np
 import pytest

@@ -141,7 +141,7 @@ def exported():
 
 
 def simulate(simulator, version, place):
-    """What the bench prints: all responses, and the cycles that they took."""
+    """Expected output of the bench: all responses, and the cycles that they took."""
     port = Script()
     drive(port)
     words = [byte | (number == len(request) - 1) << 8 for request in port.requests
@@ -161,7 +161,7 @@ def simulate(simulator, version, place):
 
 @cache
 def reference():
-    """What the first simulator gives that every machine has."""
+    """Output of the first simulator, which every machine has."""
     with tempfile.TemporaryDirectory() as place:
         return simulate("verilator", "1364-2005", Path(place))
 

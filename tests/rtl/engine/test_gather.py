@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all clusters say, gathered; and back-pressure, whose levels follow from how long that takes."""
+"""Gathered status of all clusters; back-pressure, whose levels follow from the latency of gathering."""
 
 import pytest
 
@@ -26,8 +26,7 @@ def test_one_full_cluster_stops_and_all_idle_ones_are_quiet(config):
             ctx.set(cluster.idle, 0)
             await ctx.tick().repeat(Gather.stop_cycles)
             assert ctx.get(gather.stop) == 1
-            # One of the cycles is that of the clusters' own registers.
-            assert ctx.get(gather.quiet) == 0 or Gather.quiet_cycles(config) > 2
+            assert ctx.get(gather.quiet) == 0
             ctx.set(cluster.full, 0)
             ctx.set(cluster.idle, 1)
             await ctx.tick().repeat(2)

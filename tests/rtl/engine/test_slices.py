@@ -18,7 +18,7 @@ from sim.simulator.verilate import build
     (EngineConfig(pes=4, slice_word_bits=16, single_port=True), 4, 3),
 ], ids=["eight columns", "two columns", "short lengths", "few registers"])
 def test_beats_become_jobs(config, pes, own):
-    """Of one PE, beside others whose memories hold anything."""
+    """Slices of one PE, beside others whose memories hold anything."""
     parameters = {"config": asdict(config), "pes": pes, "own": own}
     assert run(build(SliceLookup(config, pes)), "sim.testbenches.slices", parameters=parameters) \
         == ["beats_become_jobs"]

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes onto a board: the LEDs, and the image that it loads at power-up."""
+"""Top level of a board: the LEDs, and the image that it loads at power-up."""
 
 import numpy as np
-from amaranth.hdl import ClockDomain
-from amaranth.hdl._ir import Fragment
+from amaranth.hdl import ClockDomain, Fragment
 from amaranth.lib import io
 from amaranth.sim import Simulator
 
@@ -53,7 +52,7 @@ def watch(monkeypatch, content):
 
     monkeypatch.setattr("rtl.integration.board_top.add_clock", add_clock)
     pins = Pins()
-    monkeypatch.setattr("amaranth.hdl._ir.Fragment.get", platformed(pins))
+    monkeypatch.setattr(Fragment, "get", platformed(pins))
     top = Top(SMALL, "ecp5", 1, 1, round(1e6 / LEAST_DIVISOR), LEDS, content)
     simulator = Simulator(top)
     simulator.add_clock(1e-6)

@@ -87,6 +87,10 @@ def test_a_fingerprint_changes_with_design_and_sources(tmp_path, monkeypatch):
         os.utime(tmp_path / "source.py", (0, 0))
         prints.add(fingerprint(Queue(8, 4)))
     assert len(prints) == 6
+    # What places and routes a design does not change it.
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build" / "tools.py").write_text("3")
+    assert fingerprint(Queue(8, 4)) in prints
     # A component from elsewhere may depend on anything.
     assert fingerprint(Storage([], True)) is None
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the simulator notes of the PEs, beside the engine's own counters and the cycle model."""
+"""Records of the PEs by the simulator, beside the engine's own counters and the cycle model."""
 
 import numpy as np
 import pytest

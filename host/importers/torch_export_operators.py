@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Translates the operations of an exported program (torch.ops.aten) into the parts of a model."""
+"""What each operation of an exported program (torch.ops.aten) becomes: the parts of a model."""
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +17,12 @@ from host.importers.source_layers import (
     PoolPart,
     ReluPart,
     SoftmaxPart,
-    UnsupportedPart,
 )
 from host.importers.stored_tensor import StoredTensor, masked, weight_normed
 from host.importers.supported_layers import NOT_ZEROS
+from host.importers.torch_export_node import ExportNode, GarbledError, ValueName, Values, argument, size_of
 
-__all__ = ["GarbledError", "Values", "read_node", "size_of"]
+__all__ = ["read_node"]
 
 _IGNORED = ("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "dropout_", "clone", "contiguous", "alias",
             "detach", "detach_", "lift_fresh_copy")
@@ -31,21 +30,6 @@ _WIDE = (7, 8)
 """Number formats to which a weight may be converted without a loss."""
 
 _WEIGHTLESS = {"relu": ReluPart, "relu_": ReluPart}
-
-Values = dict[str, Any]
-"""Arguments of a node by name: names of values, numbers, lists."""
-
-
-class GarbledError(ValueError):
-    """The JSON does not have the form that torch gives it."""
-
-
-def size_of(value: Values) -> int | str | None:
-    """The size of an axis: a number, or the expression of a size that is left open."""
-    if "as_expr" in value:
-        return str(value["as_expr"]["expr_str"])
-    return value["as_int"] if type(value.get("as_int")) is int and 0 < value["as_int"] < 1 << 24 else None
-
 
 def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Values) -> None:
     """Adds what a node is to the flow.
@@ -63,11 +47,11 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
     """
     target, label = str(node["target"]), str(node.get("name") or node["target"])
     operation = target.removeprefix("torch.ops.aten.").split(".")[0]
-    arguments = {one["name"]: _argument(one["arg"]) for one in node["inputs"]}
+    arguments = {one["name"]: argument(one["arg"]) for one in node["inputs"]}
     outputs = [one["as_tensor"]["name"] for one in node["outputs"] if "as_tensor" in one] \
         + [part["name"] for one in node["outputs"] for part in one.get("as_tensors") or ()]
-    taken = [value.name for value in arguments.values() if type(value) is _Name] \
-        + [one.name for value in arguments.values() if type(value) is list for one in value if type(one) is _Name]
+    taken = [value.name for value in arguments.values() if type(value) is ValueName] \
+        + [one.name for value in arguments.values() if type(value) is list for one in value if type(one) is ValueName]
     if not outputs:
         return
     takes = flow.takes(label, target, taken)
@@ -85,7 +69,7 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         flow.refuse(label, _unsupported(target))
         flow.go_on(outputs[0])
     else:
-        call = _Call(label, target, arguments, flow, names, [size_of(size) for size in shapes[outputs[0]]["sizes"]])
+        call = ExportNode(label, target, arguments, flow, names, [size_of(size) for size in shapes[outputs[0]]["sizes"]])
         parts = handler(call)
         flow.go_on(outputs[0], *parts)
 
@@ -96,30 +80,9 @@ def _unsupported(target: str) -> str:
         + ARITHMETIC * (target.removeprefix("torch.ops.aten.").split(".")[0] in ("add", "sub", "mul", "div"))
 
 
-class _Name:
-    """A value of the graph."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-def _argument(value: Values) -> Any:
-    """Numbers, strings, lists of these, names of values, or None."""
-    (kind, content), = value.items()
-    if kind == "as_tensor":
-        return _Name(content["name"])
-    if kind == "as_tensors":
-        return [_Name(one["name"]) for one in content]
-    if kind == "as_optional_tensor":
-        return _Name(content["as_tensor"]["name"]) if "as_tensor" in content else None
-    if kind in ("as_none", "as_sym_int", "as_sym_ints", "as_device", "as_layout", "as_memory_format"):
-        return None
-    return content
-
-
 def _constant(operation: str, arguments: Values, output: str, flow: Dataflow, names: dict[str, str]) -> None:
     """A node that takes no activation: a weight that is transposed, masked or normalised. All others are ignored."""
-    sources = [value.name for value in arguments.values() if type(value) is _Name]
+    sources = [value.name for value in arguments.values() if type(value) is ValueName]
     tensors = [flow.constants[source] for source in sources if source in flow.constants]
     if not tensors or len(tensors) != len(sources):
         return
@@ -138,46 +101,7 @@ def _constant(operation: str, arguments: Values, output: str, flow: Dataflow, na
     names[output] = names.get(sources[0], sources[0])
 
 
-class _Call:
-    """A node that takes the activations, with its arguments checked one by one."""
-
-    def __init__(self, label: str, target: str, arguments: Values, flow: Dataflow, names: dict[str, str],
-                 sizes: list[int | str | None]) -> None:
-        self.label, self.target, self.arguments, self.flow = label, target, arguments, flow
-        self.names, self.sizes = names, sizes
-
-    def tensor(self, name: str) -> StoredTensor | None:
-        value = self.arguments.get(name)
-        if value is None:
-            return None
-        return self.flow.constant(value.name)
-
-    def required(self, name: str) -> StoredTensor:
-        tensor = self.tensor(name)
-        if tensor is None:
-            raise GarbledError(f"{self.label} has no {name}")
-        return tensor
-
-    def layer(self, name: str) -> str:
-        """The name of the layer whose weight this argument is."""
-        value = self.arguments[name]
-        full = self.names.get(value.name, self.label)
-        return full.partition(".parametrizations.")[0] if ".parametrizations." in full \
-            else full.rpartition(".")[0] or self.label
-
-    def pair(self, name: str, default: int) -> tuple[int, int]:
-        value = self.arguments.get(name)
-        value = default if value is None or value == [] else value
-        pair = [value, value] if type(value) is int else value * 2 if type(value) is list and len(value) == 1 else value
-        if type(pair) is not list or len(pair) != 2 or not all(type(one) is int and 0 <= one < 1 << 16 for one in pair):
-            raise GarbledError(f"{name} of {self.label}")
-        return pair[0], pair[1]
-
-    def refused(self, problem: str) -> list[UnsupportedPart]:
-        return [UnsupportedPart(self.label, problem)]
-
-
-def _conv2d(call: _Call) -> list:
+def _conv2d(call: ExportNode) -> list:
     weight, bias = call.required("weight"), call.tensor("bias")
     if call.arguments.get("transposed"):
         return call.refused("is a transposed convolution; of convolutions only torch.nn.Conv2d is supported")
@@ -192,7 +116,7 @@ def _conv2d(call: _Call) -> list:
                      groups, same="upper" if padding == "same" else "")]
 
 
-def _pad(call: _Call) -> list:
+def _pad(call: ExportNode) -> list:
     """Sizes come last axis first."""
     sizes, value, mode = (call.arguments.get(name) for name in ("pad", "value", "mode"))
     if type(sizes) is not list or not all(type(size) is int and abs(size) < 1 << 16 for size in sizes):
@@ -205,23 +129,23 @@ def _pad(call: _Call) -> list:
     return [PadPart(call.label, (above, below), (left, right))]
 
 
-def _linear(call: _Call) -> list:
+def _linear(call: ExportNode) -> list:
     return [LinearPart(call.layer("weight"), call.required("weight"), call.tensor("bias"))]
 
 
-def _addmm(call: _Call) -> list:
+def _addmm(call: ExportNode) -> list:
     weight = call.tensor("mat2")
     if weight is None or any(call.arguments.get(scale, 1) != 1 for scale in ("beta", "alpha")):
         return call.refused("is a scaled sum; use torch.nn.Linear")
     return [LinearPart(call.layer("mat2"), transposed(weight), call.tensor("self"))]
 
 
-def _mm(call: _Call) -> list:
+def _mm(call: ExportNode) -> list:
     name = "mat2" if "mat2" in call.arguments else "other"
     return [LinearPart(call.layer(name), transposed(call.required(name)), None)]
 
 
-def _batch_norm(call: _Call) -> list:
+def _batch_norm(call: ExportNode) -> list:
     if call.arguments.get("training"):
         return call.refused("is a batch normalisation in training mode; call model.eval() before the export")
     mean, variance = call.tensor("running_mean"), call.tensor("running_var")
@@ -233,8 +157,8 @@ def _batch_norm(call: _Call) -> list:
     return [NormPart(call.layer("running_mean"), call.tensor("weight"), call.tensor("bias"), mean, variance, eps)]
 
 
-def _pool(kind: str) -> Callable[[_Call], list]:
-    def read(call: _Call) -> list:
+def _pool(kind: str) -> Callable[[ExportNode], list]:
+    def read(call: ExportNode) -> list:
         if kind == "max" and call.pair("dilation", 1) != (1, 1):
             return call.refused("has a dilation, but windows have no gaps here; use dilation=1")
         if call.arguments.get("divisor_override") is not None:
@@ -247,11 +171,11 @@ def _pool(kind: str) -> Callable[[_Call], list]:
     return read
 
 
-def _adaptive_pool(kind: str) -> Callable[[_Call], list]:
+def _adaptive_pool(kind: str) -> Callable[[ExportNode], list]:
     return lambda call: [AdaptivePoolPart(call.label, kind, call.pair("output_size", 0))]
 
 
-def _mean(call: _Call) -> list:
+def _mean(call: ExportNode) -> list:
     dims = call.arguments.get("dim")
     if type(dims) is not list or {one % 4 for one in dims if type(one) is int} != {2, 3}:
         return call.refused("is a mean over other axes than rows and columns; use torch.nn.AdaptiveAvgPool2d(1)")
@@ -259,13 +183,13 @@ def _mean(call: _Call) -> list:
     return [AdaptivePoolPart(call.label, "average", (1, 1)), *flat]
 
 
-def _flatten(call: _Call) -> list:
+def _flatten(call: ExportNode) -> list:
     if (call.arguments.get("start_dim", 0), call.arguments.get("end_dim", -1)) not in ((1, -1), (1, 3)):
         return call.refused("is a flatten with other axes than all but the first; use torch.nn.Flatten()")
     return [FlattenPart(call.label)]
 
 
-def _view(call: _Call) -> list:
+def _view(call: ExportNode) -> list:
     first, *rest = call.sizes or [None]
     if len(call.flow.sizes) > 1 and first != call.flow.batch:
         return call.refused(f"is {call.target[:80]}, which {KEEP_BATCH}")
@@ -273,27 +197,27 @@ def _view(call: _Call) -> list:
                                call.target[:80])]
 
 
-def _arithmetic(call: _Call) -> list:
+def _arithmetic(call: ExportNode) -> list:
     """A sum, difference, product or quotient of the input and a constant folds into the first layer."""
     operation, value = call.target.removeprefix("torch.ops.aten.").split(".")[0], call.arguments.get("other")
     first = call.arguments.get("self")
     constant = StoredTensor((), 1, lambda: np.asarray(value, np.float64)) if type(value) in (int, float) else \
-        call.tensor("other") if type(value) is _Name else None
+        call.tensor("other") if type(value) is ValueName else None
     plain = call.arguments.get("alpha", 1) == 1 and call.arguments.get("rounding_mode") is None
-    if type(value) is _Name and value.name == call.flow.at and operation in ("add", "mul") and type(first) is _Name:
+    if type(value) is ValueName and value.name == call.flow.at and operation in ("add", "mul") and type(first) is ValueName:
         constant, first = call.tensor("self"), value
-    if constant is None or not plain or type(first) is not _Name or first.name != call.flow.at:
+    if constant is None or not plain or type(first) is not ValueName or first.name != call.flow.at:
         return call.refused(_unsupported(call.target))
     return call.flow.affine(call.label, operation, constant) or call.refused(_unsupported(call.target))
 
 
-def _softmax(call: _Call) -> list:
+def _softmax(call: ExportNode) -> list:
     if call.arguments.get("dim") not in (1, -1):
         return call.refused("is a softmax over another axis than the outputs; use dim=1")
     return [SoftmaxPart(call.label, call.arguments["dim"])]
 
 
-_HANDLERS: dict[str, Callable[[_Call], list]] = {
+_HANDLERS: dict[str, Callable[[ExportNode], list]] = {
     "conv2d": _conv2d, "convolution": _conv2d, "linear": _linear, "addmm": _addmm, "mm": _mm, "matmul": _mm,
     "batch_norm": _batch_norm, "_native_batch_norm_legit_no_training": _batch_norm,
     "max_pool2d": _pool("max"), "max_pool2d_with_indices": _pool("max"), "avg_pool2d": _pool("average"),

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What we need of Amaranth that it does not offer: a new version may change it, and then this module alone."""
+
+from amaranth.back import verilog
+
+__all__ = ["as_used", "pass_rtlil_on", "verilog_of_rtlil"]
+
+
+def verilog_of_rtlil(text):
+    """RTLIL as Verilog. `amaranth.back.verilog.convert` takes components only, and we change their RTLIL before."""
+    return verilog._convert_rtlil_text(text, strip_internal_attrs=True)
+
+
+def pass_rtlil_on():
+    """From now on Amaranth gives RTLIL where it would give Verilog: so it calls no Yosys, whose output may vary."""
+    verilog._convert_rtlil_text = lambda text, **options: text
+
+
+def as_used(component):
+    """Amaranth warns of components that were never elaborated; this one need not be."""
+    component._MustUse__used = True
