@@ -62,7 +62,17 @@ def act_range(act_bits: int, *, signed: bool) -> tuple[int, int]:
 
 
 def act_values(bits: Integers, act_bits: int, *, signed: bool) -> Integers:
-    """Activations from the ``act_bits`` bits that the engine stores of each: two's complement if ``signed``."""
+    """Activations from the ``act_bits`` bits that the engine stores of each.
+
+    Parameters
+    ----------
+    bits : int, array or tensor of integers
+        0 to ``2**act_bits - 1``.
+    act_bits : int
+        Width of an activation.
+    signed : bool
+        Whether they are two's complement.
+    """
     half = 1 << (act_bits - 1) if signed else 0
     return (bits ^ half) - half
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from host.importers.fold_normalization import fold_inputs
-from host.importers.layer_chain import LAYERS_LIMIT, Chain
+from host.importers.layer_chain import Chain
 from host.importers.layer_drafts import read_layer
 from host.importers.source_layers import (
     AdaptivePoolPart,
@@ -20,6 +20,9 @@ from host.network.layers import VALUES_LIMIT, Network
 from nonzero.errors import UserError
 
 __all__ = ["assemble"]
+
+LAYERS_LIMIT = 256
+"""Linear layers and convolutions of one network."""
 
 
 def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | None = None, *,

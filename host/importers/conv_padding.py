@@ -42,9 +42,16 @@ def in_numbers(part: ConvPart, kernel: Pair, shape: tuple[int, ...] | None, befo
 
 
 def same_padding(size: int, kernel: int, stride: int, more: str) -> Pair:
-    """Zeros before and behind an axis so that each stride gives one output; the odd one is at the end for "upper".
+    """Zeros before and behind an axis so that each stride gives one output.
 
     ONNX, operator Conv, ``auto_pad``; TensorFlow's padding "SAME" is "upper".
+
+    Parameters
+    ----------
+    size, kernel, stride : int
+        Lengths along the axis, in values.
+    more : str
+        "upper" or "lower": of an odd number of zeros, one more is at the end or at the beginning.
     """
     total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
     less = total // 2

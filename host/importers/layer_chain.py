@@ -33,9 +33,6 @@ from rtl.numbers import Activation
 
 __all__ = ["Chain"]
 
-LAYERS_LIMIT = 256
-"""Linear layers and convolutions of one network."""
-
 NO_SHAPE = ("the file does not say how large the images are; add --input-shape CHANNELS,HEIGHT,WIDTH, for instance "
             "1,28,28")
 

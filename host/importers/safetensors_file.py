@@ -85,8 +85,12 @@ def _spatial_parts(layer: Linear, names: set[str]) -> list[Part]:
     return parts + _activation_parts(layer, names)
 
 
+ACTIVATION_PARTS = {Activation.IDENTITY: (), Activation.RELU: (("relu", ReluPart),)}
+"""What each activation function is written as: the end of the part's name, and its kind."""
+
+
 def _activation_parts(layer: Linear, names: set[str]) -> list[Part]:
-    return [ReluPart(_new_name(f"{layer.name}.relu", names))] if layer.activation is Activation.RELU else []
+    return [kind(_new_name(f"{layer.name}.{end}", names)) for end, kind in ACTIVATION_PARTS[layer.activation]]
 
 
 def _new_name(name: str, names: set[str]) -> str:

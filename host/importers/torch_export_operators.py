@@ -69,7 +69,8 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         flow.refuse(label, _unsupported(target))
         flow.go_on(outputs[0])
     else:
-        call = ExportNode(label, target, arguments, flow, names, [size_of(size) for size in shapes[outputs[0]]["sizes"]])
+        sizes = [size_of(size) for size in shapes[outputs[0]]["sizes"]]
+        call = ExportNode(label, target, arguments, flow, names, sizes)
         parts = handler(call)
         flow.go_on(outputs[0], *parts)
 
@@ -204,7 +205,8 @@ def _arithmetic(call: ExportNode) -> list:
     constant = StoredTensor((), 1, lambda: np.asarray(value, np.float64)) if type(value) in (int, float) else \
         call.tensor("other") if type(value) is ValueName else None
     plain = call.arguments.get("alpha", 1) == 1 and call.arguments.get("rounding_mode") is None
-    if type(value) is ValueName and value.name == call.flow.at and operation in ("add", "mul") and type(first) is ValueName:
+    swaps = operation in ("add", "mul") and type(first) is ValueName
+    if swaps and type(value) is ValueName and value.name == call.flow.at:
         constant, first = call.tensor("self"), value
     if constant is None or not plain or type(first) is not ValueName or first.name != call.flow.at:
         return call.refused(_unsupported(call.target))
