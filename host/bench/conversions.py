@@ -231,7 +231,8 @@ def _judged(subject: Subject, form: str, notes: Sequence[str], wanted: Tensor, r
 
 
 def figures(found: Sequence[Conversion], seed: int) -> dict[str, Any]:
-    """The figures of ``conversions.json``."""
+    """The content of ``conversions.json``: the conversions ``found``, and the ``seed`` with which they were measured.
+    """
     counts = Counter(one.outcome for one in found)
     return {"seed": seed, "conversions": len(found), "networks": len({one.network for one in found}),
             "counts": {outcome: counts[outcome] for outcome in OUTCOMES}, "rows": [asdict(one) for one in found]}

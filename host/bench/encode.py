@@ -29,7 +29,15 @@ CONFIG = EngineConfig(pes=64, acc_bits=28, index_bits=(3, 4, 5, 6), entry_depth=
 
 
 def draw_network(scale: int, seed: int = 1) -> QuantizedNetwork:
-    """`VGG_LAYERS` with random weights, their sizes divided by ``scale``."""
+    """`VGG_LAYERS` with random weights, their sizes divided by ``scale``.
+
+    Parameters
+    ----------
+    scale : int
+        Divisor of each layer's inputs and outputs, at least 1.
+    seed : int
+        Seed of the weights.
+    """
     rng = np.random.default_rng(seed)
     layers = []
     for layer in VGG_LAYERS:

@@ -95,6 +95,13 @@ def baselines(directory: Path = CONSTRAINTS) -> list[str]:
 def read_baseline(board: str, directory: Path = CONSTRAINTS) -> Baseline:
     """The committed baseline of a board.
 
+    Parameters
+    ----------
+    board : str
+        Name of a board, one of `baselines`.
+    directory : Path
+        Directory of the file ``baseline_<board>.json``.
+
     Raises
     ------
     UserError

@@ -166,7 +166,13 @@ def encode_and_pack(work: Compilation) -> str:
 
 
 def verify(work: Compilation) -> str:
-    """Reads the image back as the engine would, and compares every weight and every output."""
+    """Reads the image back as the engine would, and compares every weight and every output.
+
+    Raises
+    ------
+    RuntimeError
+        If a weight, a bias or an output differs. This is an error of the compiler, not of the user.
+    """
     assert work.quantized is not None and work.packed is not None and work.calibration is not None
     config = work.settings.config
     work.image = parse_image(work.content, config)
@@ -264,9 +270,19 @@ def _calibration(work: Compilation) -> np.ndarray:
 
 
 def kept_share(settings: Settings, network: Network) -> float | None:
-    """The share of weights that pruning is to keep; 0 if the settings do not tell it, None without pruning.
+    """The share of weights that pruning is to keep, 0 to 1; None without pruning, 0 if the settings do not tell it.
 
-    Raises `UserError` for settings out of range.
+    Parameters
+    ----------
+    settings : Settings
+        Their recipe and amount of pruning are used.
+    network : Network
+        The network before pruning.
+
+    Raises
+    ------
+    UserError
+        For settings out of range.
     """
     if not settings.prune:
         return None

@@ -65,6 +65,8 @@ class Retraining:
 
         Parameters
         ----------
+        network : Network
+            The pruned network, with the shapes of ``dense``.
         names : sequence of str
             The layers to train; all others are frozen.
         """
@@ -228,7 +230,15 @@ class Retraining:
 
 
 def flat(errors: Sequence[float], patience: int | None) -> bool:
-    """Whether the least error is more than `patience` epochs old."""
+    """Whether the least error is more than ``patience`` epochs old.
+
+    Parameters
+    ----------
+    errors : sequence of float
+        Error of each epoch so far, in any unit.
+    patience : int or None
+        Epochs, at least 1; None is never flat.
+    """
     if patience is None or len(errors) <= patience:
         return False
     return min(errors[-patience:]) >= min(errors[:-patience])

@@ -51,7 +51,15 @@ def stored(images: np.ndarray) -> np.ndarray:
 
 
 def image_problems(what: str, images: np.ndarray) -> list[str]:
-    """Problems of an array that is to hold images ``[n, ...]``, with ``what`` as its name."""
+    """Problems of an array that is to hold images: a sentence each, or an empty list.
+
+    Parameters
+    ----------
+    what : str
+        Name of the array in the sentences.
+    images : array, shape ``[n, ...]``
+        Must be uint8 or floating point, finite in float32, and not empty.
+    """
     if images.ndim < 2 or images.size == 0:
         return [f"{what} must have the shape [count, values...] with nothing zero, not {list(images.shape)}"]
     if images.dtype != np.uint8 and images.dtype.kind != "f":

@@ -79,7 +79,20 @@ class Dataset:
         return replace(self, train_images=train, test_images=test, notes=(*self.notes, note) if note else self.notes)
 
     def require(self, inputs: int, outputs: int) -> None:
-        """Raises `UserError` unless a network of these sizes can learn this data."""
+        """Checks that a network can learn this data.
+
+        Parameters
+        ----------
+        inputs : int
+            Inputs of the network, which must be the values of an image.
+        outputs : int
+            Outputs of the network, at least the number of classes.
+
+        Raises
+        ------
+        UserError
+            With all that does not fit.
+        """
         problems = []
         if self.input_count != inputs:
             problems.append(f"dataset '{self.name}' has {self.input_count} values for each image, but the "

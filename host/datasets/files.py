@@ -41,7 +41,7 @@ def open_file(path: Path) -> IO[bytes]:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Reads an IDX file, decompressing a name in ``.gz``; raises `FileProblem`.
+    """Reads the array of the IDX file ``path``, decompressing a name in ``.gz``. Raises `FileProblem` for a bad file.
 
     The header is read first, and then no more than it promises, so a decompression bomb costs nothing.
     """
@@ -87,12 +87,18 @@ def _size(what: str, shape: Sequence[int], dtype: np.dtype) -> int:
 
 
 def read_npz(path: Path, keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
-    """Reads one array for each role from an npz file; raises `FileProblem` with all problems.
+    """Reads one array for each role from an npz file.
 
     Parameters
     ----------
+    path : Path
     keys : dict
         For each role the array names that can stand for it; the first one found counts.
+
+    Raises
+    ------
+    FileProblem
+        With all problems: the file cannot be read, is damaged, or lacks a role.
     """
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as archive:
@@ -129,7 +135,7 @@ def _read_members(path: Path, archive: zipfile.ZipFile,
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Reads the array of an npy file; raises `FileProblem`."""
+    """Reads the array of the npy file ``path``. Raises `FileProblem` if it cannot be read or is damaged."""
     try:
         with open_file(path) as file:
             return _read_array(f"npy file '{path}'", file)

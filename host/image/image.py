@@ -97,7 +97,7 @@ class Image:
 
 
 def read_image(path: Path, config: EngineConfig | None = None) -> Image:
-    """Reads and checks an image file. Raises `UserError`, as `parse_image`."""
+    """Reads the image file ``path`` and checks it, as `parse_image` does with ``config``. Raises `UserError`."""
     return _image(read_parts(path, config), str(path))
 
 

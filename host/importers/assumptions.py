@@ -19,6 +19,8 @@ def chain_sentences(parts: Sequence[Part], order: str) -> tuple[str, ...]:
 
     Parameters
     ----------
+    parts : sequence of Part
+        Parts of the network, in the order of computation.
     order : str
         Whose order it is, if the shapes allow others; else empty.
     """

@@ -94,7 +94,8 @@ class Dataflow:
                                 "is left out, as in inference: call model.eval() before the export")
 
     def refuse(self, node: str, problem: str) -> None:
-        """Notes a node that cannot be run; ``problem`` continues the sentence that begins with the layer's name."""
+        """Notes that the node named ``node`` cannot be run. ``problem`` continues a sentence that begins with that name.
+        """
         self.parts.append(UnsupportedPart(node, problem))
 
     @property
@@ -168,7 +169,17 @@ class Dataflow:
         return self.constants.get(name, StoredTensor((), problem=COMPUTED))
 
     def derive(self, output: str, tensor: StoredTensor, *sources: str) -> None:
-        """Records a value that is computed from constants."""
+        """Records a value that is computed from constants.
+
+        Parameters
+        ----------
+        output : str
+            Name of the value.
+        tensor : StoredTensor
+            The value itself.
+        sources : str
+            Names of the constants from which it is computed.
+        """
         self.steps[output] = 1 + max(self.steps.get(source, 0) for source in sources)
         if self.steps[output] > STEPS_LIMIT:
             tensor = StoredTensor(tensor.shape, problem=COMPUTED)

@@ -87,7 +87,10 @@ class OnnxNode:
         return ".".join(module) if self.label.startswith("/") and module else self.label
 
     def attribute(self, name: str, default: Any) -> Any:
-        """An integer, number, text or list of integers."""
+        """The attribute ``name``: an integer, number, text or list of integers; ``default`` if it is missing.
+
+        Raises `ValueError` for an attribute of another type than ``default``.
+        """
         for one in self.proto.attribute:
             if one.name == name:
                 found = {1: one.f, 2: one.i, 3: one.s, 7: list(one.ints)}.get(one.type)
@@ -123,7 +126,7 @@ class OnnxNode:
         return (top, left), (bottom, right)
 
     def same(self) -> str:
-        """`ConvPart.same`, from ``auto_pad``."""
+        """`ConvPart.same`, from ``auto_pad``. Raises `ValueError` for a value that ONNX does not have."""
         auto = self.attribute("auto_pad", b"NOTSET")
         if auto not in (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER"):
             raise ValueError("attribute auto_pad")

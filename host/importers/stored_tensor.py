@@ -116,7 +116,10 @@ def view_problem(stored: int, offset: int, shape: tuple[int, ...], strides: tupl
 
 
 def decode(data: bytes, dtype: str) -> np.ndarray:
-    """The values in little-endian ``data``; bfloat16, the upper half of a float32, is widened to it."""
+    """The values in little-endian ``data``. ``dtype`` is one of `FLOAT_BYTES`.
+
+    bfloat16, the upper half of a float32, is widened to it; the others keep their format.
+    """
     if dtype == "bfloat16":
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     return np.frombuffer(data, f"<f{FLOAT_BYTES[dtype]}")

@@ -99,7 +99,15 @@ class LiteNode:
         return [UnsupportedPart(self.label, problem)]
 
     def activated(self, part: Part, function: int) -> list[Part]:
-        """A layer with the activation function that is fused into it."""
+        """A layer with the activation function that is fused into it.
+
+        Parameters
+        ----------
+        part : Part
+            The layer.
+        function : int
+            A number of ``tflite.ActivationFunctionType``: 0 is none, 1 is ReLU. Any other adds a part that is refused.
+        """
         if function == 0:
             return [part]
         if function == 1:
