@@ -172,7 +172,7 @@ class EngineNetwork:
         write_whole(Path(path), self.content)
 
     def save_vectors(self, path: Path | str, inputs: np.ndarray) -> None:
-        """Writes golden vectors for a test bench of one's own into the ``npz`` file ``path``. For ``inputs`` see `quantize`.
+        """Writes golden vectors for a test bench of one's own into the file ``path``. For ``inputs`` see `quantize`.
 
         It has ``inputs`` (int64 ``[n, inputs]``), the outputs of each layer by the layer's number (``layer0`` ...,
         int64 ``[n, rows]``), each counter by its name (int64 ``[n]``), and as bytes the engine's ``image`` and, as

@@ -31,7 +31,10 @@ class UserError(Exception):
 
 
 def check_all(*checks: Callable[[], Any]) -> list[Any]:
-    """Runs all checks and returns their results; raises one `UserError` with the problems of all of them, each once."""
+    """Runs all ``checks``, each a function without arguments, and returns their results.
+
+    Raises one `UserError` with the problems of all of them, each once.
+    """
     results, problems = [], []
     for check in checks:
         try:
@@ -55,10 +58,10 @@ def say_notes(notes: Iterable[str]) -> None:
 
 
 def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
-    """Runs a command's ``main``; returns its exit status.
+    """Runs the function ``main`` of a command with the arguments ``argv``; None stands for those of the process.
 
-    It is 0; 2 for a `UserError`, a file that the operating system refuses, or too little memory; 130 for Ctrl-C; 1 if
-    the reader of the output has closed it.
+    Returns the exit status: 0; 2 for a `UserError`, a file that the operating system refuses, or too little memory; 130
+    for Ctrl-C; 1 if the reader of the output has closed it.
     """
     try:
         _check_values(sys.argv[1:] if argv is None else argv)

@@ -39,7 +39,7 @@ def check_file(path: Path) -> None:
 
 
 def check_files(directory: Path, names: Iterable[str]) -> None:
-    """Raises `UserError` with all files of this directory that could not be written."""
+    """Raises `UserError` with all files called ``names`` in ``directory`` that could not be written."""
     check_all(*(partial(check_file, directory / name) for name in names))
 
 
@@ -53,7 +53,9 @@ def check_directory(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file, and makes its directory. Whatever interrupts it leaves the old file or the new one, and no other.
+    """Writes the bytes ``content`` to the file ``path``, and makes its directory.
+
+    Whatever interrupts it leaves the old file or the new one, and no other.
 
     Raises
     ------

@@ -77,6 +77,11 @@ class EngineConfig:
         Words (32 bits) of program memory.
     packet_bytes : int
         The longest payload of a link packet.
+
+    Raises
+    ------
+    ConfigError
+        If values are out of range or do not fit each other; with all problems.
     """
 
     pes: int = 16
@@ -268,7 +273,7 @@ PRESETS = {
 
 
 def preset(name):
-    """The named preset; raises `ConfigError` naming those that exist."""
+    """The preset called ``name``. Raises `ConfigError` naming those that exist."""
     if name not in PRESETS:
         raise ConfigError([f"preset must be one of {', '.join(PRESETS)}, not '{name}'"])
     return PRESETS[name]

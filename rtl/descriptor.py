@@ -26,6 +26,13 @@ def whole_descriptor(config, bits):
     """A descriptor, from its bits, with the fields of a convolution in every engine.
 
     An engine without convolutions does not have them: there a pass is one pixel with all its words.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        The engine whose descriptor it is.
+    bits : int
+        The descriptor as a number, in `descriptor_layout` of that engine.
     """
     layout, own = descriptor_layout(config), descriptor_layout(config).from_bits(bits)
     if "pixel_words" in layout.members:
@@ -128,5 +135,8 @@ def codebook_value_bits(config):
 
 
 def convolution_only(config, fields):
-    """The fields of a layout, or members of a component, in an engine with convolutions; an empty dict in others."""
+    """The dict ``fields`` in an engine ``config`` with convolutions; an empty dict in others.
+
+    ``fields`` are those of a layout, or the members of a component.
+    """
     return fields if config.tap_bits else {}

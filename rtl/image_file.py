@@ -58,7 +58,19 @@ def preset_of(config_hash):
 
 
 def read_parts(path, config=None):
-    """Reads a file and splits it. Raises `UserError` if it cannot be read, and as `split_image`."""
+    """Reads an image file and splits it into its parts.
+
+    Parameters
+    ----------
+    path : Path
+    config : EngineConfig, optional
+        See `split_image`.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, and as `split_image`.
+    """
     check_input("image", path, LARGEST_IMAGE_BYTES)
     try:
         content = path.read_bytes()

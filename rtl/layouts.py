@@ -28,7 +28,10 @@ def field_or_zero(view, name):
 
 
 def entry_layout(config, index_bits):
-    """A non-zero weight. Code 0 is no weight: it skips ``(index + 1) << index_bits`` rows."""
+    """A non-zero weight. Code 0 is no weight: it skips ``(index + 1) << index_bits`` rows.
+
+    ``config`` is the engine's; ``index_bits`` is the width of the relative index, one of ``config.index_bits``.
+    """
     return data.StructLayout({"index": index_bits, "code": config.code_bits})
 
 

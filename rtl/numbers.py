@@ -55,7 +55,7 @@ def requant_shift(act_bits: int) -> int:
 
 
 def act_range(act_bits: int, *, signed: bool) -> tuple[int, int]:
-    """Least and greatest activation: two's complement if ``signed``, otherwise unsigned."""
+    """Least and greatest activation of ``act_bits`` bits: two's complement if ``signed``, otherwise unsigned."""
     if signed:
         return -(1 << (act_bits - 1)), (1 << (act_bits - 1)) - 1
     return 0, (1 << act_bits) - 1

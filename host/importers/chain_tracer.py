@@ -94,7 +94,7 @@ class Dataflow:
                                 "is left out, as in inference: call model.eval() before the export")
 
     def refuse(self, node: str, problem: str) -> None:
-        """Notes that the node named ``node`` cannot be run. ``problem`` continues a sentence that begins with that name.
+        """Notes that the node named ``node`` cannot be run; ``problem`` continues a sentence that begins with its name.
         """
         self.parts.append(UnsupportedPart(node, problem))
 

@@ -208,7 +208,15 @@ class Network:
         return sum(layer.weights_kept for layer in self.layers)
 
     def with_weights(self, weights: dict[str, np.ndarray], biases: dict[str, np.ndarray]) -> "Network":
-        """The same network with other weights and biases, by layer name."""
+        """The same network with other weights and biases.
+
+        Parameters
+        ----------
+        weights : dict of float32 array, shape ``[rows, cols]``
+            Weights of each layer, by its name.
+        biases : dict of float32 array, shape ``[rows]``
+            Biases of each layer, by its name.
+        """
         layers = tuple(replace(layer, weight=weights[layer.name], bias=biases[layer.name])
                        for layer in self.layers)
         return replace(self, layers=layers)

@@ -161,7 +161,7 @@ NETWORKS: dict[str, type[nn.Module]] = {"lenet-300-100": LeNet300100, "lenet-5":
 
 
 def build(name: str) -> nn.Module:
-    """A new network with random weights from torch's global generator; `UserError` for an unknown name."""
+    """A new network with random weights from torch's global generator. Raises `UserError` for an unknown ``name``."""
     if name not in NETWORKS:
         raise UserError(f"network must be one of {', '.join(NETWORKS)}, not '{name}'")
     return NETWORKS[name]()
@@ -174,7 +174,19 @@ def empty(name: str) -> nn.Module:
 
 
 def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
-    """The dataset in the order in which a network of the zoo takes it. Raises `UserError` for data of another shape."""
+    """The dataset with its values in the order in which a network of the zoo takes them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A network of `build`.
+    dataset : Dataset
+
+    Raises
+    ------
+    UserError
+        For data of another shape, or with more classes than the network has outputs.
+    """
     dataset.require(*sizes(model))
     return dataset.fitted(model.input_shape)  # type: ignore[arg-type]
 

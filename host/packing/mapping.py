@@ -103,7 +103,7 @@ def _folded(fold: Fold, often: np.ndarray | None) -> np.ndarray:
 
 
 def output_layout(layer: QuantizedLayer, assignment: Assignment) -> ActivationLayout:
-    """Where the outputs of a layer lie whose rows have this assignment."""
+    """Where the outputs of ``layer`` lie whose rows are on the PEs and slots of ``assignment``."""
     channels = np.full(assignment.words * assignment.pes, -1, np.int64)
     channels[assignment.position] = np.arange(layer.rows)
     return ActivationLayout(channels, assignment.pes, layer.outputs // layer.rows)

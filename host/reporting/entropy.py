@@ -71,7 +71,15 @@ def huffman_lengths(counts: np.ndarray) -> np.ndarray:
 
 
 def bound_bits(code_bits: int, density: float) -> float:
-    """Least bits of a surviving weight: code plus H(density) / density, H the binary entropy."""
+    """Least bits of a surviving weight: code plus H(density) / density, H the binary entropy.
+
+    Parameters
+    ----------
+    code_bits : int
+        Bits of a weight code.
+    density : float
+        Share of the weights that survive, 0 to 1. At 0 and 1 places cost nothing, and the code alone counts.
+    """
     if not 0 < density < 1:
         return float(code_bits)
     entropy = -density * np.log2(density) - (1 - density) * np.log2(1 - density)

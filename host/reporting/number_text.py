@@ -29,12 +29,12 @@ def safe(value: object) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """The text, shortened to ``length`` characters with three dots at its end if it is longer."""
+    """The string ``text``, shortened to ``length`` characters with three dots at its end if it is longer."""
     return text if len(text) <= length else f"{text[:length - 3]}..."
 
 
 def number_text(value: float, digits: int = 0) -> str:
-    """A number with ``digits`` decimals and commas between thousands."""
+    """The number ``value`` with ``digits`` decimals and commas between thousands."""
     return f"{value:,.{digits}f}"
 
 
@@ -69,5 +69,5 @@ def show(value: Any, form: Callable[[Any], str], text: str = "{}", absent: str =
 
 
 def ratio(over: float | None, under: float | None) -> float | None:
-    """None if either is None, or ``under`` is zero."""
+    """``over`` divided by ``under``; None if either is None, or ``under`` is zero."""
     return over / under if over is not None and under else None

@@ -112,9 +112,10 @@ def report_text(report: Report) -> str:
 
 
 def write_report(directory: Path, report: Report) -> None:
-    """Writes ``report.json`` and ``report.html``, each whole or not at all; makes the directory.
+    """Writes ``report.json`` and ``report.html``, each whole or not at all, into ``directory``, which need not exist.
 
-    In ``report.json`` a number that is not finite is null. Raises `UserError` where nothing can be written.
+    In ``report.json`` a number that is not finite is null. ``report`` is what `host.reporting.compile_report.summarize`
+    returns. Raises `UserError` where nothing can be written.
     """
     contents = {"report.json": json.dumps(plain(report), indent=2, sort_keys=True, allow_nan=False) + "\n",
                 "report.html": report_html(report)}

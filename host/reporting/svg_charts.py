@@ -75,7 +75,15 @@ def bar_chart(label: str, kinds: Sequence[str], groups: Sequence[tuple[str, Sequ
 
 
 def line_chart(labels: Sequence[str], series: Sequence[tuple[str, list[float | None]]]) -> str:
-    """Points at even distances, joined, from zero up; each has its value beside it. Needs two points."""
+    """Points at even distances, joined, from zero up; each has its value beside it. Needs two points.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        Texts below the points.
+    series : sequence of (str, list of float or None)
+        Name and values of each line, a value for each label; None has no point. Values are not negative.
+    """
     if len(labels) < 2 or not series:
         return ""
     left, right, top, bottom = 62, WIDTH - 62, 28, 170

@@ -32,6 +32,8 @@ def read_known(path: Path, identity: str) -> dict[str, Outcome]:
 
     Parameters
     ----------
+    path : Path
+        The ``study.json`` of the earlier study.
     identity : str
         Identity of the study that wants them: network, data and epochs.
 

@@ -97,6 +97,8 @@ class Subject:
         ----------
         kind : str
             A name of `STARTS`.
+        seed : int
+            Decides the first weights and the training.
         """
         path = self.directory / f"{kind}-{seed}.pt"
         start = self.start(seed)

@@ -65,7 +65,10 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Saves tensors and plain values whole or not at all. Raises `UserError` if the file cannot be written."""
+    """Saves the tensors and plain values of ``state`` to ``path``, whole or not at all.
+
+    Raises `UserError` if the file cannot be written.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_whole(path, buffer.getvalue())

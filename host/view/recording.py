@@ -53,7 +53,7 @@ LARGEST_REPORT_BYTES = 1 << 26
 
 
 def bin_cycles(cycles: int, pes: int) -> int:
-    """Cycles of a bin, if the longest inference takes ``cycles``."""
+    """Cycles of a bin, if the longest inference takes ``cycles`` on an engine of ``pes`` PEs; at least 1."""
     return max(1, -(-cycles // min(WANTED_BINS, WANTED_CELLS // pes)))
 
 
@@ -62,6 +62,8 @@ def layer_figures(decoded: Decoded, totals: list[int] | None) -> list[dict[str, 
 
     Parameters
     ----------
+    decoded : Decoded
+        Content of the image.
     totals : list of int, optional
         Weights of each layer before neurons were dropped; without it those of the image count.
     """
@@ -90,9 +92,10 @@ def _pass_bits(lengths: np.ndarray, descriptor: Any, config: EngineConfig) -> in
 
 
 def weights_of_report(path: Path, decoded: Decoded) -> list[int] | None:
-    """Weights of each layer before neurons were dropped, by the compiler's report; None without one of this image.
+    """Weights of each layer before neurons were dropped, by the compiler's report ``path``.
 
-    Raises `UserError` for a file that is too large.
+    None if there is no such file, or it is not about the image ``decoded``. Raises `UserError` for a file that is too
+    large.
     """
     if not path.is_file():
         return None

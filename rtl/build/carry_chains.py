@@ -57,7 +57,15 @@ def improve_carries(netlist):
 
 @dataclass
 class Table:
-    """A LUT: what is at its pins, and its contents, one bit for each value of the pins."""
+    """A LUT.
+
+    Attributes
+    ----------
+    pins : list
+        What is at each pin: the number of a net, or a constant, "0" or "1".
+    init : int
+        Contents: bit ``n`` is the output if the pins, the first being the lowest bit, have the value ``n``.
+    """
 
     pins: list
     init: int

@@ -20,7 +20,10 @@ __all__ = ["act_read_port", "act_write_port", "acts_port", "drain_port", "flow",
 
 
 def flow(shape, *, always_valid=False):
-    """A stream without back-pressure: whoever receives takes everything, in the cycle in which it is ``valid``."""
+    """A stream of ``shape`` without back-pressure: the receiver takes each item in the cycle in which it is ``valid``.
+
+    With ``always_valid`` there is an item in every cycle.
+    """
     return stream.Signature(shape, always_ready=True, always_valid=always_valid)
 
 

@@ -33,6 +33,11 @@ def _refuse(input_mhz, output_mhz):
 def ecp5_dividers(input_mhz, output_mhz):
     """Input, feedback and output divider of an ECP5 PLL: output = input * feedback / input divider (Lattice TN1263).
 
+    Parameters
+    ----------
+    input_mhz, output_mhz : float
+        Frequencies of the board's clock and of the engine's, in MHz.
+
     Raises
     ------
     ValueError
@@ -50,6 +55,11 @@ def ecp5_dividers(input_mhz, output_mhz):
 
 def ice40_dividers(input_mhz, output_mhz):
     """DIVR, DIVF, DIVQ of an iCE40 PLL: output = input / (DIVR + 1) * (DIVF + 1) / 2**DIVQ (Lattice TN1251).
+
+    Parameters
+    ----------
+    input_mhz, output_mhz : float
+        Frequencies of the board's clock and of the engine's, in MHz.
 
     Raises
     ------
@@ -69,6 +79,11 @@ def ice40_dividers(input_mhz, output_mhz):
 def gowin_dividers(input_mhz, output_mhz):
     """Input, feedback and oscillator divider of a GW2A's PLL: output = input * feedback / input divider (UG286).
 
+    Parameters
+    ----------
+    input_mhz, output_mhz : float
+        Frequencies of the board's clock and of the engine's, in MHz.
+
     Raises
     ------
     ValueError
@@ -87,6 +102,11 @@ def gowin_dividers(input_mhz, output_mhz):
 
 def xilinx_dividers(input_mhz, output_mhz):
     """Input divider, multiplier and output divider of a 7-series PLL: output = input * multiplier / both (UG472).
+
+    Parameters
+    ----------
+    input_mhz, output_mhz : float
+        Frequencies of the board's clock and of the engine's, in MHz.
 
     Raises
     ------

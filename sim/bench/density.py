@@ -168,7 +168,17 @@ def run_density(options: Options, *, layer: Layer = LAYER, weight_densities: Seq
 
 
 def crossing(densities: Sequence[float], gains: Sequence[float]) -> float | None:
-    """The density at which a gain falls to 1, on a straight line in logarithms; None if it stays above."""
+    """The density at which a gain falls to 1, on a straight line in logarithms.
+
+    None if it stays above; the first density if it is below from the start and does not cross.
+
+    Parameters
+    ----------
+    densities : sequence of float
+        In ascending order.
+    gains : sequence of float
+        The gain at each density, above 0; 1 is no gain.
+    """
     for (low, above), (high, below) in zip(list(zip(densities, gains, strict=True)),
                                            list(zip(densities, gains, strict=True))[1:], strict=False):
         if above >= 1 > below:

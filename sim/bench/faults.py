@@ -37,7 +37,15 @@ def split_responses(content: bytes) -> list[tuple[int, bytes]]:
 
 
 def expected_statuses(content: bytes, packet_bytes: int) -> list[tuple[int, Status]]:
-    """Opcode, and OK, BAD_CRC or TOO_LONG, of each packet that a stream of bytes holds, see docs/formats.md."""
+    """Opcode, and OK, BAD_CRC or TOO_LONG, of each packet that a stream of bytes holds, see docs/formats.md.
+
+    Parameters
+    ----------
+    content : bytes
+        The stream, from its first byte on.
+    packet_bytes : int
+        Longest payload that the engine takes.
+    """
     found, place = [], 0
     while (begin := content.find(SYNC, place)) >= 0 and begin + HEADER_BYTES <= len(content):
         place = begin + HEADER_BYTES
@@ -84,7 +92,7 @@ class Faults:
         self.run_cycles = 1
 
     def flip_image_bits(self, *, step: int = 1) -> int:
-        """Flips each bit of the image, or every ``step``-th; none may be taken for an image."""
+        """Flips each bit of the image, or every ``step``-th, one at a time. None may be taken for an image."""
         bits = range(0, 8 * len(self.image.engine), step)
         for bit in tqdm(bits, "flipped bits", unit="bit", leave=False, disable=None):
             damaged = bytearray(self.image.engine)
@@ -123,7 +131,7 @@ class Faults:
         return count
 
     def reset_anywhere(self, count: int) -> int:
-        """Resets the engine in the middle of loading, running and reading, in turn; then loads and runs anew."""
+        """Resets the engine ``count`` times: while it loads, runs and reads, in turn. Then it loads and runs anew."""
         self._reload()
         (content,) = input_content(self.image, self.acts[:1], self.config)
         inference = inference_packets(content, self.image.layers[-1:], self.config)

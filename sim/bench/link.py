@@ -36,7 +36,10 @@ HOURS = 3600.0
 
 
 def run_axi(packets: int, seed: int) -> dict[str, Any]:
-    """Sends random packets each way, with random pauses on every channel. Raises `SimulationError` for a fault."""
+    """Sends ``packets`` random packets each way, with random pauses on every channel. ``seed`` decides both.
+
+    Raises `SimulationError` for a fault.
+    """
     parameters = {"config": asdict(CONFIG), "packets": packets, "idle": 0.3, "stall": 0.3}
     run(build(AxiEngine(CONFIG)), "sim.testbenches.axi", tests=["packets_and_registers"], parameters=parameters,
         seed=seed, timeout_s=10 * HOURS)

@@ -219,6 +219,8 @@ def compare_layers(one: Compiled, writes: list[tuple[int, int, int]]) -> tuple[l
 
     Parameters
     ----------
+    one : Compiled
+        The network, its image and what the golden model computes.
     writes : list of (int, int, int)
         Cycle, address and word of each write, see `sim.simulator.link.SimulationLink.act_writes`.
 

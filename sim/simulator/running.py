@@ -169,6 +169,6 @@ def _libpython() -> str:
 
 
 def log_tail(message: str, log: Path) -> str:
-    """The message, followed by the end of a simulation's log."""
+    """The text ``message``, followed by the end of a simulation's log, the file ``log``."""
     lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
     return "\n".join([message, "The log ends with:", *lines])
