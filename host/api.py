@@ -168,7 +168,7 @@ class EngineNetwork:
         return act_values(bits, self.config.act_bits, signed=self.decoded.network.layers[layer].activation.signed)
 
     def save(self, path: Path | str) -> None:
-        """Writes the image file, whole or not at all. Raises `UserError` if it cannot be written."""
+        """Writes the image to the file ``path``, whole or not at all. Raises `UserError` if it cannot be written."""
         write_whole(Path(path), self.content)
 
     def save_vectors(self, path: Path | str, inputs: np.ndarray) -> None:

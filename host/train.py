@@ -74,7 +74,7 @@ class TrainSettings:
     seed: int = 0
 
     def check(self, dataset: Dataset) -> None:
-        """Raises `UserError` with every setting that is out of range for this dataset."""
+        """Raises `UserError` with every setting that is out of range for ``dataset``."""
         problems = []
         if not 1 <= self.epochs <= 100_000:
             problems.append(f"epochs must be 1 to 100000, not {self.epochs}")

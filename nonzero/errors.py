@@ -47,12 +47,15 @@ def check_all(*checks: Callable[[], Any]) -> list[Any]:
 
 
 def printable(value: object) -> str:
-    """The text without control characters, lone surrogates, and marks that turn the direction of writing."""
+    """The text of ``value`` with escape sequences for characters that are not printable.
+
+    These are control characters, lone surrogates, and marks that turn the direction of writing.
+    """
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(value))
 
 
 def say_notes(notes: Iterable[str]) -> None:
-    """Tells the user what was assumed: a line each on standard error."""
+    """Tells the user what was assumed: each text of ``notes`` in a line on standard error."""
     for note in notes:
         sys.stderr.write(f"note: {printable(note)}\n")
 
@@ -106,7 +109,7 @@ def expect_interrupts() -> None:
 
 
 def end_with(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
-    """Runs a command as the process's only work and ends the process."""
+    """Runs the function ``main`` of a command as the process's only work and ends the process."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever called us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115

@@ -17,5 +17,5 @@ def pass_rtlil_on():
 
 
 def as_used(component):
-    """Amaranth warns of components that were never elaborated; this one need not be."""
+    """Keeps Amaranth from warning that ``component`` was never elaborated."""
     component._MustUse__used = True

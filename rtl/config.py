@@ -15,7 +15,8 @@ RANGES = {"pes": (2, 256), "act_bits": (8, 16), "weight_bits": (2, 16), "code_bi
 
 
 class ConfigError(ValueError):
-    """A configuration that no engine can have; lists every problem."""
+    """A configuration that no engine can have; the message has every problem of the iterable ``problems``, a line each.
+    """
 
     def __init__(self, problems):
         self.problems = list(problems)
@@ -24,7 +25,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """Everything that is fixed when an engine is built.
+    """Everything that is fixed when an engine is built. `RANGES` has the least and greatest values.
 
     Parameters
     ----------

@@ -47,7 +47,8 @@ def whole_descriptor(config, bits):
 
 
 def largest(field):
-    """The greatest number that a field of a descriptor can hold, one of a convolution's among them."""
+    """The greatest number that the field called ``field`` of a descriptor can hold, one of a convolution's among them.
+    """
     shape = Shape.cast({**_layer_fields(), **_convolution_fields()}[field])
     return (1 << (shape.width - shape.signed)) - 1
 

@@ -44,7 +44,7 @@ class ImageParts:
 
 
 def with_crc(content):
-    """The bytes, followed by their CRC-32."""
+    """The bytes ``content``, followed by their CRC-32."""
     return content + zlib.crc32(content).to_bytes(CRC_BYTES, "little")
 
 
@@ -53,7 +53,7 @@ def _crc_holds(content):
 
 
 def preset_of(config_hash):
-    """The preset with this `EngineConfig.hash`; None if there is none."""
+    """The name of the preset whose `EngineConfig.hash` is ``config_hash``; None if there is none."""
     return next((name for name, config in PRESETS.items() if config.hash == config_hash), None)
 
 

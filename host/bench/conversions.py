@@ -239,8 +239,9 @@ def figures(found: Sequence[Conversion], seed: int) -> dict[str, Any]:
 
 
 def conversions_table(found: dict[str, Any]) -> str:
-    """A table of networks by formats; then what each outcome means and how often it came; then each bad conversion in
-    full.
+    """The figures ``found`` for a terminal.
+
+    A table of networks by formats; then what each outcome means and how often it came; then each bad conversion in full.
     """
     cells: dict[str, dict[str, str]] = {}
     for row in found["rows"]:
@@ -260,7 +261,7 @@ def conversions_table(found: dict[str, Any]) -> str:
 
 
 def check_conversions(found: dict[str, Any]) -> None:
-    """Raises `UserError` if any file is converted wrong without a word, or ends in a traceback."""
+    """Raises `UserError` if ``found`` has a file that is converted wrong without a word, or ends in a traceback."""
     silent, crashed = (found["counts"][outcome] for outcome in BAD)
     if silent or crashed:
         raise UserError(f"{silent} of {found['conversions']} files are converted wrong without a word, and {crashed} "

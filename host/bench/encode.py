@@ -49,7 +49,7 @@ def draw_network(scale: int, seed: int = 1) -> QuantizedNetwork:
 
 
 def measure_encode(scale: int = 1) -> dict[str, Any]:
-    """Times the packing of VGG-16's fully connected layers; as in ``encode.json``.
+    """Times the packing of VGG-16's fully connected layers, their sizes divided by ``scale``; as in ``encode.json``.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def _scipy_seconds(network: QuantizedNetwork) -> float | None:
 
 
 def encode_table(found: dict[str, Any]) -> str:
-    """The figures for a terminal."""
+    """The figures ``found``, from `measure_encode`, for a terminal."""
     rows = [[layer["name"], f"{layer['cols']} x {layer['rows']}", f"{layer['weights_kept']:,}"]
             for layer in found["layers"]]
     table = text_table(["layer", "size", "weights kept"], rows)

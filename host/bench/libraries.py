@@ -93,7 +93,7 @@ def scipy_sparse() -> Any:
 
 
 def methods_for(device: str) -> list[Method]:
-    """The methods of this machine: the processor's and, for the device ``cuda``, the GPU's.
+    """The methods of this machine: the processor's and, if ``device`` is "cuda", the GPU's.
 
     Raises
     ------

@@ -132,7 +132,7 @@ class Compilation:
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def checkpoint(self, phase: str) -> Path | None:
-        """The file that keeps the state of a phase while it runs."""
+        """The file that keeps the state of ``phase``, such as "pruning", while it runs."""
         return self.checkpoints and self.checkpoints / f"{phase}.checkpoint"
 
     @property
@@ -154,7 +154,7 @@ class Compilation:
         return self.dense.input_axes or self.settings.input_shape or (None if images is None else images.shape[1:])
 
     def test_error(self, name: str, network: Network) -> None:
-        """Measures the percentage of test images that a float network gets wrong, if there are test images."""
+        """Measures the percentage of test images that the float ``network`` gets wrong, if there are test images."""
         if self.dataset is not None:
             layers = tensors(network)
             self.test_errors[name] = error_percent(lambda inputs: logits(layers, inputs), self.dataset.test_images,

@@ -78,7 +78,7 @@ class Retraining:
         self.curve = {"losses": [], "held_out_errors": [], "iterations": 0, "seconds": 0.0}
 
     def freeze(self, names: Sequence[str]) -> None:
-        """From now on trains only the layers of these names."""
+        """From now on trains only the layers called ``names``."""
         self.optimizer.zero_grad()
         for layer, weight, bias in zip(self.dense.layers, self.weights, self.biases, strict=True):
             weight.requires_grad_(layer.name in names)
@@ -139,7 +139,7 @@ class Retraining:
         self.generator.set_state(state["generator"])
 
     def used_inputs(self, network: Network) -> np.ndarray | None:
-        """The inputs to train with; None for all, which distillation needs for the dense network."""
+        """The inputs of ``network`` to train with; None for all, which distillation needs for the dense network."""
         first = network.layers[0]
         used = np.flatnonzero(first.weight.any(axis=0))
         return None if first.geometry or self.settings.distill or not used.size else used

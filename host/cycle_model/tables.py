@@ -24,7 +24,7 @@ __all__ = ["active_inputs", "engine_constants", "image_tables"]
 
 
 def engine_constants(config: EngineConfig) -> Engine:
-    """The constants of an engine that the loop needs."""
+    """The constants that the loop needs of an engine with the configuration ``config``."""
     grouped = scan_groups(config) > 1
     return Engine(
         pes=config.pes, clusters=config.clusters, block_cols=config.block_cols,

@@ -45,7 +45,7 @@ def checked_dataset(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
 
 
 def stored(images: np.ndarray) -> np.ndarray:
-    """Images as a dataset has them: uint8 or float32, in C's order and writeable."""
+    """The array ``images`` as a dataset has it: uint8 or float32, in C's order and writeable."""
     # A copy, since arrays read from files are read-only and torch wants them writable.
     return np.array(images, dtype=np.uint8 if images.dtype == np.uint8 else np.float32, order="C")
 

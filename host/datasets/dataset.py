@@ -105,6 +105,6 @@ class Dataset:
 
 
 def as_inputs(images: np.ndarray) -> np.ndarray:
-    """Float inputs ``[n, inputs]``, float32: uint8 images divided by 255, floats as they are."""
+    """Float inputs ``[n, inputs]``, float32, of ``images`` ``[n, ...]``: uint8 divided by 255, floats as they are."""
     flat = images.reshape(len(images), -1)
     return flat.astype(np.float32) / np.float32(255) if flat.dtype == np.uint8 else flat.astype(np.float32)

@@ -34,7 +34,8 @@ class FileProblem(Exception):
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Opens a file. Raises `FileProblem` for a directory, and for a device or pipe, whose reading might never end."""
+    """Opens the file ``path``. Raises `FileProblem` for a directory, a device or a pipe: reading these may never end.
+    """
     if path.exists() and not path.is_file():
         raise FileProblem(f"'{path}' must be a file, but is a directory or a device")
     return open(path, "rb")

@@ -67,7 +67,7 @@ class Fold:
         return np.where(inside, (channel * height + row) * width + col, -1).ravel()
 
     def layer(self, layer: QuantizedLayer) -> QuantizedLayer:
-        """The folded convolution, with its weights once for each band."""
+        """The folded convolution made of ``layer``, with its weights once for each band."""
         codes = np.zeros((layer.rows, self._cols), np.uint8)
         codes[:, self._places] = layer.codes
         return replace(layer, codes=np.tile(codes, (self.bands, 1)), bias=np.tile(layer.bias, self.bands),

@@ -89,7 +89,7 @@ class Dataflow:
         return taken == [self.at]
 
     def assume_no_dropout(self, node: str) -> None:
-        """Notes that a dropout, which the file runs as in training, is left out."""
+        """Notes that the dropout at the node named ``node``, which the file runs as in training, is left out."""
         self.assumptions.append(f"layer {shown(node)} was exported as in training, where it drops values by chance; it "
                                 "is left out, as in inference: call model.eval() before the export")
 
@@ -111,7 +111,7 @@ class Dataflow:
         return self.sizes[0] if len(self.sizes) > 1 else None
 
     def go_on(self, output: str, *parts: Part) -> None:
-        """Adds the parts that a node gives, and continues at its output."""
+        """Adds the ``parts`` that a node gives, and continues at its output, the value named ``output``."""
         for part in parts:
             if isinstance(part, LinearPart) and len(self.sizes) > 2 and not self.shape \
                     and not any(isinstance(one, FlattenPart | UnsupportedPart) for one in self.parts):
@@ -187,7 +187,7 @@ class Dataflow:
 
 
 def transposed(tensor: StoredTensor) -> StoredTensor:
-    """A matrix with its axes swapped."""
+    """The matrix ``tensor`` with its axes swapped; a tensor with a problem if it is no matrix."""
     if tensor.problem or len(tensor.shape) != 2:
         return StoredTensor(tensor.shape, problem=tensor.problem or "is transposed, but not a matrix")
     return StoredTensor(tensor.shape[::-1], tensor.values, lambda: tensor.read().T)

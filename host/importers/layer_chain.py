@@ -58,7 +58,7 @@ class Chain:
         self.before: Part | None = None
 
     def add(self, part: Part) -> None:
-        """Adds the next part: a new layer, a part of the last layer, or a problem in `problems`."""
+        """Adds ``part``, the next one: a new layer, a part of the last layer, or a problem in `problems`."""
         problem = self._place_problem(part)
         if problem:
             self._refuse(part, problem)

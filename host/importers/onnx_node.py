@@ -100,7 +100,10 @@ class OnnxNode:
         return default
 
     def ints(self, name: str, default: list[int]) -> list[int]:
-        """An attribute that is a list of integers. Raises `ValueError` if it is of another type."""
+        """The list of integers in the attribute ``name``; ``default`` if it is missing.
+
+        Raises `ValueError` for another type.
+        """
         return list(self.attribute(name, default))
 
     def pair(self, name: str, default: int) -> tuple[int, int]:
@@ -133,7 +136,7 @@ class OnnxNode:
         return {b"SAME_UPPER": "upper", b"SAME_LOWER": "lower"}.get(auto, "")
 
     def numbers(self, number: int) -> list[int] | None:
-        """A stored list of integers, such as a shape; None if it is not stored."""
+        """The 1 to 8 integers, such as a shape, that are stored at input ``number``, from 0; None without such."""
         from onnx import numpy_helper
         stored = self.whole.get(self.proto.input[number]) if number < len(self.proto.input) else None
         if stored is None or stored.data_type != INT64 or len(stored.dims) != 1 or not 0 < stored.dims[0] <= 8 \

@@ -24,11 +24,11 @@ __all__ = ["HEADER_LIMIT", "SAFETENSORS", "safetensors_file"]
 
 
 def safetensors_file(network: Network) -> bytes:
-    """The weights and biases of a network by the names of its layers, as in a state dictionary, float32; and in the
-    metadata its description (`host.importers.description`), with which the file is read as the network that it is.
+    """A safetensors file of ``network``: weights and biases, float32, by the names of its layers.
 
-    Poolings, whose weights are fixed, have no tensors. Normalisations are folded in, and neurons that were removed are
-    missing.
+    Its metadata has the description of the network (`host.importers.description`), with which the file is read as the
+    network that it is. Poolings, whose weights are fixed, have no tensors. Normalisations are folded in, and neurons
+    that were removed are missing.
     """
     tensors = {}
     for layer in network.layers:

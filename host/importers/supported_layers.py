@@ -18,7 +18,7 @@ NOT_ZEROS = "pads with something other than zeros; use zeros, in torch.nn.Conv2d
 
 
 def size_text(shape: tuple[int, ...]) -> str:
-    """Sizes for a message, like 1 x 28 x 28."""
+    """The sizes ``shape`` for a message, like 1 x 28 x 28."""
     return " x ".join(f"{size:,}" for size in shape)
 
 

@@ -118,7 +118,7 @@ class LiteNode:
 
 
 def read_node(node: LiteNode) -> None:
-    """Adds what the node is to its flow."""
+    """Adds to the flow of ``node`` the parts that the node is, or the constant that it computes."""
     flow, output = node.flow, str(node.outputs[0])
     takes = flow.takes(node.label, node.kind, [str(one) for one in node.inputs])
     if takes is None:

@@ -223,7 +223,8 @@ class Network:
 
 
 def taps_met(geometry: Geometry) -> np.ndarray:
-    """Whether each tap of the kernel meets any input that is not padding: bool ``[kernel rows * columns]``."""
+    """Whether each tap of the kernel meets any input of ``geometry`` that is no padding: bool ``[kernel rows * columns]``.
+    """
     met: list[np.ndarray] = []
     for size, kernel, stride, padding, outputs in axis_sizes(geometry):
         inputs = np.arange(kernel)[:, None] + np.arange(outputs) * stride - padding
@@ -232,6 +233,6 @@ def taps_met(geometry: Geometry) -> np.ndarray:
 
 
 def axis_sizes(geometry: Geometry) -> Iterator[tuple[int, int, int, int, int]]:
-    """Input size, kernel, stride, padding at the beginning and output size of rows and columns."""
+    """Input size, kernel, stride, padding at the beginning and output size of ``geometry``, for rows and columns."""
     return zip(geometry.in_shape[1:], geometry.kernel, geometry.stride, geometry.padding, geometry.computed_shape,
                strict=True)

@@ -192,6 +192,6 @@ def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
 
 
 def sizes(model: nn.Module) -> tuple[int, int]:
-    """Values that a network of the zoo takes, and outputs of its last linear layer."""
+    """Values that ``model``, a network of the zoo, takes, and outputs of its last linear layer."""
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return math.prod(model.input_shape), linears[-1].out_features  # type: ignore[arg-type]

@@ -195,7 +195,7 @@ def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.n
 
 
 def dropped_share(layer: QuantizedLayer) -> float:
-    """Share of a convolution's taps that fall outside its output, with stride 1."""
+    """Share of the taps of the convolution ``layer`` that fall outside its output, with stride 1."""
     shape = layer.shape
     if shape.stride != (1, 1):
         return 0

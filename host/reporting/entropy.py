@@ -42,7 +42,7 @@ class Stream:
 
 
 def measure(values: np.ndarray) -> Stream:
-    """Measures a stream of symbols: integers, 0 or more, of any shape."""
+    """Measures a stream of symbols: ``values`` are integers, 0 or more, in an array of any shape."""
     counts = np.bincount(values.ravel().astype(np.int64))
     total = int(counts.sum())
     shares = counts[counts > 0] / max(1, total)

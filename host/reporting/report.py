@@ -71,7 +71,7 @@ STORAGE = {
 """Description of each purpose of ``storage_bits``; one that is not here is shown by its name."""
 
 def report_html(report: Report) -> str:
-    """The report as one page that needs neither scripts nor other files; see the module for its schema."""
+    """The ``report`` as one page that needs neither scripts nor other files; see the module for its schema."""
     report = plain(report)
     notes = "".join(f"<p>Note: {safe(note)}</p>" for note in report.get("notes") or [])
     parts = [
@@ -94,7 +94,7 @@ def report_html(report: Report) -> str:
 
 
 def report_text(report: Report) -> str:
-    """The report's main figures for a terminal, without a newline at the end."""
+    """The main figures of ``report`` for a terminal, without a newline at the end; see the module for its schema."""
     report = plain(report)
     named = [printable(report[key]) for key in ("tool", "network", "preset", "dataset") if report.get(key)]
     lines = [", ".join(named)]

@@ -23,7 +23,7 @@ Report = dict[str, Any]
 
 
 def layers_of(report: Report) -> list[Report]:
-    """The layers, with ``ideal`` and ``limit`` cycles where they are known."""
+    """The layers of ``report``, with ``ideal`` and ``limit`` cycles where they are known."""
     layers = []
     for layer in report.get("layers") or []:
         pes = (report.get("config") or {}).get("pes") or len(layer.get("pe_entries") or [])
@@ -34,12 +34,12 @@ def layers_of(report: Report) -> list[Report]:
 
 
 def storage_bits(report: Report) -> dict[str, int]:
-    """Bits on the chip by purpose, without purposes that take none."""
+    """Bits on the chip by purpose, as ``report`` has them, without purposes that take none."""
     return {printable(name): bits for name, bits in (report.get("storage_bits") or {}).items() if bits}
 
 
 def main_figures(report: Report) -> list[tuple[str, str, str]]:
-    """The figures of the whole network: name, value and what it compares with (or an empty text)."""
+    """The figures of the whole network in ``report``: name, value and what it compares with (or an empty text)."""
     get, cycles = report.get, report.get("cycles_per_image") or {}
     errors = [show(get(f"test_error_{stage}"), error_text, f"{stage} {{}}", "")
               for stage in ("dense", "pruned", "shared")]
@@ -66,7 +66,7 @@ def main_figures(report: Report) -> list[tuple[str, str, str]]:
 
 
 def rtl_figures(rtl: Report) -> list[tuple[str, str]]:
-    """The figures of a run: name and value."""
+    """The figures of a run, the part ``rtl`` of a report: name and value."""
     cycles, latency = rtl.get("cycles_per_image"), rtl.get("latency_ms") or {}
 
     def compared(name: str, key: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ __all__ = ["geomean", "shown", "text_table", "write_figure", "write_json"]
 
 
 def geomean(values: Iterable[float]) -> float:
-    """The geometric mean; of nothing, 1."""
+    """The geometric mean of ``values``, which must be above 0; without values, 1."""
     found = list(values)
     return float(np.exp(np.log(found).mean())) if found else 1.0
 

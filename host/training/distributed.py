@@ -51,7 +51,7 @@ class Group:
         return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def sum(self, value: float) -> float:
-        """The sum over the group."""
+        """The sum of ``value`` over the group."""
         if self.size == 1:
             return value
         total = torch.tensor(value, dtype=torch.float64, device=self.device)

@@ -76,7 +76,7 @@ class Table:
         return list(dict.fromkeys(pin for pin in self.pins if isinstance(pin, int)))
 
     def at(self, values):
-        """The output, from the values of the nets."""
+        """The output for ``values``: a bit, 0 or 1, for each net at the pins."""
         index = sum(values.get(pin, pin == "1") << place for place, pin in enumerate(self.pins))
         return self.init >> index & 1
 

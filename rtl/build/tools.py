@@ -81,7 +81,7 @@ class Family:
     floorplan: Callable | None = None
 
     def rewrite(self, script):
-        """A build script of Amaranth's as these tools want it."""
+        """Amaranth's build script ``script`` as these tools want it."""
         for old, new in self.renamed.items():
             script = script.replace(old, new)
         return script
@@ -179,7 +179,7 @@ def utilisation(report, family, pes, netlist=None):
 
 
 def fmax_mhz(report):
-    """The highest clock of the slowest domain, from nextpnr's report."""
+    """The highest clock of the slowest domain, in MHz, from nextpnr's ``report``."""
     return round(min(clock["achieved"] for clock in report["fmax"].values()), 2)
 
 
@@ -200,7 +200,7 @@ def _find(tool):
 
 
 def tool_versions(family):
-    """The installed versions of the family's packages, by name."""
+    """The installed versions of the packages of ``family``, by name."""
     versions = {}
     for package in ("amaranth", "amaranth-boards", *family.packages):
         try:

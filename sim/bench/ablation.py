@@ -133,7 +133,7 @@ def _summary(variant: Variant, rows: Sequence[dict[str, Any]]) -> dict[str, Any]
 
 
 def ablation_table(found: dict[str, Any]) -> str:
-    """The figures for a terminal."""
+    """The figures ``found`` for a terminal."""
     variants = found["variants"]
     names = list(variants[0]["cycles_times_by_layer"])
     header = ["without", "cycles/ideal", "worst", "cycles x", *names, "bits/bound", "cycles from"]
@@ -147,7 +147,7 @@ def ablation_table(found: dict[str, Any]) -> str:
 
 
 def ablation_figure(found: dict[str, Any]) -> Figure:
-    """A bar for each mechanism, a dot for each layer."""
+    """A bar for each mechanism, a dot for each layer, of the figures ``found``."""
     variants = found["variants"][1:][::-1]
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()

@@ -204,7 +204,7 @@ def _crossovers(cells: Sequence[dict[str, Any]], storage: Sequence[dict[str, Any
 
 
 def density_table(found: dict[str, Any]) -> str:
-    """The figures for a terminal."""
+    """The figures ``found`` for a terminal."""
     shares = list(dict.fromkeys(cell["act_density"] for cell in found["cells"]))
 
     def rows(name: str) -> list[list[str]]:
@@ -235,7 +235,7 @@ def density_table(found: dict[str, Any]) -> str:
 
 
 def density_figure(found: dict[str, Any]) -> Figure:
-    """Speed-up over both densities, with the lines on which sparse and dense are equal."""
+    """Speed-up over both densities in ``found``, with the lines on which sparse and dense are equal."""
     shares = np.array(list(dict.fromkeys(cell["act_density"] for cell in found["cells"])))
     densities = np.array([one["weight_density"] for one in found["storage"]])
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")

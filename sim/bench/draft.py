@@ -109,7 +109,7 @@ class Draft:
         return with_crc(content)
 
     def of_kind(self, kind: int) -> list[Section]:
-        """The sections of a kind, a number of `rtl.image_format.SectionKind`."""
+        """The sections of the kind ``kind``, a number of `rtl.image_format.SectionKind`."""
         return [section for section in self.sections if section.kind == kind]
 
     @property

@@ -24,7 +24,7 @@ class FaultError(UserError):
 
 
 def split_responses(content: bytes) -> list[tuple[int, bytes]]:
-    """Opcode and payload of each packet. Raises `FaultError` if these bytes are anything but sound packets."""
+    """Opcode and payload of each packet in ``content``. Raises `FaultError` if it is anything but sound packets."""
     found = []
     while content:
         length = HEADER_BYTES + int.from_bytes(content[2:4], "little")
@@ -106,7 +106,8 @@ class Faults:
         return len(bits)
 
     def mutate_packets(self, count: int) -> int:
-        """Mutated packets and short noise, eight at a time; after them the engine must answer, and rightly."""
+        """Sends ``count`` mutated packets and short noise, eight at a time; after them the engine must answer rightly.
+        """
         self._reload()
         with _progress(count, "mutated packets", "packet") as progress:
             for first in range(0, count, 8):
@@ -116,7 +117,8 @@ class Faults:
         return count
 
     def send_noise(self, count: int) -> int:
-        """Sends random bytes in lots of some hundreds; in every other lot SYNC and small numbers are frequent."""
+        """Sends ``count`` random bytes in lots of some hundreds. In every other lot SYNC and small numbers are frequent.
+        """
         self._reload()
         lot = 4 * self.longest
         with _progress(count, "random bytes", "B") as progress:

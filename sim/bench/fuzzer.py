@@ -205,5 +205,5 @@ def _joined(packets: list[bytes], most: int) -> Iterator[bytes]:
 
 
 def build_engine(config: EngineConfig) -> Build:
-    """The simulation of an engine, optimised, because large engines take long to simulate."""
+    """The simulation of the engine ``config``, optimised, because large engines take long to simulate."""
     return build_link(Engine(config), capacity_bytes=CAPACITY_BYTES, long_runs=config.pes > 16)

@@ -100,12 +100,12 @@ def _network(config: EngineConfig, seed: int) -> QuantizedNetwork:
 
 
 def axi_table(found: dict[str, Any]) -> str:
-    """The result of `run_axi` as a sentence."""
+    """The result ``found`` of `run_axi` as a sentence."""
     return f"{found['packets']} random packets each way over AXI, every response right, every rule kept"
 
 
 def faults_table(found: dict[str, Any]) -> str:
-    """The counts of `run_faults` as text, a line each."""
+    """The counts ``found`` of `run_faults` as text, a line each."""
     return "\n".join(f"{found[name]:>8}  {text}" for name, text in (
         ("flipped_bits", "single bits of the image flipped, each noticed"),
         ("mutated_packets", "mutated packets, the engine exact after each eight"),

@@ -255,7 +255,7 @@ def compare_layers(one: Compiled, writes: list[tuple[int, int, int]]) -> tuple[l
 
 
 def networks_table(found: dict[str, Any]) -> str:
-    """The figures for a terminal."""
+    """The figures ``found`` for a terminal."""
     header = ["layer", "useful MACs", "ideal", "RTL", "predicted", "ratio", "passes", "kept %", "acts %",
               "bits/weight", "wrong"]
     parts = []

@@ -168,7 +168,7 @@ def _sources_of_rtl() -> list[Path]:
 
 
 def stable_text(value: Any) -> str | None:
-    """A text that equal values share and others do not, in any process; None for values without one."""
+    """A text that values equal to ``value`` share and others do not, in any process; None for values without one."""
     if value is None or isinstance(value, bool | int | float | str | bytes | Shape | range):
         return repr(value)
     if isinstance(value, Enum):

@@ -77,7 +77,7 @@ def run(build: Build, bench: str, *, tests: Sequence[str] | None = None,
 
 
 def read_results(path: Path) -> tuple[list[str], dict[str, str]]:
-    """Reads cocotb's result file (xUnit XML): names of the passed tests, causes of the others by name."""
+    """Reads ``path``, cocotb's result file (xUnit XML): names of the passed tests, causes of the others by name."""
     passed: list[str] = []
     failures: dict[str, str] = {}
     for case in ElementTree.parse(path).getroot().iter("testcase"):
