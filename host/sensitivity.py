@@ -187,8 +187,9 @@ def scan_table(found: Scan) -> str:
 
 
 def scan_figure(found: Scan) -> Figure:
-    """Held-out accuracy in percent over the density of each layer, as in figure 6 of the paper; dashed: the chosen
-    densities.
+    """Held-out accuracy in percent over the density of each layer in ``found``, as in figure 6 of the paper.
+
+    Dashed lines are the chosen densities.
     """
     figure = Figure(figsize=(7, 4))
     axes = figure.subplots()

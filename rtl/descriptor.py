@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record of a pass in program memory: the descriptor, and what follows it."""
+"""The record of a pass in program memory: the descriptor, and what follows it.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
+"""
 
 from amaranth.hdl import Shape, signed
 from amaranth.lib import data, enum

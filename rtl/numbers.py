@@ -50,7 +50,7 @@ Integers = TypeVar("Integers")
 
 
 def requant_shift(act_bits: int) -> int:
-    """The constant right shift after the multiplication: 19 for 8-bit activations."""
+    """The constant right shift after the multiplication, by ``act_bits``: 19 for 8-bit activations."""
     return 27 - act_bits
 
 

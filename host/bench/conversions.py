@@ -241,7 +241,8 @@ def figures(found: Sequence[Conversion], seed: int) -> dict[str, Any]:
 def conversions_table(found: dict[str, Any]) -> str:
     """The figures ``found`` for a terminal.
 
-    A table of networks by formats; then what each outcome means and how often it came; then each bad conversion in full.
+    A table of networks by formats; then what each outcome means and how often it came; then every bad conversion in
+    full.
     """
     cells: dict[str, dict[str, str]] = {}
     for row in found["rows"]:

@@ -40,7 +40,9 @@ CALIBRATION_MACS = 1 << 33
 
 
 def load(work: Compilation) -> str:
-    """Reads model and data, and checks that they fit each other and the engine; returns a note for the user.
+    """Reads model and data of ``work``, and checks that they fit each other and the engine.
+
+    Returns a note for the user.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def load(work: Compilation) -> str:
 
 
 def prune_and_retrain(work: Compilation) -> str:
-    """Prunes the network and retrains it, if the settings want that; returns a note for the user.
+    """Prunes the network of ``work`` and retrains it, if the settings want that; returns a note for the user.
 
     Raises
     ------
@@ -101,8 +103,9 @@ def prune_and_retrain(work: Compilation) -> str:
 
 
 def share(work: Compilation) -> str:
-    """Shares the weights of each layer through a codebook, or rounds them to weights of few bits; returns a note for
-    the user.
+    """Shares the weights of each layer of ``work`` through a codebook, or rounds them to weights of few bits.
+
+    Returns a note for the user.
 
     Raises
     ------
@@ -123,7 +126,7 @@ def share(work: Compilation) -> str:
 
 
 def quantize_integers(work: Compilation) -> str:
-    """Turns weights, biases and activations into integers; returns a note for the user.
+    """Turns weights, biases and activations of ``work`` into integers; returns a note for the user.
 
     Raises
     ------
@@ -166,7 +169,9 @@ def encode_and_pack(work: Compilation) -> str:
 
 
 def verify(work: Compilation) -> str:
-    """Reads the image back as the engine would, and compares every weight and every output.
+    """Reads the image of ``work`` back as the engine would, and compares every weight and every output.
+
+    Returns a note for the user.
 
     Raises
     ------

@@ -66,9 +66,10 @@ class Dataset:
         return as_inputs(self.test_images)
 
     def fitted(self, axes: Sequence[int] | None) -> "Dataset":
-        """The dataset with its images in the order in which a network of these input axes takes them.
+        """The dataset with its images in the order in which a network with the input axes ``axes`` takes them.
 
-        None for axes that are not known. Raises `UserError` for images of other axes: `host.datasets.axes`.
+        ``axes`` are sizes without the batch's; None if they are not known. Raises `UserError` for images of other axes:
+        `host.datasets.axes`.
         """
         if axes is None:
             note = flattened_note(f"dataset '{self.name}'", self.train_images)

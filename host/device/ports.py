@@ -29,7 +29,7 @@ class Port(Protocol):
     """Carries packets to an engine and brings its responses back, in order."""
 
     def exchange(self, requests: Sequence[bytes], /) -> list[bytes]:
-        """Sends packets, and returns the response to each, in the same order.
+        """Sends the packets ``requests``, and returns the response to each, in the same order.
 
         Raises
         ------

@@ -74,7 +74,10 @@ class Fold:
                        geometry=self.folded)
 
     def unfolded(self, layer: QuantizedLayer) -> QuantizedLayer:
-        """The inverse of `layer`. Raises `ValueError` if the bands differ, or for a weight outside the kernel."""
+        """The convolution from which `layer` made ``layer``. Raises `ValueError` if no convolution gives it.
+
+        That is so if the bands differ, or a weight lies outside the kernel.
+        """
         rows = layer.rows // self.bands
         codes, bias = layer.codes[:rows, self._places], layer.bias[:rows]
         original = replace(layer, codes=codes, bias=bias, geometry=self.geometry)

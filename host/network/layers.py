@@ -148,7 +148,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Conv2d(Linear):
-    """A convolution, bias, activation and max pooling.
+    """A convolution with the shapes ``geometry``, bias, activation and max pooling.
 
     ``weight`` is ``[output channels, input channels / groups * kernel rows * kernel columns]``, its columns in
     torch's order. Input and output values are flattened in torch's order: channel, row, column.
@@ -223,7 +223,9 @@ class Network:
 
 
 def taps_met(geometry: Geometry) -> np.ndarray:
-    """Whether each tap of the kernel meets any input of ``geometry`` that is no padding: bool ``[kernel rows * columns]``.
+    """For each tap of the kernel, whether it meets any input that is no padding: bool ``[kernel rows * columns]``.
+
+    ``geometry`` is that of the convolution.
     """
     met: list[np.ndarray] = []
     for size, kernel, stride, padding, outputs in axis_sizes(geometry):

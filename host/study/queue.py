@@ -53,12 +53,12 @@ class Job:
 
     @classmethod
     def of(cls, key: str) -> "Job":
-        """The job of a `key`."""
+        """The job whose `key` is ``key``."""
         return cls(**json.loads(key))
 
 
 class Queue:
-    """Opens the study of this name; makes it if there is none.
+    """Opens the study ``name`` in ``directory``; makes both if there is none.
 
     Raises
     ------

@@ -62,7 +62,8 @@ class Augmenter:
         self.want(None)
 
     def want(self, places: torch.Tensor | None) -> None:
-        """Makes only these pixels of an image from now on, in this order; None for all."""
+        """Makes only the pixels ``places`` of an image from now on, in this order; None for all. They count row by row.
+        """
         places = torch.arange(self.height * self.width) if places is None else places
         self.fields, self.places = self.whole[:, places], self.identity.reshape(2, -1)[:, places]
 
@@ -108,7 +109,7 @@ class Shifter:
         self.places: torch.Tensor | None = None
 
     def want(self, places: torch.Tensor | None) -> None:
-        """Makes only these values of an image from now on, in this order; None for all."""
+        """Makes only the values ``places`` of an image from now on, in this order; None for all."""
         self.places = places
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator, part: slice = ALL) -> torch.Tensor:

@@ -117,7 +117,7 @@ def compile_layer(network: QuantizedNetwork, options: Options) -> PackedNetwork:
     Parameters
     ----------
     network : QuantizedNetwork
-        One fully connected layer.
+        One layer.
     options : Options
         The engine to begin with, and how rows are assigned.
 

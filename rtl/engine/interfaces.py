@@ -2,6 +2,8 @@
 """Signatures of the connections between the units of an engine, one for each pair; single streams need none.
 
 Each is written from the side of the unit named first, whose member is ``Out``; that of the other is ``In``.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
 """
 
 from amaranth.lib import stream
@@ -28,7 +30,7 @@ def flow(shape, *, always_valid=False):
 
 
 def request_port(packet_bytes):
-    """From the link to the commands: a request and its response.
+    """From the link to the commands: a request with a payload of at most ``packet_bytes``, and its response.
 
     Members
     -------

@@ -61,7 +61,7 @@ class Queue(wiring.Component):
     Raises
     ------
     ValueError
-        If ``depth`` is not such a number.
+        If ``depth`` is not a power of two of at least 2.
     """
 
     def __init__(self, shape, depth, *, limit=1, most=None, block_ram=False, bypass=False):

@@ -40,7 +40,7 @@ def board_platform(board):
 
 
 def led_port(platform, name):
-    """The port of a LED: the platform's resource, its number, and a colour if it has several; ``rgb_led.0.g``."""
+    """The port of the LED ``name``, such as ``rgb_led.0.g``, on ``platform``: resource, number, and a colour if any."""
     resource, number, *colour = name.split(".")
     if not colour:
         return platform.request(resource, int(number), dir="-")

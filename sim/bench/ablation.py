@@ -44,7 +44,7 @@ class Variant:
 
 
 def empty_slices_cost(decoded: Decoded) -> Decoded:
-    """The image with one entry, which is no weight, in every empty slice: an engine without early skip."""
+    """The image ``decoded`` with one entry, which is no weight, in every empty slice: an engine without early skip."""
     passes = []
     for one in decoded.passes:
         empty = one.lengths == 0
@@ -55,7 +55,7 @@ def empty_slices_cost(decoded: Decoded) -> Decoded:
 
 
 def skips_cost(decoded: Decoded) -> Decoded:
-    """The image with weights in place of all skips and padding: an engine whose skips cost a cycle."""
+    """The image ``decoded`` with weights in place of all skips and padding: an engine whose skips cost a cycle."""
     return replace(decoded, passes=[replace(one, taps=[np.zeros_like(taps) for taps in one.taps])
                                     for one in decoded.passes])
 

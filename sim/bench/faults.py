@@ -117,8 +117,7 @@ class Faults:
         return count
 
     def send_noise(self, count: int) -> int:
-        """Sends ``count`` random bytes in lots of some hundreds. In every other lot SYNC and small numbers are frequent.
-        """
+        """Sends ``count`` random bytes in lots of some hundreds; every other lot has many SYNC and small numbers."""
         self._reload()
         lot = 4 * self.longest
         with _progress(count, "random bytes", "B") as progress:

@@ -89,7 +89,7 @@ class Fuzzer:
         Device(link, config)
 
     def run(self, numbers: Sequence[int]) -> Iterator[Tried]:
-        """Tries mutants by their numbers."""
+        """Tries the mutants with these ``numbers``, in order, and yields the outcome of each."""
         left = list(numbers)
         while left:
             tried = list(self._try(left[:AT_ONCE]))

@@ -86,7 +86,7 @@ class LinkPort:
 
 @cocotb.test()
 async def serve(dut: Any) -> None:
-    """Answers commands until the socket is closed; time stands still between them."""
+    """Answers commands for the top module ``dut`` until the socket is closed; time stands still between them."""
     told = parameters()
     port = LinkPort(dut)
     await port.start(idle=told["idle"], stall=told["stall"], seed=told["seed"])
