@@ -98,7 +98,7 @@ class SerialPort:
     def exchange(self, requests: Sequence[bytes]) -> list[bytes]:
         """The response to each of ``requests``, whole and sound.
 
-        Raises `DeviceError` if one does not come (NO_ANSWER, DAMAGED); the rest is not sent then. It also does so if the
+        Raises `DeviceError` if one does not come (NO_ANSWER, DAMAGED); the rest is not sent then. Raises it, too, if the
         port fails (DISCONNECTED).
         """
         try:

@@ -71,7 +71,7 @@ Labelled = tuple[np.ndarray, np.ndarray]
 def split(dataset: Dataset) -> tuple[Labelled, Labelled]:
     """Splits the training images of ``dataset`` into those to train on and those held out.
 
-    Held out are `HELD_OUT` of them; each part has at least one.
+    `HELD_OUT` is the share held out; each part has at least one.
 
     The split depends on nothing but the number of images: training, pruning and weight sharing hold out the same
     ones, whatever their seed. Only the held-out ones end a phase or choose between recipes, never the test images.

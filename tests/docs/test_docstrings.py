@@ -106,8 +106,8 @@ def raised(nodes: Iterable[ast.AST], caught: frozenset[str] = frozenset()) -> It
 def errors(node: Definition) -> list[str]:
     """Errors that a function raises, or a class when an object is made."""
     makers = ("__init__", "__post_init__")
-    functions = [one for one in node.body if isinstance(one, Function) and one.name in makers] \
-        if isinstance(node, ast.ClassDef) else [node]
+    functions: list[Function] = [node] if not isinstance(node, ast.ClassDef) else [
+        one for one in node.body if isinstance(one, Function) and one.name in makers]
     return sorted({error for one in functions for error in raised(one.body)})
 
 
