@@ -37,8 +37,9 @@ def looks_like(tensors: Mapping[str, StoredTensor]) -> str | None:
 
 
 def zoo_parts(name: str, tensors: Mapping[str, StoredTensor]) -> tuple[list[Part], tuple[int, ...] | None]:
-    """The parts of the network ``name`` of the zoo, whole or without neurons and channels that were removed; and
-    channels, height and width of an input if it has convolutions.
+    """The parts of the network ``name`` of the zoo, whole or without neurons and channels that were removed.
+
+    If it has convolutions, channels, height and width of an input, too; else None.
 
     Parameters
     ----------
