@@ -63,8 +63,8 @@ def say_notes(notes: Iterable[str]) -> None:
 def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
     """Runs the function ``main`` of a command with the arguments ``argv``; None stands for those of the process.
 
-    Returns the exit status: 0 if all went well; 130 for Ctrl-C; 1 if the reader of the output has closed it. It is 2 for
-    a `UserError`, a file that the operating system refuses, or too little memory.
+    Returns the exit status: 0 if all went well; 130 for Ctrl-C; 1 if the reader of the output has closed it. It is 2
+    for a `UserError`, a file that the operating system refuses, or too little memory.
     """
     try:
         _check_values(sys.argv[1:] if argv is None else argv)

@@ -98,8 +98,8 @@ class SerialPort:
     def exchange(self, requests: Sequence[bytes]) -> list[bytes]:
         """The response to each of ``requests``, whole and sound.
 
-        Raises `DeviceError` if one does not come (NO_ANSWER, DAMAGED), or the port fails (DISCONNECTED). The rest is not
-        sent then.
+        Raises `DeviceError` if one does not come (NO_ANSWER, DAMAGED), or the port fails (DISCONNECTED). The rest is
+        not sent then.
         """
         try:
             return [self._request(request) for request in requests]
