@@ -9,7 +9,7 @@ DEMO_MODEL ?=
 
 BOARDS := $(filter-out arty-a7,$(patsubst constraints/%.toml,%,$(wildcard constraints/*.toml)))
 
-.PHONY: setup demo test lint prepare docs boards clean
+.PHONY: setup demo test smoke lint prepare docs boards clean
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
@@ -29,6 +29,10 @@ prepare: $(READY)
 
 test: lint prepare
 	$(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
+# As another user whose home cannot be written, in a path that shells and makefiles trip over, and from a wheel.
+smoke:
+	for kind in user path wheel; do .ci/smoke $$kind || exit 1; done
 
 demo: $(READY)
 	$(VENV)/bin/python -m host.demo --images $(DEMO_IMAGES) $(if $(DEMO_MODEL),--model $(DEMO_MODEL))

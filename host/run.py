@@ -26,9 +26,11 @@ from host.image.image import Image, read_image
 from host.quantization.calibration import clipped_inputs
 from host.quantization.integer_network import quantize_inputs
 from host.reporting.engine_run import EngineRun
+from host.reporting.image_report import output_scale_of_report, weights_of_report
 from host.reporting.report_values import rtl_figures
+from host.training.metrics import metrics
 from host.verification.measure import measure, models
-from host.view.recording import LARGEST_BYTES, MOST_IMAGES, bin_cycles, recorded_image, recording, weights_of_report
+from host.view.recording import LARGEST_BYTES, MOST_IMAGES, bin_cycles, recorded_image, recording
 from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_file, part_of, write_whole
@@ -57,7 +59,8 @@ EXAMPLES = """examples:
 
 
 def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, verify: bool = True,
-              seed: int = 1, baked: bool = False, traced: Path | None = None) -> EngineRun:
+              seed: int = 1, baked: bool = False, traced: Path | None = None,
+              report: Path | None = None) -> EngineRun:
     """Runs the first test images on a device.
 
     Parameters
@@ -77,6 +80,8 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     traced : Path, optional
         Record what the PEs do, for `host.view`; only of the simulation of an engine alone, and with ``verify``. This is
         the image's file: the report beside it tells how many weights there were.
+    report : Path, optional
+        The compiler's report, which tells the scale of the outputs: without it they are not compared with targets.
 
     Raises
     ------
@@ -89,6 +94,8 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     network = decoded.network
     dataset = image.fitted(dataset)
     say_notes(dataset.notes)
+    if dataset.has_targets:
+        dataset.require(dataset.input_count, network.layers[-1].outputs)
     check_range(f"--limit of '{dataset.name}'", images, 1, len(dataset.test_labels))
     acts = quantize_inputs(network, dataset.test_images[:images])
     say_notes(clipped_inputs(network, dataset.test_images[:images]))
@@ -100,13 +107,26 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     seconds = time.perf_counter() - begin
     batch = measured.batch
     outputs = act_values(batch.outputs[-1], config.act_bits, signed=network.layers[-1].activation.signed)
-    winners = outputs.argmax(axis=1)
-    error = 100 * float((winners != dataset.test_labels[:images]).mean())
-    run = EngineRun(target, config.pes, batch, error, seconds, measured.comparison,
-              None if expected is None else expected.prediction)
+    run = EngineRun(target, config.pes, batch, _test_metrics(outputs, dataset, decoded, report),
+                    "mse" if dataset.has_targets else "error", seconds, measured.comparison,
+                    None if expected is None else expected.prediction)
     if traced is None or expected is None:
         return run
-    return replace(run, recording=_recording(run, decoded, traced, dataset, acts, expected.layers, winners))
+    return replace(run, recording=_recording(run, decoded, traced, dataset, acts, expected.layers,
+                                             outputs.argmax(axis=1)))
+
+
+def _test_metrics(outputs: np.ndarray, dataset: Dataset, decoded: Decoded, report: Path | None) -> dict[str, float]:
+    """Figures of the first test images' outputs, int64 ``[n, outputs]``; of values only if their scale is known."""
+    labels = dataset.test_labels[:len(outputs)]
+    if not dataset.has_targets:
+        return metrics(outputs, labels)
+    scale = None if report is None else output_scale_of_report(report, decoded)
+    if scale is None:
+        say_notes([("the outputs are not compared with the targets: only the compiler's report of this image, "
+                    "report.json beside it, tells their scale")])
+        return {}
+    return metrics(outputs * scale, labels)
 
 
 def _recording(run: EngineRun, decoded: Decoded, file: Path, dataset: Dataset, acts: np.ndarray,
@@ -114,7 +134,8 @@ def _recording(run: EngineRun, decoded: Decoded, file: Path, dataset: Dataset, a
     assert run.prediction is not None
     inputs = [acts[:, :decoded.network.inputs], *golden[:-1]]
     active = np.stack([(values != 0).sum(axis=1) for values in inputs], axis=1)
-    images = [recorded_image(number, int(dataset.test_labels[number]), int(winners[number]),
+    labels = [None if dataset.has_targets else int(label) for label in dataset.test_labels[:len(winners)]]
+    images = [recorded_image(number, labels[number], int(winners[number]),
                              {name: int(values[number]) for name, values in run.batch.counters.items()},
                              int(run.prediction.counters["cycles"][number]), active[number].tolist(), bins)
               for number, bins in enumerate(run.batch.bins)]
@@ -205,7 +226,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             target = replace(target, waves=outputs.enter_context(part_of(waves)))
         run = run_image(image, target, dataset, limit, verify=arguments.verify or trace is not None,
                         seed=arguments.seed, baked=arguments.baked,
-                        traced=arguments.image if trace is not None else None)
+                        traced=arguments.image if trace is not None else None,
+                        report=arguments.image.with_name("report.json"))
     if trace is not None:
         content = json.dumps(run.recording, separators=(",", ":")).encode()
         if len(content) > LARGEST_BYTES:

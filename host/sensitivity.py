@@ -26,7 +26,7 @@ from host.importers.known_networks import add_known_option
 from host.importers.load_network import load_with_data
 from host.network.layers import Linear, Network
 from host.reporting.tables import text_table, write_figure, write_json
-from host.training.forward import error_percent, logits, tensors
+from host.training.forward import error_of, logits, tensors
 from host.training.optimiser import settle_torch
 from host.training.samples import split
 from nonzero.command_line import CommandParser
@@ -136,6 +136,7 @@ def scan(network: Network, dataset: Dataset, densities: Sequence[float] = DENSIT
         problems.append(f"tolerance must be 0 to 100 percentage points, not {tolerance}")
     if problems:
         raise UserError(problems)
+    dataset.require_classes("the scan of a network's layers")
     dataset.require(network.inputs, network.outputs)
     settle_torch()
     _, held_out = split(dataset)
@@ -159,7 +160,7 @@ def scan(network: Network, dataset: Dataset, densities: Sequence[float] = DENSIT
 
 def _error(network: Network, held_out: tuple[np.ndarray, np.ndarray]) -> float:
     layers = tensors(network)
-    return error_percent(lambda inputs: logits(layers, inputs), *held_out)
+    return error_of(lambda inputs: logits(layers, inputs), *held_out)
 
 
 def _point(layer: Linear, cut: Linear, density: float, error: float) -> Point:

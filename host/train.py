@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from torch import nn
-from torch.nn import functional
 from tqdm import tqdm
 
 from host.datasets import SPECS, Dataset, load_dataset
@@ -29,7 +28,7 @@ from host.network.zoo import NETWORKS, build, fitted, sizes
 from host.training.augment import add_augmentation_option, augmentation_problem
 from host.training.checkpoint import fingerprint, read_state, write_state
 from host.training.distributed import ALONE, Group, process_group
-from host.training.forward import error_percent
+from host.training.forward import error_of, loss_of
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
 from nonzero.command_line import CommandParser
@@ -144,6 +143,7 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     UserError
         For settings out of range, a dataset that does not fit the network, or a checkpoint of another run.
     """
+    dataset.require_classes("a network of the zoo")
     dataset.require(*sizes(build(settings.network)))
     settings.check(dataset)
     if settings.batch < group.size:
@@ -166,7 +166,7 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
                       disable=None if group.leads else True):
         begin = time.perf_counter()
         loss = _train_epoch(run, samples, settings, epoch)
-        error = error_percent(lambda inputs: model(inputs.to(group.device)).cpu(), *held_out)
+        error = error_of(lambda inputs: model(inputs.to(group.device)).cpu(), *held_out)
         run.curve.append({"epoch": epoch, "iterations": samples.batch_count(settings.batch),
                           "seconds": time.perf_counter() - begin, "loss": loss, "held_out_error": error})
         if checkpoint and group.leads:
@@ -181,7 +181,7 @@ def _train_epoch(run: _Run, samples: Samples, settings: TrainSettings, epoch: in
     for index, (inputs, labels) in enumerate(samples.batches(settings.batch, run.generator, group.part)):
         progress = (epoch - 1 + index / count) / settings.epochs
         run.optimizer.param_groups[0]["lr"] = one_cycle(settings.learning_rate, progress)
-        loss = functional.cross_entropy(run.forward(inputs.to(group.device)), labels.to(group.device))
+        loss = loss_of(run.forward(inputs.to(group.device)), labels.to(group.device))
         run.optimizer.zero_grad()
         # The group averages gradients over its processes, whose parts of the batch may differ in size.
         (loss * (group.size * len(labels) / batch)).backward()
@@ -287,7 +287,7 @@ def _train_and_write(arguments: argparse.Namespace, group: Group, checkpoint: Pa
     write_whole(curve_file, (json.dumps(curve, indent=1) + "\n").encode())
     write_whole(picture_file, curve_picture(curve, f"{settings.network} on {dataset.name}"))
     checkpoint.unlink(missing_ok=True)
-    error = error_percent(model, dataset.test_images, dataset.test_labels)
+    error = error_of(model, dataset.test_images, dataset.test_labels)
     sys.stdout.write(f"{output}: {settings.network}, test error {error:.2f}% after "
                      f"{settings.epochs} epochs, {sum(point['iterations'] for point in curve):,.0f} iterations, "
                      f"{sum(point['seconds'] for point in curve):.0f} s\n")

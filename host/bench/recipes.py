@@ -44,6 +44,7 @@ def compare_recipes(network: Network, dataset: Dataset, names: Sequence[str], de
     UserError
         For an unknown recipe, and as `host.compression.prune.prune`.
     """
+    dataset.require_classes("a comparison of recipes")
     settings = {name: with_amount(read_recipe(name), density=density) for name in names}
     found = []
     for name, one in settings.items():

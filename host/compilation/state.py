@@ -16,7 +16,8 @@ from host.image.image import Image
 from host.network.layers import Network
 from host.packing.pack import PackedNetwork
 from host.quantization.integer_network import QuantizedNetwork
-from host.training.forward import error_percent, logits, tensors
+from host.training.forward import logits, outputs_of, tensors
+from host.training.metrics import metrics
 from rtl.config import EngineConfig
 
 __all__ = ["Compilation", "Settings"]
@@ -103,8 +104,9 @@ class Compilation:
         The image file, read back.
     prediction : Prediction
         Counters of the inferences that verify the image.
-    test_errors : dict
-        Percent of the test images, by the name of the form of the network: "dense", "pruned", "shared", "engine".
+    test_metrics : dict
+        Figures of the test images (`host.training.metrics.metrics`), by the name of the form of the network: "dense",
+        "pruned", "shared", "engine".
     notes : list of str
         Sentences for the user.
     steps : list of dict
@@ -127,7 +129,7 @@ class Compilation:
     content: bytes = b""
     image: Image | None = None
     prediction: Prediction | None = None
-    test_errors: dict[str, float] = field(default_factory=dict)
+    test_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
 
@@ -153,9 +155,30 @@ class Compilation:
         images = self.dataset.train_images if self.dataset else self.calibration
         return self.dense.input_axes or self.settings.input_shape or (None if images is None else images.shape[1:])
 
-    def test_error(self, name: str, network: Network) -> None:
-        """Measures the percentage of test images that the float ``network`` gets wrong, if there are test images."""
+    @property
+    def has_classes(self) -> bool:
+        """Whether the labels are classes, so that only which output is the greatest matters."""
+        return self.dataset is not None and not self.dataset.has_targets
+
+    @property
+    def metric(self) -> str:
+        """Name of the figure by which training judges, and that `test_errors` are: "mse" of targets, else "error"."""
+        return "mse" if self.dataset is not None and self.dataset.has_targets else "error"
+
+    @property
+    def test_errors(self) -> dict[str, float]:
+        """The `metric` of each form of the network."""
+        return {name: found[self.metric] for name, found in self.test_metrics.items()}
+
+    def class_errors(self, before: str, after: str) -> tuple[float | None, float | None]:
+        """Percent of the test images ``before`` and ``after`` a step, both names of forms; None without classes."""
+        errors = self.test_errors if self.has_classes else {}
+        return errors.get(before), errors.get(after)
+
+    def test(self, name: str, network: Network) -> None:
+        """Measures the figures of the float ``network`` on the test images, if there are any; ``name`` is its form's.
+        """
         if self.dataset is not None:
             layers = tensors(network)
-            self.test_errors[name] = error_percent(lambda inputs: logits(layers, inputs), self.dataset.test_images,
-                                                   self.dataset.test_labels)
+            outputs = outputs_of(lambda inputs: logits(layers, inputs), self.dataset.test_images)
+            self.test_metrics[name] = metrics(outputs, self.dataset.test_labels)

@@ -30,6 +30,7 @@ from host.quantization.integer_network import quantize_inputs
 from host.quantization.losses import float_values, integer_values, loss_notes
 from host.quantization.quantize import quantize
 from host.training.augment import augmentation_problem
+from host.training.metrics import METRICS, metrics
 from nonzero.errors import UserError, check_all
 
 __all__ = ["STEPS", "compile_model", "kept_share"]
@@ -40,9 +41,7 @@ CALIBRATION_MACS = 1 << 33
 
 
 def load(work: Compilation) -> str:
-    """Reads model and data of ``work``, and checks that they fit each other and the engine.
-
-    Returns a note for the user.
+    """Reads model and data of ``work``, checks that they fit each other and the engine; returns a note for the user.
 
     Raises
     ------
@@ -72,7 +71,7 @@ def load(work: Compilation) -> str:
         *checks, partial(_calibration, work),
         lambda: check_engine(network, settings.config, settings.preset, kept_share(settings, network)))
     work.notes += doubts
-    work.test_error("dense", work.dense)
+    work.test("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
 
 
@@ -98,7 +97,7 @@ def prune_and_retrain(work: Compilation) -> str:
         work.notes.append("pruned in one shot and not retrained, since there is no --data: accuracy will suffer")
     if work.pruned.whole is not None:
         work.notes += loss_notes("pruning", work.dense, float_values(work.pruned.whole), work.calibration)
-    work.test_error("pruned", work.network)
+    work.test("pruned", work.network)
     return f"{work.network.weights_kept} of {work.dense.weights_total} weights kept"
 
 
@@ -116,8 +115,8 @@ def share(work: Compilation) -> str:
     assert work.calibration is not None
     work.shared = share_weights(work.network, settings.config, work.dataset, settings.sharing, settings.seed,
                                 work.checkpoint("sharing"))
-    work.test_error("shared", work.shared.as_network())
-    errors = work.test_errors.get("pruned", work.test_errors.get("dense")), work.test_errors.get("shared")
+    work.test("shared", work.shared.as_network())
+    errors = work.class_errors("pruned" if work.pruned else "dense", "shared")
     work.notes += loss_notes("weight sharing", work.network, float_values(work.shared.as_network()), work.calibration,
                              errors)
     if settings.config.direct_weights:
@@ -134,13 +133,14 @@ def quantize_integers(work: Compilation) -> str:
         See `host.quantization.quantize.quantize`.
     """
     assert work.shared is not None and work.calibration is not None
-    quantized = quantize(work.shared, work.settings.config, work.calibration, classes=work.dataset is not None)
+    quantized = quantize(work.shared, work.settings.config, work.calibration, classes=work.has_classes)
     work.quantized = replace(quantized, input_shape=work.input_axes)
     if work.dataset is not None:
         work.notes += clipped_inputs(work.quantized, work.dataset.test_images)
         outputs = forward(work.quantized, quantize_inputs(work.quantized, work.dataset.test_images))[-1]
-        work.test_errors["engine"] = 100 * float((outputs.argmax(axis=1) != work.dataset.test_labels).mean())
-    errors = work.test_errors.get("shared"), work.test_errors.get("engine")
+        work.test_metrics["engine"] = metrics(outputs * work.quantized.layers[-1].output_scale,
+                                              work.dataset.test_labels)
+    errors = work.class_errors("shared", "engine")
     work.notes += loss_notes("quantisation", work.shared.as_network(), integer_values(work.quantized), work.calibration,
                              errors)
     return f"{work.settings.config.act_bits}-bit activations"
@@ -161,7 +161,7 @@ def encode_and_pack(work: Compilation) -> str:
     work.clipped_outputs = clipped_outputs(work.quantized, acts, outputs)
     if work.has_examples:
         work.notes += [*input_notes(work.quantized, work.calibration, examples), *layer_notes(work.quantized, outputs),
-                       *output_notes(work.quantized, outputs, work.clipped_outputs, classes=work.dataset is not None)]
+                       *output_notes(work.quantized, outputs, work.clipped_outputs, classes=work.has_classes)]
     work.activity = [(values != 0).mean(axis=0) for values in (acts, *outputs[:-1])]
     work.packed = pack(work.quantized, work.settings.config, activity=work.activity, preset=work.settings.preset)
     work.content = image_file(work.packed)
@@ -235,7 +235,8 @@ def compile_model(settings: Settings, progress: Callable[[str], object] = lambda
         begin, known = time.perf_counter(), len(work.notes)
         note = step(work)
         error = work.test_errors.get(MEASURED_AFTER.get(name, ""))
-        shown = "" if error is None else f", test error {error:.2f}%"
+        metric = METRICS[work.metric]
+        shown = "" if error is None else f", test {metric.title} {metric.text(error)}"
         progress(f"{name}: {note}{shown}")
         for told in work.notes[known:]:
             progress(f"note: {told}")
@@ -275,19 +276,9 @@ def _calibration(work: Compilation) -> np.ndarray:
 
 
 def kept_share(settings: Settings, network: Network) -> float | None:
-    """The share of weights that pruning is to keep, 0 to 1; None without pruning, 0 if the settings do not tell it.
+    """The share of the weights of ``network`` that pruning is to keep, 0 to 1, by ``settings``; None without pruning.
 
-    Parameters
-    ----------
-    settings : Settings
-        Their recipe and amount of pruning are used.
-    network : Network
-        The network before pruning.
-
-    Raises
-    ------
-    UserError
-        For settings out of range.
+    It is 0 if the settings do not tell it. Raises `UserError` for settings out of range.
     """
     if not settings.prune:
         return None

@@ -49,7 +49,7 @@ class PruneRound:
     trained : tuple of str
         Names of the layers that were pruned and retrained; the others were frozen.
     losses, held_out_errors : tuple of float
-        The learning curve: mean training loss and held-out error in percent, for each epoch.
+        The learning curve: mean training loss and held-out error, for each epoch.
     iterations : int
         Steps of the optimiser.
     seconds : float

@@ -15,7 +15,7 @@ from host.compression.recipe import PruneSettings
 from host.datasets import Dataset
 from host.network.dead_neurons import living_neurons, put_back, take_neurons, weight_places
 from host.network.layers import Network
-from host.training.forward import Layers, error_percent, logits, tensors
+from host.training.forward import Layers, error_of, logits, loss_of, tensors
 from host.training.optimiser import settle_torch
 from host.training.samples import Samples, split
 from nonzero.errors import UserError
@@ -34,8 +34,8 @@ class Retraining:
     time; the gradients of the others differ by rounding alone.
 
     A round is `begin`, then `run`. The learning curve of the round under way is in `curve`: for each epoch the
-    mean loss in ``losses`` and the held-out error in percent in ``held_out_errors``, with ``iterations`` and
-    wall-clock ``seconds`` in all.
+    mean loss in ``losses`` and the held-out error (`host.training.forward.error_of`) in ``held_out_errors``, with
+    ``iterations`` and wall-clock ``seconds`` in all.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class Retraining:
             begin, done = time.perf_counter(), len(curve["losses"])
             loss = self._epoch(lambda step, done=done: rate((done + step) / epochs))  # type: ignore[misc]
             curve["losses"].append(loss)
-            curve["held_out_errors"].append(error_percent(self._forward_whole, *self.held_out))
+            curve["held_out_errors"].append(error_of(self._forward_whole, *self.held_out))
             curve["iterations"] += self.samples.batch_count(self.batch)
             curve["seconds"] += time.perf_counter() - begin
             after_epoch()
@@ -194,7 +194,7 @@ class Retraining:
         for index, (inputs, labels) in enumerate(self.samples.batches(self.batch, self.generator)):
             hidden: list[torch.Tensor] | None = [] if self.settings.activity_penalty else None
             outputs = logits(self._layers(), inputs, dropout, self.generator, hidden)
-            loss = functional.cross_entropy(outputs, labels)
+            loss = loss_of(outputs, labels)
             if self.settings.distill:
                 loss = torch.lerp(loss, self._distance(inputs, outputs), self.settings.distill)
             for acts in hidden or []:
@@ -208,8 +208,12 @@ class Retraining:
         return total / count
 
     def _distance(self, inputs: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+        """Distance from the dense network's outputs: of classes by their chances, of targets by their squares."""
         with torch.no_grad():
-            wanted = functional.log_softmax(logits(self.teacher, inputs) / TEMPERATURE, 1)
+            wanted = logits(self.teacher, inputs)
+        if self.labels.dtype.kind == "f":
+            return loss_of(outputs, wanted)
+        wanted = functional.log_softmax(wanted / TEMPERATURE, 1)
         found = functional.log_softmax(outputs / TEMPERATURE, 1)
         return TEMPERATURE ** 2 * functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
 

@@ -43,7 +43,8 @@ def saliencies(criterion: str, network: Network, images: np.ndarray, labels: np.
         The network before the cut.
     images : array, shape ``[n, ...]``
         Training images; those after the first `IMAGES` are left out.
-    labels : int64 array, shape ``[n]``
+    labels : int64 array, shape ``[n]``, or float32 array, shape ``[n, outputs]``
+        Classes, with the cross-entropy as loss, or targets, with the mean squared error.
     """
     magnitudes = [np.abs(layer.weight.astype(np.float64)) for layer in network.layers]
     if criterion == "magnitude":
@@ -53,7 +54,7 @@ def saliencies(criterion: str, network: Network, images: np.ndarray, labels: np.
 
 
 def _second_derivatives(criterion: str, network: Network, images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    """Means over the images of the second derivative of the cross-entropy by each weight."""
+    """Means over the images of the second derivative of the loss by each weight."""
     layers = tensors(network)
     sums = [torch.zeros_like(weight, dtype=torch.float64) for weight, *_ in layers]
     for start in range(0, len(images), BATCH):
@@ -62,11 +63,7 @@ def _second_derivatives(criterion: str, network: Network, images: np.ndarray, la
             with torch.no_grad():
                 places.append(weighted_sums(acts[-1], weight, bias, geometry))
                 acts.append(activations(places[-1], activation, geometry))
-        chances = torch.softmax(acts[-1], 1)
-        if criterion == "obd":
-            back = chances * (1 - chances)
-        else:
-            back = chances - functional.one_hot(torch.from_numpy(labels[start:start + BATCH]), chances.shape[1])
+        back = _by_outputs(criterion, acts[-1], torch.from_numpy(labels[start:start + BATCH]))
         for number in range(len(layers) - 1, -1, -1):
             weight, bias, activation, geometry = layers[number]
             back = _through_activations(places[number], activation, geometry, back)
@@ -83,6 +80,16 @@ def _second_derivatives(criterion: str, network: Network, images: np.ndarray, la
                 sums[number] += _squared_gradients(acts[number], geometry, back)
                 back = _through_convolution(acts[number], weight, geometry, back)[1]
     return [(total / len(images)).numpy() for total in sums]
+
+
+def _by_outputs(criterion: str, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Derivatives of each image's loss by its outputs: the second ones for "obd", the first ones for "fisher"."""
+    if labels.is_floating_point():
+        return (torch.ones_like(outputs) if criterion == "obd" else outputs - labels) * (2 / outputs.shape[1])
+    chances = torch.softmax(outputs, 1)
+    if criterion == "obd":
+        return chances * (1 - chances)
+    return chances - functional.one_hot(labels, chances.shape[1])
 
 
 def _through_activations(sums: torch.Tensor, activation: Activation, geometry: Geometry | None,

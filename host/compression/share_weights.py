@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 from tqdm import tqdm
 
 from host.compression.kmeans import INITIALISATIONS, cluster
@@ -20,7 +19,7 @@ from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.datasets import Dataset
 from host.network.layers import Linear, Network
 from host.training.checkpoint import Checkpoint
-from host.training.forward import error_percent, logits
+from host.training.forward import error_of, logits, loss_of
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
 from nonzero.errors import UserError
@@ -185,7 +184,7 @@ class _FineTuning:
         for epoch in tqdm(epochs, "sharing weights", total, initial=epochs.start, unit="epoch", disable=None):
             begin = time.perf_counter()
             curve["losses"].append(self._epoch(epoch))
-            curve["held_out_errors"].append(error_percent(self._forward, *self.held_out))
+            curve["held_out_errors"].append(error_of(self._forward, *self.held_out))
             curve["iterations"] += self.samples.batch_count(self.batch)
             curve["seconds"] += time.perf_counter() - begin
             checkpoint.save({"values": self.values, "biases": [bias.detach() for bias in self.biases], "curve": curve,
@@ -212,7 +211,7 @@ class _FineTuning:
         count = self.samples.batch_count(self.batch)
         total = 0.0
         for index, (inputs, labels) in enumerate(self.samples.batches(self.batch, self.generator)):
-            loss = functional.cross_entropy(self._forward(inputs), labels)
+            loss = loss_of(self._forward(inputs), labels)
             loss.backward()
             progress = (epoch + index / count) / self.settings.epochs
             self.optimizer.param_groups[0]["lr"] = one_cycle(self.settings.learning_rate, progress)

@@ -49,6 +49,9 @@ NPZ_KEYS: dict[str, tuple[str, ...]] = {
     "test_labels": ("test_labels", "y_test"),
 }
 
+NPZ_TARGETS = {"train_labels": "train_targets", "test_labels": "test_targets"}
+"""Arrays that stand in the place of labels: values that the outputs should have."""
+
 INPUT_KEYS = (*NPZ_KEYS["train_images"], "inputs", "images", "arr_0")
 """Names of bare inputs in an npz file; ``arr_0`` is what `numpy.savez` calls an array without a name."""
 
@@ -62,7 +65,8 @@ def load_dataset(spec: str) -> Dataset:
         ``mnist`` (in this package), ``cifar10:PATH`` (the published archive, or the directory of its files:
         `host.datasets.cifar10`), ``idx:DIRECTORY`` (four IDX files under their usual names, plain or
         ``.gz``) or ``npz:FILE`` (arrays ``train_images``, ``train_labels``, ``test_images``,
-        ``test_labels``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``); or ``PACKAGE.MODULE:FUNCTION``, a
+        ``test_labels``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``; or ``train_targets`` and
+        ``test_targets`` in the place of labels); or ``PACKAGE.MODULE:FUNCTION``, a
         function of the user's that returns loaders, which is imported and called: `host.datasets.loaders`.
 
     Raises
@@ -79,7 +83,7 @@ def load_dataset(spec: str) -> Dataset:
         elif kind == "idx" and where:
             arrays = _read_all(_idx_readers(Path(where)))
         elif kind == "npz" and where:
-            arrays = read_npz(Path(where), NPZ_KEYS)
+            arrays = read_npz(Path(where), NPZ_KEYS, NPZ_TARGETS)
         elif FUNCTION.fullmatch(spec):
             from host.datasets.loaders import read_loaders  # imports torch, which takes seconds
             arrays = read_loaders(spec)

@@ -17,31 +17,43 @@ def checked_dataset(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
     name : str
         The specification that they were loaded from.
     arrays : dict of array
-        ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``; labels ``[n]`` or ``[n, 1]``.
+        ``train_images`` and ``test_images``; with ``train_labels`` and ``test_labels``, ``[n]`` or ``[n, 1]``, or with
+        ``train_targets`` and ``test_targets``, ``[n]`` or ``[n, ...]``.
 
     Raises
     ------
     UserError
         With all that is wrong with the arrays.
     """
-    problems = []
-    arrays |= {role: values[:, 0] for role, values in arrays.items()
-               if role.endswith("labels") and values.ndim == 2 and values.shape[1] == 1}
+    problems, labels, kinds = [], {}, []
     for split in ("train", "test"):
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        images = arrays[f"{split}_images"]
+        kind = "targets" if f"{split}_targets" in arrays else "labels"
+        found = arrays[f"{split}_{kind}"]
+        if kind == "labels" and found.ndim == 2 and found.shape[1] == 1:
+            found = found[:, 0]
         problems += image_problems(f"dataset '{name}': {split} images", images)
-        problems += _label_problems(f"dataset '{name}': {split} labels", labels)
-        if images.ndim and labels.ndim and len(images) != len(labels):
-            problems.append(f"dataset '{name}': {split} images and labels must be as many, not {len(images)} "
-                            f"images and {len(labels)} labels")
-    train_shape, test_shape = arrays["train_images"].shape[1:], arrays["test_images"].shape[1:]
-    if train_shape != test_shape:
-        problems.append(f"dataset '{name}': train and test images must have one shape, not "
-                        f"{list(train_shape)} and {list(test_shape)}")
+        problems += (_target_problems if kind == "targets" else _label_problems)(f"dataset '{name}': {split} {kind}",
+                                                                                 found)
+        if images.ndim and found.ndim and len(images) != len(found):
+            problems.append(f"dataset '{name}': {split} images and {kind} must be as many, not {len(images)} "
+                            f"images and {len(found)} {kind}")
+        labels[split] = found
+        kinds.append(kind)
+    if kinds[0] != kinds[1]:
+        problems.append(f"dataset '{name}': train and test must both have labels, or both targets, not {kinds[0]} and "
+                        f"{kinds[1]}")
+    pairs = [("images", arrays["train_images"], arrays["test_images"])]
+    pairs += [("targets", labels["train"], labels["test"])] if kinds == ["targets", "targets"] else []
+    for what, train, test in pairs:
+        if train.shape[1:] != test.shape[1:]:
+            problems.append(f"dataset '{name}': train and test {what} must have one shape, not "
+                            f"{list(train.shape[1:])} and {list(test.shape[1:])}")
     if problems:
         raise UserError(problems)
-    return Dataset(name, stored(arrays["train_images"]), arrays["train_labels"].astype(np.int64),
-                   stored(arrays["test_images"]), arrays["test_labels"].astype(np.int64))
+    train, test = (one.astype(np.int64) if kind == "labels" else np.array(one.reshape(len(one), -1), np.float32)
+                   for one, kind in zip(labels.values(), kinds, strict=True))
+    return Dataset(name, stored(arrays["train_images"]), train, stored(arrays["test_images"]), test)
 
 
 def stored(images: np.ndarray) -> np.ndarray:
@@ -64,20 +76,31 @@ def image_problems(what: str, images: np.ndarray) -> list[str]:
         return [f"{what} must have the shape [count, values...] with nothing zero, not {list(images.shape)}"]
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         return [f"{what} must be uint8 or floating point, not {images.dtype}; convert them first"]
-    if images.dtype.kind == "f":
-        limit = np.finfo(np.float32).max
-        wrong = images.size - np.count_nonzero(np.abs(images) <= limit)
-        if wrong:
-            return [f"{what} must be finite in float32, but {wrong} values are not; remove them"]
-    return []
+    return _not_finite(what, images)
+
+
+def _not_finite(what: str, values: np.ndarray) -> list[str]:
+    if values.dtype.kind != "f":
+        return []
+    wrong = values.size - np.count_nonzero(np.abs(values) <= np.finfo(np.float32).max)
+    return [f"{what} must be finite in float32, but {wrong} values are not; remove them"] if wrong else []
+
+
+def _target_problems(what: str, targets: np.ndarray) -> list[str]:
+    if targets.ndim < 1 or targets.size == 0:
+        return [(f"{what} must have the shape [count] or [count, values...] with nothing zero, not "
+                 f"{list(targets.shape)}")]
+    if targets.dtype.kind not in "iuf":
+        return [f"{what} must be numbers, not {targets.dtype}; convert them first"]
+    return _not_finite(what, targets)
 
 
 def _label_problems(what: str, labels: np.ndarray) -> list[str]:
     if labels.ndim != 1 or labels.size == 0:
         return [f"{what} must have the shape [count] with at least one label, or [count, 1], not {list(labels.shape)}"]
     if labels.dtype.kind not in "iu":
-        return [(f"{what} must be integers, not {labels.dtype}; a network whose outputs are values is compiled without "
-                 "labels: --no-prune --calib npy:FILE with inputs")]
+        return [(f"{what} must be integers, not {labels.dtype}; if they are values that the outputs should have, call "
+                 "them train_targets and test_targets in an npz file, or give them as [n, values] from loaders")]
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > 65535:
         return [f"{what} must be 0 to 65535, not {low if low < 0 else high}"]

@@ -22,8 +22,8 @@ class Dataset:
         The specification it was loaded from.
     train_images, test_images : uint8 or float32 array, shape ``[n, ...]``
         Images of one shape; floats are finite.
-    train_labels, test_labels : int64 array, shape ``[n]``
-        Classes, from 0.
+    train_labels, test_labels : int64 array, shape ``[n]``, or float32 array, shape ``[n, outputs]``
+        Classes, from 0; or targets: the values that the outputs should have.
     notes : tuple of str
         Assumptions about the images, a sentence each, for the user.
     augmentation : str
@@ -51,8 +51,13 @@ class Dataset:
         return (1, *shape)[-3:] if len(shape) in (2, 3) else None
 
     @property
+    def has_targets(self) -> bool:
+        """Whether the labels are targets, not classes."""
+        return self.train_labels.dtype.kind == "f"
+
+    @property
     def class_count(self) -> int:
-        """One more than the greatest label."""
+        """One more than the greatest label, if the labels are classes."""
         return int(max(self.train_labels.max(), self.test_labels.max())) + 1
 
     @property
@@ -98,11 +103,19 @@ class Dataset:
         if self.input_count != inputs:
             problems.append(f"dataset '{self.name}' has {self.input_count} values for each image, but the "
                             f"network has {inputs} inputs; give a dataset whose images have {inputs} values")
-        if self.class_count > outputs:
+        if self.has_targets and self.train_labels.shape[1] != outputs:
+            problems.append(f"dataset '{self.name}' has {self.train_labels.shape[1]} targets for each image, but the "
+                            f"network has {outputs} outputs; give a dataset with {outputs} targets")
+        elif not self.has_targets and self.class_count > outputs:
             problems.append(f"dataset '{self.name}' has labels up to {self.class_count - 1}, but the network "
                             f"has only {outputs} outputs; give a dataset with labels below {outputs}")
         if problems:
             raise UserError(problems)
+
+    def require_classes(self, what: str) -> None:
+        """Raises `UserError` if the labels are targets; ``what`` needs classes."""
+        if self.has_targets:
+            raise UserError(f"{what} needs labels that are classes, but dataset '{self.name}' has targets; give labels")
 
 
 def as_inputs(images: np.ndarray) -> np.ndarray:

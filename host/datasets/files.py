@@ -87,7 +87,8 @@ def _size(what: str, shape: Sequence[int], dtype: np.dtype) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def read_npz(path: Path, keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
+def read_npz(path: Path, keys: dict[str, tuple[str, ...]],
+             instead: dict[str, str] | None = None) -> dict[str, np.ndarray]:
     """Reads one array for each role from an npz file.
 
     Parameters
@@ -95,6 +96,8 @@ def read_npz(path: Path, keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarr
     path : Path
     keys : dict
         For each role the array names that can stand for it; the first one found counts.
+    instead : dict, optional
+        For some roles another role, which is read in its place if there is an array of that name.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def read_npz(path: Path, keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarr
     """
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as archive:
-            return _read_members(path, archive, keys)
+            return _read_members(path, archive, keys, instead or {})
     except OSError as error:
         raise FileProblem(f"npz file '{path}' cannot be read: {error.strerror or error}") from None
     except FileProblem:
@@ -112,13 +115,15 @@ def read_npz(path: Path, keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarr
         raise FileProblem(f"npz file '{path}' is damaged or no npz file: {error}") from None
 
 
-def _read_members(path: Path, archive: zipfile.ZipFile,
-                  keys: dict[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
+def _read_members(path: Path, archive: zipfile.ZipFile, keys: dict[str, tuple[str, ...]],
+                  instead: dict[str, str]) -> dict[str, np.ndarray]:
     members = {info.filename: info for info in archive.infolist()}
     if len(members) < len(archive.infolist()):
         raise FileProblem(f"npz file '{path}' must hold each array once, but holds one twice; save it again")
     arrays, problems = {}, []
     for role, names in keys.items():
+        if role in instead and f"{instead[role]}.npy" in members:
+            role, names = instead[role], (instead[role],)
         found = [name for name in names if f"{name}.npy" in members]
         if not found:
             wanted = " or ".join(f"'{name}'" for name in names)

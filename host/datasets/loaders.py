@@ -21,14 +21,15 @@ def read_loaders(spec: str) -> dict[str, np.ndarray]:
     """Calls the function that ``spec`` names, as "module:function", and reads both of its loaders once, to the end.
 
     It returns two iterables, such as `torch.utils.data.DataLoader`: of training and of test batches. A batch is a pair
-    of images ``[n, ...]`` and labels ``[n]`` or ``[n, 1]``, as tensors or arrays. Torch's global generator has the same
-    seed at every call, so that a loader that shuffles gives the images in the same order: which of them are held out
-    depends on it.
+    of images ``[n, ...]`` and labels ``[n]`` or ``[n, 1]``, or targets, which are floats ``[n, ...]`` of two axes or
+    more; as tensors or arrays. Torch's global generator has the same seed at every call, so that a loader that
+    shuffles gives the images in the same order: which of them are held out depends on it.
 
     Returns
     -------
     dict
-        ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``, not checked any further.
+        ``train_images``, ``test_images``, and ``train_labels`` and ``test_labels``, or ``train_targets`` and
+        ``test_targets``, not checked any further.
 
     Raises
     ------
@@ -51,7 +52,8 @@ def read_loaders(spec: str) -> dict[str, np.ndarray]:
         names = [f"{what}: the {split} loader" for split in ("training", "test")]
         train, test = (_run(f"{one} failed", partial(_joined, one, loader))
                        for one, loader in zip(names, found, strict=True))
-    return {"train_images": train[0], "train_labels": train[1], "test_images": test[0], "test_labels": test[1]}
+    return {f"{split}_{kind}": array for split, (images, labels) in (("train", train), ("test", test))
+            for kind, array in (("images", images), ("targets" if labels.ndim > 1 else "labels", labels))}
 
 
 def _joined(what: str, loader: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -64,14 +66,15 @@ def _joined(what: str, loader: Any) -> tuple[np.ndarray, np.ndarray]:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise UserError(f"{what} must give pairs of images and labels, but batch {number} is {_kind(batch)}")
         one, its_labels = map(_array, batch)
-        if not one.ndim or its_labels.shape not in (one.shape[:1], (*one.shape[:1], 1)):
+        are_targets = its_labels.dtype.kind == "f" and its_labels.ndim > 1 and its_labels.shape[:1] == one.shape[:1]
+        if not one.ndim or not (are_targets or its_labels.shape in (one.shape[:1], (*one.shape[:1], 1))):
             raise UserError(f"{what} must give images [n, values...] and labels [n], but batch {number} has the shapes "
                             f"{list(one.shape)} and {list(its_labels.shape)}")
         if images and one.shape[1:] != images[0].shape[1:]:
             raise UserError(f"{what} must give images of one shape, but those of batch 1 have "
                             f"{list(images[0].shape[1:])} and those of batch {number} {list(one.shape[1:])}")
         images.append(one)
-        labels.append(its_labels.reshape(-1))
+        labels.append(its_labels if are_targets else its_labels.reshape(-1))
     if not images:
         raise UserError(f"{what} must give at least one batch, but is empty")
     return np.concatenate(images), np.concatenate(labels)

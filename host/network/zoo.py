@@ -185,8 +185,9 @@ def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
     Raises
     ------
     UserError
-        For data of another shape, or with more classes than the network has outputs.
+        For data of another shape or without classes, or with more classes than the network has outputs.
     """
+    dataset.require_classes("a network of the zoo")
     dataset.require(*sizes(model))
     return dataset.fitted(model.input_shape)  # type: ignore[arg-type]
 

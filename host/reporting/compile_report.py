@@ -32,7 +32,7 @@ def summarize(work: "Compilation") -> dict[str, Any]:
         "tool": f"nonzero {tool_version()}", "network": work.dense.name, "source": str(settings.model),
         "preset": settings.preset, "config": asdict(config), "config_hash": config.hash.hex(),
         "seed": settings.seed, "dataset": work.dataset.name if work.dataset else None,
-        "steps": work.steps, "notes": work.notes,
+        "steps": work.steps, "notes": work.notes, "metric": work.metric, "test_metrics": work.test_metrics,
         **{f"test_error_{name}": work.test_errors.get(name) for name in ("dense", "pruned", "shared", "engine")},
         "weights_total": work.dense.weights_total, "weights_kept": kept,
         "bits_per_weight": total_bits / max(1, kept),

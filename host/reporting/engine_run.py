@@ -30,8 +30,10 @@ class EngineRun:
         PEs of the engine.
     batch : Batch
         Outputs, counters and times.
-    test_error : float
-        Percent of the images.
+    test_metrics : dict of float
+        Figures of the images (`host.training.metrics.metrics`); empty if the scale of values is not known.
+    metric : str
+        Name of the one that is the error, "error" or "mse".
     seconds : float
         Wall-clock time of loading and of all inferences.
     comparison : Comparison, optional
@@ -45,7 +47,8 @@ class EngineRun:
     target: Target
     pes: int
     batch: Batch
-    test_error: float
+    test_metrics: dict[str, float]
+    metric: str
     seconds: float
     comparison: Comparison | None = None
     prediction: Prediction | None = None
@@ -55,10 +58,12 @@ class EngineRun:
         """As in ``report.json`` under ``rtl``. Times are None where nothing is known of them."""
         images, means = len(self.batch.latencies), {name: float(values.mean())
                                                     for name, values in self.batch.counters.items()}
+        error = self.test_metrics.get(self.metric)
+        accuracy = {} if error is None or self.metric != "error" else {"accuracy": 100 - error}
         return {
             "device": self.target.name, "images": images, "pes": self.pes, "cycles_per_image": means["cycles"],
-            "counters": means, "test_error": self.test_error, "accuracy": 100 - self.test_error,
-            "seconds": round(self.seconds, 2), **self._times(images, means["cycles"]),
+            "counters": means, "metric": self.metric, "test_error": error, "test_metrics": self.test_metrics,
+            **accuracy, "seconds": round(self.seconds, 2), **self._times(images, means["cycles"]),
             **self._verified(means["cycles"]),
         }
 

@@ -6,9 +6,13 @@ The dictionary, as `host.reporting.compile_report` makes it; a part whose keys a
     tool, network, source, preset, config_hash   str; what was compiled, by what, for which engine
     config            dict: the fields of `rtl.config.EngineConfig`
     seed, dataset     int; str or None
-    steps             [{name: str, seconds: float, note: str, test_error: percent or None}], in their order
+    metric            "error" for the percentage of images that are not told their class, "mse" for the mean squared
+                      error of values: what every key with error in it holds; "error" if it is absent
+    steps             [{name: str, seconds: float, note: str, test_error: metric or None}], in their order
     notes             [str]: what the reader must know, such as "calibrated on uniform noise"
-    test_error_dense, test_error_pruned, test_error_shared, test_error_engine   percent or None
+    test_error_dense, test_error_pruned, test_error_shared, test_error_engine   metric or None
+    test_metrics      {dense, pruned, shared, engine: {error, mse, r2, auc: float}}, those that there are
+                      (`host.training.metrics`)
     weights_total, weights_kept            int
     bits_per_weight, bound_bits_per_weight everything on the chip over weights kept; the least possible
     onchip_bytes, image_bytes, dense_bytes memory used on the chip, size of model.img, size as float32
@@ -23,12 +27,13 @@ The dictionary, as `host.reporting.compile_report` makes it; a part whose keys a
                         cycles: mean of an image, test_error: percent}]
     cycles_per_image  {predicted, ideal: useful multiplications / PEs, limit: as ideal, but no layer below
                        its broadcasts}, means over the verified images
-    rtl               {images, mismatches, cycle_mismatches: int, test_error: percent, seconds: float,
-                       cycles_per_image, and with predicted_, limit_ or ideal_ before it: means over the
-                       images}: a run on the simulated engine, as `host.reporting.engine_run` makes it
+    rtl               {images, mismatches, cycle_mismatches: int, metric, test_error: metric or None,
+                       test_metrics: {error, mse, r2, auc: float}, seconds: float, cycles_per_image, and with
+                       predicted_, limit_ or ideal_ before it: means over the images}: a run on the simulated
+                       engine, as `host.reporting.engine_run` makes it
     clipped_outputs   {number of an output: share of its values beyond its scale}, those of 1 % and more
     prune_history     [{round: int, density: 0 to 1, iterations: int, seconds, loss: float,
-                        held_out_error: percent}]
+                        held_out_error: metric}]
 
 Within those, too, what is absent or None is left out or shown as a dash. Keys beyond these are kept in
 ``report.json`` and shown nowhere. Names come from the model file: what is not printable in them is shown as
@@ -54,7 +59,7 @@ from host.reporting.number_text import (
     show,
     tenths_text,
 )
-from host.reporting.report_values import Report, layers_of, main_figures, rtl_figures, storage_bits
+from host.reporting.report_values import Report, layers_of, main_figures, metric_of, rtl_figures, storage_bits
 from host.reporting.svg_charts import balance_chart, bar_chart, line_chart, storage_chart
 from nonzero.errors import printable
 from nonzero.files import write_whole
@@ -170,13 +175,13 @@ def _tiles(report: Report) -> str:
 
 
 def _steps(report: Report) -> str:
-    steps = report.get("steps") or []
+    steps, metric = report.get("steps") or [], metric_of(report)
     measured = [step for step in steps if step.get("test_error") is not None]
     chart = line_chart([printable(step.get("name", "")) for step in measured],
-                       [("test error, %", [step["test_error"] for step in measured])])
+                       [(f"test {metric.axis}", [step["test_error"] for step in measured])], metric.form)
     rows = [[printable(step.get("name", "")), show(step.get("seconds"), hundredths_text),
-             show(step.get("test_error"), error_text), printable(step.get("note", ""))] for step in steps]
-    return chart + table([["step", "seconds", "test error", ""], *rows], "steps")
+             show(step.get("test_error"), metric.text), printable(step.get("note", ""))] for step in steps]
+    return chart + table([["step", "seconds", f"test {metric.title}", ""], *rows], "steps")
 
 
 def _codebooks(report: Report) -> str:
@@ -226,11 +231,12 @@ def _rtl(report: Report) -> str:
 
 
 def _pruning(report: Report) -> str:
-    rounds = report.get("prune_history") or []
+    rounds, metric = report.get("prune_history") or [], metric_of(report)
     rows = [[str(one.get("round", number)), show(one.get("density"), share_text),
              show(one.get("iterations"), number_text), show(one.get("seconds"), tenths_text),
-             show(one.get("loss"), "{:.4f}".format), show(one.get("held_out_error"), error_text)]
+             show(one.get("loss"), "{:.4f}".format), show(one.get("held_out_error"), metric.text)]
             for number, one in enumerate(rounds, start=1)]
     errors = [one.get("held_out_error") for one in rounds]
-    chart = line_chart([row[1] for row in rows], [("held-out error, %", errors)] if set(errors) != {None} else [])
-    return chart + table([["round", "kept", "iterations", "seconds", "loss", "held-out error"], *rows])
+    series = [(f"held-out {metric.axis}", errors)] if set(errors) != {None} else []
+    chart = line_chart([row[1] for row in rows], series, metric.form)
+    return chart + table([["round", "kept", "iterations", "seconds", "loss", f"held-out {metric.title}"], *rows])

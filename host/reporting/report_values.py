@@ -5,7 +5,6 @@ from typing import Any
 
 from host.reporting.number_text import (
     ABSENT,
-    error_text,
     hundredths_text,
     kib_text,
     number_text,
@@ -14,12 +13,16 @@ from host.reporting.number_text import (
     show,
     tenths_text,
 )
+from host.training.metrics import METRICS, Metric
 from nonzero.errors import printable
 
-__all__ = ["Report", "layers_of", "main_figures", "rtl_figures", "storage_bits"]
+__all__ = ["Report", "layers_of", "main_figures", "metric_of", "rtl_figures", "storage_bits"]
 
 Report = dict[str, Any]
 """The schema is in `host.reporting.report`."""
+
+FURTHER = ("r2", "auc")
+"""Metrics that stand beside the error."""
 
 
 def layers_of(report: Report) -> list[Report]:
@@ -38,10 +41,16 @@ def storage_bits(report: Report) -> dict[str, int]:
     return {printable(name): bits for name, bits in (report.get("storage_bits") or {}).items() if bits}
 
 
+def metric_of(report: Report) -> Metric:
+    """The metric of the errors in ``report``, or in the figures of a run."""
+    return METRICS.get(str(report.get("metric")), METRICS["error"])
+
+
 def main_figures(report: Report) -> list[tuple[str, str, str]]:
     """The figures of the whole network in ``report``: name, value and what it compares with (or an empty text)."""
     get, cycles = report.get, report.get("cycles_per_image") or {}
-    errors = [show(get(f"test_error_{stage}"), error_text, f"{stage} {{}}", "")
+    metric = metric_of(report)
+    errors = [show(get(f"test_error_{stage}"), metric.text, f"{stage} {{}}", "")
               for stage in ("dense", "pruned", "shared")]
     smaller = [show(ratio(get("dense_bytes"), get("onchip_bytes")), "{:.1f}".format, "{} times less", ""),
                show(get("dense_bytes"), kib_text, "dense float32 {}", "")]
@@ -52,7 +61,8 @@ def main_figures(report: Report) -> list[tuple[str, str, str]]:
     figures = [
         ("weights kept", show(ratio(get("weights_kept"), get("weights_total")), share_text),
          [f"{show(get('weights_kept'), number_text)} of {show(get('weights_total'), number_text)}"]),
-        ("test error", show(get("test_error_engine"), error_text), errors),
+        (f"test {metric.title}", show(get("test_error_engine"), metric.text), errors),
+        *_further_metrics(get("test_metrics") or {}),
         ("on the chip", show(get("onchip_bytes"), kib_text), smaller),
         ("bits per weight kept", show(get("bits_per_weight"), hundredths_text),
          [show(get("bound_bits_per_weight"), hundredths_text, "bound of code and position {}", "")]),
@@ -65,9 +75,17 @@ def main_figures(report: Report) -> list[tuple[str, str, str]]:
             for name, value, details in figures if value != ABSENT]
 
 
+def _further_metrics(found: dict[str, dict[str, float]]) -> list[tuple[str, str, list[str]]]:
+    """R2 and area under the curve of the engine, as `main_figures`, beside those of the float networks."""
+    return [(f"test {metric.title}", show((found.get("engine") or {}).get(name), metric.text),
+             [show((found.get(stage) or {}).get(name), metric.text, f"{stage} {{}}", "")
+              for stage in ("dense", "pruned", "shared")])
+            for name, metric in ((name, METRICS[name]) for name in FURTHER)]
+
+
 def rtl_figures(rtl: Report) -> list[tuple[str, str]]:
     """The figures of a run, the part ``rtl`` of a report: name and value."""
-    cycles, latency = rtl.get("cycles_per_image"), rtl.get("latency_ms") or {}
+    cycles, latency, metric = rtl.get("cycles_per_image"), rtl.get("latency_ms") or {}, metric_of(rtl)
 
     def compared(name: str, key: str) -> tuple[str, str]:
         times = show(ratio(cycles, rtl.get(key)), hundredths_text, " (x {})", "")
@@ -76,7 +94,9 @@ def rtl_figures(rtl: Report) -> list[tuple[str, str]]:
         ("images run", show(rtl.get("images"), number_text)),
         ("images that differ from golden, any layer", show(rtl.get("mismatches"), number_text)),
         ("images whose cycles differ from the prediction", show(rtl.get("cycle_mismatches"), number_text)),
-        ("test error on these images", show(rtl.get("test_error"), error_text)),
+        (f"test {metric.title} on these images", show(rtl.get("test_error"), metric.text)),
+        *((f"test {METRICS[name].title} on these images",
+           show((rtl.get("test_metrics") or {}).get(name), METRICS[name].text)) for name in FURTHER),
         ("cycles per image", show(cycles, tenths_text)),
         compared("predicted", "predicted_cycles_per_image"),
         compared("limit with broadcasts", "limit_cycles_per_image"),

@@ -74,15 +74,17 @@ def bar_chart(label: str, kinds: Sequence[str], groups: Sequence[tuple[str, Sequ
     return _svg(y, label, content) + _legend(kinds) if groups else ""
 
 
-def line_chart(labels: Sequence[str], series: Sequence[tuple[str, list[float | None]]]) -> str:
+def line_chart(labels: Sequence[str], series: Sequence[tuple[str, list[float | None]]], form: str = "{:.2f}") -> str:
     """Points at even distances, joined, from zero up; each has its value beside it. Needs two points.
 
     Parameters
     ----------
     labels : sequence of str
-        Texts below the points.
+        A label for each point.
     series : sequence of (str, list of float or None)
-        Name and values of each line, a value for each label; None has no point. Values are not negative.
+        Name of each line, and its values at the points. They are not negative; None has no point.
+    form : str
+        Format of a value.
     """
     if len(labels) < 2 or not series:
         return ""
@@ -99,11 +101,11 @@ def line_chart(labels: Sequence[str], series: Sequence[tuple[str, list[float | N
         joined = " ".join(f"{x:.1f},{y:.1f}" for _, x, y, _ in points)
         content += f'<polyline points="{joined}" class="line s{number}"/>'
         for place, x, y, value in points:
-            tip = f"{name} {labels[place]}: {value:.2f}"
+            tip = f"{name} {labels[place]}: {form.format(value)}"
             content += (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="fill s{number}">'
                         f'<title>{safe(tip)}</title></circle>')
             if (len(labels) - 1 - place) % every == 0:
-                content += _text(x, y - 9 if number == 0 else y + 18, f"{value:.2f}", "", "middle")
+                content += _text(x, y - 9 if number == 0 else y + 18, form.format(value), "", "middle")
     return _svg(bottom + 26, "error", content) + _legend([name for name, _ in series])
 
 

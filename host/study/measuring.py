@@ -14,7 +14,7 @@ from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from host.quantization.quantize import quantize
 from host.study.subject import Subject
-from host.training.forward import error_percent, logits, tensors
+from host.training.forward import error_of, logits, tensors
 from nonzero.errors import UserError
 from rtl.config import RANGES, EngineConfig, preset
 
@@ -121,13 +121,13 @@ def on_disk(subject: Subject, network: Network | nn.Module, total: int, seconds:
         sizes = {name: value.numel() for name, value in network.named_parameters()}
         parameters = sum(size for name, size in sizes.items() if not name.endswith("bias"))
         bits = FLOAT_BITS * sum(sizes.values())
-        error = error_percent(network, *test)
+        error = error_of(network, *test)
     else:
         parameters = network.weights_kept
         stored = parameters + sum(layer.bias.size for layer in network.layers)
         bits = FLOAT_BITS * stored + (network.weights_total if parameters < network.weights_total else 0)
         layers = tensors(network)
-        error = error_percent(lambda inputs: logits(layers, inputs), *test)
+        error = error_of(lambda inputs: logits(layers, inputs), *test)
     return Outcome(parameters, total, bits, "disk", error, seconds)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers of a network in torch: sums, activations, outputs and the error, for training and for testing."""
+"""The layers of a network in torch: sums, activations, outputs, loss and error, for training and for testing."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -11,9 +11,10 @@ from torch.nn import functional
 from host.datasets import as_inputs
 from host.network.layers import Geometry, Network
 from host.network.pad_images import pad_images
+from host.training.metrics import error_percent, mean_squared_error
 from rtl.numbers import Activation
 
-__all__ = ["Layers", "activations", "error_percent", "logits", "tensors", "weighted_sums"]
+__all__ = ["Layers", "activations", "error_of", "logits", "loss_of", "outputs_of", "tensors", "weighted_sums"]
 
 FUNCTIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     Activation.IDENTITY: lambda sums: sums, Activation.RELU: functional.relu}
@@ -96,19 +97,41 @@ def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
 
 
 @torch.no_grad()
-def error_percent(forward: Callable[[torch.Tensor], torch.Tensor],
-                  images: np.ndarray, labels: np.ndarray) -> float:
-    """Percentage of images whose greatest output is not their label.
+def outputs_of(forward: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray) -> np.ndarray:
+    """Outputs of a network for images, float32 ``[n, outputs]``.
 
     Parameters
     ----------
     forward : callable
-        Maps float32 inputs ``[n, ...]`` to outputs ``[n, classes]``.
+        Maps float32 inputs ``[n, ...]`` to outputs ``[n, outputs]``.
     images : uint8 or float32 array, shape ``[n, ...]``
-    labels : int64 array, shape ``[n]``
     """
-    wrong = 0
-    for start in range(0, len(images), 4096):
-        outputs = forward(torch.from_numpy(as_inputs(images[start:start + 4096])))
-        wrong += int((outputs.argmax(1) != torch.from_numpy(labels[start:start + 4096])).sum())
-    return 100 * wrong / len(images)
+    return np.concatenate([forward(torch.from_numpy(as_inputs(images[start:start + 4096]))).numpy()
+                           for start in range(0, len(images), 4096)])
+
+
+def error_of(forward: Callable[[torch.Tensor], torch.Tensor], images: np.ndarray, labels: np.ndarray) -> float:
+    """Error by which training judges a network: of classes in percent, of targets the mean squared error.
+
+    Parameters
+    ----------
+    forward : callable
+        As of `outputs_of`.
+    images : uint8 or float32 array, shape ``[n, ...]``
+    labels : int64 array, shape ``[n]``, or float32 array, shape ``[n, outputs]``
+        Classes, or targets.
+    """
+    outputs = outputs_of(forward, images)
+    return mean_squared_error(outputs, labels) if labels.dtype.kind == "f" else error_percent(outputs, labels)
+
+
+def loss_of(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Loss by which training corrects a network: of classes the cross-entropy, of targets the mean squared error.
+
+    Parameters
+    ----------
+    outputs : float32 tensor, shape ``[n, outputs]``
+    labels : int64 tensor, shape ``[n]``, or float32 tensor, shape ``[n, outputs]``
+    """
+    return functional.mse_loss(outputs, labels) if labels.is_floating_point() \
+        else functional.cross_entropy(outputs, labels)

@@ -3,10 +3,45 @@
 ROC curve."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["area_under_curve", "error_percent", "mean_squared_error", "metrics", "r_squared"]
+__all__ = ["METRICS", "Metric", "area_under_curve", "error_percent", "mean_squared_error", "metrics", "r_squared"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure, as reports show it.
+
+    Attributes
+    ----------
+    title : str
+        Its name.
+    form : str
+        Format of its value, without the unit.
+    unit : str
+        Its unit; empty for none.
+    """
+
+    title: str
+    form: str
+    unit: str = ""
+
+    def text(self, value: float) -> str:
+        """The number ``value`` with its unit."""
+        return f"{self.form.format(value)}{self.unit}"
+
+    @property
+    def axis(self) -> str:
+        """Title and unit, for a chart."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+
+METRICS = {"error": Metric("error", "{:.2f}", "%"), "mse": Metric("MSE", "{:.4g}"), "r2": Metric("R2", "{:.4f}"),
+           "auc": Metric("AUC", "{:.4f}")}
+"""The figures by their name in ``report.json``: `error_percent`, `mean_squared_error`, `r_squared` and
+`area_under_curve`."""
 
 
 def error_percent(outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -64,7 +99,7 @@ def area_under_curve(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def metrics(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The figures that there are for these labels, without those that are NaN: ``error``, ``mse``, ``r2``, ``auc``.
+    """The figures that there are for these labels, by their name in `METRICS`.
 
     The first is the one by which training judges, and the lower, the better: the error of classes, the mean squared
     error of targets. Two classes also have an area under the curve, of the second output less the first; so has a
@@ -77,11 +112,11 @@ def metrics(outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         Classes, or targets.
     """
     if labels.dtype.kind == "f":
-        found = {"mse": mean_squared_error(outputs, labels), "r2": r_squared(outputs, labels)}
+        first, more = {"mse": mean_squared_error(outputs, labels)}, {"r2": r_squared(outputs, labels)}
         if outputs.shape[1] == 1 and np.isin(labels, (0, 1)).all():
-            found["auc"] = area_under_curve(outputs[:, 0], labels[:, 0] == 1)
+            more["auc"] = area_under_curve(outputs[:, 0], labels[:, 0] == 1)
     else:
-        found = {"error": error_percent(outputs, labels)}
+        first, more = {"error": error_percent(outputs, labels)}, {}
         if outputs.shape[1] == 2:
-            found["auc"] = area_under_curve(outputs[:, 1] - outputs[:, 0], labels == 1)
-    return {name: value for name, value in found.items() if not math.isnan(value)}
+            more["auc"] = area_under_curve(outputs[:, 1] - outputs[:, 0], labels == 1)
+    return first | {name: value for name, value in more.items() if not math.isnan(value)}

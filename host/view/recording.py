@@ -23,21 +23,18 @@ What must hold: the bins' cycles sum up to the counter ``cycles``, a bin's state
 likewise ``busy`` to ``useful_macs`` and the other series to their counters.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from host.decoding.decode import Decoded
 from host.device.pe_trace import SERIES, STATES, Bins
-from nonzero.files import check_input
 from nonzero.version import tool_version
 from rtl.config import EngineConfig
 from rtl.engine.timing import job_queue_limit
 
 __all__ = ["FORMAT", "LARGEST_BYTES", "MOST_IMAGES", "VERSION", "bin_cycles", "layer_figures", "recorded_image",
-           "recording", "weights_of_report"]
+           "recording"]
 
 FORMAT, VERSION = "nonzero run", 1
 
@@ -48,8 +45,6 @@ LARGEST_BYTES = 1 << 26
 WANTED_BINS = 1000
 WANTED_CELLS = 1 << 16
 """Bins of an inference, and bins times PEs: about what a screen can show and a page can draw fast."""
-
-LARGEST_REPORT_BYTES = 1 << 26
 
 
 def bin_cycles(cycles: int, pes: int) -> int:
@@ -89,29 +84,6 @@ def _pass_bits(lengths: np.ndarray, descriptor: Any, config: EngineConfig) -> in
     bias_words = 0 if descriptor.hold_sums else int(descriptor.output_words) * config.bias_words
     return int(config.pes * (entry_words * sum(planes) + slice_words * config.slice_word_bits
                              + bias_words * config.entry_word_bits))
-
-
-def weights_of_report(path: Path, decoded: Decoded) -> list[int] | None:
-    """Weights of each layer before neurons were dropped, by the compiler's report ``path``.
-
-    None if there is no such file, or it is not about the image ``decoded``. Raises `UserError` for a file that is too
-    large.
-    """
-    if not path.is_file():
-        return None
-    check_input("report", path, LARGEST_REPORT_BYTES)
-    try:
-        report = json.loads(path.read_bytes())
-        found = [(layer["name"], layer["weights_kept"], layer["weights_total"]) for layer in report["layers"]]
-        same = report["config_hash"] == decoded.config.hash.hex()
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    layers = decoded.network.layers
-    if not same or [one[:2] for one in found] != [(layer.name, layer.weights_kept) for layer in layers] or any(
-            type(total) is not int or not layer.codes.size <= total < 1 << 53
-            for (*_, total), layer in zip(found, layers, strict=True)):
-        return None
-    return [total for *_, total in found]
 
 
 def recorded_image(number: int, label: int | None, answer: int, counters: dict[str, int], predicted_cycles: int,

@@ -63,6 +63,19 @@ def test_obd_is_exact_in_the_last_layer():
     assert np.allclose(found[0].ravel(), (diagonal * flat ** 2 / 2).numpy(), rtol=1e-4, atol=1e-9)
 
 
+def test_of_targets_the_loss_is_the_mean_squared_error():
+    """In a single layer both criteria are exact: with x into and y out of it, 2/3 x^2 and (2/3 (y - t) x)^2."""
+    net, data = network(sizes=(49, 3)), dataset(120)
+    targets = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    inputs = data.train_images.reshape(20, -1) / 255
+    (layer,) = net.layers
+    misses = inputs @ layer.weight.T + layer.bias - targets
+    for criterion, seconds in (("obd", np.tile(2 / 3 * np.square(inputs).mean(axis=0), (3, 1))),
+                               ("fisher", np.square(2 / 3 * misses[:, :, None] * inputs[:, None]).mean(axis=0))):
+        (found,) = saliencies(criterion, net, data.train_images, targets)
+        assert np.allclose(found, seconds * layer.weight.astype(float) ** 2 / 2, rtol=1e-4, atol=1e-12)
+
+
 @pytest.mark.parametrize("criterion", ["obd", "fisher"])
 def test_inputs_that_are_always_dark_do_not_matter(criterion):
     data = dataset()

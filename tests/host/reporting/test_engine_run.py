@@ -32,14 +32,14 @@ def comparison(mismatches=0, **counters):
 
 
 def run(**more):
-    return EngineRun(**{"target": Target("sim:small", SMALL), "pes": 4, "batch": BATCH, "test_error": 12.5,
-                        "seconds": 1.234} | more)
+    return EngineRun(**{"target": Target("sim:small", SMALL), "pes": 4, "batch": BATCH, "metric": "error",
+                        "test_metrics": {"error": 12.5}, "seconds": 1.234} | more)
 
 
 def test_a_run_that_was_not_verified_has_means_and_times():
     assert run(target=Target("board", SMALL, clock_mhz=50.0, baud=1_000_000)).figures() == {
         "device": "board", "images": 2, "pes": 4, "cycles_per_image": 200, "counters": {"cycles": 200},
-        "test_error": 12.5, "accuracy": 87.5, "seconds": 1.23,
+        "metric": "error", "test_error": 12.5, "test_metrics": {"error": 12.5}, "accuracy": 87.5, "seconds": 1.23,
         "latency_ms": {"median": pytest.approx(2), "p99": pytest.approx(2.98), "max": pytest.approx(3)},
         "images_per_second": pytest.approx(500), "engine_us_per_image": 4, "engine_images_per_second": 250_000,
         "link_bytes_per_image": 100, "link_us_per_image": 1000, "link_images_per_second": 1000, "packets_repeated": 3}

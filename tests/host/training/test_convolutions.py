@@ -23,7 +23,7 @@ from host.network.dead_neurons import drop_dead_neurons, silence_dead_neurons
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.network.zoo import build
 from host.sensitivity import scan
-from host.training.forward import error_percent, logits, tensors, weighted_sums
+from host.training.forward import error_of, logits, tensors, weighted_sums
 from nonzero.errors import UserError
 from rtl.numbers import Activation
 from tests.support.killed import killed_after
@@ -186,7 +186,7 @@ def test_pruned_and_shared_convolutions_learn():
 
     def error(one):
         layers = tensors(one)
-        return error_percent(lambda inputs: logits(layers, inputs), data.test_images, data.test_labels)
+        return error_of(lambda inputs: logits(layers, inputs), data.test_images, data.test_labels)
     pruned = prune(net, data, SHORT).network
     assert pruned.weights_kept <= 0.25 * net.weights_total and error(net) > 30 and error(pruned) < 5
     assert all(type(after) is kind for kind, after in zip((Conv2d, Conv2d, Linear), pruned.layers, strict=True))

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers in a recording, compared with what packed them."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,7 @@ from host.image.image import parse_image
 from host.network.layers import Geometry
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
-from host.view.recording import bin_cycles, layer_figures, weights_of_report
+from host.view.recording import bin_cycles, layer_figures
 from tests.support.networks import CONVOLUTIONS, SMALL, random_convolutions, random_network
 
 
@@ -37,41 +35,6 @@ def test_layers_take_what_the_compiler_says(config, network):
         assert told["entries"] == sum(one.entries for one in encoded)
         assert told["index_bits"] == encoded[0].index_bits
         assert told["weights_total"] == quantized.codes.size
-
-
-def test_the_report_tells_how_many_weights_there_were(tmp_path):
-    config, network = next(networks())
-    decoded = decode(parse_image(image_file(pack(network, config)), config), config)
-    layers = [{"name": layer.name, "weights_kept": layer.weights_kept, "weights_total": layer.codes.size + 5}
-              for layer in decoded.network.layers]
-    good = {"config_hash": config.hash.hex(), "layers": layers}
-    file = tmp_path / "report.json"
-    assert weights_of_report(file, decoded) is None
-    file.write_text(json.dumps(good))
-    totals = weights_of_report(file, decoded)
-    assert totals == [layer["weights_total"] for layer in layers]
-    assert [layer["weights_total"] for layer in layer_figures(decoded, totals)] == totals
-
-
-@pytest.mark.parametrize("change", [
-    {"config_hash": "00"}, {"layers": None}, {"layers": [[]]}, {"layers": [{}]}, {"layers": []}, {"weights_total": 3},
-    {"weights_total": 1e9}, {"weights_total": 1 << 60}, {"weights_kept": 0}, {"name": "other"}, [], "x", None])
-def test_the_report_of_another_image_counts_for_nothing(tmp_path, change):
-    config, network = next(networks())
-    decoded = decode(parse_image(image_file(pack(network, config)), config), config)
-    layers = [{"name": layer.name, "weights_kept": layer.weights_kept, "weights_total": layer.codes.size}
-              for layer in decoded.network.layers]
-    report = {"config_hash": config.hash.hex(), "layers": layers}
-    if not isinstance(change, dict):
-        report = change
-    elif change.keys() <= report.keys():
-        report |= change
-    else:
-        layers[1] |= change
-    (tmp_path / "report.json").write_text(json.dumps(report))
-    assert weights_of_report(tmp_path / "report.json", decoded) is None
-    (tmp_path / "report.json").write_text("[" * 100_000)
-    assert weights_of_report(tmp_path / "report.json", decoded) is None
 
 
 @pytest.mark.parametrize("cycles, pes, expected", [
