@@ -25,7 +25,7 @@ Layers = Sequence[tuple[torch.Tensor, torch.Tensor, Activation, Geometry | None]
 
 
 def tensors(network: Network) -> list[tuple[torch.Tensor, torch.Tensor, Activation, Geometry | None]]:
-    """The layers of a network as `logits` takes them; they share its memory."""
+    """The layers of ``network`` as `logits` takes them; they share its memory."""
     return [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.activation, layer.geometry)
             for layer in network.layers]
 
