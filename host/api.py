@@ -9,14 +9,15 @@
     engine = compiled.run(images[:100], "sim:default")           # the same, by RTL
     assert (engine.integers == golden.integers).all()
 
-The commands are made of the same parts: `host.compilation` is what ``host.compile`` runs.
+``host.run`` and ``host.demo`` stand on `EngineNetwork.measure`, ``host.compile`` on `host.compilation`, which
+`compile_module` calls as well.
 """
 
 import io
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,7 +33,8 @@ from host.device import Target, parse_target
 from host.image.image import Image, parse_image, read_image
 from host.quantization.integer_network import quantize_inputs
 from host.verification.compare import Comparison
-from host.verification.measure import measure, models
+from host.verification.measure import Measured, measure, models
+from host.view.recording import bin_cycles
 from nonzero.errors import UserError
 from nonzero.files import write_whole
 from rtl.config import PRESETS, EngineConfig, preset
@@ -98,6 +100,14 @@ class EngineNetwork:
     notes: tuple[str, ...] = ()
     compilation: Compilation | None = None
 
+    @classmethod
+    def of(cls, work: Compilation) -> "EngineNetwork":
+        """The network that ``work``, a whole compilation, has compiled."""
+        assert work.quantized is not None
+        config = work.settings.config
+        return cls(parse_image(work.content, config), config, work.content, work.quantized.layers[-1].output_scale,
+                   tuple(work.notes), work)
+
     @cached_property
     def decoded(self) -> Decoded:
         """The integer network that the image holds, read back from its bytes."""
@@ -155,16 +165,48 @@ class EngineNetwork:
         """
         target = Target("simulation", self.config) if device is None else parse_target(device) \
             if isinstance(device, str) else device
-        acts = self.quantize(inputs)
-        measured = measure(self.decoded, target, acts, models(self.decoded, acts) if verify else None, seed=seed,
-                           baked=baked)
+        measured = self.measure(self.quantize(inputs), target, verify=verify, seed=seed, baked=baked)
         if measured.comparison is not None:
             _check(measured.comparison)
-        layers = [self._signed(number, values) for number, values in
+        layers = [self.activations(number, values) for number, values in
                   zip(self.image.readable if verify else [-1], measured.batch.outputs, strict=True)]
         return Outputs(layers[-1], self.output_scale, layers, measured.batch.counters)
 
-    def _signed(self, layer: int, bits: np.ndarray) -> np.ndarray:
+    def measure(self, acts: np.ndarray, target: Target, *, verify: bool = True, seed: int = 1, baked: bool = False,
+                record: bool = False) -> Measured:
+        """Runs inferences on a device, with their times, and with their differences from the models.
+
+        Parameters
+        ----------
+        acts : int64 array, shape ``[n, inputs]``
+            Input activations, of `quantize`.
+        target : Target
+        verify, seed, baked
+            See `run`; differences are in the result, and not an error.
+        record : bool
+            Record what the PEs do, for `host.view`; only of the simulation of an engine alone, and with ``verify``.
+
+        Raises
+        ------
+        UserError
+            If the device fails.
+        """
+        expected = models(self.decoded, acts) if verify else None
+        if record and expected is not None:
+            longest = int(expected.prediction.counters["cycles"].max())
+            target = replace(target, bin_cycles=bin_cycles(longest, self.config.pes))
+        return measure(self.decoded, target, acts, expected, seed=seed, baked=baked)
+
+    def activations(self, layer: int, bits: np.ndarray) -> np.ndarray:
+        """Output activations of a layer, int64 as ``bits``.
+
+        Parameters
+        ----------
+        layer : int
+            Its number; -1 is the last.
+        bits : int64 array
+            As the engine stores them: the low ``act_bits`` bits of each, unsigned.
+        """
         return act_values(bits, self.config.act_bits, signed=self.decoded.network.layers[layer].activation.signed)
 
     def save(self, path: Path | str) -> None:
@@ -270,9 +312,7 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
             prune=density is not None or keep is not None, data=data, calib=calibration, seed=seed, recipe=recipe,
             sharing=sharing or ShareSettings())
         work = compile_model(settings, progress)
-    assert work.quantized is not None
-    return EngineNetwork(parse_image(work.content, chosen), chosen, work.content,
-                         work.quantized.layers[-1].output_scale, tuple(work.notes), work)
+    return EngineNetwork.of(work)
 
 
 def _export(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
