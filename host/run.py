@@ -28,6 +28,7 @@ from host.reporting.engine_run import EngineRun
 from host.reporting.image_report import output_scale_of_report, weights_of_report
 from host.reporting.report_values import rtl_figures
 from host.training.metrics import metrics
+from host.verification.fit_data import fit_data
 from host.view.recording import LARGEST_BYTES, MOST_IMAGES, recorded_image, recording
 from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
@@ -86,7 +87,7 @@ def run_image(network: EngineNetwork, target: Target, dataset: Dataset, images: 
         If the dataset does not fit the image or has fewer images, or the device fails.
     """
     decoded = network.decoded
-    dataset = network.image.fitted(dataset)
+    dataset = fit_data(network.image, dataset)
     say_notes(dataset.notes)
     if dataset.has_targets:
         dataset.require(dataset.input_count, decoded.network.layers[-1].outputs)
