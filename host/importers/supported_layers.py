@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which convolutions and poolings the engine can run, and what to do about the others."""
+"""Checks whether the engine can run a convolution or pooling; each problem names a remedy."""
 
 from collections.abc import Iterator
 

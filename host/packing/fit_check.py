@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks what does not fit an engine: every problem names layer, memory, sizes and a way out."""
+"""Checks whether layers fit an engine: every problem names layer, memory, sizes and a remedy."""
 
 import itertools
 import math
