@@ -94,8 +94,7 @@ class Dataflow:
                                 "is left out, as in inference: call model.eval() before the export")
 
     def refuse(self, node: str, problem: str) -> None:
-        """Records that the node named ``node`` cannot be run; ``problem`` continues a sentence that starts with its name.
-        """
+        """Records that the node named ``node`` cannot be run; ``problem`` continues a sentence after its name."""
         self.parts.append(UnsupportedPart(node, problem))
 
     @property

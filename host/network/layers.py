@@ -63,7 +63,7 @@ class Linear:
 
     @property
     def inputs(self) -> int:
-        """Values that it takes."""
+        """Number of inputs."""
         return self.cols
 
     @property
