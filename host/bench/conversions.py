@@ -265,5 +265,5 @@ def check_conversions(found: dict[str, Any]) -> None:
     """Raises `UserError` if ``found`` has a file that is silently converted wrong, or ends in a traceback."""
     silent, crashed = (found["counts"][outcome] for outcome in BAD)
     if silent or crashed:
-        raise UserError(f"{silent} of {found['conversions']} files are converted wrong without a word, and {crashed} "
-                        "end in a traceback: see above")
+        raise UserError(f"{silent} of {found['conversions']} files are silently converted wrong, and {crashed} end "
+                        "in a traceback: see above")
