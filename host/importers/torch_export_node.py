@@ -94,7 +94,10 @@ class ExportNode:
             else full.rpartition(".")[0] or self.label
 
     def pair(self, name: str, default: int) -> tuple[int, int]:
-        """An argument of rows and columns, each 0 to 65535; a single number is that of both. Raises `GarbledError`."""
+        """An argument of rows and columns, each 0 to 65535; a single number, such as ``default``, is that of both.
+
+        Raises `GarbledError` for anything else.
+        """
         value = self.arguments.get(name)
         value = default if value is None or value == [] else value
         pair = [value, value] if type(value) is int else value * 2 if type(value) is list and len(value) == 1 else value
