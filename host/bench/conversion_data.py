@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inputs of other shapes than a network takes, for `host.bench.conversions`: are they read right, with a note, refused,
-or wrong without a word?
+or silently wrong?
 """
 
 import re

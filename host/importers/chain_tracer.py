@@ -11,7 +11,7 @@ from host.importers.stored_tensor import StoredTensor
 __all__ = ["ARITHMETIC", "KEEP_BATCH", "Dataflow", "transposed"]
 
 INPUTS_LIMIT = 1 << 24
-"""Values of an input that is scaled or shifted."""
+"""Greatest number of values of an input that is scaled or shifted."""
 
 STEPS_LIMIT = 16
 """Most steps from a tensor of the file to a weight; each nests one call deeper when it is read."""
@@ -19,7 +19,7 @@ STEPS_LIMIT = 16
 COMPUTED = ("is computed in a way that is not known here; before the export, store it: "
             "torch.nn.utils.prune.remove(layer, 'weight'), torch.nn.utils.parametrize.remove_parametrizations(layer, "
             "'weight'), or what made it")
-"""Problem of a weight that is no tensor of the file."""
+"""Problem of a weight that is not a tensor of the file."""
 
 ARITHMETIC = ("; only an input whose shape the file tells is scaled and shifted, by constants and before any layer: do "
               "it in the weights of a layer, or for the input by --normalize MEAN,STD or in the data")
@@ -37,10 +37,10 @@ class Dataflow:
     at : str
         Name of the value that the next node must take.
     sizes : sequence of int, str or None
-        Axes of the model's input, of which the first is the batch's if there are several; None for a size that the
-        file does not tell, a name for one that it leaves open. Empty if it tells nothing.
+        Sizes of the axes of the model's input, of which the first is the batch axis if there are several; None for a
+        size that the file does not give, a name for one that it leaves open. Empty if the file gives no axes.
     constants : dict
-        The tensors of the file by the names of the values that they are.
+        The tensors of the file by the names of their values in the graph.
     parts : list of Part
         Parts found so far, in the order of computation.
     seen : set of str
@@ -53,11 +53,11 @@ class Dataflow:
     parts: list[Part] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     steps: dict[str, int] = field(default_factory=dict)
-    """Operations by which constants are computed, one from another."""
+    """Number of operations by which each constant is computed from tensors of the file."""
     assumptions: list[str] = field(default_factory=list)
     """Sentences for `Network.assumptions`."""
     flattened: tuple[int, int, int] | None = None
-    """Rows, columns and channels of the map that the activations were, where channels come last."""
+    """Rows, columns and channels of the feature map that was flattened, in formats with the channels last."""
 
     def __post_init__(self) -> None:
         self.seen.add(self.at)
@@ -77,8 +77,8 @@ class Dataflow:
         Returns
         -------
         bool or None
-            True if it takes the activations and no earlier values. False if it takes others as well; then a part that
-            cannot be run is noted. None if it takes no activations.
+            True if it takes the current activations and no earlier ones. False if it takes earlier ones; then a part
+            that cannot be run is recorded. None if it takes no activations.
         """
         taken = [name for name in inputs if name in self.seen]
         if not taken:
@@ -89,29 +89,28 @@ class Dataflow:
         return taken == [self.at]
 
     def assume_no_dropout(self, node: str) -> None:
-        """Notes that the dropout at the node named ``node``, which the file runs as in training, is left out."""
+        """Records that the dropout at the node named ``node``, which the file runs as in training, is left out."""
         self.assumptions.append(f"layer {shown(node)} was exported as in training, where it drops values by chance; it "
                                 "is left out, as in inference: call model.eval() before the export")
 
     def refuse(self, node: str, problem: str) -> None:
-        """Notes that the node named ``node`` cannot be run; ``problem`` continues a sentence that begins with its name.
-        """
+        """Records that the node named ``node`` cannot be run; ``problem`` continues a sentence after its name."""
         self.parts.append(UnsupportedPart(node, problem))
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """Axes of one input, if the file tells all of their sizes."""
+        """Axes of one input, if the file gives all of their sizes."""
         axes = self.sizes[1:] or self.sizes
         known = tuple(size for size in axes if type(size) is int)
         return known if known and len(known) == len(axes) else None
 
     @property
     def batch(self) -> int | str | None:
-        """The first axis, which must stay as it is; None if it is not known, or there is only one input."""
+        """Size of the batch axis, which must not change; None if it is not known, or there is only one axis."""
         return self.sizes[0] if len(self.sizes) > 1 else None
 
     def go_on(self, output: str, *parts: Part) -> None:
-        """Adds the ``parts`` that a node gives, and continues at its output, the value named ``output``."""
+        """Adds the ``parts`` that a node becomes, and continues at its output, the value named ``output``."""
         for part in parts:
             if isinstance(part, LinearPart) and len(self.sizes) > 2 and not self.shape \
                     and not any(isinstance(one, FlattenPart | UnsupportedPart) for one in self.parts):

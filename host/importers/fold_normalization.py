@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folds what a model does with its inputs before its first layer, as ``(x - mean) / std``, into that layer."""
+"""Folds arithmetic on a model's inputs before its first layer, such as ``(x - mean) / std``, into that layer."""
 
 import math
 from dataclasses import replace
@@ -15,7 +15,7 @@ __all__ = ["Affine", "fold_inputs", "fold_normalization"]
 
 
 class Affine:
-    """``x / divisor + shift`` with the inputs, a float64 of each for every value of the ``shape``."""
+    """``x / divisor + shift`` of the inputs ``x``; both are float64, one for each value of an input of ``shape``."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -29,7 +29,7 @@ class Affine:
         constant = np.broadcast_to(part.constant.read().astype(np.float64), (1, *self.shape)).reshape(-1)
         if part.operation == "div" and not constant.all():
             raise TensorError("divides by 0")
-        with np.errstate(all="ignore"):  # what is not finite shows in the weights
+        with np.errstate(all="ignore"):  # values that are not finite are found in the weights
             if part.operation == "div":
                 self.divisor, self.shift = self.divisor * constant, self.shift / constant
             elif part.operation == "mul":

@@ -26,9 +26,9 @@ __all__ = ["HEADER_LIMIT", "SAFETENSORS", "safetensors_file"]
 def safetensors_file(network: Network) -> bytes:
     """A safetensors file of ``network``: weights and biases, float32, by the names of its layers.
 
-    Its metadata has the description of the network (`host.importers.description`), with which the file is read as the
-    network that it is. Poolings, whose weights are fixed, have no tensors. Normalisations are folded in, and neurons
-    that were removed are missing.
+    Its metadata has the description of the network (`host.importers.description`), with which the same network is read
+    again. Poolings, whose weights are fixed, have no tensors. Normalisations are folded in, and removed neurons are
+    left out.
     """
     tensors = {}
     for layer in network.layers:
@@ -86,7 +86,7 @@ def _spatial_parts(layer: Linear, names: set[str]) -> list[Part]:
 
 
 ACTIVATION_PARTS = {Activation.IDENTITY: (), Activation.RELU: (("relu", ReluPart),)}
-"""What each activation function is written as: the end of the part's name, and its kind."""
+"""The part that stands for each activation function: the suffix of its name, and its kind."""
 
 
 def _activation_parts(layer: Linear, names: set[str]) -> list[Part]:
@@ -101,7 +101,7 @@ def _new_name(name: str, names: set[str]) -> str:
 
 
 HEADER_LIMIT = 1 << 23
-"""Bytes of the header of a safetensors file."""
+"""Greatest size of the header of a safetensors file, in bytes."""
 
 
 _SAFETENSORS_FORMATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -120,7 +120,7 @@ def check_header(file: IO[bytes], size: int) -> None:
     Raises
     ------
     UserError
-        If that is not so.
+        If the header is not whole, or names a tensor twice.
     """
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(HEADER_LIMIT, size - 8):
@@ -139,7 +139,7 @@ def read_safetensors(path: Path, input_shape: tuple[int, ...] | None, known: str
     ----------
     path : Path
     input_shape : tuple of int or None
-        Channels, height and width of an input, unless the file tells it.
+        Channels, height and width of an input, unless the file gives them.
     known : str or None
         The network of `host.network.zoo` that the user says the tensors are of.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packs a quantised network into the memories of an engine: addresses, passes, and whether it all fits."""
+"""Packs a quantised network into the memories of an engine: chooses addresses and passes, and checks that all fits."""
 
 from dataclasses import dataclass
 
@@ -83,7 +83,7 @@ class PackedNetwork:
     slices : list of uint8 arrays, shape ``[words, bytes]``, one for each PE
     planes : list (planes) of lists (PEs) of lists of (first address, uint8 array ``[words, bytes]``)
     storage_bits : dict
-        Everything on the chip, in bits, by what it is for.
+        Bits of the network on the chip, by their purpose.
     """
 
     config: EngineConfig
@@ -111,11 +111,12 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     quantized : QuantizedNetwork
     config : EngineConfig
     activity : list of float arrays ``[cols]``, optional
-        Share of inferences in which each input of each layer is not zero; the rows are balanced over the PEs by it.
+        Share of inferences in which each input of each layer is not zero; balances the rows over the PEs.
     preset : str
         Name of the configuration in errors.
     balance, order : bool
-        Share rows out by their work, not in turn; order those of a PE to save skips. Only benchmarks do without.
+        ``balance``: share rows out by their work, not in turn. ``order``: order the rows of a PE to save skips. Only
+        benchmarks switch them off.
 
     Raises
     ------
@@ -178,7 +179,7 @@ def _packed(quantized: QuantizedNetwork, fold: Fold | None, mapped: list[MappedL
 def _ready(one: MappedLayer, before: list[PackedLayer]) -> int:
     """Input words that a layer's first pass may read while the last pass before it is still being drained.
 
-    The drain goes pixel by pixel; with one pixel, all slots but those of the last pass are there.
+    The drain writes pixel by pixel; with one pixel, all slots but those of the last pass have been written before.
     """
     if not before:
         return one.source.words
@@ -188,9 +189,9 @@ def _ready(one: MappedLayer, before: list[PackedLayer]) -> int:
 def _act_bases(mapped: list[MappedLayer], config: EngineConfig) -> list[int]:
     """Addresses of the network's input and of each layer's output.
 
-    One after the other if all fit at once, so that every layer can be read after an inference. Else a layer that is
-    drained once overwrites its own inputs, which nothing reads any more by then; one with several passes of rows, which
-    all read them, writes to the other end of the memory.
+    They follow one another if all fit at once, so that every layer can be read after an inference. Otherwise a layer
+    that is drained once overwrites its own inputs, which nothing reads any more by then; a layer with several passes
+    of rows, which all read its inputs, writes to the other end of the memory.
     """
     words = [mapped[0].source.words, *(one.output_words for one in mapped)]
     if sum(words) <= config.act_depth:
@@ -234,7 +235,7 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
 
 
 def _pixels(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
-    """A pass's fields of `rtl.descriptor.descriptor_layout` about pixels."""
+    """Those fields of a pass's descriptor (`rtl.descriptor.descriptor_layout`) that only convolutions have."""
     shape, scan, slots = mapped.layer.shape, one.scan, len(one.slots)
     pixel_words = mapped.source.pixel_words
     out_rows, out_cols = shape.computed_shape
@@ -253,7 +254,7 @@ def _pixels(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, 
 
 
 def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
-    # An engine without convolutions has no fields about pixels.
+    # An engine without convolutions does not have their fields.
     layout = descriptor_layout(config)
     value_bits = codebook_value_bits(config)
     records = []
@@ -270,7 +271,7 @@ def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
 
 
 def _storage_bits(layers: list[PackedLayer], program: np.ndarray, config: EngineConfig) -> dict[str, int]:
-    """Bits that the network takes up on the chip, by what they are for; words count whole, for all PEs."""
+    """Bits of the network on the chip, by their purpose; in whole words, for all PEs."""
     bits = {"weights": 0, "skips": 0, "alignment": 0, "slices": 0, "biases": 0, "codebooks": 0, "program": 0}
     for layer in layers:
         for one in layer.passes:
