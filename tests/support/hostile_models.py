@@ -3,6 +3,7 @@
 
 import io
 import pickle
+import shlex
 import struct
 import zipfile
 from pathlib import Path
@@ -65,14 +66,14 @@ def attack_pickles(marker: Path) -> dict[str, bytes]:
     """Pickles that create the file ``marker`` if they are run by Python's own unpickler."""
     import os
     commands = {
-        "system": Attack(os.system, f"touch {marker}"),
+        "system": Attack(os.system, f"touch {shlex.quote(str(marker))}"),
         "eval": Attack(eval, f"open({str(marker)!r}, 'w')"),
         "open": Attack(open, str(marker), "w"),
     }
     pickles = {name: pickle.dumps({"fc.weight": attack}, protocol=2) for name, attack in commands.items()}
     # A call of the result of a call, and an attribute of a module found by a dotted name.
     pickles["nested"] = b"\x80\x04" + b"\x8c\x08builtins\x8c\x07getattr\x93" + (
-        b"\x8c\x02os\x8c\x06system\x93\x8c\x08__call__\x86R") + text(f"touch {marker}") + b"\x85R."
+        b"\x8c\x02os\x8c\x06system\x93\x8c\x08__call__\x86R") + text(f"touch {shlex.quote(str(marker))}") + b"\x85R."
     return pickles
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command that opens the page, and the options of a run that it shows."""
 
+from pathlib import Path
+
 import pytest
 
 from host import run as host_run
@@ -12,7 +14,7 @@ def test_the_command_opens_the_browser(place, monkeypatch, capsys):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
     assert run_command(host_view.main, [str(place / "run.json")]) == 0
-    assert opened == [f"file://{capsys.readouterr().out.strip()}"] and opened[0].endswith("/run.html")
+    assert opened == [Path(capsys.readouterr().out.strip()).as_uri()] and opened[0].endswith("/run.html")
     monkeypatch.setattr("webbrowser.open", lambda url: False)
     assert run_command(host_view.main, [str(place / "run.json")]) == 2
     assert "name a file with --output" in capsys.readouterr().err

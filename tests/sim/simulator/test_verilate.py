@@ -173,7 +173,7 @@ def test_concurrent_builders_share_one_build(cache):
     program = ("from rtl.engine.queue import Queue; from sim.simulator.verilate import build; import sys; "
                "sys.stdout.write(str(build(Queue(7, 4)).executable))")
     builders = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True,
-                                 cwd=Path(verilate.__file__).parents[1]) for _ in range(2)]
+                                 cwd=Path(verilate.__file__).parents[2]) for _ in range(2)]
     outputs = [builder.communicate(timeout=100)[0] for builder in builders]
     assert [builder.returncode for builder in builders] == [0, 0]
     assert outputs[0] == outputs[1]
