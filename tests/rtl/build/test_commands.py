@@ -2,6 +2,7 @@
 """The command that builds: its arguments, Verilog, and a board that is programmed."""
 
 import re
+import shlex
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_a_bitstream_is_loaded_into_the_board(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "programmed").read_text() == "-b ulx3s top.bit\n"
     (tmp_path / "programmed").unlink()
     make_tools(monkeypatch, tmp_path, NEXTPNR_ECP5=f"echo '{pnr_report(79)}' > pnr.json; touch top.tim; "
-                                                   f"cp {tmp_path}/routed top.config")
+                                                   f"cp {shlex.quote(str(tmp_path))}/routed top.config")
     assert build(tmp_path, "--program", "--seed", "8") == 2
     assert "reaches 79 MHz only" in capsys.readouterr().err and not (tmp_path / "programmed").exists()
     monkeypatch.delenv("OPENFPGALOADER")
