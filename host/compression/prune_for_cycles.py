@@ -12,7 +12,7 @@ import torch
 from host.datasets import as_inputs
 from host.network.dead_neurons import silence_dead_neurons
 from host.network.layers import Linear, Network
-from host.training.forward import activations, tensors, weighted_sums
+from host.training.forward import activations, layer_sums, tensors
 
 __all__ = ["activity", "keep_worthy"]
 
@@ -37,10 +37,10 @@ def activity(network: Network, images: np.ndarray) -> list[np.ndarray]:
     images = images[:IMAGES]
     counts = [np.zeros(layer.inputs) for layer in network.layers]
     for start in range(0, len(images), BATCH):
-        acts = torch.from_numpy(as_inputs(images[start:start + BATCH]))
-        for count, (weight, bias, activation, geometry) in zip(counts, tensors(network), strict=True):
-            count += (acts != 0).sum(0).numpy()
-            acts = activations(weighted_sums(acts, weight, bias, geometry), activation, geometry)
+        values = [torch.from_numpy(as_inputs(images[start:start + BATCH]))]
+        for count, layer in zip(counts, tensors(network), strict=True):
+            count += (values[layer.source + 1] != 0).sum(0).numpy()
+            values.append(activations(layer_sums(layer, values), layer.activation, layer.geometry))
     return [count / len(images) for count in counts]
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from host.datasets import as_inputs
 from host.network.layers import Geometry, Network
 from host.network.pad_images import pad_images
-from host.training.forward import activations, tensors, weighted_sums
+from host.training.forward import activations, layer_sums, tensors, weighted_sums
 from rtl.numbers import Activation
 
 __all__ = ["CRITERIA", "choose", "saliencies"]
@@ -59,26 +59,32 @@ def _second_derivatives(criterion: str, network: Network, images: np.ndarray, la
     sums = [torch.zeros_like(weight, dtype=torch.float64) for weight, *_ in layers]
     for start in range(0, len(images), BATCH):
         acts, places = [torch.from_numpy(as_inputs(images[start:start + BATCH]))], []
-        for weight, bias, activation, geometry in layers:
+        for layer in layers:
             with torch.no_grad():
-                places.append(weighted_sums(acts[-1], weight, bias, geometry))
-                acts.append(activations(places[-1], activation, geometry))
-        back = _by_outputs(criterion, acts[-1], torch.from_numpy(labels[start:start + BATCH]))
+                places.append(layer_sums(layer, acts))
+                acts.append(activations(places[-1], layer.activation, layer.geometry))
+        # Derivatives by the outputs of each layer; those of several readers add up.
+        backs = [torch.zeros_like(values) for values in acts]
+        backs[-1] = _by_outputs(criterion, acts[-1], torch.from_numpy(labels[start:start + BATCH]))
         for number in range(len(layers) - 1, -1, -1):
-            weight, bias, activation, geometry = layers[number]
-            back = _through_activations(places[number], activation, geometry, back)
+            weight, _, activation, geometry, source, added = layers[number]
+            taken, back = acts[source + 1], _through_activations(places[number], activation, geometry,
+                                                                 backs[number + 1])
+            if added is not None:
+                backs[added + 1] += back.reshape(backs[added + 1].shape)
             if geometry is None:
                 # A weight's derivative is that of its output times its input: squared, for second derivatives.
                 squares = back if criterion == "obd" else back ** 2
-                sums[number] += squares.T @ acts[number] ** 2
+                sums[number] += squares.T @ taken ** 2
                 back = back @ (weight ** 2 if criterion == "obd" else weight)
             elif criterion == "obd":
                 # LeCun et al., equation 5: the sum over a shared weight's connections of their second derivatives.
-                by_weight, back = _through_convolution(acts[number] ** 2, weight ** 2, geometry, back)
+                by_weight, back = _through_convolution(taken ** 2, weight ** 2, geometry, back)
                 sums[number] += by_weight
             else:
-                sums[number] += _squared_gradients(acts[number], geometry, back)
-                back = _through_convolution(acts[number], weight, geometry, back)[1]
+                sums[number] += _squared_gradients(taken, geometry, back)
+                back = _through_convolution(taken, weight, geometry, back)[1]
+            backs[source + 1] += back
     return [(total / len(images)).numpy() for total in sums]
 
 

@@ -27,6 +27,7 @@ class SharedLayer:
     geometry : Geometry, optional
         Geometry of a convolution; None for a fully connected layer.
     fixed : bool
+    source, added : str, optional
         See `host.network.layers.Linear`.
     """
 
@@ -37,6 +38,8 @@ class SharedLayer:
     activation: Activation
     geometry: Geometry | None = None
     fixed: bool = False
+    source: str | None = None
+    added: str | None = None
 
     @property
     def inputs(self) -> int:
@@ -79,5 +82,5 @@ class SharedNetwork:
 def _as_layer(layer: SharedLayer) -> Linear:
     weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
     if layer.geometry is None:
-        return Linear(layer.name, weight, bias, layer.activation)
-    return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed)
+        return Linear(layer.name, weight, bias, layer.activation, source=layer.source, added=layer.added)
+    return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed, layer.source, layer.added)

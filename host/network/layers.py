@@ -31,6 +31,8 @@ class Linear:
         Geometry of a convolution (`Conv2d`); None here.
     fixed : bool
         Constant weights, as those of an average pooling: never pruned, trained or shared.
+    source, added : str, optional
+        Layers whose outputs it takes, see `host.network.graph`.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Linear:
     activation: Activation
     geometry: "Geometry | None" = None
     fixed: bool = False
+    source: str | None = None
+    added: str | None = None
 
     @property
     def rows(self) -> int:

@@ -3,31 +3,61 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from host.datasets import as_inputs
+from host.network.graph import sources
 from host.network.layers import Geometry, Network
 from host.network.pad_images import pad_images
 from host.training.metrics import error_percent, mean_squared_error
 from rtl.numbers import Activation
 
-__all__ = ["Layers", "activations", "error_of", "logits", "loss_of", "outputs_of", "tensors", "weighted_sums"]
+__all__ = [
+    "Layers", "TorchLayer", "activations", "error_of", "layer_sums", "logits", "loss_of",
+    "outputs_of", "tensors", "weighted_sums",
+]
 
 FUNCTIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     Activation.IDENTITY: lambda sums: sums, Activation.RELU: functional.relu}
 """Each activation function, for tensors of sums."""
 
-Layers = Sequence[tuple[torch.Tensor, torch.Tensor, Activation, Geometry | None]]
-"""Weight ``[rows, cols]``, bias ``[rows]``, activation function, and a convolution's geometry, for each layer."""
+
+class TorchLayer(NamedTuple):
+    """A layer in torch.
+
+    Attributes
+    ----------
+    weight : tensor, shape ``[rows, cols]``
+    bias : tensor, shape ``[rows]``
+    activation : Activation
+    geometry : Geometry or None
+        Geometry of a convolution.
+    source : int
+        Number of the layer whose outputs it takes; -1 for the network's input.
+    added : int or None
+        Number of the layer whose outputs are added to its sums.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    activation: Activation
+    geometry: Geometry | None
+    source: int
+    added: int | None = None
 
 
-def tensors(network: Network) -> list[tuple[torch.Tensor, torch.Tensor, Activation, Geometry | None]]:
+Layers = Sequence[TorchLayer]
+"""The layers of a network, in the order of computation."""
+
+
+def tensors(network: Network) -> list[TorchLayer]:
     """The layers of a network as `logits` takes them; they share its memory."""
-    return [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.activation, layer.geometry)
-            for layer in network.layers]
+    return [TorchLayer(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.activation, layer.geometry,
+                       *wires) for layer, wires in zip(network.layers, sources(network.layers), strict=True)]
 
 
 def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
@@ -71,9 +101,22 @@ def activations(sums: torch.Tensor, activation: Activation, geometry: Geometry |
     return outputs.flatten(1)
 
 
+def layer_sums(layer: TorchLayer, values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """A layer's sums, as `weighted_sums`, with what is added to them.
+
+    Parameters
+    ----------
+    layer : TorchLayer
+    values : sequence of tensor, shape ``[n, outputs]`` each
+        The network's input, and the outputs of the layers before this one.
+    """
+    sums = weighted_sums(values[layer.source + 1], layer.weight, layer.bias, layer.geometry)
+    return sums if layer.added is None else sums + values[layer.added + 1].view(sums.shape)
+
+
 def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
            generator: torch.Generator | None = None, hidden: list[torch.Tensor] | None = None) -> torch.Tensor:
-    """Outputs ``[n, rows]`` of a chain of layers for inputs ``[n, cols]``.
+    """Outputs ``[n, rows]`` of the last layer for inputs ``[n, cols]``.
 
     Parameters
     ----------
@@ -84,16 +127,17 @@ def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
     generator : torch.Generator, optional
         Torch's own by default.
     hidden : list, optional
-        Takes up what goes into each layer but the first.
+        Takes up the outputs of each layer but the last.
     """
-    for number, (layer, rate) in enumerate(zip(layers, itertools.chain(dropout, itertools.repeat(0.0)), strict=False)):
-        weight, bias, activation, geometry = layer
-        if hidden is not None and number:
-            hidden.append(inputs)
-        inputs = activations(weighted_sums(inputs, weight, bias, geometry), activation, geometry)
+    values = [inputs]
+    for layer, rate in zip(layers, itertools.chain(dropout, itertools.repeat(0.0)), strict=False):
+        if hidden is not None and len(values) > 1:
+            hidden.append(values[-1])
+        outputs = activations(layer_sums(layer, values), layer.activation, layer.geometry)
         if rate:
-            inputs = inputs * (torch.rand(inputs.shape, generator=generator) >= rate) / (1 - rate)
-    return inputs
+            outputs = outputs * (torch.rand(outputs.shape, generator=generator) >= rate) / (1 - rate)
+        values.append(outputs)
+    return values[-1]
 
 
 @torch.no_grad()
