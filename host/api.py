@@ -168,11 +168,11 @@ class EngineNetwork:
         return act_values(bits, self.config.act_bits, signed=self.decoded.network.layers[layer].activation.signed)
 
     def save(self, path: Path | str) -> None:
-        """Writes the image file, whole or not at all. Raises `UserError` if it cannot be written."""
+        """Writes the image to the file ``path``, whole or not at all. Raises `UserError` if it cannot be written."""
         write_whole(Path(path), self.content)
 
     def save_vectors(self, path: Path | str, inputs: np.ndarray) -> None:
-        """Writes golden vectors for a test bench of one's own, as an ``npz`` file.
+        """Writes golden vectors for a test bench of one's own into the file ``path``. For ``inputs`` see `quantize`.
 
         It has ``inputs`` (int64 ``[n, inputs]``), the outputs of each layer by the layer's number (``layer0`` ...,
         int64 ``[n, rows]``), each counter by its name (int64 ``[n]``), and as bytes the engine's ``image`` and, as
@@ -207,6 +207,7 @@ def open_image(path: Path | str, config: EngineConfig | None = None) -> EngineNe
 
     Parameters
     ----------
+    path : Path or str
     config : EngineConfig, optional
         The engine that it was made for; not needed if that is a preset.
 

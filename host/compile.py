@@ -53,7 +53,20 @@ goes on after an interruption from the checkpoints there, to the same result."""
 
 
 def write_outputs(work: Compilation, directory: Path) -> dict[str, Any]:
-    """Writes image and reports, each whole or not at all; removes the checkpoints; returns the report."""
+    """Writes image and reports, each whole or not at all; removes the checkpoints; returns the report.
+
+    Parameters
+    ----------
+    work : Compilation
+        A compilation after its last step.
+    directory : Path
+        Directory of the outputs; it is made if it is missing.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be written.
+    """
     report = summarize(work)
     write_whole(directory / OUTPUTS[0], work.content)
     write_report(directory, report)

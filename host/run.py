@@ -144,7 +144,7 @@ def _recording(run: EngineRun, decoded: Decoded, file: Path, dataset: Dataset, a
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures for a terminal."""
+    """The ``figures`` of a run for a terminal."""
     rows = rtl_figures(figures)
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

@@ -171,7 +171,10 @@ def _point(layer: Linear, cut: Linear, density: float, error: float) -> Point:
 
 
 def scan_table(found: Scan) -> str:
-    """Held-out error by density and layer, then the chosen thresholds and the options that set them."""
+    """The figures ``found`` for a terminal.
+
+    Held-out error by density and layer, then the chosen thresholds and the options that set them.
+    """
     names = [layer.name for layer in found.layers]
     rows = [[f"{points[0].density:.0%}", *(f"{point.error:.2f}" for point in points)]
             for points in zip(*(layer.points for layer in found.layers), strict=True)]
@@ -185,8 +188,9 @@ def scan_table(found: Scan) -> str:
 
 
 def scan_figure(found: Scan) -> Figure:
-    """Held-out accuracy in percent over the density of each layer, as in figure 6 of the paper; dashed: the chosen
-    densities.
+    """Held-out accuracy in percent over the density of each layer in ``found``, as in figure 6 of the paper.
+
+    Dashed lines are the chosen densities.
     """
     figure = Figure(figsize=(7, 4))
     axes = figure.subplots()

@@ -73,7 +73,7 @@ class TrainSettings:
     seed: int = 0
 
     def check(self, dataset: Dataset) -> None:
-        """Raises `UserError` with every setting that is out of range for this dataset."""
+        """Raises `UserError` with every setting that is out of range for ``dataset``."""
         problems = []
         if not 1 <= self.epochs <= 100_000:
             problems.append(f"epochs must be 1 to 100000, not {self.epochs}")
@@ -211,7 +211,8 @@ def _take_up(run: _Run, path: Path, identity: dict[str, Any]) -> None:
 
 
 def curve_picture(curve: list[dict[str, float]], title: str) -> bytes:
-    """A learning curve as PNG: the training loss and the held-out error of each epoch, both on logarithmic axes."""
+    """A learning curve as PNG below ``title``: loss and held-out error of each epoch of ``curve``, on logarithmic axes.
+    """
     figure = Figure(figsize=(7, 4))
     figure.subplots_adjust(left=0.1, right=0.88, bottom=0.13, top=0.92)
     axes = figure.subplots()
@@ -250,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; see ``--help``."""
+    """The command line; see ``--help``. Raises `UserError` for options, files and data that cannot be used."""
     arguments = _parser().parse_args(argv)
     output = arguments.output
     check_file(output)

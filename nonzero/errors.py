@@ -31,7 +31,10 @@ class UserError(Exception):
 
 
 def check_all(*checks: Callable[[], Any]) -> list[Any]:
-    """Runs all checks and returns their results; raises one `UserError` with the problems of all of them, each once."""
+    """Runs all ``checks``, each a function without arguments, and returns their results.
+
+    Raises one `UserError` with the problems of all of them, each once.
+    """
     results, problems = [], []
     for check in checks:
         try:
@@ -44,21 +47,24 @@ def check_all(*checks: Callable[[], Any]) -> list[Any]:
 
 
 def printable(value: object) -> str:
-    """The text without control characters, lone surrogates, and marks that turn the direction of writing."""
+    """The text of ``value`` with escape sequences for characters that are not printable.
+
+    These are control characters, lone surrogates, and marks that turn the direction of writing.
+    """
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(value))
 
 
 def say_notes(notes: Iterable[str]) -> None:
-    """Tells the user what was assumed: a line each on standard error."""
+    """Tells the user what was assumed: each text of ``notes`` in a line on standard error."""
     for note in notes:
         sys.stderr.write(f"note: {printable(note)}\n")
 
 
 def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
-    """Runs a command's ``main``; returns its exit status.
+    """Runs the function ``main`` of a command with the arguments ``argv``; None stands for those of the process.
 
-    It is 0; 2 for a `UserError`, a file that the operating system refuses, or too little memory; 130 for Ctrl-C; 1 if
-    the reader of the output has closed it.
+    Returns the exit status: 0 if all went well; 130 for Ctrl-C; 1 if the reader of the output has closed it. It is 2
+    for a `UserError`, a file that the operating system refuses, or too little memory.
     """
     try:
         _check_values(sys.argv[1:] if argv is None else argv)
@@ -103,7 +109,7 @@ def expect_interrupts() -> None:
 
 
 def end_with(main: Callable[[Sequence[str] | None], None]) -> NoReturn:
-    """Runs a command as the process's only work and ends the process."""
+    """Runs the function ``main`` of a command as the process's only work and ends the process."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever called us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115

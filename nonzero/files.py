@@ -32,19 +32,19 @@ def check_input(what: str, path: Path, most_bytes: int) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Raises `UserError` if `write_whole` could not write this file."""
+    """Raises `UserError` if `write_whole` could not write the file ``path``."""
     if not path.name or (path.exists() and not path.is_file()):
         raise UserError(f"output '{path}' must be a file, but is a directory or a device; name another")
     check_directory(path.parent)
 
 
 def check_files(directory: Path, names: Iterable[str]) -> None:
-    """Raises `UserError` with all files of this directory that could not be written."""
+    """Raises `UserError` with all files called ``names`` in ``directory`` that could not be written."""
     check_all(*(partial(check_file, directory / name) for name in names))
 
 
 def check_directory(path: Path) -> None:
-    """Raises `UserError` if no files could be written into this directory; it need not exist yet."""
+    """Raises `UserError` if no files could be written into the directory ``path``; it need not exist yet."""
     nearest = next(place for place in (path, *path.parents) if place.exists() or place == place.parent)
     if not nearest.is_dir():
         raise UserError(f"output directory '{path}' cannot be written: '{nearest}' is no directory; name another")
@@ -53,7 +53,9 @@ def check_directory(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file, and makes its directory. Whatever interrupts it leaves the old file or the new one, and no other.
+    """Writes the bytes ``content`` to the file ``path``, and makes its directory.
+
+    Whatever interrupts it leaves the old file or the new one, and no other.
 
     Raises
     ------

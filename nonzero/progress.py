@@ -12,7 +12,7 @@ FIRST = "the first time up to a minute, to compile its loops"
 
 
 def waiting(what: str) -> "tqdm[Any]":
-    """A context manager that shows a line."""
+    """A context manager that shows a line with the text ``what`` on standard error, if that is a terminal."""
     return tqdm(total=1, desc=f"{what} ({FIRST})", bar_format="{desc}", leave=False, disable=None)
 
 

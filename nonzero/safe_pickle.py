@@ -32,7 +32,7 @@ class DamagedPickleError(ValueError):
 
 @dataclass(frozen=True)
 class Name:
-    """A class or function that the pickle refers to by name, for instance ``torch.Size``."""
+    """A class or function that the pickle refers to by the name ``text``, for instance ``torch.Size``."""
 
     text: str
 
@@ -48,7 +48,7 @@ class Record:
 
 @dataclass(eq=False)
 class Persistent:
-    """A reference to something outside the pickle: one of the tensors' storages."""
+    """A reference to something outside the pickle, one of the tensors' storages, by its ``identity``."""
 
     identity: Any
 

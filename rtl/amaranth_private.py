@@ -7,7 +7,10 @@ __all__ = ["as_used", "pass_rtlil_on", "verilog_of_rtlil"]
 
 
 def verilog_of_rtlil(text):
-    """RTLIL as Verilog. `amaranth.back.verilog.convert` takes components only, and we change their RTLIL before."""
+    """RTLIL, the string ``text``, as Verilog.
+
+    `amaranth.back.verilog.convert` takes components only, and we change their RTLIL before.
+    """
     return verilog._convert_rtlil_text(text, strip_internal_attrs=True)
 
 
@@ -17,5 +20,5 @@ def pass_rtlil_on():
 
 
 def as_used(component):
-    """Amaranth warns of components that were never elaborated; this one need not be."""
+    """Keeps Amaranth from warning that ``component`` was never elaborated."""
     component._MustUse__used = True

@@ -15,7 +15,8 @@ RANGES = {"pes": (2, 256), "act_bits": (8, 16), "weight_bits": (2, 16), "code_bi
 
 
 class ConfigError(ValueError):
-    """A configuration that no engine can have; lists every problem."""
+    """A configuration that no engine can have; the message has every problem of the iterable ``problems``, a line each.
+    """
 
     def __init__(self, problems):
         self.problems = list(problems)
@@ -24,7 +25,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """Everything that is fixed when an engine is built.
+    """Everything that is fixed when an engine is built. `RANGES` has the least and greatest values.
 
     Parameters
     ----------
@@ -77,6 +78,11 @@ class EngineConfig:
         Words (32 bits) of program memory.
     packet_bytes : int
         The longest payload of a link packet.
+
+    Raises
+    ------
+    ConfigError
+        If values are out of range or do not fit each other; with all problems.
     """
 
     pes: int = 16
@@ -268,7 +274,7 @@ PRESETS = {
 
 
 def preset(name):
-    """The named preset; raises `ConfigError` naming those that exist."""
+    """The preset called ``name``. Raises `ConfigError` naming those that exist."""
     if name not in PRESETS:
         raise ConfigError([f"preset must be one of {', '.join(PRESETS)}, not '{name}'"])
     return PRESETS[name]

@@ -15,7 +15,16 @@ __all__ = ["read_config", "read_engine"]
 def read_config(path, base="default"):
     """Reads a TOML file of `EngineConfig` fields; its key ``preset`` names where the others come from.
 
-    Raises `ConfigError` for a file that is not TOML, unknown keys and values out of range.
+    Parameters
+    ----------
+    path : Path or str
+    base : str
+        The preset to start from if the file names none.
+
+    Raises
+    ------
+    ConfigError
+        For a file that is not TOML, unknown keys and values out of range.
     """
     try:
         values = read_toml("configuration", Path(path))
@@ -33,7 +42,20 @@ def read_config(path, base="default"):
 
 
 def read_engine(preset_name: str, config_file: Path | None) -> EngineConfig:
-    """The configuration that ``--preset`` and ``--config`` name; raises `UserError`."""
+    """The configuration that ``--preset`` and ``--config`` name.
+
+    Parameters
+    ----------
+    preset_name : str
+        Value of ``--preset``; a preset that the file names goes before it.
+    config_file : Path or None
+        Value of ``--config``; its fields replace those of the preset.
+
+    Raises
+    ------
+    UserError
+        For an unknown preset, a file that is not TOML, unknown keys and values out of range.
+    """
     try:
         if config_file is None:
             return preset(preset_name)

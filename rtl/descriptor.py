@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record of a pass in program memory: the descriptor, and what follows it."""
+"""The record of a pass in program memory: the descriptor, and what follows it.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
+"""
 
 from amaranth.hdl import Shape, signed
 from amaranth.lib import data, enum
@@ -26,6 +29,13 @@ def whole_descriptor(config, bits):
     """A descriptor, from its bits, with the fields of a convolution in every engine.
 
     An engine without convolutions does not have them: there a pass is one pixel with all its words.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        The engine whose descriptor it is.
+    bits : int
+        The descriptor as a number, in `descriptor_layout` of that engine.
     """
     layout, own = descriptor_layout(config), descriptor_layout(config).from_bits(bits)
     if "pixel_words" in layout.members:
@@ -40,7 +50,8 @@ def whole_descriptor(config, bits):
 
 
 def largest(field):
-    """The greatest number that a field of a descriptor can hold, one of a convolution's among them."""
+    """The greatest number that the field called ``field`` of a descriptor can hold, one of a convolution's among them.
+    """
     shape = Shape.cast({**_layer_fields(), **_convolution_fields()}[field])
     return (1 << (shape.width - shape.signed)) - 1
 
@@ -128,5 +139,8 @@ def codebook_value_bits(config):
 
 
 def convolution_only(config, fields):
-    """The fields of a layout, or members of a component, in an engine with convolutions; an empty dict in others."""
+    """The dict ``fields`` in an engine ``config`` with convolutions; an empty dict in others.
+
+    ``fields`` are those of a layout, or the members of a component.
+    """
     return fields if config.tap_bits else {}

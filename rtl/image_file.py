@@ -44,7 +44,7 @@ class ImageParts:
 
 
 def with_crc(content):
-    """The bytes, followed by their CRC-32."""
+    """The bytes ``content``, followed by their CRC-32."""
     return content + zlib.crc32(content).to_bytes(CRC_BYTES, "little")
 
 
@@ -53,12 +53,24 @@ def _crc_holds(content):
 
 
 def preset_of(config_hash):
-    """The preset with this `EngineConfig.hash`; None if there is none."""
+    """The name of the preset whose `EngineConfig.hash` is ``config_hash``; None if there is none."""
     return next((name for name, config in PRESETS.items() if config.hash == config_hash), None)
 
 
 def read_parts(path, config=None):
-    """Reads a file and splits it. Raises `UserError` if it cannot be read, and as `split_image`."""
+    """Reads an image file and splits it into its parts.
+
+    Parameters
+    ----------
+    path : Path
+    config : EngineConfig, optional
+        See `split_image`.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, and as `split_image`.
+    """
     check_input("image", path, LARGEST_IMAGE_BYTES)
     try:
         content = path.read_bytes()

@@ -2,6 +2,8 @@
 """The container of an image: its header, its sections, and the memories that they fill.
 
 All fields are little-endian; the first field of a layout lies in the least significant bits.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
 """
 
 from amaranth.lib import data, enum

@@ -3,6 +3,8 @@
 
 Bit positions live here alone: the RTL takes its signals from these layouts and the host packs with them.
 All fields are little-endian; the first field of a layout lies in the least significant bits.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
 """
 
 from amaranth.hdl import Const, signed
@@ -23,12 +25,15 @@ def long_slice(length_bits):
 
 
 def field_or_zero(view, name):
-    """A field of one bit; a constant 0 if the engine's layout does not have it."""
+    """The field ``name``, of one bit, in the record ``view``; a constant 0 if the engine's layout does not have it."""
     return view[name] if name in view.shape().members else Const(0, 1)
 
 
 def entry_layout(config, index_bits):
-    """A non-zero weight. Code 0 is no weight: it skips ``(index + 1) << index_bits`` rows."""
+    """A non-zero weight. Code 0 is no weight: it skips ``(index + 1) << index_bits`` rows.
+
+    ``config`` is the engine's; ``index_bits`` is the width of the relative index, one of ``config.index_bits``.
+    """
     return data.StructLayout({"index": index_bits, "code": config.code_bits})
 
 

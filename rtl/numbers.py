@@ -50,12 +50,12 @@ Integers = TypeVar("Integers")
 
 
 def requant_shift(act_bits: int) -> int:
-    """The constant right shift after the multiplication: 19 for 8-bit activations."""
+    """The constant right shift after the multiplication, by ``act_bits``: 19 for 8-bit activations."""
     return 27 - act_bits
 
 
 def act_range(act_bits: int, *, signed: bool) -> tuple[int, int]:
-    """Least and greatest activation: two's complement if ``signed``, otherwise unsigned."""
+    """Least and greatest activation of ``act_bits`` bits: two's complement if ``signed``, otherwise unsigned."""
     if signed:
         return -(1 << (act_bits - 1)), (1 << (act_bits - 1)) - 1
     return 0, (1 << act_bits) - 1

@@ -119,13 +119,13 @@ a queue was full. drain_cycles: cycles in which the drain reads.
 
 
 def pack(opcode: int, payload: bytes = b"") -> bytes:
-    """A whole packet."""
+    """A whole packet: the number ``opcode``, the length and the bytes of ``payload``, between SYNC and the CRC-32."""
     body = bytes([opcode]) + len(payload).to_bytes(2, "little") + payload
     return bytes([SYNC]) + body + zlib.crc32(body).to_bytes(CRC_BYTES, "little")
 
 
 def load_packets(content: bytes, packet_bytes: int) -> list[bytes]:
-    """The LOAD packets of an image, each with a payload of at most ``packet_bytes``."""
+    """The LOAD packets of the engine image ``content``, each with a payload of at most ``packet_bytes``."""
     step = packet_bytes - 4
     return [pack(Opcode.LOAD.value, first.to_bytes(4, "little") + content[first:first + step])
             for first in range(0, len(content), step)]

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An engine's structure as its configuration determines it: widths of counters, registers on long wires."""
+"""An engine's structure as its configuration determines it: widths of counters, registers on long wires.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
+"""
 
 from amaranth.utils import ceil_log2, exact_log2
 

@@ -95,7 +95,15 @@ DATA = [DataSubject(f"data: {network}, {form}: {given}", shape, make, form)
 
 
 def network(subject: DataSubject, seed: int) -> nn.Module:
-    """A small network that takes such inputs: a convolution if they are images, otherwise linear layers."""
+    """A small network that takes such inputs: a convolution if they are images, otherwise linear layers.
+
+    Parameters
+    ----------
+    subject : DataSubject
+        Gives the shape of an input, and the form of the network's file.
+    seed : int
+        Seed of the weights.
+    """
     def build() -> nn.Module:
         values = int(np.prod(subject.shape))
         if len(subject.shape) == 3 and subject.form != "flat":

@@ -89,6 +89,13 @@ def draw(subject: Subject, seed: int) -> nn.Module:
     """The module with weights of 15 values, so that sharing them changes nothing, and random statistics.
 
     All parameters are whole numbers of at most 8 bits times powers of 2: exact in 16-bit formats, too.
+
+    Parameters
+    ----------
+    subject : Subject
+        Its ``build`` makes the module, which is put into evaluation mode.
+    seed : int
+        Seed of torch's global generator.
     """
     torch.manual_seed(seed)
     with warnings.catch_warnings():

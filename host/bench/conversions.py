@@ -231,14 +231,17 @@ def _judged(subject: Subject, form: str, notes: Sequence[str], wanted: Tensor, r
 
 
 def figures(found: Sequence[Conversion], seed: int) -> dict[str, Any]:
-    """The figures of ``conversions.json``."""
+    """The content of ``conversions.json``: the conversions ``found``, and the ``seed`` with which they were measured.
+    """
     counts = Counter(one.outcome for one in found)
     return {"seed": seed, "conversions": len(found), "networks": len({one.network for one in found}),
             "counts": {outcome: counts[outcome] for outcome in OUTCOMES}, "rows": [asdict(one) for one in found]}
 
 
 def conversions_table(found: dict[str, Any]) -> str:
-    """A table of networks by formats; then what each outcome means and how often it came; then each bad conversion in
+    """The figures ``found`` for a terminal.
+
+    A table of networks by formats; then what each outcome means and how often it came; then every bad conversion in
     full.
     """
     cells: dict[str, dict[str, str]] = {}
@@ -259,7 +262,7 @@ def conversions_table(found: dict[str, Any]) -> str:
 
 
 def check_conversions(found: dict[str, Any]) -> None:
-    """Raises `UserError` if any file is converted wrong without a word, or ends in a traceback."""
+    """Raises `UserError` if ``found`` has a file that is converted wrong without a word, or ends in a traceback."""
     silent, crashed = (found["counts"][outcome] for outcome in BAD)
     if silent or crashed:
         raise UserError(f"{silent} of {found['conversions']} files are converted wrong without a word, and {crashed} "

@@ -29,7 +29,15 @@ CONFIG = EngineConfig(pes=64, acc_bits=28, index_bits=(3, 4, 5, 6), entry_depth=
 
 
 def draw_network(scale: int, seed: int = 1) -> QuantizedNetwork:
-    """`VGG_LAYERS` with random weights, their sizes divided by ``scale``."""
+    """`VGG_LAYERS` with random weights, their sizes divided by ``scale``.
+
+    Parameters
+    ----------
+    scale : int
+        Divisor of each layer's inputs and outputs, at least 1.
+    seed : int
+        Seed of the weights.
+    """
     rng = np.random.default_rng(seed)
     layers = []
     for layer in VGG_LAYERS:
@@ -41,7 +49,7 @@ def draw_network(scale: int, seed: int = 1) -> QuantizedNetwork:
 
 
 def measure_encode(scale: int = 1) -> dict[str, Any]:
-    """Times the packing of VGG-16's fully connected layers; as in ``encode.json``.
+    """Times the packing of VGG-16's fully connected layers, their sizes divided by ``scale``; as in ``encode.json``.
 
     Returns
     -------
@@ -80,7 +88,7 @@ def _scipy_seconds(network: QuantizedNetwork) -> float | None:
 
 
 def encode_table(found: dict[str, Any]) -> str:
-    """The figures for a terminal."""
+    """The figures ``found``, from `measure_encode`, for a terminal."""
     rows = [[layer["name"], f"{layer['cols']} x {layer['rows']}", f"{layer['weights_kept']:,}"]
             for layer in found["layers"]]
     table = text_table(["layer", "size", "weights kept"], rows)

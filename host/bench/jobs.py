@@ -88,12 +88,19 @@ class Job:
 
 
 def baselines(directory: Path = CONSTRAINTS) -> list[str]:
-    """The boards that have a baseline."""
+    """The names of the boards that have a baseline in ``directory``."""
     return sorted(path.stem.removeprefix("baseline_") for path in directory.glob("baseline_*.json"))
 
 
 def read_baseline(board: str, directory: Path = CONSTRAINTS) -> Baseline:
     """The committed baseline of a board.
+
+    Parameters
+    ----------
+    board : str
+        Name of a board, one of `baselines`.
+    directory : Path
+        Directory of the file ``baseline_<board>.json``.
 
     Raises
     ------
@@ -116,7 +123,8 @@ def read_baseline(board: str, directory: Path = CONSTRAINTS) -> Baseline:
 
 
 def float_network(quantized: QuantizedNetwork) -> Network:
-    """The network that the integers approximate: float32, activations in the engine's units, no clamp."""
+    """The network that the integers of ``quantized`` approximate: float32, activations in the engine's units, no clamp.
+    """
     layers = []
     for layer in quantized.layers:
         ratio = layer.multiplier / 2.0 ** (layer.pre_shift + requant_shift(quantized.act_bits))

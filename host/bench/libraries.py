@@ -63,7 +63,20 @@ class Method:
 
 
 def exact_acts(network: Network, vector: np.ndarray) -> list[np.ndarray]:
-    """The input and the outputs of every layer in float64, for an input ``[inputs]``."""
+    """The input and the outputs of every layer, computed in float64.
+
+    Parameters
+    ----------
+    network : Network
+        Fully connected layers.
+    vector : array, shape ``[inputs]``
+        One input.
+
+    Returns
+    -------
+    list of float64 array
+        The input, shape ``[inputs]``, then the outputs of each layer, shape ``[rows]``.
+    """
     acts = [vector.astype(np.float64)]
     for layer in network.layers:
         step = max(1, BLOCK_WEIGHTS // layer.cols)
@@ -80,7 +93,7 @@ def scipy_sparse() -> Any:
 
 
 def methods_for(device: str) -> list[Method]:
-    """The methods of this machine: the processor's and, for the device ``cuda``, the GPU's.
+    """The methods of this machine: the processor's and, if ``device`` is "cuda", the GPU's.
 
     Raises
     ------

@@ -60,7 +60,7 @@ def compare_recipes(network: Network, dataset: Dataset, names: Sequence[str], de
 
 
 def recipes_table(found: dict[str, Any]) -> str:
-    """The figures for a terminal."""
+    """The figures ``found`` for a terminal."""
     header = ["recipe", "held-out error, %", "by seed", "weights kept", "epochs", "iterations", "seconds"]
     return text_table(header, [
         [one["name"], f"{one['held_out_error']:.2f}", " ".join(f"{error:.2f}" for error in one["held_out_errors"]),

@@ -127,7 +127,7 @@ def _processor() -> str:
 
 
 def seconds_table(found: dict[str, Any]) -> str:
-    """The figures for a terminal, in microseconds."""
+    """The figures ``found`` for a terminal, in microseconds."""
     rows = found["rows"]
     names = list(found["call_seconds"])
     header = ["layer", "size", "kept", "acts", *names, "cycles", "engine", *(f"{name}/engine" for name in RATIOS)]
@@ -162,7 +162,7 @@ def seconds_table(found: dict[str, Any]) -> str:
 
 
 def seconds_figure(found: dict[str, Any]) -> Figure:
-    """Bars of each network for the engine, each method, and EIE as published, on a logarithmic axis."""
+    """Bars for each network in ``found``: the engine, each method, and EIE as published, on a logarithmic axis."""
     rows = found["rows"]
     series = [(f"engine, {found['board']}", [row["engine_seconds"] * 1e6 for row in rows])]
     series += [(name, [row["methods"][name]["seconds"] * 1e6 for row in rows]) for name in found["call_seconds"]]

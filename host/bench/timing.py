@@ -52,6 +52,18 @@ def time_side_by_side(methods: dict[str, Timed], repeats: int) -> dict[str, Timi
 
     The methods take turns block by block, and each round begins with another method, so that noise hits all alike. A
     call that is not timed precedes each block, so that each method finds its own data in the caches.
+
+    Parameters
+    ----------
+    methods : dict of Timed
+        The methods by name.
+    repeats : int
+        Blocks of calls for each method, at least 1.
+
+    Returns
+    -------
+    dict of Timing
+        Seconds of one call, by the name of the method.
     """
     counts = {}
     for name, method in methods.items():

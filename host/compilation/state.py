@@ -134,7 +134,7 @@ class Compilation:
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     def checkpoint(self, phase: str) -> Path | None:
-        """The file that keeps the state of a phase while it runs."""
+        """The file that keeps the state of ``phase``, such as "pruning", while it runs."""
         return self.checkpoints and self.checkpoints / f"{phase}.checkpoint"
 
     @property
@@ -171,12 +171,13 @@ class Compilation:
         return {name: found[self.metric] for name, found in self.test_metrics.items()}
 
     def class_errors(self, before: str, after: str) -> tuple[float | None, float | None]:
-        """Percent of the test images before and after a step, by the names of forms; None without classes."""
+        """Percent of the test images ``before`` and ``after`` a step, both names of forms; None without classes."""
         errors = self.test_errors if self.has_classes else {}
         return errors.get(before), errors.get(after)
 
     def test(self, name: str, network: Network) -> None:
-        """Measures the figures of a float network on the test images, if there are any; ``name`` is its form's."""
+        """Measures the figures of the float ``network`` on the test images, if there are any; ``name`` is its form's.
+        """
         if self.dataset is not None:
             layers = tensors(network)
             outputs = outputs_of(lambda inputs: logits(layers, inputs), self.dataset.test_images)

@@ -41,7 +41,7 @@ CALIBRATION_MACS = 1 << 33
 
 
 def load(work: Compilation) -> str:
-    """Reads model and data, and checks that they fit each other and the engine; returns a note for the user.
+    """Reads model and data of ``work``, checks that they fit each other and the engine; returns a note for the user.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def load(work: Compilation) -> str:
 
 
 def prune_and_retrain(work: Compilation) -> str:
-    """Prunes the network and retrains it, if the settings want that; returns a note for the user.
+    """Prunes the network of ``work`` and retrains it, if the settings want that; returns a note for the user.
 
     Raises
     ------
@@ -102,8 +102,9 @@ def prune_and_retrain(work: Compilation) -> str:
 
 
 def share(work: Compilation) -> str:
-    """Shares the weights of each layer through a codebook, or rounds them to weights of few bits; returns a note for
-    the user.
+    """Shares the weights of each layer of ``work`` through a codebook, or rounds them to weights of few bits.
+
+    Returns a note for the user.
 
     Raises
     ------
@@ -124,7 +125,7 @@ def share(work: Compilation) -> str:
 
 
 def quantize_integers(work: Compilation) -> str:
-    """Turns weights, biases and activations into integers; returns a note for the user.
+    """Turns weights, biases and activations of ``work`` into integers; returns a note for the user.
 
     Raises
     ------
@@ -168,7 +169,15 @@ def encode_and_pack(work: Compilation) -> str:
 
 
 def verify(work: Compilation) -> str:
-    """Reads the image back as the engine would, and compares every weight and every output."""
+    """Reads the image of ``work`` back as the engine would, and compares every weight and every output.
+
+    Returns a note for the user.
+
+    Raises
+    ------
+    RuntimeError
+        If a weight, a bias or an output differs. This is an error of the compiler, not of the user.
+    """
     assert work.quantized is not None and work.packed is not None and work.calibration is not None
     config = work.settings.config
     work.image = parse_image(work.content, config)
@@ -267,9 +276,9 @@ def _calibration(work: Compilation) -> np.ndarray:
 
 
 def kept_share(settings: Settings, network: Network) -> float | None:
-    """The share of weights that pruning is to keep; 0 if the settings do not tell it, None without pruning.
+    """The share of the weights of ``network`` that pruning is to keep, 0 to 1, by ``settings``; None without pruning.
 
-    Raises `UserError` for settings out of range.
+    It is 0 if the settings do not tell it. Raises `UserError` for settings out of range.
     """
     if not settings.prune:
         return None

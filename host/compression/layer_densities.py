@@ -16,6 +16,17 @@ def spread_density(network: Network, density: float) -> dict[str, float]:
     which tolerate it best, lose most; for a convolution the two channel counts and the two edges of its kernel are
     added up instead of rows and columns. D. Mocanu et al., Nature Communications 9:2383 (2018), "Methods";
     U. Evci et al., "Rigging the Lottery", ICML 2020, section 3.
+
+    Parameters
+    ----------
+    network : Network
+    density : float
+        Share of the weights to keep, 0 to 1. Fixed layers do not count: they stay whole.
+
+    Returns
+    -------
+    dict of float
+        Density of each layer by its name, 0 to 1.
     """
     keep = {layer.name: 1.0 for layer in network.layers if layer.fixed}
     left = {layer.name: layer for layer in network.layers if not layer.fixed}
@@ -40,7 +51,14 @@ def _lengths(layer: Linear) -> int:
 
 
 def density_above(weight: np.ndarray, quality: float) -> float:
-    """Fraction of the weights whose magnitude is at least ``quality`` standard deviations of the non-zero ones."""
+    """Fraction of the weights whose magnitude reaches a threshold.
+
+    Parameters
+    ----------
+    weight : float array, shape ``[rows, cols]``
+    quality : float
+        The threshold, in standard deviations of the weights that are not zero.
+    """
     alive = weight[weight != 0]
     threshold = quality * alive.std(dtype=np.float64) if alive.size else 0.0
     return float(np.count_nonzero(np.abs(alive) >= threshold) / weight.size)
@@ -50,6 +68,13 @@ def targets(network: Network, settings: PruneSettings) -> dict[str, float]:
     """Final density by layer; with the allocation "global", one density for all.
 
     A fixed layer stays whole.
+
+    Parameters
+    ----------
+    network : Network
+        The network before pruning.
+    settings : PruneSettings
+        They say how much is kept, and how that is shared out over the layers.
     """
     return _wanted(network, settings) | {layer.name: 1.0 for layer in network.layers if layer.fixed}
 

@@ -31,6 +31,7 @@ def activity(network: Network, images: np.ndarray) -> list[np.ndarray]:
 
     Parameters
     ----------
+    network : Network
     images : array, shape ``[n, ...]``
         Those after the first `IMAGES` are left out.
     """

@@ -145,7 +145,7 @@ class PruneSettings:
         return self.neurons is not None or self.broadcasts is not None
 
     def check(self, network: Network) -> None:
-        """Raises `UserError` with every setting that is out of range for this network."""
+        """Raises `UserError` with every setting that is out of range for ``network``."""
         problems = _amount_problems(self, network) + _name_problems(self, network)
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:

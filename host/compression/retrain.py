@@ -66,6 +66,8 @@ class Retraining:
 
         Parameters
         ----------
+        network : Network
+            The pruned network, with the shapes of ``dense``.
         names : sequence of str
             The layers to train; all others are frozen.
         """
@@ -77,7 +79,7 @@ class Retraining:
         self.curve = {"losses": [], "held_out_errors": [], "iterations": 0, "seconds": 0.0}
 
     def freeze(self, names: Sequence[str]) -> None:
-        """From now on trains only the layers of these names."""
+        """From now on trains only the layers called ``names``."""
         self.optimizer.zero_grad()
         for layer, weight, bias in zip(self.dense.layers, self.weights, self.biases, strict=True):
             weight.requires_grad_(layer.name in names)
@@ -138,7 +140,7 @@ class Retraining:
         self.generator.set_state(state["generator"])
 
     def used_inputs(self, network: Network) -> np.ndarray | None:
-        """The inputs to train with; None for all, which distillation needs for the dense network."""
+        """The inputs of ``network`` to train with; None for all, which distillation needs for the dense network."""
         first = network.layers[0]
         used = np.flatnonzero(first.weight.any(axis=0))
         return None if first.geometry or self.settings.distill or not used.size else used
@@ -234,7 +236,15 @@ class Retraining:
 
 
 def flat(errors: Sequence[float], patience: int | None) -> bool:
-    """Whether the least error is more than `patience` epochs old."""
+    """Whether the least error is more than ``patience`` epochs old.
+
+    Parameters
+    ----------
+    errors : sequence of float
+        Error of each epoch so far, in any unit.
+    patience : int or None
+        Epochs, at least 1; None is never flat.
+    """
     if patience is None or len(errors) <= patience:
         return False
     return min(errors[-patience:]) >= min(errors[:-patience])

@@ -133,6 +133,8 @@ def choose(saliency: list[np.ndarray], counts: list[int] | int) -> list[np.ndarr
 
     Parameters
     ----------
+    saliency : list of float array, shape ``[rows, cols]``
+        Saliency of each weight, an array for each layer.
     counts : list of int, or int
         How many weights each layer keeps, or how many all layers together.
     """

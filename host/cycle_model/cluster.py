@@ -11,7 +11,10 @@ __all__ = ["shift", "step_cluster"]
 
 @numba.njit
 def shift(beats):  # type: ignore[no-untyped-def]
-    """Moves the beats in a chain of registers on; returns whether there was one before the last register."""
+    """Moves on the beats in a chain of registers; returns whether there was one before the last register.
+
+    ``beats`` are BEAT records, the first register first. The first keeps its beat.
+    """
     found = False
     for stage in range(len(beats) - 1, 0, -1):
         found |= beats[stage - 1].valid

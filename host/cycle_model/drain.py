@@ -8,7 +8,15 @@ __all__ = ["arrives", "start_drain", "step_drain"]
 
 @numba.njit
 def start_drain(drain, one):  # type: ignore[no-untyped-def]
-    """Starts draining the pass ``one``."""
+    """Starts draining the pass ``one``.
+
+    Parameters
+    ----------
+    drain : DRAIN record
+        Registers of the drain, which change.
+    one : PASS record
+        The pass whose sums are read.
+    """
     drain.busy, drain.steps_left, drain.acts_left, drain.row_cycle = True, one.drain_steps, one.drain_steps, 0
     drain.window, drain.in_window = one.window, 0
     drain.slot, drain.slots, drain.upper_slots, drain.written = 0, one.output_words, one.output_pixel_words, 0
@@ -16,7 +24,15 @@ def start_drain(drain, one):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def arrives(drain, engine):  # type: ignore[no-untyped-def]
-    """``arrived`` and ``busy``: the activations of an accumulator come from the PEs."""
+    """``arrived`` and ``busy``: the activations of an accumulator come from the PEs.
+
+    Parameters
+    ----------
+    drain : DRAIN record
+        Registers of the drain.
+    engine : Engine
+        Latencies, in cycles.
+    """
     return drain.busy and (drain.arriving >> (engine.broadcast_cycles + engine.drain_cycles - 1)) & 1 == 1
 
 

@@ -43,11 +43,14 @@ class Prediction:
     broadcasts: np.ndarray
 
     def ideal_cycles(self, pes: int) -> np.ndarray:
-        """Useful multiplications over PEs, float64 ``[n]``."""
+        """Useful multiplications over the number ``pes`` of PEs: float64 ``[n]``."""
         return self.useful_macs.sum(axis=1) / pes
 
     def limit_cycles(self, pes: int) -> np.ndarray:
-        """Sum over the layers of the greater of useful multiplications over PEs, and broadcasts: float64 ``[n]``."""
+        """Sum over the layers of the greater of two numbers: useful multiplications over ``pes`` PEs, and broadcasts.
+
+        Returns a float64 array, shape ``[n]``.
+        """
         return np.maximum(self.useful_macs / pes, self.broadcasts).sum(axis=1)
 
 

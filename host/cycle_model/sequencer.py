@@ -23,7 +23,8 @@ def start_inference(sequencer, program, scanner, passes, engine):  # type: ignor
 
 @numba.njit
 def step_program(program):  # type: ignore[no-untyped-def]
-    """Tables of a pass, then the descriptor of the next; returns ``busy``."""
+    """A cycle of the PROGRAM record ``program``: tables of a pass, then the descriptor of the next; returns ``busy``.
+    """
     if program.tables_left > 0:
         program.tables_left -= 1
         return True

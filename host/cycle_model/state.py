@@ -206,7 +206,7 @@ class Registers(NamedTuple):
 
 
 def after_reset(images: int, engine: Engine) -> Registers:
-    """Registers for ``images`` inferences, all idle."""
+    """Registers of the engine ``engine``, all idle, for ``images`` inferences that are simulated side by side."""
     clusters, pes = (images, engine.clusters), (images, engine.pes)
     return Registers(
         np.zeros(images, SCANNER), np.zeros((images, 1 + engine.broadcast_cycles), BEAT),

@@ -24,7 +24,7 @@ __all__ = ["active_inputs", "engine_constants", "image_tables"]
 
 
 def engine_constants(config: EngineConfig) -> Engine:
-    """The constants of an engine that the loop needs."""
+    """The constants that the loop needs of an engine with the configuration ``config``."""
     grouped = scan_groups(config) > 1
     return Engine(
         pes=config.pes, clusters=config.clusters, block_cols=config.block_cols,
@@ -39,7 +39,15 @@ def engine_constants(config: EngineConfig) -> Engine:
 
 
 def image_tables(decoded: Decoded, layer_acts: Sequence[int]) -> Tables:
-    """Tables of an image; the first input of layer ``n`` is activation ``layer_acts[n]`` of `active_inputs`."""
+    """The tables of an image.
+
+    Parameters
+    ----------
+    decoded : Decoded
+        Content of the image.
+    layer_acts : sequence of int
+        For each layer the place of its first input among the activations of `active_inputs`, concatenated.
+    """
     config, bases = decoded.config, _input_bases(decoded)
     passes = np.zeros(len(decoded.passes), PASS)
     visits: list[np.ndarray] = []

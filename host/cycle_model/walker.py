@@ -8,7 +8,15 @@ __all__ = ["step_decoder", "step_fetch", "take_job"]
 
 @numba.njit
 def word_to_decode(walker, deep):  # type: ignore[no-untyped-def]
-    """``raw``: the word in the register behind the entry memory, or at its output if there is no such register."""
+    """``raw``: the word in the register behind the entry memory, or at its output if there is no such register.
+
+    Parameters
+    ----------
+    walker : record
+        Registers of a PE's walker.
+    deep : bool
+        Whether there is such a register (`EngineConfig.deep_pipeline`).
+    """
     return walker.raw if deep else walker.fetched
 
 

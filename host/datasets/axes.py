@@ -76,7 +76,7 @@ def flattened_note(what: str, images: np.ndarray) -> str:
 
 
 def axes_text(axes: Sequence[int]) -> str:
-    """The axes as a message writes them: "3 x 16 x 16"."""
+    """The sizes ``axes`` as a message writes them: "3 x 16 x 16"."""
     return " x ".join(map(str, axes)) or "1"
 
 

@@ -57,13 +57,21 @@ def checked_dataset(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
 
 
 def stored(images: np.ndarray) -> np.ndarray:
-    """Images as a dataset has them: uint8 or float32, in C's order and writeable."""
+    """The array ``images`` as a dataset has it: uint8 or float32, in C's order and writeable."""
     # A copy, since arrays read from files are read-only and torch wants them writable.
     return np.array(images, dtype=np.uint8 if images.dtype == np.uint8 else np.float32, order="C")
 
 
 def image_problems(what: str, images: np.ndarray) -> list[str]:
-    """Problems of an array that is to hold images ``[n, ...]``, with ``what`` as its name."""
+    """Problems of an array that is to hold images: a sentence each, or an empty list.
+
+    Parameters
+    ----------
+    what : str
+        Name of the array in the sentences.
+    images : array, shape ``[n, ...]``
+        Must be uint8 or floating point, finite in float32, and not empty.
+    """
     if images.ndim < 2 or images.size == 0:
         return [f"{what} must have the shape [count, values...] with nothing zero, not {list(images.shape)}"]
     if images.dtype != np.uint8 and images.dtype.kind != "f":

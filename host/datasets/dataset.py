@@ -71,9 +71,10 @@ class Dataset:
         return as_inputs(self.test_images)
 
     def fitted(self, axes: Sequence[int] | None) -> "Dataset":
-        """The dataset with its images in the order in which a network of these input axes takes them.
+        """The dataset with its images in the order in which a network with the input axes ``axes`` takes them.
 
-        None for axes that are not known. Raises `UserError` for images of other axes: `host.datasets.axes`.
+        ``axes`` are sizes without the batch's; None if they are not known. Raises `UserError` for images of other axes:
+        `host.datasets.axes`.
         """
         if axes is None:
             note = flattened_note(f"dataset '{self.name}'", self.train_images)
@@ -84,7 +85,20 @@ class Dataset:
         return replace(self, train_images=train, test_images=test, notes=(*self.notes, note) if note else self.notes)
 
     def require(self, inputs: int, outputs: int) -> None:
-        """Raises `UserError` unless a network of these sizes can learn this data."""
+        """Checks that a network can learn this data.
+
+        Parameters
+        ----------
+        inputs : int
+            Inputs of the network, which must be the values of an image.
+        outputs : int
+            Outputs of the network, at least the number of classes.
+
+        Raises
+        ------
+        UserError
+            With all that does not fit.
+        """
         problems = []
         if self.input_count != inputs:
             problems.append(f"dataset '{self.name}' has {self.input_count} values for each image, but the "
@@ -105,6 +119,6 @@ class Dataset:
 
 
 def as_inputs(images: np.ndarray) -> np.ndarray:
-    """Float inputs ``[n, inputs]``, float32: uint8 images divided by 255, floats as they are."""
+    """Float inputs ``[n, inputs]``, float32, of ``images`` ``[n, ...]``: uint8 divided by 255, floats as they are."""
     flat = images.reshape(len(images), -1)
     return flat.astype(np.float32) / np.float32(255) if flat.dtype == np.uint8 else flat.astype(np.float32)

@@ -34,14 +34,15 @@ class FileProblem(Exception):
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Opens a file. Raises `FileProblem` for a directory, and for a device or pipe, whose reading might never end."""
+    """Opens the file ``path``. Raises `FileProblem` for a directory, a device or a pipe: reading these may never end.
+    """
     if path.exists() and not path.is_file():
         raise FileProblem(f"'{path}' must be a file, but is a directory or a device")
     return open(path, "rb")
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Reads an IDX file, decompressing a name in ``.gz``; raises `FileProblem`.
+    """Reads the array of the IDX file ``path``, decompressing a name in ``.gz``. Raises `FileProblem` for a bad file.
 
     The header is read first, and then no more than it promises, so a decompression bomb costs nothing.
     """
@@ -88,7 +89,7 @@ def _size(what: str, shape: Sequence[int], dtype: np.dtype) -> int:
 
 def read_npz(path: Path, keys: dict[str, tuple[str, ...]],
              instead: dict[str, str] | None = None) -> dict[str, np.ndarray]:
-    """Reads one array for each role from an npz file; raises `FileProblem` with all problems.
+    """Reads one array for each role from an npz file.
 
     Parameters
     ----------
@@ -97,6 +98,11 @@ def read_npz(path: Path, keys: dict[str, tuple[str, ...]],
         For each role the array names that can stand for it; the first one found counts.
     instead : dict, optional
         For some roles another role, which is read in its place if there is an array of that name.
+
+    Raises
+    ------
+    FileProblem
+        With all problems: the file cannot be read, is damaged, or lacks a role.
     """
     try:
         with open_file(path) as file, zipfile.ZipFile(file) as archive:
@@ -135,7 +141,7 @@ def _read_members(path: Path, archive: zipfile.ZipFile, keys: dict[str, tuple[st
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Reads the array of an npy file; raises `FileProblem`."""
+    """Reads the array of the npy file ``path``. Raises `FileProblem` if it cannot be read or is damaged."""
     try:
         with open_file(path) as file:
             return _read_array(f"npy file '{path}'", file)

@@ -18,7 +18,7 @@ WANTED = "a pair of loaders, one of training and one of test batches"
 
 
 def read_loaders(spec: str) -> dict[str, np.ndarray]:
-    """Calls the function and reads both of its loaders once, to the end.
+    """Calls the function that ``spec`` names, as "module:function", and reads both of its loaders once, to the end.
 
     It returns two iterables, such as `torch.utils.data.DataLoader`: of training and of test batches. A batch is a pair
     of images ``[n, ...]`` and labels ``[n]`` or ``[n, 1]``, or targets, which are floats ``[n, ...]`` of two axes or

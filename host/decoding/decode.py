@@ -68,6 +68,12 @@ class Decoded:
 def decode(image: Image, config: EngineConfig) -> Decoded:
     """Reads the integer network and the passes that an image holds.
 
+    Parameters
+    ----------
+    image : Image
+    config : EngineConfig
+        The engine that the image was made for.
+
     Raises
     ------
     UserError

@@ -86,6 +86,11 @@ class LayerReader:
             Accumulators between each tap and tap 0; empty for a fully connected layer.
         one : PassWeights
         biases : int64 array, shape ``[pes, slots]``
+
+        Raises
+        ------
+        ValueError
+            If the pass contradicts the passes before it, or the layer's shape.
         """
         slots = int(descriptor.output_words)
         constants = (int(descriptor.multiplier), int(descriptor.pre_shift), descriptor.activation,
@@ -114,7 +119,13 @@ class LayerReader:
             self.drains += 1
 
     def layer(self) -> QuantizedLayer:
-        """The layer after all its passes, with scales of 1; still folded, if its image says so."""
+        """The layer after all its passes, with scales of 1; still folded, if its image says so.
+
+        Raises
+        ------
+        ValueError
+            If no pass was added, or two passes hold the same weight; also if a sum can exceed the accumulator.
+        """
         if self.constants is None or np.count_nonzero(self.codes) != self.weights:
             raise ValueError("weights in several passes")
         multiplier, pre_shift, activation, input_signed, _ = self.constants

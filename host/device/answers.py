@@ -56,7 +56,20 @@ class Info:
 
 
 def unpack(opcode: Opcode, response: bytes) -> bytes:
-    """The body of a response, without its status. Raises `DeviceError` for a bad packet, and for any status but OK."""
+    """The body of a response, without its status.
+
+    Parameters
+    ----------
+    opcode : Opcode
+        The request that is answered.
+    response : bytes
+        A whole packet, or what came instead of one.
+
+    Raises
+    ------
+    DeviceError
+        For a bad packet, and for any status but OK.
+    """
     packet = find_packet(bytearray(response))
     if packet != response or packet[1] != opcode.value:
         raise DeviceError(f"the engine gave {len(response)} bytes in answer to {opcode.name}",

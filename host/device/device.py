@@ -135,7 +135,7 @@ class Device:
 
     def load(self, image: Image | Path | str, *, progress: Callable[[int], object] = lambda sent: None,
              batch: int = 64) -> None:
-        """Loads an image, or an image file. Raises `UserError` if it is damaged or the engine refuses it.
+        """Loads an image, or an image file.
 
         Parameters
         ----------
@@ -143,6 +143,13 @@ class Device:
             Told of every batch how many bytes of the image it had.
         batch : int
             Packets that go out together.
+
+        Raises
+        ------
+        UserError
+            If the file is damaged.
+        DeviceError
+            If the engine refuses the image, or does not keep it.
         """
         image = image if isinstance(image, Image) else read_image(Path(image), self.config)
         self.image = self._output_signed = None
@@ -186,6 +193,13 @@ class Device:
         -------
         int64 array, shape ``[n, outputs]``
             Output activations of the last layer; negative where it has no ReLU.
+
+        Raises
+        ------
+        UserError
+            If the image's program is damaged.
+        DeviceError
+            If no image is loaded, or the engine refuses a request or does not answer.
         """
         image = self._loaded()
         if self._output_signed is None:

@@ -10,9 +10,12 @@ __all__ = ["DeviceError"]
 class DeviceError(UserError):
     """The engine refused a request, or could not be asked; the message has the cause and the way out.
 
-    Attributes
+    Parameters
     ----------
+    what : str
+        Beginning of the message: what happened.
     status : Status
+        The engine's answer, or what the host found. It is kept as an attribute.
     """
 
     def __init__(self, what: str, status: Status) -> None:

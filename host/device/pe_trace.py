@@ -43,7 +43,15 @@ class Bins:
 
 
 def read_bins(lines: Iterable[str], pes: int) -> list[Bins]:
-    """The inferences in a recorder's file."""
+    """The inferences in a recorder's file.
+
+    Parameters
+    ----------
+    lines : iterable of str
+        A line of integers for each bin; an empty line ends an inference.
+    pes : int
+        PEs of the engine.
+    """
     found: list[Bins] = []
     block: list[list[int]] = []
     for line in lines:

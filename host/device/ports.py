@@ -29,7 +29,7 @@ class Port(Protocol):
     """Carries packets to an engine and brings its responses back, in order."""
 
     def exchange(self, requests: Sequence[bytes], /) -> list[bytes]:
-        """Sends packets, and returns the response to each, in the same order.
+        """Sends the packets ``requests``, and returns the response to each, in the same order.
 
         Raises
         ------
@@ -92,14 +92,14 @@ class Simulator(Protocol):
         """
 
     def check_waves(self, path: Path) -> None:
-        """Raises `UserError` if a simulation could not write such a file of waveforms."""
+        """Raises `UserError` if a simulation could not write the file of waveforms ``path``."""
 
 
 _registered: list[Simulator] = []
 
 
 def register_simulator(found: Simulator) -> None:
-    """Uses this simulator for all targets that are opened from now on."""
+    """Uses the simulator ``found`` for all targets that are opened from now on."""
     _registered[:] = [found]
 
 
@@ -111,7 +111,7 @@ def simulator() -> Simulator:
 
 
 def build_simulation(target: Target) -> Any:
-    """Builds what a target simulates, or finds it in the cache; None for a serial port. Raises `UserError`."""
+    """Builds what ``target`` simulates, or finds it in the cache; None for a serial port. Raises `UserError`."""
     if target.port is not None:
         return None
     assert target.config is not None

@@ -96,8 +96,11 @@ class SerialPort:
             raise DeviceError(f"port '{path}' cannot be opened: {error}", Status.DISCONNECTED) from None
 
     def exchange(self, requests: Sequence[bytes]) -> list[bytes]:
-        """The response to each packet, whole and sound. Raises `DeviceError` if one does not come (NO_ANSWER,
-        DAMAGED), and the rest is not sent then."""
+        """The response to each of ``requests``, whole and sound.
+
+        Raises `DeviceError` if one does not come (NO_ANSWER, DAMAGED), or the port fails (DISCONNECTED). The rest is
+        not sent then.
+        """
         try:
             return [self._request(request) for request in requests]
         except OSError as error:

@@ -28,7 +28,7 @@ class ActivationLayout:
     pixels: int
 
     def read_by(self, layer: QuantizedLayer) -> "ActivationLayout":
-        """The layout as a layer sees it: a fully connected layer takes all pixels for one."""
+        """The layout as ``layer``, the next one, sees it: a fully connected layer takes all pixels for one."""
         return self if layer.geometry else ActivationLayout(self.values, self.pes, 1)
 
     @property

@@ -81,7 +81,10 @@ class Image:
         return int(self.input_order.max(initial=0)) + 1 if self.input_shape is None else math.prod(self.input_shape)
 
     def fitted(self, dataset: "Dataset") -> "Dataset":
-        """The dataset in the order in which the network takes it. Raises `UserError` for data of another shape."""
+        """The images of ``dataset`` in the order in which the network takes them.
+
+        Raises `UserError` for data of another shape.
+        """
         known = self.input_shape is not None
         if dataset.input_count < self.inputs or (known and dataset.input_count > self.inputs):
             raise UserError(f"dataset '{dataset.name}' has {dataset.input_count} values for each image, the network "
@@ -97,7 +100,7 @@ class Image:
 
 
 def read_image(path: Path, config: EngineConfig | None = None) -> Image:
-    """Reads and checks an image file. Raises `UserError`, as `parse_image`."""
+    """Reads the image file ``path`` and checks it, as `parse_image` does with ``config``. Raises `UserError`."""
     return _image(read_parts(path, config), str(path))
 
 

@@ -40,6 +40,13 @@ class Section(NamedTuple):
 def sections(engine: bytes, config: EngineConfig) -> Iterator[Section]:
     """The sections of an engine image, in order.
 
+    Parameters
+    ----------
+    engine : bytes
+        The engine image, with its header and its CRC-32.
+    config : EngineConfig
+        The engine that it was made for.
+
     Raises
     ------
     ValueError
@@ -108,6 +115,13 @@ def program_passes(read: Callable[[int, int], bytes], count: int, config: Engine
 
 def output_signed(engine: bytes, config: EngineConfig) -> bool:
     """Whether the outputs of an engine image's last layer are two's complement.
+
+    Parameters
+    ----------
+    engine : bytes
+        The engine image, with its header and its CRC-32.
+    config : EngineConfig
+        The engine that it was made for.
 
     Raises
     ------

@@ -67,14 +67,17 @@ class Fold:
         return np.where(inside, (channel * height + row) * width + col, -1).ravel()
 
     def layer(self, layer: QuantizedLayer) -> QuantizedLayer:
-        """The folded convolution, with its weights once for each band."""
+        """The folded convolution made of ``layer``, with its weights once for each band."""
         codes = np.zeros((layer.rows, self._cols), np.uint8)
         codes[:, self._places] = layer.codes
         return replace(layer, codes=np.tile(codes, (self.bands, 1)), bias=np.tile(layer.bias, self.bands),
                        geometry=self.folded)
 
     def unfolded(self, layer: QuantizedLayer) -> QuantizedLayer:
-        """The inverse of `layer`. Raises `ValueError` if the bands differ, or for a weight outside the kernel."""
+        """The convolution from which `layer` made ``layer``. Raises `ValueError` if no convolution gives it.
+
+        That is so if the bands differ, or a weight lies outside the kernel.
+        """
         rows = layer.rows // self.bands
         codes, bias = layer.codes[:rows, self._places], layer.bias[:rows]
         original = replace(layer, codes=codes, bias=bias, geometry=self.geometry)

@@ -19,6 +19,8 @@ def chain_sentences(parts: Sequence[Part], order: str) -> tuple[str, ...]:
 
     Parameters
     ----------
+    parts : sequence of Part
+        Parts of the network, in the order of computation.
     order : str
         Whose order it is, if the shapes allow others; else empty.
     """
@@ -48,7 +50,7 @@ def _layer(parts: Sequence[Part], *, last: bool) -> str:
 
 
 def left_out_sentence(names: Sequence[str]) -> tuple[str, ...]:
-    """A sentence that names the tensors that inference does not need; none if there are none."""
+    """A sentence that names the tensors ``names``, which inference does not need; none if there are none."""
     if not names:
         return ()
     more = f" and {len(names) - TENSORS_NAMED} more" if len(names) > TENSORS_NAMED else ""

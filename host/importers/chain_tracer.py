@@ -89,12 +89,13 @@ class Dataflow:
         return taken == [self.at]
 
     def assume_no_dropout(self, node: str) -> None:
-        """Notes that a dropout, which the file runs as in training, is left out."""
+        """Notes that the dropout at the node named ``node``, which the file runs as in training, is left out."""
         self.assumptions.append(f"layer {shown(node)} was exported as in training, where it drops values by chance; it "
                                 "is left out, as in inference: call model.eval() before the export")
 
     def refuse(self, node: str, problem: str) -> None:
-        """Notes a node that cannot be run; ``problem`` continues the sentence that begins with the layer's name."""
+        """Notes that the node named ``node`` cannot be run; ``problem`` continues a sentence that begins with its name.
+        """
         self.parts.append(UnsupportedPart(node, problem))
 
     @property
@@ -110,7 +111,7 @@ class Dataflow:
         return self.sizes[0] if len(self.sizes) > 1 else None
 
     def go_on(self, output: str, *parts: Part) -> None:
-        """Adds the parts that a node gives, and continues at its output."""
+        """Adds the ``parts`` that a node gives, and continues at its output, the value named ``output``."""
         for part in parts:
             if isinstance(part, LinearPart) and len(self.sizes) > 2 and not self.shape \
                     and not any(isinstance(one, FlattenPart | UnsupportedPart) for one in self.parts):
@@ -168,7 +169,17 @@ class Dataflow:
         return self.constants.get(name, StoredTensor((), problem=COMPUTED))
 
     def derive(self, output: str, tensor: StoredTensor, *sources: str) -> None:
-        """Records a value that is computed from constants."""
+        """Records a value that is computed from constants.
+
+        Parameters
+        ----------
+        output : str
+            Name of the value.
+        tensor : StoredTensor
+            The value itself.
+        sources : str
+            Names of the constants from which it is computed.
+        """
         self.steps[output] = 1 + max(self.steps.get(source, 0) for source in sources)
         if self.steps[output] > STEPS_LIMIT:
             tensor = StoredTensor(tensor.shape, problem=COMPUTED)
@@ -176,7 +187,7 @@ class Dataflow:
 
 
 def transposed(tensor: StoredTensor) -> StoredTensor:
-    """A matrix with its axes swapped."""
+    """The matrix ``tensor`` with its axes swapped; a tensor with a problem if it is no matrix."""
     if tensor.problem or len(tensor.shape) != 2:
         return StoredTensor(tensor.shape, problem=tensor.problem or "is transposed, but not a matrix")
     return StoredTensor(tensor.shape[::-1], tensor.values, lambda: tensor.read().T)

@@ -12,7 +12,7 @@ ONLY_CONVOLUTIONS = "pads with zeros what no convolution takes next; put it befo
 
 
 def joined(first: PadPart, second: PadPart) -> PadPart:
-    """Two paddings in one, with the name of the second."""
+    """One padding that adds up ``first`` and ``second``. It has the name of ``second``."""
     rows, cols = ((one[0] + two[0], one[1] + two[1]) for one, two in (
         (first.rows, second.rows), (first.cols, second.cols)))
     return PadPart(second.name, rows, cols)

@@ -49,7 +49,15 @@ _IF_NEEDED = ("end_padding",)
 
 
 def describe(parts: Sequence[Part], input_shape: tuple[int, ...] | None) -> str:
-    """The description of a network of these parts; each part's tensors stand in the file under its name."""
+    """The description of a network as JSON text; each part's tensors stand in the file under its name.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+        In the order of computation.
+    input_shape : tuple of int or None
+        Shape of an input without the batch axis; None if it is not known.
+    """
     return json.dumps({"version": VERSION, "input_shape": input_shape and list(input_shape),
                        "layers": [_as_entry(part) for part in parts]}, separators=(",", ":"))
 
@@ -62,6 +70,13 @@ def _as_entry(part: Part) -> dict[str, Any]:
 
 def described(text: object, tensors: Mapping[str, StoredTensor]) -> tuple[list[Part], tuple[int, ...] | None]:
     """The parts, with their tensors, and the shape of an input if it is told.
+
+    Parameters
+    ----------
+    text : object
+        The description, which must be a text of at most `TEXT_LIMIT` characters.
+    tensors : mapping of StoredTensor
+        All tensors of the file, by name.
 
     Raises
     ------

@@ -22,7 +22,10 @@ class Affine:
         self.divisor, self.shift = np.ones(math.prod(shape)), np.zeros(math.prod(shape))
 
     def then(self, part: AffinePart) -> None:
-        """Applies a part; raises `TensorError` if its constant cannot be read, or divides by 0."""
+        """Applies the operation ``part``, after those before it.
+
+        Raises `TensorError` if its constant cannot be read, or divides by 0.
+        """
         constant = np.broadcast_to(part.constant.read().astype(np.float64), (1, *self.shape)).reshape(-1)
         if part.operation == "div" and not constant.all():
             raise TensorError("divides by 0")

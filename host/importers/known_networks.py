@@ -25,8 +25,10 @@ __all__ = ["add_known_option", "announcement", "description", "looks_like", "zoo
 
 
 def looks_like(tensors: Mapping[str, StoredTensor]) -> str | None:
-    """The convolutional network of the zoo that has tensors of these names and shapes, or had them before neurons and
-    channels were removed; None if there is none."""
+    """The convolutional network of the zoo that has ``tensors`` of these names and shapes; None if there is none.
+
+    Neurons and channels may have been removed from it.
+    """
     for name in NETWORKS:
         model = empty(name)
         if any(isinstance(module, nn.Conv2d) for module in model.modules()) and not _differences(model, tensors):
@@ -35,8 +37,14 @@ def looks_like(tensors: Mapping[str, StoredTensor]) -> str | None:
 
 
 def zoo_parts(name: str, tensors: Mapping[str, StoredTensor]) -> tuple[list[Part], tuple[int, ...] | None]:
-    """The parts of a network of the zoo, whole or without neurons and channels that were removed; and channels, height
-    and width of an input if it has convolutions.
+    """The parts of the network ``name`` of the zoo, whole or without neurons and channels that were removed.
+
+    If it has convolutions, channels, height and width of an input, too; else None.
+
+    Parameters
+    ----------
+    tensors : mapping of StoredTensor
+        Tensors of the file, by their names in the module.
 
     Raises
     ------
@@ -58,7 +66,7 @@ def description(name: str) -> str:
 
 
 def announcement(name: str, tensors: Mapping[str, StoredTensor]) -> str:
-    """Sentence about tensors that are read as those of a network of the zoo."""
+    """Sentence which says that ``tensors`` are read as those of the network ``name`` of the zoo."""
     model = empty(name)
     lost = [f"{tensors[key].shape[0]:,} of {len(whole):,} {'channels' if whole.dim() == 4 else 'neurons'} in "
             f"{shown(key.removesuffix('.weight'))}" for key, whole in model.state_dict().items()
@@ -111,12 +119,12 @@ def _pair(value: object) -> tuple[int, int]:
 
 
 def add_known_option(parser: ArgumentParser) -> None:
-    """Adds ``--known``."""
+    """Adds the option ``--known`` to ``parser``."""
     parser.add_argument("--known", choices=NETWORKS, metavar="NAME", help="the network of host.network.zoo whose "
                         f"tensors the model file holds, if it holds nothing else: {', '.join(NETWORKS)}")
 
 
 def refuse_known(known: str | None) -> None:
-    """Raises `UserError` if the user names the network of a file that tells its network itself."""
+    """Raises `UserError` if ``known``, the value of ``--known``, is not None: the file itself tells its network."""
     if known is not None:
         raise UserError(f"it tells its network by itself; leave out --known {known}")

@@ -41,7 +41,7 @@ class Chain:
     """Takes the parts one by one: groups them into layers, and follows the shape of what flows between them.
 
     ``shape`` is (channels, height, width), or (values,) once flat; None if it is not known, before the first layer or
-    after a problem. An ``exact`` input shape may have any axes.
+    after a problem. It begins as ``input_shape``, which may have any axes if it is ``exact``.
     """
 
     def __init__(self, input_shape: tuple[int, ...] | None, *, exact: bool = False) -> None:
@@ -58,7 +58,7 @@ class Chain:
         self.before: Part | None = None
 
     def add(self, part: Part) -> None:
-        """Adds the next part: a new layer, a part of the last layer, or a problem in `problems`."""
+        """Adds ``part``, the next one: a new layer, a part of the last layer, or a problem in `problems`."""
         problem = self._place_problem(part)
         if problem:
             self._refuse(part, problem)

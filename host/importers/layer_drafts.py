@@ -38,7 +38,7 @@ class Draft:
 
 
 def read_layer(draft: Draft, problems: list[str]) -> Linear | None:
-    """The layer with its norm folded in; None if anything is unusable, which adds to ``problems``."""
+    """The layer of ``draft`` with its norm folded in; None if anything is unusable, which adds to ``problems``."""
     part = draft.part
     if isinstance(part, PoolPart):
         assert draft.geometry is not None

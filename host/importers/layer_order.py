@@ -22,6 +22,11 @@ def order_parts(parts: Sequence[Part]) -> list[Part]:
     an order chains. There must be exactly one order left; a batch normalisation directly follows a
     linear layer. If there are unsupported parts, only these are returned, to be refused.
 
+    Parameters
+    ----------
+    parts : sequence of Part
+        In the order of the file.
+
     Raises
     ------
     UserError
@@ -44,7 +49,7 @@ def order_parts(parts: Sequence[Part]) -> list[Part]:
 
 
 def has_other_orders(parts: Sequence[Part]) -> bool:
-    """Whether the shapes of linear layers and batch normalisations allow more than one order.
+    """Whether the shapes of ``parts``, linear layers and batch normalisations, allow more than one order.
 
     More than `PARTS_LIMIT` of them are not searched: they count as ambiguous.
     """

@@ -26,7 +26,7 @@ OLDEST_OPSET = 7
 
 
 def read_onnx(path: Path) -> Dataflow:
-    """The model's parts and the shape of its input.
+    """The parts of the model in the ONNX file ``path``, and the shape of its input.
 
     Raises
     ------

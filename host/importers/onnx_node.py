@@ -87,7 +87,10 @@ class OnnxNode:
         return ".".join(module) if self.label.startswith("/") and module else self.label
 
     def attribute(self, name: str, default: Any) -> Any:
-        """An integer, number, text or list of integers."""
+        """The attribute ``name``: an integer, number, text or list of integers; ``default`` if it is missing.
+
+        Raises `ValueError` for an attribute of another type than ``default``.
+        """
         for one in self.proto.attribute:
             if one.name == name:
                 found = {1: one.f, 2: one.i, 3: one.s, 7: list(one.ints)}.get(one.type)
@@ -97,7 +100,10 @@ class OnnxNode:
         return default
 
     def ints(self, name: str, default: list[int]) -> list[int]:
-        """An attribute that is a list of integers. Raises `ValueError` if it is of another type."""
+        """The list of integers in the attribute ``name``; ``default`` if it is missing.
+
+        Raises `ValueError` for another type.
+        """
         return list(self.attribute(name, default))
 
     def pair(self, name: str, default: int) -> tuple[int, int]:
@@ -123,14 +129,14 @@ class OnnxNode:
         return (top, left), (bottom, right)
 
     def same(self) -> str:
-        """`ConvPart.same`, from ``auto_pad``."""
+        """`ConvPart.same`, from ``auto_pad``. Raises `ValueError` for a value that ONNX does not have."""
         auto = self.attribute("auto_pad", b"NOTSET")
         if auto not in (b"NOTSET", b"VALID", b"SAME_UPPER", b"SAME_LOWER"):
             raise ValueError("attribute auto_pad")
         return {b"SAME_UPPER": "upper", b"SAME_LOWER": "lower"}.get(auto, "")
 
     def numbers(self, number: int) -> list[int] | None:
-        """A stored list of integers, such as a shape; None if it is not stored."""
+        """The 1 to 8 integers, such as a shape, that are stored at input ``number``, from 0; None without such."""
         from onnx import numpy_helper
         stored = self.whole.get(self.proto.input[number]) if number < len(self.proto.input) else None
         if stored is None or stored.data_type != INT64 or len(stored.dims) != 1 or not 0 < stored.dims[0] <= 8 \

@@ -32,7 +32,7 @@ EXPORT_AGAIN = ("export the model again: torch.onnx.export(model.eval(), (exampl
 
 
 def read_node(node: OnnxNode) -> None:
-    """Adds what the node is to its flow."""
+    """Adds to the flow of ``node`` the parts that the node is, or the constant that it computes."""
     flow, inputs, outputs = node.flow, list(node.proto.input), node.proto.output
     if not outputs:
         return

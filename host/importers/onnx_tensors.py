@@ -26,7 +26,15 @@ ONE_FILE = "save all in one file: onnx.save(onnx.load(path), new_path, save_as_e
 
 
 def stored_tensor(stored: Any, folder: Path) -> StoredTensor:
-    """An initialiser, which is read when it is needed."""
+    """An initialiser, which is read when it is needed.
+
+    Parameters
+    ----------
+    stored : onnx.TensorProto
+        The initialiser.
+    folder : Path
+        Directory of the model, for values in a file of their own.
+    """
     from onnx import TensorProto, numpy_helper
     shape, dtype = tuple(stored.dims), DTYPES.get(stored.data_type, f"number {stored.data_type} of ONNX")
     if not all(0 <= size < 1 << 48 for size in shape):

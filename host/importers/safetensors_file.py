@@ -24,11 +24,11 @@ __all__ = ["HEADER_LIMIT", "SAFETENSORS", "safetensors_file"]
 
 
 def safetensors_file(network: Network) -> bytes:
-    """The weights and biases of a network by the names of its layers, as in a state dictionary, float32; and in the
-    metadata its description (`host.importers.description`), with which the file is read as the network that it is.
+    """A safetensors file of ``network``: weights and biases, float32, by the names of its layers.
 
-    Poolings, whose weights are fixed, have no tensors. Normalisations are folded in, and neurons that were removed are
-    missing.
+    Its metadata has the description of the network (`host.importers.description`), with which the file is read as the
+    network that it is. Poolings, whose weights are fixed, have no tensors. Normalisations are folded in, and neurons
+    that were removed are missing.
     """
     tensors = {}
     for layer in network.layers:
@@ -108,7 +108,20 @@ _SAFETENSORS_FORMATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", 
 
 
 def check_header(file: IO[bytes], size: int) -> None:
-    """Raises `UserError` unless a safetensors file of ``size`` bytes has a header that names each tensor once."""
+    """Checks that the header of a safetensors file is whole and names each tensor once.
+
+    Parameters
+    ----------
+    file : binary file
+        At its beginning; it is read to the end of the header.
+    size : int
+        Size of the file in bytes.
+
+    Raises
+    ------
+    UserError
+        If that is not so.
+    """
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(HEADER_LIMIT, size - 8):
         raise UserError(f"it is a damaged or cut-off safetensors file: its header claims {length:,} bytes "

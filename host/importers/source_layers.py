@@ -188,7 +188,7 @@ def shown(name: object) -> str:
 
 
 def tensors_of(part: Part) -> dict[str, StoredTensor]:
-    """The tensors of a part, by what a message calls them."""
+    """The tensors of ``part``, by the names that messages give them."""
     if isinstance(part, LinearPart | ConvPart):
         tensors = {"weight": part.weight, "bias": part.bias}
     elif isinstance(part, NormPart):

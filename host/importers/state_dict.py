@@ -100,8 +100,9 @@ def read_tensors(tensors: Mapping[str, StoredTensor], *, ordered: bool, descript
 
 
 def without_wrappers(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTensor], list[str]]:
-    """The tensors without the prefixes that all have, and the names of those that inference does without: counters,
-    and the weights of a loss."""
+    """``tensors`` without the prefixes that all their names have, and the names of those that inference does without:
+    counters, and the weights of a loss.
+    """
     kept = {key: tensor for key, tensor in tensors.items() if not _is_counter(key) and not _is_loss(key, tensor)}
     left_out = [key for key in tensors if key not in kept]
     for _ in range(WRAPPERS_DEEP):
@@ -228,6 +229,6 @@ TENSORS_LIMIT = 20_000
 
 
 def check_count(tensors: int) -> None:
-    """Raises `UserError` for a state dictionary of more than `TENSORS_LIMIT` entries."""
+    """Raises `UserError` if the number ``tensors`` of a state dictionary's entries exceeds `TENSORS_LIMIT`."""
     if tensors > TENSORS_LIMIT:
         raise UserError(f"its state dictionary has {tensors:,} entries, more than {TENSORS_LIMIT:,}")

@@ -78,7 +78,7 @@ def finite(values: np.ndarray) -> np.ndarray:
 
 
 def shape_problem(shape: tuple[int, ...]) -> str:
-    """Why a tensor cannot have this shape; the empty string if it can."""
+    """Why a tensor cannot have the shape ``shape``; the empty string if it can."""
     if not all(1 <= size <= SIZE_LIMIT for size in shape):
         return f"has an axis whose length is not between 1 and {SIZE_LIMIT:,}"
     if math.prod(shape) > VALUES_LIMIT:
@@ -87,7 +87,7 @@ def shape_problem(shape: tuple[int, ...]) -> str:
 
 
 def dtype_problem(dtype: str) -> str:
-    """Why a weight cannot have this number format; the empty string if it can."""
+    """Why a weight cannot have the number format ``dtype``, such as "int64"; the empty string if it can."""
     if dtype in FLOAT_BYTES:
         return ""
     return (f"has the number format {dtype}; save it as float32, by model.float() (the compiler quantises by itself), "
@@ -116,7 +116,10 @@ def view_problem(stored: int, offset: int, shape: tuple[int, ...], strides: tupl
 
 
 def decode(data: bytes, dtype: str) -> np.ndarray:
-    """The values in little-endian ``data``; bfloat16, the upper half of a float32, is widened to it."""
+    """The values in little-endian ``data``. ``dtype`` is one of `FLOAT_BYTES`.
+
+    bfloat16, the upper half of a float32, is widened to it; the others keep their format.
+    """
     if dtype == "bfloat16":
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     return np.frombuffer(data, f"<f{FLOAT_BYTES[dtype]}")

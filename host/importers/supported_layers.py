@@ -18,7 +18,7 @@ NOT_ZEROS = "pads with something other than zeros; use zeros, in torch.nn.Conv2d
 
 
 def size_text(shape: tuple[int, ...]) -> str:
-    """Sizes for a message, like 1 x 28 x 28."""
+    """The sizes ``shape`` for a message, like 1 x 28 x 28."""
     return " x ".join(f"{size:,}" for size in shape)
 
 
@@ -53,7 +53,19 @@ def kernel_problems(part: ConvPart, rows: int, kernel: tuple[int, int]) -> Itera
 
 
 def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
-    """Problems of a pooling of feature maps of this shape."""
+    """Problems of a pooling of feature maps of this shape.
+
+    Parameters
+    ----------
+    part : PoolPart
+    shape : tuple of int
+        Channels, rows and columns of its input.
+
+    Yields
+    ------
+    str
+        A problem and its way out; it continues the sentence that begins with the layer's name.
+    """
     window, stride, padding = part.window, part.stride, part.padding
     if min(*window, *stride) < 1 or min(padding) < 0:
         yield (f"has a window of {window}, a stride of {stride} and a padding of {padding}; a window and a stride are "

@@ -99,7 +99,15 @@ class LiteNode:
         return [UnsupportedPart(self.label, problem)]
 
     def activated(self, part: Part, function: int) -> list[Part]:
-        """A layer with the activation function that is fused into it."""
+        """A layer with the activation function that is fused into it.
+
+        Parameters
+        ----------
+        part : Part
+            The layer.
+        function : int
+            A number of ``tflite.ActivationFunctionType``: 0 is none, 1 is ReLU. Any other adds a part that is refused.
+        """
         if function == 0:
             return [part]
         if function == 1:
@@ -110,7 +118,7 @@ class LiteNode:
 
 
 def read_node(node: LiteNode) -> None:
-    """Adds what the node is to its flow."""
+    """Adds to the flow of ``node`` the parts that the node is, or the constant that it computes."""
     flow, output = node.flow, str(node.outputs[0])
     takes = flow.takes(node.label, node.kind, [str(one) for one in node.inputs])
     if takes is None:

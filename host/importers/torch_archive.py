@@ -188,8 +188,13 @@ def _read_zip(file: IO[bytes]) -> Checkpoint:
 
 
 def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
-    """Opens a zip file; refuses a directory of excessive size, entries of equal names, and entries larger than the
-    file.
+    """Opens the zip file ``file``, which must be a file of the operating system, since it is mapped into memory.
+
+    Raises
+    ------
+    UserError
+        For a damaged, compressed or TorchScript archive, too many entries, two entries of one name, or entries that
+        claim to be larger than the file.
     """
     try:
         # Python reads the whole directory, at ten times its size: count its entries beforehand.

@@ -46,7 +46,9 @@ def _is_exported(model: ModelFile) -> bool:
 
 
 def read_exported(archive: zipfile.ZipFile) -> Dataflow:
-    """The model's parts and the shape of its input; tensors are read as long as the file is open.
+    """The parts of the model in the .pt2 file ``archive``, and the shape of its input.
+
+    Tensors are read as long as the file is open.
 
     Raises
     ------

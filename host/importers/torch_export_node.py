@@ -18,7 +18,10 @@ class GarbledError(ValueError):
 
 
 def size_of(value: Values) -> int | str | None:
-    """The size of an axis: a number, or the expression of a size that is left open."""
+    """The size of an axis from its JSON ``value``: a number, or the expression of a size that is left open.
+
+    None if it is neither.
+    """
     if "as_expr" in value:
         return str(value["as_expr"]["expr_str"])
     return value["as_int"] if type(value.get("as_int")) is int and 0 < value["as_int"] < 1 << 24 else None
@@ -32,7 +35,7 @@ class ValueName:
 
 
 def argument(value: Values) -> Any:
-    """Numbers, strings, lists of these, names of values, or None."""
+    """The argument with the JSON ``value``: numbers, strings, lists of these, names of values, or None."""
     (kind, content), = value.items()
     if kind == "as_tensor":
         return ValueName(content["name"])

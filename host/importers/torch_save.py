@@ -53,6 +53,11 @@ def find_model(checkpoint: Checkpoint) -> tuple[Any, Any]:
 
     What it says of itself is in `host.importers.description`.
 
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Content of the file.
+
     Raises
     ------
     UserError

@@ -15,5 +15,5 @@ FUNCTIONS: dict[Activation, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def activate(sums: np.ndarray, activation: Activation) -> np.ndarray:
-    """The function of each sum, in floats: an array of the shape and number format of ``sums``."""
+    """The function ``activation`` of each sum, in floats: an array of the shape and number format of ``sums``."""
     return FUNCTIONS[activation](sums)

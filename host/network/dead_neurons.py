@@ -19,7 +19,7 @@ __all__ = ["drop_dead_neurons", "keep_neurons", "living_neurons", "put_back", "s
 
 
 def silence_dead_neurons(network: Network) -> Network:
-    """Zeroes every connection of a neuron without inputs or without outputs.
+    """``network`` with zeros for every connection of a neuron without inputs or without outputs.
 
     A neuron without inputs has a constant output; it moves into the biases of the next layer, so the
     network computes the same function. Only a constant before a convolution with padding stays, whose zeros it
@@ -79,7 +79,7 @@ def keep_neurons(network: Network, saliency: list[np.ndarray], counts: dict[str,
 
 
 def drop_dead_neurons(network: Network) -> Network:
-    """Takes the hidden neurons without inputs or outputs out of the matrices; the function stays.
+    """``network`` without the hidden neurons that have no inputs or no outputs; the function stays.
 
     Inputs and outputs of the network stay, and of each layer at least one neuron. So do the channels that go into a
     convolution with groups, or come from one.
@@ -89,7 +89,7 @@ def drop_dead_neurons(network: Network) -> Network:
 
 
 def living_neurons(network: Network) -> list[np.ndarray]:
-    """Rows of each layer that `drop_dead_neurons` leaves, in a network whose dead neurons are silent."""
+    """Rows of each layer that `drop_dead_neurons` leaves, in ``network``, whose dead neurons are silent."""
     rows = [np.arange(layer.rows) for layer in network.layers]
     for number, (layer, reader) in enumerate(zip(network.layers, only_reader(network.layers), strict=True)):
         if reader is not None and layer.added is None and not any(

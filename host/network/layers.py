@@ -152,7 +152,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Conv2d(Linear):
-    """A convolution, bias, activation and max pooling.
+    """A convolution with the shapes ``geometry``, bias, activation and max pooling.
 
     ``weight`` is ``[output channels, input channels / groups * kernel rows * kernel columns]``, its columns in
     torch's order. Input and output values are flattened in torch's order: channel, row, column.
@@ -212,14 +212,25 @@ class Network:
         return sum(layer.weights_kept for layer in self.layers)
 
     def with_weights(self, weights: dict[str, np.ndarray], biases: dict[str, np.ndarray]) -> "Network":
-        """The same network with other weights and biases, by layer name."""
+        """The same network with other weights and biases.
+
+        Parameters
+        ----------
+        weights : dict of float32 array, shape ``[rows, cols]``
+            Weights of each layer, by its name.
+        biases : dict of float32 array, shape ``[rows]``
+            Biases of each layer, by its name.
+        """
         layers = tuple(replace(layer, weight=weights[layer.name], bias=biases[layer.name])
                        for layer in self.layers)
         return replace(self, layers=layers)
 
 
 def taps_met(geometry: Geometry) -> np.ndarray:
-    """Whether each tap of the kernel meets any input that is not padding: bool ``[kernel rows * columns]``."""
+    """For each tap of the kernel, whether it meets any input that is no padding: bool ``[kernel rows * columns]``.
+
+    ``geometry`` is that of the convolution.
+    """
     met: list[np.ndarray] = []
     for size, kernel, stride, padding, outputs in axis_sizes(geometry):
         inputs = np.arange(kernel)[:, None] + np.arange(outputs) * stride - padding
@@ -228,6 +239,6 @@ def taps_met(geometry: Geometry) -> np.ndarray:
 
 
 def axis_sizes(geometry: Geometry) -> Iterator[tuple[int, int, int, int, int]]:
-    """Input size, kernel, stride, padding at the beginning and output size of rows and columns."""
+    """Input size, kernel, stride, padding at the beginning and output size of ``geometry``, for rows and columns."""
     return zip(geometry.in_shape[1:], geometry.kernel, geometry.stride, geometry.padding, geometry.computed_shape,
                strict=True)

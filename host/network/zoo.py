@@ -161,7 +161,7 @@ NETWORKS: dict[str, type[nn.Module]] = {"lenet-300-100": LeNet300100, "lenet-5":
 
 
 def build(name: str) -> nn.Module:
-    """A new network with random weights from torch's global generator; `UserError` for an unknown name."""
+    """A new network with random weights from torch's global generator. Raises `UserError` for an unknown ``name``."""
     if name not in NETWORKS:
         raise UserError(f"network must be one of {', '.join(NETWORKS)}, not '{name}'")
     return NETWORKS[name]()
@@ -174,9 +174,18 @@ def empty(name: str) -> nn.Module:
 
 
 def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
-    """The dataset in the order in which a network of the zoo takes it.
+    """The dataset with its values in the order in which a network of the zoo takes them.
 
-    Raises `UserError` for data of another shape or without classes.
+    Parameters
+    ----------
+    model : nn.Module
+        A network of `build`.
+    dataset : Dataset
+
+    Raises
+    ------
+    UserError
+        For data of another shape or without classes, or with more classes than the network has outputs.
     """
     dataset.require_classes("a network of the zoo")
     dataset.require(*sizes(model))
@@ -184,6 +193,6 @@ def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
 
 
 def sizes(model: nn.Module) -> tuple[int, int]:
-    """Values that a network of the zoo takes, and outputs of its last linear layer."""
+    """Values that ``model``, a network of the zoo, takes, and outputs of its last linear layer."""
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return math.prod(model.input_shape), linears[-1].out_features  # type: ignore[arg-type]

@@ -124,6 +124,8 @@ def assign_bands(work: np.ndarray, pes: int) -> Assignment:
     ----------
     work : float array, shape ``[2 * rows]``
         Expected useful multiplications of each row of the upper band, then of the lower one.
+    pes : int
+        PEs, an even number.
     """
     rows, half = len(work) // 2, pes // 2
     slots = -(-rows // pes)

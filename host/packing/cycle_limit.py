@@ -20,7 +20,7 @@ PASS_CYCLES = 100
 
 
 def cycle_limit(packed: PackedNetwork) -> int:
-    """Cycles that no inference of this program reaches, whatever its activations: a multiple of `LIMIT_STEP`.
+    """Cycles that no inference of ``packed`` reaches, whatever its activations: a multiple of `LIMIT_STEP`.
 
     It counts as if no activation were zero, no tap fell outside the output, and every PE waited after each broadcast
     for the PE with most entries. Queues and zeros only save cycles.

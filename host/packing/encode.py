@@ -61,15 +61,15 @@ class EncodedPass:
         return self.entries - int(self.counts.sum())
 
     def entry_words(self, config: EngineConfig) -> int:
-        """Words of entry memory, of the PE that has most."""
+        """Words of entry memory in an engine ``config``, of the PE that has most."""
         return int(-(-self.lengths.sum(axis=1).max(initial=0) // config.entries_per_word))
 
     def slice_words(self, config: EngineConfig) -> int:
-        """Words of slice memory of each PE."""
+        """Words of slice memory of each PE in an engine ``config``."""
         return self.lengths.shape[1] // config.block_cols
 
     def storage_bits(self, config: EngineConfig) -> int:
-        """Bits of entry and slice memory, over all PEs."""
+        """Bits of entry and slice memory in an engine ``config``, over all PEs."""
         planes = config.plane_bits[:config.index_bits.index(self.index_bits) + 1]
         return config.pes * (self.entry_words(config) * sum(planes)
                              + self.slice_words(config) * config.slice_word_bits)

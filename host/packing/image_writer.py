@@ -25,7 +25,7 @@ __all__ = ["engine_image", "image_file"]
 
 
 def engine_image(packed: PackedNetwork) -> bytes:
-    """The part that the engine parses: header, sections, CRC-32."""
+    """The part of the image of ``packed`` that the engine parses: header, sections, CRC-32."""
     sections = [_section(SectionKind.PROGRAM.value, 0, 0, packed.program)]
     for pe, words in enumerate(packed.slices):
         sections += _split(SectionKind.SLICES.value, pe, 0, words)
@@ -46,7 +46,7 @@ def engine_image(packed: PackedNetwork) -> bytes:
 
 
 def image_file(packed: PackedNetwork) -> bytes:
-    """The whole file; the same bytes for the same network."""
+    """The whole image file of ``packed``; the same bytes for the same network."""
     host = json.dumps({
         "input_order": packed.source.channels.tolist(), "input_shape": packed.quantized.input_axes,
         "input_scale": packed.quantized.input_scale, "input_signed": packed.quantized.input_signed,

@@ -103,7 +103,7 @@ def _folded(fold: Fold, often: np.ndarray | None) -> np.ndarray:
 
 
 def output_layout(layer: QuantizedLayer, assignment: Assignment) -> ActivationLayout:
-    """Where the outputs of a layer lie whose rows have this assignment."""
+    """Where the outputs of ``layer`` lie whose rows are on the PEs and slots of ``assignment``."""
     channels = np.full(assignment.words * assignment.pes, -1, np.int64)
     channels[assignment.position] = np.arange(layer.rows)
     return ActivationLayout(channels, assignment.pes, layer.outputs // layer.rows)
@@ -195,7 +195,7 @@ def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.n
 
 
 def dropped_share(layer: QuantizedLayer) -> float:
-    """Share of a convolution's taps that fall outside its output, with stride 1."""
+    """Share of the taps of the convolution ``layer`` that fall outside its output, with stride 1."""
     shape = layer.shape
     if shape.stride != (1, 1):
         return 0

@@ -44,7 +44,7 @@ class Filling:
 
 
 def store_slices(one: EncodedPass, memories: Filling) -> None:
-    """Appends the slice lengths of a pass to the slice memory of each PE."""
+    """Appends the slice lengths of the pass ``one`` to the slice memory of each PE in ``memories``."""
     config = memories.config
     stored = np.minimum(one.lengths, (1 << config.length_bits) - 1)
     for pe in range(config.pes):

@@ -24,7 +24,14 @@ __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
 
 @dataclass(frozen=True)
 class PackedPass:
-    """An encoded pass and its descriptor's fields, as `rtl.descriptor.descriptor_layout` names them."""
+    """A pass in the engine.
+
+    Attributes
+    ----------
+    encoded : EncodedPass
+    descriptor : dict
+        Fields of its descriptor, by their names in `rtl.descriptor.descriptor_layout`.
+    """
 
     encoded: EncodedPass
     descriptor: dict[str, int | list[int]]

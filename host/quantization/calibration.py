@@ -62,6 +62,7 @@ def layer_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray]) -> list[
 
     Parameters
     ----------
+    quantized : QuantizedNetwork
     outputs : list of int64 array, shape ``[n, outputs]``
         Outputs of every layer, from `host.quantization.golden_model.forward`.
     """
@@ -128,7 +129,14 @@ def output_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray], clipped
 
 
 def clipped_inputs(quantized: QuantizedNetwork, images: np.ndarray) -> list[str]:
-    """A note if many inputs exceed the range that the network takes."""
+    """A note if many inputs exceed the range that the network takes.
+
+    Parameters
+    ----------
+    quantized : QuantizedNetwork
+    images : uint8 or float array, shape ``[n, ...]``
+        Bytes mean 0 to 1.
+    """
     low, high = act_range(quantized.act_bits, signed=quantized.input_signed)
     values = (images / 255 if images.dtype == np.uint8 else images) / quantized.input_scale
     share = float(_beyond(values, low, high).mean())

@@ -32,6 +32,7 @@ def forward(quantized: "QuantizedNetwork", acts: np.ndarray) -> list[np.ndarray]
 
     Parameters
     ----------
+    quantized : QuantizedNetwork
     acts : int64 array, shape ``[n, inputs]``
         Input activations (`host.quantization.integer_network.quantize_inputs`), in the range of the first layer's
         inputs.

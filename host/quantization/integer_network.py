@@ -143,7 +143,15 @@ class QuantizedNetwork:
 
 
 def quantize_inputs(quantized: QuantizedNetwork, images: np.ndarray) -> np.ndarray:
-    """Input activations int64 ``[n, inputs]`` of uint8 images (bytes mean 0 to 1) or float images."""
+    """Input activations of images: int64 ``[n, inputs]``, rounded and clipped to the range of the network's inputs.
+
+    Parameters
+    ----------
+    quantized : QuantizedNetwork
+        Gives the scale, the sign and the width of an input.
+    images : uint8 or float array, shape ``[n, ...]``
+        Bytes mean 0 to 1.
+    """
     flat = images.reshape(len(images), -1)
     values = flat / 255 if flat.dtype == np.uint8 else flat.astype(np.float64)
     low, high = act_range(quantized.act_bits, signed=quantized.input_signed)

@@ -92,7 +92,7 @@ def _changes(before: Network, after: Values, images: np.ndarray, sure: bool) -> 
 
 
 def float_values(network: Network) -> Values:
-    """The values that a float network computes."""
+    """The values that the float network ``network`` computes."""
     def compute(images: np.ndarray) -> list[np.ndarray]:
         inputs = torch.from_numpy(as_inputs(images))
         hidden: list[torch.Tensor] = [inputs]
@@ -103,7 +103,7 @@ def float_values(network: Network) -> Values:
 
 
 def integer_values(quantized: QuantizedNetwork) -> Values:
-    """The values that an integer network computes, times its scales."""
+    """The values that the integer network ``quantized`` computes, times its scales."""
     def compute(images: np.ndarray) -> list[np.ndarray]:
         acts = quantize_inputs(quantized, images)
         outputs = forward(quantized, acts)

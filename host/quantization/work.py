@@ -50,6 +50,8 @@ def tap_activity(often: np.ndarray, geometry: Geometry) -> np.ndarray:
     ----------
     often : float array, shape ``[inputs]``
         Share of inferences in which each input is not zero.
+    geometry : Geometry
+        Shapes of the convolution.
     """
     rows, cols = geometry.computed_shape
     step_row, step_col = geometry.stride

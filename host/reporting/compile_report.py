@@ -18,7 +18,7 @@ __all__ = ["summarize"]
 
 
 def summarize(work: "Compilation") -> dict[str, Any]:
-    """All figures of a finished compilation."""
+    """All figures of the finished compilation ``work``: the report, whose schema is in `host.reporting.report`."""
     packed, settings, prediction = work.packed, work.settings, work.prediction
     assert packed is not None and prediction is not None and work.dense is not None
     config = settings.config

@@ -42,7 +42,7 @@ class Stream:
 
 
 def measure(values: np.ndarray) -> Stream:
-    """Measures a stream of symbols: integers, 0 or more, of any shape."""
+    """Measures a stream of symbols: ``values`` are integers, 0 or more, in an array of any shape."""
     counts = np.bincount(values.ravel().astype(np.int64))
     total = int(counts.sum())
     shares = counts[counts > 0] / max(1, total)
@@ -71,7 +71,15 @@ def huffman_lengths(counts: np.ndarray) -> np.ndarray:
 
 
 def bound_bits(code_bits: int, density: float) -> float:
-    """Least bits of a surviving weight: code plus H(density) / density, H the binary entropy."""
+    """Least bits of a surviving weight: code plus H(density) / density, H the binary entropy.
+
+    Parameters
+    ----------
+    code_bits : int
+        Bits of a weight code.
+    density : float
+        Share of the weights that survive, 0 to 1. At 0 and 1 places cost nothing, and the code alone counts.
+    """
     if not 0 < density < 1:
         return float(code_bits)
     entropy = -density * np.log2(density) - (1 - density) * np.log2(1 - density)

@@ -85,7 +85,15 @@ def page(title: str, parts: Sequence[str], style: str = "", script: str = "") ->
 
 
 def table(rows: Sequence[Sequence[str]], kind: str = "") -> str:
-    """The first row holds the titles. Cells are texts that are not escaped yet."""
+    """A table as HTML; an empty text if there are no rows below the titles.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+        Texts of the cells, not escaped yet. The first row holds the titles.
+    kind : str
+        Classes of the table in `STYLE`, such as "texts".
+    """
     if len(rows) < 2:
         return ""
     lines = [f"<tr>{''.join(f'<{tag}>{safe(cell)}</{tag}>' for cell in row)}</tr>"

@@ -30,9 +30,10 @@ def _layers(path: Path, decoded: Decoded) -> list[dict[str, Any]] | None:
 
 
 def weights_of_report(path: Path, decoded: Decoded) -> list[int] | None:
-    """Weights of each layer before neurons were dropped, by the compiler's report; None without one of this image.
+    """Weights of each layer before neurons were dropped, by the compiler's report ``path``.
 
-    Raises `UserError` for a file that is too large.
+    None if there is no such file, or it is not about the image ``decoded``. Raises `UserError` for a file that is too
+    large.
     """
     layers = _layers(path, decoded)
     if layers is None:
@@ -45,9 +46,10 @@ def weights_of_report(path: Path, decoded: Decoded) -> list[int] | None:
 
 
 def output_scale_of_report(path: Path, decoded: Decoded) -> float | None:
-    """Scale of the network's outputs, by the compiler's report; None without one of this image.
+    """Scale of the network's outputs, by the compiler's report ``path``. An output is its integer times this.
 
-    An output is its integer times this. Raises `UserError` for a file that is too large.
+    None if there is no such file, or it is not about the image ``decoded``. Raises `UserError` for a file that is too
+    large.
     """
     layers = _layers(path, decoded)
     scale = layers[-1].get("output_scale") if layers else None

@@ -15,7 +15,7 @@ ABSENT = "-"
 
 
 def plain(value: Any) -> Any:
-    """The value that JSON would return; None for a number that is not finite."""
+    """What JSON would return for ``value``; None for a number that is not finite."""
     if isinstance(value, dict):
         return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -24,42 +24,42 @@ def plain(value: Any) -> Any:
 
 
 def safe(value: object) -> str:
-    """Printable and escaped for the page."""
+    """The text of ``value``, printable and escaped for the page."""
     return escape(printable(value))
 
 
 def cut(text: str, length: int) -> str:
-    """The text, shortened to ``length`` characters with three dots at its end if it is longer."""
+    """The string ``text``, shortened to ``length`` characters with three dots at its end if it is longer."""
     return text if len(text) <= length else f"{text[:length - 3]}..."
 
 
 def number_text(value: float, digits: int = 0) -> str:
-    """A number with ``digits`` decimals and commas between thousands."""
+    """The number ``value`` with ``digits`` decimals and commas between thousands."""
     return f"{value:,.{digits}f}"
 
 
 def hundredths_text(value: float) -> str:
-    """A number with two decimals."""
+    """The number ``value`` with two decimals."""
     return number_text(value, 2)
 
 
 def tenths_text(value: float) -> str:
-    """A number with one decimal."""
+    """The number ``value`` with one decimal."""
     return number_text(value, 1)
 
 
 def share_text(value: float) -> str:
-    """A share, 0 to 1, as a percentage with two decimals."""
+    """The share ``value``, 0 to 1, as a percentage with two decimals."""
     return f"{100 * value:.2f}%"
 
 
 def error_text(percent: float) -> str:
-    """A percentage with two decimals."""
+    """The number ``percent`` with two decimals and a percent sign."""
     return f"{percent:.2f}%"
 
 
 def kib_text(count: float) -> str:
-    """A number of bytes in KiB, with one decimal."""
+    """The number of bytes ``count`` in KiB, with one decimal."""
     return f"{count / 1024:,.1f} KiB"
 
 
@@ -69,5 +69,5 @@ def show(value: Any, form: Callable[[Any], str], text: str = "{}", absent: str =
 
 
 def ratio(over: float | None, under: float | None) -> float | None:
-    """None if either is None, or ``under`` is zero."""
+    """``over`` divided by ``under``; None if either is None, or ``under`` is zero."""
     return over / under if over is not None and under else None

@@ -76,7 +76,7 @@ STORAGE = {
 """Description of each purpose of ``storage_bits``; one that is not here is shown by its name."""
 
 def report_html(report: Report) -> str:
-    """The report as one page that needs neither scripts nor other files; see the module for its schema."""
+    """The ``report`` as one page that needs neither scripts nor other files; see the module for its schema."""
     report = plain(report)
     notes = "".join(f"<p>Note: {safe(note)}</p>" for note in report.get("notes") or [])
     parts = [
@@ -99,7 +99,7 @@ def report_html(report: Report) -> str:
 
 
 def report_text(report: Report) -> str:
-    """The report's main figures for a terminal, without a newline at the end."""
+    """The main figures of ``report`` for a terminal, without a newline at the end; see the module for its schema."""
     report = plain(report)
     named = [printable(report[key]) for key in ("tool", "network", "preset", "dataset") if report.get(key)]
     lines = [", ".join(named)]
@@ -117,9 +117,10 @@ def report_text(report: Report) -> str:
 
 
 def write_report(directory: Path, report: Report) -> None:
-    """Writes ``report.json`` and ``report.html``, each whole or not at all; makes the directory.
+    """Writes ``report.json`` and ``report.html``, each whole or not at all, into ``directory``, which need not exist.
 
-    In ``report.json`` a number that is not finite is null. Raises `UserError` where nothing can be written.
+    In ``report.json`` a number that is not finite is null. ``report`` is what `host.reporting.compile_report.summarize`
+    returns. Raises `UserError` where nothing can be written.
     """
     contents = {"report.json": json.dumps(plain(report), indent=2, sort_keys=True, allow_nan=False) + "\n",
                 "report.html": report_html(report)}

@@ -26,7 +26,7 @@ FURTHER = ("r2", "auc")
 
 
 def layers_of(report: Report) -> list[Report]:
-    """The layers, with ``ideal`` and ``limit`` cycles where they are known."""
+    """The layers of ``report``, with ``ideal`` and ``limit`` cycles where they are known."""
     layers = []
     for layer in report.get("layers") or []:
         pes = (report.get("config") or {}).get("pes") or len(layer.get("pe_entries") or [])
@@ -37,17 +37,17 @@ def layers_of(report: Report) -> list[Report]:
 
 
 def storage_bits(report: Report) -> dict[str, int]:
-    """Bits on the chip by purpose, without purposes that take none."""
+    """Bits on the chip by purpose, as ``report`` has them, without purposes that take none."""
     return {printable(name): bits for name, bits in (report.get("storage_bits") or {}).items() if bits}
 
 
 def metric_of(report: Report) -> Metric:
-    """The metric of the errors in a report, or in the figures of a run."""
+    """The metric of the errors in ``report``, or in the figures of a run."""
     return METRICS.get(str(report.get("metric")), METRICS["error"])
 
 
 def main_figures(report: Report) -> list[tuple[str, str, str]]:
-    """The figures of the whole network: name, value and what it compares with (or an empty text)."""
+    """The figures of the whole network in ``report``: name, value and what it compares with (or an empty text)."""
     get, cycles = report.get, report.get("cycles_per_image") or {}
     metric = metric_of(report)
     errors = [show(get(f"test_error_{stage}"), metric.text, f"{stage} {{}}", "")
@@ -84,7 +84,7 @@ def _further_metrics(found: dict[str, dict[str, float]]) -> list[tuple[str, str,
 
 
 def rtl_figures(rtl: Report) -> list[tuple[str, str]]:
-    """The figures of a run: name and value."""
+    """The figures of a run, the part ``rtl`` of a report: name and value."""
     cycles, latency, metric = rtl.get("cycles_per_image"), rtl.get("latency_ms") or {}, metric_of(rtl)
 
     def compared(name: str, key: str) -> tuple[str, str]:

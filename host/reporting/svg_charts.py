@@ -30,7 +30,7 @@ def storage_chart(storage: dict[str, int]) -> str:
 
 
 def balance_chart(layers: Sequence[Report]) -> str:
-    """For each layer a bar for each PE, from zero, and a line at their mean."""
+    """For each of ``layers`` that has ``pe_entries`` a bar for each PE, from zero, and a line at their mean."""
     content, height = "", 56
     layers = [layer for layer in layers if layer.get("pe_entries")]
     for number, layer in enumerate(layers):
@@ -82,7 +82,7 @@ def line_chart(labels: Sequence[str], series: Sequence[tuple[str, list[float | N
     labels : sequence of str
         A label for each point.
     series : sequence of (str, list of float or None)
-        Name of each line, and its values at the points.
+        Name of each line, and its values at the points. They are not negative; None has no point.
     form : str
         Format of a value.
     """

@@ -17,18 +17,26 @@ __all__ = ["geomean", "shown", "text_table", "write_figure", "write_json"]
 
 
 def geomean(values: Iterable[float]) -> float:
-    """The geometric mean; of nothing, 1."""
+    """The geometric mean of ``values``, which must be above 0; without values, 1."""
     found = list(values)
     return float(np.exp(np.log(found).mean())) if found else 1.0
 
 
 def shown(value: Any, form: str) -> str:
-    """The formatted value; a dash for None."""
+    """The number ``value`` in Python's format ``form``, such as ".2f"; a dash for None."""
     return "-" if value is None else format(value, form)
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns under their names: the first to the left, the others to the right."""
+    """Columns under their names: the first to the left, the others to the right.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Names of the columns.
+    rows : sequence of sequence of str
+        Cells of each row, as many as there are columns.
+    """
     table = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
@@ -36,12 +44,15 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes the file whole or not at all. Raises `UserError` if it cannot be written."""
+    """Writes the JSON of ``content`` to ``path``, whole or not at all. Raises `UserError` if it cannot be written."""
     write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def write_figure(path: Path, figure: Figure) -> None:
-    """Writes a self-contained SVG, the same for the same figure. Raises `UserError` if it cannot be written."""
+    """Writes ``figure`` to ``path`` as self-contained SVG, always the same for the same figure.
+
+    Raises `UserError` if it cannot be written.
+    """
     text = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "nonzero"}):
         figure.savefig(text, format="svg", metadata={"Date": None})

@@ -86,7 +86,7 @@ def study_identity(network: str, dataset: Dataset, effort: Effort) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command line; see ``--help``."""
+    """The command line ``argv``, or the process's own if it is None; see ``--help``."""
     arguments = _parser().parse_args(argv)
     output, quick = arguments.output, arguments.quick
     if arguments.epochs is None:

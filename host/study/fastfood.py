@@ -67,7 +67,7 @@ class Fastfood(nn.Module):
 
 
 def fry(model: nn.Module, count: int) -> nn.Module:
-    """Puts new `Fastfood` layers in place of the first ``count`` fully connected ones of a model; returns it."""
+    """Puts new `Fastfood` layers in place of the first ``count`` fully connected ones of ``model``; returns it."""
     linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     for name in linears[:count]:
         parent, _, child = name.rpartition(".")

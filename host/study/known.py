@@ -21,8 +21,10 @@ _NUMBERS = {"parameters": int, "total": int, "bits": int, "test_error": float, "
 
 
 def measured_list(measured: Mapping[str, Outcome]) -> list[dict[str, Any]]:
-    """Every outcome, by the key of its job, as `read_known` takes it: ``method``, ``setting``, ``seed`` and the fields
-    of `Outcome` without the histograms."""
+    """Every outcome in ``measured``, a mapping by the keys of the jobs, as `read_known` takes it.
+
+    Each has ``method``, ``setting``, ``seed`` and the fields of `Outcome` without the histograms.
+    """
     return [asdict(Job.of(key)) | {name: value for name, value in asdict(measured[key]).items() if name != "weights"}
             for key in sorted(measured)]
 
@@ -32,6 +34,8 @@ def read_known(path: Path, identity: str) -> dict[str, Outcome]:
 
     Parameters
     ----------
+    path : Path
+        The ``study.json`` of the earlier study.
     identity : str
         Identity of the study that wants them: network, data and epochs.
 

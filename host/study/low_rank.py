@@ -22,6 +22,7 @@ def factored(network: Network, share: float) -> Network:
 
     Parameters
     ----------
+    network : Network
     share : float
         Parameters of the factors over those of the matrix; a layer where that leaves no rank stays whole, and so
         does the last, which is small.

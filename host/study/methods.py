@@ -208,6 +208,6 @@ METHODS = {method.name: method for method in (
 
 
 def methods_for(network: Network) -> list[Method]:
-    """The methods of `METHODS` that apply to this network."""
+    """The methods of `METHODS` that apply to ``network``."""
     convolutions = any(layer.geometry for layer in network.layers)
     return [method for method in METHODS.values() if convolutions or not method.convolutions]

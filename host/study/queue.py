@@ -53,12 +53,12 @@ class Job:
 
     @classmethod
     def of(cls, key: str) -> "Job":
-        """The job of a `key`."""
+        """The job whose `key` is ``key``."""
         return cls(**json.loads(key))
 
 
 class Queue:
-    """Opens the study of this name; makes it if there is none.
+    """Opens the study ``name`` in ``directory``; makes both if there is none.
 
     Raises
     ------
@@ -81,14 +81,15 @@ class Queue:
                             "delete it or name another output directory") from None
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Adds the jobs that are not yet measured, waiting or running."""
+        """Adds those of ``jobs`` that are not yet measured, waiting or running."""
         known = set(self.keys(TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING))
         for job in jobs:
             if job.key not in known:
                 self.study.enqueue_trial({}, user_attrs={"job": job.key})
 
     def take_over(self, known: Mapping[str, Outcome]) -> None:
-        """Adds what was measured elsewhere, by the key of the job, unless it is measured here as well."""
+        """Adds the outcomes ``known`` from elsewhere, by the key of the job, unless the job is measured here as well.
+        """
         ours = self.measured_keys()
         for key, outcome in known.items():
             if key not in ours:
@@ -105,7 +106,7 @@ class Queue:
         return set(self.keys(TrialState.COMPLETE))
 
     def work(self, measure: Callable[[Job], Outcome]) -> None:
-        """Takes jobs until none is waiting or running."""
+        """Takes jobs until none is waiting or running; the function ``measure`` turns each into its outcome."""
         key: str | None = None
 
         def objective(trial: optuna.Trial) -> float:

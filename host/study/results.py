@@ -73,28 +73,29 @@ def _layers(found: Sequence[Outcome]) -> dict[str, dict[str, float]]:
 
 
 def row_name(row: Row) -> str:
-    """The method and its setting."""
+    """The method of ``row`` and its setting."""
     parts = [f"{name} {value:g}" if isinstance(value, int | float) else str(value)
              for name, value in row["setting"].items() if f"{name} {value}" != f"start {BASELINE}"]
     return ", ".join([row["method"], *parts])
 
 
 def table_rows(rows: Sequence[Row]) -> list[list[str]]:
-    """Texts under `HEADER`."""
+    """Texts of ``rows`` under `HEADER`."""
     return [[row_name(row), row["network"], number_text(row["parameters"]), f"{row['kept']:.2f}",
              f"{row['bits'] / 8192:,.1f}", row["place"], f"{row['test_error']:.2f}", shown(row["spread"], ".2f"),
              str(len(row["seeds"])), number_text(row["seconds"])] for row in rows]
 
 
 def layer_rows(rows: Sequence[Row]) -> list[list[str]]:
-    """Texts under `LAYER_HEADER`, as in Han et al., NIPS 2015, tables 3 and 4; of the rows that tell their layers."""
+    """Texts under `LAYER_HEADER`, as in Han et al., NIPS 2015, tables 3 and 4; of all ``rows`` that tell their layers.
+    """
     return [[row_name(row), layer, number_text(one["weights"]), number_text(one["kept"]),
              f"{100 * one['kept'] / max(1, one['weights']):.2f}"]
             for row in rows for layer, one in row["layers"].items()]
 
 
 def study_table(rows: Sequence[Row]) -> str:
-    """The rows for a terminal."""
+    """The ``rows`` of a study for a terminal."""
     return text_table(HEADER, table_rows(rows))
 
 

@@ -83,7 +83,7 @@ class Subject:
         self.name, self.dataset, self.effort, self.directory = name, dataset, effort, directory
 
     def start(self, seed: int) -> Network:
-        """The network with random weights."""
+        """The network with random weights, which ``seed`` decides."""
         torch.manual_seed(seed)
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / f"{self.name}.pt"
@@ -97,6 +97,8 @@ class Subject:
         ----------
         kind : str
             A name of `STARTS`.
+        seed : int
+            Decides the first weights and the training.
         """
         path = self.directory / f"{kind}-{seed}.pt"
         start = self.start(seed)

@@ -26,7 +26,10 @@ MERCY = 5
 
 
 def serve(queue: Queue, subject: Subject) -> None:
-    """Measures rows until there are no more; ends at once when the process that started this one has ended."""
+    """Measures the jobs of ``queue`` on ``subject`` until none is left.
+
+    It ends at once when the process that started this one has ended.
+    """
     def watch() -> None:
         sys.stdin.read()
         os._exit(1)

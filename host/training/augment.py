@@ -20,7 +20,7 @@ AUGMENTATIONS = ("deform", "shift", "shift-flip")
 
 
 def image_plane(images: np.ndarray) -> tuple[int, int] | None:
-    """Height and width of images ``[n, height, width]``, with or without a channel axis of 1; else None."""
+    """Height and width of ``images`` ``[n, height, width]``, with or without a channel axis of 1; else None."""
     shape = images.shape[1:]
     if len(shape) == 3 and 1 in (shape[0], shape[-1]):
         shape = shape[1:] if shape[0] == 1 else shape[:-1]
@@ -62,7 +62,8 @@ class Augmenter:
         self.want(None)
 
     def want(self, places: torch.Tensor | None) -> None:
-        """Makes only these pixels of an image from now on, in this order; None for all."""
+        """Makes only the pixels ``places`` of an image from now on, in this order; None for all. They count row by row.
+        """
         places = torch.arange(self.height * self.width) if places is None else places
         self.fields, self.places = self.whole[:, places], self.identity.reshape(2, -1)[:, places]
 
@@ -108,7 +109,7 @@ class Shifter:
         self.places: torch.Tensor | None = None
 
     def want(self, places: torch.Tensor | None) -> None:
-        """Makes only these values of an image from now on, in this order; None for all."""
+        """Makes only the values ``places`` of an image from now on, in this order; None for all."""
         self.places = places
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator, part: slice = ALL) -> torch.Tensor:
@@ -167,7 +168,7 @@ def augmenter(images: np.ndarray, augmentation: str, strength: float) -> Augment
 
 
 def augmentation_problem(dataset: Dataset) -> str:
-    """Reason why the training images of a dataset cannot be augmented in its way; empty if they can."""
+    """Reason why the training images of ``dataset`` cannot be augmented in its way; empty if they can."""
     if augmenter(dataset.train_images, dataset.augmentation, 1.0):
         return ""
     what = "deforms images of height x width" if dataset.augmentation == "deform" else \
@@ -177,6 +178,6 @@ def augmentation_problem(dataset: Dataset) -> str:
 
 
 def add_augmentation_option(parser: ArgumentParser) -> None:
-    """Adds ``--augmentation``."""
+    """Adds the option ``--augmentation`` to ``parser``."""
     parser.add_argument("--augmentation", choices=AUGMENTATIONS, metavar="NAME", help="how training images are changed "
                         "at random: deform (grey ones; the default), shift or shift-flip (the default of cifar10)")

@@ -50,13 +50,13 @@ class Checkpoint:
         return None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replaces the file. Raises `UserError` if it cannot be written."""
+        """Replaces the content of the file by ``state``. Raises `UserError` if it cannot be written."""
         if self.path is not None:
             write_state(self.path, {"identity": self.identity, "state": state})
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Hash (hexadecimal) of all images and labels, their shapes and number formats."""
+    """Hash (hexadecimal) of all images and labels of ``dataset``, their shapes and number formats."""
     digest = hashlib.sha256()
     for array in (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels):
         digest.update(f"{array.dtype} {array.shape}".encode())
@@ -65,14 +65,17 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Saves tensors and plain values whole or not at all. Raises `UserError` if the file cannot be written."""
+    """Saves the tensors and plain values of ``state`` to ``path``, whole or not at all.
+
+    Raises `UserError` if the file cannot be written.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_whole(path, buffer.getvalue())
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The state that `write_state` saved, its tensors on the processor.
+    """The state that `write_state` saved to ``path``, its tensors on the processor.
 
     For a damaged file it raises any exception that reading the damaged part raises.
     """

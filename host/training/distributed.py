@@ -45,13 +45,13 @@ class Group:
         return slice(self.rank, None, self.size)
 
     def forward(self, model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The model with gradients that are averages over the group."""
+        """The module ``model`` with gradients that are averages over the group."""
         if self.size == 1:
             return model
         return DistributedDataParallel(model, device_ids=[self.device] if self.device.type == "cuda" else None)
 
     def sum(self, value: float) -> float:
-        """The sum over the group."""
+        """The sum of ``value`` over the group."""
         if self.size == 1:
             return value
         total = torch.tensor(value, dtype=torch.float64, device=self.device)

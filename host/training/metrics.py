@@ -29,7 +29,7 @@ class Metric:
     unit: str = ""
 
     def text(self, value: float) -> str:
-        """The value with its unit."""
+        """The number ``value`` with its unit."""
         return f"{self.form.format(value)}{self.unit}"
 
     @property

@@ -39,14 +39,15 @@ class Samples:
         self.wanted: torch.Tensor | None = None
 
     def want(self, places: np.ndarray | None) -> None:
-        """Yields only these inputs of an image from now on; None for all."""
+        """Yields only the inputs ``places`` of an image from now on; None for all."""
         self.wanted = None if places is None else torch.from_numpy(places)
         if self.augmenter:
             self.augmenter.want(self.wanted)
 
     @classmethod
     def for_training(cls, dataset: Dataset, *, augment: float) -> "Samples":
-        """The training images that are not held out (`split`)."""
+        """The training images of ``dataset`` that are not held out (`split`), augmented with the strength ``augment``.
+        """
         (images, labels), _ = split(dataset)
         return cls(images, labels, augment=augment, augmentation=dataset.augmentation)
 
@@ -75,7 +76,9 @@ Labelled = tuple[np.ndarray, np.ndarray]
 
 
 def split(dataset: Dataset) -> tuple[Labelled, Labelled]:
-    """Splits the training images into those to train on and those held out, `HELD_OUT` of them, at least one of each.
+    """Splits the training images of ``dataset`` into those to train on and those held out.
+
+    `HELD_OUT` is the share held out; each part has at least one.
 
     The split depends on nothing but the number of images: training, pruning and weight sharing hold out the same
     ones, whatever their seed. Only the held-out ones end a phase or choose between recipes, never the test images.

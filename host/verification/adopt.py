@@ -20,14 +20,22 @@ ADOPTION_INPUTS = 4
 
 
 def adopt(device: Device, image: Image | Path | str) -> None:
-    """Makes ``image`` the device's image without loading it, if the engine has loaded it by itself.
+    """Makes an image the device's image without loading it, if the engine has loaded it by itself.
 
     It is recognised by what it computes: outputs and all counters of fixed inputs must be those of its models.
 
+    Parameters
+    ----------
+    device : Device
+    image : Image, Path or str
+        The image, or its file.
+
     Raises
     ------
+    DeviceError
+        If the engine has no image, or another one (NOT_LOADED), or does not answer.
     UserError
-        If the engine has no image, or another one (`DeviceError`, NOT_LOADED).
+        If the file is damaged.
     """
     image = image if isinstance(image, Image) else read_image(Path(image), device.config)
     device.assume(image)

@@ -53,7 +53,15 @@ class Measured:
 
 
 def models(decoded: Decoded, acts: np.ndarray) -> Models:
-    """Golden model and cycle model of input activations int64 ``[n, inputs]``."""
+    """Results of the golden model and of the cycle model for an image.
+
+    Parameters
+    ----------
+    decoded : Decoded
+        Content of the image.
+    acts : int64 array, shape ``[n, inputs]``
+        Input activations.
+    """
     layers = forward(decoded.network, acts[:, :decoded.network.inputs])
     return Models(layers, predict(decoded, acts, layers))
 

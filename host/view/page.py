@@ -48,7 +48,7 @@ whole.</p>
 
 
 def run_page(run: dict[str, Any]) -> str:
-    """The page of a recording that was checked (`host.view.reading`)."""
+    """The page of the recording ``run``, which was checked (`host.view.reading`)."""
     data = json.dumps(run, separators=(",", ":")).replace("<", "\\u003c")
     place = files("host.view")
     script = "\n".join(place.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)

@@ -28,7 +28,7 @@ SUMS = {"cycles": "cycles", "beats": "beats", "broadcasts": "broadcasts", "stall
 
 
 def read_recording(path: Path) -> dict[str, Any]:
-    """A recording with no more than its schema names, all of it checked.
+    """The recording in the file ``path``, with no more than its schema names, all of it checked.
 
     Raises
     ------

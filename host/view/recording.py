@@ -48,7 +48,7 @@ WANTED_CELLS = 1 << 16
 
 
 def bin_cycles(cycles: int, pes: int) -> int:
-    """Cycles of a bin, if the longest inference takes ``cycles``."""
+    """Cycles of a bin, if the longest inference takes ``cycles`` on an engine of ``pes`` PEs; at least 1."""
     return max(1, -(-cycles // min(WANTED_BINS, WANTED_CELLS // pes)))
 
 
@@ -57,6 +57,8 @@ def layer_figures(decoded: Decoded, totals: list[int] | None) -> list[dict[str, 
 
     Parameters
     ----------
+    decoded : Decoded
+        Content of the image.
     totals : list of int, optional
         Weights of each layer before neurons were dropped; without it those of the image count.
     """

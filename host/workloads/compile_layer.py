@@ -114,6 +114,13 @@ def compile_layer(network: QuantizedNetwork, options: Options) -> PackedNetwork:
 
     Depths are doubled until they suffice; beyond the greatest depth, words of entries get twice as wide.
 
+    Parameters
+    ----------
+    network : QuantizedNetwork
+        One layer.
+    options : Options
+        The engine to begin with, and how rows are assigned.
+
     Raises
     ------
     UserError

@@ -56,7 +56,7 @@ class Stage:
     pool_stride: int = 1
 
     def geometry(self, in_shape: tuple[int, int, int]) -> Geometry | None:
-        """The geometry for inputs of this shape; None for a fully connected layer."""
+        """The geometry for inputs of ``in_shape``: channels, rows and columns; None for a fully connected layer."""
         if not self.kernel:
             return None
         return Geometry(in_shape, (self.kernel, self.kernel), (self.stride, self.stride), (self.padding, self.padding),

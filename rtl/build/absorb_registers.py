@@ -62,7 +62,8 @@ def _words(cell):
 
 
 def net_readers(module):
-    """Who reads each net: cells and ports as ``(cell, port)``; a port of the module is ``(None, port)``."""
+    """Who reads each net of ``module``: cells and ports as ``(cell, port)``; a port of the module is ``(None, port)``.
+    """
     readers = defaultdict(list)
     for cell in module["cells"].values():
         for port, bits in cell["connections"].items():

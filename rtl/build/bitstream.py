@@ -33,7 +33,17 @@ BLANKS = str.maketrans("", "", " \n")
 def boot_content(board, packets):
     """Contents of the bitstream's boot memory: the packets, then bytes that the engine ignores.
 
-    Raises `UserError` if there is no room.
+    Parameters
+    ----------
+    board : dict
+        Fields of the board; ``boot_kib`` is the size of the memory in KiB.
+    packets : bytes
+        LOAD packets of an image, one after the other.
+
+    Raises
+    ------
+    UserError
+        If there is no room.
     """
     room = int(board["boot_kib"] * 1024)
     if len(packets) > room:

@@ -57,7 +57,15 @@ def improve_carries(netlist):
 
 @dataclass
 class Table:
-    """A LUT: what is at its pins, and its contents, one bit for each value of the pins."""
+    """A LUT.
+
+    Attributes
+    ----------
+    pins : list
+        What is at each pin: the number of a net, or a constant, "0" or "1".
+    init : int
+        Contents: bit ``n`` is the output if the pins, the first being the lowest bit, have the value ``n``.
+    """
 
     pins: list
     init: int
@@ -68,7 +76,7 @@ class Table:
         return list(dict.fromkeys(pin for pin in self.pins if isinstance(pin, int)))
 
     def at(self, values):
-        """The output, from the values of the nets."""
+        """The output for ``values``: a bit, 0 or 1, for each net at the pins."""
         index = sum(values.get(pin, pin == "1") << place for place, pin in enumerate(self.pins))
         return self.init >> index & 1
 

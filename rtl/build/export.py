@@ -34,12 +34,12 @@ STARTING = r"""  // Combinational processes run when it becomes 0: at time 0, af
 
 
 def as_verilog(component, name):
-    """A component as Verilog-2001, its top module called ``name``."""
+    """The Amaranth component ``component`` as Verilog-2001, its top module called ``name``."""
     return start_processes(verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True))
 
 
 def start_processes(text):
-    """Has the combinational processes of Yosys's Verilog run at time 0.
+    """Has the combinational processes of ``text``, Verilog from Yosys, run at time 0.
 
     Yosys writes ``always @*``, which waits for an event. What it reads may never have one: constants, and registers
     that keep their initial value. So most read a dummy register as well, whose own initial value is the event. But in

@@ -81,13 +81,21 @@ class Family:
     floorplan: Callable | None = None
 
     def rewrite(self, script):
-        """A build script of Amaranth's as these tools want it."""
+        """Amaranth's build script ``script`` as these tools want it."""
         for old, new in self.renamed.items():
             script = script.replace(old, new)
         return script
 
     def improve_netlist(self, path, part=None):
-        """Rewrites a netlist in place, if there is something to improve; with ``part`` for that FPGA."""
+        """Rewrites a netlist in place, if the family has improvements.
+
+        Parameters
+        ----------
+        path : Path
+            The netlist, JSON of Yosys.
+        part : str, optional
+            Name of the FPGA; with it the family's floorplan is applied, too.
+        """
         if self.improvements:
             netlist = json.loads(path.read_text())
             for improve in self.improvements:
@@ -171,12 +179,15 @@ def utilisation(report, family, pes, netlist=None):
 
 
 def fmax_mhz(report):
-    """The highest clock of the slowest domain, from nextpnr's report."""
+    """The highest clock of the slowest domain, in MHz, from nextpnr's ``report``."""
     return round(min(clock["achieved"] for clock in report["fmax"].values()), 2)
 
 
 def find_tools(family):
-    """The tools' places, beside the interpreter or on the PATH; `UserError` names those that are missing."""
+    """The places of the tools of ``family`` by variable: from the environment, beside the interpreter or on the PATH.
+
+    Raises `UserError` that names those that are missing.
+    """
     found = {variable: os.environ.get(variable) or _find(tool) for variable, tool in family.tools.items()}
     missing = [family.tools[variable] for variable, place in found.items() if place is None]
     if missing:
@@ -189,7 +200,7 @@ def _find(tool):
 
 
 def tool_versions(family):
-    """The installed versions of the family's packages, by name."""
+    """The installed versions of the packages of ``family``, by name."""
     versions = {}
     for package in ("amaranth", "amaranth-boards", *family.packages):
         try:
@@ -250,7 +261,7 @@ def run_tool(tool, directory, *arguments, way_out):
 
 
 def find_tool(tool, way_out):
-    """A tool's place; `UserError` tells the way out if it is not installed."""
+    """The place of the program ``tool``. Raises `UserError` with the advice ``way_out`` if it is not installed."""
     found = os.environ.get(tool.removeprefix("yowasp-").upper()) or _find(tool)
     if found is None:
         raise UserError(f"{tool} must be installed; {way_out}")

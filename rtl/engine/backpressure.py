@@ -3,6 +3,8 @@
 
 Beats and slices travel in streams without back-pressure. A queue that is full stops the scanner through registers, and
 everything that the scanner has sent until then arrives: so a queue must call itself full some places early.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
 """
 
 from rtl.structure import broadcast_cycles

@@ -5,5 +5,5 @@ from amaranth.hdl import Cat
 
 
 def but_lowest(bits):
-    """The bits without the lowest one that is set."""
+    """The value ``bits`` without the lowest bit that is set."""
     return Cat(bits[number] & bits[:number].any() for number in range(len(bits)))

@@ -2,6 +2,8 @@
 """Signatures of the connections between the units of an engine, one for each pair; single streams need none.
 
 Each is written from the side of the unit named first, whose member is ``Out``; that of the other is ``In``.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
 """
 
 from amaranth.lib import stream
@@ -20,12 +22,15 @@ __all__ = ["act_read_port", "act_write_port", "acts_port", "drain_port", "flow",
 
 
 def flow(shape, *, always_valid=False):
-    """A stream without back-pressure: whoever receives takes everything, in the cycle in which it is ``valid``."""
+    """A stream of ``shape`` without back-pressure: the receiver takes each item in the cycle in which it is ``valid``.
+
+    With ``always_valid`` there is an item in every cycle.
+    """
     return stream.Signature(shape, always_ready=True, always_valid=always_valid)
 
 
 def request_port(packet_bytes):
-    """From the link to the commands: a request and its response.
+    """From the link to the commands: a request with a payload of at most ``packet_bytes``, and its response.
 
     Members
     -------

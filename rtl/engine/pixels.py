@@ -107,7 +107,10 @@ class PixelOrder(VectorOrder):
         super().__init__(config, pixel=Out(data.StructLayout(pixel_fields(config))))
 
     def last_block(self, word, layer):
-        """Only a pixel's last word may have fewer blocks than others."""
+        """The last block of a word: ``layer.last_block`` in the last word of a pixel, else that of a full word.
+
+        ``word`` is the word in question, ``layer`` the descriptor of the pass.
+        """
         return Mux(word.wraps, layer.last_block, super().last_block(word, layer))
 
     def elaborate(self, platform):

@@ -68,7 +68,14 @@ class Program(wiring.Component):
 
     @staticmethod
     def table_cycles(config, kind):
-        """In which the tables of a pass of this `LayerKind` are sent: a value in each, and one more after the last."""
+        """Cycles in which the tables of a pass are sent: a value in each, and one more after the last.
+
+        Parameters
+        ----------
+        config : EngineConfig
+        kind : LayerKind
+            Kind of the pass; a convolution has a tap table, too.
+        """
         values = config.codebook_entries + (config.taps if kind == LayerKind.CONVOLUTION else 0)
         return values + 1 if values else 0
 

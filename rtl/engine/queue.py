@@ -57,6 +57,11 @@ class Queue(wiring.Component):
         ``level`` is 0.
     full : Out(1)
         ``level`` is ``limit`` or more.
+
+    Raises
+    ------
+    ValueError
+        If ``depth`` is not a power of two of at least 2.
     """
 
     def __init__(self, shape, depth, *, limit=1, most=None, block_ram=False, bypass=False):

@@ -2,6 +2,8 @@
 """Cycles from one unit of the engine to another, and the levels of its queues, for whoever predicts or draws a run.
 
 Each unit states its own latency, and they are summed here.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
 """
 
 from .backpressure import beat_queue_limit, job_queue_limit

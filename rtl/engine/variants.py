@@ -42,5 +42,5 @@ CONVOLUTIONS = Variant(order=PixelOrder, walker=ScatterWalker, drain=PoolingDrai
 
 
 def variant(config):
-    """The variant that an engine of this configuration is."""
+    """The variant that an engine of the configuration ``config`` is."""
     return CONVOLUTIONS if config.tap_bits else FULLY_CONNECTED

@@ -17,7 +17,7 @@ def board_names():
 
 
 def read_board(name):
-    """The fields of a board's file; raises `UserError` for an unknown name or a damaged file."""
+    """The fields of the file of the board ``name``. Raises `UserError` for an unknown name or a damaged file."""
     path = CONSTRAINTS / f"{name}.toml"
     if not re.fullmatch(r"[\w-]+", name) or not path.exists():
         raise UserError(f"board must be one of {', '.join(board_names())}, not '{name}'")
@@ -25,7 +25,10 @@ def read_board(name):
 
 
 def board_platform(board):
-    """A new Amaranth platform of a board, for one build; raises `UserError` if amaranth-boards is not installed."""
+    """A new Amaranth platform, for one build, of the board with the fields ``board`` (`read_board`).
+
+    Raises `UserError` if amaranth-boards is not installed.
+    """
     module, name = board["platform"].split(":")
     try:
         platform = getattr(importlib.import_module(module), name)()
@@ -37,7 +40,7 @@ def board_platform(board):
 
 
 def led_port(platform, name):
-    """The port of a LED: the platform's resource, its number, and a colour if it has several; ``rgb_led.0.g``."""
+    """The port of the LED ``name``, such as ``rgb_led.0.g``, on ``platform``: resource, number, and a colour if any."""
     resource, number, *colour = name.split(".")
     if not colour:
         return platform.request(resource, int(number), dir="-")

@@ -8,19 +8,19 @@ from amaranth.lib.cdc import ResetSynchronizer
 __all__ = ["PLLS", "add_clock", "ecp5_dividers", "gowin_dividers", "ice40_dividers", "xilinx_dividers"]
 
 ECP5_MHZ = (400, 800)
-"""Range of the ECP5 PLL's oscillator."""
+"""Range of the ECP5 PLL's oscillator, in MHz."""
 
 GOWIN_MHZ, GOWIN_PHASE_MHZ = (500, 1250), (3, 500)
-"""Ranges of a GW2A's PLL: its oscillator and its phase detector."""
+"""Ranges of a GW2A's PLL, in MHz: its oscillator and its phase detector."""
 
 XILINX_MHZ, XILINX_PHASE_MHZ = (800, 1600), (19, 450)
-"""The same of a 7-series PLL, speed grade 1."""
+"""The same of a 7-series PLL, speed grade 1, in MHz."""
 
 ICE40_MHZ, ICE40_PHASE_MHZ = (533, 1066), (10, 133)
-"""Ranges of the iCE40 PLL's oscillator and of its phase detector."""
+"""Ranges of the iCE40 PLL's oscillator and of its phase detector, in MHz."""
 
 ICE40_FILTER_MHZ = (17, 26, 44, 66, 101)
-"""Phase detector's frequencies at which the next filter begins; the first filter is 1."""
+"""Phase detector's frequencies, in MHz, at which the next filter begins; the first filter is 1."""
 
 ICE40_START_CYCLES = 1 << 9
 """Block RAM of an iCE40 loses what is written in the first microseconds."""
@@ -32,6 +32,11 @@ def _refuse(input_mhz, output_mhz):
 
 def ecp5_dividers(input_mhz, output_mhz):
     """Input, feedback and output divider of an ECP5 PLL: output = input * feedback / input divider (Lattice TN1263).
+
+    Parameters
+    ----------
+    input_mhz, output_mhz : float
+        Frequencies of the board's clock and of the engine's, in MHz.
 
     Raises
     ------
@@ -51,6 +56,11 @@ def ecp5_dividers(input_mhz, output_mhz):
 def ice40_dividers(input_mhz, output_mhz):
     """DIVR, DIVF, DIVQ of an iCE40 PLL: output = input / (DIVR + 1) * (DIVF + 1) / 2**DIVQ (Lattice TN1251).
 
+    Parameters
+    ----------
+    input_mhz, output_mhz : float
+        Frequencies of the board's clock and of the engine's, in MHz.
+
     Raises
     ------
     ValueError
@@ -68,6 +78,11 @@ def ice40_dividers(input_mhz, output_mhz):
 
 def gowin_dividers(input_mhz, output_mhz):
     """Input, feedback and oscillator divider of a GW2A's PLL: output = input * feedback / input divider (UG286).
+
+    Parameters
+    ----------
+    input_mhz, output_mhz : float
+        Frequencies of the board's clock and of the engine's, in MHz.
 
     Raises
     ------
@@ -87,6 +102,11 @@ def gowin_dividers(input_mhz, output_mhz):
 
 def xilinx_dividers(input_mhz, output_mhz):
     """Input divider, multiplier and output divider of a 7-series PLL: output = input * multiplier / both (UG472).
+
+    Parameters
+    ----------
+    input_mhz, output_mhz : float
+        Frequencies of the board's clock and of the engine's, in MHz.
 
     Raises
     ------
@@ -178,7 +198,12 @@ def add_clock(m, platform, family, oscillator_mhz, clock_mhz):
     family : str
         One of `PLLS`.
     oscillator_mhz, clock_mhz : float
-        The board's oscillator and the engine's clock.
+        Frequencies of the board's oscillator and of the engine's clock, in MHz.
+
+    Raises
+    ------
+    ValueError
+        If the PLL cannot make ``clock_mhz`` exactly.
     """
     # Constraints find the net by its name.
     clock, locked = Signal(name="engine_clock", attrs={"keep": 1}), Signal(name="locked")

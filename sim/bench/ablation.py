@@ -44,7 +44,7 @@ class Variant:
 
 
 def empty_slices_cost(decoded: Decoded) -> Decoded:
-    """The image with one entry, which is no weight, in every empty slice: an engine without early skip."""
+    """The image ``decoded`` with one entry, which is no weight, in every empty slice: an engine without early skip."""
     passes = []
     for one in decoded.passes:
         empty = one.lengths == 0
@@ -55,7 +55,7 @@ def empty_slices_cost(decoded: Decoded) -> Decoded:
 
 
 def skips_cost(decoded: Decoded) -> Decoded:
-    """The image with weights in place of all skips and padding: an engine whose skips cost a cycle."""
+    """The image ``decoded`` with weights in place of all skips and padding: an engine whose skips cost a cycle."""
     return replace(decoded, passes=[replace(one, taps=[np.zeros_like(taps) for taps in one.taps])
                                     for one in decoded.passes])
 
@@ -133,7 +133,7 @@ def _summary(variant: Variant, rows: Sequence[dict[str, Any]]) -> dict[str, Any]
 
 
 def ablation_table(found: dict[str, Any]) -> str:
-    """The figures for a terminal."""
+    """The figures ``found`` for a terminal."""
     variants = found["variants"]
     names = list(variants[0]["cycles_times_by_layer"])
     header = ["without", "cycles/ideal", "worst", "cycles x", *names, "bits/bound", "cycles from"]
@@ -147,7 +147,7 @@ def ablation_table(found: dict[str, Any]) -> str:
 
 
 def ablation_figure(found: dict[str, Any]) -> Figure:
-    """A bar for each mechanism, a dot for each layer."""
+    """A bar for each mechanism, a dot for each layer, of the figures ``found``."""
     variants = found["variants"][1:][::-1]
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()

@@ -168,7 +168,17 @@ def run_density(options: Options, *, layer: Layer = LAYER, weight_densities: Seq
 
 
 def crossing(densities: Sequence[float], gains: Sequence[float]) -> float | None:
-    """The density at which a gain falls to 1, on a straight line in logarithms; None if it stays above."""
+    """The density at which a gain falls to 1, on a straight line in logarithms.
+
+    None if it stays above; the first density if it is below from the start and does not cross.
+
+    Parameters
+    ----------
+    densities : sequence of float
+        In ascending order.
+    gains : sequence of float
+        The gain at each density, above 0; 1 is no gain.
+    """
     for (low, above), (high, below) in zip(list(zip(densities, gains, strict=True)),
                                            list(zip(densities, gains, strict=True))[1:], strict=False):
         if above >= 1 > below:
@@ -194,7 +204,7 @@ def _crossovers(cells: Sequence[dict[str, Any]], storage: Sequence[dict[str, Any
 
 
 def density_table(found: dict[str, Any]) -> str:
-    """The figures for a terminal."""
+    """The figures ``found`` for a terminal."""
     shares = list(dict.fromkeys(cell["act_density"] for cell in found["cells"]))
 
     def rows(name: str) -> list[list[str]]:
@@ -225,7 +235,7 @@ def density_table(found: dict[str, Any]) -> str:
 
 
 def density_figure(found: dict[str, Any]) -> Figure:
-    """Speed-up over both densities, with the lines on which sparse and dense are equal."""
+    """Speed-up over both densities in ``found``, with the lines on which sparse and dense are equal."""
     shares = np.array(list(dict.fromkeys(cell["act_density"] for cell in found["cells"])))
     densities = np.array([one["weight_density"] for one in found["storage"]])
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")

@@ -109,7 +109,7 @@ class Draft:
         return with_crc(content)
 
     def of_kind(self, kind: int) -> list[Section]:
-        """The sections of a kind, a number of `rtl.image_format.SectionKind`."""
+        """The sections of the kind ``kind``, a number of `rtl.image_format.SectionKind`."""
         return [section for section in self.sections if section.kind == kind]
 
     @property
@@ -123,7 +123,7 @@ class Draft:
         return 8 * self.places[number] + offset, width
 
     def field(self, number: int, name: str) -> int | None:
-        """A field of a pass's descriptor; None if the program does not reach there."""
+        """The field ``name`` in the descriptor of pass ``number``; None if the program does not reach there."""
         at, width = self._field(number, name)
         return self.bits(self.program, at, width) if at + width <= 8 * len(self.program) else None
 

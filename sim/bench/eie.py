@@ -52,7 +52,7 @@ def run_eie(layers: Sequence[Layer], options: Options, seeds: Sequence[int], vec
 
 
 def summarize_rows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Means over layers and seeds, and the worst of them."""
+    """Means of ``rows`` over layers and seeds, and the worst of them."""
     over_bound = [row["bits_per_weight"] / row["bound_bits_per_weight"] for row in rows]
     eie_over_bound = [row["eie_format_bits_per_weight"] / row["bound_bits_per_weight"] for row in rows]
     simulated = [row for row in rows if row["rtl_cycles"] is not None]
@@ -71,7 +71,7 @@ def summarize_rows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def eie_table(found: dict[str, Any]) -> str:
-    """The figures for a terminal."""
+    """The figures ``found`` for a terminal."""
     header = ["layer", "seed", "ideal", "RTL", "predicted", "ratio", "EIE", "wrong", "stalls", "imbalance",
               "bits/weight", "bound", "EIE's format", "index", "passes"]
     rows = [[row["name"], str(row["seed"]), f"{row['ideal_cycles']:.0f}", shown(row["rtl_cycles"], ".0f"),

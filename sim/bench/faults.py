@@ -24,7 +24,7 @@ class FaultError(UserError):
 
 
 def split_responses(content: bytes) -> list[tuple[int, bytes]]:
-    """Opcode and payload of each packet. Raises `FaultError` if these bytes are anything but sound packets."""
+    """Opcode and payload of each packet in ``content``. Raises `FaultError` if it is anything but sound packets."""
     found = []
     while content:
         length = HEADER_BYTES + int.from_bytes(content[2:4], "little")
@@ -37,7 +37,15 @@ def split_responses(content: bytes) -> list[tuple[int, bytes]]:
 
 
 def expected_statuses(content: bytes, packet_bytes: int) -> list[tuple[int, Status]]:
-    """Opcode, and OK, BAD_CRC or TOO_LONG, of each packet that a stream of bytes holds, see docs/formats.md."""
+    """Opcode, and OK, BAD_CRC or TOO_LONG, of each packet that a stream of bytes holds, see docs/formats.md.
+
+    Parameters
+    ----------
+    content : bytes
+        The stream, from its first byte on.
+    packet_bytes : int
+        Longest payload that the engine takes.
+    """
     found, place = [], 0
     while (begin := content.find(SYNC, place)) >= 0 and begin + HEADER_BYTES <= len(content):
         place = begin + HEADER_BYTES
@@ -84,7 +92,7 @@ class Faults:
         self.run_cycles = 1
 
     def flip_image_bits(self, *, step: int = 1) -> int:
-        """Flips each bit of the image, or every ``step``-th; none may be taken for an image."""
+        """Flips each bit of the image, or every ``step``-th, one at a time. None may be taken for an image."""
         bits = range(0, 8 * len(self.image.engine), step)
         for bit in tqdm(bits, "flipped bits", unit="bit", leave=False, disable=None):
             damaged = bytearray(self.image.engine)
@@ -98,7 +106,8 @@ class Faults:
         return len(bits)
 
     def mutate_packets(self, count: int) -> int:
-        """Mutated packets and short noise, eight at a time; after them the engine must answer, and rightly."""
+        """Sends ``count`` mutated packets and short noise, eight at a time; after them the engine must answer rightly.
+        """
         self._reload()
         with _progress(count, "mutated packets", "packet") as progress:
             for first in range(0, count, 8):
@@ -108,7 +117,7 @@ class Faults:
         return count
 
     def send_noise(self, count: int) -> int:
-        """Sends random bytes in lots of some hundreds; in every other lot SYNC and small numbers are frequent."""
+        """Sends ``count`` random bytes in lots of some hundreds; every other lot has many SYNC and small numbers."""
         self._reload()
         lot = 4 * self.longest
         with _progress(count, "random bytes", "B") as progress:
@@ -123,7 +132,7 @@ class Faults:
         return count
 
     def reset_anywhere(self, count: int) -> int:
-        """Resets the engine in the middle of loading, running and reading, in turn; then loads and runs anew."""
+        """Resets the engine ``count`` times: while it loads, runs and reads, in turn. Then it loads and runs anew."""
         self._reload()
         (content,) = input_content(self.image, self.acts[:1], self.config)
         inference = inference_packets(content, self.image.layers[-1:], self.config)

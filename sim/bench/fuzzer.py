@@ -89,7 +89,7 @@ class Fuzzer:
         Device(link, config)
 
     def run(self, numbers: Sequence[int]) -> Iterator[Tried]:
-        """Tries mutants by their numbers."""
+        """Tries the mutants with these ``numbers``, in order, and yields the outcome of each."""
         left = list(numbers)
         while left:
             tried = list(self._try(left[:AT_ONCE]))
@@ -205,5 +205,5 @@ def _joined(packets: list[bytes], most: int) -> Iterator[bytes]:
 
 
 def build_engine(config: EngineConfig) -> Build:
-    """The simulation of an engine, optimised, because large engines take long to simulate."""
+    """The simulation of the engine ``config``, optimised, because large engines take long to simulate."""
     return build_link(Engine(config), capacity_bytes=CAPACITY_BYTES, long_runs=config.pes > 16)

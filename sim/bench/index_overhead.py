@@ -49,7 +49,7 @@ def index_overhead(codes: np.ndarray, widths: Sequence[int] = INDEX_WIDTHS,
 
 
 def overhead_table(found: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows for a terminal."""
+    """Header and rows of the figures ``found`` for a terminal."""
     return (["index bits", "index alone", "dummies/weight", "overhead"],
             [[str(one["index_bits"]), f"{one['claimed']:.1%}", f"{one['dummies_per_weight']:.3f}",
               f"{one['overhead']:.1%}"] for one in found])

@@ -36,7 +36,10 @@ HOURS = 3600.0
 
 
 def run_axi(packets: int, seed: int) -> dict[str, Any]:
-    """Sends random packets each way, with random pauses on every channel. Raises `SimulationError` for a fault."""
+    """Sends ``packets`` random packets each way, with random pauses on every channel. ``seed`` decides both.
+
+    Raises `SimulationError` for a fault.
+    """
     parameters = {"config": asdict(CONFIG), "packets": packets, "idle": 0.3, "stall": 0.3}
     run(build(AxiEngine(CONFIG)), "sim.testbenches.axi", tests=["packets_and_registers"], parameters=parameters,
         seed=seed, timeout_s=10 * HOURS)
@@ -97,12 +100,12 @@ def _network(config: EngineConfig, seed: int) -> QuantizedNetwork:
 
 
 def axi_table(found: dict[str, Any]) -> str:
-    """The result of `run_axi` as a sentence."""
+    """The result ``found`` of `run_axi` as a sentence."""
     return f"{found['packets']} random packets each way over AXI, every response right, every rule kept"
 
 
 def faults_table(found: dict[str, Any]) -> str:
-    """The counts of `run_faults` as text, a line each."""
+    """The counts ``found`` of `run_faults` as text, a line each."""
     return "\n".join(f"{found[name]:>8}  {text}" for name, text in (
         ("flipped_bits", "single bits of the image flipped, each noticed"),
         ("mutated_packets", "mutated packets, the engine exact after each eight"),

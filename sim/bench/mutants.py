@@ -72,7 +72,7 @@ class Mutator:
             (3, self._noise)]
 
     def mutant(self, number: int) -> Mutant:
-        """The mutant of this number, from 0: the good image with one to three changes."""
+        """The mutant ``number``, from 0: the good image with one to three changes."""
         choices = random.Random(f"{self.seed} {number}")
         weights = [weight for weight, _ in self.kinds]
         while True:

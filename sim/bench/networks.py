@@ -219,6 +219,8 @@ def compare_layers(one: Compiled, writes: list[tuple[int, int, int]]) -> tuple[l
 
     Parameters
     ----------
+    one : Compiled
+        The network, its image and what the golden model computes.
     writes : list of (int, int, int)
         Cycle, address and word of each write, see `sim.simulator.link.SimulationLink.act_writes`.
 
@@ -253,7 +255,7 @@ def compare_layers(one: Compiled, writes: list[tuple[int, int, int]]) -> tuple[l
 
 
 def networks_table(found: dict[str, Any]) -> str:
-    """The figures for a terminal."""
+    """The figures ``found`` for a terminal."""
     header = ["layer", "useful MACs", "ideal", "RTL", "predicted", "ratio", "passes", "kept %", "acts %",
               "bits/weight", "wrong"]
     parts = []

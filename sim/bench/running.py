@@ -48,7 +48,20 @@ class Simulated:
 
 
 def simulate(one: Compiled, *, seed: int = 1) -> Simulated:
-    """Loads the layer into the simulated engine and runs it on each of its activation vectors."""
+    """Loads the layer into the simulated engine and runs it on each of its activation vectors.
+
+    Parameters
+    ----------
+    one : Compiled
+        The layer and its activation vectors.
+    seed : int
+        Decides what the memories hold at the start.
+
+    Raises
+    ------
+    UserError
+        If the engine refuses a request, or the simulation fails.
+    """
     begin = time.perf_counter()
     with tqdm(total=1, desc="building the engine (minutes, once)", bar_format="{desc} {elapsed}", leave=False,
               disable=None):

@@ -35,6 +35,13 @@ async def start(dut: Any, *, reset_cycles: int = 2) -> None:
     """Starts the clock ``clk`` and resets the design with ``rst``; returns between two clock edges.
 
     Make the drivers and monitors before, since every input is random until something drives it.
+
+    Parameters
+    ----------
+    dut : cocotb handle
+        The top module of the simulation.
+    reset_cycles : int
+        Clock cycles of the reset, at least 1.
     """
     dut.rst.value = 1
     Clock(dut.clk, CLOCK_NS, unit="ns").start(start_high=False)

@@ -44,7 +44,8 @@ def pack(shape: Any, value: Any) -> int:
 
 
 def unpack(shape: Any, bits: int) -> Any:
-    """The value of bits: a dict for a struct or union, a list for an array, otherwise an int."""
+    """The value that ``bits``, an int, has in ``shape``: a dict for a struct or union, a list for an array, or an int.
+    """
     if isinstance(shape, data.Layout):
         values = {key: unpack(field.shape, bits >> field.offset & (1 << field.width) - 1)
                   for key, field in iter(shape)}

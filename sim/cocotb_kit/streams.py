@@ -41,7 +41,7 @@ class StreamDriver:
         self.payload.value = 0
 
     async def send(self, items: Iterable[Any]) -> None:
-        """Sends the items in order; returns after the last was accepted. One call at a time."""
+        """Sends ``items`` in order; returns after the last was accepted. One call at a time."""
         width = len(self.payload)
         for item in items:
             bits = item if self.shape is None else pack(self.shape, item)
@@ -58,7 +58,7 @@ class StreamDriver:
             self.payload.value = self.random.getrandbits(width)
 
     def start(self, items: Iterable[Any]) -> Any:
-        """Sends in the background; returns the task, which can be awaited."""
+        """Sends ``items`` in the background; returns the task, which can be awaited."""
         return cocotb.start_soon(self.send(items))
 
 

@@ -118,7 +118,7 @@ def cocotb_root() -> Path:
 
 
 def installed(package: str, name: str) -> Path:
-    """The directory of a Python package. Raises `UserError`, which calls it ``name``, if it is not installed."""
+    """The directory of the Python package ``package``. Raises `UserError`, with ``name``, if it is not installed."""
     specification = importlib.util.find_spec(package)
     if specification is None or specification.origin is None:
         raise UserError(f"{name} is not installed: python -m pip install 'nonzero[simulation]'")

@@ -109,7 +109,7 @@ def _zeros_left_out() -> Iterator[None]:
 
 
 def without_initial_values(text: str) -> str:
-    """Takes the initial values away from registers, and fills memories that have none with random bits.
+    """The Verilog ``text`` without the initial values of registers, and with random bits in memories that have none.
 
     What an FPGA's bitstream sets at power-up, no later reset sets again, and in an ASIC nothing does. So in
     simulation a register may only have the value that a reset gives it, and a memory only what was written. A
@@ -136,7 +136,7 @@ def _without_initial_values(module: str) -> str:
 
 
 def fingerprint(component: wiring.Component) -> str | None:
-    """A hash that changes with the component's Verilog, found without making it; None if there is none.
+    """A hash that changes with the Verilog of ``component``, found without making it; None if there is none.
 
     It covers the sources of package ``rtl`` without ``rtl.build``, the tools' versions and the component's parameters.
     So the component's class must be in these sources, and each parameter of its constructor must also be an attribute,
@@ -168,7 +168,7 @@ def _sources_of_rtl() -> list[Path]:
 
 
 def stable_text(value: Any) -> str | None:
-    """A text that equal values share and others do not, in any process; None for values without one."""
+    """A text that values equal to ``value`` share and others do not, in any process; None for values without one."""
     if value is None or isinstance(value, bool | int | float | str | bytes | Shape | range):
         return repr(value)
     if isinstance(value, Enum):

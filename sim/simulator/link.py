@@ -166,7 +166,7 @@ class SimulationLink:
         return responses[0] if isinstance(request, bytes) else responses
 
     def interrupt(self, request: bytes, cycles: int) -> None:
-        """Begins a request and resets the engine after ``cycles`` clock cycles, at least 1."""
+        """Begins the request ``request`` and resets the engine after ``cycles`` clock cycles, at least 1."""
         self._call("interrupt", request, cycles)
 
     def reset(self) -> None:

@@ -77,7 +77,7 @@ def run(build: Build, bench: str, *, tests: Sequence[str] | None = None,
 
 
 def read_results(path: Path) -> tuple[list[str], dict[str, str]]:
-    """Reads cocotb's result file (xUnit XML): names of the passed tests, causes of the others by name."""
+    """Reads ``path``, cocotb's result file (xUnit XML): names of the passed tests, causes of the others by name."""
     passed: list[str] = []
     failures: dict[str, str] = {}
     for case in ElementTree.parse(path).getroot().iter("testcase"):
@@ -169,6 +169,6 @@ def _libpython() -> str:
 
 
 def log_tail(message: str, log: Path) -> str:
-    """The message, followed by the end of a simulation's log."""
+    """The text ``message``, followed by the end of a simulation's log, the file ``log``."""
     lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
     return "\n".join([message, "The log ends with:", *lines])

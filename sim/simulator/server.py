@@ -54,7 +54,7 @@ class LinkPort:
         await FallingEdge(self.dut.clk)
 
     def begin(self, request: bytes, patience_cycles: int) -> None:
-        """Starts sending a request, without waiting for its end.
+        """Starts sending the bytes ``request``, at most the capacity, without waiting for their end.
 
         The exchange ends after ``patience_cycles`` without a byte in either direction.
         """
@@ -67,7 +67,7 @@ class LinkPort:
         self.dut.start.value = 1 - int(self.dut.done.value)
 
     async def exchange(self, request: bytes, patience_cycles: int) -> bytes:
-        """Sends a request and returns the response; ``patience_cycles`` as of `begin`."""
+        """Sends the bytes ``request`` and returns the response; ``patience_cycles`` as of `begin`."""
         self.begin(request, patience_cycles)
         await self.dut.done.value_change
         count = int(self.dut.response_bytes.value)
@@ -78,7 +78,7 @@ class LinkPort:
         return b"".join(bits.to_bytes(size, "little") for bits in blocks)[:count]
 
     async def interrupt(self, request: bytes, cycles: int) -> None:
-        """Starts sending a request, and resets everything after ``cycles``."""
+        """Starts sending the bytes ``request``, and resets everything after ``cycles`` clock cycles."""
         self.begin(request, 0xFFFF_FFFF)
         await ClockCycles(self.dut.clk, cycles)
         await self.reset()
@@ -86,7 +86,7 @@ class LinkPort:
 
 @cocotb.test()
 async def serve(dut: Any) -> None:
-    """Answers commands until the socket is closed; time stands still between them."""
+    """Answers commands for the top module ``dut`` until the socket is closed; time stands still between them."""
     told = parameters()
     port = LinkPort(dut)
     await port.start(idle=told["idle"], stall=told["stall"], seed=told["seed"])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Public classes and functions have docstrings, which name every parameter where there are three or more."""
+"""Public classes and functions have docstrings, which name two or more parameters and the errors raised."""
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,8 @@ PACKAGES = ("host", "nonzero", "rtl", "sim")
 TESTBENCHES = Path("sim", "testbenches")
 """Tests that run in the simulator: they are read like those in tests/."""
 
-NAMED_FROM = 3
-"""Parameters; one or two are plain from a sentence and the annotations."""
+NAMED_FROM = 2
+"""Parameters; a single one is plain from a sentence and the annotations."""
 
 WITHOUT_DOCSTRING = {
     "elaborate": "Amaranth calls it to build the component; the class says what that is",
@@ -87,6 +87,35 @@ def names_in(docstring: str) -> set[str]:
     return set(re.findall(r"\w+", " ".join((*re.findall(r"``([^`]+)``", docstring), *entries))))
 
 
+def raised(nodes: Iterable[ast.AST], caught: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Names of the errors that a body raises itself, but for those that a ``try`` of the same body catches."""
+    for node in nodes:
+        if isinstance(node, Definition | ast.Lambda):
+            continue
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            error = ast.unparse(node.exc).split("(")[0].rpartition(".")[2]
+            yield from {error} - {"NotImplementedError", *caught}
+        elif isinstance(node, ast.Try):
+            types = [ast.unparse(one.type) for one in node.handlers if one.type is not None]
+            yield from raised(node.body, caught.union(*(re.findall(r"\w+", one) for one in types)))
+            yield from raised([*node.handlers, *node.orelse, *node.finalbody], caught)
+        else:
+            yield from raised(ast.iter_child_nodes(node), caught)
+
+
+def errors(node: Definition) -> list[str]:
+    """Errors that a function raises, or a class when an object is made."""
+    makers = ("__init__", "__post_init__")
+    functions: list[Function] = [node] if not isinstance(node, ast.ClassDef) else [
+        one for one in node.body if isinstance(one, Function) and one.name in makers]
+    return sorted({error for one in functions for error in raised(one.body)})
+
+
+def errors_in(docstring: str) -> set[str]:
+    """Names behind "Raises", be it a sentence or a section."""
+    return set(re.findall(r"\w+", " ".join(re.split(r"\b[Rr]aises\b", docstring)[1:])))
+
+
 def faults(path: Path, text: str) -> list[str]:
     """A line for each class or function of a module that does not say what it must."""
     found = []
@@ -98,6 +127,9 @@ def faults(path: Path, text: str) -> list[str]:
         unnamed = [one for one in asked if one not in names_in(f"{docstring}\n{around}")]
         if docstring and len(asked) >= NAMED_FROM and unnamed:
             found.append(f"{path}:{node.lineno} {name} does not name {', '.join(unnamed)}")
+        unsaid = [one for one in errors(node) if one not in errors_in(docstring) | errors_in(around)]
+        if docstring and unsaid:
+            found.append(f"{path}:{node.lineno} {name} does not say that it raises {', '.join(unsaid)}")
     return found
 
 
@@ -110,7 +142,7 @@ def test_public_names_are_described(package: str) -> None:
 
 
 def test_what_is_a_fault() -> None:
-    """A function and a class without a text, a parameter that is not named; and what is none."""
+    """A function and a class without a text, a parameter and an error that are not named; and what is none."""
     text = '''
 def bare(): pass
 
@@ -126,6 +158,27 @@ def listed(values, low, high):
     low, high : int
         The range.
     """
+
+def refuse(value):
+    """Raises `TypeError` for some values."""
+    try:
+        raise KeyError(value)
+    except KeyError:
+        raise ValueError(value) from None
+
+def check(value):
+    """Checks a value.
+
+    Raises
+    ------
+    ValueError
+        If it is bad.
+    """
+    def inner():
+        raise OSError
+    if value:
+        raise errors.ValueError(value)
+    raise NotImplementedError
 
 class Point:
     """A point."""
@@ -145,11 +198,16 @@ class Line:
     width: int
     name: str
     colour: int
+    def __post_init__(self):
+        if self.begin > self.end:
+            raise ValueError
 '''
     assert faults(Path("here.py"), text) == [
         "here.py:2 bare has no docstring",
         "here.py:4 scale does not name high",
-        "here.py:17 Point does not name x, y, z",
-        "here.py:20 Point.move has no docstring",
-        "here.py:27 Line does not name width, colour",
+        "here.py:17 refuse does not say that it raises ValueError",
+        "here.py:38 Point does not name x, y, z",
+        "here.py:41 Point.move has no docstring",
+        "here.py:48 Line does not name width, colour",
+        "here.py:48 Line does not say that it raises ValueError",
     ]
