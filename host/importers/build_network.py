@@ -7,16 +7,20 @@ from dataclasses import replace
 
 from host.importers.fold_normalization import fold_inputs
 from host.importers.layer_chain import Chain
-from host.importers.layer_drafts import read_layer
+from host.importers.layer_drafts import Draft, read_layer
 from host.importers.source_layers import (
     AdaptivePoolPart,
+    AddPart,
     ConvPart,
     LinearPart,
     Part,
     PoolPart,
+    ReluPart,
+    Step,
     tensors_of,
 )
-from host.network.layers import VALUES_LIMIT, Network
+from host.network.graph import INPUT
+from host.network.layers import VALUES_LIMIT, Linear, Network
 from nonzero.errors import UserError
 
 __all__ = ["assemble"]
@@ -25,9 +29,9 @@ LAYERS_LIMIT = 256
 """Linear layers and convolutions of one network."""
 
 
-def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | None = None, *,
-             exact: bool = False, assumptions: Sequence[str] = ()) -> Network:
-    """Reads the tensors of ``parts``, which are in the order of computation, and folds the norms.
+def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | None = None, *,
+             exact: bool = False, assumptions: Sequence[str] = (), output: str | None = None) -> Network:
+    """Reads the tensors of ``steps``, which are in the order of computation, and folds the norms.
 
     A max pooling joins the convolution before it. One that follows none, and every average pooling, becomes a
     convolution of its own, channel by channel, whose weights are `fixed`. A layer that is used again gets a name of
@@ -37,7 +41,7 @@ def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | No
     ----------
     name : str
         Name of the network.
-    parts : sequence of Part
+    steps : sequence of Step
     input_shape : tuple of int, optional
         Channels, height and width of an input; convolutions need it.
     exact : bool
@@ -51,15 +55,13 @@ def assemble(name: str, parts: Sequence[Part], input_shape: tuple[int, ...] | No
     UserError
         With the problems of all parts.
     """
-    problems = _size_problems(parts)
+    problems = _size_problems([step.part for step in steps])
     if problems:
         raise UserError(problems)
     chain = Chain(input_shape, exact=exact)
-    for part in _named_apart(parts):
-        chain.add(part)
-    chain.end()
+    chain.follow(list(_named_apart(steps)), steps[-1].gives if output is None and steps else output or "")
     problems = chain.problems
-    layers = [read_layer(draft, problems) for draft in chain.drafts]
+    layers = _wired(chain.drafts, [read_layer(draft, problems) for draft in chain.drafts])
     if not problems and not any(isinstance(draft.part, LinearPart | ConvPart) for draft in chain.drafts):
         problems.append("it has no linear layer; Nonzero runs chains of linear layers and convolutions")
     if problems:
@@ -83,29 +85,42 @@ def _size_problems(parts: Sequence[Part]) -> list[str]:
     return []
 
 
-def _named_apart(parts: Sequence[Part]) -> Iterator[Part]:
+def _wired(drafts: Sequence[Draft], layers: Sequence[Linear | None]) -> list[Linear | None]:
+    """The layers with the names of their sources; a layer that takes the outputs of the one before names none."""
+    names = {id(draft): draft.part.name for draft in drafts}
+
+    def name(of: Draft | str | None) -> str:
+        return names[id(of)] if isinstance(of, Draft) else INPUT
+    return [layer and replace(layer, source=None if draft.source is before else name(draft.source),
+                              added=None if draft.added is None else name(draft.added))
+            for draft, layer, before in zip(drafts, layers, (None, *drafts), strict=False)]
+
+
+def _named_apart(steps: Sequence[Step]) -> Iterator[Step]:
     """The parts with unique names: a layer whose name was there before gets a number (fc, fc_2, fc_3)."""
-    taken = {part.name for part in parts}
+    taken = {step.part.name for step in steps}
     seen: set[str] = set()
-    for part in parts:
-        if not isinstance(part, LinearPart | ConvPart | PoolPart | AdaptivePoolPart):
-            yield part
+    for step in steps:
+        part = step.part
+        if not isinstance(part, LinearPart | ConvPart | PoolPart | AdaptivePoolPart | AddPart | ReluPart):
+            yield step
             continue
         name, number = part.name, 1
         while name in seen or (number > 1 and name in taken):
             number += 1
             name = f"{part.name}_{number}"
         seen.add(name)
-        yield replace(part, name=name)
+        yield step._replace(part=replace(part, name=name))
 
 
-def assemble_fitting(name: str, parts: list[Part], own_shape: tuple[int, ...] | None,
-               input_shape: tuple[int, ...] | None, assumptions: Sequence[str] = ()) -> Network:
+def assemble_fitting(name: str, steps: Sequence[Step], own_shape: tuple[int, ...] | None,
+                     input_shape: tuple[int, ...] | None, assumptions: Sequence[str] = (),
+                     output: str | None = None) -> Network:
     """Assembles a network whose file may itself tell the axes of an input.
 
     Parameters
     ----------
-    name, parts, assumptions
+    name, steps, assumptions, output
         See `assemble`.
     own_shape : tuple of int or None
         Axes of an input that the file tells.
@@ -121,4 +136,5 @@ def assemble_fitting(name: str, parts: list[Part], own_shape: tuple[int, ...] | 
             and (len(own_shape) == 3 or math.prod(own_shape) != math.prod(input_shape)):
         own, given = (" x ".join(map(str, shape)) for shape in (own_shape, input_shape))
         raise UserError(f"it takes images of {own} values, not of {given}; leave out --input-shape, or give other data")
-    return assemble(name, parts, own_shape or input_shape, exact=own_shape is not None, assumptions=assumptions)
+    return assemble(name, steps, own_shape or input_shape, exact=own_shape is not None, assumptions=assumptions,
+                    output=output)

@@ -3,9 +3,18 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
-from host.importers.source_layers import AffinePart, FlattenPart, LinearPart, Part, UnsupportedPart, shown
+from host.importers.source_layers import (
+    AddPart,
+    AffinePart,
+    FlattenPart,
+    LinearPart,
+    Part,
+    Step,
+    UnsupportedPart,
+    shown,
+)
 from host.importers.stored_tensor import StoredTensor
 
 __all__ = ["ARITHMETIC", "KEEP_BATCH", "Dataflow", "transposed"]
@@ -35,35 +44,39 @@ class Dataflow:
     Attributes
     ----------
     at : str
-        Name of the value that the next node must take.
+        The activations that the next part takes, by the name of the step that makes them; ``""`` is the input.
+    other : str or None
+        The second activations that it takes, of a sum.
     sizes : sequence of int, str or None
         Axes of the model's input, of which the first is the batch's if there are several; None for a size that the
         file does not tell, a name for one that it leaves open. Empty if it tells nothing.
     constants : dict
         The tensors of the file by the names of the values that they are.
-    parts : list of Part
+    names : dict
+        All values so far that are activations: the step that makes them, by their name in the file.
+    steps : list of Step
         Parts found so far, in the order of computation.
-    seen : set of str
-        Names of all values so far that are activations.
     """
 
-    at: str
+    begin: InitVar[str]
     sizes: Sequence[int | str | None]
     constants: dict[str, StoredTensor]
-    parts: list[Part] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
-    steps: dict[str, int] = field(default_factory=dict)
+    at: str = ""
+    other: str | None = None
+    names: dict[str, str] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    depths: dict[str, int] = field(default_factory=dict)
     """Operations by which constants are computed, one from another."""
     assumptions: list[str] = field(default_factory=list)
     """Sentences for `Network.assumptions`."""
-    flattened: tuple[int, int, int] | None = None
-    """Rows, columns and channels of the map that the activations were, where channels come last."""
+    flattened: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Rows, columns and channels of the maps that flat activations were, by step, where channels come last."""
 
-    def __post_init__(self) -> None:
-        self.seen.add(self.at)
+    def __post_init__(self, begin: str) -> None:
+        self.names[begin] = ""
 
-    def takes(self, node: str, kind: str, inputs: Sequence[str]) -> bool | None:
-        """Whether a node takes the activations.
+    def takes(self, node: str, kind: str, inputs: Sequence[str], *, adds: bool = False) -> bool | None:
+        """Whether a node takes activations; if it does, the next parts take the same.
 
         Parameters
         ----------
@@ -73,20 +86,28 @@ class Dataflow:
             Its operation.
         inputs : sequence of str
             Names of the values that it takes.
+        adds : bool
+            It is the sum of its inputs, so that it may take two.
 
         Returns
         -------
         bool or None
-            True if it takes the activations and no earlier values. False if it takes others as well; then a part that
-            cannot be run is noted. None if it takes no activations.
+            True if it takes one value, or two that it adds. False if it takes more; then a part that cannot be run is
+            noted. None if it takes no activations.
         """
-        taken = [name for name in inputs if name in self.seen]
+        taken = [self.names[name] for name in inputs if name in self.names]
         if not taken:
             return None
-        if taken != [self.at]:
-            self.refuse(node, f"is {kind} of several values, or of one from before; Nonzero runs chains of layers, "
-                              "without residual connections and branches: retrain without")
-        return taken == [self.at]
+        self.at, self.other = taken[0], taken[1] if len(taken) == 2 else None
+        if len(taken) == 1 or (adds and len(set(taken)) == 2):
+            return True
+        self.refuse(node, f"is {kind} of {'several values' if len(set(taken)) > 1 else 'a value and itself'}; of those "
+                          "that take two, only the sum of two different values runs: retrain without it")
+        return False
+
+    def is_at(self, name: str) -> bool:
+        """Whether the value ``name`` of the file is the one that the next part takes."""
+        return self.names.get(name) == self.at
 
     def assume_no_dropout(self, node: str) -> None:
         """Notes that the dropout at the node named ``node``, which the file runs as in training, is left out."""
@@ -96,7 +117,15 @@ class Dataflow:
     def refuse(self, node: str, problem: str) -> None:
         """Notes that the node named ``node`` cannot be run; ``problem`` continues a sentence that begins with its name.
         """
-        self.parts.append(UnsupportedPart(node, problem))
+        self._step(UnsupportedPart(node, problem))
+
+    def _step(self, part: Part) -> None:
+        takes = (self.at, self.other) if isinstance(part, AddPart) and self.other is not None else (self.at,)
+        gives = f"#{len(self.steps)}"
+        self.steps.append(Step(part, takes, gives))
+        if self.at in self.flattened and not isinstance(part, LinearPart):
+            self.flattened.setdefault(gives, self.flattened[self.at])
+        self.at = gives
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -114,12 +143,11 @@ class Dataflow:
         """Adds the ``parts`` that a node gives, and continues at its output, the value named ``output``."""
         for part in parts:
             if isinstance(part, LinearPart) and len(self.sizes) > 2 and not self.shape \
-                    and not any(isinstance(one, FlattenPart | UnsupportedPart) for one in self.parts):
+                    and not any(isinstance(one.part, FlattenPart | UnsupportedPart) for one in self.steps):
                 self.refuse(part.name, f"works on the last of {len(self.sizes)} axes; put torch.nn.Flatten() before "
                                        "it, and train it on all values of an input")
-            self.parts.append(part)
-        self.at = output
-        self.seen.add(output)
+            self._step(part)
+        self.names[output] = self.at
 
     def reshaped(self, sizes: Sequence[int | None], node: str, kind: str) -> Part:
         """The part that gives the activations new axes.
@@ -157,7 +185,7 @@ class Dataflow:
         """
         shape = self.shape
         if shape is None or math.prod(shape) > INPUTS_LIMIT or constant.problem \
-                or not all(isinstance(part, AffinePart) for part in self.parts):
+                or not all(isinstance(step.part, AffinePart) for step in self.steps):
             return []
         sizes = (1, *shape)[-len(constant.shape) or len(shape) + 1:]
         fits = len(constant.shape) <= len(shape) + 1 and all(
@@ -180,8 +208,8 @@ class Dataflow:
         sources : str
             Names of the constants from which it is computed.
         """
-        self.steps[output] = 1 + max(self.steps.get(source, 0) for source in sources)
-        if self.steps[output] > STEPS_LIMIT:
+        self.depths[output] = 1 + max(self.depths.get(source, 0) for source in sources)
+        if self.depths[output] > STEPS_LIMIT:
             tensor = StoredTensor(tensor.shape, problem=COMPUTED)
         self.constants[output] = tensor
 

@@ -2,15 +2,17 @@
 """Builds the chain of layers part by part: each part changes the layers so far, or the axes of what flows."""
 
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from host.importers.conv_padding import ONLY_CONVOLUTIONS, in_numbers, joined
 from host.importers.fold_normalization import Affine
 from host.importers.layer_drafts import Draft
 from host.importers.source_layers import (
     AdaptivePoolPart,
+    AddPart,
     AffinePart,
     ConvPart,
     FlattenPart,
@@ -22,12 +24,14 @@ from host.importers.source_layers import (
     PoolPart,
     ReluPart,
     SoftmaxPart,
+    Step,
     UnsupportedPart,
     shown,
     tensors_of,
 )
 from host.importers.stored_tensor import TensorError
 from host.importers.supported_layers import kernel_problems, pool_problems, size_text
+from host.network.graph import INPUT
 from host.network.layers import Geometry
 from rtl.numbers import Activation
 
@@ -35,6 +39,17 @@ __all__ = ["Chain"]
 
 NO_SHAPE = ("the file does not say how large the images are; add --input-shape CHANNELS,HEIGHT,WIDTH, for instance "
             "1,28,28")
+
+
+class _Value(NamedTuple):
+    """A value of the graph: its shape, and what the parts that take it have to know."""
+
+    shape: tuple[int, ...] | None
+    pad: PadPart | None
+    before: Part | None
+    draft: Draft | None
+    lost: bool
+    shared: bool
 
 
 class Chain:
@@ -54,23 +69,101 @@ class Chain:
         self.pad: PadPart | None = None
         """Zeros that the next convolution takes."""
         self.drafts: list[Draft] = []
+        self.draft: Draft | None = None
+        """The layer that makes the current value; None for the network's input."""
         self.problems: list[str] = []
         self.before: Part | None = None
+        self.values: dict[str, _Value] = {}
+        self.readers: Counter[str] = Counter()
+        self.shared = False
+        """Several parts read the current value, so that none of them may join the layer that makes it."""
 
-    def add(self, part: Part) -> None:
-        """Adds ``part``, the next one: a new layer, a part of the last layer, or a problem in `problems`."""
+    def follow(self, steps: Sequence[Step], output: str) -> None:
+        """Adds all steps of a graph; the value of the name ``output`` is the network's."""
+        self.readers.update(name for step in steps for name in step.takes)
+        self.readers[output] += 1
+        known = {name for step in steps for name in step.takes} - {step.gives for step in steps}
+        self.values |= {name: self._value(name) for name in known}
+        for step in steps:
+            self._take(step.takes[0])
+            self.add(step.part, self.values[step.takes[1]] if len(step.takes) > 1 else None)
+            self.values[step.gives] = self._value(step.gives)
+        if steps:
+            self._take(output)
+        self._end()
+
+    def add(self, part: Part, other: "_Value | None" = None) -> None:
+        """Adds a part that takes the current value: a new layer, a part of the one before, or a problem in `problems`.
+        """
         problem = self._place_problem(part)
         if problem:
             self._refuse(part, problem)
+        elif isinstance(part, AddPart):
+            assert other is not None
+            self._sum(part, other)
         elif type(part) in _METHODS:
             _METHODS[type(part)](self, part)
         if not isinstance(part, FlattenPart | AffinePart | PadPart):
             self.before = part
 
-    def end(self) -> None:
+    def _value(self, name: str) -> "_Value":
+        return _Value(self.shape, self.pad, self.before, self.draft, self.lost, self.readers[name] > 1)
+
+    def _take(self, name: str) -> None:
+        self.shape, self.pad, self.before, self.draft, self.lost, self.shared = self.values[name]
+
+    def _end(self) -> None:
         """No part follows."""
         if self.pad:
             self._refuse(self.pad, ONLY_CONVOLUTIONS)
+        used, look = set[int](), [self.draft]
+        while look:
+            one = look.pop()
+            if one is not None and id(one) not in used:
+                used.add(id(one))
+                look += [one.source, one.added if isinstance(one.added, Draft) else None]
+        if not self.problems:
+            self.problems += [f"layer {shown(draft.part.name)} is not used: the network's output does not depend on it"
+                              for draft in self.drafts if id(draft) not in used]
+
+    def _sum(self, part: AddPart, other: "_Value") -> None:
+        """One of the two layers gets the other's outputs added to its sums, if it may; else a layer of its own."""
+        if self.shape is None or other.shape is None:
+            self.shape = None
+            return
+        if self.shape != other.shape:
+            self._refuse(part, f"adds {size_text(other.shape)} values to {size_text(self.shape)}; only values of one "
+                               "shape are added")
+            return
+        if self.pad or other.pad:
+            self._refuse(part, "adds values with zeros around them; only a convolution takes these")
+            return
+        pairs = [(self.draft, other.draft, self.shared), (other.draft, self.draft, other.shared)]
+        for one, added, shared in pairs:
+            if one is not None and not shared and one.takes_more and (
+                    added is None or self._number(added) < self._number(one)):
+                one.added, self.draft = INPUT if added is None else added, one
+                return
+        self._identity(part.name)
+        assert self.draft is not None
+        self.draft.added = INPUT if other.draft is None else other.draft
+
+    def _number(self, draft: Draft) -> int:
+        return next(number for number, one in enumerate(self.drafts) if one is draft)
+
+    def _identity(self, name: str) -> None:
+        """A layer that gives what it takes, for what cannot join the one before."""
+        assert self.shape is not None
+        channels, height, width = self.shape if len(self.shape) == 3 else (math.prod(self.shape), 1, 1)
+        flat = len(self.shape) != 3
+        self._layer(Draft(PoolPart(name, "average", (1, 1), (1, 1)),
+                          Geometry((channels, height, width), (1, 1), groups=channels), open=not flat))
+
+    def _layer(self, draft: Draft) -> None:
+        """Begins a layer, which takes the current value."""
+        draft.source = self.draft
+        self.drafts.append(draft)
+        self.draft, self.shared = draft, False
 
     def _place_problem(self, part: Part) -> str:
         before = self.before
@@ -83,7 +176,7 @@ class Chain:
             return f"follows the softmax {shown(before.name)}, which may only be last"
         if isinstance(before, UnsupportedPart) or not isinstance(part, NormPart | ReluPart | SoftmaxPart):
             return ""
-        if not self.drafts:
+        if self.draft is None:
             return "" if self.lost else ("comes before the first linear layer or convolution; only torch.nn.Flatten, "
                                          "Dropout, Identity and pooling may: leave it out, and give the data as "
                                          "it comes out of it")
@@ -122,7 +215,7 @@ class Chain:
         if not cut:
             self.shape = shape and (math.prod(shape),)
         elif shape is None:
-            if not self.drafts and not self.problems:
+            if self.draft is None and not self.problems:
                 self._refuse(part, f"cuts its input into pieces of {size_text(cut)} values, but {NO_SHAPE}")
         elif math.prod(cut) != math.prod(shape):
             self._refuse(part, f"cuts {size_text(shape)} values of each input into pieces of {size_text(cut)}, so that "
@@ -135,16 +228,19 @@ class Chain:
             self.shape = cut
 
     def _relu(self, part: ReluPart) -> None:
-        if self.drafts:
-            self.drafts[-1].activation = Activation.RELU
+        if self.draft is None or self.shape is None:
+            return
+        if self.shared:
+            self._identity(part.name)
+        self.draft.activation = Activation.RELU
 
     def _norm(self, part: NormPart) -> None:
-        if isinstance(self.before, LinearPart | ConvPart):
-            self.drafts[-1].norm = part
-            self._check_lengths(part, _rows(self.drafts[-1].part))
+        if self.draft is not None and isinstance(self.before, LinearPart | ConvPart):
+            self.draft.norm = part
+            self._check_lengths(part, _rows(self.draft.part))
 
     def _linear(self, part: LinearPart) -> None:
-        self.drafts.append(Draft(part, open=False))
+        self._layer(Draft(part, open=False))
         if part.weight.problem:
             self.shape = None
         elif len(part.weight.shape) != 2:
@@ -163,21 +259,22 @@ class Chain:
         shape = self.shape
         if shape is None or shape == (cols,):
             return ""
-        if len(self.drafts) == 1:
+        source = self.draft.source if self.draft else None
+        if source is None:
             if not self.exact and self.before is None:
                 return ""  # whoever gives the inputs flattens them
             several = f"; put torch.nn.Flatten() before it, and train it on all {math.prod(shape):,}"
             return f"an input has {size_text(shape)} values" + several * (len(shape) > 1)
-        before = shown(self.drafts[-2].part.name)
+        before = shown(source.part.name)
         if math.prod(shape) == cols:
             return (f"the layer before it, {before}, gives {size_text(shape)} feature maps; put torch.nn.Flatten() "
                     "between")
-        size = "; if images have another size, check --input-shape" if self.drafts[-2].geometry else ""
+        size = "; if images have another size, check --input-shape" if source.geometry else ""
         return (f"the layer before it, {before}, gives {size_text(shape)} outputs; if this is not the order of "
                 f"computation, save a torch.nn.Sequential of the layers{size}")
 
     def _convolution(self, part: ConvPart) -> None:
-        self.drafts.append(Draft(part))
+        self._layer(Draft(part))
         if part.weight.problem:
             self.shape = None
             return
@@ -202,7 +299,8 @@ class Chain:
                 problems.append(f"has a kernel of {size_text(tuple(kernel))}, which exceeds its input of "
                                 f"{size_text(self.shape)}; use larger images or smaller kernels")
             else:
-                self.drafts[-1].geometry = geometry
+                assert self.draft is not None
+                self.draft.geometry = geometry
                 self.shape = (rows, *geometry.conv_shape)
                 return
         for problem in problems:
@@ -222,7 +320,8 @@ class Chain:
                                "example of four axes: batch, channels, rows and columns")
         elif self.shape is not None:
             self._refuse(part, "works on images, but gets flat values; leave out the torch.nn.Flatten before it")
-        elif not self.told and (self.before is None or (len(self.drafts) == 1 and self.drafts[0].part is part)):
+        elif not self.told and (self.before is None or (
+                self.draft is not None and self.draft.source is None and self.draft.part is part)):
             self._refuse(part, f"works on images, but {NO_SHAPE}")
         return False
 
@@ -236,18 +335,18 @@ class Chain:
         if problems or part.window == part.stride == (1, 1):
             return
         channels, height, width = self.shape
-        joins = part.kind == "max" and bool(self.drafts) and self.drafts[-1].open \
-            and self.drafts[-1].geometry is not None
+        joins = part.kind == "max" and self.draft is not None and self.draft.open \
+            and self.draft.geometry is not None and not self.shared
         if not joins:
             # The mean and the maximum of activations that are not negative are not negative either.
-            positive = bool(self.drafts) and not self.drafts[-1].activation.signed
+            positive = self.draft is not None and not self.draft.activation.signed
             geometry = Geometry((channels, height, width), (1, 1), groups=channels)
             if part.kind == "average":
                 geometry = replace(geometry, kernel=part.window, padding=part.padding)
                 geometry = replace(geometry, stride=_needed(part.stride, geometry))
-            self.drafts.append(Draft(part, geometry, activation=Activation.RELU if positive else Activation.IDENTITY))
-        draft = self.drafts[-1]
-        assert draft.geometry is not None
+            self._layer(Draft(part, geometry, activation=Activation.RELU if positive else Activation.IDENTITY))
+        draft = self.draft
+        assert draft is not None and draft.geometry is not None
         if part.kind == "max":
             draft.geometry = replace(draft.geometry, pool=part.window[0], pool_stride=part.stride[0])
             draft.open = False

@@ -35,6 +35,17 @@ class Draft:
     activation: Activation = Activation.IDENTITY
     open: bool = True
     """A max pooling may still join it."""
+    source: "Draft | None" = None
+    """The layer whose outputs it takes; None for the network's input."""
+    added: "Draft | str | None" = None
+    """The layer whose outputs are added to its sums, or `host.network.graph.INPUT`."""
+
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether another layer's outputs may be added to its sums."""
+        return self.added is None and self.activation is Activation.IDENTITY \
+            and (self.geometry is None or self.geometry.pool == 1)
 
 
 def read_layer(draft: Draft, problems: list[str]) -> Linear | None:

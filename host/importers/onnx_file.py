@@ -68,15 +68,17 @@ def _follow(graph: Any, opset: int, folder: Path) -> Dataflow:
     flow = Dataflow(inputs[0].name, sizes, constants)
     for number, node in enumerate(graph.node):
         read_node(OnnxNode(node, node.name or f"{node.op_type}_{number}", opset, flow, whole, folder))
-    if [one.name for one in graph.output] != [flow.at]:
+    if len(graph.output) != 1 or graph.output[0].name not in flow.names:
         flow.refuse("output", "is not the last layer's alone; return one tensor from forward()")
+    else:
+        flow.at = flow.names[graph.output[0].name]
     return flow
 
 
 def _network(model: ModelFile) -> Network:
     refuse_known(model.known)
     flow = read_onnx(model.path)
-    return assemble_fitting(model.path.stem, flow.parts, flow.shape, model.input_shape, flow.assumptions)
+    return assemble_fitting(model.path.stem, flow.steps, flow.shape, model.input_shape, flow.assumptions, flow.at)
 
 
 ONNX = ModelFormat(lambda model: model.path.suffix == ".onnx", _network)

@@ -12,6 +12,7 @@ from host.importers.onnx_node import OnnxNode
 from host.importers.onnx_tensors import stored_tensor
 from host.importers.source_layers import (
     AdaptivePoolPart,
+    AddPart,
     ConvPart,
     FlattenPart,
     LinearPart,
@@ -36,9 +37,9 @@ def read_node(node: OnnxNode) -> None:
     flow, inputs, outputs = node.flow, list(node.proto.input), node.proto.output
     if not outputs:
         return
-    if node.kind == "Add" and flow.at in inputs and _is_bias(node):
+    if node.kind == "Add" and _is_bias(node):
         return
-    takes = flow.takes(node.label, node.kind, inputs)
+    takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum"))
     if takes is None:
         with suppress(ValueError, TypeError):
             _constant(node)
@@ -50,6 +51,9 @@ def read_node(node: OnnxNode) -> None:
         flow.go_on(outputs[0])
         return
     handler = HANDLERS.get(node.kind)
+    if flow.other is not None:
+        flow.go_on(outputs[0], AddPart(node.label))
+        return
     if handler is None:
         parts: list[Part] = node.unsupported()
     else:
@@ -63,12 +67,15 @@ def read_node(node: OnnxNode) -> None:
 def _is_bias(node: OnnxNode) -> bool:
     """Whether the node adds a bias to the linear layer before it; then it is that layer's."""
     flow = node.flow
-    other = next((name for name in node.proto.input if name != flow.at), "")
-    bias, last = flow.constants.get(other), flow.parts[-1] if flow.parts else None
-    if not isinstance(last, LinearPart) or last.bias is not None or bias is None or last.weight.problem \
-            or math.prod(bias.shape[:-1]) != 1:
+    taken = [name for name in node.proto.input if name in flow.names]
+    other = next((name for name in node.proto.input if name not in flow.names), "")
+    step = next((one for one in flow.steps if taken and one.gives == flow.names[taken[0]]), None)
+    bias, last = flow.constants.get(other), step and step.part
+    if step is None or step is not flow.steps[-1] or not isinstance(last, LinearPart) or last.bias is not None \
+            or bias is None or last.weight.problem or math.prod(bias.shape[:-1]) != 1:
         return False
-    flow.parts.pop()
+    flow.steps.pop()
+    (flow.at,) = step.takes
     flow.go_on(node.proto.output[0], LinearPart(last.name, last.weight, _row(bias, last.weight)))
     return True
 
@@ -122,7 +129,7 @@ def _pad(node: OnnxNode) -> list[Part]:
 
 def _gemm(node: OnnxNode) -> list[Part]:
     if node.attribute("transA", 0) or node.attribute("alpha", 1.0) != 1 or node.attribute("beta", 1.0) != 1 \
-            or node.proto.input[0] != node.flow.at:
+            or not node.flow.is_at(node.proto.input[0]):
         return node.refused("is a scaled or transposed product; use torch.nn.Linear")
     weight, bias = node.required(1), node.tensor(2)
     weight = weight if node.attribute("transB", 0) else transposed(weight)
@@ -138,7 +145,7 @@ def _row(bias: StoredTensor, weight: StoredTensor) -> StoredTensor:
 
 
 def _matmul(node: OnnxNode) -> list[Part]:
-    if node.proto.input[0] != node.flow.at:
+    if not node.flow.is_at(node.proto.input[0]):
         return node.refused("is a transposed product; use torch.nn.Linear")
     return [LinearPart(node.layer(), transposed(node.required(1)), None)]
 
@@ -199,7 +206,7 @@ def _mean(node: OnnxNode) -> list[Part]:
 
 def _arithmetic(node: OnnxNode) -> list[Part]:
     """A sum, difference, product or quotient of the input and a constant folds into the first layer."""
-    place = list(node.proto.input).index(node.flow.at)
+    place = next(number for number, name in enumerate(node.proto.input) if node.flow.is_at(name))
     constant = node.required(1 - place) if place < 2 else None
     parts = [] if constant is None or (place and node.kind in ("Sub", "Div")) else \
         node.flow.affine(node.label, node.kind.lower(), constant)

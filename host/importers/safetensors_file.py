@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from host.importers.build_network import assemble_fitting
 from host.importers.description import KEY, describe
 from host.importers.model_file import ModelFile, ModelFormat
-from host.importers.source_layers import ConvPart, FlattenPart, LinearPart, Part, PoolPart, ReluPart
+from host.importers.source_layers import ConvPart, FlattenPart, LinearPart, Part, PoolPart, ReluPart, in_a_row
 from host.importers.state_dict import check_count, read_tensors
 from host.importers.stored_tensor import StoredTensor, dtype_problem, shape_problem
 from host.network.layers import Linear, Network
@@ -156,7 +156,7 @@ def read_safetensors(path: Path, input_shape: tuple[int, ...] | None, known: str
             tensors = {name: _safetensor(file, name) for name in names}
             description = (file.metadata() or {}).get(KEY)
             reading = read_tensors(tensors, ordered=False, description=description, known=known)
-            return assemble_fitting(path.stem, reading.parts, reading.shape, input_shape, reading.assumptions)
+            return assemble_fitting(path.stem, in_a_row(reading.parts), reading.shape, input_shape, reading.assumptions)
     except SafetensorError as error:
         raise UserError(f"it is a damaged safetensors file ({error}); save it again") from None
 

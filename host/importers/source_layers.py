@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of a model as its file tells them, in the order of computation, before anything is checked or read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from host.importers.stored_tensor import StoredTensor
 
 __all__ = [
     "AdaptivePoolPart",
+    "AddPart",
     "AffinePart",
     "ConvPart",
     "FlattenPart",
@@ -18,7 +21,9 @@ __all__ = [
     "PoolPart",
     "ReluPart",
     "SoftmaxPart",
+    "Step",
     "UnsupportedPart",
+    "in_a_row",
     "shown",
     "tensors_of",
 ]
@@ -145,6 +150,13 @@ class AffinePart:
 
 
 @dataclass(frozen=True)
+class AddPart:
+    """The sum of two values of one shape, a residual connection."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class ReluPart:
     """``max(x, 0)``, torch.nn.ReLU."""
     name: str
@@ -178,8 +190,30 @@ class UnsupportedPart:
     problem: str
 
 
-Part = (LinearPart | ConvPart | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ReluPart | FlattenPart
-        | SoftmaxPart | UnsupportedPart)
+Part = (AddPart | LinearPart | ConvPart | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ReluPart
+        | FlattenPart | SoftmaxPart | UnsupportedPart)
+
+
+class Step(NamedTuple):
+    """A part in the graph of a model.
+
+    Attributes
+    ----------
+    part : Part
+    takes : tuple of str
+        Names of the values that it takes: one, of an `AddPart` two.
+    gives : str
+        Name of the value that it makes.
+    """
+
+    part: Part
+    takes: tuple[str, ...]
+    gives: str
+
+
+def in_a_row(parts: Sequence[Part]) -> list[Step]:
+    """The steps of a chain: each part takes what the one before it makes; the first takes the value ``""``."""
+    return [Step(part, (f"{number}" if number else "",), f"{number + 1}") for number, part in enumerate(parts)]
 
 
 def shown(name: object) -> str:

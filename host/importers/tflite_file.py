@@ -95,8 +95,11 @@ def _follow(model: Any, graph: Any) -> Dataflow:
         outputs = [_place(one, tensors) for one in _vector(operator.OutputsAsNumpy(), operator.OutputsLength())]
         if outputs:
             read_node(LiteNode(kind, operator, inputs, outputs, tensors, flow))
-    if [str(one) for one in _vector(graph.OutputsAsNumpy(), graph.OutputsLength())] != [flow.at]:
+    made = [str(one) for one in _vector(graph.OutputsAsNumpy(), graph.OutputsLength())]
+    if len(made) != 1 or made[0] not in flow.names:
         flow.refuse("output", "is not the last layer's alone; convert a model that gives one tensor")
+    else:
+        flow.at = flow.names[made[0]]
     return flow
 
 
@@ -121,7 +124,7 @@ def _channels_first(sizes: tuple[int | None, ...]) -> tuple[int | None, ...]:
 def _network(model: ModelFile) -> Network:
     refuse_known(model.known)
     flow = _read(model.path)
-    return assemble_fitting(model.path.stem, flow.parts, flow.shape, model.input_shape, flow.assumptions)
+    return assemble_fitting(model.path.stem, flow.steps, flow.shape, model.input_shape, flow.assumptions, flow.at)
 
 
 TFLITE = ModelFormat(lambda model: model.path.suffix == ".tflite" or model.start[4:8] == MAGIC, _network)

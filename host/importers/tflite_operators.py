@@ -12,6 +12,7 @@ from host.importers.chain_tracer import ARITHMETIC, Dataflow
 from host.importers.conv_padding import same_padding
 from host.importers.source_layers import (
     AdaptivePoolPart,
+    AddPart,
     ConvPart,
     FlattenPart,
     LinearPart,
@@ -120,7 +121,7 @@ class LiteNode:
 def read_node(node: LiteNode) -> None:
     """Adds to the flow of ``node`` the parts that the node is, or the constant that it computes."""
     flow, output = node.flow, str(node.outputs[0])
-    takes = flow.takes(node.label, node.kind, [str(one) for one in node.inputs])
+    takes = flow.takes(node.label, node.kind, [str(one) for one in node.inputs], adds=node.kind == "ADD")
     if takes is None:
         source = node.constant(0)
         if node.kind in ("DEQUANTIZE", "QUANTIZE") and source is not None:
@@ -130,7 +131,9 @@ def read_node(node: LiteNode) -> None:
         flow.go_on(output)
         return
     handler = _HANDLERS.get(node.kind)
-    if handler is None or str(node.inputs[0]) != flow.at:
+    if flow.other is not None:
+        parts = node.activated(AddPart(node.label), node.options("AddOptions").FusedActivationFunction())
+    elif handler is None or not flow.is_at(str(node.inputs[0])):
         parts = node.refused(f"is the operation {node.kind}, which the engine does not run; see the supported layers "
                              "in the README" + ARITHMETIC * (node.kind in ("ADD", "SUB", "MUL", "DIV")))
     else:
@@ -186,7 +189,7 @@ def _map_before(node: LiteNode) -> tuple[int, int, int] | None:
     shape = node.shape
     if len(shape) == 4:
         return shape[1], shape[2], shape[3]
-    return node.flow.flattened
+    return node.flow.flattened.get(node.flow.at)
 
 
 def _channels_first(weight: StoredTensor, shape: tuple[int, int, int]) -> StoredTensor:
@@ -227,7 +230,7 @@ def _reshape(node: LiteNode) -> list[Part]:
         return []
     if len(after) == 2 and before[:1] == after[:1]:
         if len(before) == 4:
-            node.flow.flattened = before[1], before[2], before[3]
+            node.flow.flattened[f"#{len(node.flow.steps)}"] = before[1], before[2], before[3]
         return [FlattenPart(node.label)]
     if len(after) == 4 and before[:1] == after[:1] and after[3] == 1 and len(before) in (2, 3):
         return [FlattenPart(node.label, (1, after[1], after[2]))]

@@ -9,6 +9,7 @@ import numpy as np
 from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, Dataflow, transposed
 from host.importers.source_layers import (
     AdaptivePoolPart,
+    AddPart,
     ConvPart,
     FlattenPart,
     LinearPart,
@@ -54,7 +55,8 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         + [one.name for value in arguments.values() if type(value) is list for one in value if type(one) is ValueName]
     if not outputs:
         return
-    takes = flow.takes(label, target, taken)
+    adds = operation in ("add", "add_") and arguments.get("alpha", 1) in (None, 1)
+    takes = flow.takes(label, target, taken, adds=adds)
     if takes is None:
         _constant(operation, arguments, outputs[0], flow, names)
         return
@@ -63,6 +65,8 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         if takes and arguments.get("train"):
             flow.assume_no_dropout(label)
         flow.go_on(outputs[0])
+    elif flow.other is not None:
+        flow.go_on(outputs[0], AddPart(label))
     elif operation in _WEIGHTLESS:
         flow.go_on(outputs[0], _WEIGHTLESS[operation](label))
     elif handler is None or not target.startswith("torch.ops.aten."):
@@ -206,9 +210,9 @@ def _arithmetic(call: ExportNode) -> list:
         call.tensor("other") if type(value) is ValueName else None
     plain = call.arguments.get("alpha", 1) == 1 and call.arguments.get("rounding_mode") is None
     swaps = operation in ("add", "mul") and type(first) is ValueName
-    if swaps and type(value) is ValueName and value.name == call.flow.at:
+    if swaps and type(value) is ValueName and call.flow.is_at(value.name):
         constant, first = call.tensor("self"), value
-    if constant is None or not plain or type(first) is not ValueName or first.name != call.flow.at:
+    if constant is None or not plain or type(first) is not ValueName or not call.flow.is_at(first.name):
         return call.refused(_unsupported(call.target))
     return call.flow.affine(call.label, operation, constant) or call.refused(_unsupported(call.target))
 
