@@ -34,6 +34,12 @@ class QuantizedLayer:
         A float is its integer times the scale.
     geometry : Geometry, optional
         Geometry of a convolution; None for a fully connected layer.
+    source, added : str, optional
+        Layers whose outputs it takes, see `host.network.graph`.
+    added_weight : int
+        By what the added activations are multiplied: their scale in units of ``input_scale * weight_scale``.
+    added_signed : bool
+        Whether they are two's complement.
     """
 
     name: str
@@ -48,6 +54,10 @@ class QuantizedLayer:
     weight_scale: float
     output_scale: float
     geometry: Geometry | None = None
+    source: str | None = None
+    added: str | None = None
+    added_weight: int = 0
+    added_signed: bool = False
 
     @property
     def rows(self) -> int:
@@ -158,8 +168,8 @@ def quantize_inputs(quantized: QuantizedNetwork, images: np.ndarray) -> np.ndarr
     return np.clip(np.rint(values / quantized.input_scale), low, high).astype(np.int64)
 
 
-def accumulator_bounds(weights: np.ndarray, bias: np.ndarray, act_bits: int, *,
-                       input_signed: bool) -> tuple[np.ndarray, np.ndarray]:
+def accumulator_bounds(weights: np.ndarray, bias: np.ndarray, act_bits: int, *, input_signed: bool,
+                       added_weight: int = 0, added_signed: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest value of any partial sum, in any order, with the bias or without: int64 ``[rows]`` each.
 
     Parameters
@@ -170,9 +180,12 @@ def accumulator_bounds(weights: np.ndarray, bias: np.ndarray, act_bits: int, *,
         Width of an activation.
     input_signed : bool
         Whether the input activations are two's complement.
+    added_weight, added_signed
+        See `QuantizedLayer`.
     """
     low, high = act_range(act_bits, signed=input_signed)
     # low <= 0 <= high, so that each of these products can also be left out of a partial sum.
     greatest = np.maximum(weights * low, weights * high).sum(axis=1) + bias.clip(min=0)
     least = np.minimum(weights * low, weights * high).sum(axis=1) + bias.clip(max=0)
-    return least, greatest
+    low, high = act_range(act_bits, signed=added_signed)
+    return least + added_weight * low, greatest + added_weight * high

@@ -11,7 +11,7 @@ from host.datasets import as_inputs
 from host.network.layers import Network
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
-from host.training.forward import logits, tensors
+from host.training.forward import complete, logits, tensors
 
 __all__ = ["float_values", "integer_values", "loss_notes"]
 
@@ -80,10 +80,11 @@ def _changes(before: Network, after: Values, images: np.ndarray, sure: bool) -> 
     values = after(chosen)
     with torch.no_grad():
         exact = logits(layers, torch.from_numpy(as_inputs(chosen))).double()
+        known = [torch.from_numpy(one.astype(np.float32)) for one in values]
         size = float(exact.norm()) or 1.0
 
         def change(number: int) -> float:
-            rest = logits(layers[number:], torch.from_numpy(values[number].astype(np.float32))).double()
+            rest = complete(layers, known[:number + 1])[-1].double()
             return float((rest - exact).norm()) / size
         whole = change(len(layers))
         if not sure and whole <= RELATIVE:

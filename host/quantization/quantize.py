@@ -7,12 +7,14 @@ for its weights and one for its outputs.
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from host.compression.share_weights import direct_values
 from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.network.activate import activate
+from host.network.graph import sources
 from host.network.layers import taps_met
 from host.quantization.golden_model import convolve, totals
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork, accumulator_bounds, quantize_inputs
@@ -67,20 +69,47 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
     scale, signed = _input_scale(images, config.act_bits)
     network = QuantizedNetwork(shared.name, (), scale, signed, config.act_bits)
     acts = quantize_inputs(network, images)
-    exact = acts * scale
+    values = [_Values(acts * scale, acts, scale, signed)]
     layers = []
-    for index, layer in enumerate(shared.layers):
-        exact = convolve(layer.weight, layer.bias, exact, layer.geometry) if layer.geometry \
-            else exact @ layer.weight.T + layer.bias
-        exact = activate(exact, layer.activation)
+    for index, (layer, (source, added)) in enumerate(zip(shared.layers, sources(shared.layers), strict=True)):
+        taken, more = values[source + 1], None if added is None else values[added + 1]
+        exact = activate(_exact_sums(layer, taken, more), layer.activation)
         last = index == len(shared.layers) - 1
         winners = exact.argmax(axis=1) if classes and last else None
         clips = CLIPS[-1:] if last and not classes else CLIPS
-        quantized, acts = _quantize_layer(layer, config, acts, scale, signed, winners, clips)
-        scale, signed = quantized.output_scale, layer.activation.signed
+        quantized, acts = _quantize_layer(layer, config, taken, more, winners, clips)
+        values.append(_Values(exact, acts, quantized.output_scale, layer.activation.signed))
         layers.append(quantized)
     return QuantizedNetwork(shared.name, tuple(layers), network.input_scale, network.input_signed,
                             config.act_bits)
+
+
+class _Values(NamedTuple):
+    """The network's input or a layer's outputs on the examples.
+
+    Attributes
+    ----------
+    exact : float64 array, shape ``[n, values]``
+        As the float network has them.
+    acts : int64 array, shape ``[n, values]``
+        Activations; each times ``scale`` is a float.
+    scale : float
+    signed : bool
+        Whether they are two's complement.
+    """
+
+    exact: np.ndarray
+    acts: np.ndarray
+    scale: float
+    signed: bool
+
+
+def _exact_sums(layer: SharedLayer, taken: _Values, more: _Values | None) -> np.ndarray:
+    """The layer's sums, pooled if it pools, in floats."""
+    if layer.geometry:
+        return convolve(layer.weight, layer.bias, taken.exact, layer.geometry, None if more is None else more.exact)
+    sums: np.ndarray = taken.exact @ layer.weight.T + layer.bias
+    return sums if more is None else sums + more.exact
 
 
 def requant_constants(name: str, ratio: float, bounds: tuple[int, int], act_bits: int, *,
@@ -154,11 +183,11 @@ def _input_scale(images: np.ndarray, act_bits: int) -> tuple[float, bool]:
     return greatest / act_range(act_bits, signed=signed)[1], signed
 
 
-def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float,  # type: ignore[no-untyped-def]
-                    signed: bool, winners: np.ndarray | None,
-                    clips: np.ndarray) -> tuple[QuantizedLayer, np.ndarray]:
+def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | None,  # type: ignore[no-untyped-def]
+                    winners: np.ndarray | None, clips: np.ndarray) -> tuple[QuantizedLayer, np.ndarray]:
     codes, codebook, weight_scale = _integer_weights(layer, config)
-    sum_scale = scale * weight_scale
+    sum_scale = taken.scale * weight_scale
+    added_weight, added_signed = (0, False) if more is None else (max(1, round(more.scale / sum_scale)), more.signed)
     bias = np.rint(layer.bias / sum_scale)
     limit = 1 << (config.acc_bits - 1)
     if np.abs(bias).max(initial=0) >= limit:
@@ -166,8 +195,10 @@ def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float, 
         raise UserError(f"layer '{layer.name}': the bias of row {row} ({layer.bias[row]:.6g}) must fit "
                         f"{config.acc_bits} bits in units of {sum_scale:.3g}; reduce it")
     bias = bias.astype(np.int64)
-    bounds = _proven_bounds(layer.name, codebook[codes], bias, config, signed)
-    sums = totals(codebook[codes], bias, acts, layer.geometry)
+    bounds = _proven_bounds(layer.name, accumulator_bounds(
+        codebook[codes], bias, config.act_bits, input_signed=taken.signed, added_weight=added_weight,
+        added_signed=added_signed), config)
+    sums = totals(codebook[codes], bias, taken.acts, layer.geometry, None if more is None else more.acts * added_weight)
     some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] if layer.geometry and winners is None and len(clips) > 1 \
         else sums
     output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners,
@@ -175,8 +206,9 @@ def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float, 
     if some is not sums:
         outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=layer.activation.signed,
                              act_bits=config.act_bits, clamp=np.clip)
-    return QuantizedLayer(layer.name, codes, codebook, bias, *constants, layer.activation, signed, scale,
-                          weight_scale, output_scale, layer.geometry), outputs
+    return QuantizedLayer(layer.name, codes, codebook, bias, *constants, layer.activation, taken.signed, taken.scale,
+                          weight_scale, output_scale, layer.geometry, layer.source, layer.added, added_weight,
+                          added_signed), outputs
 
 
 def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray, float]:  # type: ignore[no-untyped-def]
@@ -197,9 +229,8 @@ def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray
     return codes, codebook, weight_scale
 
 
-def _proven_bounds(name: str, weights: np.ndarray, bias: np.ndarray, config,  # type: ignore[no-untyped-def]
-                   signed: bool) -> tuple[int, int]:
-    least, greatest = accumulator_bounds(weights, bias, config.act_bits, input_signed=signed)
+def _proven_bounds(name: str, bounds: tuple[np.ndarray, np.ndarray], config) -> tuple[int, int]:  # type: ignore[no-untyped-def]
+    least, greatest = bounds
     low, high = act_range(config.acc_bits, signed=True)
     wrong = (least < low) | (greatest > high)
     if wrong.any():

@@ -17,7 +17,7 @@ from host.training.metrics import error_percent, mean_squared_error
 from rtl.numbers import Activation
 
 __all__ = [
-    "Layers", "TorchLayer", "activations", "error_of", "layer_sums", "logits", "loss_of",
+    "Layers", "TorchLayer", "activations", "complete", "error_of", "layer_sums", "logits", "loss_of",
     "outputs_of", "tensors", "weighted_sums",
 ]
 
@@ -138,6 +138,21 @@ def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
             outputs = outputs * (torch.rand(outputs.shape, generator=generator) >= rate) / (1 - rate)
         values.append(outputs)
     return values[-1]
+
+
+def complete(layers: Layers, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The network's input and the outputs of all layers, of which the first are given.
+
+    Parameters
+    ----------
+    layers : Layers
+    values : sequence of tensor, shape ``[n, outputs]`` each
+        The network's input, and the outputs of the first layers.
+    """
+    found = list(values)
+    for layer in layers[len(values) - 1:]:
+        found.append(activations(layer_sums(layer, found), layer.activation, layer.geometry))
+    return found
 
 
 @torch.no_grad()
