@@ -60,3 +60,11 @@ def test_what_has_a_reason_is_there():
     reasons = slowest.read_reasons()
     assert len(reasons) >= slowest.COUNT
     assert [name for name in reasons if not there(name)] == []
+
+
+def test_the_tests_of_the_page_are_there_with_their_reasons():
+    reasons = slowest.read_reasons()
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| `(.*)` \| (.*) \|$", slowest.PAGE.read_text(), re.MULTILINE)
+    assert len(rows) == slowest.COUNT
+    for _, _, name, why in rows:
+        assert there(name) and why == reasons.get(name, reasons.get(name.split("::")[0]))

@@ -211,3 +211,30 @@ def test_text_in_place_of_bytes_gives_no_more_than_other_pixels(tmp_path):
     text = ("\u20ac" * (5 * 3072)).encode()
     files = cifar.python_files(text=b"X" + struct.pack("<I", len(text)) + text)
     assert (load_dataset(cifar.write_directory(tmp_path / "c", files)).test_images == ord("?")).all()
+
+
+def mutants(content, rng, count):
+    """The content cut, or with a few bytes changed, most of them where the structure is: at the beginning."""
+    for number in range(count):
+        changed = bytearray(content)
+        for place in rng.integers(0, 1700 if number % 3 else len(content), 1 + number % 4):
+            changed[place] = rng.choice([0, 1, 0x28, 0x2e, 0x30, 0x7f, 0xff, rng.integers(256)])
+        yield bytes(changed[:rng.integers(len(content))] if number % 5 == 0 else changed)
+
+
+@pytest.mark.parametrize("form", ["tar", "gzip", "pickle"])
+def test_damaged_files_are_read_or_refused_in_words(tmp_path, form):
+    rng, told = np.random.default_rng(4), set()
+    tar = cifar.archive(cifar.python_files(), PYTHON)
+    content = {"tar": tar, "gzip": gzip.compress(tar, 1), "pickle": cifar.python_files()["test_batch"]}[form]
+    for mutant in mutants(content, rng, 150):
+        if form == "pickle":
+            spec = cifar.write_directory(tmp_path / "c", cifar.python_files() | {"test_batch": mutant})
+        else:
+            (tmp_path / "c.tar.gz").write_bytes(gzip.compress(mutant, 1) if form == "tar" else mutant)
+            spec = f"cifar10:{tmp_path / 'c.tar.gz'}"
+        try:
+            load_dataset(spec)
+        except UserError as error:
+            told.update(error.problems)
+    assert len(told) > (1 if form == "tar" else 3)

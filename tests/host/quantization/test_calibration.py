@@ -102,18 +102,22 @@ def test_labels_decide_how_the_last_scale_is_chosen(tmp_path, monkeypatch):
 
 
 def test_float_labels_name_the_way_for_values(tmp_path, capsys):
-    regressor(tmp_path)
+    _, targets = regressor(tmp_path)
     inputs, labels = np.load(tmp_path / "inputs.npy"), np.linspace(0, 1, 1000, dtype=np.float32)
     np.savez(tmp_path / "data.npz", x_train=inputs, y_train=labels, x_test=inputs, y_test=labels)
     command = [str(tmp_path / "model.pt"), "-o", str(tmp_path / "out"), "--no-prune"]
     assert run_command(host_compile.main, [*command, "--data", f"npz:{tmp_path / 'data.npz'}"]) == 2
     error = capsys.readouterr().err
-    assert "train labels must be integers, not float32; a network whose outputs are values is compiled" in error
-    # What it names works.
-    assert run_command(host_compile.main, [*command, "--calib", f"npy:{tmp_path / 'inputs.npy'}", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["clipped_outputs"] == {}
-    assert report["notes"][0] == "not pruned: only its weights are shared and quantised"
+    assert ("train labels must be integers, not float32; if they are values that the outputs should have, call them "
+            "train_targets and test_targets in an npz file, or give them as [n, values] from loaders") in error
+    # The way that it names, and the one without labels.
+    np.savez(tmp_path / "data.npz", x_train=inputs, train_targets=targets, x_test=inputs, test_targets=targets)
+    for option in (["--data", f"npz:{tmp_path / 'data.npz'}", "--share-epochs", "0"],
+                   ["--calib", f"npy:{tmp_path / 'inputs.npy'}"]):
+        assert run_command(host_compile.main, [*command, *option, "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["clipped_outputs"] == {}
+        assert report["notes"][0] == "not pruned: only its weights are shared and quantised"
 
 
 def test_one_value_that_sets_the_scale_of_the_inputs_is_noted(tmp_path):
