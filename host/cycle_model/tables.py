@@ -54,8 +54,8 @@ def image_tables(decoded: Decoded, layer_acts: Sequence[int]) -> Tables:
     slices: list[np.ndarray] = []
     taps: list[np.ndarray] = []
     for row, one in zip(passes, decoded.passes, strict=True):
-        offset = int(one.descriptor.input_base) - bases[one.layer]
-        row["first_act"] = layer_acts[one.layer] + offset * config.pes
+        offset = int(one.descriptor.input_base) - bases[one.source + 1]
+        row["first_act"] = layer_acts[one.source + 1] + offset * config.pes
         row["first_visit"], row["first_slice"] = (sum(map(len, before)) for before in (visits, slices))
         row["first_taps"] = len(taps)
         _fill_pass(row, one, config)

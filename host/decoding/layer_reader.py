@@ -14,7 +14,7 @@ from rtl.config import EngineConfig
 from rtl.descriptor import LayerKind, largest
 from rtl.numbers import PRE_SHIFTS
 
-__all__ = ["LayerReader"]
+__all__ = ["LayerReader", "channels_of"]
 
 
 class LayerReader:
@@ -47,7 +47,7 @@ class LayerReader:
         self.geometry: Geometry | None = self.fold.folded if self.fold else fields.get("geometry")
         self.shape = self.geometry or Geometry((inputs, 1, 1), (1, 1))
         self.bands = self.fold.bands if self.fold else 1
-        self.channels = _channels(columns, self.shape, config.pes)
+        self.channels = channels_of(columns, self.shape, config.pes)
         self.input_words = len(columns) // config.pes
         self.pixel_words, places = _output_pixel(fields, self.shape, self.bands, config.pes)
         self.words = self.pixel_words * fields["output_order"].size // len(places)
@@ -118,6 +118,20 @@ class LayerReader:
             self.first += slots
             self.drains += 1
 
+    def end_group(self, descriptor: Any) -> None:
+        """Takes up a pass that adds another layer's outputs; it has the sums of the last pass before it."""
+        slots = int(descriptor.output_words)
+        if self.held != slots or self.constants is None:
+            raise ValueError("a pass that adds to no sums")
+        self.expect(descriptor, {"output_base": self.fields["output_base"] + self.first,
+                                  "multiplier": self.constants[0], "pre_shift": self.constants[1]})
+        if descriptor.activation != self.constants[2]:
+            raise ValueError("activation of a pass")
+        self.held = slots if descriptor.hold_sums else 0
+        if not self.held:
+            self.first += slots
+            self.drains += 1
+
     def layer(self) -> QuantizedLayer:
         """The layer after all its passes, with scales of 1; still folded, if its image says so.
 
@@ -146,13 +160,14 @@ class LayerReader:
         left = self.input_base + self.input_words - int(descriptor.input_base)
         # A word that is drained meanwhile may go to the scanner directly, without a read: it must be the next word of
         # the scan.
-        self._expect(descriptor, {"output_base": self.fields["output_base"] + self.first, "input_words": left,
+        self.expect(descriptor, {"output_base": self.fields["output_base"] + self.first, "input_words": left,
                                   "chase_words": self.ready if first_pass else left})
         if self.config.tap_bits:
             self._check_pixels(descriptor, slots)
 
     @staticmethod
-    def _expect(descriptor: Any, values: dict[str, int]) -> None:
+    def expect(descriptor: Any, values: dict[str, int]) -> None:
+        """Raises `ValueError` unless the fields of ``descriptor`` have these ``values``."""
         for name, value in values.items():
             if int(getattr(descriptor, name)) != value:
                 raise ValueError(f"{name} of a pass")
@@ -175,7 +190,7 @@ class LayerReader:
         }
         if self.geometry is None:
             expected |= {"tap_bits": 0, "first_x": 0, "first_y": 0, "scan_cols": 1, "scan_rows": 1}
-        self._expect(descriptor, expected)
+        self.expect(descriptor, expected)
         if out_rows * out_cols * slots > self.config.acc_depth:
             raise ValueError("accumulators of a pass")
 
@@ -226,8 +241,21 @@ def _axis(axis: int, shape: Geometry, taps: np.ndarray, origin: int, first: int,
     return origin + padding + stride * (taps - first)
 
 
-def _channels(columns: np.ndarray, shape: Geometry, pes: int) -> np.ndarray:
-    """Which input channel each activation of a pixel is; -1 for none."""
+def channels_of(columns: np.ndarray, shape: Geometry, pes: int) -> np.ndarray:
+    """Which input channel each activation of a pixel is; -1 for none: int64 array.
+
+    Parameters
+    ----------
+    columns : int64 array, shape ``[words * pes]``
+        Which input each place of the activation memory holds, -1 for none.
+    shape : Geometry
+    pes : int
+
+    Raises
+    ------
+    ValueError
+        If the pixels of the input do not follow each other.
+    """
     pixels = columns.reshape(shape.pixels, -1)
     channels = np.where(pixels[0] >= 0, pixels[0] // shape.pixels, -1)
     expected = np.where(channels >= 0, channels * shape.pixels + np.arange(shape.pixels)[:, None], -1)

@@ -174,6 +174,11 @@ def _layer(values: dict[str, Any]) -> dict[str, Any]:
     layer: dict[str, Any] = {
         "name": str(values["name"]), "output_base": _count(values["output_base"]),
         "output_words": _count(values["output_words"]), "output_order": order}
+    for name in ("source", "added"):
+        if name in values:
+            layer[name] = str(values[name])
+    if "added" in values:
+        layer["added_passes"] = _count(values["added_passes"])
     if "geometry" in values:
         layer["geometry"] = _geometry(values["geometry"])
         pixels, step = math.prod(layer["geometry"].out_shape), values["output_step"]

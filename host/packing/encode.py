@@ -40,6 +40,8 @@ class EncodedPass:
         Useful entries of each slice.
     codes, indices : list of uint8 arrays, one for each PE
         The entries in the order of the entry memory.
+    added : int
+        0, or the pass adds the outputs of another layer, each times this integer.
     """
 
     slots: range
@@ -50,6 +52,7 @@ class EncodedPass:
     counts: np.ndarray
     codes: list[np.ndarray]
     indices: list[np.ndarray]
+    added: int = 0
 
     @property
     def entries(self) -> int:

@@ -101,4 +101,4 @@ def _in_integers(network: Network) -> QuantizedNetwork:
 def _layer(layer: Linear) -> QuantizedLayer:
     codes, bias = (layer.weight != 0).astype(np.uint8), np.zeros(layer.rows, np.int64)
     return QuantizedLayer(layer.name, codes, np.arange(2), bias, 1, 0, layer.activation, False, 1.0, 1.0, 1.0,
-                          layer.geometry)
+                          layer.geometry, layer.source, layer.added, 0 if layer.added is None else 1)

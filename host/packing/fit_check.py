@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks what does not fit an engine: every problem names layer, memory, sizes and a way out."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
+from host.network.graph import sources
 from host.network.layers import Linear
 from host.packing.mapping import MappedLayer
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
@@ -35,7 +35,13 @@ def problems_of_layers(layers: Sequence[QuantizedLayer | Linear], config: Engine
     """
     problems = [problem for layer in layers if layer.geometry
                 for problem in _problems_of_convolution(layer, config, preset)]
-    for before, layer in itertools.pairwise(layers):
+    for layer, (source, added) in zip(layers, sources(layers), strict=True):
+        if added is not None and not config.tap_bits:
+            problems.append(f"layer '{layer.name}' adds the outputs of '{layer.added}' to its sums, preset '{preset}' "
+                            "cannot keep sums between two passes; use a configuration with tap_bits = 2")
+        if source < 0:
+            continue
+        before = layers[source]
         if before.outputs != layer.inputs:
             problems.append(f"layer '{layer.name}' takes {layer.inputs} values, but layer '{before.name}' gives "
                             f"{before.outputs}")

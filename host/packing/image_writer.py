@@ -53,10 +53,21 @@ def image_file(packed: PackedNetwork) -> bytes:
         "layers": [{"name": layer.quantized.name, "output_base": layer.output_base,
                     "output_words": layer.output_words,
                     "output_order": layer.placement.channel_positions.tolist(), **_convolution_fields(layer),
+                    **_source_fields(layer),
                     **({"bands": packed.fold.bands} if packed.fold and layer is packed.layers[0] else {})}
                    for layer in packed.layers],
     }, separators=(",", ":"), sort_keys=True).encode()
     return engine_image(packed) + with_crc(HOST_MAGIC + len(host).to_bytes(4, "little") + host)
+
+
+def _source_fields(layer: PackedLayer) -> dict[str, Any]:
+    """Where a layer takes its inputs from, unless it is the layer before."""
+    one = layer.quantized
+    found: dict[str, Any] = {} if one.source is None else {"source": one.source}
+    if one.added is not None:
+        passes = [each for each in layer.passes if each.encoded.added]
+        found |= {"added": one.added, "added_passes": len(passes) // len(layer.assignment.passes)}
+    return found
 
 
 def _convolution_fields(layer: PackedLayer) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import numpy as np
 
 from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
+from host.network.graph import sources
+from host.packing.added_passes import added_passes
 from host.packing.balance_rows import Assignment, assign_bands, assign_rows, order_rows
 from host.packing.conv_scans import Scan, scans
 from host.packing.encode import EncodedPass, encode_pass
@@ -47,6 +49,9 @@ class MappedLayer:
     output_words : int
         Activation words that its drain writes.
     passes : list of EncodedPass
+        Those of the same rows follow each other; those that add another layer's outputs come last.
+    added : ActivationLayout or None
+        Layout of the outputs that are added.
     """
 
     layer: QuantizedLayer
@@ -55,6 +60,7 @@ class MappedLayer:
     output: ActivationLayout
     output_words: int
     passes: list[EncodedPass]
+    added: ActivationLayout | None = None
 
     @property
     def band_step(self) -> int:
@@ -133,40 +139,68 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
     often = None if activity is None else activity[0]
     often = _folded(fold, often) if fold else often
     by_channel = None if often is None else often.reshape(first.shape.in_shape).mean(axis=(1, 2))
-    source = ActivationLayout(_input_channels(first, by_channel, config), config.pes, first.shape.pixels)
+    wires = sources(quantized.layers)
+    several = sum(-1 in one for one in wires) > 1
+    # The network's input, and the outputs of each layer.
+    layouts = [ActivationLayout(_input_channels(first, by_channel, config, every=several), config.pes,
+                                first.shape.pixels)]
     mapped: list[MappedLayer] = []
-    for number, layer in enumerate([first, *quantized.layers[1:]]):
+    for number, (layer, (taken, added)) in enumerate(zip([first, *quantized.layers[1:]], wires, strict=True)):
         bands = fold.bands if fold and number == 0 else 1
-        source = source.read_by(layer)
+        source = layouts[taken + 1].read_by(layer)
+        if number:
+            often = None if activity is None else activity[taken + 1]
         channels = _scanned(source, layer, config)
         found = _balance_and_encode(layer, channels, often, order, config, bands) if balance \
             else _assign_and_encode(layer, channels, None, order, config, bands)
         if found is None:
             return None
         assignment, passes = found
+        more = None if added is None else layouts[added + 1]
+        if more is not None:
+            together = _with_added(layer, more, assignment, passes, config)
+            if together is None:
+                return None
+            passes = together
         output = output_layout(quantized.layers[number], assignment.upper(bands))
         mapped.append(MappedLayer(layer, assignment, source, output,
-                                  assignment.words * math.prod(layer.shape.out_shape), passes))
-        source, often = output, None if activity is None or number + 1 == len(activity) else activity[number + 1]
+                                  assignment.words * math.prod(layer.shape.out_shape), passes, more))
+        layouts.append(output)
     return mapped
+
+
+def _with_added(layer: QuantizedLayer, more: ActivationLayout, assignment: Assignment, passes: list[EncodedPass],
+                config: EngineConfig) -> list[EncodedPass] | None:
+    """The layer's passes, behind those of the same rows those that add."""
+    channels, found = _scanned(more, layer, config), list[EncodedPass]()
+    for slots in assignment.passes:
+        own = added_passes(layer, channels, assignment, slots, config)
+        if own is None:
+            return None
+        found += [one for one in passes if one.slots == slots] + own
+    return found
+
+
+def _used_blocks(layout: ActivationLayout, config: EngineConfig) -> np.ndarray:
+    """The channels of a pixel, without the blocks at its end that have none."""
+    last = int(np.flatnonzero(layout.channels >= 0)[-1])
+    return layout.channels[:(last // config.block_cols + 1) * config.block_cols]
 
 
 def _scanned(source: ActivationLayout, layer: QuantizedLayer, config: EngineConfig) -> np.ndarray:
     """The channels of a pixel, without the blocks at its end that have none if the layer is a convolution."""
-    if layer.geometry is None:
-        return source.channels
-    last = int(np.flatnonzero(source.channels >= 0)[-1])
-    return source.channels[:(last // config.block_cols + 1) * config.block_cols]
+    return _used_blocks(source, config) if layer.geometry else source.channels
 
 
-def _input_channels(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig) -> np.ndarray:
+def _input_channels(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig, *,
+                    every: bool = False) -> np.ndarray:
     """Inputs (of a convolution: input channels) that have weights, in whole activation words; -1 fills up.
 
     The scan spends a step on a block without a non-zero activation. So every block gets its share of the inputs that
     are seldom zero: the most active go to one block each, then the next, and so on. A convolution does without the
-    blocks of a pixel that no channel needs.
+    blocks of a pixel that no channel needs. With ``every``, inputs without weights are among them.
     """
-    used = np.flatnonzero(layer.channel_codes.any(axis=0))
+    used = np.arange(layer.shape.in_shape[0]) if every else np.flatnonzero(layer.channel_codes.any(axis=0))
     used = used if len(used) else np.array([0])
     cols = -(-len(used) // config.pes) * config.pes
     if often is None:

@@ -7,6 +7,10 @@ import numpy as np
 
 from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
+from host.network.graph import sources
+from host.network.layers import Geometry
+from host.packing.act_bases import act_bases
+from host.packing.added_passes import added_geometry
 from host.packing.balance_rows import Assignment
 from host.packing.encode import EncodedPass
 from host.packing.fit_check import problems_of_layers, problems_of_memories
@@ -150,7 +154,9 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
     if problems:
         raise UserError(problems)
     often = None if activity is None else activity[0]
-    for fold in fold_choices(quantized.layers[0], often, config, balance=balance):
+    # A folded input is laid out for one layer.
+    alone = sum(-1 in one for one in sources(quantized.layers)) == 1 and quantized.layers[0].added is None
+    for fold in fold_choices(quantized.layers[0], often, config, balance=balance) if alone else [None]:
         with waiting("packing"):
             mapped = map_network(quantized, fold, activity, config, balance=balance, order=order)
         if mapped is not None:
@@ -163,10 +169,13 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
 def _packed(quantized: QuantizedNetwork, fold: Fold | None, mapped: list[MappedLayer],
             config: EngineConfig) -> PackedNetwork:
     memories = Filling(config)
-    bases = _act_bases(mapped, config)
+    wires = sources(quantized.layers)
+    bases = act_bases(mapped, wires, config)
     layers: list[PackedLayer] = []
-    for number, one in enumerate(mapped):
-        passes = _place_layer(one, bases[number:number + 2], _ready(one, layers), memories)
+    for number, (one, (taken, added)) in enumerate(zip(mapped, wires, strict=True)):
+        ready = _ready(one, layers) if taken == number - 1 else one.source.words
+        places = bases[taken + 1], bases[number + 1], None if added is None else bases[added + 1]
+        passes = _place_layer(one, places, ready, memories)
         layers.append(PackedLayer(quantized.layers[number], one.assignment, one.output, passes, one.source.words,
                                   bases[number + 1], one.output_words))
     program = _program(layers, config)
@@ -185,25 +194,10 @@ def _ready(one: MappedLayer, before: list[PackedLayer]) -> int:
     return one.source.words - len(before[-1].passes[-1].encoded.slots) if before[-1].placement.pixels == 1 else 0
 
 
-def _act_bases(mapped: list[MappedLayer], config: EngineConfig) -> list[int]:
-    """Addresses of the network's input and of each layer's output.
-
-    One after the other if all fit at once, so that every layer can be read after an inference. Else a layer that is
-    drained once overwrites its own inputs, which nothing reads any more by then; one with several passes of rows, which
-    all read them, writes to the other end of the memory.
-    """
-    words = [mapped[0].source.words, *(one.output_words for one in mapped)]
-    if sum(words) <= config.act_depth:
-        return [sum(words[:number]) for number in range(len(words))]
-    bases, high = [0], False
-    for one in mapped:
-        high ^= len(one.assignment.passes) > 1
-        bases.append(config.act_depth - one.output_words if high else 0)
-    return bases
-
-
-def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Filling) -> list[PackedPass]:
-    config, layer, source, passes = memories.config, mapped.layer, mapped.source, mapped.passes
+def _place_layer(mapped: MappedLayer, bases: tuple[int, int, int | None], ready: int,
+                 memories: Filling) -> list[PackedPass]:
+    """Stores a layer's passes; ``bases`` are the addresses of its inputs, its outputs and what is added."""
+    config, layer, passes = memories.config, mapped.layer, mapped.passes
     placed: list[PackedPass] = []
     for number, one in enumerate(passes):
         first, rows = one.slots.start, len(one.slots)
@@ -216,27 +210,39 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
             bias_base = memories.next_entry
             store_biases(layer, mapped.assignment, first, rows, memories)
         holds = number + 1 < len(passes) and passes[number + 1].slots == one.slots
-        skipped = (one.scan.origin[0] * layer.shape.in_shape[2] + one.scan.origin[1]) * source.pixel_words
+        shape, source, base, signed = _scanned(mapped, one, bases)
+        skipped = (one.scan.origin[0] * shape.in_shape[2] + one.scan.origin[1]) * source.pixel_words
         descriptor: dict[str, int | list[int]] = {
             "kind": (LayerKind.CONVOLUTION if layer.geometry else LayerKind.FULLY_CONNECTED).value,
             "activation": layer.activation.value,
-            "input_signed": int(layer.input_signed),
+            "input_signed": int(signed),
             "index_mode": mode, "pre_shift": PRE_SHIFTS.index(layer.pre_shift), "multiplier": layer.multiplier,
-            "input_base": bases[0] + skipped, "input_words": source.words - skipped,
+            "input_base": base + skipped, "input_words": source.words - skipped,
             "chase_words": source.words - skipped if placed else ready,
             "output_base": bases[1] + first, "output_words": rows, "slice_base": slice_base,
             "entry_base": entry_base, "bias_base": bias_base,
             "plane_offsets": offsets + [0] * (3 - len(offsets)),
         }
         last_block = (one.lengths.shape[1] - 1) % config.pes // config.block_cols
-        placed.append(PackedPass(one, descriptor | {"last_block": last_block} | _pixels(mapped, one, holds=holds)))
+        pixels = _pixels(mapped, one, shape, source, holds=holds)
+        placed.append(PackedPass(one, descriptor | {"last_block": last_block} | pixels))
     return placed
 
 
-def _pixels(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
+def _scanned(mapped: MappedLayer, one: EncodedPass,
+             bases: tuple[int, int, int | None]) -> tuple[Geometry, ActivationLayout, int, bool]:
+    """Shape, layout, address and sign of the activations that a pass scans."""
+    layer = mapped.layer
+    if not one.added:
+        return layer.shape, mapped.source, bases[0], layer.input_signed
+    assert mapped.added is not None and bases[2] is not None
+    return added_geometry(layer), mapped.added, bases[2], layer.added_signed
+
+
+def _pixels(mapped: MappedLayer, one: EncodedPass, shape: Geometry, source: ActivationLayout, *,
+            holds: bool) -> dict[str, int | list[int]]:
     """A pass's fields of `rtl.descriptor.descriptor_layout` about pixels."""
-    shape, scan, slots = mapped.layer.shape, one.scan, len(one.slots)
-    pixel_words = mapped.source.pixel_words
+    scan, slots, pixel_words = one.scan, len(one.slots), source.pixel_words
     out_rows, out_cols = shape.computed_shape
     pooled_rows, pooled_cols = shape.out_shape
     return {
@@ -262,10 +268,13 @@ def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
             fields = {name: one.descriptor[name] for name in layout.members if name in one.descriptor}
             records.append(layout.const(fields).as_bits().to_bytes(layout.size // 8, "little"))
             if not config.direct_weights:
-                codebook = layer.quantized.codebook & ((1 << value_bits) - 1)
+                values = layer.quantized.codebook if not one.encoded.added else \
+                    np.array([0, one.encoded.added] + [0] * (config.codebook_entries - 2))
+                codebook = values & ((1 << value_bits) - 1)
                 records.append(codebook.astype(f"<u{value_bits // 8}").tobytes())
             if layer.quantized.geometry is not None:
-                records.append(tap_table(layer.quantized.geometry, one.encoded, config).astype("<u2").tobytes())
+                shape = added_geometry(layer.quantized) if one.encoded.added else layer.quantized.geometry
+                records.append(tap_table(shape, one.encoded, config).astype("<u2").tobytes())
     return np.frombuffer(b"".join(records), np.uint8).reshape(-1, 4)
 
 
