@@ -11,8 +11,10 @@ import torch
 
 from host.datasets import as_inputs
 from host.network.dead_neurons import silence_dead_neurons
+from host.network.graph import is_chain
 from host.network.layers import Linear, Network
 from host.training.forward import activations, layer_sums, tensors
+from nonzero.errors import UserError
 
 __all__ = ["activity", "keep_worthy"]
 
@@ -66,6 +68,9 @@ def keep_worthy(network: Network, saliency: list[np.ndarray], often: list[np.nda
     rounds : int
         Number of rounds to come, this one included; they reduce the broadcasts in equal ratios.
     """
+    if not is_chain(network.layers):
+        raise UserError("broadcasts are pruned in chains of layers, and this network has branches; use a recipe "
+                        "without 'broadcasts'")
     first = network.layers[0]
     worth = [_by_input(first, saliency[0]), *(values.sum(axis=1) for values in saliency[:-1])]
     cost = np.concatenate([times.reshape(len(one), -1).sum(axis=1) for one, times in zip(worth, often, strict=True)])

@@ -19,7 +19,7 @@ from host.importers.source_layers import (
     Step,
     tensors_of,
 )
-from host.network.graph import INPUT
+from host.network.graph import INPUT, input_readers
 from host.network.layers import VALUES_LIMIT, Linear, Network
 from nonzero.errors import UserError
 
@@ -67,6 +67,9 @@ def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | No
     if problems:
         raise UserError(problems)
     found = tuple(layer for layer in layers if layer)
+    if chain.affine and input_readers(found) > 1:
+        raise UserError("its input goes to several layers, and what is done with it first is folded into one; give the "
+                        "data as it comes out of that, and leave it out of the model")
     if chain.affine:
         found = (fold_inputs(found[0], chain.affine.divisor, chain.affine.shift, "what is done with the input first"),
                  *found[1:])

@@ -8,6 +8,7 @@ import numpy as np
 
 from host.importers.source_layers import AffinePart, shown
 from host.importers.stored_tensor import TensorError, finite
+from host.network.graph import input_readers
 from host.network.layers import Linear, Network
 from nonzero.errors import UserError
 
@@ -95,9 +96,12 @@ def fold_normalization(network: Network, mean: float, std: float) -> Network:
     Raises
     ------
     UserError
-        If ``std`` is not positive, either is not finite, or `fold_inputs` refuses.
+        If ``std`` is not positive, either is not finite, several layers take the input, or `fold_inputs` refuses.
     """
     check_normalize(mean, std)
+    if input_readers(network.layers) > 1:
+        raise UserError("its input goes to several layers, and a normalisation is folded into one; leave out "
+                        "--normalize, and give the data as the network takes it")
     first = fold_inputs(network.layers[0], np.float64(std), -(np.float64(mean) / std),
                         f"the mean {mean} and the std {std}")
     return replace(network, layers=(first, *network.layers[1:]))

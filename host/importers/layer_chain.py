@@ -135,6 +135,10 @@ class Chain:
             self._refuse(part, f"adds {size_text(other.shape)} values to {size_text(self.shape)}; only values of one "
                                "shape are added")
             return
+        if _form(self.draft, self.shape) != _form(other.draft, other.shape):
+            self._refuse(part, f"adds {size_text(self.shape)} values of a flattened map to others; add before it is "
+                               "flattened")
+            return
         if self.pad or other.pad:
             self._refuse(part, "adds values with zeros around them; only a convolution takes these")
             return
@@ -235,7 +239,10 @@ class Chain:
         self.draft.activation = Activation.RELU
 
     def _norm(self, part: NormPart) -> None:
-        if self.draft is not None and isinstance(self.before, LinearPart | ConvPart):
+        if self.shared:
+            self._refuse(part, "is a batch normalisation of values that another layer takes as well; it cannot fold "
+                               "into the layer that makes them: normalise before the branch")
+        elif self.draft is not None and isinstance(self.before, LinearPart | ConvPart):
             self.draft.norm = part
             self._check_lengths(part, _rows(self.draft.part))
 
@@ -388,6 +395,13 @@ def _needed(stride: Pair, geometry: Geometry) -> Pair:
     """
     rows, cols = (1 if outputs == 1 else step for step, outputs in zip(stride, geometry.conv_shape, strict=True))
     return rows, cols
+
+
+def _form(draft: Draft | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Channels, rows and columns of the map that a value is in the engine, flat or not."""
+    if draft is not None and draft.geometry is not None:
+        return _rows(draft.part) or draft.geometry.groups, *draft.geometry.out_shape
+    return shape if len(shape) == 3 else (math.prod(shape), 1, 1)
 
 
 def _rows(part: Part) -> int | None:

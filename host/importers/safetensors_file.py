@@ -15,6 +15,7 @@ from host.importers.model_file import ModelFile, ModelFormat
 from host.importers.source_layers import ConvPart, FlattenPart, LinearPart, Part, PoolPart, ReluPart, in_a_row
 from host.importers.state_dict import check_count, read_tensors
 from host.importers.stored_tensor import StoredTensor, dtype_problem, shape_problem
+from host.network.graph import is_chain
 from host.network.layers import Linear, Network
 from nonzero.errors import UserError
 from nonzero.strict_json import parse_json
@@ -30,6 +31,9 @@ def safetensors_file(network: Network) -> bytes:
     network that it is. Poolings, whose weights are fixed, have no tensors. Normalisations are folded in, and neurons
     that were removed are missing.
     """
+    if not is_chain(network.layers):
+        raise UserError("--save writes chains of layers, and this network has branches; leave it out, and keep the "
+                        "model file that it was read from")
     tensors = {}
     for layer in network.layers:
         if not layer.fixed:

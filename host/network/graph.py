@@ -8,7 +8,7 @@ is one, those of a second layer, which are added to the sums: a residual connect
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-__all__ = ["INPUT", "Sources", "is_chain", "only_reader", "sources"]
+__all__ = ["INPUT", "Sources", "input_readers", "is_chain", "only_reader", "sources"]
 
 INPUT = ""
 """Name of the network's input as a source."""
@@ -90,6 +90,11 @@ def only_reader(layers: Sequence[Placed]) -> list[int | None]:
             reads[added].append((number, False))
     return [one[0][0] if len(one) == 1 and one[0][1] and number + 1 < len(layers) else None
             for number, one in enumerate(reads)]
+
+
+def input_readers(layers: Sequence[Placed]) -> int:
+    """How often the layers take the network's input, as their source or to add it."""
+    return sum((one.source == -1) + (one.added == -1) for one in sources(layers))
 
 
 def is_chain(layers: Sequence[Placed]) -> bool:

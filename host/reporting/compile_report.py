@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from host.network.graph import sources
 from host.packing.pack import PackedLayer
 from host.reporting.entropy import bound_bits, measure
 from nonzero.version import tool_version
@@ -89,11 +90,13 @@ def _add_predictions(layers: list[dict[str, Any]], work: "Compilation") -> None:
     ends = prediction.pass_ends[:, last_pass]
     ends[:, -1] = prediction.counters["cycles"]
     cycles = np.diff(ends, axis=1, prepend=0).mean(axis=0)
+    wires = sources([layer.quantized for layer in packed.layers])
     for number, layer in enumerate(layers):
         layer["useful_macs"] = float(prediction.useful_macs[:, number].mean())
         layer["broadcasts"] = float(prediction.broadcasts[:, number].mean())
         # A convolution scans some inputs several times, and others never.
-        layer["act_density"] = float(work.activity[number].mean()) if packed.layers[number].quantized.geometry \
+        scanned = work.activity[wires[number].source + 1]
+        layer["act_density"] = float(scanned.mean()) if packed.layers[number].quantized.geometry \
             else layer["broadcasts"] / (layer["cols"] * layer["passes"])
         layer["cycles"] = float(cycles[number])
 

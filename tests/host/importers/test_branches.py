@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models with branches that meet again in a sum: read as what torch computes, or refused by name."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from host.compression.share_weights import ShareSettings, share_weights
+from host.decoding.decode import decode
+from host.image.image import parse_image
+from host.importers.fold_normalization import fold_normalization
+from host.importers.load_network import load_network
+from host.importers.safetensors_file import safetensors_file
+from host.packing.image_writer import image_file
+from host.packing.pack import pack
+from host.quantization.golden_model import forward
+from host.quantization.integer_network import quantize_inputs
+from host.quantization.quantize import quantize
+from nonzero.errors import UserError
+from rtl.config import PRESETS
+from tests.support.model_files import check, refusal, write
+
+SHAPE = (3, 6, 5)
+
+
+class Branches(nn.Module):
+    """A model of one function of its layers."""
+
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def conv(inputs=3, outputs=3, **options):
+    return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
+
+
+def normed(channels):
+    norm = nn.BatchNorm2d(channels)
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
+MODELS = {
+    # name: the function, layers, (name, source, added) of each layer
+    "of the input": (lambda m, x: m.last((m.a(x) + x).relu().flatten(1)), {"a": conv(), "last": nn.Linear(90, 4)},
+                     [("a", None, ""), ("last", None, None)]),
+    "residual": (lambda m, x: (lambda y: m.c((m.b(y) + y).relu()))(m.a(x).relu()),
+                 {"a": conv(), "b": conv(), "c": conv(3, 2)},
+                 [("a", None, None), ("b", None, "a"), ("c", None, None)]),
+    "norms before the sum": (lambda m, x: (lambda y: (m.n(m.b(y)) + y).relu())(m.m(m.a(x)).relu()),
+                             {"a": conv(), "b": conv(), "m": normed(3), "n": normed(3)},
+                             [("a", None, None), ("b", None, "a")]),
+    "projected": (lambda m, x: (lambda y: (m.b(y) + m.s(y)).relu())(m.a(x).relu()),
+                  {"a": conv(), "b": conv(3, 4, stride=2), "s": nn.Conv2d(3, 4, 1, stride=2)},
+                  [("a", None, None), ("b", None, None), ("s", "a", "b")]),
+    "sum of two activations": (lambda m, x: m.last((m.a(x).relu() + m.b(x).relu()).flatten(1)),
+                               {"a": conv(), "b": conv(), "last": nn.Linear(90, 4)},
+                               [("a", None, None), ("b", "", None), ("add", "a", "b"), ("last", None, None)]),
+    "before its activation": (lambda m, x: (lambda y: m.b(y.relu()) + y)(m.a(x)), {"a": conv(), "b": conv()},
+                              [("a", None, None), ("relu", None, None), ("b", None, "a")]),
+    "pooled after the sum": (lambda m, x: functional.max_pool2d((m.a(x) + x).relu(), 2), {"a": conv()},
+                             [("a", None, "")]),
+    "three sums": (lambda m, x: (lambda y: (lambda z: m.d(z).relu() + z)((m.b(y) + y + m.c(y)).relu()))(m.a(x)),
+                   {"a": conv(), "b": conv(), "c": conv(), "d": conv()}, None),
+    "linear": (lambda m, x: m.c((lambda y: (m.b(y) + y).relu())(m.a(x.flatten(1)).relu())),
+               {"a": nn.Linear(90, 7), "b": nn.Linear(7, 7), "c": nn.Linear(7, 3)},
+               [("a", None, None), ("b", None, "a"), ("c", None, None)]),
+    "the same layer twice": (lambda m, x: (lambda y: (m.a(y) + x).relu())(m.a(x).relu()), {"a": conv()},
+                             [("a", None, None), ("a_2", None, "")]),
+}
+
+
+def model_of(name):
+    torch.manual_seed(0)
+    function, layers, wanted = MODELS[name]
+    return Branches(function, **layers).eval(), wanted
+
+
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+@pytest.mark.parametrize("name", MODELS)
+def test_branches_are_read(tmp_path, name, kind):
+    model, wanted = model_of(name)
+    network = load_network(write(tmp_path, kind, model, SHAPE))
+    check(network, model, SHAPE)
+    if wanted is not None and kind == "pt2":
+        assert [(layer.name.split(".")[0], layer.source, layer.added) for layer in network.layers] == wanted
+
+
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("name", MODELS)
+def test_an_image_holds_what_golden_computes(tmp_path, name, direct):
+    """Weights, sources and sums come back from the image, and every layer of it computes the same."""
+    model, _ = model_of(name)
+    weights = {"code_bits": 8, "direct_weights": True} if direct else {}
+    config = replace(PRESETS["conv"], acc_depth=512, program_depth=4096, **weights)
+    network = load_network(write(tmp_path, "pt2", model, SHAPE))
+    images = np.random.default_rng(0).normal(size=(30, *SHAPE)).astype(np.float32)
+    quantized = quantize(share_weights(network, config, None, ShareSettings(epochs=0)), config, images)
+    back = decode(parse_image(image_file(pack(quantized, config)), config), config).network
+    acts = quantize_inputs(quantized, images)
+    for layer, found, one, two in zip(quantized.layers, back.layers, forward(quantized, acts), forward(back, acts),
+                                      strict=True):
+        assert (layer.source, layer.added, layer.added_weight, layer.added_signed) \
+            == (found.source, found.added, found.added_weight, found.added_signed)
+        assert np.array_equal(layer.weights, found.weights) and np.array_equal(one, two)
+    with torch.no_grad():
+        exact = model(torch.from_numpy(images)).flatten(1).numpy()
+    values = forward(quantized, acts)[-1] * quantized.layers[-1].output_scale
+    assert np.sqrt(np.square(values - exact).mean()) < (0.05 if direct else 0.35) * exact.std()
+
+
+@pytest.mark.parametrize(("function", "problem"), [
+    (lambda m, x: (lambda y: m.b(y + y))(m.a(x)), "is torch.ops.aten.add.Tensor of a value and itself; of those that take "
+     "two, only the sum of two different values runs: retrain without it"),
+    (lambda m, x: (lambda y: m.b(y * m.a(x)))(m.a(x)), "is torch.ops.aten.mul.Tensor of several values; of those that "
+     "take two, only the sum of two different values runs: retrain without it"),
+    (lambda m, x: (lambda y: m.b(y + y.mean((2, 3), keepdim=True)))(m.a(x).relu()),
+     "adds 3 x 1 x 1 values to 3 x 6 x 5; only values of one shape are added"),
+    (lambda m, x: (lambda y: m.b((m.n(y) + y).relu()))(m.a(x)), "is a batch normalisation of values that another layer "
+     "takes as well; it cannot fold into the layer that makes them: normalise before the branch"),
+    (lambda m, x: m.c(x.flatten(1)) + m.a(x).flatten(1), "adds 90 values of a flattened map to others; add before it is "
+     "flattened"),
+    (lambda m, x: m.b(functional.pad(x, (1, 1)) + functional.pad(m.a(x), (1, 1))),
+     "pads with zeros what no convolution takes next; put it before a torch.nn.Conv2d, or leave it out"),
+    (lambda m, x: (lambda y: (m.a(y).relu() + y).relu())(x / 2), "its input goes to several layers, and what is done with it first "
+     "is folded into one; give the data as it comes out of that, and leave it out of the model"),
+])
+def test_other_branches_are_refused(tmp_path, function, problem):
+    model = Branches(function, a=conv(), b=conv(), c=nn.Linear(90, 90), n=nn.BatchNorm2d(3)).eval()
+    told = refusal(write(tmp_path, "pt2", model, SHAPE))
+    assert problem in told
+
+
+def test_what_works_on_chains_says_so(tmp_path):
+    network = load_network(write(tmp_path, "pt2", model_of("of the input")[0], SHAPE))
+    with pytest.raises(UserError, match="its input goes to several layers, and a normalisation is folded into one"):
+        fold_normalization(network, 0.5, 0.25)
+    with pytest.raises(UserError, match="--save writes chains of layers, and this network has branches; leave it out"):
+        safetensors_file(network)
