@@ -125,6 +125,8 @@ def read_baseline(board: str, directory: Path = CONSTRAINTS) -> Baseline:
 
 def float_network(quantized: QuantizedNetwork) -> Network:
     """The network that the integers of ``quantized`` approximate: float32, activations in the engine's units, no clamp.
+
+    Raises `UserError` for a network with branches.
     """
     if not is_chain(quantized.layers):
         raise UserError("the libraries are timed on chains of layers, and this network has branches; give another "

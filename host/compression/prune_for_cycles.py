@@ -67,6 +67,11 @@ def keep_worthy(network: Network, saliency: list[np.ndarray], often: list[np.nda
         Broadcasts for a mean image that are left after the last round.
     rounds : int
         Number of rounds to come, this one included; they reduce the broadcasts in equal ratios.
+
+    Raises
+    ------
+    UserError
+        For a network with branches.
     """
     if not is_chain(network.layers):
         raise UserError("broadcasts are pruned in chains of layers, and this network has branches; use a recipe "

@@ -55,7 +55,15 @@ class Adder:
         return self.took
 
     def add(self, descriptor: Any, codebook: np.ndarray, one: PassWeights, biases: np.ndarray) -> None:
-        """Takes a pass: `LayerReader.add` says what its parameters are."""
+        """Takes a pass.
+
+        Parameters
+        ----------
+        descriptor : `rtl.descriptor.whole_descriptor`
+        codebook : int64 array, shape ``[2**code_bits]``
+        one : PassWeights
+        biases : int64 array, shape ``[pes, slots]``
+        """
         reader, slots = self.reader, int(descriptor.output_words)
         kind = LayerKind.CONVOLUTION if reader.geometry else LayerKind.FULLY_CONNECTED
         rows, cols = self.shape.in_shape[1:]
@@ -88,7 +96,15 @@ class Adder:
         reader.end_group(descriptor)
 
     def layer(self, layer: QuantizedLayer, signed: bool) -> QuantizedLayer:
-        """The layer, with what it adds; ``signed`` is the sign of the added activations."""
+        """The layer with its sum.
+
+        Parameters
+        ----------
+        layer : QuantizedLayer
+            The layer, without what it adds.
+        signed : bool
+            Whether the added activations are two's complement.
+        """
         weight = int(self.weights[0])
         if (self.weights != weight).any() or signed != self.signed:
             raise ValueError("the weight or the sign of what a layer adds")

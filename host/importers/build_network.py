@@ -49,6 +49,8 @@ def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | No
         take these.
     assumptions : sequence of str
         For the network, `Network.assumptions`.
+    output : str, optional
+        Name of the value that is the network's output; that of the last step by default.
 
     Raises
     ------

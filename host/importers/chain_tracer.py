@@ -43,6 +43,8 @@ class Dataflow:
 
     Attributes
     ----------
+    begin : str
+        Name of the model's input in the file.
     at : str
         The activations that the next part takes, by the name of the step that makes them; ``""`` is the input.
     other : str or None

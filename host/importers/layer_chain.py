@@ -79,7 +79,7 @@ class Chain:
         """Several parts read the current value, so that none of them may join the layer that makes it."""
 
     def follow(self, steps: Sequence[Step], output: str) -> None:
-        """Adds all steps of a graph; the value of the name ``output`` is the network's."""
+        """Adds all ``steps`` of a graph, in the order of computation; the network gives the value named ``output``."""
         self.readers.update(name for step in steps for name in step.takes)
         self.readers[output] += 1
         known = {name for step in steps for name in step.takes} - {step.gives for step in steps}
@@ -93,7 +93,8 @@ class Chain:
         self._end()
 
     def add(self, part: Part, other: "_Value | None" = None) -> None:
-        """Adds a part that takes the current value: a new layer, a part of the one before, or a problem in `problems`.
+        """Adds ``part``, which takes the current value: a new layer, a part of the one before, or a problem in
+        `problems`. A sum takes ``other`` as well.
         """
         problem = self._place_problem(part)
         if problem:

@@ -29,7 +29,7 @@ def safetensors_file(network: Network) -> bytes:
 
     Its metadata has the description of the network (`host.importers.description`), with which the file is read as the
     network that it is. Poolings, whose weights are fixed, have no tensors. Normalisations are folded in, and neurons
-    that were removed are missing.
+    that were removed are missing. Raises `UserError` for a network with branches.
     """
     if not is_chain(network.layers):
         raise UserError("--save writes chains of layers, and this network has branches; leave it out, and keep the "

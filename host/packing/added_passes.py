@@ -28,8 +28,15 @@ def added_geometry(layer: QuantizedLayer) -> Geometry:
 
 
 def parts_of(weight: int, config: EngineConfig) -> list[int]:
-    """The integers, none above the engine's greatest weight, of which each pass multiplies by one; their sum is
-    ``weight``, above 0."""
+    """The integer by which each pass multiplies.
+
+    Parameters
+    ----------
+    weight : int
+        Their sum, above 0.
+    config : EngineConfig
+        None of them is above its greatest weight.
+    """
     most = (1 << ((config.code_bits if config.direct_weights else config.weight_bits) - 1)) - 1
     whole, rest = divmod(weight, most)
     return [most] * whole + [rest] * (rest > 0)

@@ -120,23 +120,29 @@ def test_an_image_holds_what_golden_computes(tmp_path, name, direct):
     assert np.sqrt(np.square(values - exact).mean()) < (0.05 if direct else 0.35) * exact.std()
 
 
-@pytest.mark.parametrize(("function", "problem"), [
-    (lambda m, x: (lambda y: m.b(y + y))(m.a(x)), "is torch.ops.aten.add.Tensor of a value and itself; of those that take "
-     "two, only the sum of two different values runs: retrain without it"),
-    (lambda m, x: (lambda y: m.b(y * m.a(x)))(m.a(x)), "is torch.ops.aten.mul.Tensor of several values; of those that "
-     "take two, only the sum of two different values runs: retrain without it"),
-    (lambda m, x: (lambda y: m.b(y + y.mean((2, 3), keepdim=True)))(m.a(x).relu()),
-     "adds 3 x 1 x 1 values to 3 x 6 x 5; only values of one shape are added"),
-    (lambda m, x: (lambda y: m.b((m.n(y) + y).relu()))(m.a(x)), "is a batch normalisation of values that another layer "
-     "takes as well; it cannot fold into the layer that makes them: normalise before the branch"),
-    (lambda m, x: m.c(x.flatten(1)) + m.a(x).flatten(1), "adds 90 values of a flattened map to others; add before it is "
-     "flattened"),
-    (lambda m, x: m.b(functional.pad(x, (1, 1)) + functional.pad(m.a(x), (1, 1))),
-     "pads with zeros what no convolution takes next; put it before a torch.nn.Conv2d, or leave it out"),
-    (lambda m, x: (lambda y: (m.a(y).relu() + y).relu())(x / 2), "its input goes to several layers, and what is done with it first "
-     "is folded into one; give the data as it comes out of that, and leave it out of the model"),
-])
-def test_other_branches_are_refused(tmp_path, function, problem):
+TWO = "of those that take two, only the sum of two different values runs: retrain without it"
+REFUSED = {
+    "twice the same": (lambda m, x: (lambda y: m.b(y + y))(m.a(x)),
+                       f"is torch.ops.aten.add.Tensor of a value and itself; {TWO}"),
+    "product": (lambda m, x: (lambda y: m.b(y * m.a(x)))(m.a(x)), f"is torch.ops.aten.mul.Tensor of several values; {TWO}"),
+    "sizes": (lambda m, x: (lambda y: m.b(y + y.mean((2, 3), keepdim=True)))(m.a(x).relu()),
+              "adds 3 x 1 x 1 values to 3 x 6 x 5; only values of one shape are added"),
+    "norm": (lambda m, x: (lambda y: m.b((m.n(y) + y).relu()))(m.a(x)),
+             "is a batch normalisation of values that another layer takes as well; it cannot fold into the layer that "
+             "makes them: normalise before the branch"),
+    "flattened": (lambda m, x: m.c(x.flatten(1)) + m.a(x).flatten(1),
+                  "adds 90 values of a flattened map to others; add before it is flattened"),
+    "padded": (lambda m, x: m.b(functional.pad(x, (1, 1)) + functional.pad(m.a(x), (1, 1))),
+               "pads with zeros what no convolution takes next; put it before a torch.nn.Conv2d, or leave it out"),
+    "scaled": (lambda m, x: (lambda y: (m.a(y).relu() + y).relu())(x / 2),
+               "its input goes to several layers, and what is done with it first is folded into one; give the data as it "
+               "comes out of that, and leave it out of the model"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_branches_are_refused(tmp_path, name):
+    function, problem = REFUSED[name]
     model = Branches(function, a=conv(), b=conv(), c=nn.Linear(90, 90), n=nn.BatchNorm2d(3)).eval()
     told = refusal(write(tmp_path, "pt2", model, SHAPE))
     assert problem in told
