@@ -124,19 +124,20 @@ TWO = "of those that take two, only the sum of two different values runs: retrai
 REFUSED = {
     "twice the same": (lambda m, x: (lambda y: m.b(y + y))(m.a(x)),
                        f"is torch.ops.aten.add.Tensor of a value and itself; {TWO}"),
-    "product": (lambda m, x: (lambda y: m.b(y * m.a(x)))(m.a(x)), f"is torch.ops.aten.mul.Tensor of several values; {TWO}"),
+    "product": (lambda m, x: (lambda y: m.b(y * m.a(x)))(m.a(x)),
+                f"is torch.ops.aten.mul.Tensor of several values; {TWO}"),
     "sizes": (lambda m, x: (lambda y: m.b(y + y.mean((2, 3), keepdim=True)))(m.a(x).relu()),
               "adds 3 x 1 x 1 values to 3 x 6 x 5; only values of one shape are added"),
     "norm": (lambda m, x: (lambda y: m.b((m.n(y) + y).relu()))(m.a(x)),
-             "is a batch normalisation of values that another layer takes as well; it cannot fold into the layer that "
-             "makes them: normalise before the branch"),
+             ("is a batch normalisation of values that another layer takes as well; it cannot fold into the layer that "
+             "makes them: normalise before the branch")),
     "flattened": (lambda m, x: m.c(x.flatten(1)) + m.a(x).flatten(1),
                   "adds 90 values of a flattened map to others; add before it is flattened"),
     "padded": (lambda m, x: m.b(functional.pad(x, (1, 1)) + functional.pad(m.a(x), (1, 1))),
                "pads with zeros what no convolution takes next; put it before a torch.nn.Conv2d, or leave it out"),
     "scaled": (lambda m, x: (lambda y: (m.a(y).relu() + y).relu())(x / 2),
-               "its input goes to several layers, and what is done with it first is folded into one; give the data as it "
-               "comes out of that, and leave it out of the model"),
+               ("its input goes to several layers, and what is done with it first is folded into one; give the data as "
+                "it comes out of that, and leave it out of the model")),
 }
 
 
