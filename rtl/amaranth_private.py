@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What we need of Amaranth that it does not offer: a new version may change it, and then this module alone."""
 
+from amaranth._unused import MustUse
 from amaranth.back import verilog
 
-__all__ = ["as_used", "pass_rtlil_on", "verilog_of_rtlil"]
+__all__ = ["as_used", "let_unused_be", "pass_rtlil_on", "verilog_of_rtlil"]
 
 
 def verilog_of_rtlil(text):
@@ -22,3 +23,8 @@ def pass_rtlil_on():
 def as_used(component):
     """Keeps Amaranth from warning that ``component`` was never elaborated."""
     component._MustUse__used = True
+
+
+def let_unused_be():
+    """From now on Amaranth does not warn of any component that was never elaborated."""
+    MustUse._MustUse__silence = True

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The emitter: sends the non-zero activations of a block, one a cycle."""
+"""The emitter: sends the non-zero activations of a block, one a cycle.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
+"""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring

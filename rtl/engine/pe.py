@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A processing element: the way from a slice of a broadcast activation to the totals of the PE's rows."""
+"""A processing element: the way from a slice of a broadcast activation to the totals of the PE's rows.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
+"""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring

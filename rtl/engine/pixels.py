@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order of pixels: which word of a feature map the scanner reads next, and where its products go."""
+"""The order of pixels: which word of a feature map the scanner reads next, and where its products go.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
+"""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring

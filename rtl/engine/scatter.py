@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The walker of an engine that runs convolutions: entries are taps, scattered around the pixel that was broadcast."""
+"""The walker of an engine that runs convolutions: entries are taps, scattered around the pixel that was broadcast.
+
+``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
+"""
 
 from functools import partial
 

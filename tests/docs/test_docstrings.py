@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Public classes and functions have docstrings, which name two or more parameters and the errors raised."""
+"""Public classes and functions have docstrings, which name their parameters and the errors raised.
+
+A parameter that all functions of a module share is named once, in the module's docstring.
+"""
 
 import ast
 import re
@@ -13,9 +16,6 @@ PACKAGES = ("host", "nonzero", "rtl", "sim")
 TESTBENCHES = Path("sim", "testbenches")
 """Tests that run in the simulator: they are read like those in tests/."""
 
-NAMED_FROM = 2
-"""Parameters; a single one is plain from a sentence and the annotations."""
-
 WITHOUT_DOCSTRING = {
     "elaborate": "Amaranth calls it to build the component; the class says what that is",
     "forward": "torch calls it; the class says what goes in and what comes out",
@@ -26,6 +26,7 @@ WITHOUT_DOCSTRING = {
 PLAIN_PARAMETERS = {
     "self": "the object",
     "cls": "the class",
+    "argv": "the words of the command line, as `argparse` calls them",
     "name": "what messages, tables and reports call the thing that the class describes",
 }
 """Parameters that need not be named, and why."""
@@ -40,12 +41,12 @@ def source_files() -> list[Path]:
 
 
 def definitions(body: list[ast.stmt], above: str = "", around: str = "") -> Iterator[tuple[str, Definition, str]]:
-    """Name, node and docstring of the class around it, for each public class and function."""
+    """Name, node and the docstrings around it (module, classes), for each public class and function."""
     for node in body:
         if isinstance(node, Definition) and not node.name.startswith("_"):
             yield f"{above}{node.name}", node, around
             if isinstance(node, ast.ClassDef):
-                yield from definitions(node.body, f"{above}{node.name}.", ast.get_docstring(node) or "")
+                yield from definitions(node.body, f"{above}{node.name}.", f"{around}\n{ast.get_docstring(node) or ''}")
 
 
 def decorators(node: Definition) -> set[str]:
@@ -119,13 +120,14 @@ def errors_in(docstring: str) -> set[str]:
 def faults(path: Path, text: str) -> list[str]:
     """A line for each class or function of a module that does not say what it must."""
     found = []
-    for name, node, around in definitions(ast.parse(text).body):
+    tree = ast.parse(text)
+    for name, node, around in definitions(tree.body, around=ast.get_docstring(tree) or ""):
         docstring = ast.get_docstring(node) or ""
         if not docstring and needs_docstring(node):
             found.append(f"{path}:{node.lineno} {name} has no docstring")
         asked = [one for one in parameters(node) if one not in PLAIN_PARAMETERS]
         unnamed = [one for one in asked if one not in names_in(f"{docstring}\n{around}")]
-        if docstring and len(asked) >= NAMED_FROM and unnamed:
+        if docstring and unnamed:
             found.append(f"{path}:{node.lineno} {name} does not name {', '.join(unnamed)}")
         unsaid = [one for one in errors(node) if one not in errors_in(docstring) | errors_in(around)]
         if docstring and unsaid:
@@ -143,8 +145,15 @@ def test_public_names_are_described(package: str) -> None:
 
 def test_what_is_a_fault() -> None:
     """A function and a class without a text, a parameter and an error that are not named; and what is none."""
-    text = '''
+    text = '''"""A module whose ``config`` is a description."""
+
 def bare(): pass
+
+def width(config):
+    """Bits of a counter."""
+
+def height(configuration):
+    """Bits of another."""
 
 def scale(values, low, high):
     """Brings ``values`` between ``low`` and the other."""
@@ -160,14 +169,14 @@ def listed(values, low, high):
     """
 
 def refuse(value):
-    """Raises `TypeError` for some values."""
+    """Raises `TypeError` for a bad ``value``."""
     try:
         raise KeyError(value)
     except KeyError:
         raise ValueError(value) from None
 
 def check(value):
-    """Checks a value.
+    """Checks a ``value``.
 
     Raises
     ------
@@ -203,11 +212,12 @@ class Line:
             raise ValueError
 '''
     assert faults(Path("here.py"), text) == [
-        "here.py:2 bare has no docstring",
-        "here.py:4 scale does not name high",
-        "here.py:17 refuse does not say that it raises ValueError",
-        "here.py:38 Point does not name x, y, z",
-        "here.py:41 Point.move has no docstring",
-        "here.py:48 Line does not name width, colour",
-        "here.py:48 Line does not say that it raises ValueError",
+        "here.py:3 bare has no docstring",
+        "here.py:8 height does not name configuration",
+        "here.py:11 scale does not name high",
+        "here.py:24 refuse does not say that it raises ValueError",
+        "here.py:45 Point does not name x, y, z",
+        "here.py:48 Point.move has no docstring",
+        "here.py:55 Line does not name width, colour",
+        "here.py:55 Line does not say that it raises ValueError",
     ]

@@ -16,7 +16,7 @@ class Killed(BaseException):
 
 @contextmanager
 def killed_after(checkpoints, monkeypatch):
-    """What runs in this context must save so many checkpoints, and goes no further."""
+    """Kills the training that runs in this context right after it has saved ``checkpoints`` checkpoints."""
     saved = []
     save = Checkpoint.save
 

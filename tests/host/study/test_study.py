@@ -72,14 +72,17 @@ def test_a_quick_study_has_every_method(place):
     assert tags.found.count("tr") == 2 + len(jobs) + 3 * 4
 
 
-def test_a_quick_study_of_mnist(tmp_path):
-    study.main(["--quick", "--seeds", "1", "-o", str(tmp_path)])
-    found = json.loads((tmp_path / "study.json").read_text())
+def test_a_quick_study_of_digits(tmp_path):
+    digits = load_dataset("mnist")
+    np.savez(tmp_path / "digits.npz", x_train=digits.train_images[:12_000], y_train=digits.train_labels[:12_000],
+             x_test=digits.test_images[:2000], y_test=digits.test_labels[:2000])
+    study.main(["--quick", "--seeds", "1", "--data", f"npz:{tmp_path / 'digits.npz'}", "-o", str(tmp_path / "out")])
+    found = json.loads((tmp_path / "out" / "study.json").read_text())
     errors = {row["method"]: row["test_error"] for row in found["rows"]}
-    assert found["data"] == "mnist" and set(errors) == {name for name, one in METHODS.items() if not one.convolutions}
+    assert set(errors) == {name for name, one in METHODS.items() if not one.convolutions}
     # Two epochs each: enough to see that every method learns, and that retraining repairs what a cut breaks.
-    assert errors["dense"] < 5 and max(error for name, error in errors.items() if name != "cut") < 25
-    assert errors["one-shot"] < 5 < errors["cut"]
+    assert errors["dense"] < 17 and max(error for name, error in errors.items() if name != "cut") < 45
+    assert errors["one-shot"] < 15 < errors["cut"]
 
 
 def test_nothing_is_measured_twice(place, monkeypatch, capsys):
