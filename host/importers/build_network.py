@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from host.importers.fold_normalization import fold_inputs
-from host.importers.layer_chain import Chain
 from host.importers.layer_drafts import Draft, read_layer
+from host.importers.layer_graph import LayerGraph
 from host.importers.source_layers import (
     AdaptivePoolPart,
     AddPart,
@@ -60,20 +60,20 @@ def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | No
     problems = _size_problems([step.part for step in steps])
     if problems:
         raise UserError(problems)
-    chain = Chain(input_shape, exact=exact)
-    chain.follow(list(_named_apart(steps)), steps[-1].gives if output is None and steps else output or "")
-    problems = chain.problems
-    layers = _wired(chain.drafts, [read_layer(draft, problems) for draft in chain.drafts])
-    if not problems and not any(isinstance(draft.part, LinearPart | ConvPart) for draft in chain.drafts):
+    graph = LayerGraph(input_shape, exact=exact)
+    graph.follow(list(_named_apart(steps)), steps[-1].gives if output is None and steps else output or "")
+    problems = graph.problems
+    layers = _wired(graph.drafts, [read_layer(draft, problems) for draft in graph.drafts])
+    if not problems and not any(isinstance(draft.part, LinearPart | ConvPart) for draft in graph.drafts):
         problems.append("it has no linear layer; Nonzero runs chains of linear layers and convolutions")
     if problems:
         raise UserError(problems)
     found = tuple(layer for layer in layers if layer)
-    if chain.affine and input_readers(found) > 1:
+    if graph.affine and input_readers(found) > 1:
         raise UserError("its input goes to several layers, and what is done with it first is folded into one; give the "
                         "data as it comes out of that, and leave it out of the model")
-    if chain.affine:
-        found = (fold_inputs(found[0], chain.affine.divisor, chain.affine.shift, "what is done with the input first"),
+    if graph.affine:
+        found = (fold_inputs(found[0], graph.affine.divisor, graph.affine.shift, "what is done with the input first"),
                  *found[1:])
     shape = input_shape if exact or found[0].geometry else None
     return Network(name, found, shape, tuple(assumptions))

@@ -8,7 +8,7 @@ from torch import nn
 
 from host.importers.fold_normalization import fold_normalization
 from host.importers.known_networks import looks_like, zoo_parts
-from host.importers.layer_chain import Chain
+from host.importers.layer_graph import LayerGraph
 from host.importers.load_network import load_network
 from host.importers.safetensors_file import safetensors_file
 from host.importers.stored_tensor import StoredTensor
@@ -164,10 +164,10 @@ def test_networks_of_the_zoo_have_shapes_that_chain(name):
     assert looks_like(described) == name
     parts, shape = zoo_parts(name, described)
     assert shape == model.input_shape
-    chain = Chain(shape)
+    graph = LayerGraph(shape)
     for part in parts:
-        chain.add(part)
-    assert not chain.problems and chain.shape == outputs.shape[1:]
+        graph.add(part)
+    assert not graph.problems and graph.shape == outputs.shape[1:]
     described[next(iter(described))] = StoredTensor((1, 2, 3, 4))
     assert looks_like(described) is None
     with pytest.raises(UserError, match=f"of --known {name}: '.*' has the shape \\[1, 2, 3, 4\\], not "):

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the layers of a model together, part by part along its graph."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from host.importers.conv_padding import ONLY_CONVOLUTIONS
+from host.importers.graph_state import GraphState, Value, form
+from host.importers.layer_drafts import Draft
+from host.importers.part_rules import RULES
+from host.importers.source_layers import (
+    AddPart,
+    AffinePart,
+    ConvPart,
+    FlattenPart,
+    LinearPart,
+    NormPart,
+    PadPart,
+    Part,
+    ReluPart,
+    SoftmaxPart,
+    Step,
+    UnsupportedPart,
+    shown,
+)
+from host.importers.supported_layers import size_text
+from host.network.graph import INPUT
+
+__all__ = ["LayerGraph"]
+
+
+class LayerGraph(GraphState):
+    """Takes the parts one by one: groups them into layers, and follows the shape of what flows between them."""
+
+    def __init__(self, input_shape: tuple[int, ...] | None, *, exact: bool = False) -> None:
+        super().__init__(input_shape, exact=exact)
+        self.values: dict[str, Value] = {}
+        self.readers: Counter[str] = Counter()
+
+    def follow(self, steps: Sequence[Step], output: str) -> None:
+        """Adds all ``steps`` of a graph, in the order of computation; the network gives the value named ``output``."""
+        self.readers.update(name for step in steps for name in step.takes)
+        self.readers[output] += 1
+        known = {name for step in steps for name in step.takes} - {step.gives for step in steps}
+        self.values |= {name: self.value(shared=self.readers[name] > 1) for name in known}
+        for step in steps:
+            self.take(self.values[step.takes[0]])
+            self.add(step.part, self.values[step.takes[1]] if len(step.takes) > 1 else None)
+            self.values[step.gives] = self.value(shared=self.readers[step.gives] > 1)
+        if steps:
+            self.take(self.values[output])
+        self._end()
+
+    def add(self, part: Part, other: "Value | None" = None) -> None:
+        """Adds ``part``, which takes the current value: a new layer, a part of the one before, or a problem in
+        `problems`. A sum takes ``other`` as well.
+        """
+        problem = self._place_problem(part)
+        if problem:
+            self.refuse(part, problem)
+        elif isinstance(part, AddPart):
+            assert other is not None
+            self._sum(part, other)
+        elif type(part) in RULES:
+            RULES[type(part)](self, part)
+        if not isinstance(part, FlattenPart | AffinePart | PadPart):
+            self.before = part
+
+    def _end(self) -> None:
+        """No part follows."""
+        if self.pad:
+            self.refuse(self.pad, ONLY_CONVOLUTIONS)
+        used, look = set[int](), [self.draft]
+        while look:
+            one = look.pop()
+            if one is not None and id(one) not in used:
+                used.add(id(one))
+                look += [one.source, one.added if isinstance(one.added, Draft) else None]
+        if not self.problems:
+            self.problems += [f"layer {shown(draft.part.name)} is not used: the network's output does not depend on it"
+                              for draft in self.drafts if id(draft) not in used]
+
+    def _sum(self, part: AddPart, other: "Value") -> None:
+        """One of the two layers gets the other's outputs added to its sums, if it may; else a layer of its own."""
+        if self.shape is None or other.shape is None:
+            self.shape = None
+            return
+        if self.shape != other.shape:
+            self.refuse(part, f"adds {size_text(other.shape)} values to {size_text(self.shape)}; only values of one "
+                              "shape are added")
+            return
+        if form(self.draft, self.shape) != form(other.draft, other.shape):
+            self.refuse(part, f"adds {size_text(self.shape)} values of a flattened map to others; add before it is "
+                              "flattened")
+            return
+        if self.pad or other.pad:
+            self.refuse(part, "adds values with zeros around them; only a convolution takes these")
+            return
+        pairs = [(self.draft, other.draft, self.shared), (other.draft, self.draft, other.shared)]
+        for one, added, shared in pairs:
+            if one is not None and not shared and one.takes_more and (
+                    added is None or self._number(added) < self._number(one)):
+                one.added, self.draft = INPUT if added is None else added, one
+                return
+        self.identity(part.name)
+        assert self.draft is not None
+        self.draft.added = INPUT if other.draft is None else other.draft
+
+    def _number(self, draft: Draft) -> int:
+        return next(number for number, one in enumerate(self.drafts) if one is draft)
+
+    def _place_problem(self, part: Part) -> str:
+        before = self.before
+        if isinstance(part, UnsupportedPart):
+            return part.problem
+        if self.pad and not isinstance(part, PadPart | ConvPart | ReluPart):
+            pad, self.pad = self.pad, None
+            self.refuse(pad, ONLY_CONVOLUTIONS)
+        if isinstance(before, SoftmaxPart):
+            return f"follows the softmax {shown(before.name)}, which may only be last"
+        if isinstance(before, UnsupportedPart) or not isinstance(part, NormPart | ReluPart | SoftmaxPart):
+            return ""
+        if self.draft is None:
+            return "" if self.lost else ("comes before the first linear layer or convolution; only torch.nn.Flatten, "
+                                         "Dropout, Identity and pooling may: leave it out, and give the data as "
+                                         "it comes out of it")
+        if isinstance(part, NormPart) and not isinstance(before, LinearPart | ConvPart):
+            return ("is a batch normalisation that does not directly follow a linear layer or a convolution; only "
+                    "there it folds into the weights: train with the order Linear, BatchNorm1d, ReLU or Conv2d, "
+                    "BatchNorm2d, ReLU")
+        return self._softmax_problem(part) if isinstance(part, SoftmaxPart) else ""
+
+    def _softmax_problem(self, part: SoftmaxPart) -> str:
+        """Why the order of the outputs is not that of its inputs."""
+        shape = self.shape
+        if part.axis is None or shape is None or (len(shape) == 1 and part.axis in (1, -1)) \
+                or (shape[1:] == (1, 1) and part.axis in (1, -3)):
+            return ""
+        return (f"is a softmax over axis {part.axis} of {size_text(shape)} outputs; only one over all of them may be "
+                "left out: put torch.nn.Flatten() before it and use dim=1, or leave it out of the model")

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each kind of part does to the layers so far, and to the current value."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from host.importers.conv_padding import in_numbers, joined
+from host.importers.fold_normalization import Affine
+from host.importers.graph_state import NO_SHAPE, GraphState, rows_of
+from host.importers.layer_drafts import Draft
+from host.importers.source_layers import (
+    AdaptivePoolPart,
+    AffinePart,
+    ConvPart,
+    FlattenPart,
+    LinearPart,
+    NormPart,
+    PadPart,
+    Pair,
+    Part,
+    PoolPart,
+    ReluPart,
+    shown,
+)
+from host.importers.stored_tensor import TensorError
+from host.importers.supported_layers import kernel_problems, pool_problems, size_text
+from host.network.layers import Geometry
+from rtl.numbers import Activation
+
+__all__ = ["RULES"]
+
+
+def _affine(graph: GraphState, part: AffinePart) -> None:
+    """A constant on the model's input; readers give one nowhere else."""
+    assert graph.shape is not None
+    graph.affine = graph.affine or Affine(graph.shape)
+    try:
+        graph.affine.then(part)
+    except TensorError as error:
+        graph.refuse(part, f"works with a constant that {error}")
+
+
+def _flatten(graph: GraphState, part: FlattenPart) -> None:
+    """All axes into one, or an input's into others; the batch axis must stay as it is."""
+    shape, cut = graph.shape, part.shape
+    if not cut:
+        graph.shape = shape and (math.prod(shape),)
+    elif shape is None:
+        if graph.draft is None and not graph.problems:
+            graph.refuse(part, f"cuts its input into pieces of {size_text(cut)} values, but {NO_SHAPE}")
+    elif math.prod(cut) != math.prod(shape):
+        graph.refuse(part, f"cuts {size_text(shape)} values of each input into pieces of {size_text(cut)}, so that "
+                           "one input becomes several of the batch; use torch.nn.Flatten(), which leaves the batch "
+                           "axis as it is")
+    elif len(cut) > 1 and cut != shape and graph.before is not None:
+        graph.refuse(part, f"cuts {size_text(shape)} values into {size_text(cut)}; only the input may be cut into "
+                           "channels, rows and columns, and only a flatten may follow: use torch.nn.Flatten()")
+    else:
+        graph.shape = cut
+
+
+def _relu(graph: GraphState, part: ReluPart) -> None:
+    if graph.draft is None or graph.shape is None:
+        return
+    if graph.shared:
+        graph.identity(part.name)
+    graph.draft.activation = Activation.RELU
+
+
+def _norm(graph: GraphState, part: NormPart) -> None:
+    if graph.shared:
+        graph.refuse(part, "is a batch normalisation of values that another layer takes as well; it cannot fold "
+                           "into the layer that makes them: normalise before the branch")
+    elif graph.draft is not None and isinstance(graph.before, LinearPart | ConvPart):
+        graph.draft.norm = part
+        graph.check_lengths(part, rows_of(graph.draft.part))
+
+
+def _linear(graph: GraphState, part: LinearPart) -> None:
+    graph.begin(Draft(part, open=False))
+    if part.weight.problem:
+        graph.shape = None
+    elif len(part.weight.shape) != 2:
+        graph.problems.append(f"layer {shown(part.name)}: its weight has the shape {list(part.weight.shape)}, but a "
+                             "linear layer's has two axes")
+        graph.shape = None
+    else:
+        rows, cols = part.weight.shape
+        if problem := _inputs_problem(graph, cols):
+            graph.refuse(part, f"takes {cols:,} inputs, but {problem}")
+        graph.check_lengths(part, rows)
+        graph.shape = (rows,)
+
+
+def _inputs_problem(graph: GraphState, cols: int) -> str:
+    """Why a linear layer cannot take what comes in. The first layer decides what the network takes."""
+    shape = graph.shape
+    if shape is None or shape == (cols,):
+        return ""
+    source = graph.draft.source if graph.draft else None
+    if source is None:
+        if not graph.exact and graph.before is None:
+            return ""  # whoever gives the inputs flattens them
+        several = f"; put torch.nn.Flatten() before it, and train it on all {math.prod(shape):,}"
+        return f"an input has {size_text(shape)} values" + several * (len(shape) > 1)
+    before = shown(source.part.name)
+    if math.prod(shape) == cols:
+        return (f"the layer before it, {before}, gives {size_text(shape)} feature maps; put torch.nn.Flatten() "
+                "between")
+    size = "; if images have another size, check --input-shape" if source.geometry else ""
+    return (f"the layer before it, {before}, gives {size_text(shape)} outputs; if this is not the order of "
+            f"computation, save a torch.nn.Sequential of the layers{size}")
+
+
+def _convolution(graph: GraphState, part: ConvPart) -> None:
+    graph.begin(Draft(part))
+    if part.weight.problem:
+        graph.shape = None
+        return
+    if len(part.weight.shape) != 4:
+        graph.refuse(part, f"has a weight of the shape {list(part.weight.shape)}, but a two-dimensional "
+                           "convolution's has four axes")
+        return
+    rows, channels, *kernel = part.weight.shape
+    part, graph.pad = in_numbers(part, (kernel[0], kernel[1]), graph.shape, graph.pad), None
+    problems = list(kernel_problems(part, rows, (kernel[0], kernel[1])))
+    graph.check_lengths(part, rows)
+    if not problems and graph.is_map(part):
+        assert graph.shape is not None
+        size = graph.shape[1], graph.shape[2]
+        geometry = Geometry((graph.shape[0], *size), (kernel[0], kernel[1]), (1, 1), part.padding, part.groups,
+                            end_padding=part.end_padding)
+        geometry = replace(geometry, stride=_needed(part.stride, geometry))
+        if graph.shape[0] != channels * part.groups:
+            problems.append(f"takes {channels * part.groups} channels, but gets {size_text(graph.shape)} values; "
+                            "check --input-shape and the order of the layers")
+        elif min(geometry.conv_shape) < 1:
+            problems.append(f"has a kernel of {size_text(tuple(kernel))}, which exceeds its input of "
+                            f"{size_text(graph.shape)}; use larger images or smaller kernels")
+        else:
+            assert graph.draft is not None
+            graph.draft.geometry = geometry
+            graph.shape = (rows, *geometry.conv_shape)
+            return
+    for problem in problems:
+        graph.refuse(part, problem)
+    graph.shape = None
+
+
+def _pad(graph: GraphState, part: PadPart) -> None:
+    if graph.is_map(part):
+        graph.pad = joined(graph.pad, part) if graph.pad else part
+
+
+def _pool(graph: GraphState, part: PoolPart) -> None:
+    if not graph.is_map(part):
+        return
+    assert graph.shape is not None
+    problems = list(pool_problems(part, graph.shape))
+    for problem in problems:
+        graph.refuse(part, problem)
+    if problems or part.window == part.stride == (1, 1):
+        return
+    channels, height, width = graph.shape
+    joins = part.kind == "max" and graph.draft is not None and graph.draft.open \
+        and graph.draft.geometry is not None and not graph.shared
+    if not joins:
+        # The mean and the maximum of activations that are not negative are not negative either.
+        positive = graph.draft is not None and not graph.draft.activation.signed
+        geometry = Geometry((channels, height, width), (1, 1), groups=channels)
+        if part.kind == "average":
+            geometry = replace(geometry, kernel=part.window, padding=part.padding)
+            geometry = replace(geometry, stride=_needed(part.stride, geometry))
+        graph.begin(Draft(part, geometry, activation=Activation.RELU if positive else Activation.IDENTITY))
+    draft = graph.draft
+    assert draft is not None and draft.geometry is not None
+    if part.kind == "max":
+        draft.geometry = replace(draft.geometry, pool=part.window[0], pool_stride=part.stride[0])
+        draft.open = False
+    graph.shape = (channels, *draft.geometry.out_shape)
+
+
+def _adaptive_pool(graph: GraphState, part: AdaptivePoolPart) -> None:
+    if not graph.is_map(part):
+        return
+    assert graph.shape is not None
+    sizes = graph.shape[1:]
+    wanted = [size if goal is None else goal for size, goal in zip(sizes, part.size, strict=True)]
+    if any(goal < 1 or size % goal for size, goal in zip(sizes, wanted, strict=True)):
+        graph.refuse(part, f"gives {size_text(tuple(wanted))} values of {size_text(sizes)}, for which its windows "
+                           "differ in size; use images for which they do not, or a torch.nn.AvgPool2d or MaxPool2d")
+        return
+    window = sizes[0] // wanted[0], sizes[1] // wanted[1]
+    _pool(graph, PoolPart(part.name, part.kind, window, window))
+
+
+def _needed(stride: Pair, geometry: Geometry) -> Pair:
+    """The stride that is needed: 1 if the kernel covers the whole input, because each phase of a stride costs a pass.
+
+    ``geometry`` has a stride of 1.
+    """
+    rows, cols = (1 if outputs == 1 else step for step, outputs in zip(stride, geometry.conv_shape, strict=True))
+    return rows, cols
+
+
+RULES: dict[type[Part], Callable[[GraphState, Any], None]] = {
+    LinearPart: _linear, ConvPart: _convolution, PadPart: _pad, PoolPart: _pool, AdaptivePoolPart: _adaptive_pool,
+    FlattenPart: _flatten, AffinePart: _affine, ReluPart: _relu, NormPart: _norm,
+}
+"""By kind of part, if it may stand where it does; others change nothing."""
