@@ -29,7 +29,10 @@ NO_SHAPE = ("the file does not say how large the images are; add --input-shape C
 
 
 class Value(NamedTuple):
-    """A value of the graph: its shape, and what the parts that take it have to know."""
+    """A value of the graph: its ``shape``, and what the parts that take it have to know.
+
+    Of ``pad``, ``before``, ``draft``, ``lost`` and ``shared``, `GraphState` says what they are.
+    """
 
     shape: tuple[int, ...] | None
     pad: PadPart | None

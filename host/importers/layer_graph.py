@@ -30,7 +30,10 @@ __all__ = ["LayerGraph"]
 
 
 class LayerGraph(GraphState):
-    """Takes the parts one by one: groups them into layers, and follows the shape of what flows between them."""
+    """Takes the parts one by one: groups them into layers, and follows the shape of what flows between them.
+
+    ``input_shape`` and ``exact`` are those of `host.importers.graph_state.GraphState`.
+    """
 
     def __init__(self, input_shape: tuple[int, ...] | None, *, exact: bool = False) -> None:
         super().__init__(input_shape, exact=exact)
