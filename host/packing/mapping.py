@@ -8,7 +8,7 @@ import numpy as np
 
 from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
-from host.network.graph import sources
+from host.network.graph import input_readers, sources
 from host.packing.added_passes import added_passes
 from host.packing.balance_rows import Assignment, assign_bands, assign_rows, order_rows
 from host.packing.boundaries import input_layout, output_layout, scanned_channels
@@ -134,7 +134,7 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
     often = _folded(fold, often) if fold else often
     by_channel = None if often is None else often.reshape(first.shape.in_shape).mean(axis=(1, 2))
     wires = sources(quantized.layers)
-    several = sum(-1 in one for one in wires) > 1
+    several = input_readers(quantized.layers) > 1
     # The network's input, and the outputs of each layer.
     layouts = [input_layout(first, by_channel, config, every=several)]
     mapped: list[MappedLayer] = []

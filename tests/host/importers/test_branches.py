@@ -44,6 +44,13 @@ def conv(inputs=3, outputs=3, **options):
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
 
 
+def blind(layer):
+    """The layer, which does without its second input channel."""
+    with torch.no_grad():
+        layer.weight[:, 1] = 0
+    return layer
+
+
 def normed(channels):
     norm = nn.BatchNorm2d(channels)
     norm.running_mean.uniform_(-1, 1)
@@ -55,6 +62,8 @@ MODELS = {
     # name: the function, layers, (name, source, added) of each layer
     "of the input": (lambda m, x: m.last((m.a(x) + x).relu().flatten(1)), {"a": conv(), "last": nn.Linear(90, 4)},
                      [("a", None, ""), ("last", None, None)]),
+    "of an input that it does not weigh itself": (lambda m, x: (m.a(x) + x).relu(), {"a": blind(conv())},
+                                                  [("a", None, "")]),
     "residual": (lambda m, x: (lambda y: m.c((m.b(y) + y).relu()))(m.a(x).relu()),
                  {"a": conv(), "b": conv(), "c": conv(3, 2)},
                  [("a", None, None), ("b", None, "a"), ("c", None, None)]),
