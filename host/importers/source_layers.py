@@ -142,7 +142,7 @@ class NormPart:
 
 @dataclass(frozen=True)
 class AffinePart:
-    """``x + constant`` (``operation`` is "add"), or "sub", "mul" or "div", of the model's input and nothing else."""
+    """``x + constant`` (``operation`` is "add"), or "sub", "mul", "div", or "rsub", ``constant - x``."""
 
     name: str
     operation: str

@@ -23,21 +23,9 @@ from host.quantization.quantize import quantize
 from nonzero.errors import UserError
 from rtl.config import PRESETS
 from tests.support.model_files import check, refusal, write
+from tests.support.torch_models import Branches, normalized
 
 SHAPE = (3, 6, 5)
-
-
-class Branches(nn.Module):
-    """A model of one function of its layers."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def conv(inputs=3, outputs=3, **options):
@@ -51,13 +39,6 @@ def blind(layer):
     return layer
 
 
-def normed(channels):
-    norm = nn.BatchNorm2d(channels)
-    norm.running_mean.uniform_(-1, 1)
-    norm.running_var.uniform_(0.5, 2)
-    return norm
-
-
 MODELS = {
     # name: the function, layers, (name, source, added) of each layer
     "of the input": (lambda m, x: m.last((m.a(x) + x).relu().flatten(1)), {"a": conv(), "last": nn.Linear(90, 4)},
@@ -68,7 +49,7 @@ MODELS = {
                  {"a": conv(), "b": conv(), "c": conv(3, 2)},
                  [("a", None, None), ("b", None, "a"), ("c", None, None)]),
     "norms before the sum": (lambda m, x: (lambda y: (m.n(m.b(y)) + y).relu())(m.m(m.a(x)).relu()),
-                             {"a": conv(), "b": conv(), "m": normed(3), "n": normed(3)},
+                             {"a": conv(), "b": conv(), "m": normalized(nn.BatchNorm2d(3)), "n": normalized(nn.BatchNorm2d(3))},
                              [("a", None, None), ("b", None, "a")]),
     "projected": (lambda m, x: (lambda y: (m.b(y) + m.s(y)).relu())(m.a(x).relu()),
                   {"a": conv(), "b": conv(3, 4, stride=2), "s": nn.Conv2d(3, 4, 1, stride=2)},
