@@ -82,10 +82,12 @@ class Branches(nn.Module):
         return self.function(self, x)
 
 
-def normalized(norm, least=0.2):
-    """The batch normalisation with random statistics and factors from ``least`` on."""
+def normalized(norm, first=1.5):
+    """The batch normalisation with random statistics and factors, of which the ``first`` is given."""
     norm.running_mean.uniform_(-1, 1)
     norm.running_var.uniform_(0.5, 2)
-    nn.init.uniform_(norm.weight, least, 2)
+    nn.init.uniform_(norm.weight, 0.2, 2)
     nn.init.normal_(norm.bias)
+    with torch.no_grad():
+        norm.weight[0] = first
     return norm

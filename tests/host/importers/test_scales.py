@@ -33,7 +33,7 @@ MODELS = {
     "before a max pooling": ((3, 6, 5), lambda: nn.Sequential(conv(), Relu(), normalized(nn.BatchNorm2d(3)),
                                                               nn.MaxPool2d(2), Conv(3, 5, 2)), "0 4"),
     "negative before a max pooling": (
-        (3, 6, 5), lambda: nn.Sequential(conv(), Relu(), normalized(nn.BatchNorm2d(3), -2.0), nn.MaxPool2d(2),
+        (3, 6, 5), lambda: nn.Sequential(conv(), Relu(), normalized(nn.BatchNorm2d(3), -1.0), nn.MaxPool2d(2),
                                          Conv(3, 5, 2)), "0 [2] 4"),
     "before a mean": ((3, 6, 5), lambda: nn.Sequential(conv(), Relu(), normalized(nn.BatchNorm2d(3)), nn.AvgPool2d(2),
                                                        Conv(3, 5, 2)), "0 avg_pool2d 4"),
@@ -66,7 +66,8 @@ def test_scales_fold_or_run(tmp_path, name, kind):
     model = made().eval()
     network = load_network(write(tmp_path, kind, model, shape))
     check(network, model, shape)
-    alone = [layer.geometry is not None and layer.shape.kernel == (1, 1) and layer.cols == 1 for layer in network.layers]
+    alone = [layer.geometry is not None and layer.shape.kernel == (1, 1) and layer.cols == 1
+             for layer in network.layers]
     if kind == "pt2":
         found = [f"[{layer.name}]" if scales else layer.name
                  for layer, scales in zip(network.layers, alone, strict=True)]
@@ -74,15 +75,19 @@ def test_scales_fold_or_run(tmp_path, name, kind):
     assert sum(alone) == names.count("[")
 
 
+def with_constant(model, constant):
+    model.register_buffer("constant", constant)
+    return model
+
+
 @pytest.mark.parametrize(("model", "problem"), [
     (lambda: nn.Sequential(conv(), Relu(), nn.Flatten(), nn.BatchNorm1d(90)),
-     "layer '3' scales or shifts each value of a flattened map by itself, and no linear layer follows to take that up; "
-     "do it for each channel before the map is flattened"),
-    (lambda: Branches(lambda m, x: m.b(m.a(x).relu() * torch.ones(5)), a=conv(), b=conv()),
-     "layer 'mul' works with a constant of the shape [5], where 3 x 6 x 5 values flow; use one number, or one for each "
-     "channel"),
-    (lambda: Branches(lambda m, x: m.b(m.a(x).relu() / torch.zeros(3, 1, 1)), a=conv(), b=conv()),
-     "layer 'div': divides by 0"),
+     ("layer '3' scales or shifts each value of a flattened map by itself, and no linear layer follows to take that "
+      "up; do it for each channel before the map is flattened")),
+    (lambda: with_constant(Branches(lambda m, x: m.b(m.a(x).relu() * m.constant), a=conv(), b=conv()), torch.ones(5)),
+     ("layer 'mul' works with a constant of the shape [5], where 3 x 6 x 5 values flow; use one number, or one for "
+      "each channel")),
+    (lambda: Branches(lambda m, x: m.b(m.a(x).relu() / 0.0), a=conv(), b=conv()), "layer 'div': divides by 0"),
 ], ids=["flat", "by column", "zero"])
 def test_what_does_not_fold_is_refused(tmp_path, model, problem):
     assert problem in refusal(write(tmp_path, "pt2", model().eval(), (3, 6, 5)))
