@@ -107,6 +107,8 @@ class GraphState:
 
     def is_map(self, part: Part) -> bool:
         """Whether the input of ``part`` has channels, rows and columns; a problem is noted if it is known not to."""
+        if self.shape is not None and len(self.shape) == 2:
+            self.shape = (self.shape[0], 1, self.shape[1])
         if self.shape is not None and len(self.shape) == 3:
             return True
         if self.shape is not None and len(self.shape) != 1:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from host.importers.conv_forms import without_gaps
 from host.importers.conv_padding import in_numbers, joined
 from host.importers.fold_normalization import Affine
 from host.importers.graph_state import NO_SHAPE, GraphState, rows_of
@@ -25,7 +26,7 @@ from host.importers.source_layers import (
     shown,
 )
 from host.importers.stored_tensor import TensorError
-from host.importers.supported_layers import kernel_problems, pool_problems, size_text
+from host.importers.supported_layers import in_one_row, kernel_problems, pool_problems, size_text
 from host.network.layers import Geometry
 from rtl.numbers import Activation
 
@@ -115,6 +116,8 @@ def _joins(graph: GraphState, one: bool) -> bool:
 def _norm(graph: GraphState, part: NormPart) -> None:
     if graph.shape is None:
         return
+    if len(graph.shape) == 2:
+        graph.shape = (graph.shape[0], 1, graph.shape[1])
     channels = graph.shape[0]
     if len(part.mean.shape) == 1 and not part.mean.problem and part.mean.shape != (channels,) and graph.draft is None:
         graph.refuse(part, f"normalises {part.mean.shape[0]:,} channels, but gets {size_text(graph.shape)} values; "
@@ -161,6 +164,7 @@ def _inputs_problem(graph: GraphState, cols: int) -> str:
 
 
 def _convolution(graph: GraphState, part: ConvPart) -> None:
+    part = without_gaps(part)
     graph.begin(Draft(part))
     if part.weight.problem:
         graph.shape = None
@@ -210,6 +214,16 @@ def _pool(graph: GraphState, part: PoolPart) -> None:
     if problems or part.window == part.stride == (1, 1):
         return
     channels, height, width = graph.shape
+    zeros = _zeros_around(part, graph.shape) if part.kind == "max" else ((0, 0), (0, 0))
+    if any(map(any, zeros)):
+        if graph.draft is None or graph.draft.activation.signed:
+            graph.refuse(part, "is a max pooling whose windows reach over the edge, of values that may be negative, so "
+                               "that zeros there would count; put the ReLU before it, or use windows that fit")
+            return
+        (above, left), (below, right) = zeros
+        graph.begin(Draft(PoolPart(part.name, "average", (1, 1), (1, 1)),
+                          Geometry((channels, height, width), (1, 1), padding=(above, left), groups=channels,
+                                   end_padding=(below, right)), activation=Activation.RELU))
     joins = part.kind == "max" and graph.draft is not None and graph.draft.open \
         and graph.draft.geometry is not None and not graph.shared
     if not joins:
@@ -223,9 +237,31 @@ def _pool(graph: GraphState, part: PoolPart) -> None:
     draft = graph.draft
     assert draft is not None and draft.geometry is not None
     if part.kind == "max":
-        draft.geometry = replace(draft.geometry, pool=part.window[0], pool_stride=part.stride[0])
+        draft.geometry = replace(draft.geometry, pool=part.window[1], pool_stride=part.stride[1])
         draft.open = False
     graph.shape = (channels, *draft.geometry.out_shape)
+
+
+def _zeros_around(part: PoolPart, shape: tuple[int, ...]) -> tuple[Pair, Pair]:
+    """Zeros above and to the left, and below and to the right, with which square windows of a max pooling fit.
+
+    Torch's ``ceil_mode``: a last window that the end cuts off counts, if it begins within the input or the padding
+    before it. A window along the only row is as many rows high as it is wide.
+    """
+    if in_one_row(part, shape):
+        part = replace(part, window=(part.window[1], part.window[1]), stride=(part.stride[1], part.stride[1]))
+        shape = (shape[0], part.window[0], shape[2])
+        below = part.window[0] - 1
+    else:
+        below = 0
+    ends = []
+    for size, edge, step, pad in zip(shape[1:], part.window, part.stride, part.padding, strict=True):
+        rest = size + 2 * pad - edge
+        count = (-(-rest // step) if part.ceil else rest // step) + 1
+        if part.ceil and (count - 1) * step >= size + pad:
+            count -= 1
+        ends.append(max(0, (count - 1) * step + edge - size - pad) if part.ceil or pad else 0)
+    return part.padding, (ends[0] + below, ends[1])
 
 
 def _adaptive_pool(graph: GraphState, part: AdaptivePoolPart) -> None:

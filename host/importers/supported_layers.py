@@ -7,7 +7,7 @@ from host.importers.source_layers import ConvPart, PoolPart
 from host.importers.stored_tensor import SIZE_LIMIT
 from rtl.descriptor import largest
 
-__all__ = ["NOT_ZEROS", "kernel_problems", "pool_problems", "size_text"]
+__all__ = ["LARGEST_KERNEL", "NOT_ZEROS", "in_one_row", "kernel_problems", "pool_problems", "size_text"]
 
 LARGEST_KERNEL = 11
 LARGEST_POOL = largest("pool")
@@ -42,7 +42,8 @@ def kernel_problems(part: ConvPart, rows: int, kernel: tuple[int, int]) -> Itera
         yield (f"has a kernel of {size_text(kernel)}, but {LARGEST_KERNEL} x {LARGEST_KERNEL} is the largest; use "
                "several smaller ones")
     if part.dilation != (1, 1):
-        yield f"has a dilation of {size_text(part.dilation)}, but kernels have no gaps here; retrain with dilation=1"
+        yield (f"has a dilation of {size_text(part.dilation)}, with which its kernel of {size_text(kernel)} covers "
+               f"more than {LARGEST_KERNEL} rows or columns, or none; retrain with a smaller one")
     if not all(1 <= step <= SIZE_LIMIT for step in part.stride):
         yield f"has a stride of {part.stride}, which must be positive"
     if not all(0 <= size <= LARGEST_KERNEL for size in (*part.padding, *(part.end_padding or ()))):
@@ -74,7 +75,7 @@ def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
     rests = [size + 2 * pad - edge for size, pad, edge in zip(shape[1:], padding, window, strict=True)]
     if min(rests) < 0:
         yield f"has a window of {size_text(window)}, which exceeds its input of {size_text(shape)}; use larger images"
-    elif part.ceil and any(rest % step for rest, step in zip(rests, stride, strict=True)):
+    elif part.ceil and part.kind == "average" and any(rest % step for rest, step in zip(rests, stride, strict=True)):
         yield (f"has ceil_mode, which gives windows that reach over the edge of {size_text(shape[1:])} values; use "
                "ceil_mode=False, or images for which the windows fit")
     if part.kind == "average":
@@ -83,11 +84,16 @@ def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
         elif any(2 * pad > edge for pad, edge in zip(padding, window, strict=True)):
             yield f"has a padding of {size_text(padding)}, more than half its window of {size_text(window)}"
         return
-    if padding != (0, 0):
-        yield f"has a padding of {size_text(padding)}, which max pooling has not here; use padding=0"
-    if window[0] != window[1] or stride[0] != stride[1]:
+    if any(2 * pad > edge for pad, edge in zip(padding, window, strict=True)):
+        yield f"has a padding of {size_text(padding)}, more than half its window of {size_text(window)}"
+    elif (window[0] != window[1] or stride[0] != stride[1]) and not in_one_row(part, shape):
         yield (f"has a window of {size_text(window)} and a stride of {size_text(stride)}, but those of max pooling are "
                "square here; use one number for each")
-    elif stride[0] > window[0] or window[0] > LARGEST_POOL:
-        yield (f"has windows {window[0]} wide and {stride[0]} apart, but those of max pooling are at most "
+    elif stride[1] > window[1] or window[1] > LARGEST_POOL:
+        yield (f"has windows {window[1]} wide and {stride[1]} apart, but those of max pooling are at most "
                f"{LARGEST_POOL} wide here, and at most as far apart as they are wide; use such, or several poolings")
+
+
+def in_one_row(part: PoolPart, shape: tuple[int, ...]) -> bool:
+    """Whether a pooling of maps of this shape, channels, rows and columns, works along the only row there is."""
+    return shape[1] == part.window[0] == 1 and part.padding[0] == 0

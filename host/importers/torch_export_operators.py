@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, Dataflow, transposed
+from host.importers.conv_forms import over_two_axes
 from host.importers.source_layers import (
     AdaptivePoolPart,
     AddPart,
@@ -106,19 +107,23 @@ def _constant(operation: str, arguments: Values, output: str, flow: Dataflow, na
     names[output] = names.get(sources[0], sources[0])
 
 
-def _conv2d(call: ExportNode) -> list:
+def _conv(call: ExportNode) -> list:
     weight, bias = call.required("weight"), call.tensor("bias")
     if call.arguments.get("transposed"):
         return call.refused("is a transposed convolution; of convolutions only torch.nn.Conv2d is supported")
     padding, groups = call.arguments.get("padding"), call.arguments.get("groups", 1)
-    if not weight.problem and len(weight.shape) != 4:
-        return call.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
+    if not weight.problem and len(weight.shape) not in (3, 4):
+        return call.refused(f"is a convolution over {len(weight.shape) - 2} axes; only those over one or two are "
                             "supported")
     pads = (0, 0) if padding in ("same", "valid") else call.pair("padding", 0)
     if type(groups) is not int:
         raise GarbledError(f"groups of {call.label}")
-    return [ConvPart(call.layer("weight"), weight, bias, call.pair("stride", 1), pads, call.pair("dilation", 1),
-                     groups, same="upper" if padding == "same" else "")]
+    stride, dilation = call.pair("stride", 1), call.pair("dilation", 1)
+    if len(weight.shape) == 3:
+        (_, pad), (_, step), (_, gap) = pads, stride, dilation
+        pads, stride, dilation = (0, pad), (1, step), (1, gap)
+    return [ConvPart(call.layer("weight"), over_two_axes(weight), bias, stride, pads, dilation, groups,
+                     same="upper" if padding == "same" else "")]
 
 
 def _pad(call: ExportNode) -> list:
@@ -162,7 +167,7 @@ def _batch_norm(call: ExportNode) -> list:
     return [NormPart(call.layer("running_mean"), call.tensor("weight"), call.tensor("bias"), mean, variance, eps)]
 
 
-def _pool(kind: str) -> Callable[[ExportNode], list]:
+def _pool(kind: str, axes: int = 2) -> Callable[[ExportNode], list]:
     def read(call: ExportNode) -> list:
         if kind == "max" and call.pair("dilation", 1) != (1, 1):
             return call.refused("has a dilation, but windows have no gaps here; use dilation=1")
@@ -170,21 +175,29 @@ def _pool(kind: str) -> Callable[[ExportNode], list]:
             return call.refused("divides by a number of its own; leave out divisor_override")
         window = call.pair("kernel_size", 0)
         stride = call.pair("stride", 0) if call.arguments.get("stride") else window
-        return [PoolPart(call.label, kind, window, stride, call.pair("padding", 0),
+        padding = call.pair("padding", 0)
+        if axes == 1:
+            window, stride, padding = (1, window[1]), (1, stride[1]), (0, padding[1])
+        return [PoolPart(call.label, kind, window, stride, padding,
                          bool(call.arguments.get("ceil_mode", False)),
                          bool(call.arguments.get("count_include_pad", True)))]
     return read
 
 
-def _adaptive_pool(kind: str) -> Callable[[ExportNode], list]:
-    return lambda call: [AdaptivePoolPart(call.label, kind, call.pair("output_size", 0))]
+def _adaptive_pool(kind: str, axes: int = 2) -> Callable[[ExportNode], list]:
+    def read(call: ExportNode) -> list:
+        rows, cols = call.pair("output_size", 0)
+        return [AdaptivePoolPart(call.label, kind, (rows if axes == 2 else 1, cols))]
+    return read
 
 
 def _mean(call: ExportNode) -> list:
-    dims = call.arguments.get("dim")
-    if type(dims) is not list or {one % 4 for one in dims if type(one) is int} != {2, 3}:
+    dims, keeps = call.arguments.get("dim"), bool(call.arguments.get("keepdim"))
+    axes = len(call.sizes) + (0 if keeps or type(dims) is not list else len(dims))
+    if type(dims) is not list or axes not in (3, 4) \
+            or {one % axes for one in dims if type(one) is int} != {*range(2, axes)}:
         return call.refused("is a mean over other axes than rows and columns; use torch.nn.AdaptiveAvgPool2d(1)")
-    flat = [] if call.arguments.get("keepdim") else [FlattenPart(call.label)]
+    flat = [] if keeps else [FlattenPart(call.label)]
     return [AdaptivePoolPart(call.label, "average", (1, 1)), *flat]
 
 
@@ -226,10 +239,13 @@ def _softmax(call: ExportNode) -> list:
 
 
 _HANDLERS: dict[str, Callable[[ExportNode], list]] = {
-    "conv2d": _conv2d, "convolution": _conv2d, "linear": _linear, "addmm": _addmm, "mm": _mm, "matmul": _mm,
+    "conv1d": _conv, "conv2d": _conv, "convolution": _conv, "linear": _linear, "addmm": _addmm, "mm": _mm,
+    "matmul": _mm,
     "batch_norm": _batch_norm, "_native_batch_norm_legit_no_training": _batch_norm,
     "max_pool2d": _pool("max"), "max_pool2d_with_indices": _pool("max"), "avg_pool2d": _pool("average"),
     "adaptive_avg_pool2d": _adaptive_pool("average"), "_adaptive_avg_pool2d": _adaptive_pool("average"),
+    "max_pool1d": _pool("max", 1), "avg_pool1d": _pool("average", 1),
+    "adaptive_avg_pool1d": _adaptive_pool("average", 1), "adaptive_max_pool1d": _adaptive_pool("max", 1),
     "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _mean, "flatten": _flatten,
     "pad": _pad, "constant_pad_nd": _pad, "view": _view, "reshape": _view, "_unsafe_view": _view,
     **dict.fromkeys(("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "rsub"), _arithmetic),
