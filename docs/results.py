@@ -36,6 +36,7 @@ from figure_tables import (
     published,
 )
 
+from host.device.target import UART_BITS
 from nonzero.errors import end_with
 from nonzero.files import write_whole
 from rtl.config import PRESETS
@@ -44,9 +45,6 @@ PAGE = DOCS / "results.md"
 
 NETWORKS = {"LeNet-5": "networks-lenet-5", "AlexNet": "networks-alexnet", "VGG-16": "networks-vgg-16"}
 """Networks with convolutions, and the source of their run in RTL."""
-
-UART_BITS = 10
-"""Bits of a byte on the serial link, start and stop bit included."""
 
 
 def lenet_300_100() -> str:

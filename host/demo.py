@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from host import train
+from host.api import EngineNetwork
 from host.compilation.state import Settings
 from host.compilation.steps import compile_model
 from host.compile import CHECKPOINTS, OUTPUTS, write_outputs
@@ -22,7 +23,6 @@ from host.compression.recipe import LENET_300_100_DENSITY
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
 from host.device.target import parse_target
-from host.image.image import parse_image
 from host.importers.known_networks import add_known_option
 from host.importers.load_network import load_with_data
 from host.reporting.report import report_text, write_report
@@ -101,11 +101,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         settings = Settings(model, preset("default"), density=LENET_300_100_DENSITY, data="mnist", seed=arguments.seed)
     else:
         settings = ready
-    config = settings.config
     work = compile_model(settings, say, directory)
     report = write_outputs(work, directory)
     say(f"simulating the engine in RTL on {arguments.images} test images")
-    run = run_image(parse_image(work.content, config), parse_target(f"sim:{settings.preset}"), load_dataset("mnist"),
+    run = run_image(EngineNetwork.of(work), parse_target(f"sim:{settings.preset}"), load_dataset("mnist"),
                     arguments.images)
     report["rtl"] = run.figures()
     write_report(directory, report)

@@ -8,7 +8,6 @@ if __name__ == "__main__":
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,26 +16,25 @@ from typing import Any
 
 import numpy as np
 
+from host.api import EngineNetwork, open_image
 from host.datasets import SPECS, Dataset, load_dataset
-from host.decoding.decode import Decoded, decode
+from host.decoding.decode import Decoded
 from host.device.device_error import DeviceError
 from host.device.ports import simulator
 from host.device.target import FORMS, Target, list_devices, parse_target
-from host.image.image import Image, read_image
+from host.image.image import read_image
 from host.quantization.calibration import clipped_inputs
-from host.quantization.integer_network import quantize_inputs
 from host.reporting.engine_run import EngineRun
 from host.reporting.image_report import output_scale_of_report, weights_of_report
 from host.reporting.report_values import rtl_figures
 from host.training.metrics import metrics
-from host.verification.measure import measure, models
-from host.view.recording import LARGEST_BYTES, MOST_IMAGES, bin_cycles, recorded_image, recording
+from host.verification.fit_data import fit_data
+from host.view.recording import LARGEST_BYTES, MOST_IMAGES, recorded_image, recording
 from nonzero.command_line import CommandParser
 from nonzero.errors import UserError, check_all, check_range, end_with, say_notes
 from nonzero.files import check_file, part_of, write_whole
 from rtl.config import PRESETS
 from rtl.image_file import preset_of
-from rtl.numbers import act_values
 from rtl.protocol import Status
 
 __all__ = ["main", "run_image", "table"]
@@ -58,14 +56,14 @@ EXAMPLES = """examples:
   python -m host.run --list-devices"""
 
 
-def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, verify: bool = True,
+def run_image(network: EngineNetwork, target: Target, dataset: Dataset, images: int, *, verify: bool = True,
               seed: int = 1, baked: bool = False, traced: Path | None = None,
               report: Path | None = None) -> EngineRun:
     """Runs the first test images on a device.
 
     Parameters
     ----------
-    image : Image
+    network : EngineNetwork
     target : Target
         With its configuration.
     dataset : Dataset
@@ -88,31 +86,24 @@ def run_image(image: Image, target: Target, dataset: Dataset, images: int, *, ve
     UserError
         If the dataset does not fit the image or has fewer images, or the device fails.
     """
-    config = target.config
-    assert config is not None
-    decoded = decode(image, config)
-    network = decoded.network
-    dataset = image.fitted(dataset)
+    decoded = network.decoded
+    dataset = fit_data(network.image, dataset)
     say_notes(dataset.notes)
     if dataset.has_targets:
-        dataset.require(dataset.input_count, network.layers[-1].outputs)
+        dataset.require(dataset.input_count, decoded.network.layers[-1].outputs)
     check_range(f"--limit of '{dataset.name}'", images, 1, len(dataset.test_labels))
-    acts = quantize_inputs(network, dataset.test_images[:images])
-    say_notes(clipped_inputs(network, dataset.test_images[:images]))
-    expected = models(decoded, acts) if verify else None
-    if traced is not None and expected is not None:
-        target = replace(target, bin_cycles=bin_cycles(int(expected.prediction.counters["cycles"].max()), config.pes))
-    begin = time.perf_counter()
-    measured = measure(decoded, target, acts, expected, seed=seed, baked=baked)
-    seconds = time.perf_counter() - begin
-    batch = measured.batch
-    outputs = act_values(batch.outputs[-1], config.act_bits, signed=network.layers[-1].activation.signed)
-    run = EngineRun(target, config.pes, batch, _test_metrics(outputs, dataset, decoded, report),
-                    "mse" if dataset.has_targets else "error", seconds, measured.comparison,
-                    None if expected is None else expected.prediction)
-    if traced is None or expected is None:
+    chosen = dataset.test_images[:images]
+    acts = network.quantize(chosen)
+    say_notes(clipped_inputs(decoded.network, chosen))
+    measured = network.measure(acts, target, verify=verify, seed=seed, baked=baked, record=traced is not None)
+    outputs = network.activations(-1, measured.batch.outputs[-1])
+    run = EngineRun(measured.target, network.config.pes, measured.batch,
+                    _test_metrics(outputs, dataset, decoded, report),
+                    "mse" if dataset.has_targets else "error", measured.seconds, measured.comparison,
+                    None if measured.models is None else measured.models.prediction)
+    if traced is None or measured.models is None:
         return run
-    return replace(run, recording=_recording(run, decoded, traced, dataset, acts, expected.layers,
+    return replace(run, recording=_recording(run, decoded, traced, dataset, acts, measured.models.layers,
                                              outputs.argmax(axis=1)))
 
 
@@ -150,19 +141,20 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def _read(path: Path, target: Target | None) -> tuple[Image, Target]:
+def _read(path: Path, target: Target | None) -> tuple[EngineNetwork, Target]:
     """The image and the target with a configuration. Without a target, the simulation of the image's engine; a serial
     port's configuration is the image's, if it is known."""
     if target is not None and target.config is not None:
-        return read_image(path, target.config), target
-    image = read_image(path)
-    name = preset_of(image.config_hash)
+        return open_image(path, target.config), target
+    made_for = read_image(path).config_hash
+    name = preset_of(made_for)
     if name is not None:
-        return image, parse_target(f"sim:{name}") if target is None else replace(target, config=PRESETS[name])
-    made_for = f"image '{path}' was made for configuration {image.config_hash.hex()}, no preset's; "
+        found = parse_target(f"sim:{name}") if target is None else replace(target, config=PRESETS[name])
+        return open_image(path), found
+    problem = f"image '{path}' was made for configuration {made_for.hex()}, no preset's; "
     if target is None:
-        raise UserError(f"{made_for}name the --config file of its compilation: --device sim:FILE.toml")
-    raise DeviceError(f"{made_for}write '{target.name}' with config=FILE.toml", Status.WRONG_ENGINE)
+        raise UserError(f"{problem}name the --config file of its compilation: --device sim:FILE.toml")
+    raise DeviceError(f"{problem}write '{target.name}' with config=FILE.toml", Status.WRONG_ENGINE)
 
 
 def _check_target(name: str | None, trace: Path | None, waves: Path | None) -> Target | None:
@@ -220,11 +212,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         lambda: _check_waves(waves),
         *([lambda: check_file(trace), lambda: check_range("--limit with --trace", limit, 1, MOST_IMAGES)]
           if trace is not None else []))
-    image, target = _read(arguments.image, target)
+    network, target = _read(arguments.image, target)
     with ExitStack() as outputs:
         if waves is not None:
             target = replace(target, waves=outputs.enter_context(part_of(waves)))
-        run = run_image(image, target, dataset, limit, verify=arguments.verify or trace is not None,
+        run = run_image(network, target, dataset, limit, verify=arguments.verify or trace is not None,
                         seed=arguments.seed, baked=arguments.baked,
                         traced=arguments.image if trace is not None else None,
                         report=arguments.image.with_name("report.json"))

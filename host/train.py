@@ -22,9 +22,10 @@ from torch import nn
 from tqdm import tqdm
 
 from host.datasets import SPECS, Dataset, load_dataset
+from host.datasets.zoo_data import fitted
 from host.importers.description import KEY
 from host.importers.known_networks import description
-from host.network.zoo import NETWORKS, build, fitted, sizes
+from host.network.zoo import NETWORKS, build, sizes
 from host.training.augment import add_augmentation_option, augmentation_problem
 from host.training.checkpoint import fingerprint, read_state, write_state
 from host.training.distributed import ALONE, Group, process_group

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One door for all commands: ``nonzero compile model.pt2``, as ``python -m host.compile model.pt2``."""
+"""Entry point of all commands: ``nonzero compile model.pt2``, as ``python -m host.compile model.pt2``."""
 
 import importlib.util
 import runpy

@@ -95,7 +95,7 @@ def _convolution_fields():
         "hold_sums": 1,         # the next pass adds to the same accumulators: no drain
         "pool": 4,              # edge of the window of a max pooling; 1 for none
         "pool_step": 4,
-        "last_block": 5,        # of the blocks of a pixel's last word, the last that is scanned
+        "last_block": 5,        # last block that is scanned in a pixel's last word
         "pixel_words": 16,
         "pixel_step": 16,       # words from a scanned pixel to the next of its row
         "row_step": 16,         # words from the start of a scanned row to the next
@@ -103,7 +103,7 @@ def _convolution_fields():
         "scan_rows": 16,
         "first_x": signed(16),  # output column that tap column 0 of the first pixel adds to
         "first_y": signed(16),
-        "out_cols": 16,         # of the convolution, before pooling
+        "out_cols": 16,         # columns of the convolution's output, before pooling
         "out_rows": 16,
         "first_row": 16,        # accumulator of tap 0 of the first pixel, modulo 2**16
         "row_pitch": 16,        # accumulators of a row of the convolution's output

@@ -36,8 +36,8 @@ def header_layout():
         "config_hash": 64,
         "image_bytes": 32,      # the whole engine image, header and final CRC-32 included
         "layers": 16,
-        "input_words": 16,      # activation words that one inference wants
-        "cycle_limit": 32,      # cycles after which an inference has gone wrong; see `rtl.engine.watchdog`
+        "input_words": 16,      # activation words of one inference's input
+        "cycle_limit": 32,      # cycles after which an inference is stopped as faulty; see `rtl.engine.watchdog`
     })
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every stream payload and memory word, derived from `EngineConfig`.
+"""Stream payloads and memory words, derived from `EngineConfig`.
 
-Bit positions live here alone: the RTL takes its signals from these layouts and the host packs with them.
-All fields are little-endian; the first field of a layout lies in the least significant bits.
+The RTL takes its signals from these layouts, and the host packs with them. `rtl.descriptor` has the layouts of program
+memory, `rtl.image_format` those of an image. All fields are little-endian; the first field of a layout lies in the
+least significant bits.
 
 ``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
 """
@@ -76,7 +77,7 @@ def job_layout(config):
     """A non-empty slice that waits for the walker."""
     return data.StructLayout({
         "start": entry_address_shape(config),
-        # The place of its last entry, from the first of the word it starts in.
+        # Place of the slice's last entry, counted from the first entry of the word in which the slice starts.
         "last": range(config.entries_per_word - 1 + long_slice(config.length_bits)),
         "act": config.act_bits,
         **position_fields(config),
@@ -93,7 +94,7 @@ def visit_layout(config):
 
 
 def drain_fields(config):
-    """Flags that accompany a drained row: another pooling window wants it as well, so that it is not cleared."""
+    """Flags that accompany a drained row. ``keep``: another pooling window needs it as well, so it is not cleared."""
     return convolution_only(config, {"keep": 1})
 
 
@@ -123,7 +124,7 @@ def tap_write_layout(config):
 
 
 def table_layouts(config):
-    """The tables of a layer, by name: what a value of each looks like on its way to every PE."""
+    """Layouts by table's name: a value of each of a layer's tables on its way to every PE."""
     return {"codebook": codebook_write_layout(config), **convolution_only(config, {"taps": tap_write_layout(config)})}
 
 
@@ -159,24 +160,24 @@ def control_layout(config):
 
 
 def control_flags(config):
-    """Fields of the control that make something happen; the others mean nothing without them."""
+    """Fields of the control that trigger an action; the others have no effect without them."""
     return ("hold", "drain", *(f"write_{table}" for table in table_layouts(config)))
 
 
 def memory_write_layout(config):
-    """A word of the image, and where in a PE's memory it goes."""
+    """A word of the image, and its address in a PE's memory."""
     return data.StructLayout({"address": ceil_log2(max(config.entry_depth, config.slice_depth)),
                               "word": max(*config.plane_bits, config.slice_word_bits)})
 
 
 def cluster_write_layout(config):
-    """A word of the image, and which memory of which of a cluster's PEs it is for."""
+    """A word of the image, its address, and the memory and the PE of a cluster that it is for."""
     return data.StructLayout({"slices": 1, "planes": len(config.plane_bits), "place": ceil_log2(config.cluster_pes),
                               **dict(memory_write_layout(config).members)})
 
 
 def load_write_layout(config):
-    """A word of the image, and where in which memory of which PE it goes."""
+    """A word of the image, with its memory, PE and address."""
     return data.StructLayout({"kind": 8, "pe": 8, "address": 16,
                               "word": max(*config.plane_bits, config.slice_word_bits, DESCRIPTOR_WORD_BITS)})
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ports of a component, for those who emit it alone."""
+"""The ports of a component that is emitted alone."""
 
 from amaranth.hdl import Signal, ValueCastable
 

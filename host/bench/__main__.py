@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
                                       help="convert all kinds of networks in all formats, and compare with torch",
                                       description="Saves small networks of all kinds in each format, compiles the "
                                       "files, and compares with torch on fresh inputs; ends with status 2 if one is "
-                                      "wrong without a word; writes conversions.json.")
+                                      "silently wrong; writes conversions.json.")
     conversions.add_argument("--network", action="append", metavar="TEXT",
                              help="only those with this in their name (can be repeated)")
     conversions.add_argument("--format", action="append", choices=FORMS, metavar="NAME",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inputs of other shapes than a network takes, for `host.bench.conversions`: are they read right, with a note, refused,
-or wrong without a word?
+or silently wrong?
 """
 
 import re
@@ -17,6 +17,7 @@ from host.compilation.state import Settings
 from host.compilation.steps import compile_model
 from host.compression.share_weights import ShareSettings
 from host.datasets import load_dataset
+from host.verification.fit_data import fit_data
 from rtl.config import PRESETS
 
 __all__ = ["DATA", "ROUTES", "DataSubject", "read_through"]
@@ -165,7 +166,7 @@ def read_through(subject: DataSubject, route: str, directory: Path, seed: int) -
         taken = work.dataset.test_images
     else:
         assert work.image is not None
-        dataset = work.image.fitted(load_dataset(data))
+        dataset = fit_data(work.image, load_dataset(data))
         taken = dataset.test_images
         notes = [*dataset.notes]
     taken = taken.reshape(len(taken), -1)

@@ -81,7 +81,7 @@ FEW_SUBJECTS = {"relu", "tanh", "residual", "batch norm behind the relu", "image
                 "image: average pooling", "LeNet-5's names: max, relu"}
 
 OTHERWISE = {"image: average pooling, divisor": ("onnx", "onnx, any batch")}
-"""Formats that torch's own export writes wrong without a word: ONNX's average pooling has no divisor."""
+"""Formats that torch's own export silently writes wrong: ONNX's average pooling has no divisor."""
 
 
 @contextmanager

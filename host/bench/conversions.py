@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Converts many kinds of networks in many formats: the result is right, announced, refused, or wrong without a word."""
+"""Converts many kinds of networks in many formats: the result is right, announced, refused, or silently wrong."""
 
 import re
 import tempfile
@@ -262,8 +262,8 @@ def conversions_table(found: dict[str, Any]) -> str:
 
 
 def check_conversions(found: dict[str, Any]) -> None:
-    """Raises `UserError` if ``found`` has a file that is converted wrong without a word, or ends in a traceback."""
+    """Raises `UserError` if ``found`` has a file that is silently converted wrong, or ends in a traceback."""
     silent, crashed = (found["counts"][outcome] for outcome in BAD)
     if silent or crashed:
-        raise UserError(f"{silent} of {found['conversions']} files are converted wrong without a word, and {crashed} "
-                        "end in a traceback: see above")
+        raise UserError(f"{silent} of {found['conversions']} files are silently converted wrong, and {crashed} end "
+                        "in a traceback: see above")

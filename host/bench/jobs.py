@@ -20,6 +20,7 @@ from host.network.graph import is_chain
 from host.network.layers import Linear, Network
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
+from host.verification.fit_data import fit_data
 from host.workloads.compile_layer import Options, compile_drawn
 from host.workloads.drawn_layers import draw
 from host.workloads.eie_layers import EIE_LAYERS, Layer
@@ -212,7 +213,7 @@ def image_job(name: str, image: Image, config: EngineConfig, data: str) -> Job:
         If the dataset cannot be read or does not fit the network.
     """
     decoded, dataset = decode(image, config), load_dataset(data)
-    quantized, dataset = decoded.network, image.fitted(dataset)
+    quantized, dataset = decoded.network, fit_data(image, dataset)
     say_notes(dataset.notes)
     acts = quantize_inputs(quantized, dataset.test_images[:IMAGES])
     # The image leaves out inputs without weights; the libraries take whole inputs.

@@ -24,7 +24,7 @@ IMAGES = 10_000
 BATCH = 1000
 
 RARE = 1e-3
-"""Broadcasts for an image that are added to those of every input and neuron, so that none costs nothing."""
+"""Broadcasts for an image, added to those of every input and neuron: a small cost, to avoid division by zero."""
 
 
 @torch.no_grad()

@@ -43,7 +43,7 @@ class SharedLayer:
 
     @property
     def inputs(self) -> int:
-        """Values that it takes."""
+        """Number of inputs."""
         return self.geometry.inputs if self.geometry else int(self.codes.shape[1])
 
     @property

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicts every performance counter of an inference, cycle by cycle, exactly."""
+"""Predicts every performance counter of an inference exactly, by simulating each clock cycle."""

@@ -11,7 +11,7 @@ __all__ = ["shift", "step_cluster"]
 
 @numba.njit
 def shift(beats):  # type: ignore[no-untyped-def]
-    """Moves on the beats in a chain of registers; returns whether there was one before the last register.
+    """Advances the beats in a chain of registers; returns whether a register before the last one held a beat.
 
     ``beats`` are BEAT records, the first register first. The first keeps its beat.
     """
@@ -33,7 +33,7 @@ def step_cluster(number, beat, queue, beats, lookup, pes, jobs, hold, one, table
     beat : BEAT
         The beat that arrives from the broadcast.
     queue, beats : QUEUE; BEAT array, shape ``[beat_depth]``
-        Its queue and the places of that.
+        Its queue of beats, and the places of that queue.
     lookup : BEAT array, shape ``[lookup_cycles]``
     pes, jobs : PE array, shape ``[pes]``; int64 array, shape ``[pes, job_depth]``
         The PEs of all clusters, and the jobs in their queues.
@@ -43,7 +43,7 @@ def step_cluster(number, beat, queue, beats, lookup, pes, jobs, hold, one, table
     Returns
     -------
     full, empty : bool
-        There is room only for beats in flight; at most the last step of an entry is left.
+        ``full``: there is room only for beats in flight. ``empty``: at most the last step of an entry is left.
     """
     size = len(pes) // engine.clusters
     first, last = number * size, (number + 1) * size

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cycle of `rtl.engine.drain`: accumulators are read one after the other, and activations arrive much later."""
+"""A cycle of `rtl.engine.drain`: accumulators are read one by one; their activations arrive some cycles later."""
 
 import numba
 
@@ -24,7 +24,7 @@ def start_drain(drain, one):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def arrives(drain, engine):  # type: ignore[no-untyped-def]
-    """``arrived`` and ``busy``: the activations of an accumulator come from the PEs.
+    """``arrived`` and ``busy``: activations of an accumulator arrive from the PEs in this cycle.
 
     Parameters
     ----------

@@ -45,8 +45,8 @@ def simulate(active: np.ndarray, tables: Tables, engine: Engine) -> np.ndarray:
 def _compiled(sources: str) -> Any:
     """`_infer` for all inferences, kept in Numba's cache.
 
-    Numba sees changes in the file of a function that it keeps, but not in those that it imports. What a function takes
-    from around it is part of the key, however: so it takes along what all ``sources`` are.
+    Numba sees changes in the file of a cached function, but not in the modules that it imports. Captured variables are
+    part of the cache's key, however: so the function captures ``sources``, a hash of all files of this package.
     """
     @numba.njit(cache=True)
     def infer_all(active, tables, engine, registers, counts):  # type: ignore[no-untyped-def]
@@ -58,10 +58,10 @@ def _compiled(sources: str) -> Any:
 
 @numba.njit(forceinline=True, _nrt=False)
 def _infer(active, tables, engine, registers, image, pass_counts):  # type: ignore[no-untyped-def]
-    """One inference; ``image`` says which of the ``registers`` are its own.
+    """One inference; ``image`` is its index in ``registers``.
 
     In each cycle every unit sees the registers of the others as the cycle before has left them: it is stepped before
-    those whose registers it reads, or is told beforehand what it needs of them.
+    the units whose registers it reads, or the values that it needs are read before those are stepped.
     """
     scanner, drain, control = registers.scanner[image], registers.drain[image], registers.control[image]
     program, sequencer = registers.program[image], registers.sequencer[image]
@@ -88,9 +88,9 @@ def _infer(active, tables, engine, registers, image, pass_counts):  # type: igno
 
 @numba.njit
 def _step_hold(control, drain, program, engine):  # type: ignore[no-untyped-def]
-    """`rtl.engine.control`: while the drain reads or tables are sent, no walker may read; each is told a bit later."""
+    """`rtl.engine.control`: while the drain reads or tables are sent, the walkers hold, after the tree's latency."""
     control.held = control.held << 1 | (drain.steps_left > 0 or program.tables_left > 0)
-    # With few registers a walker also waits for what was read last (`rtl.engine.pe`).
+    # Without a deep pipeline a walker also holds in the cycle after the last row was read (`rtl.engine.pe`).
     return (control.held >> engine.broadcast_cycles & 1 == 1
             or (not engine.deep and drain.arriving >> engine.broadcast_cycles & 1 == 1))
 
@@ -123,7 +123,7 @@ def _step_broadcast(broadcast, counts):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def _step_control(control, full, sent, idle):  # type: ignore[no-untyped-def]
-    """`rtl.engine.gather`: the registers on the way from the clusters to scanner and sequencer."""
+    """`rtl.engine.gather`: the registers between the clusters, and scanner and sequencer."""
     control.stop, control.full = control.full, full
     control.quiet = control.sent and control.idle
     control.sent, control.idle = sent, idle

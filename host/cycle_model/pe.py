@@ -20,7 +20,7 @@ def step_pe(pe, jobs, act, put, hold, number, one, tables, engine, counts):  # t
     jobs : int64 array, shape ``[job_depth]``
         Places of its queue.
     act, put : int, bool
-        With ``put`` this activation comes: it has a slice here.
+        With ``put`` the activation ``act`` arrives and has a slice in this PE.
     hold : bool
         No word may be read.
     number : int

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cycle model: predicts exactly how many cycles an inference takes, and the engine's other counters.
 
-It knows which activations are zero, how long slices are and which taps they hold, and no values.
-`host.cycle_model.tables` makes tables of them, through which `host.cycle_model.loop` goes, cycle by cycle.
+Its inputs are which activations are zero, the lengths of slices and the taps of entries, but no values.
+`host.cycle_model.tables` turns them into tables, from which `host.cycle_model.loop` simulates each cycle.
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ def step_queue(queue, items, item, put, take, block_ram):  # type: ignore[no-unt
     item : element of ``items``
         The item that ``put`` writes; there is room for it.
     put, take : bool
-        Only what is offered may be taken, or what is put if the queue is empty.
+        Only an offered item may be taken, or the item that is put if the queue is empty.
     block_ram : bool
         An item is offered two cycles after it was written; one otherwise.
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cycle of `rtl.engine.scanner`: which activation is broadcast, and when.
 
-A word goes through four registers: read, word, group (if the engine has groups of blocks), block. Each function is one
-of them: what it decides from the registers as they are, then what becomes of them. The last comes first, since it still
-has to see those before it as they were.
+A word goes through four registers: read, word, group (if the engine has groups of blocks), block. Each of them has a
+function, which first decides from the registers of the cycle before, then changes its own. The last register is stepped
+first, since it reads those before it as they were.
 """
 
 import numba
@@ -36,7 +36,7 @@ def step_scanner(scanner, beat, one, visits, active, drain, grows, stop, engine,
     drain : DRAIN
         The drain's registers in this cycle.
     grows, stop : bool
-        The drain writes a word; no beat may leave.
+        ``grows``: the drain writes a word. ``stop``: no beat may leave.
     engine : Engine
     counts : COUNTS
 
@@ -100,7 +100,7 @@ def _next_active(active, before, act, end):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def _step_group(scanner, block_taken, lanes, engine):  # type: ignore[no-untyped-def]
-    """``group``: of the word's ``lanes`` that are scanned; returns whether a group of the word is taken."""
+    """``group``: a group of the word's ``lanes`` that are scanned; returns whether a group of the word is taken."""
     ready = not scanner.group_valid or (block_taken and scanner.group_lane + engine.block_cols >= scanner.group_end)
     if ready:
         scanner.group_valid = scanner.word_valid
@@ -113,7 +113,7 @@ def _step_group(scanner, block_taken, lanes, engine):  # type: ignore[no-untyped
 
 @numba.njit
 def _step_word(scanner, part_taken, lanes, engine):  # type: ignore[no-untyped-def]
-    """``word``, and ``fresh``, which goes first; returns ``word_ready``: the word that was read has somewhere to go."""
+    """``word``, and ``fresh``, which is sent first; returns ``word_ready``: ``word`` takes the word that was read."""
     word_taken = False
     if part_taken:
         scanner.word_lane += engine.part_cols
@@ -121,7 +121,7 @@ def _step_word(scanner, part_taken, lanes, engine):  # type: ignore[no-untyped-d
             scanner.word_lane = 0
             word_taken = not scanner.fresh_valid
             scanner.fresh_valid = False
-    # Words of several groups have no hurry.
+    # A word of several groups occupies this register for several cycles: it need not be refilled at once.
     ready = not scanner.word_valid or (word_taken and (engine.tapped or not engine.grouped))
     if word_taken:
         scanner.word_valid = False

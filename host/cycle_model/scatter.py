@@ -21,7 +21,7 @@ def step_scatter(walker, taps, first_tap, visits, one, engine, counts):  # type:
     """
     raw = word_to_decode(walker, engine.deep)
     picking_ready = walker.steps_left <= 1
-    # A word without a useful entry goes no further than here.
+    # A word without a useful entry is dropped here.
     summed_ready = picking_ready or not walker.summed_valid or walker.summed_steps == 0
     advanced_ready = summed_ready or not walker.advanced_valid
     walker.picked = walker.steps_left > 0

@@ -31,15 +31,15 @@ class Engine(NamedTuple):
     part_cols : int
         Lanes that leave the scanner's word register together: a group of blocks if ``grouped``, else a block.
     job_depth, job_limit, beat_depth, beat_limit : int
-        Places of a PE's queue and of a cluster's, and the number of items that makes each full. No queue of beats: 0.
+        Depth of a PE's queue and of a cluster's, and the level at which each is full; 0 if there is no queue of beats.
     broadcast_cycles, lookup_cycles, drain_cycles : int
-        A cycle of the register behind the queue of beats is part of ``lookup_cycles``.
+        Latencies; ``lookup_cycles`` includes the register behind the queue of beats.
     fetch_cycles : int
         Cycles in which the program fetches a descriptor.
     grouped : bool
         Words go through the scanner in groups of blocks (`rtl.structure.scan_groups`).
     tapped : bool
-        It runs convolutions.
+        The engine runs convolutions.
     deep : bool
         `EngineConfig.deep_pipeline`.
     late_quiet : bool
@@ -74,24 +74,25 @@ class Engine(NamedTuple):
 
 PASS = _record(
     cols="i8",                  # columns of a PE's slices
-    input_words="i8", chase_words="i8", output_words="i8", output_pixel_words="i8", tap_bits="i8",  # of the descriptor
+    # Fields of the descriptor.
+    input_words="i8", chase_words="i8", output_words="i8", output_pixel_words="i8", tap_bits="i8",
     drain_steps="i8",           # accumulators of a PE that are read; 0: the next pass adds to them
-    window="i8",                # of them make one activation
-    table_cycles="i8",          # in which codebook and tap table are sent
-    first_act="i8",             # of the layers' inputs, the first that the pass scans
-    first_visit="i8", visits="i8",
-    first_slice="i8",           # of PE 0; those of the other PEs follow
-    first_taps="i8",            # place in `Tables.first_taps` of PE 0
+    window="i8",                # accumulators that one pooling window reduces to an activation
+    table_cycles="i8",          # cycles in which codebook and tap table are sent
+    first_act="i8",             # index of the first activation that the pass scans, among the inputs of all layers
+    first_visit="i8", visits="i8",  # index of the pass's first visit in `Tables.visits`; number of its visits
+    first_slice="i8",           # index of PE 0's first slice in `Tables.slices`; those of the other PEs follow
+    first_taps="i8",            # index of PE 0 in `Tables.first_taps`
 )
 VISIT = _record(
-    word="i8",                  # counted from the pass's first
+    word="i8",                  # number of the word, counted from the pass's first
     first_col="i8",             # column of lane 0
     rows="i8", cols="i8",       # bit ``t``: an entry whose tap is in row (column) ``t`` of the kernel is useful
-    acts="i8",                  # lanes that are scanned
+    acts="i8",                  # number of lanes that are scanned
 )
 SLICE = _record(
-    first="i8",                 # entries of the PE before it in this pass
-    length="i8",
+    first="i8",                 # number of the slice's first entry among the PE's entries of this pass
+    length="i8",                # number of its entries
 )
 
 
@@ -119,61 +120,63 @@ class Tables(NamedTuple):
 
 
 COUNTS = _record(
-    **dict.fromkeys(COUNTERS, "i8"),  # in the cycles in which the pass is the last that has begun
-    end="i8",                   # the cycle of the inference in which it is handed to the drain
+    **dict.fromkeys(COUNTERS, "i8"),  # events in the cycles in which this pass is the last that has begun
+    end="i8",                   # cycle of the inference in which the pass is handed to the drain
 )
 
 BEAT = _record(
     valid="?",
-    present="?",                # there is a non-zero activation; never without ``valid``
-    act="i8",
+    present="?",                # the beat carries a non-zero activation; never without ``valid``
+    act="i8",                   # number of the activation
 )
 SCANNER = _record(
-    place="i8",                 # visits that have been read
-    running="?", there="?",     # words are left to be read; the next one can be
+    place="i8",                 # number of visits that have been read
+    running="?", there="?",     # ``running``: words are left to be read; ``there``: the next one can be read
     read_valid="?", read_visit="i8",
-    word_valid="?", word_visit="i8", word_lane="i8",  # the first lane that has not gone on
-    waits="?", fresh_valid="?", fresh_visit="i8",  # a word that came from the drain directly
-    group_valid="?", group_visit="i8", group_lane="i8", group_end="i8",
-    block_valid="?", block_first="i8", block_next="i8",  # activations: the block's first; the first not yet sent
+    word_valid="?", word_visit="i8", word_lane="i8",  # ``word_lane``: the word's first lane that has not been sent
+    waits="?",                  # the scanner has nothing else to scan and waits for a word from the drain
+    fresh_valid="?", fresh_visit="i8",  # a word that came from the drain directly
+    group_valid="?", group_visit="i8", group_lane="i8", group_end="i8",  # lanes of the group still to be sent
+    block_valid="?", block_first="i8", block_next="i8",  # the block's first activation; its first one not yet sent
 )
 QUEUE = _record(
-    level="i8",                 # items held
-    front="i8",                 # place of the oldest
-    offered="?",                # it can be taken
+    level="i8",                 # number of items held
+    front="i8",                 # place of the oldest item
+    offered="?",                # the oldest item can be taken
 )
 _WORD = _record(
     valid="?",
-    first="i8", last="i8",      # entries of the word that belong to the slice
-    visit="i8",
+    first="i8", last="i8",      # first and last of the word's entries that belong to the slice
+    visit="i8",                 # visit of the activation
 )
 _WALKER = _record(
-    job_valid="?", job_first="i8", job_length="i8", job_visit="i8",  # entries that have not been read
-    fetched=_WORD,              # at the entry memory's output
-    raw=_WORD,                  # in the register behind it
-    steps_left="i8",            # of the word that is decoded
-    advanced_valid="?", advanced_steps="i8", summed_valid="?", summed_steps="i8", picked="?",  # `rtl.engine.scatter`
+    job_valid="?", job_first="i8", job_length="i8", job_visit="i8",  # entries of the job that have not been read
+    fetched=_WORD,              # word at the entry memory's output
+    raw=_WORD,                  # word in the register behind it
+    steps_left="i8",            # steps left of the word that is decoded
+    # Registers of `rtl.engine.scatter`.
+    advanced_valid="?", advanced_steps="i8", summed_valid="?", summed_steps="i8", picked="?",
 )
 PE = _record(queue=QUEUE, walker=_WALKER)
 DRAIN = _record(
     busy="?",                   # activations are left to be written
-    steps_left="i8", row_cycle="i8",  # accumulators to be read; cycles that the next one has taken
+    steps_left="i8", row_cycle="i8",  # accumulators still to be read; cycles spent on the next one
     arriving="i8",              # bit ``n``: an accumulator was read ``n + 1`` cycles ago
-    acts_left="i8",
-    window="i8", in_window="i8",  # accumulators of an activation, and how many of them have arrived
-    slot="i8", slots="i8", upper_slots="i8",  # words of a pixel; those before the lower band
-    written="i8",               # words, without the lower band's
+    acts_left="i8",             # accumulators whose activations have not arrived yet
+    window="i8", in_window="i8",  # accumulators of a pooling window, and how many of them have arrived
+    slot="i8", slots="i8", upper_slots="i8",  # next word of a pixel; words of a pixel; those before the lower band
+    written="i8",               # words written, without those of the lower band
 )
-PROGRAM = _record(tables_left="i8", fetch_left="i8")
+PROGRAM = _record(tables_left="i8", fetch_left="i8")  # cycles left
 SEQUENCER = _record(
-    number="i8",                # of the pass that is scanned
-    settle="i8",                # cycles in which ``quiet`` still speaks of the pass before
+    number="i8",                # number of the pass that is scanned
+    settle="i8",                # cycles left in which ``quiet`` still refers to the pass before
     free="?",                   # neither drain nor program is busy
     last="?",                   # the program's last pass is drained
 )
 CONTROL = _record(
-    held="i8",                  # bit ``n``: the walkers were to hold ``n`` cycles ago
-    full="?", stop="?", sent="?", idle="?", quiet="?",
+    held="i8",                  # bit ``n``: the walkers were told to hold ``n`` cycles ago
+    full="?", stop="?", sent="?", idle="?", quiet="?",  # registers of `rtl.engine.gather`
 )
 
 
@@ -184,7 +187,7 @@ class Registers(NamedTuple):
     ----------
     scanner : SCANNER array, shape ``[n]``
     broadcast : BEAT array, shape ``[n, 1 + broadcast_cycles]``
-        The scanner's output, and those on their way to the clusters.
+        The scanner's output, and the beats on their way to the clusters.
     beat_queues, beats : QUEUE array, shape ``[n, clusters]``; BEAT array, shape ``[n, clusters, beat_depth]``
     lookup : BEAT array, shape ``[n, clusters, lookup_cycles]``
     pes, jobs : PE array, shape ``[n, pes]``; int64 array, shape ``[n, pes, job_depth]``

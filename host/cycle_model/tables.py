@@ -88,7 +88,7 @@ def active_inputs(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray])
 
 
 def _input_bases(decoded: Decoded) -> list[int]:
-    """Activation memory's address of each layer's input: 0, then where the layer before begins to write."""
+    """Address of each layer's input in the activation memory: 0, then the first word that the layer before writes."""
     layers = len(decoded.network.layers)
     outputs = [min(int(one.descriptor.output_base) for one in decoded.passes if one.layer == number)
                for number in range(layers - 1)]
@@ -122,7 +122,8 @@ def _visits(one: DecodedPass, config: EngineConfig) -> np.ndarray:
 
 
 def _taps_inside(at: np.ndarray, size: int, config: EngineConfig) -> np.ndarray:
-    """A mask for each output row (or column) ``at`` that tap 0 adds to: bit ``t`` is set if tap ``t`` is inside."""
+    """A mask for each element of ``at``, the output row (or column) of tap 0: bit ``t`` is set if tap ``t`` is inside.
+    """
     taps = np.arange(1 << config.tap_bits)
     return (((at[:, None] >= taps) & (at[:, None] - taps < size)) << taps).sum(axis=1)
 

@@ -60,16 +60,6 @@ class Dataset:
         """One more than the greatest label, if the labels are classes."""
         return int(max(self.train_labels.max(), self.test_labels.max())) + 1
 
-    @property
-    def train_inputs(self) -> np.ndarray:
-        """The training images as a network sees them: float32 ``[n, inputs]``."""
-        return as_inputs(self.train_images)
-
-    @property
-    def test_inputs(self) -> np.ndarray:
-        """The test images as a network sees them: float32 ``[n, inputs]``."""
-        return as_inputs(self.test_images)
-
     def fitted(self, axes: Sequence[int] | None) -> "Dataset":
         """The dataset with its images in the order in which a network with the input axes ``axes`` takes them.
 

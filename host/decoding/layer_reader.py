@@ -53,7 +53,7 @@ class LayerReader:
         self.words = self.pixel_words * fields["output_order"].size // len(places)
         self.slots, self.pes = places // config.pes, places % config.pes
         if self.bands == 2:
-            # The lower band: slots after those of the upper one, PEs half around.
+            # The lower band: slots after those of the upper one, PEs rotated by half their number.
             self.slots = np.concatenate([self.slots, self.slots + self.pixel_words])
             self.pes = np.concatenate([self.pes, (self.pes + config.pes // 2) % config.pes])
         rows, cols = len(self.slots), self.shape.in_shape[0] // self.shape.groups * math.prod(self.shape.kernel)

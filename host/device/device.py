@@ -139,6 +139,8 @@ class Device:
 
         Parameters
         ----------
+        image : Image, Path or str
+            The image, or the path of its file.
         progress : callable
             Told of every batch how many bytes of the image it had.
         batch : int
@@ -164,8 +166,12 @@ class Device:
         self.image = image
 
     def assume(self, image: Image | None) -> None:
-        """Declares that the engine has loaded this image itself (`host.verification.adopt` checks that); None: it has
-        no image.
+        """Declares that the engine has loaded an image by itself; `host.verification.adopt` checks that.
+
+        Parameters
+        ----------
+        image : Image or None
+            The image; None if the engine has none.
 
         Raises
         ------

@@ -12,12 +12,15 @@ from rtl.config import PRESETS, EngineConfig
 from rtl.config_file import read_engine
 from rtl.integration.boards import board_names, read_board
 
-__all__ = ["FORMS", "Target", "list_devices", "parse_target"]
+__all__ = ["FORMS", "UART_BITS", "Target", "list_devices", "parse_target"]
 
 FORMS = ("sim:PRESET, sim:FILE.toml, sim:BOARD[?preset=NAME, config=FILE.toml, baked=IMAGE], "
          "serial:PORT[?board=NAME, baud=N, clock_mhz=N, preset=NAME, config=FILE.toml; joined by &]")
 
 LARGEST_BAUD = 100_000_000
+
+UART_BITS = 10
+"""Bits of a byte on the serial line, start and stop bit included."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from host.network.layers import Geometry
 from nonzero.errors import UserError
 from rtl.config import RANGES, EngineConfig
 from rtl.image_file import ImageParts, read_parts, split_image
-
-if TYPE_CHECKING:
-    from host.datasets import Dataset
 
 __all__ = ["Image", "parse_image", "read_image"]
 
@@ -79,17 +76,6 @@ class Image:
     def inputs(self) -> int:
         """Values of one input; at least, if `input_shape` is not known."""
         return int(self.input_order.max(initial=0)) + 1 if self.input_shape is None else math.prod(self.input_shape)
-
-    def fitted(self, dataset: "Dataset") -> "Dataset":
-        """The images of ``dataset`` in the order in which the network takes them.
-
-        Raises `UserError` for data of another shape.
-        """
-        known = self.input_shape is not None
-        if dataset.input_count < self.inputs or (known and dataset.input_count > self.inputs):
-            raise UserError(f"dataset '{dataset.name}' has {dataset.input_count} values for each image, the network "
-                            f"needs {self.inputs}; give the data that it was compiled for")
-        return dataset.fitted(self.input_shape)
 
     @property
     def readable(self) -> list[int]:

@@ -22,7 +22,7 @@ def chain_sentences(parts: Sequence[Part], order: str) -> tuple[str, ...]:
     parts : sequence of Part
         Parts of the network, in the order of computation.
     order : str
-        Whose order it is, if the shapes allow others; else empty.
+        Origin of the order, for the user, if the shapes allow other orders; else empty.
     """
     linears = [index for index, part in enumerate(parts) if isinstance(part, LinearPart)]
     layers = []
@@ -50,7 +50,7 @@ def _layer(parts: Sequence[Part], *, last: bool) -> str:
 
 
 def left_out_sentence(names: Sequence[str]) -> tuple[str, ...]:
-    """A sentence that names the tensors ``names``, which inference does not need; none if there are none."""
+    """A sentence that names the tensors ``names``, which inference does not need; empty if there are none."""
     if not names:
         return ()
     more = f" and {len(names) - TENSORS_NAMED} more" if len(names) > TENSORS_NAMED else ""

@@ -28,16 +28,15 @@ from nonzero.errors import UserError
 __all__ = ["assemble"]
 
 LAYERS_LIMIT = 256
-"""Linear layers and convolutions of one network."""
+"""Greatest number of linear layers and convolutions of a network."""
 
 
 def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | None = None, *,
              exact: bool = False, assumptions: Sequence[str] = (), output: str | None = None) -> Network:
     """Reads the tensors of ``steps``, which are in the order of computation, and folds the norms.
 
-    A max pooling joins the convolution before it. One that follows none, and every average pooling, becomes a
-    convolution of its own, channel by channel, whose weights are `fixed`. A layer that is used again gets a name of
-    its own.
+    A max pooling is merged into the convolution before it. A max pooling without one, and every average pooling,
+    becomes a convolution of each channel, whose weights are `fixed`. A layer that is used again gets a name of its own.
 
     Parameters
     ----------
@@ -47,8 +46,7 @@ def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | No
     input_shape : tuple of int, optional
         Channels, height and width of an input; convolutions need it.
     exact : bool
-        ``input_shape`` is what the file itself says of an input, which may have any axes; then the first layer must
-        take these.
+        ``input_shape`` comes from the file itself, and may have any axes; then the first layer must take these.
     assumptions : sequence of str
         For the network, `Network.assumptions`.
     output : str, optional
@@ -79,7 +77,7 @@ def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | No
 
 
 def _size_problems(parts: Sequence[Part]) -> list[str]:
-    """Problems that forbid reading any tensor at all."""
+    """Problems of size, with which no tensor is read."""
     weighted = [part for part in parts if isinstance(part, LinearPart | ConvPart | PoolPart)]
     if len(weighted) > LAYERS_LIMIT:
         return [f"it has {len(weighted):,} layers, more than {LAYERS_LIMIT}"]
@@ -128,9 +126,9 @@ def assemble_fitting(name: str, steps: Sequence[Step], own_shape: tuple[int, ...
     name, steps, assumptions, output
         See `assemble`.
     own_shape : tuple of int or None
-        Axes of an input that the file tells.
+        Axes of an input according to the file.
     input_shape : tuple of int or None
-        Channels, height and width that the user tells, or that the data have.
+        Channels, height and width according to the user or the data.
 
     Raises
     ------

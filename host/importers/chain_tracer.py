@@ -20,7 +20,7 @@ from host.importers.stored_tensor import StoredTensor
 __all__ = ["ARITHMETIC", "KEEP_BATCH", "Dataflow", "transposed"]
 
 INPUTS_LIMIT = 1 << 24
-"""Values of an input that is scaled or shifted."""
+"""Greatest number of values of an input that is scaled or shifted."""
 
 STEPS_LIMIT = 16
 """Most steps from a tensor of the file to a weight; each nests one call deeper when it is read."""
@@ -28,7 +28,7 @@ STEPS_LIMIT = 16
 COMPUTED = ("is computed in a way that is not known here; before the export, store it: "
             "torch.nn.utils.prune.remove(layer, 'weight'), torch.nn.utils.parametrize.remove_parametrizations(layer, "
             "'weight'), or what made it")
-"""Problem of a weight that is no tensor of the file."""
+"""Problem of a weight that is not a tensor of the file."""
 
 ARITHMETIC = ("; only sums, differences, products and quotients with a constant in the file run, and on the input only "
               "if the file tells its shape: do it in the weights of a layer, or for the input by --normalize MEAN,STD "
@@ -51,8 +51,8 @@ class Dataflow:
     other : str or None
         The second activations that it takes, of a sum.
     sizes : sequence of int, str or None
-        Axes of the model's input, of which the first is the batch's if there are several; None for a size that the
-        file does not tell, a name for one that it leaves open. Empty if it tells nothing.
+        Sizes of the axes of the model's input, of which the first is the batch axis if there are several; None for a
+        size that the file does not give, a name for one that it leaves open. Empty if the file gives no axes.
     constants : dict
         The tensors of the file by the names of the values that they are.
     names : dict
@@ -113,7 +113,7 @@ class Dataflow:
         return self.names.get(name) == self.at
 
     def assume_no_dropout(self, node: str) -> None:
-        """Notes that the dropout at the node named ``node``, which the file runs as in training, is left out."""
+        """Records that the dropout at the node named ``node``, which the file runs as in training, is left out."""
         self.assumptions.append(f"layer {shown(node)} was exported as in training, where it drops values by chance; it "
                                 "is left out, as in inference: call model.eval() before the export")
 
@@ -132,18 +132,18 @@ class Dataflow:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """Axes of one input, if the file tells all of their sizes."""
+        """Axes of one input, if the file gives all of their sizes."""
         axes = self.sizes[1:] or self.sizes
         known = tuple(size for size in axes if type(size) is int)
         return known if known and len(known) == len(axes) else None
 
     @property
     def batch(self) -> int | str | None:
-        """The first axis, which must stay as it is; None if it is not known, or there is only one input."""
+        """Size of the batch axis, which must not change; None if it is not known, or there is only one axis."""
         return self.sizes[0] if len(self.sizes) > 1 else None
 
     def go_on(self, output: str, *parts: Part) -> None:
-        """Adds the ``parts`` that a node gives, and continues at its output, the value named ``output``."""
+        """Adds the ``parts`` that a node becomes, and continues at its output, the value named ``output``."""
         for part in parts:
             if isinstance(part, LinearPart) and len(self.sizes) > 2 and not self.shape \
                     and not any(isinstance(one.part, FlattenPart | UnsupportedPart) for one in self.steps):

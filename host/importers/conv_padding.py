@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The zeros around the input of a convolution, in numbers: its own, those that a rule gives, those of a padding before.
+"""Numbers of zeros around a convolution's input: its own padding, that of a rule, or that of a padding layer before it.
 """
 
 from dataclasses import replace
@@ -12,14 +12,14 @@ ONLY_CONVOLUTIONS = "pads with zeros what no convolution takes next; put it befo
 
 
 def joined(first: PadPart, second: PadPart) -> PadPart:
-    """One padding that adds up ``first`` and ``second``. It has the name of ``second``."""
+    """The sum of the paddings ``first`` and ``second``, with the name of ``second``."""
     rows, cols = ((one[0] + two[0], one[1] + two[1]) for one, two in (
         (first.rows, second.rows), (first.cols, second.cols)))
     return PadPart(second.name, rows, cols)
 
 
 def in_numbers(part: ConvPart, kernel: Pair, shape: tuple[int, ...] | None, before: PadPart | None) -> ConvPart:
-    """The convolution with all zeros in ``padding`` and ``end_padding``.
+    """The convolution with all padding as numbers in ``padding`` and ``end_padding``.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ def in_numbers(part: ConvPart, kernel: Pair, shape: tuple[int, ...] | None, befo
     kernel : (int, int)
         Rows and columns.
     shape : tuple of int or None
-        Channels, height and width of what comes in, without the zeros of ``before``; None if it is not known.
+        Channels, height and width of the input, without the zeros of ``before``; None if it is not known.
     before : PadPart or None
-        Zeros that the convolution takes as well.
+        Padding layer whose zeros the convolution takes over.
     """
     own = list(zip(part.padding, part.end_padding or part.padding, strict=True))
     around = (before.rows, before.cols) if before else ((0, 0), (0, 0))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Description of a network in a model file of this tool, beside the tensors, as JSON: which layers they belong to,
-which activations and poolings stand between, and the shape of an input. A file that is read with it leaves nothing to
-assume."""
+which activations and poolings lie between them, and the shape of an input. With it no assumption is needed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ KEY = "nonzero"
 VERSION = 1
 
 TEXT_LIMIT = 1 << 20
-"""Characters of a description."""
+"""Greatest number of characters of a description."""
 
 PARTS_LIMIT = 2048
 
@@ -49,7 +48,7 @@ _IF_NEEDED = ("end_padding",)
 
 
 def describe(parts: Sequence[Part], input_shape: tuple[int, ...] | None) -> str:
-    """The description of a network as JSON text; each part's tensors stand in the file under its name.
+    """The description of a network as JSON text; each part's tensors are in the file under its name.
 
     Parameters
     ----------
@@ -69,7 +68,7 @@ def _as_entry(part: Part) -> dict[str, Any]:
 
 
 def described(text: object, tensors: Mapping[str, StoredTensor]) -> tuple[list[Part], tuple[int, ...] | None]:
-    """The parts, with their tensors, and the shape of an input if it is told.
+    """The parts, with their tensors, and the shape of an input if the description has it.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folds what a model does with its inputs before its first layer, as ``(x - mean) / std``, into that layer."""
+"""Folds arithmetic on a model's inputs before its first layer, such as ``(x - mean) / std``, into that layer."""
 
 import math
 from dataclasses import replace
@@ -16,7 +16,7 @@ __all__ = ["Affine", "fold_inputs", "fold_normalization"]
 
 
 class Affine:
-    """``x / divisor + shift`` with the inputs, a float64 of each for every value of the ``shape``."""
+    """``x / divisor + shift`` of the inputs ``x``; both are float64, one for each value of an input of ``shape``."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads state dictionaries of the zoo's networks, which alone do not say how their tensors are applied."""
+"""Reads state dictionaries of the zoo's networks, which do not say themselves how their tensors are applied."""
 
 from argparse import ArgumentParser
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ def announcement(name: str, tensors: Mapping[str, StoredTensor]) -> str:
 
 
 def _differences(model: nn.Module, tensors: Mapping[str, StoredTensor]) -> list[str]:
-    """Why tensors are not those of a network, or of one that has lost rows and columns; kernels stay whole."""
+    """Why tensors are not those of a network, or of it without some rows and columns; kernels must be complete."""
     whole = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     problems = [f"it has no tensor {shown(key)}" for key in whole if key not in tensors]
     problems += [f"it has a tensor {shown(key)} too many" for key in tensors if key not in whole]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A layer while it is put together from the parts of a model, and its weights with the batch norm folded in."""
+"""A layer while it is assembled from the parts of a model, and its weights with the batch norm folded in."""
 
 import math
 from dataclasses import dataclass, field

@@ -9,17 +9,17 @@ from host.importers.torch_archive import EXPORT
 from nonzero.errors import UserError
 
 PARTS_LIMIT = 256
-"""Layers that are ordered; the search recurses once for each."""
+"""Greatest number of layers that are ordered; the search recurses once for each."""
 
 STEPS_LIMIT = 5_000
-"""Steps of the search; layers that can be told apart need a few each."""
+"""Greatest number of steps of the search; layers of different shapes need a few each."""
 
 
 def order_parts(parts: Sequence[Part]) -> list[Part]:
     """Orders linear layers and batch normalisations so that each one's inputs are the outputs before it.
 
     Layers whose names differ only in numbers (fc1, fc2, fc10) keep the order of the numbers, if such
-    an order chains. There must be exactly one order left; a batch normalisation directly follows a
+    an order chains. Exactly one order must remain; a batch normalisation directly follows a
     linear layer. If there are unsupported parts, only these are returned, to be refused.
 
     Parameters

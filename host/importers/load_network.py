@@ -13,12 +13,12 @@ see `nonzero.safe_pickle` and `host.importers.torch_archive`. These files are ac
 
 Convolutions need the images' shape (`load_network`), unless the file knows it.
 
-The last two hold tensors only. If the file describes its network beside them, as those of host.train and of
+The last two hold tensors only. If the file also describes its network, as those of host.train and of
 ``host.compile --save`` do (`host.importers.description`), or if the user says which network of `host.network.zoo` it
-is, it is read as that. Else it is a chain of linear layers in the order of the file (a safetensors file, which has
-none, is ordered by shapes and numbers in names), with a ReLU behind each but the last, and batch normalisation with eps
-= 1e-5 between a linear layer and its ReLU; `host.network.layers.Network.assumptions` says so. A softmax or log-softmax
-at the end is dropped: it does not change which output is greatest.
+is, it is read as that network. Otherwise it is read as a chain of linear layers in the order of the file (a safetensors
+file, which has none, is ordered by shapes and numbers in names), with a ReLU behind each but the last, and batch
+normalisation with eps = 1e-5 between a linear layer and its ReLU; `host.network.layers.Network.assumptions` says so. A
+softmax or log-softmax at the end is dropped: it does not change which output is greatest.
 """
 
 import os
@@ -38,15 +38,14 @@ from host.network.layers import Network
 from nonzero.errors import UserError, check_all
 
 FORMATS = (ONNX, TFLITE, TORCH_EXPORT, SAFETENSORS, TORCH_SAVE)
-"""The first that recognises a file reads it; the last one takes all that are left, and refuses those that it is not of.
-"""
+"""Tried in order; the last one accepts any file and reports an error if it cannot read it."""
 
 FILE_LIMIT = 1 << 32
-"""Bytes of a model file: the largest network with its optimiser's state."""
+"""Greatest size of a model file in bytes: that of the largest network with its optimiser's state."""
 
 
 PROBLEMS_LIMIT = 40
-"""Problems listed for one file."""
+"""Greatest number of problems listed for a file."""
 
 
 def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
@@ -63,7 +62,7 @@ def load_network(path: Path, *, input_shape: tuple[int, ...] | None = None,
         The inputs were normalised to ``(x - mean) / std`` in training. This is folded into the first
         layer, so that the network takes ``x`` itself, and a zero of ``x`` stays a zero.
     known : str, optional
-        The network of `host.network.zoo` that a file of tensors is of.
+        The network of `host.network.zoo` to which a file of tensors belongs.
 
     Raises
     ------
@@ -88,7 +87,7 @@ def load_with_data(path: Path, data: Dataset | str, *, input_shape: tuple[int, .
                    known: str | None = None) -> tuple[Network, Dataset]:
     """Reads a network, as `load_network`, and a dataset whose images give the input shape if nothing else does.
 
-    The images are put into the order in which the network takes them; notes of the dataset say what had to be done.
+    The images are put into the axis order that the network takes; notes of the dataset say what was changed.
 
     Parameters
     ----------
@@ -101,7 +100,7 @@ def load_with_data(path: Path, data: Dataset | str, *, input_shape: tuple[int, .
     normalize : (float, float), optional
         Mean and standard deviation by which the training normalised its inputs.
     known : str, optional
-        The network of `host.network.zoo` that a file of tensors is of.
+        The network of `host.network.zoo` to which a file of tensors belongs.
 
     Raises
     ------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model file that is open, and what a format has to know of such files."""
+"""An open model file, and the description of a file format: how it is recognised and read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["ModelFile", "ModelFormat"]
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file, and what the user says of the network in it.
+    """A model file, and the user's information about the network in it.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class ModelFormat(NamedTuple):
     recognises : callable
         Whether a `ModelFile` has this format.
     read : callable
-        The network in a `ModelFile` of this format. Raises `UserError` for anything but a sound one.
+        The network in a `ModelFile` of this format. Raises `UserError` if the file is not sound.
     """
 
     recognises: Callable[[ModelFile], bool]

@@ -18,7 +18,7 @@ from nonzero.errors import UserError
 __all__ = ["ONNX", "read_onnx"]
 
 BYTES_LIMIT = 1 << 31
-"""Largest size of a protobuf message."""
+"""Greatest size of a protobuf message, in bytes."""
 
 NODES_LIMIT = 10_000
 

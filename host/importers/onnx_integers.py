@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small integers that an ONNX graph computes from constants: exporters write the sizes of a padding that way."""
+"""Computes small integers in an ONNX graph from constants: exporters write the sizes of a padding that way."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["INT64", "VALUES_LIMIT", "compute_integers"]
 
 VALUES_LIMIT = 64
-"""Most values of every tensor on the way, so that no graph makes the reader work hard."""
+"""Greatest number of values of each intermediate tensor, which limits the work that a hostile graph can cause."""
 
 INT64 = 7
 """The number of the type in ONNX."""

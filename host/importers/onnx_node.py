@@ -38,7 +38,7 @@ class OnnxNode:
             else f"{proto.domain[:40]}.{proto.op_type[:40]}"
 
     def keep_integers(self) -> None:
-        """Records what the node computes of small integers, such as the sizes of a padding."""
+        """Records the node's output if it is computed from small integers, such as the sizes of a padding."""
         from onnx import numpy_helper
         stored: list[Any] = [self.whole.get(name) for name in self.proto.input]
         if not all(one is not None and one.data_type == INT64 and not one.external_data
@@ -60,7 +60,7 @@ class OnnxNode:
         return [UnsupportedPart(self.label, problem)]
 
     def unsupported(self, hint: str = "") -> list[Part]:
-        """The part of an operation that the engine does not run; ``hint`` is added to what the user is told."""
+        """The part of an operation that the engine does not run; ``hint`` is added to the message."""
         return self.refused(f"is the operation {self.kind}, which the engine does not run; see the supported layers in "
                             f"the README{hint}")
 
@@ -107,7 +107,7 @@ class OnnxNode:
         return list(self.attribute(name, default))
 
     def pair(self, name: str, default: int) -> tuple[int, int]:
-        """An attribute of two integers, for rows and columns, each 0 to 65535; the ``default`` counts for both.
+        """An attribute of two integers, for rows and columns, each 0 to 65535; ``default`` is that of both.
 
         Raises
         ------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Translation of the operators of ONNX into the parts of a model."""
+"""Translates the operators of ONNX into the parts of a model."""
 
 import math
 from collections.abc import Callable
@@ -33,7 +33,7 @@ EXPORT_AGAIN = ("export the model again: torch.onnx.export(model.eval(), (exampl
 
 
 def read_node(node: OnnxNode) -> None:
-    """Adds to the flow of ``node`` the parts that the node is, or the constant that it computes."""
+    """Adds to the flow of ``node`` the parts that the node becomes, or the constant that it computes."""
     flow, inputs, outputs = node.flow, list(node.proto.input), node.proto.output
     if not outputs:
         return
@@ -218,7 +218,7 @@ def _softmax(node: OnnxNode) -> list[Part]:
     axis = node.attribute("axis", -1 if node.opset >= 13 else 1)
     if axis not in (1, -1):
         return node.refused("is a softmax over another axis than the outputs; use dim=1")
-    # Before operator set 13 it is over this axis and all after it.
+    # Before operator set 13 a softmax is over this axis and all after it.
     return [SoftmaxPart(node.label, None if node.opset < 13 and axis == 1 else axis)]
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors of an ONNX file, which lie in it, or in a file beside it, as torch.onnx.export writes them by default.
+"""Tensors of an ONNX file, stored in it or in a file beside it, as torch.onnx.export does by default.
 
-The name of that file comes from the model: only a plain file in the model's own directory is opened, no link, and no
-more of it is read than the tensor has.
+The name of that file comes from the model: only a plain file in the model's own directory is opened, no link, and only
+the bytes of the tensor are read.
 """
 
 import math
@@ -20,7 +20,7 @@ from host.importers.stored_tensor import FLOAT_BYTES, StoredTensor, TensorError,
 __all__ = ["stored_tensor"]
 
 DTYPES = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
-"""onnx.TensorProto.DataType of what can be weights."""
+"""Values of onnx.TensorProto.DataType that weights can have."""
 
 ONE_FILE = "save all in one file: onnx.save(onnx.load(path), new_path, save_as_external_data=False)"
 
@@ -55,10 +55,10 @@ def stored_tensor(stored: Any, folder: Path) -> StoredTensor:
 
 
 def _external(folder: Path, entries: Mapping[str, str], shape: tuple[int, ...], dtype: str) -> StoredTensor:
-    """The tensor of this shape and number format whose place, ``location``, ``offset`` and ``length`` in bytes,
-    ``entries`` tell; ``folder`` is the model's.
+    """The tensor of this shape and number format that is stored in a file of its own.
 
-    What is wrong is its `problem`. The file is looked at now and once more when it is read.
+    ``entries`` give the file (``location``), ``offset`` and ``length`` in bytes; ``folder`` is the model's. If they are
+    wrong, the tensor has a `problem`. The file is checked now and again when it is read.
     """
     location = entries.get("location", "")
     if location in ("", ".", "..") or any(one in "/\\\0" for one in location) or len(location) > 255:

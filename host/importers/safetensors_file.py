@@ -90,7 +90,7 @@ def _spatial_parts(layer: Linear, names: set[str]) -> list[Part]:
 
 
 ACTIVATION_PARTS = {Activation.IDENTITY: (), Activation.RELU: (("relu", ReluPart),)}
-"""What each activation function is written as: the end of the part's name, and its kind."""
+"""The part that stands for each activation function: the suffix of its name, and its kind."""
 
 
 def _activation_parts(layer: Linear, names: set[str]) -> list[Part]:
@@ -105,7 +105,7 @@ def _new_name(name: str, names: set[str]) -> str:
 
 
 HEADER_LIMIT = 1 << 23
-"""Bytes of the header of a safetensors file."""
+"""Greatest size of the header of a safetensors file, in bytes."""
 
 
 _SAFETENSORS_FORMATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -124,7 +124,7 @@ def check_header(file: IO[bytes], size: int) -> None:
     Raises
     ------
     UserError
-        If that is not so.
+        If the header is not whole, or names a tensor twice.
     """
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(HEADER_LIMIT, size - 8):
@@ -143,7 +143,7 @@ def read_safetensors(path: Path, input_shape: tuple[int, ...] | None, known: str
     ----------
     path : Path
     input_shape : tuple of int or None
-        Channels, height and width of an input, unless the file tells it.
+        Channels, height and width of an input, unless the file gives them.
     known : str or None
         The network of `host.network.zoo` that the user says the tensors are of.
 

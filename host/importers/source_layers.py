@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of a model as its file tells them, in the order of computation, before anything is checked or read."""
+"""The parts of a model as its file describes them, in the order of computation, before they are checked or read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,8 +57,8 @@ class ConvPart:
     end_padding : Pair, optional
         Zeros below and to the right; None if they are as many as in ``padding``.
     same : str
-        "upper" or "lower": zeros so that each stride gives one output, of an odd number one more at the end or at the
-        beginning; the paddings then say nothing. Empty for the paddings.
+        "upper" or "lower": as many zeros as give one output for each stride; of an odd number, one more is at the end
+        or at the beginning, and the paddings are ignored. Empty if the paddings count.
     """
 
     name: str
@@ -97,7 +97,7 @@ class PoolPart:
         "max" or "average".
     window, stride, padding : Pair
     ceil : bool
-        Windows may reach over the end.
+        Windows may extend beyond the end.
     counts_padding : bool
         Torch's ``count_include_pad``.
     """
@@ -164,8 +164,8 @@ class ReluPart:
 
 @dataclass(frozen=True)
 class FlattenPart:
-    """Channels, rows and columns become one axis; or, if it has a ``shape``, axes of these sizes behind the batch's,
-    if all of an input's values fit into them."""
+    """Channels, rows and columns become one axis; or, with a ``shape``, axes of these sizes behind the batch axis, if
+    these hold all values of an input."""
 
     name: str
     shape: tuple[int, ...] = ()
@@ -175,7 +175,7 @@ class FlattenPart:
 class SoftmaxPart:
     """A softmax or log-softmax over the outputs: it keeps their order, so the network does without it.
 
-    ``axis`` counts the batch's; None for one over all axes.
+    ``axis`` is counted with the batch axis; None for one over all axes.
     """
 
     name: str
@@ -217,7 +217,7 @@ def in_a_row(parts: Sequence[Part]) -> list[Step]:
 
 
 def shown(name: object) -> str:
-    """A name from a file, fit for a message: quoted, escaped and cut to 80 characters."""
+    """A name from a file for a message: quoted, escaped and cut to 80 characters."""
     return repr(str(name)[:80])
 
 

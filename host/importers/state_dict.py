@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads dictionaries of tensors: finds their layers, and says what has to be assumed of everything else.
+"""Reads dictionaries of tensors: finds their layers, and states what is assumed of everything else.
 
-A state dictionary knows tensors only. What it may be besides a chain of linear layers is looked for and refused by
-name: copies of a model, parameters of other layers. The rest is assumed, and said (`host.importers.assumptions`).
+A state dictionary holds tensors only. Signs of anything but a chain of linear layers, such as copies of a model or
+parameters of other layers, are found by their names and refused. The rest is assumed, and the user is told so
+(`host.importers.assumptions`).
 """
 
 import re
@@ -24,7 +25,7 @@ WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 """Prefixes of torch.nn.DataParallel, torch.compile, and of modules that hold the network."""
 
 WRAPPERS_DEEP = 8
-"""Most prefixes that are dropped from a name."""
+"""Greatest number of prefixes that are dropped from a name."""
 
 NAMES_DEEP = 8
 """Places of a name, between its dots, in which copies of layers are looked for."""
@@ -43,7 +44,7 @@ _AS_EXPORTED = f"if its forward() is a chain that Nonzero runs, save the model a
 
 @dataclass(frozen=True)
 class Reading:
-    """Network that tensors were read as.
+    """The network as which tensors were read.
 
     Attributes
     ----------
@@ -78,8 +79,8 @@ def read_tensors(tensors: Mapping[str, StoredTensor], *, ordered: bool, descript
     Raises
     ------
     UserError
-        If there is more than one model, if nothing says what the tensors of a convolution do, or as `described`,
-        `zoo_parts` and `order_parts`.
+        If there is more than one model, if nothing says how the tensors of a convolution are applied, or as
+        `described`, `zoo_parts` and `order_parts`.
     """
     if description is not None and known is None:
         return Reading(*described(description, tensors))
@@ -139,8 +140,8 @@ def _with_relus(parts: Sequence[Part]) -> list[Part]:
 
 
 def _refuse_copies(tensors: Mapping[str, StoredTensor]) -> None:
-    """Raises `UserError` if some of the tensors are a second copy of a model: by their names, or since the same layers
-    in the same shapes stand under two names. Names that differ in numbers only may be those of blocks."""
+    """Raises `UserError` if some of the tensors are a second copy of a model: according to their names, or because the
+    same layers with the same shapes occur under two names. Names that differ only in numbers may be those of blocks."""
     heads = {".".join(key.split(".", NAMES_DEEP)[:NAMES_DEEP])[:1000] for key in tensors}
     copies = sorted({found.group().strip("._") for head in heads if (found := COPY.search(head))})
     if copies and not all(COPY.search(head) for head in heads):
@@ -174,7 +175,7 @@ def _parts(tensors: Mapping[str, StoredTensor]) -> list[Part]:
     for key, tensor in tensors.items():
         name, _, leaf = key.rpartition(".")
         groups.setdefault(name, {})[leaf] = tensor
-    # What is left of a layer beside its parametrisation, which is refused, is no layer.
+    # The other tensors of a layer with a parametrisation, which is refused, are not a layer.
     whole = groups.keys() - {name.partition(".parametrizations.")[0] for name in groups if ".parametrizations." in name}
     return [_group_part(name, leaves) for name, leaves in groups.items() if name in whole]
 
@@ -209,7 +210,7 @@ def _listed(leaves: Mapping[str, StoredTensor]) -> str:
 
 
 def _meaning(name: str, leaves: Mapping[str, StoredTensor]) -> str:
-    """A guess at a layer with unknown parameters, and the way out."""
+    """A guess at a layer with unknown parameters, and a remedy."""
     if ".parametrizations." in f".{name}.":
         return ("a parametrisation; before saving, call torch.nn.utils.parametrize.remove_parametrizations(layer, "
                 "\"weight\")")

@@ -2,7 +2,7 @@
 """Tensors of a model file that have been described but not yet read.
 
 A file may claim any shape in a few bytes. So a tensor is first described, its claims are checked
-against what the file really holds, and only then is it read into memory.
+against the contents of the file, and only then is it read into memory.
 """
 
 import math
@@ -34,7 +34,7 @@ class StoredTensor:
     shape : tuple of int
         Shape that the file claims.
     values : int
-        Number of values that are read from the file for it: those of its whole storage.
+        Number of values that are read from the file for it: the size of its whole storage.
     load : callable
         Reads the tensor as it is stored: an array of any of `FLOAT_BYTES`, float32 for bfloat16.
     problem : str

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which convolutions and poolings the engine can run, and what to do about the others."""
+"""Checks whether the engine can run a convolution or pooling; each problem names a remedy."""
 
 from collections.abc import Iterator
 
 from host.importers.source_layers import ConvPart, PoolPart
 from host.importers.stored_tensor import SIZE_LIMIT
-from rtl.descriptor import largest
+from host.network.layers import LARGEST_POOL
 
 __all__ = ["LARGEST_KERNEL", "NOT_ZEROS", "in_one_row", "kernel_problems", "pool_problems", "size_text"]
 
 LARGEST_KERNEL = 11
-LARGEST_POOL = largest("pool")
 """Rows and columns."""
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads ``.tflite`` files of TensorFlow Lite with the `tflite` library, which is optional. Nothing in them is executed.
 
-Images have their channels last there, and first in a `Network`: weights and shapes are turned round. Integers are read
-as the floats that they stand for, and quantised again.
+Images have their channels last there, and first in a `Network`: weights and shapes are transposed. Integers are read as
+the floats that they represent, and quantised again.
 """
 
 import struct
@@ -22,17 +22,17 @@ from nonzero.errors import UserError
 __all__ = ["TFLITE"]
 
 MAGIC = b"TFL3"
-"""Bytes 4 to 7 of a file."""
+"""Bytes 4 to 7 of a TensorFlow Lite file."""
 
 BYTES_LIMIT = 1 << 31
-"""Largest size of a flatbuffer."""
+"""Greatest size of a flatbuffer, in bytes."""
 
 TENSORS_LIMIT = NODES_LIMIT = 10_000
 
 AGAIN = "convert the model again: tf.lite.TFLiteConverter.from_keras_model(model).convert()"
 
 GARBLED = (struct.error, ValueError, TypeError, IndexError, AttributeError, OverflowError, MemoryError)
-"""What the library raises where a file points outside of itself."""
+"""Exceptions of the library for a file with an offset outside the file."""
 
 
 def _read(path: Path) -> Dataflow:
@@ -117,7 +117,7 @@ def _place(number: int, tensors: list[LiteTensor], *, absent: bool = False) -> i
 
 
 def _channels_first(sizes: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """Axes of the input with the channels behind the batch's."""
+    """Axes of the input with the channel axis behind the batch axis."""
     return (sizes[0], sizes[3], *sizes[1:3]) if len(sizes) == 4 else sizes
 
 

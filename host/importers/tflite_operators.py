@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operators of TensorFlow Lite as parts of a model."""
+"""Translates the operators of TensorFlow Lite into the parts of a model."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ SAME = 0
 """tflite.Padding of an operator that pads; the other number is VALID."""
 
 FUSED = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIGN_BIT"}
-"""tflite.ActivationFunctionType, but for NONE."""
+"""Values of tflite.ActivationFunctionType, except NONE."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LiteNode:
     tensors : sequence of LiteTensor
         All of the graph.
     flow : Dataflow
-        What the nodes before it have made.
+        Values and parts of the nodes before it.
     """
 
     kind: str
@@ -119,7 +119,7 @@ class LiteNode:
 
 
 def read_node(node: LiteNode) -> None:
-    """Adds to the flow of ``node`` the parts that the node is, or the constant that it computes."""
+    """Adds to the flow of ``node`` the parts that the node becomes, or the constant that it computes."""
     flow, output = node.flow, str(node.outputs[0])
     takes = flow.takes(node.label, node.kind, [str(one) for one in node.inputs], adds=node.kind == "ADD")
     if takes is None:
@@ -224,7 +224,7 @@ def _mean(node: LiteNode) -> list[Part]:
 
 
 def _reshape(node: LiteNode) -> list[Part]:
-    """To one axis behind the batch's; or the input to a map of one channel, whose order is the same."""
+    """A reshape to one axis behind the batch axis; or of the input to a map of one channel, whose order is the same."""
     before, after = node.shape, node.tensors[node.outputs[0]].shape
     if before == after:
         return []
@@ -251,7 +251,7 @@ def _pad(node: LiteNode) -> list[Part]:
 
 
 def _softmax(node: LiteNode) -> list[Part]:
-    """Over the last axis: a map's channels."""
+    """A softmax over the last axis: a map's channels."""
     return [SoftmaxPart(node.label, 1)]
 
 

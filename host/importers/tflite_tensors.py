@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tensors of a TensorFlow Lite file: floats, or integers with scales, which are read as the floats that they stand for.
+"""Tensors of a TensorFlow Lite file: floats, or integers with scales, which are read as the floats they represent.
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018,
 section 2.1: ``float = scale * (integer - zero_point)``.
@@ -16,12 +16,12 @@ from host.importers.stored_tensor import StoredTensor, shape_problem
 __all__ = ["LiteTensor", "read_tensor"]
 
 DTYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 7: "int16", 9: "int8", 10: "float64"}
-"""tflite.TensorType of what can be constants."""
+"""Values of tflite.TensorType that constants can have."""
 
 AXES_LIMIT = 8
 
 SMALL = 64
-"""Values of a tensor that are read as integers: a shape, or the sizes of a padding."""
+"""Greatest number of values of a tensor that is read as integers: a shape, or the sizes of a padding."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LiteTensor:
     sizes : tuple of int or None
         The same with None for axes that are left open.
     dtype : str
-        Number format; empty for one that no constant here has.
+        Number format; empty for one that constants cannot have.
     scales, zero_points : float64 and int64 array, shape ``[n]``
         One for all values, or one for each place along ``axis``; empty for floats.
     axis : int
@@ -57,7 +57,7 @@ class LiteTensor:
 
     @property
     def is_integer(self) -> bool:
-        """Whether its values are integers that stand for floats."""
+        """Whether its values are integers that represent floats."""
         return self.dtype.startswith(("int", "uint")) and self.scales.size > 0
 
     def integers(self) -> list[int] | None:
@@ -95,7 +95,7 @@ def read_tensor(tensor: Any, buffers: Any) -> LiteTensor:
     ----------
     tensor : tflite.Tensor
     buffers : tflite.Model
-        Has the constants' bytes.
+        The model, whose buffers hold the constants' bytes.
     """
     shape = _integers(tensor.ShapeAsNumpy(), tensor.ShapeLength(), AXES_LIMIT)
     signature = _integers(tensor.ShapeSignatureAsNumpy(), tensor.ShapeSignatureLength(), AXES_LIMIT)
@@ -127,7 +127,7 @@ def _integers(values: Any, count: int, most: int) -> tuple[int, ...]:
 
 
 def _quantization(found: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, int, str]:
-    """Scales, zero points and their axis; and what is wrong with them."""
+    """Scales, zero points and their axis; and a problem, empty if there is none."""
     none = np.zeros(0), np.zeros(0, np.int64), 0
     if found is None or not found.ScaleLength():
         return *none, ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads files of torch.save, in today's zip format and in the legacy format, without running anything in them.
+"""Reads files of torch.save, in the current zip format and in the legacy format, without executing anything in them.
 
 Every claim that a file makes about sizes is checked against the file before it is followed.
 """
@@ -21,16 +21,16 @@ from nonzero.errors import UserError
 from nonzero.safe_pickle import DamagedPickleError, Name, Persistent, Pickle, Record, read_pickle
 
 PICKLE_LIMIT = 1 << 23
-"""Bytes of the pickle that describes the tensors."""
+"""Greatest size of the pickle that describes the tensors, in bytes."""
 
 ENTRIES_LIMIT = 20_000
-"""Files within a zip file; torch.save writes one for each tensor and a few more."""
+"""Greatest number of files in a zip file; torch.save writes one for each tensor and a few more."""
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """The first pickle of a legacy file (torch.serialization.MAGIC_NUMBER)."""
 
 EXPORT = 'program = torch.export.export(model.eval(), (example,)); torch.export.save(program, "model.pt2")'
-"""Python that saves what a model computes, whatever its class."""
+"""Python code that saves a model's computation, whatever its class."""
 
 SAVE_AGAIN = f"save the model again, as .pt2: {EXPORT}"
 
@@ -51,7 +51,7 @@ OTHER_TENSORS = {
     "torch._utils._rebuild_wrapper_subclass": "is of a subclass of Tensor; save a plain float32 tensor",
     "torch._tensor._rebuild_from_type_v2": "is of a subclass of Tensor; save a plain float32 tensor",
 }
-"""Functions that rebuild unsupported tensors, and what to tell the user."""
+"""Functions that rebuild unsupported tensors, and the message for the user."""
 
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 
@@ -142,7 +142,7 @@ def _are_sizes(values: Any) -> bool:
 
 
 def read_checkpoint(file: IO[bytes]) -> Checkpoint:
-    """Describes what a file of torch.save holds; ``file`` is open at its start and stays in use.
+    """Describes the contents of a file of torch.save; ``file`` is open at its start and stays in use.
 
     Raises
     ------

@@ -30,7 +30,7 @@ SCHEMA_MAJOR = 8
 ARCHIVE_VERSIONS = (b"0", b"1")
 
 JSON_LIMIT = 1 << 26
-"""Bytes of the graph, and of the list of the weights."""
+"""Greatest size of the graph, and of the list of the weights, in bytes."""
 
 EXPORT_AGAIN = f"export it again: {EXPORT}"
 
@@ -137,7 +137,7 @@ def _integer(value: Values) -> int:
 
 
 def _follow(module: Values, tensors: dict[str, StoredTensor]) -> Dataflow:
-    """Goes through the graph, node by node."""
+    """Translates the graph, node by node."""
     graph, constants, names, inputs = module["graph"], {}, {}, []
     for spec in module["signature"]["input_specs"]:
         (kind, content), = spec.items()

@@ -14,7 +14,7 @@ Values = dict[str, Any]
 
 
 class GarbledError(ValueError):
-    """The JSON does not have the form that torch gives it."""
+    """The JSON does not have the form that torch writes."""
 
 
 def size_of(value: Values) -> int | str | None:
@@ -62,7 +62,7 @@ class ExportNode:
     flow : Dataflow
         Values of the nodes before it.
     names : dict
-        Names of the tensors in the model, by the values that they are.
+        Names of the tensors in the model, by the names of their values in the graph.
     sizes : list
         Axes of its output, from `size_of`.
     """
@@ -94,7 +94,10 @@ class ExportNode:
             else full.rpartition(".")[0] or self.label
 
     def pair(self, name: str, default: int) -> tuple[int, int]:
-        """An argument of rows and columns, each 0 to 65535; one number counts for both. Raises `GarbledError`."""
+        """An argument of rows and columns, each 0 to 65535; a single number, such as ``default``, is that of both.
+
+        Raises `GarbledError` for anything else.
+        """
         value = self.arguments.get(name)
         value = default if value is None or value == [] else value
         pair = [value, value] if type(value) is int else value * 2 if type(value) is list and len(value) == 1 else value

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each operation of an exported program (torch.ops.aten) becomes: the parts of a model."""
+"""Translates the operations of an exported program (torch.ops.aten) into the parts of a model."""
 
 import math
 from collections.abc import Callable
@@ -34,7 +34,7 @@ _WIDE = (7, 8)
 _WEIGHTLESS = {"relu": ReluPart, "relu_": ReluPart}
 
 def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Values) -> None:
-    """Adds what a node is to the flow.
+    """Adds to the flow the parts that a node becomes, or the constant that it computes.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
     flow : Dataflow
         Values of the nodes before it; it is changed.
     names : dict
-        Names of the tensors in the model, by the values that they are.
+        Names of the tensors in the model, by the names of their values in the graph.
     shapes : dict
         The graph's ``tensor_values``.
     """

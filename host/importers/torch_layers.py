@@ -24,16 +24,16 @@ from nonzero.errors import UserError
 from nonzero.safe_pickle import Record
 
 MODULES_LIMIT = 4096
-"""Modules of one pickled model, containers included."""
+"""Greatest number of modules of a pickled model, containers included."""
 
 NESTING_LIMIT = 32
-"""Containers within containers."""
+"""Greatest depth of containers within containers."""
 
 OPTION_LIMIT = 1 << 16
 """Greatest stride, padding, dilation or size of a layer."""
 
 NAME_LIMIT = 100
-"""Characters in the name of a module within its container."""
+"""Greatest number of characters in the name of a module within its container."""
 
 ONLY_CHAINS = ("Nonzero runs chains of torch.nn.Linear and Conv2d layers with ReLU and pooling between them (batch "
                "normalisation is folded); retrain with these")
@@ -48,7 +48,7 @@ SEQUENTIAL = "torch.nn.modules.container.Sequential"
 def module_parts(checkpoint: Checkpoint, root: Record, name: str = "") -> list[Part]:
     """The layers of a pickled torch.nn model in the order in which `torch.nn.Sequential` runs them.
 
-    Only attributes that the standard classes declare are looked at. Layers that do nothing in
+    Only attributes that the standard classes declare are read. Layers that do nothing in
     inference (Dropout, Identity) are left out.
 
     Parameters

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the one model in a file of torch.save, beside whatever else the file holds."""
+"""Finds the only model in a file of torch.save, which may hold other data as well."""
 
 import re
 from collections import deque
@@ -21,7 +21,7 @@ from nonzero.safe_pickle import Record
 __all__ = ["TORCH_SAVE", "find_model"]
 
 SEARCHED_DEEP = 4
-"""Dictionaries within dictionaries in which a second model is looked for."""
+"""Depth of nested dictionaries to which a second model is searched for."""
 
 STATE_KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params")
 """Entries of a checkpoint dictionary that may hold the model."""
@@ -49,9 +49,9 @@ _WHICH = f"and nothing says which is meant; save only one of them, or save it as
 
 
 def find_model(checkpoint: Checkpoint) -> tuple[Any, Any]:
-    """The pickled model or state dictionary of the file, and what the file says of it, or None.
+    """The pickled model or state dictionary of the file, and the file's description of it, or None.
 
-    What it says of itself is in `host.importers.description`.
+    `host.importers.description` defines that description.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def find_model(checkpoint: Checkpoint) -> tuple[Any, Any]:
     Raises
     ------
     UserError
-        If the file refers to what is neither plain data nor part of torch, or holds no model, or several.
+        If the file refers to anything that is neither plain data nor part of torch, or holds no model, or several.
     """
     strange = [name for name in checkpoint.names if name not in HARMLESS
                and not name.startswith("torch.nn.modules.") and not _NUMBER_FORMAT.fullmatch(name)]
@@ -104,8 +104,8 @@ def _is_model(checkpoint: Checkpoint, value: Any) -> bool:
 
 
 def _models(checkpoint: Checkpoint) -> list[tuple[str, Any]]:
-    """All that looks like a model anywhere in the file, with its name: dictionaries with matrices that are weights,
-    lists of matrices whose name says that they are a copy, and pickled modules but losses."""
+    """Everything in the file that looks like a model, with its name: dictionaries with matrices that are weights, lists
+    of matrices whose name marks them as a copy, and pickled modules except losses."""
     found: list[tuple[str, Any]] = []
     waiting, seen = deque([("", checkpoint.root, 0)]), set[int]()
     while waiting:
@@ -132,7 +132,7 @@ def _is_matrix(checkpoint: Checkpoint, value: Any) -> bool:
 
 def network_of_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[int, ...] | None,
                      known: str | None) -> Network:
-    """Builds the network from what torch.save wrote: a model, or a dictionary of tensors.
+    """Builds the network from the contents of a file of torch.save: a model, or a dictionary of tensors.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def network_of_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[
     checkpoint : Checkpoint
         The file.
     input_shape : tuple of int or None
-        Channels, height and width of an input, unless the file tells it.
+        Channels, height and width of an input, unless the file gives them.
     known : str or None
         The network of `host.network.zoo` that the user says the tensors are of.
 

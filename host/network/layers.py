@@ -3,14 +3,21 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from rtl.descriptor import largest
 from rtl.numbers import Activation
 
 VALUES_LIMIT = 1 << 28
 """Values of one file that may be read: 1 GiB as float32, enough for VGG-16's 138 million weights."""
+
+FLOAT_BITS = 32
+"""Bits of a weight that is not compressed."""
+
+LARGEST_POOL = largest("pool")
+"""Greatest edge of a max-pooling window that a pass of the engine can have."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Linear:
 
     @property
     def inputs(self) -> int:
-        """Values that it takes."""
+        """Number of inputs."""
         return self.cols
 
     @property
@@ -210,20 +217,6 @@ class Network:
     @property
     def weights_kept(self) -> int:
         return sum(layer.weights_kept for layer in self.layers)
-
-    def with_weights(self, weights: dict[str, np.ndarray], biases: dict[str, np.ndarray]) -> "Network":
-        """The same network with other weights and biases.
-
-        Parameters
-        ----------
-        weights : dict of float32 array, shape ``[rows, cols]``
-            Weights of each layer, by its name.
-        biases : dict of float32 array, shape ``[rows]``
-            Biases of each layer, by its name.
-        """
-        layers = tuple(replace(layer, weight=weights[layer.name], bias=biases[layer.name])
-                       for layer in self.layers)
-        return replace(self, layers=layers)
 
 
 def taps_met(geometry: Geometry) -> np.ndarray:

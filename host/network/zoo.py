@@ -2,17 +2,13 @@
 """The zoo: networks by name, to be trained."""
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from nonzero.errors import UserError
 
-if TYPE_CHECKING:
-    from host.datasets import Dataset
-
-__all__ = ["NETWORKS", "build", "empty", "fitted", "sizes"]
+__all__ = ["NETWORKS", "build", "empty", "sizes"]
 
 
 class LeNet300100(nn.Module):
@@ -171,25 +167,6 @@ def empty(name: str) -> nn.Module:
     """A network without values, for its layers and the shapes of its tensors; `UserError` for an unknown name."""
     with torch.device("meta"):
         return build(name)
-
-
-def fitted(model: nn.Module, dataset: "Dataset") -> "Dataset":
-    """The dataset with its values in the order in which a network of the zoo takes them.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A network of `build`.
-    dataset : Dataset
-
-    Raises
-    ------
-    UserError
-        For data of another shape or without classes, or with more classes than the network has outputs.
-    """
-    dataset.require_classes("a network of the zoo")
-    dataset.require(*sizes(model))
-    return dataset.fitted(model.input_shape)  # type: ignore[arg-type]
 
 
 def sizes(model: nn.Module) -> tuple[int, int]:

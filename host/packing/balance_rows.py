@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Assigns the rows of a layer to PEs and slots: work is balanced over the PEs, in an order that needs few skips."""
+"""Assigns the rows of a layer to PEs and slots: balances the work of the PEs, in an order that needs few skips."""
 
 import heapq
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ __all__ = ["Assignment", "assign_bands", "assign_rows", "order_rows"]
 
 @dataclass(frozen=True)
 class Assignment:
-    """Where each row of a layer lives.
+    """PE and slot of each row of a layer.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Assignment:
 
     @property
     def words(self) -> int:
-        """Activation words of the layer's output: rows of the PE that has most."""
+        """Activation words of the layer's output: the greatest number of rows of a PE."""
         return int(self.slot.max(initial=-1)) + 1
 
     @property
@@ -40,7 +40,7 @@ class Assignment:
                 for first in range(0, self.words, self.pass_slots)]
 
     def upper(self, bands: int) -> "Assignment":
-        """Where the rows of the upper one of ``bands`` bands are; all rows if there is one band."""
+        """The assignment of the rows of the upper one of ``bands`` bands; of all rows if there is one band."""
         rows, slots = len(self.pe) // bands, self.words // bands
         return Assignment(self.pe[:rows], self.slot[:rows], self.pes, slots)
 
@@ -53,8 +53,8 @@ class Assignment:
 def assign_rows(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
     """Shares rows out over PEs so that in each pass each has about the same work.
 
-    The better of two ways, if all rows are in one pass: `_assign_evenly`; or greedily, the row with most work first,
-    each to the PE with least work that has a place left.
+    If all rows are in one pass the better of two assignments is taken: `_assign_evenly`; or the greedy one, in which
+    rows go, in order of decreasing work, to the PE with least work that has a place left.
 
     Parameters
     ----------
@@ -79,11 +79,11 @@ def assign_rows(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
 
 
 def _assign_evenly(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
-    """Shares rows out over PEs, each getting as many.
+    """Shares rows out over PEs, the same number to each.
 
-    Every PE gets ``rows / pes`` rows, rounded up or down, so that the drain is no longer than it must be. The row with
-    most work goes first, each to the PE and pass that still lack most work for each of their free places. So the PEs
-    with a row less than others get heavier ones.
+    Every PE gets ``rows / pes`` rows, rounded up or down, so that the drain is no longer than necessary. Rows are
+    assigned in order of decreasing work, each to the PE and pass that lack most work per free place. So the PEs that
+    have a row less than others get heavier rows.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def order_rows(assignment: Assignment, codes: np.ndarray, index_bits: int) -> As
     Parameters
     ----------
     assignment : Assignment
-        Its PEs and passes stay.
+        Assignment whose PEs and passes stay.
     codes : uint8 array, shape ``[rows, cols]``
         Weight codes; 0 is no weight.
     index_bits : int

@@ -22,7 +22,7 @@ class Scan:
     Attributes
     ----------
     taps : int64 array, shape ``[kernel rows * kernel columns]``
-        The tap's number in this scan, row times ``2**tap_bits`` plus column; -1 if it is not part of it.
+        Number of each tap in this scan, row times ``2**tap_bits`` plus column; -1 if the tap is not part of the scan.
     tap_bits : int
     origin : (int, int)
         The first pixel.
@@ -41,7 +41,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class _Axis:
-    """A scan in one direction; ``taps`` are those of the kernel."""
+    """A scan in one direction; ``taps`` are numbers of the kernel's taps."""
 
     taps: range
     origin: int
@@ -59,7 +59,7 @@ def scans(geometry: Geometry, edge: int, tap_bits: int) -> list[Scan]:
     edge : int
         Most taps of a scan in each direction, at most ``2**tap_bits``.
     tap_bits : int
-        The engine's. A scan uses 0, 2 or ``tap_bits`` bits, the least that its taps need.
+        Of the engine's configuration. A scan uses 0, 2 or ``tap_bits`` bits, the least that its taps need.
     """
     rows, cols = (list(_axis(*sizes, edge)) for sizes in axis_sizes(geometry))
     found = sorted((_scan(row, col, geometry.kernel, tap_bits) for row in rows for col in cols),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The most cycles that an inference can take: the engine's watchdog stops one that takes longer."""
+"""An upper bound of an inference's cycles: the engine's watchdog stops an inference that takes longer."""
 
 import math
 from typing import Any
@@ -16,14 +16,14 @@ MARGIN = 2
 """A broken engine never ends, so the bound need not be tight."""
 
 PASS_CYCLES = 100
-"""Cycles of a pass beside its work: to fill and empty the pipeline, and from layer to layer."""
+"""Cycles of a pass in addition to its work: to fill and empty the pipeline, and from layer to layer."""
 
 
 def cycle_limit(packed: PackedNetwork) -> int:
     """Cycles that no inference of ``packed`` reaches, whatever its activations: a multiple of `LIMIT_STEP`.
 
-    It counts as if no activation were zero, no tap fell outside the output, and every PE waited after each broadcast
-    for the PE with most entries. Queues and zeros only save cycles.
+    The bound assumes that no activation is zero, that no tap falls outside the output, and that every PE waits after
+    each broadcast for the PE with most entries. Queues and zeros only save cycles.
     """
     cycles = sum(_pass_cycles(one, packed.config) for layer in packed.layers for one in layer.passes)
     most = (1 << counter_bits(packed.config)) // LIMIT_STEP - 1
@@ -31,7 +31,7 @@ def cycle_limit(packed: PackedNetwork) -> int:
 
 
 def _pass_cycles(one: PackedPass, config: EngineConfig) -> int:
-    """At most, from the start of a pass to that of the next."""
+    """Greatest number of cycles from the start of a pass to that of the next."""
     fields: dict[str, Any] = dict(one.descriptor)
     lengths = one.encoded.lengths
     scan = math.prod(one.encoded.scan.pixels) * (int(lengths.max(axis=0).sum()) + lengths.shape[1])

@@ -23,7 +23,7 @@ __all__ = ["EncodedPass", "encode_pass"]
 
 @dataclass(frozen=True)
 class EncodedPass:
-    """The rows of a layer that the accumulators hold at once, encoded. Of a convolution, only the taps of one scan.
+    """The encoded rows of a layer that the accumulators hold at once; of a convolution, with the taps of one scan only.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class EncodedPass:
         return self.entries - int(self.counts.sum())
 
     def entry_words(self, config: EngineConfig) -> int:
-        """Words of entry memory in an engine ``config``, of the PE that has most."""
+        """Words of entry memory that the PE with most entries needs, in an engine ``config``."""
         return int(-(-self.lengths.sum(axis=1).max(initial=0) // config.entries_per_word))
 
     def slice_words(self, config: EngineConfig) -> int:
@@ -110,22 +110,22 @@ def encode_pass(codes: np.ndarray, columns: np.ndarray, assignment: Assignment, 
     codes : uint8 array, shape ``[rows, inputs]``
         The layer's weight codes.
     columns : int64 array, shape ``[cols]``
-        Which input (of a convolution: input channel) each place of the activation memory (of each pixel) holds, -1
-        for none; a whole number of words of them.
+        The input (of a convolution: input channel) that each place of the activation memory (of each pixel) holds, -1
+        for none; a whole number of words.
     assignment : Assignment
         PE and slot of each row.
     slots : range
-        The rows of each PE to encode, at most ``acc_depth``.
+        Slots of the rows of each PE to encode, at most ``acc_depth``.
     config : EngineConfig
         Gives the index widths, and the lengths that a slice can have.
     scan : Scan
-        Its taps are encoded; each input has as many weights in a row as the kernel has taps.
+        Scan whose taps are encoded; a row has a weight for each input and tap of the kernel.
     groups : int
         Groups of the convolution.
 
     Returns
     -------
-    EncodedPass, or None if a slice is longer than any length can say.
+    EncodedPass, or None if a slice is longer than the longest length that can be stored.
     """
     slices = _slices(codes, columns, assignment, slots, scan, groups)
     all_ones, longest = (1 << config.length_bits) - 1, long_slice(config.length_bits)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks, before any training, what an engine cannot run whatever the weights are, and names one that can."""
+"""Checks before any training whether an engine can run a network with any weights, and names one that can."""
 
 from dataclasses import replace
 
@@ -15,11 +15,11 @@ from rtl.config import PRESETS, RANGES, EngineConfig
 __all__ = ["check_engine"]
 
 DEPTHS = {name: RANGES[name][1] for name in ("acc_depth", "act_depth", "slice_depth", "entry_depth", "program_depth")}
-"""Fields that another engine may have more of, and how much at most."""
+"""Depths that may be greater in another engine, with their maxima."""
 
 
 def check_engine(network: Network, config: EngineConfig, preset: str, kept: float | None) -> list[str]:
-    """Refuses a network that the engine cannot run whatever its weights, and tells what is in doubt.
+    """Refuses a network that the engine cannot run whatever its weights, and returns doubts about others.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def check_engine(network: Network, config: EngineConfig, preset: str, kept: floa
     preset : str
         Name of the configuration in errors and notes.
     kept : float, optional
-        The share of weights that pruning will keep; of the hidden neurons of a layer it may keep a single one. None if
+        Share of the weights that pruning will keep; it may keep a single one of the hidden neurons of a layer. None if
         nothing is pruned.
 
     Returns
@@ -94,7 +94,7 @@ def _zeroed(network: Network) -> Network:
 
 
 def _in_integers(network: Network) -> QuantizedNetwork:
-    """For its shapes, and for where its weights are; what they are does not count."""
+    """A stand-in with the shapes and the zero pattern of ``network``; the values of its weights are irrelevant."""
     return QuantizedNetwork(network.name, tuple(map(_layer, network.layers)), 1.0, False, 8)
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks what does not fit an engine: every problem names layer, memory, sizes and a way out."""
+"""Checks whether layers fit an engine: every problem names layer, memory, sizes and a remedy."""
 
 import math
 from collections.abc import Sequence
 
 from host.network.graph import sources
-from host.network.layers import Linear
+from host.network.layers import LARGEST_POOL, Linear
 from host.packing.mapping import MappedLayer
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import RANGES, EngineConfig
@@ -13,7 +13,6 @@ from rtl.descriptor import codebook_words, descriptor_words, largest, tap_table_
 
 __all__ = ["problems_of_layers", "problems_of_memories"]
 
-LARGEST_POOL = largest("pool")
 MOST_ACCUMULATORS = largest("row_pitch")
 
 

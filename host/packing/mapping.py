@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps a network to the PEs: where activations lie, which rows are whose, and the entries of every pass."""
+"""Maps a network to the PEs: the places of activations, the PE of each row, and the entries of every pass."""
 
 import math
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from rtl.config import EngineConfig
 __all__ = ["MappedLayer", "dropped_share", "fold_choices", "map_network"]
 
 BANDS_PAY = 0.95
-"""A convolution gets two bands if that leaves the busiest PE at most this share of its work."""
+"""A convolution gets two bands if they reduce the busiest PE's work to at most this share."""
 
 MANY_DROPPED = 0.25
 """If a greater share of a layer's taps falls outside its output, these taps are balanced as well."""
 
 DROPPED = (0, 0.05, 0.1, 0.15, 0.2)
-"""Weights that are tried for such a tap beside one inside: a word without a useful entry takes a cycle only
-sometimes."""
+"""Costs that are tried for a tap outside the output, relative to a useful one: a word without a useful entry takes a
+cycle only sometimes."""
 
 EMPTY_CYCLES = 0.4
 """Mean cycles that a PE loses for each word that it reads in addition to the words that its useful entries would fill.
@@ -65,14 +65,14 @@ class MappedLayer:
 
     @property
     def band_step(self) -> int:
-        """Words between the places of slots below and from ``output.pixel_words`` on, see `rtl.layouts`."""
+        """Words between the places of slots below and from ``output.pixel_words`` on, see `rtl.descriptor`."""
         upper = self.output.pixel_words
         return self.output_words // 2 - upper if self.assignment.words > upper else 0
 
 
 def fold_choices(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig, *,
                  balance: bool) -> list[Fold | None]:
-    """Ways to run a network's first layer: the best first, the one with the least memory last.
+    """Foldings with which a network's first layer can run: the best first, the one with the least memory last.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def fold_choices(layer: QuantizedLayer, often: np.ndarray | None, config: Engine
         Share of inferences in which each input is not zero, 0 to 1.
     config : EngineConfig
     balance : bool
-        Whether rows are shared out by their work; only then two bands can pay.
+        Whether rows are shared out by their work; only then can two bands save cycles.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
     Returns
     -------
     list of MappedLayer or None
-        None if a slice is longer than any length can say; another fold may do.
+        None if a slice is longer than the longest length that can be stored; another fold may avoid that.
     """
     first = quantized.layers[0] if fold is None else fold.layer(quantized.layers[0])
     often = None if activity is None else activity[0]
@@ -179,8 +179,8 @@ def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.n
     """Like `_assign_and_encode`, balanced by the rows' work.
 
     If many taps fall outside the output, the words that a PE reads decide as well. Their number depends on where slices
-    begin within words, which is known only after encoding. So a few weights of such taps are tried, and the best result
-    is taken.
+    begin within words, which is known only after encoding. So some costs of such taps are tried (`DROPPED`), and the
+    best result is taken.
     """
     weights = DROPPED if bands == 1 and dropped_share(layer) > MANY_DROPPED else DROPPED[:1]
     found = [_assign_and_encode(layer, channels, layer_work(layer, often, dropped=dropped), order, config, bands)
@@ -201,7 +201,7 @@ def dropped_share(layer: QuantizedLayer) -> float:
 
 def _expected_cycles(layer: QuantizedLayer, channels: np.ndarray, often: np.ndarray | None,
                      found: tuple[Assignment, list[EncodedPass]], config: EngineConfig) -> float:
-    """Expected cycles of the PE that has most."""
+    """Expected cycles of the slowest PE."""
     assignment, passes = found
     by_channel = np.full(layer.shape.in_shape[0], float(layer.shape.pixels)) if often is None \
         else often.reshape(layer.shape.in_shape[0], -1).sum(axis=1)
@@ -253,7 +253,7 @@ def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.nda
         elif slots == 1:
             count, edge = fewest, edge // 2
             continue
-        # At least as many passes as make each pass a slot shorter.
+        # More passes, at least enough to make each pass a slot shorter.
         count = max(count + (1 if best else 1 + count // 4), -(-words // (slots - 1)))
     assert best is not None     # a slice of one row and tap is one entry
     assignment, passes = best

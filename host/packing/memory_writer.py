@@ -17,7 +17,7 @@ __all__ = ["Filling", "store_biases", "store_entries", "store_slices", "tap_tabl
 
 @dataclass
 class Filling:
-    """Memories while they fill up.
+    """Contents of the memories while they are being filled.
 
     Attributes
     ----------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packs a quantised network into the memories of an engine: addresses, passes, and whether it all fits."""
+"""Packs a quantised network into the memories of an engine: chooses addresses and passes, and checks that all fits."""
 
 from dataclasses import dataclass
 
@@ -87,7 +87,7 @@ class PackedNetwork:
     slices : list of uint8 arrays, shape ``[words, bytes]``, one for each PE
     planes : list (planes) of lists (PEs) of lists of (first address, uint8 array ``[words, bytes]``)
     storage_bits : dict
-        Everything on the chip, in bits, by what it is for.
+        Bits of the network on the chip, by their purpose.
     """
 
     config: EngineConfig
@@ -115,11 +115,12 @@ def pack(quantized: QuantizedNetwork, config: EngineConfig, *,
     quantized : QuantizedNetwork
     config : EngineConfig
     activity : list of float arrays ``[cols]``, optional
-        Share of inferences in which each input of each layer is not zero; the rows are balanced over the PEs by it.
+        Share of inferences in which each input of each layer is not zero; balances the rows over the PEs.
     preset : str
         Name of the configuration in errors.
     balance, order : bool
-        Share rows out by their work, not in turn; order those of a PE to save skips. Only benchmarks do without.
+        ``balance``: share rows out by their work, not in turn. ``order``: order the rows of a PE to save skips. Only
+        benchmarks switch them off.
 
     Raises
     ------
@@ -187,7 +188,7 @@ def _packed(quantized: QuantizedNetwork, fold: Fold | None, mapped: list[MappedL
 def _ready(one: MappedLayer, before: list[PackedLayer]) -> int:
     """Input words that a layer's first pass may read while the last pass before it is still being drained.
 
-    The drain goes pixel by pixel; with one pixel, all slots but those of the last pass are there.
+    The drain writes pixel by pixel; with one pixel, all slots but those of the last pass have been written before.
     """
     if not before:
         return one.source.words
@@ -259,7 +260,7 @@ def _pixels(mapped: MappedLayer, one: EncodedPass, shape: Geometry, source: Acti
 
 
 def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
-    # An engine without convolutions has no fields about pixels.
+    # An engine without convolutions does not have their fields.
     layout = descriptor_layout(config)
     value_bits = codebook_value_bits(config)
     records = []
@@ -279,7 +280,7 @@ def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
 
 
 def _storage_bits(layers: list[PackedLayer], program: np.ndarray, config: EngineConfig) -> dict[str, int]:
-    """Bits that the network takes up on the chip, by what they are for; words count whole, for all PEs."""
+    """Bits of the network on the chip, by their purpose; in whole words, for all PEs."""
     bits = {"weights": 0, "skips": 0, "alignment": 0, "slices": 0, "biases": 0, "codebooks": 0, "program": 0}
     for layer in layers:
         for one in layer.passes:

@@ -2,7 +2,6 @@
 """The golden model: what the engine computes, to the bit, at every layer boundary (`rtl.numbers`)."""
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,11 +9,9 @@ import torch
 from host.network.graph import sources
 from host.network.layers import Geometry
 from host.network.pad_images import pad_images
+from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.progress import progress
 from rtl.numbers import act_range, requantize
-
-if TYPE_CHECKING:
-    from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 
 __all__ = ["convolve", "forward", "layer_forward", "totals"]
 
@@ -28,7 +25,7 @@ BLOCK_PRODUCTS = 1 << 24
 """Values of the inputs, a copy for each tap, that a convolution takes at a time: this bounds its images."""
 
 
-def forward(quantized: "QuantizedNetwork", acts: np.ndarray) -> list[np.ndarray]:
+def forward(quantized: QuantizedNetwork, acts: np.ndarray) -> list[np.ndarray]:
     """Output activations of every layer.
 
     Parameters
@@ -52,7 +49,7 @@ def forward(quantized: "QuantizedNetwork", acts: np.ndarray) -> list[np.ndarray]
     return values[1:]
 
 
-def layer_forward(layer: "QuantizedLayer", acts: np.ndarray, act_bits: int,
+def layer_forward(layer: QuantizedLayer, acts: np.ndarray, act_bits: int,
                   added: np.ndarray | None = None) -> np.ndarray:
     """Output activations ``[n, outputs]`` (int64) of one layer.
 

@@ -69,7 +69,7 @@ class QuantizedLayer:
 
     @property
     def inputs(self) -> int:
-        """Values that it takes."""
+        """Number of inputs."""
         return self.shape.inputs
 
     @property

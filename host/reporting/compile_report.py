@@ -2,23 +2,21 @@
 """The figures of a compilation, for ``report.json`` (schema: `host.reporting.report`)."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from host.compilation.state import Compilation
 from host.network.graph import sources
 from host.packing.pack import PackedLayer
 from host.reporting.entropy import bound_bits, measure
 from nonzero.version import tool_version
 from rtl.config import EngineConfig
 
-if TYPE_CHECKING:
-    from host.compilation.state import Compilation
-
 __all__ = ["summarize"]
 
 
-def summarize(work: "Compilation") -> dict[str, Any]:
+def summarize(work: Compilation) -> dict[str, Any]:
     """All figures of the finished compilation ``work``: the report, whose schema is in `host.reporting.report`."""
     packed, settings, prediction = work.packed, work.settings, work.prediction
     assert packed is not None and prediction is not None and work.dense is not None
@@ -82,7 +80,7 @@ def _disk_bits(layers: list[dict[str, Any]], storage_bits: dict[str, int]) -> in
     return coded + sum(storage_bits[purpose] for purpose in ("biases", "codebooks", "program"))
 
 
-def _add_predictions(layers: list[dict[str, Any]], work: "Compilation") -> None:
+def _add_predictions(layers: list[dict[str, Any]], work: Compilation) -> None:
     """Means over the verified inputs; a layer's cycles reach from the hand-over before it to its own."""
     packed, prediction = work.packed, work.prediction
     assert packed is not None and prediction is not None
@@ -101,7 +99,7 @@ def _add_predictions(layers: list[dict[str, Any]], work: "Compilation") -> None:
         layer["cycles"] = float(cycles[number])
 
 
-def _history(work: "Compilation") -> list[dict[str, Any]] | None:
+def _history(work: Compilation) -> list[dict[str, Any]] | None:
     if work.pruned is None or work.dataset is None:
         return None
     return [{"round": number, "density": one.density, "loss": one.losses[-1] if one.losses else None,

@@ -8,15 +8,12 @@ import numpy as np
 
 from host.cycle_model.predict import Prediction
 from host.device.batch import Batch
-from host.device.target import Target
+from host.device.target import UART_BITS, Target
 from host.reporting.number_text import ratio
 from host.verification.compare import Comparison
 from nonzero.errors import UserError
 
 __all__ = ["EngineRun"]
-
-UART_BITS = 10
-"""Bits of a byte on the serial line, start and stop included."""
 
 
 @dataclass(frozen=True)

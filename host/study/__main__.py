@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from host.datasets import SPECS, Dataset, load_dataset
-from host.network.zoo import NETWORKS, build, fitted
+from host.datasets.zoo_data import fitted
+from host.network.zoo import NETWORKS, build
 from host.reporting.number_text import safe
 from host.reporting.tables import write_json
 from host.sensitivity import scan

@@ -8,7 +8,7 @@ from torch import nn
 
 from host.compression.share_weights import share_weights
 from host.compression.shared_network import SharedNetwork
-from host.network.layers import Network
+from host.network.layers import FLOAT_BITS, Network
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
@@ -21,7 +21,6 @@ from rtl.config import RANGES, EngineConfig, preset
 __all__ = ["Outcome", "distributions", "engine", "on_disk", "on_engine"]
 
 BINS = 60
-FLOAT_BITS = 32
 
 CALIBRATION_IMAGES = 2000
 """Training images on which the scales of a network with convolutions are chosen: all of them would take longer than

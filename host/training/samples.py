@@ -44,13 +44,6 @@ class Samples:
         if self.augmenter:
             self.augmenter.want(self.wanted)
 
-    @classmethod
-    def for_training(cls, dataset: Dataset, *, augment: float) -> "Samples":
-        """The training images of ``dataset`` that are not held out (`split`), augmented with the strength ``augment``.
-        """
-        (images, labels), _ = split(dataset)
-        return cls(images, labels, augment=augment, augmentation=dataset.augmentation)
-
     def batch_count(self, batch: int) -> int:
         """Batches of ``batch`` images in an epoch, at least one."""
         return max(1, len(self.images) // batch)

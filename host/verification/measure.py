@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs inputs on a device and, if it is to be verified, on its models."""
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,15 +40,21 @@ class Measured:
 
     Attributes
     ----------
+    target : Target
+        The device.
     batch : Batch
         Outputs, counters and times.
+    seconds : float
+        Wall-clock time of loading and of all inferences.
     models : Models, optional
         Results of golden model and cycle model.
     comparison : Comparison, optional
         Differences from the models.
     """
 
+    target: Target
     batch: Batch
+    seconds: float
     models: Models | None = None
     comparison: Comparison | None = None
 
@@ -89,10 +96,12 @@ def measure(decoded: Decoded, target: Target, acts: np.ndarray, expected: Models
     UserError
         If the device cannot be built, does not answer, or refuses the image.
     """
-    image = decoded.image
+    image, begin = decoded.image, time.perf_counter()
     batch = run_batch(target, image, acts, every_layer=expected is not None, seed=seed,
                       load=adopt if baked else Device.load)
+    seconds = time.perf_counter() - begin
     if expected is None:
-        return Measured(batch)
-    return Measured(batch, expected, compare([expected.layers[number] for number in image.readable], batch.outputs,
-                                             expected.prediction.counters, batch.counters, decoded.config.act_bits))
+        return Measured(target, batch, seconds)
+    found = compare([expected.layers[number] for number in image.readable], batch.outputs,
+                    expected.prediction.counters, batch.counters, decoded.config.act_bits)
+    return Measured(target, batch, seconds, expected, found)

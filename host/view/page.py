@@ -5,14 +5,13 @@ import json
 from importlib.resources import files
 from typing import Any
 
+from host.network.layers import FLOAT_BITS
 from host.reporting.html_page import page, section, table
 from host.reporting.number_text import hundredths_text, kib_text, number_text, ratio, safe, share_text, show
 
 __all__ = ["run_page"]
 
 SCRIPTS = ("run.js", "network.js", "cycles.js", "timeline.js", "controls.js")
-
-FLOAT_BITS = 32
 
 CHOICES = """<noscript><p>Scripts draw this page, and they are switched off.</p></noscript>
 <div class="bar top"><label>image <select id="image"></select></label>

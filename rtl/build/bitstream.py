@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a board's file to its bitstream: synthesis, placement, routing, and the image that the bitstream holds."""
+"""From a board's file to its bitstream: synthesis, placement, routing, and the boot image in it."""
 
 import hashlib
 import inspect
@@ -55,7 +55,7 @@ def boot_content(board, packets):
 
 
 def placeholder(room):
-    """Contents of a boot memory of ``room`` bytes that a patch finds again: no two stretches of it are equal."""
+    """Random contents of a boot memory of ``room`` bytes, so that the patch tool can locate every block of it."""
     return random.Random(0).randbytes(room)
 
 
@@ -157,7 +157,7 @@ def _patch(place, family, old, new):
 
 
 def build_bitstream(board, config, seeds, directory, command, packets=b""):
-    """Synthesises, places, routes and packs. What was routed before is not routed again.
+    """Synthesises, places, routes and packs. A design that was routed before is not routed again.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def build_bitstream(board, config, seeds, directory, command, packets=b""):
             _patch(place, family, boot, content)
         _, _, (pack, packer) = tools.items()
         run_steps(_script(plan, place, family), place, {pack: packer})
-        # What is kept can be patched again.
+        # The unpatched design is kept, so that it can be patched again.
         (place / family.routed).write_bytes(routed)
         now = {"command": command, "board": board["name"], "part": board["part"], "pes": config.pes,
                "config_hash": config.hash.hex(), "clock_target_mhz": board["clock_mhz"]}

@@ -82,7 +82,7 @@ class Table:
 
 
 def _half(cell, number):
-    """Half of a ``CCU2C``: whether its carry passes, and what comes out if not."""
+    """The two tables of half a ``CCU2C``: whether the carry passes (LUT4), and the carry out if not (LUT2)."""
     pins = [cell["connections"][f"{pin}{number}"][0] for pin in PINS]
     init = int(cell["parameters"][f"INIT{number}"], 2)
     return Table(pins, init), Table(pins[:2], init & 0xF)
@@ -103,7 +103,7 @@ def _fit(nets, passes, carries):
     passes : dict
         Maps values of the nets to 1 where the carry passes.
     carries : dict or None
-        To what comes out where it does not; None if that does not matter.
+        Maps values of the nets to the carry out where the carry does not pass; None if it does not matter.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def _fit(nets, passes, carries):
     """
     free = len(nets) < len(PINS)
     for order in permutations(range(len(nets))):
-        # With the last pin at one the LUT2 has its four bits for itself.
+        # With the last pin (D) tied to 1 the LUT2 no longer shares table bits with the LUT4.
         pins = [nets[place] for place in order] + (["0"] * (len(PINS) - 1 - len(nets)) + ["1"] if free else [])
         init, wanted = 0, {}
         for values, pass_bit in passes.items():
@@ -166,7 +166,7 @@ def _set_half(cell, number, table, reads):
 
 
 def _begin(module, name, cell, reads):
-    """Has a chain's first half make its carry from two nets instead of a constant; a LUT makes its sum."""
+    """Lets a chain's first half generate its carry from two nets instead of a constant; a LUT computes its sum."""
     carry = cell["connections"]["CIN"][0]
     if carry not in ("0", "1"):
         return False

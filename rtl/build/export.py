@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Verilog for other flows, which means the same in every simulator and in every version of the language."""
+"""Verilog for other flows, which behaves alike in every simulator and in every version of the language."""
 
 import re
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the block RAMs of an ECP5 go: those of a cluster together, before nextpnr places what is around them.
+"""Places the block RAMs of an ECP5, those of each cluster close together, before nextpnr places the logic.
 
-nextpnr's static placer knows no clusters, and puts some block RAM 10 ns from its logic in about every second run; on an
-LFE5U-85F with 64 PEs the wires are about a tenth shorter with this plan.
+nextpnr's static placer does not know the clusters, and puts some block RAM 10 ns from its logic in about every second
+run; on an LFE5U-85F with 64 PEs the wires are about a tenth shorter with this plan.
 """
 
 import re
@@ -16,7 +16,7 @@ __all__ = ["place_memories"]
 
 @dataclass(frozen=True)
 class Fabric:
-    """Block RAM sites of an FPGA, as nextpnr has them: rows of groups of four, nine columns from group to group.
+    """Block RAM sites of an FPGA, as nextpnr names them: rows of groups of four, nine columns from group to group.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ def place_memories(netlist, part):
         return {}
     names, places = fabric.sites()
     if len(acts) + sum(map(len, clusters)) > len(names):
-        # nextpnr says so.
+        # nextpnr reports that error.
         return {}
     middle = np.array([fabric.columns / 2, fabric.rows / 2])
     inner = np.argsort(np.sum((places - middle) ** 2, axis=1), kind="stable")

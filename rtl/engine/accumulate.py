@@ -11,13 +11,13 @@ __all__ = ["Accumulator"]
 
 
 class Accumulator(wiring.Component):
-    """Pipelined read-modify-write of the accumulators, with forwarding; the drain passes through it as well.
+    """Pipelined read-modify-write of the accumulators, with forwarding; rows are drained through it as well.
 
     In each cycle it takes either a product (``term``) to be added to a row or, with ``drain``, a row to be read out:
-    ``term`` is its bias then, and the row is zero afterwards. Any sequence of rows is right, the same row in every
-    cycle included: results that are not in memory yet are forwarded. There is one exception, where the rows of a drain
-    are two cycles or more apart (``config.row_cycles``), so that a row is zeroed a cycle late. After draining a row:
-    idle one cycle, and do not address that row for two more, since its zero is not forwarded.
+    ``term`` is its bias then, and the row is zero afterwards. Any sequence of rows gives right sums, also the same row
+    in every cycle: results that are not in memory yet are forwarded. There is one exception: where the rows of a drain
+    are two cycles or more apart (``config.row_cycles``), a row is zeroed a cycle late. After draining a row the user
+    must idle for one cycle, and not address that row for two more, since its zero is not forwarded.
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ class Accumulator(wiring.Component):
         if apart:
             m.d.sync += [zero.eq(drains_now & ~self.keep), answer_zero.eq(zero)]
 
-        # Steps: the memory answers (answer), the sum is made and written (add), it lies in a register (store). With few
-        # registers the sum is made while the memory answers.
-        # `valid` speaks of rows that change, `keep` of rows that are drained and stay, for the time being.
+        # Steps: the memory answers (answer), the sum is computed and written (add), it lies in a register (store).
+        # Without a deep pipeline the sum is computed while the memory answers.
+        # `valid` marks rows that are written; `keep` marks rows that are drained but not cleared in the same step.
         rows, valids, drains, keeps = {}, {}, {}, {}
         stays = drains_now & (1 if apart else self.keep)
         row, valid, drain, keep = self.row, self.valid & ~stays | zero, drains_now, stays
@@ -91,7 +91,7 @@ class Accumulator(wiring.Component):
         term, kept = Signal(shape, init=1, reset_less=True), Signal(shape, reset_less=True, name="kept")
         m.d.comb += stored.eq(total if apart else Mux(drains["add"], 0, total))
         if apart:
-            # What is kept is a drained row's total as well, and stays while that row is zeroed.
+            # `kept` is the total of a drained row as well, and does not change while that row is zeroed.
             with m.If(drains["add"] | (valids["add"] & ~drains["store"])):
                 m.d.sync += kept.eq(total)
             m.d.comb += self.total.eq(kept)

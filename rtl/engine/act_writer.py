@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The activation writer: makes words of the activation memory, of the clusters' outputs or of the host's bytes."""
+"""The activation writer: assembles words of the activation memory from the clusters' outputs or the host's bytes."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -11,9 +11,10 @@ __all__ = ["ActivationWriter"]
 
 
 class ActivationWriter(wiring.Component):
-    """A register before the activation memory, in which a word gathers.
+    """A register before the activation memory, in which a word is assembled.
 
-    With that register, the scanner learns of a word that is written no sooner than it can be read.
+    A word reaches the memory a cycle later because of it. The scanner allows for that: it reads a word two cycles after
+    the drain has announced it, see `progress_port`.
 
     Parameters
     ----------
@@ -22,7 +23,7 @@ class ActivationWriter(wiring.Component):
     Members
     -------
     clusters : In(acts_port).array(clusters)
-        All clusters' activations come at once.
+        Activations of all clusters, which come in the same cycles.
     drain : In(word_port)
     host : In(host_write_port)
         Not while the drain is busy.
@@ -46,8 +47,8 @@ class ActivationWriter(wiring.Component):
         word = Signal.like(self.memory.word, name="word", reset_less=True)
         m.d.sync += self.drain.arrived.eq(self.clusters[0].coming)
         m.d.comb += self.drained.eq(self._complete(m, word))
-        # What the word takes, if anything, is known from the cycle before: that leads to all lanes. A drain is busy for
-        # some cycles before its first word, and the link's bytes are as late.
+        # The enable of `word` (`takes`) and its select (`drains`) are registered, since they drive all lanes. No word
+        # is missed: a drain is busy for some cycles before its first word, and the link's bytes are delayed as well.
         takes, drains, gathered, write, byte = (Signal(width, name=name, reset_less=name == "byte") for name, width in (
             ("takes", 1), ("drains", 1), ("gathered", 1), ("write", 1), ("byte", 8)))
         host_address, address = (Signal.like(self.memory.address, name=name, reset_less=True)
@@ -63,17 +64,17 @@ class ActivationWriter(wiring.Component):
         return m
 
     def _complete(self, m, word):
-        """The word that is written, once it is complete: here with every row."""
+        """The word to be written, and when it is complete: here with every row."""
         m.d.comb += self.drain.complete.eq(self.drain.arrived)
         return self._lanes(word)
 
     def _lanes(self, before):
-        """A row of all PEs. PEs that share a requantiser come one after the other: their lanes move down.
+        """A row of all PEs' activations. PEs that share a requantiser deliver theirs in turn: their lanes shift down.
 
         Parameters
         ----------
         before : Signal
-            The register that takes what is returned, in each cycle.
+            The register that stores the returned value in each cycle.
         """
         config = self.config
         each, share = config.cluster_pes, config.pes_per_requantizer

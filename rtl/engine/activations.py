@@ -13,8 +13,9 @@ __all__ = ["ActivationMemory"]
 class ActivationMemory(wiring.Component):
     """One word written and one read in each cycle; a word appears a cycle after its read and stays.
 
-    Beside each activation lies whether it is one at all, in the ninth bit that block RAM has for each byte: the scanner
-    needs that soon. Only the block RAMs of an iCE40 have none; there it is found when the word is read.
+    A flag beside each activation says whether it is non-zero. It is stored in the ninth bit that block RAM has for each
+    byte, since the scanner needs it early in the cycle. The block RAMs of an iCE40 have no such bit; there the flag is
+    computed from the word that is read.
 
     Parameters
     ----------

@@ -16,11 +16,11 @@ from .slices import SliceLookup
 __all__ = ["beat_queue_limit", "job_queue_limit", "jobs_under_way"]
 
 SPARE_BEATS = 2
-"""More room than the registers ask for."""
+"""Places kept free beyond those that the registers need."""
 
 
 def beats_under_way(config):
-    """Beats that may still reach a cluster once a queue in it is full, which its register ``full`` says."""
+    """Beats that may still reach a cluster once a queue in it is full, as its register ``full`` tells."""
     return 1 + Gather.stop_cycles + Scanner.stop_cycles + broadcast_cycles(config) + SPARE_BEATS
 
 

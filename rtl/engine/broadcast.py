@@ -23,7 +23,7 @@ class Broadcast(wiring.Component):
     resets : iterable of str
         Fields of the shape that a reset clears while they are under way, as it clears ``valid``.
     always_valid : bool
-        The payload means something in every cycle: there is no register for ``valid``.
+        The payload is valid in every cycle: there is no register for ``valid``.
 
     Members
     -------
@@ -64,10 +64,10 @@ class Broadcast(wiring.Component):
         return m
 
     def _stage(self, m, stage, payloads, valids, count):
-        """``count`` registers behind those before them."""
+        """One stage of the tree: ``count`` registers, fed by those of the stage before."""
         registers, flags = [], []
         for number in range(count):
-            # `keep` stops synthesis from merging equal registers again: long wires are what limits the clock here.
+            # `keep` stops synthesis from merging equal registers again: here long wires limit the clock.
             register = Signal(self.shape, name=f"stage_{stage}_{number}", reset_less=True, attrs={"keep": 1})
             source = number * len(payloads) // count
             m.d.sync += register.eq(payloads[source])

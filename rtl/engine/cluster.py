@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster: processing elements that share what all of them are told, the steps of slice lookup, and requantisers."""
+"""A cluster: processing elements that share control signals, the stages of the slice lookup, and requantisers."""
 
 from functools import reduce
 from operator import and_
@@ -23,7 +23,7 @@ __all__ = ["Cluster"]
 class Cluster(wiring.Component):
     """The way from a broadcast activation to the output activations of some PEs' rows.
 
-    What all PEs are told comes in registers of each cluster's own, since wires across the whole FPGA are slow.
+    Signals that drive all PEs are registered in each cluster, since wires across the whole FPGA are slow.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ class Cluster(wiring.Component):
         for number, pe in enumerate(pes):
             m.submodules[f"pe_{number}"] = near(pe)
 
-        # Copies of what all clusters share, if there are several, close by; `keep` stops synthesis from merging them
-        # again.
+        # If there are several clusters each has registers of its own for the constants that all share; `keep` stops
+        # synthesis from merging them again.
         layer = Signal(cluster_layer_layout(config), reset_less=True, attrs={"keep": 1})
         requant = Signal(requant_layout(), reset_less=True, attrs={"keep": 1})
         m.d["near" if config.clusters > 1 else "comb"] += [
@@ -110,7 +110,7 @@ class Cluster(wiring.Component):
 
     @staticmethod
     def _add_near_domain(m):
-        """The cluster's domain: its reset is a register close by, and comes a cycle later than that of those around.
+        """The cluster's clock domain: its reset is registered in the cluster, a cycle later than the engine's.
 
         Returns
         -------
@@ -150,7 +150,7 @@ class Cluster(wiring.Component):
         """The total of the PE that does not wait for its turn, and whether it is the last one's."""
         total, last = Signal.like(totals[0], name=f"total_{first}", reset_less=True), Signal(name=f"last_{first}")
         if self.config.deep_pipeline:
-            # All registers but one are set, so that to choose takes a gate, no multiplexer.
+            # All registers but one hold all ones, so that a gate selects the total, without a multiplexer.
             shown = [Signal.like(one, name=f"shown_{first + number}", init=-1, reset_less=True)
                      for number, one in enumerate(totals)]
             m.d.near += (register.eq(Mux(wait, -1, one))

@@ -35,14 +35,14 @@ class Commands(wiring.Component):
     """
 
     check_cycles = 2
-    """From the last byte of an argument to the results of its checks: a sum, and a comparison."""
+    """Cycles from the last byte of an argument to the results of its checks: one for a sum, one for a comparison."""
 
     settle_cycles = 7
-    """From the last byte of a payload until it has had its effect: more than the loader takes for its verdict, and the
-    activation writer for its word."""
+    """Cycles from the last byte of a payload until it has taken effect: more than the loader needs for its status, and
+    the activation writer for its word."""
 
     byte_cycles = 6
-    """From a byte of a body that is sent to the next one, of a word of at most four."""
+    """Cycles between two bytes of a body if a word has at most four bytes."""
 
     def __init__(self, config):
         self.config = config
@@ -65,8 +65,9 @@ class Commands(wiring.Component):
         identity = Cat(C(PROTOCOL_VERSION, 8), self.loaded, C(0, 7), C(config.packet_bytes, 16), C(config.pes, 16),
                        C(int.from_bytes(config.hash, "little"), 64))
         identity_bytes, counter_bytes = len(identity) // 8, 4 * len(COUNTERS)
-        # The argument: of LOAD the offset; of READ the address and the words; of WRITE the address, and the words from
-        # the length. A valid argument fits these bits; `excess`: a higher bit was set.
+        # The argument is the offset of a LOAD, the address and number of words of a READ, or the address of a WRITE,
+        # whose number of words follows from the length. A valid argument fits into these bits; `excess`: a higher bit
+        # was set.
         most_words = config.packet_bytes // word_bytes - 1
         argument, excess = Signal(max(len(self.image.offset), 16 + bits_for(most_words))), Signal(name="excess")
         address, far, words = argument[:len(writes.address)], argument[len(writes.address):16], argument[16:]
@@ -98,7 +99,7 @@ class Commands(wiring.Component):
             end.eq(address + words), fits.eq(~far.any() & (end <= config.act_depth)),
         ]
 
-        # Opcode and length are there long before the request.
+        # Opcode and length arrive long before the request is pending, so that their checks can be registered.
         asked = {opcode: Signal(name=f"asked_{opcode.name.lower()}") for opcode in Opcode}
         m.d.sync += [one.eq(requests.opcode == opcode.value) for opcode, one in asked.items()]
         known, right_length = Signal(), Signal(name="right_length")
@@ -118,7 +119,7 @@ class Commands(wiring.Component):
         with m.FSM():
             with m.State("WAIT"):
                 m.d.sync += [taken.eq(0), excess.eq(0), place.eq(0), settle.eq(0)]
-                # Nothing is carried out while accumulators are cleared or a program is read ahead: that ends soon.
+                # No request is carried out while accumulators are cleared or a program is read ahead: that ends soon.
                 with m.If(requests.pending & inferences.settled):
                     m.next = "CHECK"
             with m.State("CHECK"):
@@ -175,7 +176,7 @@ class Commands(wiring.Component):
                     with m.Else():
                         m.next = "WRITE"
             with m.State("FEED LOADER"):
-                # The loader starts over in the first cycle, and has its verdict some cycles after the last byte.
+                # The loader starts over in the first cycle, and its status is final some cycles after the last byte.
                 m.d.comb += [
                     self.image.bytes.valid.eq(requests.payload.valid & ~self.image.begin),
                     requests.payload.ready.eq(self.image.bytes.ready & ~self.image.begin),
@@ -195,7 +196,7 @@ class Commands(wiring.Component):
                 with m.If(writes.write):
                     m.d.sync += address.eq(address + 1)
                 with m.If(settle == self.settle_cycles):
-                    # Without an image there is nothing that it is the input of.
+                    # Without an image these words are no network's input.
                     m.d.sync += has_input.eq(self.loaded)
                     reply(Status.OK)
             with m.State("ANSWER"):
@@ -206,10 +207,10 @@ class Commands(wiring.Component):
                 # The link needs nothing more once the request is no longer pending; its next request ends this one.
                 with m.If(requests.pending):
                     m.next = "WAIT"
-        # A header that is right takes the place of the image that the input was for.
+        # A valid header invalidates the loaded image, and with it the input that was written for it.
         with m.If(~self.loaded):
             m.d.sync += has_input.eq(0)
-        # The status, and bodies of even lengths.
+        # A response has the status, and a body of an even number of bytes.
         m.d.comb += requests.response_bytes.eq(1)
         for opcode, body_bytes in ((Opcode.IDENTIFY, identity_bytes), (Opcode.WAIT, counter_bytes),
                                    (Opcode.READ, words << place_bits)):
@@ -221,15 +222,15 @@ class Commands(wiring.Component):
     def _send_body(self, m, identity, place, address, identifies, reads):
         """The bytes of a response: from the identity, the counters or the activation memory."""
         place_bits = exact_log2(len(self.reads.word) // 8)
-        # The next byte is chosen a cycle after its predecessor was sent, since the link's `ready` comes from far away.
+        # The next byte is selected a cycle after its predecessor was sent, since the link's `ready` arrives late.
         sent, goes_on = self.requests.body.valid & self.requests.body.ready, Signal(name="goes_on")
         m.d.sync += goes_on.eq(sent)
         with m.If(goes_on):
             m.d.sync += place.eq(place + 1)
             with m.If(reads & place[:place_bits].all()):
                 m.d.sync += address.eq(address + 1)
-        # For each byte its word is read anew. Bytes of a wide word are chosen in steps, each one of four through a
-        # register: the lanes lie far apart, and the path through the link's CRC is long.
+        # The word is read again for each of its bytes. A byte of a wide word is selected by several registered 4:1
+        # multiplexers in a row: the lanes lie far apart, and the path through the link's CRC is long.
         far_place = Signal.like(place, reset_less=True)
         m.d.sync += far_place.eq(place)
         near, chosen, cycles = [self.reads.word.word_select(number, 8) for number in range(1 << place_bits)], 0, \
@@ -255,7 +256,7 @@ class Commands(wiring.Component):
 
     @staticmethod
     def _one_of_four(m, name, parts, place):
-        """One of each four bytes, in a register."""
+        """Selects one of each four bytes, in a register."""
         registers = [Signal(8, name=f"{name}_{number}", reset_less=True) for number in range(len(parts) // 4)]
         m.d.sync += [register.eq(Cat(parts[4 * number:4 * number + 4]).word_select(place, 8))
                      for number, register in enumerate(registers)]

@@ -26,7 +26,7 @@ class ControlTree(wiring.Component):
     steps : In(flow(drain_step_layout)), reading : In(1)
         The drain's.
     tables : In(table_port)
-        Their values lag ``busy`` by one cycle, so that no visit is in flight when they come.
+        The values lag ``busy`` by one cycle, so that no visit is in flight when they come.
     clusters : Out(control_layout).array(clusters)
     """
 

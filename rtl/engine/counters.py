@@ -34,11 +34,11 @@ class Counters(wiring.Component):
     reading : In(1)
         The drain reads.
     counts : Out(counters_layout), cycles : Out(counter_bits)
-        All counters; the one of the cycles.
+        All counters; the cycle counter alone.
     """
 
     sum_cycles = 3
-    """From an event to its counter: registers of a cluster, of four clusters, and of their sum."""
+    """Cycles from an event to its counter: a register in its cluster, one for four clusters, and one for their sum."""
 
     def __init__(self, config):
         self.config = config
@@ -55,7 +55,7 @@ class Counters(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # The counters run on after an inference, for what is still on its way to them.
+        # The counters run on after an inference, for events that are still under way to them.
         ends = Signal(self.sum_cycles)
         m.d.sync += ends.eq(Cat(self.running, ends))
         events = {

@@ -28,7 +28,7 @@ class Drain(wiring.Component):
         The constants of the layer that drains.
     writer : Out(word_port)
     progress : Out(progress_port)
-        Words count as they are written; not those of a lower band, which are read in another order.
+        Words are reported as they are written, except those of a lower band, which are read in another order.
     reading : Out(1)
         Rows are left to be read.
     """
@@ -71,7 +71,7 @@ class Drain(wiring.Component):
         return m
 
     def _order(self, m, taken, part, spare, completes):
-        """Row by row into word by word.
+        """Chooses the row to be read and the address to be written, in order.
 
         Parameters
         ----------

@@ -17,7 +17,7 @@ __all__ = ["Emitter", "block_layout"]
 
 
 def block_layout(config):
-    """A block: its activations, which of them are not zero, and whether one beat is enough (at most one is not)."""
+    """A block: its activations, which of them are not zero, and ``single``: at most one is, one beat is enough."""
     return data.StructLayout({
         "acts": data.ArrayLayout(config.act_bits, config.block_cols), "nonzero": config.block_cols, "single": 1,
         **pixel_fields(config),
@@ -38,7 +38,7 @@ class Emitter(wiring.Component):
         Emit nothing.
     beats : Out(flow(beat_layout))
     stalled : Out(1)
-        There was a beat to emit, but ``stop``.
+        A beat is held back by ``stop``.
     busy : Out(1)
         There is a block, or its last beat.
     """
@@ -59,7 +59,8 @@ class Emitter(wiring.Component):
         block = Signal.like(new.acts, name="block", reset_less=True)
         position = {name: Signal(shape, name=f"block_{name}", reset_less=True)
                     for name, shape in pixel_fields(config).items()}
-        # The activations that are still to be sent; whether the lowest is the last of them is known from before.
+        # `pending` marks the activations that are still to be sent; `last`, that the lowest is the last of them, is
+        # registered.
         pending, rest = Signal(config.block_cols, reset_less=True), Signal(config.block_cols, name="rest")
         valid, last, emit = Signal(), Signal(), Signal(name="emit")
         with m.If(self.blocks.ready):

@@ -36,7 +36,7 @@ class Engine(wiring.Component):
     ----------
     config : EngineConfig
     observed : bool
-        Has the outputs from ``last`` on.
+        Whether the engine has the outputs from ``last`` on.
     gap_bits : int
         See `Link`; with it the engine has the input ``lost``.
 
@@ -80,7 +80,7 @@ class Engine(wiring.Component):
         m.submodules.loader = loader = Loader(config)
         m.submodules.load_tree = load_tree = LoadTree(config)
         m.submodules.run_reset = run_reset = RunReset()
-        # Beside an inference, and between two of them.
+        # Active during an inference and between inferences.
         m.submodules.acts = acts = ActivationMemory(config)
         m.submodules.writer = writer = variant(config).writer(config)
         m.submodules.fan_out = fan_out = FanOut(config)
@@ -88,7 +88,7 @@ class Engine(wiring.Component):
         m.submodules.counter_bank = counters = Counters(config)
         m.submodules.watchdog = watchdog = Watchdog(config)
 
-        # Run time, in the order in which an activation passes: with a reset of its own.
+        # Run time, in the order in which an activation passes; these units have a reset of their own.
         def run(name, component):
             m.submodules[name] = DomainRenamer("run")(component)
             return component
@@ -109,7 +109,7 @@ class Engine(wiring.Component):
         connect(m, commands.image, loader.image)
         connect(m, loader.write, load_tree.write)
         connect(m, load_tree.program, program.load)
-        # Commands -> sequencer -> whom it directs.
+        # Commands -> sequencer -> the units that it controls.
         connect(m, commands.inferences, sequencer.inferences)
         connect(m, sequencer.program, program.sequencer)
         connect(m, sequencer.scan, scanner.scan, fan_out.scan)
@@ -137,7 +137,7 @@ class Engine(wiring.Component):
             # Whether there is an image.
             commands.loaded.eq(loader.loaded), run_reset.loaded.eq(loader.loaded),
             sequencer.loaded.eq(loader.loaded), sequencer.layers.eq(loader.layers),
-            # Who waits for whom.
+            # Synchronisation of the units.
             gather.done.eq(scanner.done), gather.empty.eq(broadcast.empty), sequencer.quiet.eq(gather.quiet),
             scanner.stop.eq(gather.stop), scanner.fresh.eq(writer.drained),
             control.reading.eq(drain.reading), fan_out.requant.eq(drain.requant),

@@ -41,7 +41,8 @@ class EntryMemory(wiring.Component):
         Entries of the word in the register (or at the memory's output), indices extended with zeros to the widest
         width.
     raw : Out(entry_word_bits)
-        The word of plane 0 at ``bias_address``, as it is, when one read at the same time could be in the register.
+        The undecoded word of plane 0 at ``bias_address``; it comes when a word read at the same time could be in the
+        register.
     """
 
     def __init__(self, config):

@@ -14,7 +14,7 @@ __all__ = ["FanOut"]
 
 
 class FanOut(wiring.Component):
-    """Register trees. What they carry is there before the layer's first beat, and before the row that is requantised.
+    """Register trees. Their values arrive before the layer's first beat, and before the row that is requantised.
 
     Parameters
     ----------

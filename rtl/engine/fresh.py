@@ -46,7 +46,7 @@ class FreshWord(wiring.Component):
         # `keep` stops synthesis from making one of the flags.
         there = Signal(attrs={"keep": 1})
         first = Signal(attrs={"keep": 1})
-        # That there is nothing else is known from the cycle before, since it leads to much.
+        # Registered, because it has a large fan-out.
         waits = Signal()
         m.d.sync += waits.eq(self.idle & self.progress.growing & ~(self.progress.grows | there))
         m.d.comb += [self.forward.eq(waits & self.progress.grows), self.there.eq(there), self.first.eq(first)]

@@ -25,7 +25,7 @@ class Gather(wiring.Component):
     done : In(1), empty : In(1)
         Every beat has left the scanner; none is under way to the clusters.
     quiet : Out(1)
-        Both, and all clusters are idle.
+        ``done``, ``empty``, and every cluster is idle.
     """
 
     stop_cycles = 1
@@ -33,7 +33,7 @@ class Gather(wiring.Component):
 
     @staticmethod
     def quiet_cycles(config):
-        """Cycles from walkers that have nothing left to decode to ``quiet``: the register of ``idle``, and one more."""
+        """Cycles from the last walker's ``empty`` to ``quiet``: the register of ``idle``, and one more if deep."""
         return 1 + config.deep_pipeline
 
     def __init__(self, config):
@@ -51,7 +51,7 @@ class Gather(wiring.Component):
         sent = Signal()
         m.d.sync += [
             self.stop.eq(Cat(cluster.full for cluster in self.clusters).any()),
-            # Taken in the cycle in which the clusters take their `idle`, so that no beat is overlooked between them.
+            # Registered in the same cycle as `idle` of the clusters, so that no beat is overlooked between them.
             sent.eq(self.done & self.empty),
         ]
         m.d["sync" if self.quiet_cycles(self.config) > 1 else "comb"] += self.quiet.eq(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signatures of the connections between the units of an engine, one for each pair; single streams need none.
 
-Each is written from the side of the unit named first, whose member is ``Out``; that of the other is ``In``.
+Directions are those of the unit named first, whose member is ``Out`` of the signature; the other unit's is ``In``.
 
 ``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
 """
@@ -37,9 +37,9 @@ def request_port(packet_bytes):
     pending : Out(1), opcode : Out(8), length : Out(range(packet_bytes + 1))
         There is a request, until ``respond``.
     payload : Out(stream.Signature(8))
-        Its payload; what is not taken is thrown away.
+        Its payload; bytes that are not taken are discarded.
     respond : In(1), status : In(Status), response_bytes : In(range(packet_bytes + 1))
-        Answer with a payload of ``response_bytes``: this status, and all others from ``body``.
+        Answer with a payload of ``response_bytes``: this status, then bytes of ``body``.
     body : In(stream.Signature(8))
     """
     lengths = range(packet_bytes + 1)
@@ -91,7 +91,7 @@ def host_write_port(config):
     byte : Out(8), shift : Out(1)
         The next byte of a word; bytes move down, so that the first ends up lowest.
     write : Out(1), address : Out
-        With this byte the word is whole; where it goes.
+        The word is complete with this byte; its address.
     """
     return Signature({"byte": Out(8), "shift": Out(1), "write": Out(1), "address": Out(ceil_log2(config.act_depth))})
 
@@ -109,8 +109,8 @@ def program_port(config):
     rewind : Out(1)
         Back to the first descriptor.
     load_tables : Out(1), fetch : Out(1)
-        Send the tables that come next to the PEs; read the descriptor that comes next. The tables first if both are
-        asked for. Only while ``busy`` is low.
+        Send the next tables in the program to the PEs; read the next descriptor. If both are asked for, the tables are
+        first. Only while ``busy`` is low.
     next : In(descriptor_layout)
         The descriptor fetched last.
     busy : In(1)
@@ -126,9 +126,9 @@ def scan_port(config):
     Members
     -------
     start : Out(1), next : Out(descriptor_layout)
-        A layer begins, and which one.
+        A layer begins; its descriptor.
     layer : Out(descriptor_layout)
-        The same, from the cycle after ``start`` on.
+        Its descriptor from the cycle after ``start`` on.
     """
     layout = descriptor_layout(config)
     return Signature({"start": Out(1), "next": Out(layout), "layer": Out(layout)})
@@ -157,7 +157,7 @@ def table_port(config):
     codebook : Out(flow(codebook_write_layout)), taps : Out(flow(tap_write_layout))
         The tap table follows the codebook of a convolution's pass.
     busy : Out(1)
-        Values come, each a cycle late.
+        Values are being sent; each comes a cycle later.
     """
     return Signature({**{name: Out(flow(layout)) for name, layout in table_layouts(config).items()}, "busy": Out(1)})
 
@@ -221,9 +221,9 @@ def word_port(config):
     busy : Out(1)
         Words are left to be written.
     start : Out(1), pool : Out(4), activation : Out(Activation)
-        A drain begins, with pooling windows of this edge; what sign activations have. Only with convolutions.
+        A drain begins; the edge of its pooling windows; the layer's activation function. Only with convolutions.
     swap : Out(1)
-        The word's halves change places. Only with convolutions.
+        Swap the halves of the word. Only with convolutions.
     """
     return Signature({
         "arrived": In(1), "complete": In(1), "address": Out(ceil_log2(config.act_depth)), "write": Out(1),
@@ -240,7 +240,7 @@ def progress_port():
     growing : Out(1)
         Some words cannot be read yet.
     grows : Out(1)
-        Another word can be read two cycles later, in the order of reading, beside the layer's ``chase_words``.
+        One more word, in reading order, can be read two cycles later, beyond the layer's ``chase_words``.
     """
     return Signature({"growing": Out(1), "grows": Out(1)})
 

@@ -29,8 +29,8 @@ class Link(wiring.Component):
     observed : bool
         Has ``last`` and ``last_status``.
     gap_bits : int
-        For a line that cannot wait: a packet whose next byte does not come within ``2**gap_bits`` cycles is forgotten,
-        and a request that was ``lost`` is refused. 0 for a stream that can wait.
+        For a line without flow control: a packet whose next byte does not come within ``2**gap_bits`` cycles is
+        discarded, and a request that was ``lost`` is refused. 0 for a stream with flow control.
 
     Members
     -------
@@ -65,10 +65,10 @@ class Link(wiring.Component):
         write = buffer.write_port()
         read = buffer.read_port()
 
-        # A payload's length, and how much of it is through; of a request first, then of the response.
+        # Length of a payload, and the number of its bytes that have passed; first of the request, then of the response.
         requests, opcode, payload, body = self.requests, self.requests.opcode, self.requests.payload, self.requests.body
         length, count = Signal(16), Signal(range(self.packet_bytes + 1), name="count")
-        # A longer length than fits is not carried out.
+        # The bits of `count` suffice: a longer request is refused.
         through = count == length[:len(count)]
         size_bits = exact_log2(self.packet_bytes)
         too_long, sound = Signal(), Signal(name="sound")
@@ -77,13 +77,13 @@ class Link(wiring.Component):
         status = Signal(8)
         if self.observed:
             m.d.comb += self.last_status.eq(status)
-        # Flags for what several states do, so that nothing decodes the state on a critical path: take a byte, take one
-        # of the payload, send a byte, send one of a body; count sent bytes; clear the count. Bytes of a CRC have a
+        # Flags for actions of several states, so that nothing decodes the state on a critical path: take a byte, take
+        # one of the payload, send a byte, send one of a body; count sent bytes; clear the count. Bytes of a CRC have a
         # counter of their own.
         takes, takes_payload, sends, sends_body = Signal(init=1), Signal(), Signal(), Signal()
         executes, counts_sent, clears, crc_count = Signal(), Signal(), Signal(), Signal(2)
         received = self.rx.valid & takes
-        # The byte that is sent lies in a register, and the next one takes its place no sooner than it is gone.
+        # The byte that is sent lies in a register; the next byte replaces it only when it is gone.
         byte, sent = Signal(8), Signal()
         m.d.comb += [
             self.rx.ready.eq(takes),
@@ -94,7 +94,7 @@ class Link(wiring.Component):
             m.d.sync += self.tx.valid.eq(0)
         with m.If(sent):
             m.d.sync += [self.tx.valid.eq(1), self.tx.payload.eq(byte)]
-        # What comes behind the payload is written as well, unless the buffer is full: nothing reads it.
+        # Bytes behind the payload are written as well, unless the buffer is full; nothing reads them.
         m.d.comb += [
             write.addr.eq(count), write.data.eq(self.rx.payload), read.addr.eq(count),
             write.en.eq(takes_payload & self.rx.valid & ~count[-1]),
@@ -123,7 +123,7 @@ class Link(wiring.Component):
         with m.Elif((takes_payload & self.rx.valid) | (executes & fetch & ~through) | (counts_sent & sent)):
             m.d.sync += count.eq(count + 1)
 
-        # The top bit of the cycles since the last byte of a packet.
+        # `silent`: the counter of cycles since the last byte of a packet has reached its top bit.
         silent, overrun = Signal(), Signal()
         if self.gap_bits:
             waited = Signal(self.gap_bits + 1)
@@ -217,7 +217,7 @@ class Link(wiring.Component):
                 with m.State(state):
                     m.d.comb += [byte.eq(status if state == "SEND STATUS" else body.payload), summed.eq(sent)]
                     with m.If(sent):
-                        # The status counts, like the length's last byte before it.
+                        # `count` includes the length's last byte, and thus equals `length` at the payload's last byte.
                         m.d.sync += sends_body.eq(1)
                         m.next = "SEND BODY"
                         with m.If(through):

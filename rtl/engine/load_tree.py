@@ -25,7 +25,7 @@ class LoadTree(wiring.Component):
     Members
     -------
     write : In(flow(load_write_layout))
-        The loader's. The kind of a section is there long before its first word.
+        Words from the loader. The kind of a section arrives long before its first word.
     program : Out(flow(load_write_layout))
     clusters : Out(flow(cluster_write_layout)).array(clusters)
     """
@@ -53,7 +53,7 @@ class LoadTree(wiring.Component):
                                for plane in range(len(config.plane_bits)))),
         ]
         m.d["sync" if several else "comb"] += [self.program.payload.eq(word), self.program.valid.eq(self.write.valid)]
-        # Whose the word is goes beside it, register by register.
+        # The valid bit of each cluster is delayed by as many registers as the word.
         place_bits = len(sent.place)
         for number, cluster in enumerate(self.clusters):
             own = self.write.valid & (word.pe[place_bits:] == number)

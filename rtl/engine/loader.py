@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loader: takes the image apart, byte by byte, and writes its words to the memories."""
+"""The loader: parses the image byte by byte, and writes its words to the memories."""
 
 from contextlib import contextmanager
 
@@ -33,8 +33,8 @@ __all__ = ["Loader"]
 class Loader(wiring.Component):
     """Parses an image.
 
-    The previous image stays valid until the header's fields that must be right have come, and are. From then on no
-    image is valid until the last byte, of the image's CRC-32, is found right. After an error all bytes are ignored
+    The previous image stays valid until all header fields that identify the image have come and are right. From then on
+    no image is valid until the CRC-32 at the end of the new one is found right. After an error all bytes are ignored
     until ``begin``.
 
     Parameters
@@ -65,14 +65,15 @@ class Loader(wiring.Component):
         })
 
     def _take_header(self, m, taken, byte, count, kept):
-        """The bytes of the header: what is ``kept``, and whether those are right that are compared.
+        """Handles the bytes of the header: stores the fields in ``kept``, and compares those with a known value.
 
-        Comparing takes two cycles, which end before what replaces the image that is loaded comes, or the header's end.
+        A comparison takes two cycles. Those of known values end before ``layers`` comes, which invalidates the loaded
+        image; all end before the header does.
 
         Returns
         -------
         mistaken : Signal(1), found : Signal(Status)
-            A byte should have been another, and what that means.
+            A byte is wrong; the status that reports it.
         """
         known = {"magic": (IMAGE_MAGIC, Status.BAD_MAGIC), "version": (IMAGE_VERSION, Status.BAD_VERSION),
                  "config_hash": (int.from_bytes(self.config.hash, "little"), Status.WRONG_CONFIG)}
@@ -105,23 +106,23 @@ class Loader(wiring.Component):
         m = Module()
         config, image, written = self.config, self.image, self.write.payload
         m.submodules.crc = crc = catalog.CRC32_ETHERNET(data_width=8).create()
-        # Only the fields of the header that are needed later.
+        # The fields of the header that are needed later.
         sections_left, image_bytes = Signal(16), Signal(image_length_bits(config), name="image_bytes")
         steps = Signal(exact_log2(LIMIT_STEP))
         kept = {"sections": sections_left, "image_bytes": image_bytes, "layers": self.layers,
                 "cycle_limit": Cat(steps, self.cycle_limit)}
-        # While the words come, `start` is the address of the next and `count` the number of those behind it.
+        # While the words arrive, `start` is the address of the next one and `count` the number of words after it.
         section = Signal(section_layout(), reset_less=True)
         most_bytes = -(-len(written.word) // 8)
         word = Signal(8 * most_bytes, reset_less=True)
-        # The place of a byte in its header, section or word, and whether it is the last one there: the one after place
-        # `last_but_one`.
+        # `count` is the place of a byte in its header, section or word; `last_byte` says that it is the last one there,
+        # the one after place `last_but_one`.
         count, last_byte = Signal(range(max(HEADER_BYTES, most_bytes))), Signal(name="last_byte")
         last_but_one, word_last_but_one, one_byte = Signal.like(count), Signal.like(count), Signal(name="one_byte")
         depth, section_end, has_pe = Signal(17), Signal(17), Signal(name="has_pe")
         last_section, last_word, empty, outside, sound, whole, full = (Signal(name=name) for name in (
             "last_section", "last_word", "empty", "outside", "sound", "whole", "full"))
-        # The next byte lies in a register, and so does the flag that this state takes it: the paths to them are long.
+        # The next byte is registered, and so is `takes`, by which a state accepts it: the paths to them are long.
         byte, byte_valid, takes = Signal(8, reset_less=True), Signal(), Signal(init=1, name="takes")
         taken = byte_valid & takes & ~image.begin
         with m.If(image.bytes.ready):
@@ -161,10 +162,10 @@ class Loader(wiring.Component):
             m.d.sync += [image.status.eq(status), self.loaded.eq(0)]
             m.next = "IGNORE"
 
-        # A flag says that the header comes: decoding the state would lengthen the path to all that it changes.
+        # A flag says that the header is coming: decoding the state would lengthen the path to all registers it enables.
         header = Signal()
         mistaken, found = self._take_header(m, taken & header, byte, count, kept)
-        # All bytes that the header announces have come: a section that is missing is an error.
+        # `full`: all bytes that the header announces have come; a section that is still missing is an error.
         m.d.sync += full.eq(~header & (full | (image.offset == image_bytes)))
         m.d.sync += [self.write.valid.eq(0), takes.eq(1)]
         with m.If(self.write.valid):

@@ -22,19 +22,19 @@ class VectorOrder(wiring.Component):
     -------
     scan : In(scan_port), progress : In(progress_port)
     step : In(1), forward : In(1)
-        On to the next word: this one is read; it need not be read.
+        ``step``: this word is read, advance to the next one. ``forward``: advance without reading it.
     address : In, following : Out
         Address of this word, and of the next one.
     there : Out(1)
         This word can be read.
     some : Out(1)
-        Words that can be read are left.
+        At least one word that can be read is left.
     last : Out(1)
         This is the layer's last word.
     """
 
     start_cycles = 0
-    """Further cycles before the first word is there."""
+    """Additional cycles before the first word can be read."""
 
     forwards = True
     """A word that is drained can go on without being read, if the engine has the shortcut (`Scanner.forwards`)."""
@@ -73,7 +73,7 @@ class VectorOrder(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, new = self.config, self.scan.next
-        # Words that can be read and were not yet, while there are others.
+        # Words that can be read and have not been read; used while others cannot be read yet.
         ahead = Signal(range(config.act_depth + config.acc_depth + 1))
         left = Signal(range(config.act_depth + 1))
         m.d.comb += [self.following.eq(self.address + 1), self.some.eq(ahead != 0), self.last.eq(left == 1)]

@@ -45,7 +45,7 @@ class ProcessingElement(wiring.Component):
         Slices; see `SliceLookup`.
     control : In(control_layout)
     total : Out(signed(acc_bits)), total_valid : Out(1)
-        A row that was drained, with its bias; the total stays until the next one.
+        Total of a drained row, its bias included; it stays until the next one.
     full : Out(1)
         The queue is at its limit: it has room only for slices in flight.
     empty : Out(1)
@@ -91,7 +91,8 @@ class ProcessingElement(wiring.Component):
         product, visit_valid = self._multiply(m, walker.visits, codebook)
         draining = self._accumulate(m, accumulator, entries.raw, walker.visits.payload.row, product, visit_valid)
         m.d.comb += [
-            # With few registers the first sum after a drain would come before the last total's turn at a requantiser.
+            # Without a deep pipeline the first sum after a drain would replace the last total before its turn at the
+            # requantiser.
             walker.hold.eq(self.control.hold | (0 if config.deep_pipeline else draining)),
             self.total.eq(accumulator.total), self.total_valid.eq(accumulator.total_valid),
             self.full.eq(queue.full), self.empty.eq(queue.empty & walker.empty),
@@ -100,7 +101,7 @@ class ProcessingElement(wiring.Component):
         return m
 
     def _connect_entries(self, m, entries, walker):
-        """The entry memory serves the walker, and the drain while the walker holds; with a single port either."""
+        """The entry memory serves the walker and, while the walker holds, the drain; with one port, one at a time."""
         drain = self.control.drain
         m.d.comb += [
             entries.load.eq(self.load), entries.load_planes.eq(self.load_planes),
@@ -112,12 +113,12 @@ class ProcessingElement(wiring.Component):
         ]
 
     def _multiply(self, m, visits, codebook):
-        """The weight comes out of the codebook a cycle after the visit. In a deep pipeline the product is a register.
+        """The weight leaves the codebook a cycle after the visit. In a deep pipeline the product is registered.
 
         Returns
         -------
         product : Signal(signed), visit_valid : Signal(1)
-            A product, and that there is one: a cycle before it in a deep pipeline, with it otherwise.
+            A product, and its valid bit: a cycle before it in a deep pipeline, with it otherwise.
         """
         config = self.config
         act, product = Signal(signed(config.operand_bits), reset_less=True), \

@@ -29,9 +29,9 @@ class Pixels(wiring.Component):
         A pass begins. ``layer`` is valid from the next cycle on; the outputs below follow it one cycle later,
         ``offset`` at once.
     step : In(1)
-        On to the next word.
+        Advance to the next word.
     offset : Out(16), next_offset : Out(16)
-        The word, and the one after it, counted from the pass's first.
+        Offsets of the word, and of the one after it, from the pass's first.
     last : Out(1), wraps : Out(1)
         The pass's last word; the pixel's last word.
     position : Out(position_fields)
@@ -68,7 +68,7 @@ class Pixels(wiring.Component):
             self.next_offset.eq(Mux(~self.wraps, self.offset + 1,
                                     Mux(~last_col, pixel_offset + layer.pixel_step, row_offset + layer.row_step))),
             self.position.base.eq(base),
-            # A coordinate below zero is a great number.
+            # A negative coordinate is a large number when unsigned, so that one comparison checks both bounds.
             self.position.tap_rows.eq(Cat((y - tap)[:16].as_unsigned() < layer.out_rows
                                           for tap in range(len(self.position.tap_rows)))),
             self.position.tap_cols.eq(Cat((x - tap)[:16].as_unsigned() < layer.out_cols

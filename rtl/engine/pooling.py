@@ -26,11 +26,11 @@ class Windows(wiring.Component):
     Members
     -------
     start : In(1), layer : In(descriptor_layout), clear : In(1)
-        A drain begins; ``layer`` is noted. With ``clear`` every accumulator is a slot of one pixel.
+        A drain begins; ``layer`` is sampled. With ``clear`` every accumulator is a slot of one pixel.
     step : In(1)
-        On to the next accumulator.
+        Advance to the next accumulator.
     row : Out(16), keep : Out(1)
-        The accumulator, and whether a later window wants it as well.
+        The accumulator, and whether a later window needs it as well.
     bias_address : Out
         Address of the bias of the row's slot.
     last : Out(1)
@@ -55,11 +55,11 @@ class Windows(wiring.Component):
         config, layer = self.config, self.layer
         slots, pool_step, row_pitch = Signal(16), Signal(4), Signal(16, name="row_pitch")
         across, down, bias_base = Signal(16), Signal(16), Signal.like(self.bias_address, name="bias_base")
-        # From the innermost loop to the outermost. Each says a cycle ahead whether it is at its last turn, so that the
-        # next accumulator is one addition away.
+        # From the innermost loop to the outermost. `last` of each is registered, so that the next accumulator takes a
+        # single addition.
         window_col, window_row = _Loop(m, 4, "window_col"), _Loop(m, 4, "window_row")
         slot, col, row = _Loop(m, 16, "slot"), _Loop(m, 16, "col"), _Loop(m, 16, "row")
-        # Where the window's row, the slot, the pixel and the row of pixels begin.
+        # First accumulators of the window's row, the slot, the pixel and the row of pixels.
         line, slot_first, pixel_first, row_first = Signal(16), Signal(16), Signal(16), Signal(16)
         m.d.comb += [
             self.keep.eq(((window_col.turn >= pool_step) & ~col.last) | ((window_row.turn >= pool_step) & ~row.last)),
@@ -110,7 +110,7 @@ class Windows(wiring.Component):
 
 
 class _Loop:
-    """A counter of turns, at least one. Its methods are called where an assignment may stand."""
+    """A counter of turns, at least one. Its methods add assignments at the place where they are called."""
 
     def __init__(self, m, width, name):
         self._m, self._turns, self._left = m, Signal(width, name=f"{name}_turns"), Signal(width, name=f"{name}_left")
@@ -142,7 +142,7 @@ class MaxPool(wiring.Component):
     start : In(1), pool : In(4)
         A drain begins, with windows of ``pool`` times ``pool`` activations.
     activation : In(Activation)
-        The layer's: it says whether what is drained is two's complement.
+        Activation function of the layer: whether its activations are unsigned or two's complement.
     drained : In(flow(ArrayLayout(act_bits, pes))), words : Out(flow(ArrayLayout(act_bits, pes)))
     """
 
@@ -189,14 +189,14 @@ class PoolingDrain(Drain):
         ]
         with m.If(taken & windows.last):
             m.d.sync += self.reading.eq(0)
-        # Words that the PEs still owe.
+        # Rows that have been read and whose activations have not arrived yet.
         owed = Signal(range(32))
         m.d.sync += owed.eq(owed + taken - (writer.arrived & writer.busy))
         m.d.comb += writer.busy.eq(self.reading | (owed != 0))
         slot, slots, pixel, pixel_words, band_step = (
             Signal.like(writer.address, name=name)
             for name in ("slot", "slots", "pixel", "pixel_words", "band_step"))
-        # The lower band's slots come after the upper one's; their lanes are those of the PEs half around.
+        # The lower band's slots come after the upper one's; their lanes are rotated by half the PEs.
         m.d.comb += writer.address.eq(pixel + slot + Mux(writer.swap, band_step, 0))
         with m.If(writer.write):
             m.d.sync += slot.eq(slot + 1)
@@ -210,7 +210,7 @@ class PoolingDrain(Drain):
 
 
 class PoolingWriter(ActivationWriter):
-    """Writes the greatest activations of each window; the halves of a lower band's word change places."""
+    """Writes the greatest activations of each window; swaps the halves of a lower band's word."""
 
     def _complete(self, m, word):
         m.submodules.pool = pool = MaxPool(self.config)

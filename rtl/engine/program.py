@@ -24,13 +24,13 @@ class Table:
     Attributes
     ----------
     name : str
-        Its stream in `table_port`.
+        Name of its stream in `table_port`.
     values : int
-        Values; none of an engine that does not have the table.
+        Number of values; 0 if the engine does not have the table.
     value_bits : int
-        Bits of each, in program memory.
+        Bits of a value in program memory.
     follows : Value of 1 bit
-        The descriptor read last has one.
+        The table follows the descriptor that was read last.
     """
 
     name: str
@@ -59,16 +59,16 @@ class Program(wiring.Component):
     """
 
     read_cycles = 2
-    """From asking for a word to having it: the memory is slow, and a register is behind it."""
+    """Cycles from the request for a word to the word: the memory is slow, and a register is behind it."""
 
     @staticmethod
     def fetch_cycles(config):
-        """In which a descriptor is fetched."""
+        """Cycles that fetching a descriptor takes."""
         return descriptor_words(config) + Program.read_cycles
 
     @staticmethod
     def table_cycles(config, kind):
-        """Cycles in which the tables of a pass are sent: a value in each, and one more after the last.
+        """Cycles in which the tables of a pass are sent: one for each value, and one after the last.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class Program(wiring.Component):
             Table("codebook", config.codebook_entries, codebook_value_bits(config), Const(1, 1)),
             Table("taps", config.taps, 16, descriptor.kind == LayerKind.CONVOLUTION)) if table.values]
 
-        # Words arrive `read_cycles` after they were asked for. What they were asked for goes along.
+        # Words arrive `read_cycles` after their request. The purpose of the request is delayed with the word.
         counts = {"word": descriptor_words(config), **{table.name: table.values for table in tables}}
         asked = Signal(data.StructLayout({
             field: shape for name, count in counts.items()
@@ -123,7 +123,7 @@ class Program(wiring.Component):
         return m
 
     def _send(self, m, table, word, word_for):
-        """A value of a table leaves with the word that it lies in, beside its number."""
+        """Sends a value of a table, and its number, when the word that contains it arrives."""
         sent = getattr(self.tables, table.name)
         number, value = (sent.payload[field] for field, _ in sent.payload.shape())
         place = word_for[table.name][:exact_log2(table.in_word)]
@@ -133,7 +133,7 @@ class Program(wiring.Component):
         ]
 
     def _run(self, m, address, asked, numbers, tables):
-        """Asks for one word after the other."""
+        """Requests the words in order."""
         port, fetch_after = self.sequencer, Signal()
         sends = {table.name: f"SEND {table.name.upper()}" for table in tables}
         with m.FSM() as fsm:
@@ -150,7 +150,7 @@ class Program(wiring.Component):
                 number = numbers[table.name]
                 with m.State(sends[table.name]):
                     m.d.comb += asked[f"{table.name}_valid"].eq(1)
-                    # There is a power of two of values: so the number ends where it began.
+                    # The number of values is a power of two, so that `number` wraps to 0.
                     m.d.sync += number.eq(number + 1)
                     with m.If(number[:exact_log2(table.in_word)].all()):
                         m.d.sync += address.eq(address + 1)

@@ -28,7 +28,7 @@ def _next_place(place):
 class Queue(wiring.Component):
     """First-in, first-out buffer.
 
-    One item can be written and one read in each cycle. Whoever writes sees to it that there is room: an item is not
+    One item can be written and one read in each cycle. The writer must make sure that there is room: no item is
     refused.
 
     Parameters
@@ -87,7 +87,7 @@ class Queue(wiring.Component):
         read = items.read_port(domain="sync" if self.block_ram else "comb")
         put, new = self.i.valid, self.i.payload
 
-        # `ready` comes late, and decides nothing but whether registers change.
+        # `ready` arrives late in the cycle; it is used only as a register enable.
         write_place, read_place = Signal(exact_log2(self.depth)), Signal(exact_log2(self.depth), name="read_place")
         count, advance, more, some = Signal(range(self.most + 1)), Signal(), Signal(), Signal()
         m.d.comb += [

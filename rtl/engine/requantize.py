@@ -29,7 +29,7 @@ class Requantizer(wiring.Component):
     act : Out(act_bits)
         An activation.
     act_coming : Out(1)
-        There is one in the next cycle.
+        ``act`` is valid in the next cycle.
     """
 
     def __init__(self, config):
@@ -57,8 +57,8 @@ class Requantizer(wiring.Component):
         act_bits, narrow_bits = self.config.act_bits, numbers.NARROW_BITS
         shift = numbers.requant_shift(act_bits)
 
-        # Shift. Whether what is left has too many bits is known late: it saturates on its way into the multiplier,
-        # and keeps its sign.
+        # Shift. Whether the shifted value has too many bits is known late in the cycle, so it saturates a cycle later,
+        # at the input of the multiplier; its sign is kept.
         low_bits = narrow_bits - 1
         shifted, exceeds, sign = (Signal(low_bits, reset_less=True), Signal(reset_less=True),
                                   Signal(reset_less=True, name="sign"))

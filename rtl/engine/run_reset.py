@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reset of all that an inference goes through."""
+"""The reset of all units that take part in an inference."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
@@ -9,7 +9,7 @@ __all__ = ["RunReset"]
 
 
 class RunReset(wiring.Component):
-    """Resets when the image in the memories becomes invalid: another one replaces it, or the watchdog has stopped it.
+    """Resets when the image in the memories becomes invalid: another one replaces it, or the watchdog has dropped it.
 
     So nothing of an image reaches an inference of a later one.
 
@@ -18,7 +18,7 @@ class RunReset(wiring.Component):
     loaded : In(1)
         A whole image is in the memories.
     reset : Out(1)
-        A register, since it leads everywhere.
+        Registered, because it has a large fan-out.
     """
 
     def __init__(self):

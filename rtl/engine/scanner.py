@@ -31,7 +31,7 @@ class Scanner(wiring.Component):
     Members
     -------
     scan : In(scan_port), progress : In(progress_port)
-        The layer; its input is noted in the cycle of ``start``.
+        The layer; the address of its input is sampled in the cycle of ``start``.
     fresh : In(pes * act_bits)
         The word that ``grows`` announces. If the scanner `forwards` it need not be read if nothing else is left to
         scan.
@@ -41,7 +41,7 @@ class Scanner(wiring.Component):
     memory : Out(act_read_port)
     beats : Out(flow(beat_layout))
     stalled : Out(1)
-        There was a beat to emit, but ``stop``.
+        A beat is held back by ``stop``.
     done : Out(1)
         Every beat of the layer has left.
     """
@@ -102,7 +102,7 @@ class Scanner(wiring.Component):
         return m
 
     def _read(self, m, order, running, read_valid, word_ready):
-        """Read: the next word, as soon as it is there (known a cycle late) and has somewhere to go.
+        """Read stage: reads the next word as soon as it is there (known a cycle late) and its register is free.
 
         Returns
         -------
@@ -112,8 +112,8 @@ class Scanner(wiring.Component):
         step, ready = Signal(), Signal(name="read_ready")
         at_once = self.config.pes == self.config.block_cols or order.short_words
         m.d.comb += [
-            # The critical path leads from `stop` to this enable. A word of several blocks takes its time, so that we
-            # can afford not to read in the cycle in which the word before moves on.
+            # The critical path leads from `stop` to this enable. A word of several blocks takes several cycles, so that
+            # no read is needed in the cycle in which the word before moves on.
             ready.eq(~read_valid | (word_ready if at_once else 0)),
             step.eq(running & order.there & ready), order.step.eq(step), order.address.eq(self.memory.address),
             self.memory.enable.eq(ready & (order.there | ~running)),
@@ -133,13 +133,14 @@ class Scanner(wiring.Component):
         return read
 
     def _hold(self, m, order, read, read_valid, word_ready, word_taken):
-        """Hold: the word in a register, from which it goes on part by part."""
+        """Hold stage: a register for the word, from which it is sent part by part."""
         config = self.config
         word = Signal(data.StructLayout({"acts": config.pes * config.act_bits, "nonzero": config.pes,
                                          **pixel_fields(config)}), reset_less=True)
         valid = Signal(name="word_valid")
         groups = scan_groups(config)
-        # A word that goes on in groups takes its time as well: the next one need not take its place at once.
+        # A word sent in groups occupies this register for several cycles, so it need not be refilled in the cycle in
+        # which it empties.
         at_once = groups == 1 or order.short_words
         m.d.comb += [word_ready.eq(~valid | (word_taken if at_once else 0)), self.host.word.eq(word.acts)]
         with m.If(word_taken):
@@ -179,7 +180,7 @@ class Scanner(wiring.Component):
         act_bits, cols = config.act_bits, config.block_cols
         count = len(part.nonzero) // cols
         takes = Signal(name="take_block")
-        # Copies of the number, one for each column of a block, since they lead to all lanes of a wide word.
+        # Copies of the number, one for each column of a block, since they select among all lanes of a wide word.
         numbers, is_last = self._count(m, "block", count, takes, last_block, cols if scan_groups(config) > 1 else 1)
         numbers = numbers * (cols // len(numbers))
         singles = self._singles(part.nonzero) if singles is None else singles
@@ -195,7 +196,7 @@ class Scanner(wiring.Component):
         return takes & is_last
 
     def _send_with_fresh(self, m, order, emitter, word, word_valid, word_taken, last_block, idle):
-        """Sends words that are read, and before them one that is not; returns whether there is one of the latter."""
+        """Sends words that were read, after a forwarded word if there is one; returns whether there is one."""
         m.submodules.fresh = fresh = FreshWord(self.config)
         connect(m, flipped(self.progress), fresh.progress)
         part = Signal(word.shape(), name="part")

@@ -59,7 +59,7 @@ class ScatterWalker(Walker):
         word = data.StructLayout({"entries": decoded, "useful": count, "begins": 1, "act": raw.job.act.shape(),
                                   "base": rows})
 
-        # Advance: by how many slots each entry moves on, and whether its tap is inside.
+        # Advance: by how many slots each entry advances, and whether its tap is inside the output.
         advanced, advanced_valid, advanced_ready = Signal(word, reset_less=True), Signal(), \
             Signal(name="advanced_ready")
         m.d.comb += raw_ready.eq(~raw_valid | advanced_ready)
@@ -84,7 +84,7 @@ class ScatterWalker(Walker):
         with m.If(raw_valid & raw_ready):
             m.d.sync += [before_tap.eq(at_tap), before_weight.eq(at_weight)]
 
-        # Sum: slots from the word's start on.
+        # Sum: slots counted from the start of the word.
         summed, summed_valid, summed_ready = Signal(word, reset_less=True), Signal(), Signal(name="summed_ready")
         m.d.comb += advanced_ready.eq(~advanced_valid | summed_ready)
         with m.If(summed_ready):
@@ -94,8 +94,9 @@ class ScatterWalker(Walker):
                 slots = (slots + advanced.entries[place].slots)[:rows]
                 m.d.sync += summed.entries[place].slots.eq(slots)
 
-        # Base: of the word in the last register but one; that of the word before it and its slots come from when it
-        # left. Words without a useful entry go no further.
+        # Base: the accumulator at which the word in `summed` starts. A word that continues a slice starts where the
+        # word before it ended, whose base and slots were stored when it left. Words without a useful entry are dropped
+        # here.
         useful, last_base, last_slots = Signal(), Signal(rows, reset_less=True), \
             Signal(rows, reset_less=True, name="last_slots")
         base = Signal(rows)
@@ -104,7 +105,7 @@ class ScatterWalker(Walker):
         with m.If(summed_valid & summed_ready):
             m.d.sync += [last_base.eq(base), last_slots.eq(summed.entries[count - 1].slots)]
 
-        # Pick: the lowest useful entry; whether it is the word's last is known from the cycle before.
+        # Pick: the lowest useful entry; `last_step`, that it is the word's last, is registered.
         picking, picking_valid, picking_ready = Signal(word, reset_less=True), Signal(), Signal()
         last_step, rest = Signal(reset_less=True), Signal(count, name="rest")
         m.d.comb += [summed_ready.eq(~summed_valid | picking_ready | ~useful), rest.eq(but_lowest(picking.useful)),
@@ -125,7 +126,7 @@ class ScatterWalker(Walker):
         m.d.sync += [picked_valid.eq(picking_valid), picked.entry.eq(entries[at]),
                      picked.base.eq(picking.base), picked.act.eq(picking.act)]
 
-        # Place: the slot's accumulator, while the tap's offset is looked up; then the difference.
+        # Place: computes the slot's accumulator while the tap's offset is looked up, then subtracts that.
         offset = self._tap_table(m, picked.entry.tap)
         placed_valid, placed, placed_row = Signal(), Signal.like(picked), \
             Signal(rows, reset_less=True, name="placed_row")

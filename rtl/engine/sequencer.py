@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sequencer: takes the program's layers through scan and drain, the drain of one beside the scan of the next."""
+"""The sequencer: scans and drains the program's layers, the drain of one at the same time as the scan of the next."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
@@ -23,19 +23,19 @@ class Sequencer(wiring.Component):
     Members
     -------
     loaded : In(1), layers : In(range(program_depth + 1))
-        There is an image; how many layers it has. An image that is replaced ends with a reset, so that nothing of it is
-        left in here.
+        There is an image; its number of layers. When an image is replaced a reset follows, so that no state of the old
+        one is left here.
     inferences : In(inference_port)
     program : Out(program_port)
     scan : Out(scan_port)
     quiet : In(1)
         Every beat of the layer is on its way to an accumulator at least, see `Gather`.
     drain : Out(drain_port)
-        It drains the layer that was scanned.
+        To the drain, for the layer that was scanned.
     """
 
     settle_cycles = 2
-    """After ``start``, before a layer can end: the states SETTLE and SETTLE ON."""
+    """Cycles after ``start`` before a layer can end: the states SETTLE and SETTLE ON."""
 
     def __init__(self, config):
         self.config = config
@@ -53,13 +53,12 @@ class Sequencer(wiring.Component):
         m = Module()
         program, drain, inferences, start = self.program, self.drain, self.inferences, self.scan.start
         layer = Signal(descriptor_layout(self.config))
-        # Registers: the number of layers left is compared some cycles after it has changed.
+        # The comparisons are registered: the number of layers left changes some cycles before they are needed.
         layers_left, last, last_but_one = Signal.like(self.layers), Signal(), Signal()
         m.d.sync += [last.eq(layers_left == 1), last_but_one.eq(layers_left == 2)]
 
-        # Known from the cycle before, since `start` leads to many registers and the drain is far away: that nothing but
-        # `quiet` is missing for a layer's end (`free`), that another layer follows (`goes_on`), that there is an image
-        # to run (`awaits`).
+        # Registered, since `start` has a large fan-out and the drain is far away. `free`: only `quiet` is missing for
+        # the layer to end. `goes_on`: the same, and another layer follows. `awaits`: there is an image to run.
         free, goes_on, awaits, switch = Signal(), Signal(), Signal(), Signal()
         clears = Signal()
         m.d.comb += [
@@ -81,8 +80,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += clears.eq(1)
                     m.next = "CLEAR"
             with m.State("CLEAR"):
-                # After power-up the accumulators hold anything; later they hold what the previous image left, whose
-                # program may have drained too few of them. From here on every drain leaves zeros.
+                # After power-up the accumulators hold arbitrary values; later they hold sums of the previous image,
+                # whose program may have drained too few of them. From here on every drain leaves zeros.
                 m.next = "CLEAR ON"
             with m.State("CLEAR ON"):
                 with m.If(~drain.busy):
@@ -105,7 +104,7 @@ class Sequencer(wiring.Component):
                     m.d.sync += awaits.eq(0)
                     m.next = "SETTLE"
             with m.State("SETTLE"):
-                # `quiet` still speaks of the time before `start`.
+                # `quiet` still shows the state before `start`.
                 m.next = "SETTLE ON"
             with m.State("SETTLE ON"):
                 end_when_free()

@@ -28,7 +28,7 @@ def _select(values, place):
 class SliceLookup(wiring.Component):
     """Turns beats into jobs for the walkers of some PEs; a beat whose slice is empty ends here.
 
-    A job comes ``latency_cycles`` after its beat. There is no back-pressure: whoever sends beats stops in time, see
+    A job comes ``latency_cycles`` after its beat. There is no back-pressure: the sender of beats stops in time, see
     `rtl.engine.backpressure`.
 
     Parameters
@@ -68,7 +68,7 @@ class SliceLookup(wiring.Component):
 
     @staticmethod
     def _steps(config):
-        """Registers before that of the jobs: one behind the memory, since it is slow, and two behind sums."""
+        """Registers before that of the jobs: behind the memory (if deep, two, since it is slow), and two of sums."""
         return ("read", *(("word",) if config.deep_pipeline else ()), "pair", "sum")
 
     @staticmethod
@@ -84,7 +84,7 @@ class SliceLookup(wiring.Component):
         address = Signal(ceil_log2(config.slice_depth))
         beat, valid = self.beats.payload, self.beats.valid
         begins = Signal()
-        # The slices of a pixel are those of the pixel before it.
+        # All pixels have the same slices: at the end of a pixel the address starts over.
         m.d.comb += begins.eq(self.start | field_or_zero(beat, "wraps"))
         with m.If(self.start | (valid & beat.last)):
             m.d.sync += address.eq(Mux(begins, self.slice_base, address) + ~begins)
@@ -101,7 +101,7 @@ class SliceLookup(wiring.Component):
             read.addr.eq(address), read.en.eq(1),
         ]
 
-        # The beat goes along with its word, with the sums of pairs and with the other sums.
+        # The beat is delayed with its word, with the sums of pairs and with the other sums.
         beats, valids = [], []
         for step in self._steps(config):
             next_beat = Signal(beat_layout(config), reset_less=True, name=f"{step}_beat")
@@ -114,7 +114,7 @@ class SliceLookup(wiring.Component):
         started = Signal()
         m.d.sync += started.eq(self.start)
 
-        # What a job takes along of its beat is the same in all PEs.
+        # The fields that a job copies from its beat are the same in all PEs.
         carried = {name: Signal(shape, name=f"job_{name}", reset_less=True)
                    for name, shape in job_layout(config).members.items() if name not in ("start", "last")}
         m.d.sync += [one.eq(beat[name]) for name, one in carried.items()]
@@ -134,7 +134,7 @@ class SliceLookup(wiring.Component):
         word = Signal(config.slice_word_bits, name=f"word_{pe}", reset_less=True)
         m.d["sync" if config.deep_pipeline else "comb"] += word.eq(read)
 
-        # Lengths, of which all ones stand for twice that, plus one; and the sums of pairs of them.
+        # Lengths, and the sums of pairs of them. A field of all ones stands for twice its value plus one.
         fields = [word[place * bits:(place + 1) * bits] for place in range(config.block_cols)]
         lengths = [Cat(field, field.all()) for field in fields]
         sums = []
@@ -143,7 +143,7 @@ class SliceLookup(wiring.Component):
             m.d.sync += pair.eq(low + high)
             sums.append(pair)
 
-        # The entries before a column: for each bit of its place that is set, the sum of 2**bit lengths to its left.
+        # Entries before a column: for each set bit of the column's place, the sum of 2**bit lengths to its left.
         field, neighbour, sum_length = (Signal(width, name=f"{name}_{pe}", reset_less=True) for name, width in (
             ("field", bits), ("neighbour", bits + 1), ("sum_length", bits + 1)))
         m.d.sync += [
@@ -159,8 +159,8 @@ class SliceLookup(wiring.Component):
                                  for name in ("before_sum", "block_sum"))
         m.d.sync += [before_sum.eq(before), block_sum.eq(sums[0])]
 
-        # Add the running base. It begins at zero, to which the layer's first entry is added a cycle later: so what is
-        # added is chosen before the adder, and is part of its cells.
+        # Add the running base. It begins at zero, to which the layer's first entry is added a cycle later: so the
+        # operand is selected before the adder, in the adder's own cells.
         base = Signal(entry_address_shape(config), name=f"base_{pe}")
         entry_base = self.entry_base * config.entries_per_word
         with m.If(self.start):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cycles from one unit of the engine to another, and the levels of its queues, for whoever predicts or draws a run.
+"""Latencies between the engine's units, in cycles, and the limits of its queues, for the cycle model and the viewer.
 
-Each unit states its own latency, and they are summed here.
+Each unit states its own latency; this module adds them up.
 
 ``config`` is the engine's `rtl.config.EngineConfig` in all functions here.
 """

@@ -34,7 +34,7 @@ class Walker(wiring.Component):
     address : Out, read : Out(1)
         To the entry memory: read a word.
     take : Out(1), word : In(ArrayLayout(entry_layout))
-        Take that word into its register; what lies there.
+        Store that word in its register; the word in the register.
     ready : Out(1)
         The memory's output may change. This is known earlier in the cycle than ``read``.
     visits : Out(flow(visit_layout))
@@ -110,9 +110,9 @@ class Walker(wiring.Component):
         first, begins = Signal(place_bits, reset_less=True), Signal(reset_less=True)
         rest = data.StructLayout({name: field.shape for name, field in job if name not in ("start", "last")})
         act = Signal(rest, reset_less=True)
-        # `ends`: there is no job, or it ends with its word. This is known from the cycle before, like all that decides
-        # how words move on; `moves`, which comes late, says only whether they do. Its path to the queue is the critical
-        # one of the engine: `barrier` stops synthesis from sharing logic that would lengthen it.
+        # `ends`: there is no job, or it ends with its word. It is registered, like all signals that select the next
+        # word; `moves` arrives late in the cycle and is used only as an enable. Its path to the queue is the critical
+        # path of the engine: `barrier` stops synthesis from sharing logic that would lengthen it.
         job_valid, fetch, moves, ends = Signal(), Signal(), Signal(), Signal(init=1)
         read_ready = Signal(attrs={"barrier": 1})
         m.d.comb += [
@@ -139,7 +139,7 @@ class Walker(wiring.Component):
             with m.Else():
                 m.d.sync += ends.eq(last[place_bits:] == 1)
 
-        # The word lies at the memory's output, then in its register, if any; what belongs to it goes along.
+        # The word lies at the memory's output, then in its register, if any; its other fields are delayed with it.
         count = config.entries_per_word
         word_layout = data.StructLayout({"entries": self.word.shape(), "inside": count, "begins": 1, "job": rest})
         read_valid, read_inside, read_begins = Signal(), Signal(count, reset_less=True), \
@@ -175,8 +175,8 @@ class Walker(wiring.Component):
         m.d.comb += raw_ready.eq(~raw_valid | word_ready)
 
         # A step is a weight, together with the skip before it (`paired`) if there is one, or a skip that no weight
-        # follows; the lowest of `steps` is next. Whether it is the word's last, or there is no word, is known from the
-        # cycle before.
+        # follows; the lowest of `steps` is next. `word_ready`, that it is the word's last or there is no word, is
+        # registered.
         steps, rest = Signal(count, reset_less=True), Signal(count, name="rest")
         paired, skips = Signal(count, reset_less=True), Signal(count, reset_less=True, name="skips")
         zero = Cat(raw.entries[number].code == 0 for number in range(count))
@@ -208,7 +208,7 @@ class Walker(wiring.Component):
         domain = "sync" if config.deep_pipeline else "comb"
         m.d[domain] += [
             picked_valid.eq(word_valid),
-            # A missing field is encoded as a constant, so that nothing has to be chosen later: gap 0, skip -1.
+            # A missing field is encoded as a constant, so that no multiplexer is needed later: gap 0, skip -1.
             picked.index.eq(Mux(is_skip, 0, own.index)), picked.code.eq(own.code),
             picked.skip.eq(Mux(is_skip | paired.bit_select(at, 1), Mux(is_skip, own.index, before.index), -1)),
             picked.is_skip.eq(is_skip),

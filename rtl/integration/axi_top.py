@@ -124,7 +124,7 @@ class Registers(wiring.Component):
 
 
 class AxiEngine(wiring.Component):
-    """An engine with the ports that a system-on-chip wants.
+    """An engine with the ports that a system-on-chip needs.
 
     Bytes of requests go in at ``s_axis`` and responses come out at ``m_axis``, see `rtl.protocol`; where a transfer of
     ``s_axis`` ends means nothing, and ``m_axis_tlast`` marks the last byte of each response.

@@ -17,8 +17,8 @@ from .uart import Uart
 __all__ = ["LONGEST_GAP_S", "Top"]
 
 LONGEST_GAP_S = 0.1
-"""A packet whose bytes stop for this time, rounded up to a power of two of cycles, is forgotten. A busy computer may
-well pause for some hundredths of a second between two of them."""
+"""A packet whose bytes stop for this time, rounded up to a power of two of cycles, is discarded. A busy computer may
+well pause for some hundredths of a second between two bytes."""
 
 
 class Top(wiring.Component):
@@ -39,7 +39,7 @@ class Top(wiring.Component):
     boot : bytes
         Packets for the engine before the link opens, see `Boot`; none if empty.
     gap_cycles : int, optional
-        Cycles without a byte, rounded up to a power of two, after which a packet is forgotten; by default those of
+        Cycles without a byte, rounded up to a power of two, after which a packet is discarded; by default those of
         `LONGEST_GAP_S`.
     """
 

@@ -16,19 +16,20 @@ BLOCK_BYTES = 2048
 """Size of one block RAM of an ECP5, and of most other FPGAs."""
 
 CHOICE = 8
-"""Bytes of which one is chosen in a cycle."""
+"""Inputs of each registered byte multiplexer."""
 
 
 class Boot(wiring.Component):
-    """Stands between UART and engine: after a reset it is the host, and sends what it holds; then it steps aside.
+    """Lies between UART and engine. After a reset it sends the stored packets to the engine, then connects the UART.
 
-    The bytes are link packets, with any bytes but SYNC around them, which the engine ignores. Their answers stay here;
-    what comes from the UART meanwhile is lost, and the engine is told so.
+    The bytes are link packets, with any bytes but SYNC around them, which the engine ignores. Their responses are
+    discarded. Bytes that come from the UART meanwhile are lost, which ``lost`` reports to the engine.
 
     Parameters
     ----------
     content : bytes
-        At least two. Meant for block RAM: nothing depends on the values, so that a bitstream can be given others.
+        Initial contents of block RAM, at least two bytes. No logic depends on their values, so that a finished
+        bitstream can be patched with others.
 
     Members
     -------
@@ -50,8 +51,7 @@ class Boot(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # A register behind each block RAM, and one behind each choice among them: block RAM is slow, and they lie far
-        # apart.
+        # A register behind each block RAM, and one behind each multiplexer: block RAMs are slow, and lie far apart.
         address = Signal(ceil_log2(len(self.content)))
         blocks = []
         for first in range(0, len(self.content), BLOCK_BYTES):

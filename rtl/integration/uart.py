@@ -25,8 +25,8 @@ def check_divisor(divisor):
 class Uart(wiring.Component):
     """Bytes to and from two wires.
 
-    A received byte that is not taken before the next is complete is lost: a serial line cannot wait. A byte whose stop
-    bit is wrong is dropped.
+    A received byte that is not taken before the next is complete is lost: the line has no flow control. A byte whose
+    stop bit is wrong is dropped.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ablation: the nine layers, each time without one mechanism, show what it is worth."""
+"""Ablation: the nine layers, each time without one mechanism, whose effect this measures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace

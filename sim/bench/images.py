@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mutated images with a right CRC: the engine must not compute wrong outputs without a word, neither for them nor for
-the image that is loaded next.
+"""Mutated images with a right CRC: the engine must not silently compute wrong outputs, neither for them nor for the
+image that is loaded next.
 
 A mutant is refused, or its inference ends with an error status, or its outputs equal those of the golden model for the
 network that `host.decoding.decode` reads from the image. If `decode` refuses a mutant, there is no right output to

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Public classes and functions have docstrings, which name their parameters and the errors raised.
 
-A parameter that all functions of a module share is named once, in the module's docstring.
+A parameter that all functions of a module share is named once, in the module's docstring. A parameter of a method may
+be named in the docstring of its class if it is one of the constructor's, too.
 """
 
 import ast
@@ -40,13 +41,17 @@ def source_files() -> list[Path]:
     return [path for path in found if TESTBENCHES not in path.parents]
 
 
-def definitions(body: list[ast.stmt], above: str = "", around: str = "") -> Iterator[tuple[str, Definition, str]]:
-    """Name, node and the docstrings around it (module, classes), for each public class and function."""
+def definitions(body: list[ast.stmt], around: str, shared: set[str],
+                above: str = "") -> Iterator[tuple[str, Definition, str, set[str]]]:
+    """Name and node of each public class and function, the docstrings around it, and the parameters these name for it.
+    """
     for node in body:
         if isinstance(node, Definition) and not node.name.startswith("_"):
-            yield f"{above}{node.name}", node, around
+            yield f"{above}{node.name}", node, around, shared
             if isinstance(node, ast.ClassDef):
-                yield from definitions(node.body, f"{above}{node.name}.", f"{around}\n{ast.get_docstring(node) or ''}")
+                docstring = ast.get_docstring(node) or ""
+                yield from definitions(node.body, f"{around}\n{docstring}",
+                                       shared | names_in(docstring) & set(parameters(node)), f"{above}{node.name}.")
 
 
 def decorators(node: Definition) -> set[str]:
@@ -121,12 +126,13 @@ def faults(path: Path, text: str) -> list[str]:
     """A line for each class or function of a module that does not say what it must."""
     found = []
     tree = ast.parse(text)
-    for name, node, around in definitions(tree.body, around=ast.get_docstring(tree) or ""):
+    module = ast.get_docstring(tree) or ""
+    for name, node, around, shared in definitions(tree.body, module, names_in(module)):
         docstring = ast.get_docstring(node) or ""
         if not docstring and needs_docstring(node):
             found.append(f"{path}:{node.lineno} {name} has no docstring")
         asked = [one for one in parameters(node) if one not in PLAIN_PARAMETERS]
-        unnamed = [one for one in asked if one not in names_in(f"{docstring}\n{around}")]
+        unnamed = [one for one in asked if one not in names_in(docstring) | shared]
         if docstring and unnamed:
             found.append(f"{path}:{node.lineno} {name} does not name {', '.join(unnamed)}")
         unsaid = [one for one in errors(node) if one not in errors_in(docstring) | errors_in(around)]
@@ -210,6 +216,21 @@ class Line:
     def __post_init__(self):
         if self.begin > self.end:
             raise ValueError
+
+class Grid:
+    """Cells.
+
+    Parameters
+    ----------
+    width : int
+
+    Attributes
+    ----------
+    cell : int
+    """
+    def __init__(self, width): pass
+    def fill(self, width, cell):
+        """Fills all cells."""
 '''
     assert faults(Path("here.py"), text) == [
         "here.py:3 bare has no docstring",
@@ -220,4 +241,5 @@ class Line:
         "here.py:48 Point.move has no docstring",
         "here.py:55 Line does not name width, colour",
         "here.py:55 Line does not say that it raises ValueError",
+        "here.py:79 Grid.fill does not name cell",
     ]

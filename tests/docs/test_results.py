@@ -8,6 +8,7 @@ import re
 import pytest
 
 from nonzero.errors import UserError
+from rtl.config import PRESETS, EngineConfig
 from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
@@ -47,6 +48,18 @@ def test_figures_were_written_by_the_commands_that_stand_beside_them(module):
     for source in sources.values():
         assert bool(source.committed) != bool(source.writes)
         assert source.read() is not None or not source.committed
+
+
+def test_figures_of_an_engine_are_of_one_that_there_is_now(module):
+    """A configuration's hash covers all of its fields, and a preset's fields may change."""
+    found = [(name, source.read()) for name, source in module("figure_tables").SOURCES.items()]
+    engines = [(name, one) for name, one in found if isinstance(one, dict) and "config_hash" in one]
+    assert len(engines) >= 5
+    for name, one in engines:
+        config = EngineConfig(**{key: tuple(value) if isinstance(value, list) else value
+                                 for key, value in one["config"].items()})
+        assert (name, one["config_hash"]) == (name, config.hash.hex())
+        assert one.get("preset") not in PRESETS or PRESETS[one["preset"]] == config, name
 
 
 def test_taken_figures_are_those_of_the_file_without_what_is_dropped(module, tmp_path, monkeypatch):

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from host.api import EngineNetwork
 from host.compilation.state import Settings
 from host.compilation.steps import compile_model
 from host.datasets import load_dataset
 from host.device.target import parse_target
-from host.image.image import parse_image
 from host.run import run_image
 from host.train import TrainSettings, train
 from rtl.config import preset
@@ -29,7 +29,7 @@ def test_lenet_is_trained_pruned_and_run_in_rtl(tmp_path):
     config = preset("default")
     work = compile_model(Settings(tmp_path / "lenet.pt", config, density=0.1, calib=f"npy:{tmp_path / 'inputs.npy'}"))
     assert work.packed is not None and work.packed.quantized.weights_kept <= 26_620
-    run = run_image(parse_image(work.content, config), parse_target("sim:default"), part, 20)
+    run = run_image(EngineNetwork.of(work), parse_target("sim:default"), part, 20)
 
     assert (run.comparison.images, run.comparison.layers, run.comparison.mismatches) == (20, 3, 0)
     assert run.comparison.counter_mismatches == dict.fromkeys(COUNTERS, 0)

@@ -64,7 +64,7 @@ def test_an_engine_that_differs_is_no_result(compiled, inputs, monkeypatch):
     def wrong(decoded, acts):
         right = models(decoded, acts)
         return replace(right, layers=[*right.layers[:-1], right.layers[-1] + 1])
-    monkeypatch.setattr("host.api.models", wrong)
+    monkeypatch.setattr("host.engine_network.models", wrong)
     with pytest.raises(UserError, match=r"outputs of 2 of 2 inputs, counters: none"):
         compiled.run(inputs[:2])
 

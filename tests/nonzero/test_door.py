@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``nonzero COMMAND``: every command behind one door, also where the user's files have the names of our packages."""
+"""``nonzero COMMAND``: the entry point of every command, also where the user's files have the names of our packages."""
 
 import os
 import subprocess

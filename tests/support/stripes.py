@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small float network, data that it learns at once, and a short recipe of pruning."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -38,6 +38,13 @@ def network(seed=0, sizes=(49, 40, 20, 3)):
                rng.normal(0, 0.1, rows).astype(np.float32),
                Activation.RELU if index < len(sizes) - 2 else Activation.IDENTITY)
         for index, (cols, rows) in enumerate(pairwise(sizes))))
+
+
+def with_weights(net, weights=None, biases=None):
+    """The network with other weights or biases of some layers, by their names."""
+    weights, biases = weights or {}, biases or {}
+    return replace(net, layers=tuple(replace(layer, weight=weights.get(layer.name, layer.weight),
+                                             bias=biases.get(layer.name, layer.bias)) for layer in net.layers))
 
 
 def sparse_network(**changes):

@@ -27,7 +27,7 @@ OFTEN = ("module", "state_dict", "safetensors", "pt2", "onnx")
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_nothing_is_wrong_without_a_word(part):
+def test_nothing_is_silently_wrong(part):
     found = measure_conversions(THIRD[part::4], [*OFTEN, *ROUTES])
     assert len(found) >= 70
     assert not [one for one in found if one.outcome in BAD]
@@ -74,7 +74,7 @@ def test_an_activation_that_is_dropped_is_noticed(monkeypatch, tmp_path, capsys)
     assert run_command(main, arguments) == 2
     out, err = capsys.readouterr()
     assert "SILENT: relu in place, pt2: an error of" in out
-    assert "1 of 1 files are converted wrong without a word, and 0 end in a traceback" in err
+    assert "1 of 1 files are silently converted wrong, and 0 end in a traceback" in err
     found = json.loads((tmp_path / "conversions.json").read_text())
     assert found["counts"]["SILENT"] == 1 and found["rows"][0]["float_error"] > 0.01
 

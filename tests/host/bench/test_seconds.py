@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from host.api import EngineNetwork
 from host.bench import jobs, seconds
 from host.bench.__main__ import NETWORKS, main
 from host.bench.jobs import Baseline, baselines, drawn_job, float_network, image_job, lenet_image, read_baseline
@@ -207,7 +208,7 @@ def test_an_image_runs_in_rtl_as_the_job_says(monkeypatch):
     network = random_network(np.random.default_rng(2), config, [784, 12, 8], 0.1)
     image = parse_image(image_file(pack(network, config)), config)
     monkeypatch.setattr(jobs, "IMAGES", 20)
-    run = run_image(image, Target("sim:small", config), load_dataset("mnist"), 20)
+    run = run_image(EngineNetwork(image, config, b""), Target("sim:small", config), load_dataset("mnist"), 20)
     assert run.figures()["cycles_per_image"] == image_job("small", image, config, "mnist").cycles
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from host.compression.saliency import choose, saliencies
 from host.training.forward import logits, tensors
-from tests.support.stripes import dataset, network
+from tests.support.stripes import dataset, network, with_weights
 
 
 def parts(net):
@@ -50,8 +50,7 @@ def test_obd_is_exact_in_the_last_layer():
     found = saliencies("obd", net, data.train_images, data.train_labels)
     assert np.allclose(found[1].ravel(), (diagonal * flat ** 2 / 2).numpy(), rtol=1e-4, atol=1e-9)
     # With one hidden neuron for each output, none is left out but a factor.
-    single = net.with_weights({"fc1": net.layers[0].weight, "fc2": np.abs(np.eye(3, 6, dtype=np.float32))},
-                              {layer.name: layer.bias for layer in net.layers})
+    single = with_weights(net, {"fc2": np.abs(np.eye(3, 6, dtype=np.float32))})
     (first, last) = parts(single)
 
     def loss_of_first(weight):

@@ -8,6 +8,7 @@ import pytest
 
 from host.compression.kmeans import INITIALISATIONS, cluster
 from host.compression.share_weights import ShareSettings, share_weights
+from host.datasets import as_inputs
 from host.network.layers import Network
 from host.training.samples import split
 from nonzero.errors import UserError
@@ -62,7 +63,7 @@ def test_fine_tuning_learns_and_shares_stay_shared():
         used = np.unique(before.codes[before.codes > 0])
         # But for a centre whose weights feed neurons that never fire.
         assert (after.values[used] != before.values[used]).mean() > 0.9
-    right = [(run(shared, data.test_inputs).argmax(axis=1) == data.test_labels).mean()
+    right = [(run(shared, as_inputs(data.test_images)).argmax(axis=1) == data.test_labels).mean()
              for shared in (coarse, fine)]
     assert right[0] < 0.9 < right[1]
 

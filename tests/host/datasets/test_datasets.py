@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import host.datasets
-from host.datasets import MNIST_SHA256, load_dataset
+from host.datasets import MNIST_SHA256, as_inputs, load_dataset
 from nonzero.errors import UserError
 from tests.support.data_files import TOO_LARGE, idx_bytes, npy
 
@@ -55,7 +55,7 @@ def test_mnist_loads():
     assert mnist.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert np.bincount(mnist.test_labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert (mnist.input_count, mnist.class_count) == (784, 10)
-    inputs = mnist.test_inputs
+    inputs = as_inputs(mnist.test_images)
     assert inputs.shape == (10000, 784) and inputs.dtype == np.float32 and inputs.max() == 1
     assert np.array_equal(np.round(inputs * 255), mnist.test_images.reshape(10000, 784))
 
@@ -103,7 +103,7 @@ def test_idx_files_load(tmp_path, dots, packed):
 def test_idx_files_of_floats_load(tmp_path):
     images = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)
     spec = write_idx(tmp_path, t10k_images_idx3_ubyte=idx_bytes(images))
-    assert np.array_equal(load_dataset(spec).test_inputs, images.reshape(2, 12))
+    assert np.array_equal(as_inputs(load_dataset(spec).test_images), images.reshape(2, 12))
 
 
 @pytest.mark.parametrize(("data", "message"), [
@@ -173,7 +173,7 @@ def test_npz_files_of_floats_in_fortran_order_load(tmp_path):
     spec = write_npz(tmp_path / "a.npz", train_images=images, test_images=images[:2].astype(np.float16))
     dataset = load_dataset(spec)
     assert dataset.train_images.dtype == dataset.test_images.dtype == np.float32
-    assert np.array_equal(dataset.train_inputs, images.astype(np.float32).reshape(6, 12))
+    assert np.array_equal(as_inputs(dataset.train_images), images.astype(np.float32).reshape(6, 12))
 
 
 def test_labels_may_be_a_column(tmp_path):

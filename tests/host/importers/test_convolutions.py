@@ -18,6 +18,7 @@ from host.training.forward import logits, tensors
 from nonzero.errors import UserError
 from rtl.numbers import Activation
 from tests.support.model_files import saved
+from tests.support.stripes import with_weights
 
 
 def settled(model):
@@ -182,7 +183,7 @@ def test_a_network_of_the_zoo_that_lost_channels_is_recognised(tmp_path):
     lost["conv1"][[2, 5]] = 0
     lost["conv2"][7] = 0
     lost["fc1"][:100] = 0
-    network = network.with_weights(lost, {layer.name: layer.bias for layer in network.layers})
+    network = with_weights(network, lost)
     dropped = drop_dead_neurons(network)
     (tmp_path / "small.safetensors").write_bytes(safetensors_file(dropped))
     back = load_network(tmp_path / "small.safetensors")

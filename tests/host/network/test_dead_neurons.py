@@ -7,7 +7,7 @@ import numpy as np
 
 from host.network.dead_neurons import drop_dead_neurons, silence_dead_neurons
 from rtl.numbers import Activation
-from tests.support.stripes import network, run, same
+from tests.support.stripes import network, run, same, with_weights
 
 
 def test_dead_neurons_are_silenced_and_the_function_stays():
@@ -18,8 +18,7 @@ def test_dead_neurons_are_silenced_and_the_function_stays():
     two[4] = 0
     two[6, [i for i in range(40) if i not in (3, 5)]] = 0  # inputs from dead neurons only
     three[:, 11] = 0
-    net = net.with_weights({"fc1": one, "fc2": two, "fc3": three},
-                           {layer.name: layer.bias for layer in net.layers})
+    net = with_weights(net, {"fc1": one, "fc2": two, "fc3": three})
     cleaned = silence_dead_neurons(net)
     one, two, three = (layer.weight for layer in cleaned.layers)
     assert not two[:, [3, 5, 7]].any() and not one[[8, 9]].any()
@@ -54,7 +53,7 @@ def test_dropping_makes_matrices_smaller_and_the_function_stays():
     two[:, [8, 9]] = 0
     two[6] = 0
     three[:, 11] = 0
-    net = net.with_weights({"fc1": one, "fc2": two, "fc3": three}, {layer.name: layer.bias for layer in net.layers})
+    net = with_weights(net, {"fc1": one, "fc2": two, "fc3": three})
     dropped = drop_dead_neurons(net)
     assert [layer.weight.shape for layer in dropped.layers] == [(35, 49), (18, 35), (3, 18)]
     assert [layer.bias.shape for layer in dropped.layers] == [(35,), (18,), (3,)]
@@ -67,8 +66,7 @@ def test_dropping_makes_matrices_smaller_and_the_function_stays():
 
 def test_a_network_without_any_weight_keeps_a_neuron_in_each_layer():
     net = network()
-    empty = net.with_weights({layer.name: np.zeros_like(layer.weight) for layer in net.layers},
-                             {layer.name: layer.bias for layer in net.layers})
+    empty = with_weights(net, {layer.name: np.zeros_like(layer.weight) for layer in net.layers})
     dropped = drop_dead_neurons(empty)
     assert [layer.weight.shape for layer in dropped.layers] == [(1, 49), (1, 1), (3, 1)]
     inputs = np.random.default_rng(1).uniform(size=(5, 49))

@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 
+from host.api import EngineNetwork
 from host.cycle_model.predict import Prediction
 from host.datasets import Dataset
 from host.device.batch import Batch
@@ -74,6 +75,7 @@ def test_a_network_without_work_has_no_ratio(monkeypatch):
     image = parse_image(image_file(pack(network, SMALL)), SMALL)
     blank, labels = np.zeros((4, 10), np.uint8), np.zeros(4, np.int64)
     monkeypatch.setattr("host.verification.measure.run_batch", perfect_batch)
-    figures = run_image(image, Target("sim:small", SMALL), Dataset("blank", blank, labels, blank, labels), 4).figures()
+    data = Dataset("blank", blank, labels, blank, labels)
+    figures = run_image(EngineNetwork(image, SMALL, b""), Target("sim:small", SMALL), data, 4).figures()
     assert figures["mismatches"] == figures["cycle_mismatches"] == 0 and figures["cycles_per_image"] > 0
     assert figures["cycles_over_ideal"] is None

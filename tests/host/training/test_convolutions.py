@@ -28,7 +28,7 @@ from nonzero.errors import UserError
 from rtl.numbers import Activation
 from tests.support.killed import killed_after
 from tests.support.networks import CONVOLUTIONS, WIDE_TAPS
-from tests.support.stripes import dataset, same
+from tests.support.stripes import dataset, same, with_weights
 
 POOLED = (4, Geometry((1, 7, 7), (3, 3), padding=(1, 1), pool=2, pool_stride=2))
 OVERLAPPING = (6, Geometry((1, 7, 7), (2, 3), stride=(1, 2), pool=3, pool_stride=1))
@@ -58,12 +58,6 @@ def outputs(net, seed=1):
     inputs = torch.from_numpy(np.random.default_rng(seed).uniform(size=(30, net.inputs)))
     return logits([layer._replace(weight=layer.weight.double(), bias=layer.bias.double())
                    for layer in tensors(net)], inputs).numpy()
-
-
-def changed(net, weights=None, biases=None):
-    """The network with other weights or biases of some layers."""
-    return net.with_weights({layer.name: layer.weight for layer in net.layers} | (weights or {}),
-                            {layer.name: layer.bias for layer in net.layers} | (biases or {}))
 
 
 def test_outputs_are_those_of_torch_modules():
@@ -157,8 +151,8 @@ def test_dead_channels_go_and_the_function_stays(convolutions, activation):
     first[[0, 2]] = 0  # constant: one positive, one negative
     groups = net.layers[1].geometry.groups if net.layers[1].geometry else 1
     second.reshape(groups, len(second) // groups, 4 // groups, -1)[-1, :, -1] = 0  # the last channel is not heard
-    net = changed(net, {"conv1": first, net.layers[1].name: second},
-                  {"conv1": np.array([0.3, 0.1, -0.2, 0.4], np.float32)})
+    net = with_weights(net, {"conv1": first, net.layers[1].name: second},
+                       {"conv1": np.array([0.3, 0.1, -0.2, 0.4], np.float32)})
     silenced, dropped = silence_dead_neurons(net), drop_dead_neurons(net)
     for cleaned in (silenced, dropped):
         assert np.allclose(outputs(cleaned), outputs(net), atol=1e-5)
@@ -207,7 +201,7 @@ def dying():
     first[2] = 0
     second[[1, 4]] = 0
     second[0, ::3] = 0
-    return changed(net, {"conv1": first, "conv2": second})
+    return with_weights(net, {"conv1": first, "conv2": second})
 
 
 def test_training_without_dead_channels_is_training_with_them(monkeypatch):
@@ -238,7 +232,7 @@ def test_what_adam_knows_about_living_channels_stays():
     before, trained = retraining.adam_state(), retraining.network()
     first = trained.layers[0].weight.copy()
     first[7] = 0
-    retraining.begin(silence_dead_neurons(changed(trained, {"conv1": first})), names)
+    retraining.begin(silence_dead_neurons(with_weights(trained, {"conv1": first})), names)
     after = retraining.adam_state()
     assert [len(one) for one in after] == [3] * 6 and len(retraining.weights[0]) == 10
     dead = np.isin(np.arange(12), [2, 7])

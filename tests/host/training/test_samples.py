@@ -63,9 +63,9 @@ def test_split_is_the_same_for_every_run_and_complete():
 
 def test_what_is_held_out_is_never_trained_on():
     data = Dataset("ten", IMAGES, LABELS, IMAGES, LABELS)
-    (_, labels), (_, held) = split(data)
+    (images, labels), (_, held) = split(data)
     assert sorted([*labels, *held]) == LABELS.tolist() and len(held) == 1
-    trained = [label for _, labels in epoch(Samples.for_training(data, augment=0.0), 3) for label in labels]
+    trained = [label for _, labels in epoch(Samples(images, labels, augment=0.0), 3) for label in labels]
     assert sorted(trained) == sorted(labels)
 
 

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data for the networks of the zoo."""
+
+from torch import nn
+
+from host.datasets.dataset import Dataset
+from host.network.zoo import sizes
+
+__all__ = ["fitted"]
+
+
+def fitted(model: nn.Module, dataset: Dataset) -> Dataset:
+    """The dataset with its values in the order in which a network of the zoo takes them.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A network of `build`.
+    dataset : Dataset
+
+    Raises
+    ------
+    UserError
+        For data of another shape or without classes, or with more classes than the network has outputs.
+    """
+    dataset.require_classes("a network of the zoo")
+    dataset.require(*sizes(model))
+    return dataset.fitted(model.input_shape)  # type: ignore[arg-type]
