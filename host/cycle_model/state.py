@@ -78,6 +78,7 @@ PASS = _record(
     drain_steps="i8",           # accumulators of a PE that are read; 0: the next pass adds to them
     window="i8",                # of them make one activation
     table_cycles="i8",          # in which codebook and tap table are sent
+    late_cycles="i8",           # after these, in which the table of the activation function is sent
     first_act="i8",             # of the layers' inputs, the first that the pass scans
     first_visit="i8", visits="i8",
     first_slice="i8",           # of PE 0; those of the other PEs follow
@@ -164,7 +165,7 @@ DRAIN = _record(
     slot="i8", slots="i8", upper_slots="i8",  # words of a pixel; those before the lower band
     written="i8",               # words, without the lower band's
 )
-PROGRAM = _record(tables_left="i8", fetch_left="i8")
+PROGRAM = _record(tables_left="i8", late_left="i8", fetch_left="i8")
 SEQUENCER = _record(
     number="i8",                # of the pass that is scanned
     settle="i8",                # cycles in which ``quiet`` still speaks of the pass before

@@ -14,6 +14,7 @@ from rtl.engine.timing import (
     fetch_cycles,
     forwards,
     job_queue_limit,
+    late_cycles,
     lookup_cycles,
     quiet_cycles,
     table_cycles,
@@ -100,7 +101,8 @@ def _fill_pass(row: np.void, one: DecodedPass, config: EngineConfig) -> None:
     fields = one.descriptor
     for name in ("input_words", "chase_words", "output_words", "output_pixel_words", "tap_bits"):
         row[name] = int(getattr(fields, name))
-    row["cols"], row["table_cycles"] = one.lengths.shape[1], table_cycles(config, fields.kind)
+    row["cols"] = one.lengths.shape[1]
+    row["table_cycles"], row["late_cycles"] = table_cycles(config, fields), late_cycles(config, fields)
     row["window"] = int(fields.pool) ** 2
     drained = 0 if fields.hold_sums else row["output_words"]
     row["drain_steps"] = drained * row["window"] * int(fields.pooled_cols) * int(fields.pooled_rows)

@@ -8,6 +8,7 @@ import numpy as np
 
 from host.importers.source_layers import ConvPart, LinearPart, NormPart, PoolPart, shown, tensors_of
 from host.importers.stored_tensor import TensorError, finite
+from host.network.activations import AnyActivation
 from host.network.layers import Conv2d, Geometry, Linear
 from rtl.numbers import Activation
 
@@ -25,14 +26,14 @@ class Draft:
         Geometry of a convolution or pooling.
     norm : NormPart, optional
         The batch normalisation that is folded into the weights.
-    activation : Activation
+    activation : AnyActivation
         The function that follows.
     """
 
     part: LinearPart | ConvPart | PoolPart
     geometry: Geometry | None = None
     norm: NormPart | None = None
-    activation: Activation = Activation.IDENTITY
+    activation: AnyActivation = Activation.IDENTITY
     open: bool = True
     """A max pooling may still join it."""
     source: "Draft | None" = None
@@ -70,7 +71,7 @@ def read_layer(draft: Draft, problems: list[str]) -> Linear | None:
     return Conv2d(part.name, weight, bias, draft.activation, draft.geometry)
 
 
-def _fixed(name: str, geometry: Geometry, activation: Activation) -> Conv2d:
+def _fixed(name: str, geometry: Geometry, activation: AnyActivation) -> Conv2d:
     """The mean of each window, channel by channel."""
     taps = math.prod(geometry.kernel)
     weight = np.full((geometry.groups, taps), 1 / taps, np.float32)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from host.importers.activation_readers import ReadError, prelu
 from host.importers.chain_tracer import ARITHMETIC, Dataflow
 from host.importers.conv_padding import same_padding
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     AddPart,
     ConvPart,
@@ -19,12 +21,13 @@ from host.importers.source_layers import (
     PadPart,
     Part,
     PoolPart,
-    ReluPart,
     SoftmaxPart,
     UnsupportedPart,
 )
 from host.importers.stored_tensor import StoredTensor
 from host.importers.tflite_tensors import LiteTensor
+from host.network.activations import AnyActivation, clamp, elu, gelu, hard_swish, leaky_relu, sigmoid, tanh
+from rtl.numbers import Activation
 
 __all__ = ["LiteNode", "read_node"]
 
@@ -35,6 +38,8 @@ SAME = 0
 
 FUSED = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIGN_BIT"}
 """tflite.ActivationFunctionType, but for NONE."""
+
+FUSED_FUNCTIONS: dict[int, AnyActivation] = {1: Activation.RELU, 2: clamp(-1, 1), 3: clamp(0, 6), 4: tanh()}
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,13 @@ class LiteNode:
         part : Part
             The layer.
         function : int
-            A number of ``tflite.ActivationFunctionType``: 0 is none, 1 is ReLU. Any other adds a part that is refused.
+            A number of ``tflite.ActivationFunctionType``: 0 is none. One that is not known adds a part that is refused.
         """
         if function == 0:
             return [part]
-        if function == 1:
-            return [part, ReluPart(f"{self.label}.relu")]
+        if function in FUSED_FUNCTIONS:
+            end = "relu" if function == 1 else "activation"
+            return [part, ActivationPart(f"{self.label}.{end}", FUSED_FUNCTIONS[function])]
         name = FUSED.get(function, f"number {function}")
         return [part, UnsupportedPart(self.label, f"has the activation {name}, which the engine does not run; train "
                                                   "with ReLU")]
@@ -121,7 +127,13 @@ class LiteNode:
 def read_node(node: LiteNode) -> None:
     """Adds to the flow of ``node`` the parts that the node is, or the constant that it computes."""
     flow, output = node.flow, str(node.outputs[0])
-    takes = flow.takes(node.label, node.kind, [str(one) for one in node.inputs], adds=node.kind == "ADD")
+    names = [str(one) for one in node.inputs]
+    gated = flow.gated(names) if node.kind == "MUL" and not node.options("MulOptions").FusedActivationFunction() \
+        else None
+    if gated:
+        flow.go_on(output, ActivationPart(node.label, gated))
+        return
+    takes = flow.takes(node.label, node.kind, names, adds=node.kind == "ADD")
     if takes is None:
         source = node.constant(0)
         if node.kind in ("DEQUANTIZE", "QUANTIZE") and source is not None:
@@ -250,6 +262,29 @@ def _pad(node: LiteNode) -> list[Part]:
     return [PadPart(node.label, pairs[1], pairs[2])]
 
 
+def _activation(node: LiteNode) -> list[Part]:
+    try:
+        return [ActivationPart(node.label, _FUNCTIONS[node.kind](node))]
+    except ReadError as error:
+        return node.refused(str(error))
+
+
+def _alpha(node: LiteNode) -> AnyActivation:
+    slope = float(node.options("LeakyReluOptions").Alpha())
+    if not math.isfinite(slope):
+        raise ReadError("is a leaky ReLU whose slope is no number")
+    return leaky_relu(slope)
+
+
+_FUNCTIONS: dict[str, Callable[[LiteNode], AnyActivation]] = {
+    "RELU": lambda node: Activation.RELU, "RELU6": lambda node: clamp(0, 6), "RELU_N1_TO_1": lambda node: clamp(-1, 1),
+    "RELU_0_TO_1": lambda node: clamp(0, 1), "LOGISTIC": lambda node: sigmoid(), "TANH": lambda node: tanh(),
+    "LEAKY_RELU": _alpha, "PRELU": lambda node: prelu(node.required(1)), "ELU": lambda node: elu(),
+    "HARD_SWISH": lambda node: hard_swish(),
+    "GELU": lambda node: gelu(approximate=bool(node.options("GeluOptions").Approximate())),
+}
+
+
 def _softmax(node: LiteNode) -> list[Part]:
     """Over the last axis: a map's channels."""
     return [SoftmaxPart(node.label, 1)]
@@ -267,5 +302,5 @@ _HANDLERS: dict[str, Callable[[LiteNode], list[Part]]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _depthwise, "FULLY_CONNECTED": _linear,
     "AVERAGE_POOL_2D": _pool("average"), "MAX_POOL_2D": _pool("max"), "MEAN": _mean, "PAD": _pad,
     "RESHAPE": _reshape, "SQUEEZE": _reshape, "EXPAND_DIMS": _reshape,
-    "RELU": lambda node: [ReluPart(node.label)], "SOFTMAX": _softmax, "LOG_SOFTMAX": _softmax,
+    "SOFTMAX": _softmax, "LOG_SOFTMAX": _softmax, **dict.fromkeys(_FUNCTIONS, _activation),
 }

@@ -4,10 +4,12 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rtl.numbers import Activation
+if TYPE_CHECKING:
+    from host.network.activations import AnyActivation
 
 VALUES_LIMIT = 1 << 28
 """Values of one file that may be read: 1 GiB as float32, enough for VGG-16's 138 million weights."""
@@ -25,7 +27,7 @@ class Linear:
         Rows are output neurons, columns inputs. A zero is a pruned weight.
     bias : float32 array, shape ``[rows]``
         Zeros if the layer has none.
-    activation : Activation
+    activation : AnyActivation
         The function of its sums; it also says whether the outputs may be negative.
     geometry : Geometry, optional
         Geometry of a convolution (`Conv2d`); None here.
@@ -38,7 +40,7 @@ class Linear:
     name: str
     weight: np.ndarray
     bias: np.ndarray
-    activation: Activation
+    activation: "AnyActivation"
     geometry: "Geometry | None" = None
     fixed: bool = False
     source: str | None = None

@@ -27,7 +27,7 @@ class QuantizedLayer:
     multiplier, pre_shift : int
         Requantisation constants (`rtl.numbers.requantize`).
     activation : Activation
-        The function of its sums; it says whether the outputs are two's complement or unsigned.
+        The function of its sums, if there is no ``table``; whether the outputs are two's complement or unsigned.
     input_signed : bool
         Whether the input activations are two's complement.
     input_scale, weight_scale, output_scale : float
@@ -40,6 +40,9 @@ class QuantizedLayer:
         By what the added activations are multiplied: their scale in units of ``input_scale * weight_scale``.
     added_signed : bool
         Whether they are two's complement.
+    table : int64 array, shape ``[256]``, optional
+        The layer's table of its activation function: the activation by the bits of its place; None if it has none. Max
+        pooling takes the greatest of these activations.
     """
 
     name: str
@@ -58,6 +61,7 @@ class QuantizedLayer:
     added: str | None = None
     added_weight: int = 0
     added_signed: bool = False
+    table: np.ndarray | None = None
 
     @property
     def rows(self) -> int:

@@ -74,7 +74,7 @@ class Program(wiring.Component):
 
     @staticmethod
     def table_cycles(config, descriptor):
-        """Cycles in which tables of a pass are sent for which the PEs wait: a value in each, and one more after the last.
+        """Cycles in which tables are sent for which the PEs wait: a value in each, and one more after the last.
 
         Parameters
         ----------
