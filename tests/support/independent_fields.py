@@ -9,9 +9,9 @@ COMMON = {"act_bits": 8, "weight_bits": 8, "code_bits": 4, "direct_weights": Fal
 
 PLAIN_FIELDS = (
     ("kind", 2), ("activation", 1), ("input_signed", 1), ("index_mode", 2), ("pre_shift", 2), ("table", 1),
-    ("table_bank", 1), ("zeros", 6), ("multiplier", 16), ("input_base", 16), ("input_words", 16), ("chase_words", 16), ("output_base", 16),
-    ("output_words", 16), ("slice_base", 16), ("entry_base", 16), ("bias_base", 16), ("plane_1", 16), ("plane_2", 16),
-    ("plane_3", 16), ("more_zeros", 16))
+    ("table_bank", 1), ("zeros", 6), ("multiplier", 16), ("input_base", 16), ("input_words", 16), ("chase_words", 16),
+    ("output_base", 16), ("output_words", 16), ("slice_base", 16), ("entry_base", 16), ("bias_base", 16),
+    ("plane_1", 16), ("plane_2", 16), ("plane_3", 16), ("more_zeros", 16))
 
 PIXEL_FIELDS = (
     ("tap_bits", 2), ("hold_sums", 1), ("pool", 4), ("pool_step", 4), ("last_block", 5), ("pixel_words", 16),

@@ -38,7 +38,8 @@ FUNCTIONS = {
     "relu6": (clamp(0, 6), nn.ReLU6()), "hardtanh": (clamp(-1, 1), nn.Hardtanh()),
     "clamp": (clamp(0.5, 2), lambda x: x.clamp(0.5, 2)), "clamp from below": (clamp(1, math.inf), lambda x: x.clamp(1)),
     "leaky relu": (leaky_relu(0.1), nn.LeakyReLU(0.1)), "falling": (leaky_relu(-0.5), nn.LeakyReLU(-0.5)),
-    "sigmoid": (sigmoid(), nn.Sigmoid()), "tanh": (tanh(), nn.Tanh()), "hard sigmoid": (hard_sigmoid(), nn.Hardsigmoid()),
+    "sigmoid": (sigmoid(), nn.Sigmoid()), "tanh": (tanh(), nn.Tanh()),
+    "hard sigmoid": (hard_sigmoid(), nn.Hardsigmoid()),
     "hard sigmoid of ONNX": (hard_sigmoid(0.2, 0.5), lambda x: (0.2 * x + 0.5).clamp(0, 1)),
     "hard swish": (hard_swish(), nn.Hardswish()), "silu": (silu(), nn.SiLU()), "gelu": (gelu(), nn.GELU()),
     "gelu tanh": (gelu(approximate=True), nn.GELU("tanh")), "elu": (elu(0.7), nn.ELU(0.7)),
@@ -85,7 +86,8 @@ def test_functions_of_functions():
     relu, identity = Activation.RELU, Activation.IDENTITY
     assert joined_activations(identity, tanh()) == tanh() == joined_activations(tanh(), identity)
     assert joined_activations(relu, relu) is relu and joined_activations(sigmoid(), relu) == sigmoid()
-    assert joined_activations(relu, clamp(-1, 4)) == clamp(0, 4) and joined_activations(relu, clamp(1, 4)) == clamp(1, 4)
+    assert joined_activations(relu, clamp(-1, 4)) == clamp(0, 4)
+    assert joined_activations(relu, clamp(1, 4)) == clamp(1, 4)
     assert joined_activations(tanh(), relu) is None and joined_activations(relu, tanh()) is None
     for first, then in ((relu, clamp(-1, 4)), (relu, clamp(1, 4)), (sigmoid(), relu)):
         both = joined_activations(first, then)

@@ -72,8 +72,8 @@ def test_an_engine_without_tables_refuses_a_layer_with_one():
     with pytest.raises(UserError) as caught:
         pack(network, PRESETS["default"])
     assert caught.value.problems == [
-        ("layer 'fc1' has an activation function that takes a table, preset 'default' has no tables; use a configuration "
-         "with act_table = true")]
+        ("layer 'fc1' has an activation function that takes a table, preset 'default' has no tables; use a "
+         "configuration with act_table = true")]
     pack(network, replace(PRESETS["default"], act_table=True, program_depth=512))
     with pytest.raises(UserError, match="use a configuration with act_bits = 8 and act_table = true"):
         pack(network, replace(PRESETS["default"], act_bits=16))
