@@ -33,7 +33,7 @@ class ReadError(ValueError):
 
 def _number(found: Mapping[str, Any], name: str, default: float | None) -> float:
     """The number called ``name``, ``default`` if it is not there or None."""
-    value = found.get(name)
+    value: Any = found.get(name)
     value = default if value is None else value
     if type(value) not in (int, float) or math.isnan(value):
         raise ReadError(f"has a {name} that is no number; export it with a fixed one")
