@@ -7,6 +7,7 @@ import numpy as np
 
 from host.cycle_model.state import PASS, SLICE, VISIT, Engine, Tables
 from host.decoding.decode import Decoded, DecodedPass
+from host.quantization.integer_network import spare_activation, spare_bias
 from rtl.config import EngineConfig
 from rtl.engine.timing import (
     beat_queue_limit,
@@ -81,8 +82,10 @@ def active_inputs(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray])
     """
     order = decoded.image.input_order
     found = [np.where(order >= 0, acts[:, order] != 0, False)]
-    for layer, values in zip(decoded.image.layers[:-1], outputs[:-1], strict=True):
-        active = np.zeros((len(acts), layer["output_words"] * decoded.config.pes), bool)
+    for layer, made, values in zip(decoded.image.layers[:-1], decoded.network.layers[:-1], outputs[:-1], strict=True):
+        # Places without an output hold what a table makes of nothing.
+        spare = spare_activation(made, spare_bias(made, decoded.config.acc_bits)) != 0
+        active = np.full((len(acts), layer["output_words"] * decoded.config.pes), spare)
         active[:, layer["output_order"]] = values != 0
         found.append(active)
     return found

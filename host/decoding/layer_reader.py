@@ -9,7 +9,7 @@ import numpy as np
 from host.decoding.memory_reader import PassWeights
 from host.image.space_to_depth import Fold
 from host.network.layers import VALUES_LIMIT, Geometry
-from host.quantization.integer_network import QuantizedLayer, accumulator_bounds
+from host.quantization.integer_network import QuantizedLayer, accumulator_bounds, spare_activation, spare_bias
 from rtl.config import EngineConfig
 from rtl.descriptor import LayerKind, largest
 from rtl.numbers import PRE_SHIFTS
@@ -62,6 +62,8 @@ class LayerReader:
         self.codes, self.bias = np.zeros((rows, cols), np.uint8), np.zeros(rows, np.int64)
         self.weights = self.first = self.drains = 0
         self.table = np.zeros(0, np.int64)
+        # Biases of slots without a row.
+        self.spare: set[int] = set()
         self.constants: tuple[Any, ...] | None = None
         # Slots of the pass before, if it left its sums in the accumulators.
         self.held = 0
@@ -105,8 +107,7 @@ class LayerReader:
         here = (self.slots >= self.first) & (self.slots < self.first + slots)
         row_of = np.full((self.config.pes, slots), -1, np.int64)
         row_of[self.pes[here], self.slots[here] - self.first] = np.flatnonzero(here)
-        if biases[row_of < 0].any():
-            raise ValueError("a bias without a row")
+        self.spare.update(biases[row_of < 0].tolist())
         rows, channels = row_of[one.pe, one.slot], self.channels[one.col]
         channels = channels - rows // (len(self.bias) // self.shape.groups) * (self.shape.in_shape[0]
                                                                               // self.shape.groups)
@@ -125,6 +126,8 @@ class LayerReader:
             if len(act_table):
                 raise ValueError("a table of a pass that is not drained")
             return
+        if any(self.spare) and not len(act_table):
+            raise ValueError("a bias without a row")
         if self.drains and not np.array_equal(self.table, act_table):
             raise ValueError("the tables of a layer's passes")
         self.table = act_table
@@ -161,9 +164,14 @@ class LayerReader:
             raise ValueError("weights in several passes")
         multiplier, pre_shift, activation, input_signed, _ = self.constants
         self._check_sums(bool(input_signed))
-        return QuantizedLayer(self.fields["name"], self.codes, self.codebook, self.bias, multiplier,
+        layer = QuantizedLayer(self.fields["name"], self.codes, self.codebook, self.bias, multiplier,
                               PRE_SHIFTS[pre_shift], activation, bool(input_signed), 1.0, 1.0, 1.0,
                               self.geometry, table=self.table if len(self.table) else None)
+        best = spare_bias(layer, self.config.acc_bits)
+        if (spare_activation(layer, best) and self.spare - {best}) \
+                or (not spare_activation(layer, best) and any(spare_activation(layer, bias) for bias in self.spare)):
+            raise ValueError("a bias without a row")
+        return layer
 
     def _check(self, descriptor: Any, slots: int) -> None:
         """Checks the descriptor's fields that follow from the layer."""

@@ -75,11 +75,12 @@ def random_convolutions(rng: np.random.Generator, config: EngineConfig, geometri
 
 
 def with_tables(rng: np.random.Generator, network: QuantizedNetwork, share: float = 0.7) -> QuantizedNetwork:
-    """The network with random tables for some of its layers; the values of a table are in no order."""
+    """The network with random tables for some of its layers, some of which hold no 0; values are in no order."""
     layers = []
     for layer in network.layers:
         low, high = (-128, 128) if layer.activation.signed else (0, 256)
         table = rng.integers(low, high, 256) * (rng.random(256) < 0.8)
+        table = np.where(table == 0, 7, table) if rng.random() < 0.3 else table
         layers.append(replace(layer, table=table) if rng.random() < share else layer)
     return replace(network, layers=tuple(layers))
 
