@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from host.importers.activation_readers import ReadError, prelu
+from host.importers.activation_readers import ReadError
 from host.importers.chain_tracer import ARITHMETIC, Dataflow
 from host.importers.conv_padding import same_padding
 from host.importers.source_layers import (
@@ -25,9 +25,8 @@ from host.importers.source_layers import (
     UnsupportedPart,
 )
 from host.importers.stored_tensor import StoredTensor
+from host.importers.tflite_activations import FUNCTIONS, FUSED, FUSED_FUNCTIONS
 from host.importers.tflite_tensors import LiteTensor
-from host.network.activations import AnyActivation, clamp, elu, gelu, hard_swish, leaky_relu, sigmoid, tanh
-from rtl.numbers import Activation
 
 __all__ = ["LiteNode", "read_node"]
 
@@ -35,12 +34,6 @@ NAME_LIMIT = 80
 
 SAME = 0
 """tflite.Padding of an operator that pads; the other number is VALID."""
-
-FUSED = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIGN_BIT"}
-"""tflite.ActivationFunctionType, but for NONE."""
-
-FUSED_FUNCTIONS: dict[int, AnyActivation] = {1: Activation.RELU, 2: clamp(-1, 1), 3: clamp(0, 6), 4: tanh()}
-
 
 @dataclass(frozen=True)
 class LiteNode:
@@ -264,25 +257,9 @@ def _pad(node: LiteNode) -> list[Part]:
 
 def _activation(node: LiteNode) -> list[Part]:
     try:
-        return [ActivationPart(node.label, _FUNCTIONS[node.kind](node))]
+        return [ActivationPart(node.label, FUNCTIONS[node.kind](node))]
     except ReadError as error:
         return node.refused(str(error))
-
-
-def _alpha(node: LiteNode) -> AnyActivation:
-    slope = float(node.options("LeakyReluOptions").Alpha())
-    if not math.isfinite(slope):
-        raise ReadError("is a leaky ReLU whose slope is no number")
-    return leaky_relu(slope)
-
-
-_FUNCTIONS: dict[str, Callable[[LiteNode], AnyActivation]] = {
-    "RELU": lambda node: Activation.RELU, "RELU6": lambda node: clamp(0, 6), "RELU_N1_TO_1": lambda node: clamp(-1, 1),
-    "RELU_0_TO_1": lambda node: clamp(0, 1), "LOGISTIC": lambda node: sigmoid(), "TANH": lambda node: tanh(),
-    "LEAKY_RELU": _alpha, "PRELU": lambda node: prelu(node.required(1)), "ELU": lambda node: elu(),
-    "HARD_SWISH": lambda node: hard_swish(),
-    "GELU": lambda node: gelu(approximate=bool(node.options("GeluOptions").Approximate())),
-}
 
 
 def _softmax(node: LiteNode) -> list[Part]:
@@ -302,5 +279,5 @@ _HANDLERS: dict[str, Callable[[LiteNode], list[Part]]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _depthwise, "FULLY_CONNECTED": _linear,
     "AVERAGE_POOL_2D": _pool("average"), "MAX_POOL_2D": _pool("max"), "MEAN": _mean, "PAD": _pad,
     "RESHAPE": _reshape, "SQUEEZE": _reshape, "EXPAND_DIMS": _reshape,
-    "SOFTMAX": _softmax, "LOG_SOFTMAX": _softmax, **dict.fromkeys(_FUNCTIONS, _activation),
+    "SOFTMAX": _softmax, "LOG_SOFTMAX": _softmax, **dict.fromkeys(FUNCTIONS, _activation),
 }
