@@ -62,8 +62,7 @@ class LayerReader:
         self.codes, self.bias = np.zeros((rows, cols), np.uint8), np.zeros(rows, np.int64)
         self.weights = self.first = self.drains = 0
         self.table = np.zeros(0, np.int64)
-        # Biases of slots without a row.
-        self.spare: set[int] = set()
+        self.spare: set[int] = set()  # biases of slots without a row
         self.constants: tuple[Any, ...] | None = None
         # Slots of the pass before, if it left its sums in the accumulators.
         self.held = 0
@@ -168,8 +167,7 @@ class LayerReader:
                               PRE_SHIFTS[pre_shift], activation, bool(input_signed), 1.0, 1.0, 1.0,
                               self.geometry, table=self.table if len(self.table) else None)
         best = spare_bias(layer, self.config.acc_bits)
-        if (spare_activation(layer, best) and self.spare - {best}) \
-                or (not spare_activation(layer, best) and any(spare_activation(layer, bias) for bias in self.spare)):
+        if any(bias != best and spare_activation(layer, bias) for bias in self.spare):
             raise ValueError("a bias without a row")
         return layer
 

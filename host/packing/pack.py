@@ -263,13 +263,11 @@ def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
     # An engine without convolutions has no fields about pixels.
     layout = descriptor_layout(config)
     value_bits = codebook_value_bits(config)
-    records: list[bytes] = []
-    tables = 0
+    records, tables = list[bytes](), 0
     for layer in layers:
         for one in layer.passes:
             fields = {name: one.descriptor[name] for name in layout.members if name in one.descriptor}
             if one.descriptor["table"]:
-                # The table before may still be in use.
                 fields["table_bank"], tables = tables % 2, tables + 1
             records.append(layout.const(fields).as_bits().to_bytes(layout.size // 8, "little"))
             if not config.direct_weights:
@@ -281,8 +279,7 @@ def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
                 shape = added_geometry(layer.quantized) if one.encoded.added else layer.quantized.geometry
                 records.append(tap_table(shape, one.encoded, config).astype("<u2").tobytes())
             if one.descriptor["table"] and layer.quantized.table is not None:
-                records.append(layer.quantized.table.astype(np.int8 if layer.quantized.activation.signed
-                                                            else np.uint8).tobytes())
+                records.append(layer.quantized.table.astype(np.uint8).tobytes())
     return np.frombuffer(b"".join(records), np.uint8).reshape(-1, 4)
 
 
