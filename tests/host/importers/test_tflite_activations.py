@@ -11,7 +11,7 @@ from host.network.activations import silu
 from tests.support.model_files import check, refusal
 from tests.support.tflite_models import LiteModel
 
-WEIGHT = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+WEIGHT = 6 * np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
 
 
 def linear(fused=0):
