@@ -11,9 +11,11 @@ from host.image.image import parse_image
 from host.network.layers import Geometry
 from host.packing.image_writer import engine_image, image_file
 from host.packing.pack import pack
+from host.quantization.integer_network import spare_activation, spare_bias
 from nonzero.errors import UserError
 from rtl.config import PRESETS
 from rtl.image_file import with_crc
+from rtl.numbers import Activation
 from tests.host.packing.test_convolutions import check
 from tests.support.networks import (
     CONVOLUTIONS,
@@ -114,3 +116,22 @@ def test_geometry_pools_behind_the_table():
     signed = network.layers[0].activation.signed
     layer = replace(network.layers[0], table=falling - 128 if signed else falling)
     check(replace(network, layers=(layer,)), TABLED)
+
+
+def test_slots_without_a_row_give_zero_if_any_bias_does():
+    rng = np.random.default_rng(7)
+    layer = random_network(rng, TABLES, [6, 3], 0.5).layers[0]
+    ramp = np.roll(np.arange(256), -128)
+    shifted = replace(layer, table=ramp)
+    assert spare_activation(shifted, 0) == 128 and spare_activation(shifted, spare_bias(shifted, 24)) == 0
+    never = replace(layer, table=ramp // 2 + 1)
+    assert spare_bias(never, 24) == 0 and spare_activation(never, 0) == 65
+    assert spare_bias(layer, 24) == spare_activation(layer, 5) == 0
+    # Of four PEs, one has no row.
+    words = pack(network_of(shifted), TABLES)
+    assert decode(parse_image(image_file(words), TABLES), TABLES).network.layers[0].table.tolist() == ramp.tolist()
+
+
+def network_of(layer):
+    network = random_network(np.random.default_rng(7), TABLES, [6, 3], 0.5)
+    return replace(network, layers=(replace(layer, activation=Activation.RELU),))
