@@ -24,7 +24,14 @@ from host.network.layers import Network
 from host.packing.engine_check import check_engine
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
-from host.quantization.calibration import clipped_inputs, clipped_outputs, input_notes, layer_notes, output_notes
+from host.quantization.calibration import (
+    clipped_inputs,
+    clipped_outputs,
+    dense_notes,
+    input_notes,
+    layer_notes,
+    output_notes,
+)
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from host.quantization.losses import float_values, integer_values, loss_notes
@@ -159,6 +166,7 @@ def encode_and_pack(work: Compilation) -> str:
     acts = quantize_inputs(work.quantized, examples)
     outputs = forward(work.quantized, acts)
     work.clipped_outputs = clipped_outputs(work.quantized, acts, outputs)
+    work.notes += dense_notes(work.shared.layers) if work.shared is not None else []
     if work.has_examples:
         work.notes += [*input_notes(work.quantized, work.calibration, examples), *layer_notes(work.quantized, outputs),
                        *output_notes(work.quantized, outputs, work.clipped_outputs, classes=work.has_classes)]

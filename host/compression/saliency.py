@@ -15,10 +15,11 @@ import torch
 from torch.nn import functional
 
 from host.datasets import as_inputs
+from host.network.activations import apply
+from host.network.function import AnyActivation
 from host.network.layers import Geometry, Network
 from host.network.pad_images import pad_images
 from host.training.forward import activations, layer_sums, tensors, weighted_sums
-from rtl.numbers import Activation
 
 __all__ = ["CRITERIA", "choose", "saliencies"]
 
@@ -69,7 +70,7 @@ def _second_derivatives(criterion: str, network: Network, images: np.ndarray, la
         for number in range(len(layers) - 1, -1, -1):
             weight, _, activation, geometry, source, added = layers[number]
             taken, back = acts[source + 1], _through_activations(places[number], activation, geometry,
-                                                                 backs[number + 1])
+                                                                 backs[number + 1], second=criterion == "obd")
             if added is not None:
                 backs[added + 1] += back.reshape(backs[added + 1].shape)
             if geometry is None:
@@ -98,11 +99,16 @@ def _by_outputs(criterion: str, outputs: torch.Tensor, labels: torch.Tensor) -> 
     return chances - functional.one_hot(labels, chances.shape[1])
 
 
-def _through_activations(sums: torch.Tensor, activation: Activation, geometry: Geometry | None,
-                         back: torch.Tensor) -> torch.Tensor:
-    """Derivatives by a layer's sums from those by its outputs; alike for first and second ones."""
+def _through_activations(sums: torch.Tensor, activation: AnyActivation, geometry: Geometry | None,
+                         back: torch.Tensor, *, second: bool) -> torch.Tensor:
+    """Derivatives by a layer's sums from those by its outputs.
+
+    The ``second`` ones are multiplied by the square of the function's derivative (LeCun et al., equation 6, without the
+    term of the function's own second derivative).
+    """
     sums = sums.requires_grad_()
-    return torch.autograd.grad(activations(sums, activation, geometry), sums, back)[0]
+    found = torch.autograd.grad(activations(sums, activation, geometry), sums, back)[0]
+    return found * torch.autograd.grad(apply(sums, activation).sum(), sums)[0] if second else found
 
 
 def _through_convolution(inputs: torch.Tensor, weight: torch.Tensor, geometry: Geometry,

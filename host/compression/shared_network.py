@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from host.network.function import AnyActivation
 from host.network.layers import Conv2d, Geometry, Linear, Network
-from rtl.numbers import Activation
 
 __all__ = ["SharedLayer", "SharedNetwork"]
 
@@ -22,7 +22,7 @@ class SharedLayer:
     values : float64 array, shape ``[2**code_bits]``
         Weight that each code stands for; the first is 0.
     bias : float64 array, shape ``[rows]``
-    activation : Activation
+    activation : AnyActivation
         The function of its sums.
     geometry : Geometry, optional
         Geometry of a convolution; None for a fully connected layer.
@@ -35,7 +35,7 @@ class SharedLayer:
     codes: np.ndarray
     values: np.ndarray
     bias: np.ndarray
-    activation: Activation
+    activation: AnyActivation
     geometry: Geometry | None = None
     fixed: bool = False
     source: str | None = None

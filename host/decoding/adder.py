@@ -54,13 +54,16 @@ class Adder:
         self.took = left < self.count
         return self.took
 
-    def add(self, descriptor: Any, codebook: np.ndarray, one: PassWeights, biases: np.ndarray) -> None:
+    def add(self, descriptor: Any, codebook: np.ndarray, act_table: np.ndarray, one: PassWeights,
+            biases: np.ndarray) -> None:
         """Takes a pass.
 
         Parameters
         ----------
         descriptor : `rtl.descriptor.whole_descriptor`
         codebook : int64 array, shape ``[2**code_bits]``
+        act_table : int64 array
+            Table of the activation function; empty for none.
         one : PassWeights
         biases : int64 array, shape ``[pes, slots]``
         """
@@ -93,7 +96,7 @@ class Adder:
         if not np.array_equal(biases[reader.pes[here], reader.slots[here] - reader.first], reader.bias[here]):
             raise ValueError("the biases of a pass that adds")
         self.weights[found] += values
-        reader.end_group(descriptor)
+        reader.end_group(descriptor, act_table)
 
     def layer(self, layer: QuantizedLayer, signed: bool) -> QuantizedLayer:
         """The layer with its sum.

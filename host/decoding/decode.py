@@ -142,13 +142,13 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
                              ready if source == number - 1 else len(taken.columns) // config.pes, inputs, config)
         adder = None if added is None else Adder(reader, values[added + 1].columns, values[added + 1].base)
         while not reader.complete:
-            descriptor, codebook, tap_table = passes[len(decoded)]
+            descriptor, codebook, tap_table, act_table = passes[len(decoded)]
             one = read_weights(memories, descriptor, config)
             biases = read_biases(memories, descriptor, config)
             if adder is not None and adder.comes(passes[len(decoded):]):
-                adder.add(descriptor, codebook, one, biases)
+                adder.add(descriptor, codebook, act_table, one, biases)
             else:
-                reader.add(descriptor, codebook, tap_table, one, biases)
+                reader.add(descriptor, codebook, tap_table, act_table, one, biases)
             scanned = source if added is None or adder is None or not adder.took else added
             decoded.append(DecodedPass(number, one.lengths, one.taps, descriptor, scanned))
         begin, end = fields["output_base"], fields["output_base"] + fields["output_words"]
@@ -185,13 +185,21 @@ def _memories(engine: bytes, config: EngineConfig) -> Memories:
     return Memories(program, slices, planes)
 
 
-def _descriptors(memories: Memories, count: int, config: EngineConfig) -> list[tuple[Any, np.ndarray, np.ndarray]]:
-    """Descriptor, codebook and tap table of each pass."""
+def _descriptors(memories: Memories, count: int,
+                 config: EngineConfig) -> list[tuple[Any, np.ndarray, np.ndarray, np.ndarray]]:
+    """Descriptor, codebook, tap table and table of the activation function of each pass."""
     def read(first: int, words: int) -> bytes:
         return memories.program.read(slice(0, 1), first, words).tobytes()
 
-    return [(one.descriptor, _codebook(one.codebook, config), np.frombuffer(one.tap_table, "<u2").astype(np.int64))
-            for one in program_passes(read, count, config)]
+    found, banks = [], []
+    for one in program_passes(read, count, config):
+        table = np.frombuffer(one.act_table, np.int8 if one.descriptor.activation.signed else np.uint8)
+        banks += [int(one.descriptor.table_bank)] * bool(one.descriptor.table)
+        found.append((one.descriptor, _codebook(one.codebook, config),
+                      np.frombuffer(one.tap_table, "<u2").astype(np.int64), table.astype(np.int64)))
+    if banks != [number % 2 for number in range(len(banks))]:
+        raise ValueError("the banks of the tables")
+    return found
 
 
 def _codebook(content: bytes, config: EngineConfig) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from host.decoding.memory_reader import PassWeights
 from host.image.space_to_depth import Fold
 from host.network.layers import VALUES_LIMIT, Geometry
-from host.quantization.integer_network import QuantizedLayer, accumulator_bounds
+from host.quantization.integer_network import QuantizedLayer, accumulator_bounds, spare_activation, spare_bias
 from rtl.config import EngineConfig
 from rtl.descriptor import LayerKind, largest
 from rtl.numbers import PRE_SHIFTS
@@ -61,6 +61,8 @@ class LayerReader:
             raise ValueError(f"a layer of {fields['output_words']} words, {rows} rows and {cols} columns")
         self.codes, self.bias = np.zeros((rows, cols), np.uint8), np.zeros(rows, np.int64)
         self.weights = self.first = self.drains = 0
+        self.table = np.zeros(0, np.int64)
+        self.spare: set[int] = set()  # biases of slots without a row
         self.constants: tuple[Any, ...] | None = None
         # Slots of the pass before, if it left its sums in the accumulators.
         self.held = 0
@@ -74,8 +76,8 @@ class LayerReader:
     def complete(self) -> bool:
         return self.first >= self.pixel_words * self.bands
 
-    def add(self, descriptor: Any, codebook: np.ndarray, tap_table: np.ndarray, one: PassWeights,
-            biases: np.ndarray) -> None:
+    def add(self, descriptor: Any, codebook: np.ndarray, tap_table: np.ndarray, act_table: np.ndarray,
+            one: PassWeights, biases: np.ndarray) -> None:
         """Takes a pass.
 
         Parameters
@@ -84,6 +86,8 @@ class LayerReader:
         codebook : int64 array, shape ``[2**code_bits]``
         tap_table : int64 array, shape ``[taps]``
             Accumulators between each tap and tap 0; empty for a fully connected layer.
+        act_table : int64 array, shape ``[256]``
+            Table of the activation function; empty for none.
         one : PassWeights
         biases : int64 array, shape ``[pes, slots]``
 
@@ -102,8 +106,7 @@ class LayerReader:
         here = (self.slots >= self.first) & (self.slots < self.first + slots)
         row_of = np.full((self.config.pes, slots), -1, np.int64)
         row_of[self.pes[here], self.slots[here] - self.first] = np.flatnonzero(here)
-        if biases[row_of < 0].any():
-            raise ValueError("a bias without a row")
+        self.spare.update(biases[row_of < 0].tolist())
         rows, channels = row_of[one.pe, one.slot], self.channels[one.col]
         channels = channels - rows // (len(self.bias) // self.shape.groups) * (self.shape.in_shape[0]
                                                                               // self.shape.groups)
@@ -113,13 +116,32 @@ class LayerReader:
         self.codes[rows, channels * math.prod(self.shape.kernel) + taps] = one.codes
         self.weights += len(rows)
         self.bias[here] = biases[self.pes[here], self.slots[here] - self.first]
-        self.held = slots if descriptor.hold_sums else 0
-        if not self.held:
-            self.first += slots
-            self.drains += 1
+        self._end_pass(descriptor, act_table, slots)
 
-    def end_group(self, descriptor: Any) -> None:
-        """Takes up the pass of ``descriptor``, which adds another layer's outputs to the sums of the pass before it."""
+    def _end_pass(self, descriptor: Any, act_table: np.ndarray, slots: int) -> None:
+        """The pass leaves its sums to the next one, or is drained through its table, if the layer has one."""
+        self.held = slots if descriptor.hold_sums else 0
+        if self.held:
+            if len(act_table):
+                raise ValueError("a table of a pass that is not drained")
+            return
+        if any(self.spare) and not len(act_table):
+            raise ValueError("a bias without a row")
+        if self.drains and not np.array_equal(self.table, act_table):
+            raise ValueError("the tables of a layer's passes")
+        self.table = act_table
+        self.first += slots
+        self.drains += 1
+
+    def end_group(self, descriptor: Any, act_table: np.ndarray) -> None:
+        """Takes up a pass which adds another layer's outputs to the sums of the pass before it.
+
+        Parameters
+        ----------
+        descriptor : `rtl.descriptor.whole_descriptor`
+        act_table : int64 array
+            As of `add`.
+        """
         slots = int(descriptor.output_words)
         if self.held != slots or self.constants is None:
             raise ValueError("a pass that adds to no sums")
@@ -127,10 +149,7 @@ class LayerReader:
                                   "multiplier": self.constants[0], "pre_shift": self.constants[1]})
         if descriptor.activation != self.constants[2]:
             raise ValueError("activation of a pass")
-        self.held = slots if descriptor.hold_sums else 0
-        if not self.held:
-            self.first += slots
-            self.drains += 1
+        self._end_pass(descriptor, act_table, slots)
 
     def layer(self) -> QuantizedLayer:
         """The layer after all its passes, with scales of 1; still folded, if its image says so.
@@ -144,9 +163,13 @@ class LayerReader:
             raise ValueError("weights in several passes")
         multiplier, pre_shift, activation, input_signed, _ = self.constants
         self._check_sums(bool(input_signed))
-        return QuantizedLayer(self.fields["name"], self.codes, self.codebook, self.bias, multiplier,
+        layer = QuantizedLayer(self.fields["name"], self.codes, self.codebook, self.bias, multiplier,
                               PRE_SHIFTS[pre_shift], activation, bool(input_signed), 1.0, 1.0, 1.0,
-                              self.geometry)
+                              self.geometry, table=self.table if len(self.table) else None)
+        best = spare_bias(layer, self.config.acc_bits)
+        if any(bias != best and spare_activation(layer, bias) for bias in self.spare):
+            raise ValueError("a bias without a row")
+        return layer
 
     def _check(self, descriptor: Any, slots: int) -> None:
         """Checks the descriptor's fields that follow from the layer."""

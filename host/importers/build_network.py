@@ -9,6 +9,7 @@ from host.importers.fold_scales import fold_input, fold_scales
 from host.importers.layer_drafts import Draft, read_layer
 from host.importers.layer_graph import LayerGraph
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     AddPart,
     AffinePart,
@@ -17,7 +18,6 @@ from host.importers.source_layers import (
     NormPart,
     Part,
     PoolPart,
-    ReluPart,
     Step,
     tensors_of,
 )
@@ -60,6 +60,7 @@ def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | No
     problems = _size_problems([step.part for step in steps])
     if problems:
         raise UserError(problems)
+    steps = _needed(steps, steps[-1].gives if output is None and steps else output)
     graph = LayerGraph(input_shape, exact=exact)
     graph.follow(list(_named_apart(steps)), steps[-1].gives if output is None and steps else output or "")
     problems = graph.problems
@@ -87,6 +88,12 @@ def _size_problems(parts: Sequence[Part]) -> list[str]:
     return []
 
 
+def _needed(steps: Sequence[Step], output: str | None) -> list[Step]:
+    """The steps without activation functions whose values nothing takes: those that went into a SiLU or the like."""
+    taken = {name for step in steps for name in step.takes} | {output}
+    return [step for step in steps if step.gives in taken or not isinstance(step.part, ActivationPart)]
+
+
 def _wired(drafts: Sequence[Draft], layers: Sequence[Linear | None]) -> list[Linear | None]:
     """The layers with the names of their sources; a layer that takes the outputs of the one before names none."""
     names = {id(draft): draft.part.name for draft in drafts}
@@ -104,8 +111,8 @@ def _named_apart(steps: Sequence[Step]) -> Iterator[Step]:
     seen: set[str] = set()
     for step in steps:
         part = step.part
-        if not isinstance(part, LinearPart | ConvPart | PoolPart | AdaptivePoolPart | AddPart | ReluPart | NormPart
-                          | AffinePart):
+        if not isinstance(part, LinearPart | ConvPart | PoolPart | AdaptivePoolPart | AddPart | ActivationPart
+                          | NormPart | AffinePart):
             yield step
             continue
         name, number = part.name, 1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
 from host.importers.source_layers import (
+    ActivationPart,
     AddPart,
     AffinePart,
     FlattenPart,
@@ -16,6 +17,8 @@ from host.importers.source_layers import (
     shown,
 )
 from host.importers.stored_tensor import StoredTensor
+from host.network.activations import hard_sigmoid, hard_swish, sigmoid, silu
+from host.network.function import Function
 
 __all__ = ["ARITHMETIC", "KEEP_BATCH", "Dataflow", "transposed"]
 
@@ -107,6 +110,24 @@ class Dataflow:
         self.refuse(node, f"is {kind} of {'several values' if len(set(taken)) > 1 else 'a value and itself'}; of those "
                           "that take two, only the sum of two different values runs: retrain without it")
         return False
+
+    def gated(self, inputs: Sequence[str]) -> Function | None:
+        """The function ``x * f(x)`` that a product is, if it is one that is known; then the next part takes ``x``.
+
+        Parameters
+        ----------
+        inputs : sequence of str
+            Names of the two values that are multiplied.
+        """
+        taken = [self.names.get(name, "?") for name in inputs]
+        for value, gate in (taken, taken[::-1]) if len(taken) == 2 else ():
+            for step in self.steps:
+                if step.gives == gate and step.takes == (value,) and isinstance(step.part, ActivationPart):
+                    found = {sigmoid(): silu(), hard_sigmoid(): hard_swish()}.get(step.part.activation)
+                    if found:
+                        self.at, self.other = value, None
+                        return found
+        return None
 
     def is_at(self, name: str) -> bool:
         """Whether the value ``name`` of the file is the one that the next part takes."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from host.importers.fold_normalization import Affine
 from host.importers.layer_drafts import Draft
 from host.importers.source_layers import (
+    ActivationPart,
     ConvPart,
     FlattenPart,
     LinearPart,
@@ -14,7 +15,6 @@ from host.importers.source_layers import (
     PadPart,
     Part,
     PoolPart,
-    ReluPart,
     SoftmaxPart,
     shown,
     tensors_of,
@@ -103,7 +103,7 @@ class GraphState:
         """Notes that the layer of ``part`` cannot run, because of ``problem``, a sentence without its subject."""
         self.problems.append(f"layer {shown(part.name)} {problem}")
         self.shape = None
-        self.lost |= not isinstance(part, NormPart | ReluPart | SoftmaxPart | FlattenPart)
+        self.lost |= not isinstance(part, NormPart | ActivationPart | SoftmaxPart | FlattenPart)
 
     def is_map(self, part: Part) -> bool:
         """Whether the input of ``part`` has channels, rows and columns; a problem is noted if it is known not to."""

@@ -9,6 +9,7 @@ import numpy as np
 from host.importers.fold_normalization import after
 from host.importers.source_layers import AffinePart, ConvPart, LinearPart, NormPart, PoolPart, shown, tensors_of
 from host.importers.stored_tensor import TensorError, finite
+from host.network.function import AnyActivation
 from host.network.layers import Conv2d, Geometry, Linear
 from rtl.numbers import Activation
 
@@ -26,14 +27,14 @@ class Draft:
         Geometry of a convolution or pooling.
     scales : list of NormPart or AffinePart
         Batch normalisations and constants, in order, that are folded into the weights.
-    activation : Activation
+    activation : AnyActivation
         The function that follows.
     """
 
     part: LinearPart | ConvPart | PoolPart
     geometry: Geometry | None = None
     scales: list[NormPart | AffinePart] = field(default_factory=list)
-    activation: Activation = Activation.IDENTITY
+    activation: AnyActivation = Activation.IDENTITY
     open: bool = True
     """A max pooling may still join it."""
     source: "Draft | None" = None

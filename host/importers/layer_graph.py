@@ -9,6 +9,7 @@ from host.importers.graph_state import GraphState, Value, form
 from host.importers.layer_drafts import Draft
 from host.importers.part_rules import RULES
 from host.importers.source_layers import (
+    ActivationPart,
     AddPart,
     AffinePart,
     ConvPart,
@@ -16,13 +17,13 @@ from host.importers.source_layers import (
     NormPart,
     PadPart,
     Part,
-    ReluPart,
     SoftmaxPart,
     Step,
     UnsupportedPart,
     shown,
 )
 from host.importers.supported_layers import size_text
+from host.network.activations import at_zero
 from host.network.graph import INPUT
 
 __all__ = ["LayerGraph"]
@@ -115,12 +116,13 @@ class LayerGraph(GraphState):
         before = self.before
         if isinstance(part, UnsupportedPart):
             return part.problem
-        if self.pad and not isinstance(part, PadPart | ConvPart | ReluPart):
+        if self.pad and not (isinstance(part, PadPart | ConvPart)
+                             or (isinstance(part, ActivationPart) and at_zero(part.activation) == 0)):
             pad, self.pad = self.pad, None
             self.refuse(pad, ONLY_CONVOLUTIONS)
         if isinstance(before, SoftmaxPart):
             return f"follows the softmax {shown(before.name)}, which may only be last"
-        if isinstance(before, UnsupportedPart) or not isinstance(part, NormPart | ReluPart | SoftmaxPart):
+        if isinstance(before, UnsupportedPart) or not isinstance(part, NormPart | ActivationPart | SoftmaxPart):
             return ""
         if self.draft is None and not (isinstance(part, NormPart) and self.shape is not None):
             return "" if self.lost else ("comes before the first linear layer or convolution; only torch.nn.Flatten, "

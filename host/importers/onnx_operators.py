@@ -7,10 +7,12 @@ from contextlib import suppress
 
 import numpy as np
 
+from host.importers.activation_readers import ReadError, exported, from_onnx, prelu
 from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, transposed
 from host.importers.onnx_node import OnnxNode
 from host.importers.onnx_tensors import stored_tensor
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     AddPart,
     ConvPart,
@@ -20,7 +22,6 @@ from host.importers.source_layers import (
     PadPart,
     Part,
     PoolPart,
-    ReluPart,
     SoftmaxPart,
 )
 from host.importers.stored_tensor import StoredTensor, masked
@@ -39,6 +40,10 @@ def read_node(node: OnnxNode) -> None:
         return
     if node.kind == "Add" and _is_bias(node):
         return
+    gated = flow.gated(inputs) if node.kind == "Mul" else None
+    if gated:
+        flow.go_on(outputs[0], ActivationPart(node.label, gated))
+        return
     takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum"))
     if takes is None:
         with suppress(ValueError, TypeError):
@@ -54,8 +59,14 @@ def read_node(node: OnnxNode) -> None:
     if flow.other is not None:
         flow.go_on(outputs[0], AddPart(node.label))
         return
-    if handler is None:
-        parts: list[Part] = node.unsupported()
+    try:
+        parts: list[Part] = _activation(node)
+    except ReadError as error:
+        parts = node.refused(str(error))
+    if parts:
+        pass
+    elif handler is None:
+        parts = node.unsupported()
     else:
         try:
             parts = handler(node)
@@ -214,6 +225,24 @@ def _arithmetic(node: OnnxNode) -> list[Part]:
     return parts or node.unsupported(ARITHMETIC)
 
 
+def _activation(node: OnnxNode) -> list[Part]:
+    """The part of an activation function; empty if the node is none."""
+    if node.kind == "PRelu":
+        return [ActivationPart(node.label, prelu(node.required(1)))]
+    if node.kind == "Clip":
+        ends = {name: node.attribute(name, None) for name in ("min", "max")}
+        for number, name in enumerate(ends, 1):
+            tensor = node.tensor(number) if node.opset >= 11 else None
+            if tensor is not None:
+                if tensor.problem or tensor.values != 1:
+                    raise ReadError("is a clamp whose ends are computed; export it with fixed ones")
+                ends[name] = float(tensor.read().ravel()[0])
+        found = exported("clamp", ends)
+    else:
+        found = from_onnx(node.kind, node.attribute)
+    return [] if found is None else [ActivationPart(node.label, found)]
+
+
 def _softmax(node: OnnxNode) -> list[Part]:
     axis = node.attribute("axis", -1 if node.opset >= 13 else 1)
     if axis not in (1, -1):
@@ -224,7 +253,7 @@ def _softmax(node: OnnxNode) -> list[Part]:
 
 HANDLERS: dict[str, Callable[[OnnxNode], list[Part]]] = {
     "Conv": _conv, "Gemm": _gemm, "MatMul": _matmul, "BatchNormalization": _batch_norm,
-    "Pad": _pad, "Relu": lambda node: [ReluPart(node.label)], "MaxPool": _pool("max"), "AveragePool": _pool("average"),
+    "Pad": _pad, "MaxPool": _pool("max"), "AveragePool": _pool("average"),
     "GlobalAveragePool": lambda node: [AdaptivePoolPart(node.label, "average", (1, 1))],
     "GlobalMaxPool": lambda node: [AdaptivePoolPart(node.label, "max", (1, 1))],
     "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,

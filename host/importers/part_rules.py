@@ -12,6 +12,7 @@ from host.importers.fold_normalization import Affine
 from host.importers.graph_state import NO_SHAPE, GraphState, rows_of
 from host.importers.layer_drafts import Draft
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     AffinePart,
     ConvPart,
@@ -22,11 +23,11 @@ from host.importers.source_layers import (
     Pair,
     Part,
     PoolPart,
-    ReluPart,
     shown,
 )
 from host.importers.stored_tensor import TensorError
 from host.importers.supported_layers import in_one_row, kernel_problems, pool_problems, size_text
+from host.network.activations import is_monotone, joined_activations
 from host.network.layers import Geometry
 from rtl.numbers import Activation
 
@@ -94,12 +95,17 @@ def _flatten(graph: GraphState, part: FlattenPart) -> None:
         graph.shape = cut
 
 
-def _relu(graph: GraphState, part: ReluPart) -> None:
+def _activation(graph: GraphState, part: ActivationPart) -> None:
     if graph.draft is None or graph.shape is None:
         return
-    if graph.shared:
+    draft = graph.draft
+    found = joined_activations(draft.activation, part.activation)
+    pools = draft.geometry is not None and draft.geometry.pool > 1 and not is_monotone(part.activation)
+    if graph.shared or found is None or pools:
+        # The engine pools behind the activation function.
         graph.identity(part.name)
-    graph.draft.activation = Activation.RELU
+        draft, found = graph.draft, part.activation
+    draft.activation = found
 
 
 def _joins(graph: GraphState, one: bool) -> bool:
@@ -289,6 +295,6 @@ def _needed(stride: Pair, geometry: Geometry) -> Pair:
 
 RULES: dict[type[Part], Callable[[GraphState, Any], None]] = {
     LinearPart: _linear, ConvPart: _convolution, PadPart: _pad, PoolPart: _pool, AdaptivePoolPart: _adaptive_pool,
-    FlattenPart: _flatten, AffinePart: _affine, ReluPart: _relu, NormPart: _norm,
+    FlattenPart: _flatten, AffinePart: _affine, ActivationPart: _activation, NormPart: _norm,
 }
 """By kind of part, if it may stand where it does; others change nothing."""

@@ -12,9 +12,10 @@ from safetensors.numpy import save
 from host.importers.build_network import assemble_fitting
 from host.importers.description import KEY, describe
 from host.importers.model_file import ModelFile, ModelFormat
-from host.importers.source_layers import ConvPart, FlattenPart, LinearPart, Part, PoolPart, ReluPart, in_a_row
+from host.importers.source_layers import ActivationPart, ConvPart, FlattenPart, LinearPart, Part, PoolPart, in_a_row
 from host.importers.state_dict import check_count, read_tensors
 from host.importers.stored_tensor import StoredTensor, dtype_problem, shape_problem
+from host.network.activations import is_monotone
 from host.network.graph import is_chain
 from host.network.layers import Linear, Network
 from nonzero.errors import UserError
@@ -83,18 +84,20 @@ def _spatial_parts(layer: Linear, names: set[str]) -> list[Part]:
                               groups=geometry.groups, end_padding=geometry.end_padding))
     elif math.prod(geometry.kernel + geometry.stride) > 1:
         parts.append(PoolPart(layer.name, "average", geometry.kernel, geometry.stride, geometry.padding))
+    late = not is_monotone(layer.activation)
+    if late:
+        parts += _activation_parts(layer, names)
     if geometry.pool > 1:
         name = _new_name(f"{layer.name}.pool", names) if parts else layer.name
         parts.append(PoolPart(name, "max", (geometry.pool,) * 2, (geometry.pool_stride,) * 2))
-    return parts + _activation_parts(layer, names)
-
-
-ACTIVATION_PARTS = {Activation.IDENTITY: (), Activation.RELU: (("relu", ReluPart),)}
-"""The part that stands for each activation function: the suffix of its name, and its kind."""
+    return parts if late else parts + _activation_parts(layer, names)
 
 
 def _activation_parts(layer: Linear, names: set[str]) -> list[Part]:
-    return [kind(_new_name(f"{layer.name}.{end}", names)) for end, kind in ACTIVATION_PARTS[layer.activation]]
+    if layer.activation is Activation.IDENTITY:
+        return []
+    end = "relu" if layer.activation is Activation.RELU else "activation"
+    return [ActivationPart(_new_name(f"{layer.name}.{end}", names), layer.activation)]
 
 
 def _new_name(name: str, names: set[str]) -> str:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from host.importers.stored_tensor import StoredTensor
+from host.network.function import AnyActivation
+from rtl.numbers import Activation
 
 __all__ = [
+    "ActivationPart",
     "AdaptivePoolPart",
     "AddPart",
     "AffinePart",
@@ -19,7 +22,6 @@ __all__ = [
     "Pair",
     "Part",
     "PoolPart",
-    "ReluPart",
     "SoftmaxPart",
     "Step",
     "UnsupportedPart",
@@ -157,9 +159,11 @@ class AddPart:
 
 
 @dataclass(frozen=True)
-class ReluPart:
-    """``max(x, 0)``, torch.nn.ReLU."""
+class ActivationPart:
+    """The function ``activation`` of each value."""
+
     name: str
+    activation: AnyActivation = Activation.RELU
 
 
 @dataclass(frozen=True)
@@ -190,8 +194,8 @@ class UnsupportedPart:
     problem: str
 
 
-Part = (AddPart | LinearPart | ConvPart | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ReluPart
-        | FlattenPart | SoftmaxPart | UnsupportedPart)
+Part = (AddPart | LinearPart | ConvPart | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart
+        | ActivationPart | FlattenPart | SoftmaxPart | UnsupportedPart)
 
 
 class Step(NamedTuple):

@@ -14,7 +14,8 @@ from host.importers.chain_tracer import Dataflow
 from host.importers.known_networks import refuse_known
 from host.importers.model_file import ModelFile, ModelFormat
 from host.importers.source_layers import shown
-from host.importers.tflite_operators import LiteNode, read_node
+from host.importers.tflite_node import LiteNode
+from host.importers.tflite_operators import read_node
 from host.importers.tflite_tensors import LiteTensor, read_tensor
 from host.network.layers import Network
 from nonzero.errors import UserError

@@ -2,15 +2,16 @@
 """Translates the operators of TensorFlow Lite into the parts of a model."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from host.importers.chain_tracer import ARITHMETIC, Dataflow
+from host.importers.activation_readers import ReadError
+from host.importers.chain_tracer import ARITHMETIC
 from host.importers.conv_padding import same_padding
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     AddPart,
     ConvPart,
@@ -19,109 +20,28 @@ from host.importers.source_layers import (
     PadPart,
     Part,
     PoolPart,
-    ReluPart,
     SoftmaxPart,
-    UnsupportedPart,
 )
 from host.importers.stored_tensor import StoredTensor
-from host.importers.tflite_tensors import LiteTensor
+from host.importers.tflite_activations import FUNCTIONS, activated
+from host.importers.tflite_node import LiteNode
 
-__all__ = ["LiteNode", "read_node"]
-
-NAME_LIMIT = 80
+__all__ = ["read_node"]
 
 SAME = 0
 """tflite.Padding of an operator that pads; the other number is VALID."""
-
-FUSED = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIGN_BIT"}
-"""Values of tflite.ActivationFunctionType, except NONE."""
-
-
-@dataclass(frozen=True)
-class LiteNode:
-    """An operator of the graph.
-
-    Attributes
-    ----------
-    kind : str
-        Its name in tflite.BuiltinOperator, or that of a custom operator.
-    operator : tflite.Operator
-    inputs, outputs : sequence of int
-        Numbers of tensors; -1 for an input that is left out.
-    tensors : sequence of LiteTensor
-        All of the graph.
-    flow : Dataflow
-        Values and parts of the nodes before it.
-    """
-
-    kind: str
-    operator: Any
-    inputs: Sequence[int]
-    outputs: Sequence[int]
-    tensors: Sequence[LiteTensor]
-    flow: Dataflow
-
-    @property
-    def label(self) -> str:
-        """Its name for the user: that of its output."""
-        return self.tensors[self.outputs[0]].name[:NAME_LIMIT] or f"{self.kind.lower()}_{self.outputs[0]}"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the activations that it takes, channels last."""
-        return self.tensors[self.inputs[0]].shape
-
-    def options(self, name: str) -> Any:
-        """Its options, of the table ``name`` of the library. Raises `ValueError` if it has none."""
-        import tflite
-        table = self.operator.BuiltinOptions()
-        if table is None:
-            raise ValueError(f"{name} is missing")
-        options = getattr(tflite, name)()
-        options.Init(table.Bytes, table.Pos)
-        return options
-
-    def constant(self, number: int) -> StoredTensor | None:
-        """The constant at input ``number``, from 0; None if the node leaves that input out."""
-        if number >= len(self.inputs) or self.inputs[number] < 0:
-            return None
-        return self.flow.constant(str(self.inputs[number]))
-
-    def required(self, number: int) -> StoredTensor:
-        """The constant at input ``number``, from 0. Raises `ValueError` if it is missing."""
-        found = self.constant(number)
-        if found is None:
-            raise ValueError(f"input {number} is missing")
-        return found
-
-    def refused(self, problem: str) -> list[Part]:
-        """The part of a layer that cannot be run; ``problem`` continues the sentence that begins with the layer's name.
-        """
-        return [UnsupportedPart(self.label, problem)]
-
-    def activated(self, part: Part, function: int) -> list[Part]:
-        """A layer with the activation function that is fused into it.
-
-        Parameters
-        ----------
-        part : Part
-            The layer.
-        function : int
-            A number of ``tflite.ActivationFunctionType``: 0 is none, 1 is ReLU. Any other adds a part that is refused.
-        """
-        if function == 0:
-            return [part]
-        if function == 1:
-            return [part, ReluPart(f"{self.label}.relu")]
-        name = FUSED.get(function, f"number {function}")
-        return [part, UnsupportedPart(self.label, f"has the activation {name}, which the engine does not run; train "
-                                                  "with ReLU")]
 
 
 def read_node(node: LiteNode) -> None:
     """Adds to the flow of ``node`` the parts that the node becomes, or the constant that it computes."""
     flow, output = node.flow, str(node.outputs[0])
-    takes = flow.takes(node.label, node.kind, [str(one) for one in node.inputs], adds=node.kind == "ADD")
+    names = [str(one) for one in node.inputs]
+    gated = flow.gated(names) if node.kind == "MUL" and not node.options("MulOptions").FusedActivationFunction() \
+        else None
+    if gated:
+        flow.go_on(output, ActivationPart(node.label, gated))
+        return
+    takes = flow.takes(node.label, node.kind, names, adds=node.kind == "ADD")
     if takes is None:
         source = node.constant(0)
         if node.kind in ("DEQUANTIZE", "QUANTIZE") and source is not None:
@@ -132,7 +52,7 @@ def read_node(node: LiteNode) -> None:
         return
     handler = _HANDLERS.get(node.kind)
     if flow.other is not None:
-        parts = node.activated(AddPart(node.label), node.options("AddOptions").FusedActivationFunction())
+        parts = activated(node, AddPart(node.label), node.options("AddOptions").FusedActivationFunction())
     elif handler is None or not flow.is_at(str(node.inputs[0])):
         parts = node.refused(f"is the operation {node.kind}, which the engine does not run; see the supported layers "
                              "in the README" + ARITHMETIC * (node.kind in ("ADD", "SUB", "MUL", "DIV")))
@@ -147,7 +67,7 @@ def _convolution(node: LiteNode) -> list[Part]:
     if len(node.shape) != 4 or (not weight.problem and len(weight.shape) != 4):
         return node.refused("is a convolution whose input or weight has not four axes")
     groups = 1 if weight.problem else max(1, node.shape[3] // weight.shape[3])
-    return node.activated(_conv_part(node, options, _moved(weight, (0, 3, 1, 2)), groups),
+    return activated(node, _conv_part(node, options, _moved(weight, (0, 3, 1, 2)), groups),
                           options.FusedActivationFunction())
 
 
@@ -156,7 +76,7 @@ def _depthwise(node: LiteNode) -> list[Part]:
     options, weight = node.options("DepthwiseConv2DOptions"), node.required(1)
     if len(node.shape) != 4 or (not weight.problem and (len(weight.shape) != 4 or weight.shape[0] != 1)):
         return node.refused("is a depthwise convolution whose input or weight has not four axes")
-    return node.activated(_conv_part(node, options, _moved(weight, (3, 0, 1, 2)), node.shape[3]),
+    return activated(node, _conv_part(node, options, _moved(weight, (3, 0, 1, 2)), node.shape[3]),
                           options.FusedActivationFunction())
 
 
@@ -176,7 +96,7 @@ def _linear(node: LiteNode) -> list[Part]:
     flat, before = _flattened(node), _map_before(node)
     if before and not weight.problem and len(weight.shape) == 2 and weight.shape[1] == math.prod(before):
         weight = _channels_first(weight, before)
-    return [*flat, *node.activated(LinearPart(node.label, weight, node.constant(2)),
+    return [*flat, *activated(node, LinearPart(node.label, weight, node.constant(2)),
                                    options.FusedActivationFunction())]
 
 
@@ -210,7 +130,7 @@ def _pool(kind: str) -> Callable[[LiteNode], list[Part]]:
         if any(rows) or any(cols):
             return node.refused(f"is a pooling that pads {rows} rows and {cols} columns, at the beginning and at the "
                                 "end; use padding='valid'")
-        return node.activated(PoolPart(node.label, kind, window, stride, counts_padding=False),
+        return activated(node, PoolPart(node.label, kind, window, stride, counts_padding=False),
                               options.FusedActivationFunction())
     return read
 
@@ -250,6 +170,13 @@ def _pad(node: LiteNode) -> list[Part]:
     return [PadPart(node.label, pairs[1], pairs[2])]
 
 
+def _activation(node: LiteNode) -> list[Part]:
+    try:
+        return [ActivationPart(node.label, FUNCTIONS[node.kind](node))]
+    except ReadError as error:
+        return node.refused(str(error))
+
+
 def _softmax(node: LiteNode) -> list[Part]:
     """A softmax over the last axis: a map's channels."""
     return [SoftmaxPart(node.label, 1)]
@@ -267,5 +194,5 @@ _HANDLERS: dict[str, Callable[[LiteNode], list[Part]]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _depthwise, "FULLY_CONNECTED": _linear,
     "AVERAGE_POOL_2D": _pool("average"), "MAX_POOL_2D": _pool("max"), "MEAN": _mean, "PAD": _pad,
     "RESHAPE": _reshape, "SQUEEZE": _reshape, "EXPAND_DIMS": _reshape,
-    "RELU": lambda node: [ReluPart(node.label)], "SOFTMAX": _softmax, "LOG_SOFTMAX": _softmax,
+    "SOFTMAX": _softmax, "LOG_SOFTMAX": _softmax, **dict.fromkeys(FUNCTIONS, _activation),
 }

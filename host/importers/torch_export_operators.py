@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from host.importers.activation_readers import ReadError, exported, prelu
 from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, Dataflow, transposed
 from host.importers.conv_forms import over_two_axes
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     AddPart,
     ConvPart,
@@ -17,8 +19,8 @@ from host.importers.source_layers import (
     NormPart,
     PadPart,
     PoolPart,
-    ReluPart,
     SoftmaxPart,
+    UnsupportedPart,
 )
 from host.importers.stored_tensor import StoredTensor, masked, weight_normed
 from host.importers.supported_layers import NOT_ZEROS
@@ -31,7 +33,6 @@ _IGNORED = ("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "dr
 _WIDE = (7, 8)
 """Number formats to which a weight may be converted without a loss."""
 
-_WEIGHTLESS = {"relu": ReluPart, "relu_": ReluPart}
 
 def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Values) -> None:
     """Adds to the flow the parts that a node becomes, or the constant that it computes.
@@ -56,6 +57,10 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         + [one.name for value in arguments.values() if type(value) is list for one in value if type(one) is ValueName]
     if not outputs:
         return
+    gated = flow.gated(taken) if operation in ("mul", "mul_") else None
+    if gated:
+        flow.go_on(outputs[0], ActivationPart(label, gated))
+        return
     adds = operation in ("add", "add_") and arguments.get("alpha", 1) in (None, 1)
     takes = flow.takes(label, target, taken, adds=adds)
     if takes is None:
@@ -68,8 +73,8 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         flow.go_on(outputs[0])
     elif flow.other is not None:
         flow.go_on(outputs[0], AddPart(label))
-    elif operation in _WEIGHTLESS:
-        flow.go_on(outputs[0], _WEIGHTLESS[operation](label))
+    elif target.startswith("torch.ops.aten.") and (parts := _activation(operation, label, arguments, flow)):
+        flow.go_on(outputs[0], *parts)
     elif handler is None or not target.startswith("torch.ops.aten."):
         flow.refuse(label, _unsupported(target))
         flow.go_on(outputs[0])
@@ -78,6 +83,17 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         call = ExportNode(label, target, arguments, flow, names, sizes)
         parts = handler(call)
         flow.go_on(outputs[0], *parts)
+
+
+def _activation(operation: str, label: str, arguments: Values, flow: Dataflow) -> list:
+    """The part of an activation function; empty if the operation is none."""
+    try:
+        if operation in ("prelu", "_prelu_kernel") and type(arguments.get("weight")) is ValueName:
+            return [ActivationPart(label, prelu(flow.constant(arguments["weight"].name)))]
+        found = exported(operation, arguments)
+        return [] if found is None else [ActivationPart(label, found)]
+    except ReadError as error:
+        return [UnsupportedPart(label, str(error))]
 
 
 def _unsupported(target: str) -> str:

@@ -5,7 +5,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from host.importers.activation_readers import MODULES, ReadError, prelu
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     ConvPart,
     FlattenPart,
@@ -14,12 +16,12 @@ from host.importers.source_layers import (
     PadPart,
     Part,
     PoolPart,
-    ReluPart,
     SoftmaxPart,
     UnsupportedPart,
 )
 from host.importers.supported_layers import NOT_ZEROS
 from host.importers.torch_archive import EXPORT, Checkpoint
+from host.network.function import AnyActivation
 from nonzero.errors import UserError
 from nonzero.safe_pickle import Record
 
@@ -108,7 +110,8 @@ def _kind_problem(name: str) -> str:
                 if kind == "Conv1d" else "; retrain with it")
         return f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d is supported{same}"
     if module.endswith(".activation"):
-        return f"is torch.nn.{kind}, but ReLU is the only activation function; retrain with torch.nn.ReLU"
+        return (f"is torch.nn.{kind}, an activation function that the engine does not run; retrain with torch.nn.ReLU, "
+                "or another one of the README")
     if module.endswith(".container"):
         return (f"is a torch.nn.{kind}, which does not say in which order its layers run; "
                 "put them into a torch.nn.Sequential")
@@ -222,6 +225,22 @@ def _softmax(name: str, _: Checkpoint, state: dict) -> Part:
     return SoftmaxPart(name, axis)
 
 
+def _activation(read: Callable[[dict], AnyActivation]) -> Callable[[str, Checkpoint, dict], Part]:
+    def part(name: str, _: Checkpoint, state: dict) -> Part:
+        try:
+            return ActivationPart(name, read(state))
+        except ReadError as error:
+            return UnsupportedPart(name, str(error))
+    return part
+
+
+def _prelu(name: str, checkpoint: Checkpoint, state: dict) -> Part:
+    slopes = checkpoint.tensor(state["_parameters"].get("weight"))
+    if slopes is None:
+        return UnsupportedPart(name, "lacks its slopes; save the model again")
+    return _activation(lambda _: prelu(slopes))(name, checkpoint, state)
+
+
 def _flatten(name: str, _: Checkpoint, state: dict) -> Part:
     if (state.get("start_dim"), state.get("end_dim")) != (1, -1):
         return UnsupportedPart(name, "is a Flatten with start_dim or end_dim; use torch.nn.Flatten()")
@@ -245,7 +264,8 @@ _MODULES: dict[str, Callable[[str, Checkpoint, dict], Part | None]] = {
     "torch.nn.modules.pooling.AdaptiveAvgPool2d": _adaptive_pool("average"),
     "torch.nn.modules.pooling.AdaptiveMaxPool2d": _adaptive_pool("max"),
     "torch.nn.modules.dropout.Dropout2d": _nothing,
-    "torch.nn.modules.activation.ReLU": lambda name, checkpoint, state: ReluPart(name),
+    "torch.nn.modules.activation.PReLU": _prelu,
+    **{f"torch.nn.modules.activation.{kind}": _activation(read) for kind, read in MODULES.items()},
     "torch.nn.modules.activation.Softmax": _softmax,
     "torch.nn.modules.activation.LogSoftmax": _softmax,
     "torch.nn.modules.dropout.Dropout": _nothing,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from host.network.function import AnyActivation
 from rtl.descriptor import largest
-from rtl.numbers import Activation
 
 VALUES_LIMIT = 1 << 28
 """Values of one file that may be read: 1 GiB as float32, enough for VGG-16's 138 million weights."""
@@ -32,7 +32,7 @@ class Linear:
         Rows are output neurons, columns inputs. A zero is a pruned weight.
     bias : float32 array, shape ``[rows]``
         Zeros if the layer has none.
-    activation : Activation
+    activation : AnyActivation
         The function of its sums; it also says whether the outputs may be negative.
     geometry : Geometry, optional
         Geometry of a convolution (`Conv2d`); None here.
@@ -45,7 +45,7 @@ class Linear:
     name: str
     weight: np.ndarray
     bias: np.ndarray
-    activation: Activation
+    activation: AnyActivation
     geometry: "Geometry | None" = None
     fixed: bool = False
     source: str | None = None

@@ -4,12 +4,13 @@
 import math
 from collections.abc import Sequence
 
+from host.network.activations import needs_table
 from host.network.graph import sources
 from host.network.layers import LARGEST_POOL, Linear
 from host.packing.mapping import MappedLayer
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import RANGES, EngineConfig
-from rtl.descriptor import codebook_words, descriptor_words, largest, tap_table_words
+from rtl.descriptor import act_table_words, codebook_words, descriptor_words, largest, tap_table_words
 
 __all__ = ["problems_of_layers", "problems_of_memories"]
 
@@ -38,6 +39,11 @@ def problems_of_layers(layers: Sequence[QuantizedLayer | Linear], config: Engine
         if added is not None and not config.tap_bits:
             problems.append(f"layer '{layer.name}' adds the outputs of '{layer.added}' to its sums, preset '{preset}' "
                             "cannot keep sums between two passes; use a configuration with tap_bits = 2")
+        if not config.act_table and (layer.table is not None if isinstance(layer, QuantizedLayer)
+                                     else needs_table(layer.activation)):
+            way_out = "act_table = true" if config.act_bits == 8 else "act_bits = 8 and act_table = true"
+            problems.append(f"layer '{layer.name}' has an activation function that takes a table, preset '{preset}' "
+                            f"has no tables; use a configuration with {way_out}")
         if source < 0:
             continue
         before = layers[source]
@@ -152,7 +158,8 @@ def _slice_words(one: MappedLayer, config: EngineConfig) -> int:
 
 def _program_words(one: MappedLayer, config: EngineConfig) -> int:
     tables = codebook_words(config) + (tap_table_words(config) if one.layer.geometry else 0)
-    return len(one.passes) * (descriptor_words(config) + tables)
+    act_tables = 0 if one.layer.table is None else len(one.assignment.passes) * act_table_words(config)
+    return len(one.passes) * (descriptor_words(config) + tables) + act_tables
 
 
 def _entry_words(one: MappedLayer, config: EngineConfig) -> int:

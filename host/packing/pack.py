@@ -216,6 +216,7 @@ def _place_layer(mapped: MappedLayer, bases: tuple[int, int, int | None], ready:
         descriptor: dict[str, int | list[int]] = {
             "kind": (LayerKind.CONVOLUTION if layer.geometry else LayerKind.FULLY_CONNECTED).value,
             "activation": layer.activation.value,
+            "table": int(layer.table is not None and not holds),
             "input_signed": int(signed),
             "index_mode": mode, "pre_shift": PRE_SHIFTS.index(layer.pre_shift), "multiplier": layer.multiplier,
             "input_base": base + skipped, "input_words": source.words - skipped,
@@ -263,10 +264,12 @@ def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
     # An engine without convolutions does not have their fields.
     layout = descriptor_layout(config)
     value_bits = codebook_value_bits(config)
-    records = []
+    records, tables = list[bytes](), 0
     for layer in layers:
         for one in layer.passes:
             fields = {name: one.descriptor[name] for name in layout.members if name in one.descriptor}
+            if one.descriptor["table"]:
+                fields["table_bank"], tables = tables % 2, tables + 1
             records.append(layout.const(fields).as_bits().to_bytes(layout.size // 8, "little"))
             if not config.direct_weights:
                 values = layer.quantized.codebook if not one.encoded.added else \
@@ -276,6 +279,8 @@ def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
             if layer.quantized.geometry is not None:
                 shape = added_geometry(layer.quantized) if one.encoded.added else layer.quantized.geometry
                 records.append(tap_table(shape, one.encoded, config).astype("<u2").tobytes())
+            if one.descriptor["table"] and layer.quantized.table is not None:
+                records.append(layer.quantized.table.astype(np.uint8).tobytes())
     return np.frombuffer(b"".join(records), np.uint8).reshape(-1, 4)
 
 

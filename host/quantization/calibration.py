@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks the scales of a quantised network on examples: levels that are not used, values that are clipped."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from host.compression.shared_network import SharedLayer
+from host.network.activations import at_zero
 from host.quantization.golden_model import totals
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.numbers import act_range
 
-__all__ = ["CLIPPED", "clipped_inputs", "clipped_outputs", "input_notes", "layer_notes", "output_notes"]
+__all__ = ["CLIPPED", "clipped_inputs", "clipped_outputs", "dense_notes", "input_notes", "layer_notes",
+           "output_notes"]
 
 COMMON = 0.99
 """Share of the values that are no outliers."""
@@ -75,6 +80,16 @@ def layer_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray]) -> list[
     return notes
 
 
+def dense_notes(layers: Sequence[SharedLayer]) -> list[str]:
+    """Notes of hidden layers whose function leaves no zeros: a sentence each.
+
+    ``layers`` are those of the network with float values.
+    """
+    return [f"layer '{layer.name}': its {layer.activation.name} makes {at_zero(layer.activation):.3g} of "
+            "0, so that hardly any of its outputs is 0 and can be skipped; the layers that take them need more cycles"
+            for layer in layers[:-1] if at_zero(layer.activation) != 0]
+
+
 def clipped_outputs(quantized: QuantizedNetwork, acts: np.ndarray, outputs: list[np.ndarray]) -> dict[int, float]:
     """The network's outputs that are often clipped: in a share of `CLIPPED` or more of the examples.
 
@@ -92,6 +107,9 @@ def clipped_outputs(quantized: QuantizedNetwork, acts: np.ndarray, outputs: list
         The share of examples, 0 to 1, in which an output is beyond the greatest or least activation, by its number.
     """
     layer = quantized.layers[-1]
+    if layer.table is not None:
+        # Beyond the ends of a table, values are those at the ends.
+        return {}
     low, high = act_range(quantized.act_bits, signed=layer.activation.signed)
     sums = totals(layer.weights, layer.bias, outputs[-2] if len(outputs) > 1 else acts, layer.geometry)
     shares = _beyond(sums * _ratio(layer), low if layer.activation.signed else -np.inf, high).mean(axis=0)

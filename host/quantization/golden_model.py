@@ -2,6 +2,7 @@
 """The golden model: what the engine computes, to the bit, at every layer boundary (`rtl.numbers`)."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.progress import progress
 from rtl.numbers import act_range, requantize
 
-__all__ = ["convolve", "forward", "layer_forward", "totals"]
+__all__ = ["convolve", "forward", "layer_forward", "max_pooled", "totals", "unpooled"]
 
 EXACT = 1 << 53
 """Float64 holds every integer of at most this magnitude, so sums below it are exact in any order."""
@@ -73,16 +74,41 @@ def layer_forward(layer: QuantizedLayer, acts: np.ndarray, act_bits: int,
         raise ValueError(f"input activations of layer '{layer.name}' must be {low} to {high}, not "
                          f"{acts.min()} to {acts.max()}")
     more = None if added is None else added * layer.added_weight
+    pooled = layer.geometry is not None and layer.table is not None and layer.geometry.pool > 1
     if layer.geometry is not None:
-        sums = totals(layer.weights, layer.bias, acts, layer.geometry, more)
+        sums = totals(layer.weights, layer.bias, acts, unpooled(layer.geometry) if pooled else layer.geometry, more)
     else:
         step = max(1, BLOCK_WEIGHTS // max(1, layer.cols))
         blocks = [slice(first, first + step) for first in range(0, layer.rows, step)]
         sums = np.concatenate(
             [totals(layer.codebook[layer.codes[block]], layer.bias[block], acts) for block in blocks], axis=1)
         sums = sums if more is None else sums + more
-    return requantize(torch.from_numpy(sums), multiplier=layer.multiplier, pre_shift=layer.pre_shift,
-                      signed=layer.activation.signed, act_bits=act_bits, clamp=torch.clamp).numpy()
+    constants = {"multiplier": layer.multiplier, "pre_shift": layer.pre_shift, "act_bits": act_bits}
+    found: np.ndarray = requantize(torch.from_numpy(sums), **constants, clamp=torch.clamp,
+                                   signed=layer.activation.signed or layer.table is not None).numpy()
+    if layer.table is not None:
+        found = layer.table[found & (len(layer.table) - 1)]
+    return max_pooled(found, layer.geometry) if pooled and layer.geometry is not None else found
+
+
+def unpooled(geometry: Geometry) -> Geometry:
+    """The convolution ``geometry`` without the max pooling behind it."""
+    return replace(geometry, pool=1, pool_stride=1)
+
+
+def max_pooled(values: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The greatest value of each window of the max pooling behind a convolution: ``[n, outputs]``.
+
+    Parameters
+    ----------
+    values : array, shape ``[n, outputs without pooling]``
+        Integers below 2**53, or floats.
+    geometry : Geometry
+    """
+    planes = torch.from_numpy(values).double().reshape(len(values), -1, *geometry.conv_shape)
+    pooled = torch.nn.functional.max_pool2d(planes, geometry.pool, geometry.pool_stride)
+    found: np.ndarray = pooled.flatten(1).numpy().astype(values.dtype)
+    return found
 
 
 def totals(weights: np.ndarray, bias: np.ndarray, acts: np.ndarray, geometry: Geometry | None = None,

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from host.network.layers import Geometry
-from rtl.numbers import Activation, act_range
+from rtl.numbers import Activation, act_range, requant_shift, requantize
 
-__all__ = ["QuantizedLayer", "QuantizedNetwork", "accumulator_bounds", "quantize_inputs"]
+__all__ = ["QuantizedLayer", "QuantizedNetwork", "accumulator_bounds", "quantize_inputs", "spare_activation",
+           "spare_bias"]
+
+ACT_BITS = 8
+"""Width of an activation in an engine with tables."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class QuantizedLayer:
     multiplier, pre_shift : int
         Requantisation constants (`rtl.numbers.requantize`).
     activation : Activation
-        The function of its sums; it says whether the outputs are two's complement or unsigned.
+        The function of its sums, if there is no ``table``; whether the outputs are two's complement or unsigned.
     input_signed : bool
         Whether the input activations are two's complement.
     input_scale, weight_scale, output_scale : float
@@ -40,6 +44,9 @@ class QuantizedLayer:
         By what the added activations are multiplied: their scale in units of ``input_scale * weight_scale``.
     added_signed : bool
         Whether they are two's complement.
+    table : int64 array, shape ``[256]``, optional
+        The layer's table of its activation function: the activation by the bits of its place; None if it has none. Max
+        pooling takes the greatest of these activations.
     """
 
     name: str
@@ -58,6 +65,7 @@ class QuantizedLayer:
     added: str | None = None
     added_weight: int = 0
     added_signed: bool = False
+    table: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
@@ -166,6 +174,36 @@ def quantize_inputs(quantized: QuantizedNetwork, images: np.ndarray) -> np.ndarr
     values = flat / 255 if flat.dtype == np.uint8 else flat.astype(np.float64)
     low, high = act_range(quantized.act_bits, signed=quantized.input_signed)
     return np.clip(np.rint(values / quantized.input_scale), low, high).astype(np.int64)
+
+
+def spare_bias(layer: QuantizedLayer, acc_bits: int) -> int:
+    """The bias of a PE's slots without a row, for which the activation is 0 if there is one, so that it is skipped.
+
+    Parameters
+    ----------
+    layer : QuantizedLayer
+    acc_bits : int
+        Width of an accumulator.
+    """
+    if layer.table is None or layer.table[0] == 0:
+        return 0
+    half, scale = len(layer.table) // 2, 2.0 ** (requant_shift(ACT_BITS) + layer.pre_shift) / layer.multiplier
+    low, high = act_range(acc_bits, signed=True)
+    places = np.flatnonzero(layer.table == 0)
+    for place in sorted(((places + half) % (2 * half) - half).tolist(), key=abs):
+        bias = round(place * scale)
+        if low <= bias <= high and spare_activation(layer, bias) == 0:
+            return bias
+    return 0
+
+
+def spare_activation(layer: QuantizedLayer, bias: int) -> int:
+    """What a slot without a row gives with the bias ``bias``, in a ``layer`` with a table; 0 in others."""
+    if layer.table is None:
+        return 0
+    place = requantize(bias, multiplier=layer.multiplier, pre_shift=layer.pre_shift, signed=True, act_bits=ACT_BITS,
+                       clamp=np.clip)
+    return int(layer.table[int(place) & (len(layer.table) - 1)])
 
 
 def accumulator_bounds(weights: np.ndarray, bias: np.ndarray, act_bits: int, *, input_signed: bool,

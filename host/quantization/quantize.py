@@ -14,14 +14,17 @@ import numpy as np
 from host.compression.share_weights import direct_values
 from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.network.activate import activate
+from host.network.activations import engine_activation, is_monotone, needs_table, upper_bound
 from host.network.graph import sources
 from host.network.layers import taps_met
-from host.quantization.golden_model import convolve, totals
+from host.quantization.act_tables import choose_table
+from host.quantization.golden_model import convolve, max_pooled, totals, unpooled
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork, accumulator_bounds, quantize_inputs
+from host.quantization.requant_constants import requant_constants
 from nonzero.errors import UserError
-from rtl.numbers import MULTIPLIER_BITS, NARROW_BITS, PRE_SHIFTS, act_range, requant_shift, requantize
+from rtl.numbers import MULTIPLIER_BITS, act_range, requant_shift, requantize
 
-__all__ = ["quantize", "requant_constants"]
+__all__ = ["quantize"]
 
 CLIPS = np.linspace(0.3, 1.0, 36)
 """Fractions of the greatest output that are tried as the greatest representable one."""
@@ -73,12 +76,12 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
     layers = []
     for index, (layer, (source, added)) in enumerate(zip(shared.layers, sources(shared.layers), strict=True)):
         taken, more = values[source + 1], None if added is None else values[added + 1]
-        exact = activate(_exact_sums(layer, taken, more), layer.activation)
+        exact = _exact_outputs(layer, taken, more)
         last = index == len(shared.layers) - 1
         winners = exact.argmax(axis=1) if classes and last else None
         clips = CLIPS[-1:] if last and not classes else CLIPS
         quantized, acts = _quantize_layer(layer, config, taken, more, winners, clips)
-        values.append(_Values(exact, acts, quantized.output_scale, layer.activation.signed))
+        values.append(_Values(exact, acts, quantized.output_scale, quantized.activation.signed))
         layers.append(quantized)
     return QuantizedNetwork(shared.name, tuple(layers), network.input_scale, network.input_signed,
                             config.act_bits)
@@ -104,55 +107,16 @@ class _Values(NamedTuple):
     signed: bool
 
 
-def _exact_sums(layer: SharedLayer, taken: _Values, more: _Values | None) -> np.ndarray:
-    """The layer's sums, pooled if it pools, in floats."""
+def _exact_outputs(layer: SharedLayer, taken: _Values, more: _Values | None) -> np.ndarray:
+    """The layer's outputs, pooled if it pools, in floats. Where it may, pooling comes first: that is faster."""
     if layer.geometry:
-        return convolve(layer.weight, layer.bias, taken.exact, layer.geometry, None if more is None else more.exact)
-    sums: np.ndarray = taken.exact @ layer.weight.T + layer.bias
-    return sums if more is None else sums + more.exact
-
-
-def requant_constants(name: str, ratio: float, bounds: tuple[int, int], act_bits: int, *,
-                      signed: bool) -> tuple[int, int]:
-    """Multiplier and pre-shift by which a sum times ``ratio`` becomes an activation (`rtl.numbers.requantize`).
-
-    The smallest pre-shift is taken at which saturation to `NARROW_BITS` cannot change a result: it saturates only sums
-    that the last clamp limits anyway, or none within ``bounds``.
-
-    Parameters
-    ----------
-    name : str
-        The layer's, for errors.
-    ratio : float
-        Scale of the sums over the scale of the outputs, above 0.
-    bounds : (int, int)
-        Least and greatest sum.
-    act_bits : int
-        Width of an activation.
-    signed : bool
-        Whether the outputs are two's complement; unsigned otherwise.
-
-    Raises
-    ------
-    UserError
-        If there is none, naming the layer.
-    """
-    shift = requant_shift(act_bits)
-    narrow_low, narrow_high = act_range(NARROW_BITS, signed=True)
-    low, high = act_range(act_bits, signed=signed)
-    for pre_shift in PRE_SHIFTS:
-        multiplier = round(ratio * 2.0 ** (shift + pre_shift))
-        if not 1 <= multiplier < 1 << MULTIPLIER_BITS:
-            continue
-        half = 1 << (shift - 1)
-        hidden_above = (narrow_high * multiplier + half) >> shift >= high
-        hidden_below = (narrow_low * multiplier + half) >> shift <= low
-        if (hidden_above or bounds[1] >> pre_shift <= narrow_high) and \
-                (hidden_below or bounds[0] >> pre_shift >= narrow_low):
-            return multiplier, pre_shift
-    raise UserError(f"layer '{name}' cannot be requantised: a ratio of {ratio:.3g} between its sums "
-                    f"({bounds[0]} to {bounds[1]}) and its outputs needs another multiplier than 1 to "
-                    f"{(1 << MULTIPLIER_BITS) - 1}; rescale the layer's weights")
+        early = is_monotone(layer.activation)
+        sums = convolve(layer.weight, layer.bias, taken.exact, layer.geometry if early else unpooled(layer.geometry),
+                        None if more is None else more.exact)
+        outputs = activate(sums, layer.activation)
+        return outputs if early else max_pooled(outputs, layer.geometry)
+    sums = taken.exact @ layer.weight.T + layer.bias
+    return activate(sums if more is None else sums + more.exact, layer.activation)
 
 
 def _most_images(shared: SharedNetwork) -> int:
@@ -195,10 +159,28 @@ def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | 
         raise UserError(f"layer '{layer.name}': the bias of row {row} ({layer.bias[row]:.6g}) must fit "
                         f"{config.acc_bits} bits in units of {sum_scale:.3g}; reduce it")
     bias = bias.astype(np.int64)
-    bounds = _proven_bounds(layer.name, accumulator_bounds(
-        codebook[codes], bias, config.act_bits, input_signed=taken.signed, added_weight=added_weight,
-        added_signed=added_signed), config)
-    sums = totals(codebook[codes], bias, taken.acts, layer.geometry, None if more is None else more.acts * added_weight)
+    def proven(bias: np.ndarray) -> tuple[int, int]:
+        return _proven_bounds(layer.name, accumulator_bounds(
+            codebook[codes], bias, config.act_bits, input_signed=taken.signed, added_weight=added_weight,
+            added_signed=added_signed), config)
+
+    def quantized(bias: np.ndarray, constants: tuple[int, int], output_scale: float,
+                  table: np.ndarray | None = None) -> QuantizedLayer:
+        return QuantizedLayer(layer.name, codes, codebook, bias, *constants, engine_activation(layer.activation),
+                              taken.signed, taken.scale, weight_scale, output_scale, layer.geometry, layer.source,
+                              layer.added, added_weight, added_signed, table)
+
+    bounds, tabled = proven(bias), needs_table(layer.activation)
+    geometry = unpooled(layer.geometry) if tabled and layer.geometry else layer.geometry
+    sums = totals(codebook[codes], bias, taken.acts, geometry, None if more is None else more.acts * added_weight)
+    if tabled:
+        if not config.act_table:
+            raise UserError(f"layer '{layer.name}' has the activation function {layer.activation.name}, which takes a "
+                            "table; use a configuration with act_table = true")
+        found, outputs = choose_table(layer, config, sums, sum_scale, bounds, winners, clips=len(clips) > 1)
+        bias = bias + found.offset
+        proven(bias)
+        return quantized(bias, found.constants, found.output_scale, found.table), outputs
     some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] if layer.geometry and winners is None and len(clips) > 1 \
         else sums
     output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners,
@@ -206,9 +188,7 @@ def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | 
     if some is not sums:
         outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=layer.activation.signed,
                              act_bits=config.act_bits, clamp=np.clip)
-    return QuantizedLayer(layer.name, codes, codebook, bias, *constants, layer.activation, taken.signed, taken.scale,
-                          weight_scale, output_scale, layer.geometry, layer.source, layer.added, added_weight,
-                          added_signed), outputs
+    return quantized(bias, constants, output_scale), outputs
 
 
 def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray, float]:  # type: ignore[no-untyped-def]
@@ -252,6 +232,9 @@ def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float
     # A multiplier of all ones without pre-shift is the greatest ratio that the engine has.
     least_scale = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
     greatest = float(np.abs(exact).max())
+    if least_scale * high > upper_bound(layer.activation):
+        raise UserError(f"layer '{layer.name}' is clamped to {upper_bound(layer.activation):g}, which is too little in "
+                        f"units of {sum_scale:.3g}, those of its sums; rescale the layer's weights")
     best = None
     for clip in clips:
         scale = max(greatest * float(clip) / high, least_scale)

@@ -10,20 +10,17 @@ import torch
 from torch.nn import functional
 
 from host.datasets import as_inputs
+from host.network.activations import apply
+from host.network.function import AnyActivation
 from host.network.graph import sources
 from host.network.layers import Geometry, Network
 from host.network.pad_images import pad_images
 from host.training.metrics import error_percent, mean_squared_error
-from rtl.numbers import Activation
 
 __all__ = [
     "Layers", "TorchLayer", "activations", "complete", "error_of", "layer_sums", "logits", "loss_of",
     "outputs_of", "tensors", "weighted_sums",
 ]
-
-FUNCTIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
-    Activation.IDENTITY: lambda sums: sums, Activation.RELU: functional.relu}
-"""Each activation function, for tensors of sums."""
 
 
 class TorchLayer(NamedTuple):
@@ -33,7 +30,7 @@ class TorchLayer(NamedTuple):
     ----------
     weight : tensor, shape ``[rows, cols]``
     bias : tensor, shape ``[rows]``
-    activation : Activation
+    activation : AnyActivation
     geometry : Geometry or None
         Geometry of a convolution.
     source : int
@@ -44,7 +41,7 @@ class TorchLayer(NamedTuple):
 
     weight: torch.Tensor
     bias: torch.Tensor
-    activation: Activation
+    activation: AnyActivation
     geometry: Geometry | None
     source: int
     added: int | None = None
@@ -83,19 +80,19 @@ def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
                              padding, groups=geometry.groups)
 
 
-def activations(sums: torch.Tensor, activation: Activation, geometry: Geometry | None) -> torch.Tensor:
+def activations(sums: torch.Tensor, activation: AnyActivation, geometry: Geometry | None) -> torch.Tensor:
     """Outputs ``[n, outputs]`` of a layer, after its activation function and max pooling.
 
     Parameters
     ----------
     sums : tensor
         Result of `weighted_sums`.
-    activation : Activation
+    activation : AnyActivation
         The layer's.
     geometry : Geometry or None
         Geometry of a convolution, with its pooling.
     """
-    outputs = FUNCTIONS[activation](sums)
+    outputs = apply(sums, activation)
     if geometry is not None and geometry.pool > 1:
         outputs = functional.max_pool2d(outputs, geometry.pool, geometry.pool_stride)
     return outputs.flatten(1)

@@ -17,6 +17,9 @@ SMALL = EngineConfig(pes=4, index_bits=(3, 4, 6), entries_per_word=4, entry_dept
                      slice_depth=256, act_depth=32, acc_depth=8, queue_depth=16, program_depth=256, packet_bytes=128)
 """Everything in small, so that layers take several passes and biases several words."""
 
+TABLES = replace(SMALL, act_table=True, program_depth=1024)
+"""The same with tables of activation functions."""
+
 WIDE_ACTS = EngineConfig(pes=2, act_bits=16, weight_bits=6, code_bits=6, direct_weights=True, index_bits=(4,),
                          entries_per_word=2, entry_depth=512, length_bits=5, slice_word_bits=10, slice_depth=256,
                          act_depth=64, acc_depth=64, queue_depth=16, packet_bytes=64)
@@ -69,6 +72,17 @@ def random_convolutions(rng: np.random.Generator, config: EngineConfig, geometri
         layers.append(_layer(rng, config, f"fc{number + 1}", (rows, layers[-1].outputs), density,
                              layers[-1].activation.signed, last=number == len(sizes) - 1))
     return QuantizedNetwork("random", tuple(layers), 1.0, signed, config.act_bits)
+
+
+def with_tables(rng: np.random.Generator, network: QuantizedNetwork, share: float = 0.7) -> QuantizedNetwork:
+    """The network with random tables for some of its layers, some of which hold no 0; values are in no order."""
+    layers = []
+    for layer in network.layers:
+        low, high = (-128, 128) if layer.activation.signed else (0, 256)
+        table = rng.integers(low, high, 256) * (rng.random(256) < 0.8)
+        table = np.where(table == 0, 7, table) if rng.random() < 0.3 else table
+        layers.append(replace(layer, table=table) if rng.random() < share else layer)
+    return replace(network, layers=tuple(layers))
 
 
 def random_branches(rng: np.random.Generator, config: EngineConfig, shape: tuple[int, int, int], count: int, *,

@@ -114,8 +114,8 @@ def refusal(directory, model, shape=(1, 12, 12)):
     ([nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(3)], ["layer '1' gives 3 x 3 values of 10 x 10, for which its windows"]),
     ([nn.Conv2d(1, 2, 3), nn.ReLU(), nn.BatchNorm2d(2)], ["layer '2' is a batch normalisation that does not directly"]),
     ([nn.Conv2d(1, 2, 3), nn.BatchNorm2d(3)], ["layer '1': its weight has the shape [3], but the layer has 2 outputs"]),
-    ([nn.Conv2d(1, 2, 3, dilation=2), nn.Sigmoid(), nn.ConvTranspose2d(2, 2, 3), nn.Conv2d(2, 4, 13)],
-     ["layer '0' has a dilation of", "layer '1' is torch.nn.Sigmoid, but", "layer '2' is the convolution torch.nn.Co",
+    ([nn.Conv2d(1, 2, 3, dilation=2), nn.Softsign(), nn.ConvTranspose2d(2, 2, 3), nn.Conv2d(2, 4, 13)],
+     ["layer '0' has a dilation of", "layer '1' is torch.nn.Softsign, an a", "layer '2' is the convolution torch.nn.Co",
       "layer '3' has a kernel of 13 x 13, but"]),
 ])
 def test_what_cannot_run_is_refused(tmp_path, layers, starts):

@@ -14,7 +14,7 @@ from nonzero.errors import UserError
 from tests.support.model_files import refusal
 from tests.support.tflite_models import LiteModel
 
-SAME, VALID, NONE, RELU, RELU6 = 0, 1, 0, 1, 3
+SAME, VALID, NONE, RELU, SIGN_BIT = 0, 1, 0, 1, 5
 CONV = {"StrideH": 2, "StrideW": 2, "DilationHFactor": 1, "DilationWFactor": 1}
 POOL = {"StrideH": 2, "StrideW": 2, "FilterHeight": 2, "FilterWidth": 2, "Padding": VALID}
 
@@ -100,17 +100,17 @@ CONVOLVED = (np.ones((2, 3, 3, 1)), "float32")
 
 
 @pytest.mark.parametrize(("parts", "problem"), [
-    (one_node("CONV_2D", (1, 6, 6, 1), (1, 3, 3, 2), "Conv2DOptions", [CONVOLVED], FusedActivationFunction=RELU6,
+    (one_node("CONV_2D", (1, 6, 6, 1), (1, 3, 3, 2), "Conv2DOptions", [CONVOLVED], FusedActivationFunction=SIGN_BIT,
               Padding=SAME, **CONV),
-     "layer 't1' has the activation RELU6, which the engine does not run; train with ReLU"),
+     "layer 't1' has the activation SIGN_BIT, which the engine does not run; train with ReLU"),
     (one_node("CONV_2D", (1, 6, 6, 1), (1, 3, 3, 2), "Conv2DOptions", [CONVOLVED], Padding=SAME,
               **CONV | {"DilationHFactor": 2}),
      "layer 't1' has a dilation of 2 x 1, but kernels have no gaps here; retrain with dilation=1"),
     (one_node("AVERAGE_POOL_2D", (1, 5, 5, 1), (1, 3, 3, 1), "Pool2DOptions", **POOL | {"Padding": SAME}),
      ("layer 't1' is a pooling that pads (0, 1) rows and (0, 1) columns, at the beginning and at the end; use "
      "padding='valid'")),
-    (one_node("TANH", (1, 4), (1, 4)),
-     "layer 't1' is the operation TANH, which the engine does not run; see the supported layers in the README"),
+    (one_node("ABS", (1, 4), (1, 4)),
+     "layer 't1' is the operation ABS, which the engine does not run; see the supported layers in the README"),
     (one_node("RESHAPE", (1, 4, 4, 3), (1, 16, 3), "", [([1, 16, 3], "int32")]),
      ("layer 't1' is a reshape of [1, 4, 4, 3] to [1, 16, 3]; only all axes behind the batch's may become one, or an "
      "input a map of one channel")),
