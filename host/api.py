@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from host.compilation.checking import loss_problem
 from host.compilation.state import Compilation, Settings
 from host.compilation.steps import compile_model
 from host.compression.share_weights import ShareSettings
@@ -32,8 +33,9 @@ from host.device import Target, parse_target
 from host.image.image import Image, parse_image, read_image
 from host.quantization.integer_network import quantize_inputs
 from host.verification.compare import Comparison
+from host.verification.float_check import FloatCheck
 from host.verification.measure import measure, models
-from nonzero.errors import UserError
+from nonzero.errors import ResultError, UserError
 from nonzero.files import write_whole
 from rtl.config import PRESETS, EngineConfig, preset
 from rtl.image_file import preset_of
@@ -97,6 +99,13 @@ class EngineNetwork:
     output_scale: float | None = None
     notes: tuple[str, ...] = ()
     compilation: Compilation | None = None
+
+    @property
+    def check(self) -> FloatCheck | None:
+        """Its comparison with floats: agreement, relative error, and the step and layer that lost most; None for an
+        image from a file.
+        """
+        return None if self.compilation is None else self.compilation.check
 
     @cached_property
     def decoded(self) -> Decoded:
@@ -228,6 +237,7 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
                    calibration: np.ndarray | None = None, data: Dataset | str | None = None,
                    density: float | None = None, keep: dict[str, float] | None = None, recipe: str = "default",
                    sharing: ShareSettings | None = None, seed: int = 0, name: str = "model",
+                   check: Path | tuple[np.ndarray, np.ndarray] | None = None, max_loss: float | None = None,
                    progress: Callable[[str], object] = lambda line: None) -> EngineNetwork:
     """Compiles a module: prunes and retrains it, shares and quantises its weights, packs and verifies the image.
 
@@ -253,6 +263,11 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
         Decides all that is random in pruning, retraining and weight sharing.
     name : str
         Name of the network.
+    check : Path or (array, array), optional
+        What the result is compared with: a ``.pt2`` file, an npz file of ``inputs`` ``[n, ...]`` and float ``outputs``
+        ``[n, outputs]``, or these two arrays. Without it that is the module as it was exported.
+    max_loss : float, optional
+        Percentage points that may be lost (`host.compilation.checking.loss_problem`); any number without it.
     progress : callable
         Is told of each step when it is done, and then its notes.
 
@@ -260,6 +275,8 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
     ------
     UserError
         For a module that the engine cannot run, with all its problems, and for what `Settings` refuse.
+    ResultError
+        If more than ``max_loss`` is lost; it says by which step and layer.
     """
     chosen = config or preset("default")
     with tempfile.TemporaryDirectory(prefix="nonzero-") as directory:
@@ -268,8 +285,10 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
         settings = Settings(
             path, chosen, next((known for known, one in PRESETS.items() if one == chosen), "default"), density, keep,
             prune=density is not None or keep is not None, data=data, calib=calibration, seed=seed, recipe=recipe,
-            sharing=sharing or ShareSettings())
+            sharing=sharing or ShareSettings(), check=check, max_loss=max_loss)
         work = compile_model(settings, progress)
+    if problem := loss_problem(work):
+        raise ResultError(problem)
     assert work.quantized is not None
     return EngineNetwork(parse_image(work.content, chosen), chosen, work.content,
                          work.quantized.layers[-1].output_scale, tuple(work.notes), work)

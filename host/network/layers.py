@@ -211,6 +211,12 @@ class Network:
     def weights_kept(self) -> int:
         return sum(layer.weights_kept for layer in self.layers)
 
+    @property
+    def multiplications(self) -> int:
+        """Multiplications of an inference, those by pruned weights included."""
+        return sum(layer.weight.size * (math.prod(layer.geometry.conv_shape) if layer.geometry else 1)
+                   for layer in self.layers)
+
     def with_weights(self, weights: dict[str, np.ndarray], biases: dict[str, np.ndarray]) -> "Network":
         """The same network with other weights and biases.
 
