@@ -11,7 +11,7 @@ from host.compilation.state import Compilation
 from host.importers.torch_archive import EXPORT
 from host.quantization.calibration import clipped_inputs
 from host.quantization.losses import WAYS_OUT, float_values, integer_values
-from host.verification.float_check import READING, FloatCheck, Step, Tested, float_check
+from host.verification.float_check import READING, FloatCheck, Labelled, Step, float_check
 from host.verification.reference import exported_reference, own_reference, read_check_arrays
 from nonzero.errors import UserError
 
@@ -80,7 +80,7 @@ def check(work: Compilation) -> str:
              Step("quantisation", shared, integer_values(work.quantized, work.decoded.network))]
     if work.pruned is not None:
         steps.insert(0, Step("pruning", work.dense, float_values(work.pruned.whole)))
-    work.check = found = float_check(reference, work.dense, steps, work.quantized, _tested(work))
+    work.check = found = float_check(reference, work.dense, steps, work.quantized, _labelled(work))
     if not reference.own:
         work.notes += clipped_inputs(work.quantized, reference.inputs)
     if found.steps[0].name == READING and found.steps[0].change > MISREAD:
@@ -89,13 +89,13 @@ def check(work: Compilation) -> str:
     return found.text()
 
 
-def _tested(work: Compilation) -> Tested | None:
+def _labelled(work: Compilation) -> Labelled | None:
     """The test figures after each step, as points: the error of classes, or what R2 of targets lacks to 100 %."""
     key, unit = ("error", "test error") if work.has_classes else ("r2", "R2 on the test data")
     forms = ["dense", *(["pruned"] if work.pruned else []), "shared", "engine"]
     values = [work.test_metrics.get(form, {}).get(key) for form in forms]
     found = [value if work.has_classes else 100 * (1 - value) for value in values if value is not None]
-    return Tested(unit, found) if len(found) == len(forms) else None
+    return Labelled(unit, found) if len(found) == len(forms) else None
 
 
 def loss_problem(work: Compilation) -> str | None:

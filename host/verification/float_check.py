@@ -16,7 +16,7 @@ from host.training.metrics import r_squared
 from host.verification.reference import Reference
 from rtl.numbers import act_range
 
-__all__ = ["AGREEMENT", "OUTPUTS", "READING", "FloatCheck", "Step", "StepLoss", "Tested", "float_check"]
+__all__ = ["AGREEMENT", "OUTPUTS", "READING", "FloatCheck", "Labelled", "Step", "StepLoss", "float_check"]
 
 READING = "reading the model file"
 """The first step, measured if the float outputs come from elsewhere: a file may be read otherwise than was meant."""
@@ -50,7 +50,7 @@ class Step(NamedTuple):
     after: Values
 
 
-class Tested(NamedTuple):
+class Labelled(NamedTuple):
     """Figures of labelled test data.
 
     Attributes
@@ -125,7 +125,8 @@ class FloatCheck:
     @property
     def points(self) -> float:
         """The whole loss, in percentage points, at most 100; a negative one is a gain."""
-        return min(ALL, sum(step.points for step in self.steps))
+        # Rounded, so that a limit of 2 allows 2.
+        return round(min(ALL, sum(step.points for step in self.steps)), 6)
 
     @property
     def unit(self) -> str:
@@ -164,7 +165,7 @@ class FloatCheck:
 
 
 def float_check(reference: Reference, network: Network, steps: Sequence[Step], quantized: QuantizedNetwork,
-                tested: Tested | None = None) -> FloatCheck:
+                labelled: Labelled | None = None) -> FloatCheck:
     """Compares what a compilation has made of a network with the float outputs ``reference``.
 
     Parameters
@@ -176,7 +177,7 @@ def float_check(reference: Reference, network: Network, steps: Sequence[Step], q
         In their order; the last one's result are the integers.
     quantized : QuantizedNetwork
         Gives the range of each layer's integers.
-    tested : Tested, optional
+    labelled : Labelled, optional
         Figures by which the loss is measured; without them the outputs are compared with the reference's.
     """
     outputs = [reference.outputs, *(reference.ended(last_values(values, reference.inputs)) for values in
@@ -184,9 +185,9 @@ def float_check(reference: Reference, network: Network, steps: Sequence[Step], q
     unit, losses = _losses(reference.outputs, outputs)
     points = np.diff(losses)
     units = [unit] * len(points)
-    if tested is not None:
-        points[1:] = np.diff(tested.percents)
-        units[1:] = [tested.unit] * len(steps)
+    if labelled is not None:
+        points[1:] = np.diff(labelled.percents)
+        units[1:] = [labelled.unit] * len(steps)
     changes = [_relative(after, before) for before, after in itertools.pairwise(outputs)]
     few = compared(network, reference.inputs)
     before_last: list[np.ndarray] = []

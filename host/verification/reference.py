@@ -162,8 +162,8 @@ def own_reference(network: Network, images: np.ndarray) -> Reference:
 def _outputs(name: str, network: Network, images: np.ndarray) -> np.ndarray:
     outputs = last_values(float_values(network), images)
     if wrong := outputs.size - np.count_nonzero(np.isfinite(outputs)):
-        raise UserError(f"{name}: {wrong} of {outputs.size} outputs for the calibration inputs are not finite in float32; "
-                        "give inputs like those of its training with --calib, or train it again")
+        raise UserError(f"{name}: {wrong} of {outputs.size} outputs for the calibration inputs are not finite in "
+                        "float32; give inputs like those of its training with --calib, or train it again")
     return outputs
 
 
