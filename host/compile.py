@@ -26,7 +26,7 @@ from host.reporting.compile_report import summarize
 from host.reporting.report import report_text, write_report
 from host.training.augment import add_augmentation_option
 from nonzero.command_line import CommandParser
-from nonzero.errors import ResultError, UserError, check_all, check_range, check_seed, end_with
+from nonzero.errors import ResultError, UserError, check_all, check_range, check_seed, end_with, printable
 from nonzero.files import check_file, check_files, write_whole
 from nonzero.shipped import given_or_shipped
 from rtl.config import PRESETS
@@ -62,7 +62,7 @@ they are the inputs whose greatest output is another one; of a network with one 
 always the same, R2 of the outputs times 100. With --check and labels, the inputs on which the network as it was read
 has another greatest output than FILE are added.
 
-exit status: 0 done; 2 bad input, nothing is written; 3 all files are written, but more than --max-loss is lost;
+exit status: 0 done; 2 bad input, no image is written; 3 all files are written, but more than --max-loss is lost;
 130 interrupted"""
 
 
@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         data=arguments.data, calib=arguments.calib, input_shape=arguments.input_shape, normalize=arguments.normalize,
         seed=arguments.seed, recipe=arguments.recipe, sharing=sharing, known=arguments.known,
         augmentation=arguments.augmentation, check=arguments.check, max_loss=arguments.max_loss)
-    work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"), directory)
+    work = compile_model(settings, lambda line: sys.stderr.write(f"{printable(line)}\n"), directory)
     if arguments.save is not None:
         assert work.shared is not None and work.dense is not None
         saved = replace(work.shared.as_network(), input_shape=work.dense.input_shape)
