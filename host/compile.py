@@ -58,9 +58,9 @@ goes on after an interruption from the checkpoints there, to the same result.
 
 The result is always compared with floats: those of --check, or else of the network as it was read. What is lost is
 measured in percentage points: of test error if --data has classes, of R2 times 100 if it has targets. Without labels
-they are the inputs whose greatest output is another one; of a network with one output, or whose greatest output is
-always the same, R2 of the outputs times 100. With --check and labels, the inputs on which the network as it was read
-has another greatest output than FILE are added.
+they are of agreement, the inputs whose greatest output is the same; or of R2 of the outputs times 100, if there is one
+output, if one is always the greatest, if they are as many as the inputs, or an image. With --check and labels, what
+reading the model file lost is added: the points, without labels, of the network as it was read.
 
 exit status: 0 done; 2 bad input, no image is written; 3 all files are written, but more than --max-loss is lost;
 130 interrupted"""

@@ -102,8 +102,8 @@ def loss_problem(work: Compilation) -> str | None:
     """A sentence for the user if the finished compilation ``work`` lost more than its settings allow; else None.
 
     The loss is that of the test data: points of error for classes, 100 times R2 for targets. Without labels it is that
-    of the float outputs: points of agreement for two outputs or more, 100 times R2 for one. With a file to check
-    against, its disagreement with the float network, as it was read, counts too.
+    of the float outputs: points of agreement, or 100 times R2 if they are values (`FloatCheck`). With a file to check
+    against, what reading the model file lost counts too.
     """
     found, most = work.check, work.settings.max_loss
     assert found is not None

@@ -32,7 +32,7 @@ The dictionary, as `host.reporting.compile_report` makes it; a part whose keys a
                        predicted_, limit_ or ideal_ before it: means over the images}: a run on the simulated
                        engine, as `host.reporting.engine_run` makes it
     check             {reference: str, what the result was compared with, inputs: int,
-                       agreement: share of them whose greatest output is the same, None for one output,
+                       agreement: share of them whose greatest output is the same, None where that says nothing,
                        relative_error: norm of the difference over that of the float outputs,
                        points: percentage points lost in all, worst: {step: str, layer: str or None},
                        steps: [{name, points, unit: what they are of, change: of the outputs, as relative_error}],

@@ -25,8 +25,8 @@ AGREEMENT = "agreement"
 """Unit of a loss without labels: percent of the inputs whose greatest output is another one."""
 
 OUTPUTS = "R2 of the outputs"
-"""Unit of a loss without labels where agreement says nothing, since there is one output or one is always the greatest:
-percent of the float outputs' variance that is lost (`host.training.metrics.r_squared`)."""
+"""Unit of a loss without labels where the outputs are values: percent of the float outputs' variance that is lost
+(`host.training.metrics.r_squared`)."""
 
 ALL = 100.0
 """Points of a loss that leaves nothing."""
@@ -101,7 +101,8 @@ class FloatCheck:
     inputs : int
         Number of inputs.
     agreement : float or None
-        Share of the inputs, 0 to 1, for which the same output is the greatest; None for a single output.
+        Share of the inputs, 0 to 1, for which the same output is the greatest; None for a single output, for as many as
+        the inputs, and for an image.
     relative_error : float
         Norm of the difference of the outputs over the norm of the float outputs.
     steps : tuple of StepLoss
@@ -182,7 +183,7 @@ def float_check(reference: Reference, network: Network, steps: Sequence[Step], q
     """
     outputs = [reference.outputs, *(reference.ended(last_values(values, reference.inputs)) for values in
                                     (float_values(network), *(step.after for step in steps)))]
-    unit, losses = _losses(reference.outputs, outputs)
+    unit, losses = _losses(network, reference.outputs, outputs)
     points = np.diff(losses)
     units = [unit] * len(points)
     if labelled is not None:
@@ -203,7 +204,7 @@ def float_check(reference: Reference, network: Network, steps: Sequence[Step], q
         if step.name == worst.name:
             number = int(np.argmax(np.diff(output_changes(step.before, step.after, few), prepend=0)))
             layer = names[number - 1] if number else None
-    agreement = _agreement(outputs[-1], reference.outputs) if outputs[-1].shape[1] > 1 else None
+    agreement = None if network.outputs == 1 or _alike(network) else _agreement(outputs[-1], reference.outputs)
     return FloatCheck(reference.name, len(reference.inputs), agreement, _relative(outputs[-1], reference.outputs),
                       tuple(found), names, tuple(map(_clipped, before_last, *zip(*_ranges(quantized), strict=True))),
                       layer)
@@ -213,13 +214,24 @@ def _worst(steps: Sequence[StepLoss]) -> StepLoss:
     return max(steps, key=lambda step: (step.points, step.change))
 
 
-def _losses(exact: np.ndarray, outputs: Sequence[np.ndarray]) -> tuple[str, list[float]]:
-    """Unit of the loss without labels, and how many points each of ``outputs`` has lost against ``exact``."""
-    if len(np.unique(exact.argmax(axis=1))) > 1:
+def _alike(network: Network) -> bool:
+    """Whether the outputs are values of one kind, no choice: as many as the inputs, as an autoencoder's, or several
+    pixels."""
+    return network.outputs >= network.inputs or network.outputs > network.layers[-1].rows
+
+
+def _losses(network: Network, exact: np.ndarray, outputs: Sequence[np.ndarray]) -> tuple[str, list[float]]:
+    """Unit of the loss without labels, and how many points each of ``outputs`` has lost against ``exact``.
+
+    Which output is the greatest says nothing if it is always the same, as a single output is. Outputs that are alike
+    have one mean.
+    """
+    alike = _alike(network)
+    if not alike and len(np.unique(exact.argmax(axis=1))) > 1:
         return AGREEMENT, [ALL * (1 - _agreement(one, exact)) for one in outputs]
 
     def lost(one: np.ndarray) -> float:
-        explained = r_squared(one, exact)
+        explained = r_squared(one.reshape(-1, 1), exact.reshape(-1, 1)) if alike else r_squared(one, exact)
         return ALL * min(1.0, _relative(one, exact) ** 2 if math.isnan(explained) else 1 - explained)
     return OUTPUTS, list(map(lost, outputs))
 

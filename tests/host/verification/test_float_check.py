@@ -124,9 +124,9 @@ def test_probabilities_are_compared_with_probabilities(ending):
     assert compiled.check.steps[0].name == READING and compiled.check.steps[0].change < 1e-5
 
 
-@pytest.mark.parametrize("outputs, bias", [(1, 0.0), (3, 60.0)])
+@pytest.mark.parametrize("outputs, bias", [(1, 0.0), (3, 60.0), (20, 0.0)])
 def test_values_are_compared_by_their_variance(outputs, bias):
-    """One output, and several of which one is always the greatest."""
+    """One output, several of which one is always the greatest, and as many as the inputs."""
     module = made(20, 30, outputs)
     with torch.no_grad():
         module[2].bias[0] += bias
@@ -134,10 +134,23 @@ def test_values_are_compared_by_their_variance(outputs, bias):
     compiled = compile_module(module, torch.rand(1, 20), config=PRESETS["tiny"], calibration=INPUTS,
                               sharing=NEVER_TUNED)
     engine, check = torch.from_numpy(compiled.golden(INPUTS).floats), compiled.check
-    lost = float((engine - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum())
+    mean = wanted.mean() if outputs == 20 else wanted.mean(0)
+    lost = float((engine - wanted).square().sum() / (wanted - mean).square().sum())
     assert check.unit == OUTPUTS and check.points == pytest.approx(100 * min(1, lost), rel=1e-3) and check.points > 0.05
-    assert check.agreement == (None if outputs == 1 else 1.0)
-    assert check.text().startswith("relative error" if outputs == 1 else "the greatest output is the same on 100.00 %")
+    assert check.agreement == {1: None, 3: 1.0, 20: None}[outputs]
+    assert check.text().startswith("the greatest output is the same on 100.00 %" if outputs == 3 else "relative error")
+
+
+def test_pixels_are_values():
+    torch.manual_seed(3)
+    module, images = nn.Sequential(nn.Conv2d(1, 3, 3)).eval(), RNG.normal(size=(50, 1, 8, 8)).astype(np.float32)
+    compiled = compile_module(module, torch.rand(1, 1, 8, 8), config=PRESETS["conv"], calibration=images)
+    with torch.no_grad():
+        wanted = module(torch.from_numpy(images)).numpy()
+    errors = compiled.golden(images).floats - wanted.reshape(50, -1)
+    assert compiled.check.unit == OUTPUTS and compiled.check.agreement is None
+    assert compiled.check.points == pytest.approx(100 * np.square(errors).mean() / wanted.var(), rel=1e-3)
+    assert 0 < compiled.check.points < 3
 
 
 def layer(name, rows, cols, activation=Activation.RELU):
