@@ -237,7 +237,7 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
                    calibration: np.ndarray | None = None, data: Dataset | str | None = None,
                    density: float | None = None, keep: dict[str, float] | None = None, recipe: str = "default",
                    sharing: ShareSettings | None = None, seed: int = 0, name: str = "model",
-                   check: Path | tuple[np.ndarray, np.ndarray] | None = None, max_loss: float | None = None,
+                   check: Path | str | tuple[np.ndarray, np.ndarray] | None = None, max_loss: float | None = None,
                    progress: Callable[[str], object] = lambda line: None) -> EngineNetwork:
     """Compiles a module: prunes and retrains it, shares and quantises its weights, packs and verifies the image.
 
@@ -263,7 +263,7 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
         Decides all that is random in pruning, retraining and weight sharing.
     name : str
         Name of the network.
-    check : Path or (array, array), optional
+    check : Path, str or (array, array), optional
         What the result is compared with: a ``.pt2`` file, an npz file of ``inputs`` ``[n, ...]`` and float ``outputs``
         ``[n, outputs]``, or these two arrays. Without it that is the module as it was exported.
     max_loss : float, optional
@@ -285,7 +285,8 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
         settings = Settings(
             path, chosen, next((known for known, one in PRESETS.items() if one == chosen), "default"), density, keep,
             prune=density is not None or keep is not None, data=data, calib=calibration, seed=seed, recipe=recipe,
-            sharing=sharing or ShareSettings(), check=check, max_loss=max_loss)
+            sharing=sharing or ShareSettings(), max_loss=max_loss,
+            check=Path(check) if isinstance(check, str) else check)
         work = compile_model(settings, progress)
     if problem := loss_problem(work):
         raise ResultError(problem)

@@ -25,7 +25,7 @@ class UserError(Exception):
         All the problems of one input, so that the user mends them in one go.
     """
 
-    status = 2
+    exit_status = 2
     """Exit status of a command that it ends."""
 
     def __init__(self, problems: str | Sequence[str]) -> None:
@@ -36,7 +36,7 @@ class UserError(Exception):
 class ResultError(UserError):
     """The work is done and its files are written, but the result is not as good as the user asked."""
 
-    status = 3
+    exit_status = 3
 
 
 def check_all(*checks: Callable[[], Any]) -> list[Any]:
@@ -80,7 +80,7 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
         main(argv)
         sys.stdout.flush()
     except UserError as error:
-        return _refused(error.problems, error.status)
+        return _refused(error.problems, error.exit_status)
     except BrokenPipeError:
         return 1
     except OSError as error:
@@ -102,7 +102,7 @@ def _check_values(argv: Sequence[str]) -> None:
         raise UserError(problems)
 
 
-def _refused(problems: Sequence[str], status: int = UserError.status) -> int:
+def _refused(problems: Sequence[str], status: int = UserError.exit_status) -> int:
     for problem in problems:
         lines = "\n".join(map(printable, problem.split("\n")))
         sys.stderr.write(f"error: {lines}\n")

@@ -197,21 +197,22 @@ def float_check(reference: Reference, network: Network, steps: Sequence[Step], q
         before_last = float_values(step.before)(few)[1:]
         ratios = map(signal_to_noise, before_last, step.after(few)[1:])
         found.append(StepLoss(step.name, float(points[number]), units[number], changes[number], tuple(ratios)))
-    worst = _worst(found)
-    names = tuple(layer.name for layer in quantized.layers)
-    layer = None
-    for step in steps:
-        if step.name == worst.name:
-            number = int(np.argmax(np.diff(output_changes(step.before, step.after, few), prepend=0)))
-            layer = names[number - 1] if number else None
+    worst = next((step for step in steps if step.name == _worst(found).name), None)
     agreement = None if network.outputs == 1 or _alike(network) else _agreement(outputs[-1], reference.outputs)
     return FloatCheck(reference.name, len(reference.inputs), agreement, _relative(outputs[-1], reference.outputs),
-                      tuple(found), names, tuple(map(_clipped, before_last, *zip(*_ranges(quantized), strict=True))),
-                      layer)
+                      tuple(found), tuple(layer.name for layer in quantized.layers),
+                      tuple(map(_clipped, before_last, *zip(*_ranges(quantized), strict=True))),
+                      None if worst is None else _worst_layer(worst, few))
 
 
 def _worst(steps: Sequence[StepLoss]) -> StepLoss:
     return max(steps, key=lambda step: (step.points, step.change))
+
+
+def _worst_layer(step: Step, images: np.ndarray) -> str | None:
+    """The layer that changes the outputs most in a step; None for the rounding of the inputs."""
+    number = int(np.argmax(np.diff(output_changes(step.before, step.after, images), prepend=0)))
+    return step.before.layers[number - 1].name if number else None
 
 
 def _alike(network: Network) -> bool:

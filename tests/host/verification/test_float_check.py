@@ -93,7 +93,7 @@ def test_the_figures_are_those_of_torch():
         f"of agreement lost; the worst step is {check.where}")
 
 
-def test_a_file_of_outputs_is_compared_too():
+def test_a_file_of_outputs_is_compared_too(tmp_path):
     """It is the module's, but for a shift of the inputs that the module lacks: reading loses it."""
     module = made(20, 30, 5)
     with torch.no_grad():
@@ -107,6 +107,10 @@ def test_a_file_of_outputs_is_compared_too():
     assert check.worst.change == pytest.approx(float((plain - shifted).norm() / shifted.norm()), rel=1e-4)
     assert check.agreement == pytest.approx(1 - differing(engine, shifted) / 100)
     assert check.points == pytest.approx(differing(engine, shifted))
+    np.savez(tmp_path / "pairs.npz", inputs=INPUTS, outputs=shifted.numpy())
+    again = compile_module(module, torch.rand(1, 20), config=PRESETS["tiny"], calibration=INPUTS,
+                           check=str(tmp_path / "pairs.npz"), sharing=NEVER_TUNED)
+    assert again.check == replace(check, reference=f"the outputs in '{tmp_path / 'pairs.npz'}'")
     with pytest.raises(ResultError, match=r"points of agreement are lost, but --max-loss is 20: reading the"):
         compile_module(module, torch.rand(1, 20), config=PRESETS["tiny"], calibration=INPUTS, max_loss=20,
                        check=(INPUTS, shifted.numpy()), sharing=NEVER_TUNED)
