@@ -119,7 +119,7 @@ class LayerReader:
             self.drains += 1
 
     def end_group(self, descriptor: Any) -> None:
-        """Takes up a pass that adds another layer's outputs; it has the sums of the last pass before it."""
+        """Takes up the pass of ``descriptor``, which adds another layer's outputs to the sums of the pass before it."""
         slots = int(descriptor.output_words)
         if self.held != slots or self.constants is None:
             raise ValueError("a pass that adds to no sums")

@@ -5,21 +5,23 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from host.importers.fold_normalization import fold_inputs
+from host.importers.fold_scales import fold_input, fold_scales
 from host.importers.layer_drafts import Draft, read_layer
 from host.importers.layer_graph import LayerGraph
 from host.importers.source_layers import (
     AdaptivePoolPart,
     AddPart,
+    AffinePart,
     ConvPart,
     LinearPart,
+    NormPart,
     Part,
     PoolPart,
     ReluPart,
     Step,
     tensors_of,
 )
-from host.network.graph import INPUT, input_readers
+from host.network.graph import INPUT
 from host.network.layers import VALUES_LIMIT, Linear, Network
 from nonzero.errors import UserError
 
@@ -68,15 +70,12 @@ def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | No
         problems.append("it has no linear layer; Nonzero runs chains of linear layers and convolutions")
     if problems:
         raise UserError(problems)
-    found = tuple(layer for layer in layers if layer)
-    if graph.affine and input_readers(found) > 1:
-        raise UserError("its input goes to several layers, and what is done with it first is folded into one; give the "
-                        "data as it comes out of that, and leave it out of the model")
+    found = fold_scales([layer for layer in layers if layer],
+                        {draft.part.name for draft in graph.drafts if draft.only_scales})
     if graph.affine:
-        found = (fold_inputs(found[0], graph.affine.divisor, graph.affine.shift, "what is done with the input first"),
-                 *found[1:])
+        found = fold_input(found, graph.affine)
     shape = input_shape if exact or found[0].geometry else None
-    return Network(name, found, shape, tuple(assumptions))
+    return Network(name, tuple(found), shape, tuple(assumptions))
 
 
 def _size_problems(parts: Sequence[Part]) -> list[str]:
@@ -107,7 +106,8 @@ def _named_apart(steps: Sequence[Step]) -> Iterator[Step]:
     seen: set[str] = set()
     for step in steps:
         part = step.part
-        if not isinstance(part, LinearPart | ConvPart | PoolPart | AdaptivePoolPart | AddPart | ReluPart):
+        if not isinstance(part, LinearPart | ConvPart | PoolPart | AdaptivePoolPart | AddPart | ReluPart | NormPart
+                          | AffinePart):
             yield step
             continue
         name, number = part.name, 1

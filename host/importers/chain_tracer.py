@@ -30,8 +30,9 @@ COMPUTED = ("is computed in a way that is not known here; before the export, sto
             "'weight'), or what made it")
 """Problem of a weight that is no tensor of the file."""
 
-ARITHMETIC = ("; only an input whose shape the file tells is scaled and shifted, by constants and before any layer: do "
-              "it in the weights of a layer, or for the input by --normalize MEAN,STD or in the data")
+ARITHMETIC = ("; only sums, differences, products and quotients with a constant in the file run, and on the input only "
+              "if the file tells its shape: do it in the weights of a layer, or for the input by --normalize MEAN,STD "
+              "or in the data")
 """Advice about sums and products that cannot be folded."""
 
 KEEP_BATCH = "moves values into the batch axis, or out of it; use torch.nn.Flatten(), which leaves it as it is"
@@ -173,26 +174,37 @@ class Dataflow:
 
 
     def affine(self, node: str, operation: str, constant: StoredTensor) -> list[Part]:
-        """The part for ``x operation constant`` on the model's input, to be folded into the first layer; empty if it
-        cannot be.
+        """The part for ``x operation constant``; empty if the constant cannot be told from the file.
 
         Parameters
         ----------
         node : str
             Name of the node, for the user.
         operation : str
-            "add", "sub", "mul" or "div".
+            "add", "sub", "mul", "div" or "rsub".
         constant : StoredTensor
-            A constant of a shape that can be broadcast to that of the input.
+            A constant; on the model's input, of a shape that can be broadcast to that of the input.
         """
         shape = self.shape
-        if shape is None or math.prod(shape) > INPUTS_LIMIT or constant.problem \
-                or not all(isinstance(step.part, AffinePart) for step in self.steps):
+        if not self._at_input:
+            return [] if constant.problem or constant.values > INPUTS_LIMIT else [AffinePart(node, operation, constant)]
+        if shape is None or math.prod(shape) > INPUTS_LIMIT or constant.problem:
             return []
         sizes = (1, *shape)[-len(constant.shape) or len(shape) + 1:]
         fits = len(constant.shape) <= len(shape) + 1 and all(
             one in (1, size) for one, size in zip(constant.shape, sizes, strict=False))
         return [AffinePart(node, operation, constant)] if fits else []
+
+    @property
+    def _at_input(self) -> bool:
+        """Whether nothing but sums and products with constants stands between the model's input and the next part."""
+        at = self.at
+        while at:
+            step = self.steps[int(at.removeprefix("#"))]
+            if not isinstance(step.part, AffinePart):
+                return False
+            at, = step.takes
+        return True
 
     def constant(self, name: str) -> StoredTensor:
         """The tensor of the file under the name of a value."""

@@ -28,15 +28,37 @@ class Affine:
         Raises `TensorError` if its constant cannot be read, or divides by 0.
         """
         constant = np.broadcast_to(part.constant.read().astype(np.float64), (1, *self.shape)).reshape(-1)
-        if part.operation == "div" and not constant.all():
-            raise TensorError("divides by 0")
         with np.errstate(all="ignore"):  # what is not finite shows in the weights
-            if part.operation == "div":
+            if part.operation == "div" and constant.all():
                 self.divisor, self.shift = self.divisor * constant, self.shift / constant
-            elif part.operation == "mul":
-                self.divisor, self.shift = self.divisor / constant, self.shift * constant
             else:
-                self.shift = self.shift + (constant if part.operation == "add" else -constant)
+                scale, self.shift = after(part.operation, constant, np.ones(len(constant)), self.shift)
+                self.divisor = self.divisor / scale
+
+
+def after(operation: str, constant: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift of ``scale * x + shift``, and an operation with a constant behind it.
+
+    Parameters
+    ----------
+    operation : str
+        "add", "sub", "mul", "div", or "rsub", the constant minus the value.
+    constant, scale, shift : float64 array, shape ``[n]``
+
+    Raises
+    ------
+    TensorError
+        For a division by 0.
+    """
+    if operation == "div":
+        if not constant.all():
+            raise TensorError("divides by 0")
+        return scale / constant, shift / constant
+    if operation == "mul":
+        return scale * constant, shift * constant
+    if operation == "rsub":
+        return -scale, constant - shift
+    return scale, shift + (constant if operation == "add" else -constant)
 
 
 def fold_inputs(layer: Linear, divisor: np.ndarray | np.float64, shift: np.ndarray | np.float64, said: str) -> Linear:

@@ -29,7 +29,10 @@ NO_SHAPE = ("the file does not say how large the images are; add --input-shape C
 
 
 class Value(NamedTuple):
-    """A value of the graph: its shape, and what the parts that take it have to know."""
+    """A value of the graph: its ``shape``, and what the parts that take it have to know.
+
+    Of ``pad``, ``before``, ``draft``, ``lost`` and ``shared``, `GraphState` says what they are.
+    """
 
     shape: tuple[int, ...] | None
     pad: PadPart | None
@@ -92,10 +95,9 @@ class GraphState:
     def identity(self, name: str) -> None:
         """Begins a layer ``name`` that gives what it takes, for what cannot join the one before."""
         assert self.shape is not None
-        channels, height, width = self.shape if len(self.shape) == 3 else (math.prod(self.shape), 1, 1)
-        flat = len(self.shape) != 3
+        channels, height, width = form(self.draft, self.shape)
         self.begin(Draft(PoolPart(name, "average", (1, 1), (1, 1)),
-                          Geometry((channels, height, width), (1, 1), groups=channels), open=not flat))
+                          Geometry((channels, height, width), (1, 1), groups=channels), open=len(self.shape) == 3))
 
     def refuse(self, part: Part, problem: str) -> None:
         """Notes that the layer of ``part`` cannot run, because of ``problem``, a sentence without its subject."""
@@ -126,11 +128,12 @@ class GraphState:
                           and not (what == "weight" and not isinstance(part, NormPart))]
 
 
-def form(draft: Draft | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+def form(draft: Draft | None, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Channels, rows and columns of the map that a value of ``shape`` from ``draft`` is in the engine, flat or not."""
     if draft is not None and draft.geometry is not None:
         return rows_of(draft.part) or draft.geometry.groups, *draft.geometry.out_shape
-    return shape if len(shape) == 3 else (math.prod(shape), 1, 1)
+    channels, height, width = shape if len(shape) == 3 else (math.prod(shape), 1, 1)
+    return channels, height, width
 
 
 def rows_of(part: Part) -> int | None:

@@ -13,7 +13,6 @@ from host.importers.source_layers import (
     AffinePart,
     ConvPart,
     FlattenPart,
-    LinearPart,
     NormPart,
     PadPart,
     Part,
@@ -30,7 +29,10 @@ __all__ = ["LayerGraph"]
 
 
 class LayerGraph(GraphState):
-    """Takes the parts one by one: groups them into layers, and follows the shape of what flows between them."""
+    """Takes the parts one by one: groups them into layers, and follows the shape of what flows between them.
+
+    ``input_shape`` and ``exact`` are those of `host.importers.graph_state.GraphState`.
+    """
 
     def __init__(self, input_shape: tuple[int, ...] | None, *, exact: bool = False) -> None:
         super().__init__(input_shape, exact=exact)
@@ -120,14 +122,10 @@ class LayerGraph(GraphState):
             return f"follows the softmax {shown(before.name)}, which may only be last"
         if isinstance(before, UnsupportedPart) or not isinstance(part, NormPart | ReluPart | SoftmaxPart):
             return ""
-        if self.draft is None:
+        if self.draft is None and not (isinstance(part, NormPart) and self.shape is not None):
             return "" if self.lost else ("comes before the first linear layer or convolution; only torch.nn.Flatten, "
                                          "Dropout, Identity and pooling may: leave it out, and give the data as "
                                          "it comes out of it")
-        if isinstance(part, NormPart) and not isinstance(before, LinearPart | ConvPart):
-            return ("is a batch normalisation that does not directly follow a linear layer or a convolution; only "
-                    "there it folds into the weights: train with the order Linear, BatchNorm1d, ReLU or Conv2d, "
-                    "BatchNorm2d, ReLU")
         return self._softmax_problem(part) if isinstance(part, SoftmaxPart) else ""
 
     def _softmax_problem(self, part: SoftmaxPart) -> str:

@@ -205,11 +205,12 @@ def _mean(node: OnnxNode) -> list[Part]:
 
 
 def _arithmetic(node: OnnxNode) -> list[Part]:
-    """A sum, difference, product or quotient of the input and a constant folds into the first layer."""
+    """A sum, difference, product or quotient of a value and a constant."""
     place = next(number for number, name in enumerate(node.proto.input) if node.flow.is_at(name))
     constant = node.required(1 - place) if place < 2 else None
-    parts = [] if constant is None or (place and node.kind in ("Sub", "Div")) else \
-        node.flow.affine(node.label, node.kind.lower(), constant)
+    operation = "rsub" if place and node.kind == "Sub" else node.kind.lower()
+    parts = [] if constant is None or (place and node.kind == "Div") else \
+        node.flow.affine(node.label, operation, constant)
     return parts or node.unsupported(ARITHMETIC)
 
 

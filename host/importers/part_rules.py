@@ -33,13 +33,45 @@ __all__ = ["RULES"]
 
 
 def _affine(graph: GraphState, part: AffinePart) -> None:
-    """A constant on the model's input; readers give one nowhere else."""
-    assert graph.shape is not None
+    """A constant: on the model's input it is kept for all its readers, elsewhere it scales and shifts a layer."""
+    if graph.shape is None:
+        return
+    if graph.draft is not None or graph.shared:
+        if problem := _constant_problem(graph, part.constant.shape):
+            graph.refuse(part, problem)
+        else:
+            _scale(graph, part)
+        return
     graph.affine = graph.affine or Affine(graph.shape)
     try:
         graph.affine.then(part)
     except TensorError as error:
         graph.refuse(part, f"works with a constant that {error}")
+
+
+def _constant_problem(graph: GraphState, shape: tuple[int, ...]) -> str:
+    """Why a constant of this shape is not one value, or one for each channel."""
+    assert graph.shape is not None
+    axes = (1, *graph.shape)
+    given = (1,) * (len(axes) - len(shape)) + shape
+    if len(given) == len(axes) and given[0] == 1 and given[1] in (1, axes[1]) and set(given[2:]) <= {1}:
+        return ""
+    return (f"works with a constant of the shape {list(shape)}, where {size_text(graph.shape)} values flow; use one "
+            "number, or one for each channel")
+
+
+def _scale(graph: GraphState, part: NormPart | AffinePart) -> None:
+    """Joins the layer before, if its sums may still be scaled; else begins a layer that only scales and shifts.
+
+    `host.importers.fold_scales` folds such a layer into those that follow, if it can.
+    """
+    assert graph.shape is not None
+    if not _joins(graph, isinstance(part, AffinePart) and part.constant.values == 1):
+        channels, *size = graph.shape if len(graph.shape) == 3 else (math.prod(graph.shape), 1, 1)
+        graph.begin(Draft(PoolPart(part.name, "average", (1, 1), (1, 1)),
+                          Geometry((channels, size[0], size[1]), (1, 1), groups=channels), open=len(graph.shape) == 3))
+    assert graph.draft is not None
+    graph.draft.scales.append(part)
 
 
 def _flatten(graph: GraphState, part: FlattenPart) -> None:
@@ -69,13 +101,27 @@ def _relu(graph: GraphState, part: ReluPart) -> None:
     graph.draft.activation = Activation.RELU
 
 
+def _joins(graph: GraphState, one: bool) -> bool:
+    """Whether the layer before can scale its sums; ``one`` factor for all, or one for each of its rows."""
+    draft = graph.draft
+    if draft is None or graph.shared or not draft.takes_more:
+        return False
+    if not (draft.only_scales or isinstance(draft.part, LinearPart | ConvPart)):
+        return False
+    rows = rows_of(draft.part) or (draft.geometry.groups if draft.geometry else None)
+    return one or graph.shape is None or rows == graph.shape[0]
+
+
 def _norm(graph: GraphState, part: NormPart) -> None:
-    if graph.shared:
-        graph.refuse(part, "is a batch normalisation of values that another layer takes as well; it cannot fold "
-                           "into the layer that makes them: normalise before the branch")
-    elif graph.draft is not None and isinstance(graph.before, LinearPart | ConvPart):
-        graph.draft.norm = part
-        graph.check_lengths(part, rows_of(graph.draft.part))
+    if graph.shape is None:
+        return
+    channels = graph.shape[0]
+    if len(part.mean.shape) == 1 and not part.mean.problem and part.mean.shape != (channels,) and graph.draft is None:
+        graph.refuse(part, f"normalises {part.mean.shape[0]:,} channels, but gets {size_text(graph.shape)} values; "
+                           "check --input-shape")
+        return
+    graph.check_lengths(part, channels)
+    _scale(graph, part)
 
 
 def _linear(graph: GraphState, part: LinearPart) -> None:

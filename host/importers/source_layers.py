@@ -142,7 +142,7 @@ class NormPart:
 
 @dataclass(frozen=True)
 class AffinePart:
-    """``x + constant`` (``operation`` is "add"), or "sub", "mul" or "div", of the model's input and nothing else."""
+    """``x + constant`` (``operation`` is "add"), or "sub", "mul", "div", or "rsub", ``constant - x``."""
 
     name: str
     operation: str
@@ -212,7 +212,7 @@ class Step(NamedTuple):
 
 
 def in_a_row(parts: Sequence[Part]) -> list[Step]:
-    """The steps of a chain: each part takes what the one before it makes; the first takes the value ``""``."""
+    """The steps of a chain: each of ``parts`` takes what the one before makes; the first takes the value ``""``."""
     return [Step(part, (f"{number}" if number else "",), f"{number + 1}") for number, part in enumerate(parts)]
 
 

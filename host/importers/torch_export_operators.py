@@ -203,15 +203,17 @@ def _view(call: ExportNode) -> list:
 
 
 def _arithmetic(call: ExportNode) -> list:
-    """A sum, difference, product or quotient of the input and a constant folds into the first layer."""
-    operation, value = call.target.removeprefix("torch.ops.aten.").split(".")[0], call.arguments.get("other")
+    """A sum, difference, product or quotient of a value and a constant."""
+    operation = call.target.removeprefix("torch.ops.aten.").split(".")[0].removesuffix("_")
+    value = call.arguments.get("other")
     first = call.arguments.get("self")
     constant = StoredTensor((), 1, lambda: np.asarray(value, np.float64)) if type(value) in (int, float) else \
         call.tensor("other") if type(value) is ValueName else None
     plain = call.arguments.get("alpha", 1) == 1 and call.arguments.get("rounding_mode") is None
-    swaps = operation in ("add", "mul") and type(first) is ValueName
-    if swaps and type(value) is ValueName and call.flow.is_at(value.name):
+    if type(first) is ValueName and type(value) is ValueName and call.flow.is_at(value.name) and \
+            not call.flow.is_at(first.name) and operation in ("add", "mul", "sub"):
         constant, first = call.tensor("self"), value
+        operation = "rsub" if operation == "sub" else operation
     if constant is None or not plain or type(first) is not ValueName or not call.flow.is_at(first.name):
         return call.refused(_unsupported(call.target))
     return call.flow.affine(call.label, operation, constant) or call.refused(_unsupported(call.target))
@@ -230,6 +232,6 @@ _HANDLERS: dict[str, Callable[[ExportNode], list]] = {
     "adaptive_avg_pool2d": _adaptive_pool("average"), "_adaptive_avg_pool2d": _adaptive_pool("average"),
     "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _mean, "flatten": _flatten,
     "pad": _pad, "constant_pad_nd": _pad, "view": _view, "reshape": _view, "_unsafe_view": _view,
-    "add": _arithmetic, "sub": _arithmetic, "mul": _arithmetic, "div": _arithmetic,
+    **dict.fromkeys(("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "rsub"), _arithmetic),
     "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
 }

@@ -93,10 +93,10 @@ def only_reader(layers: Sequence[Placed]) -> list[int | None]:
 
 
 def input_readers(layers: Sequence[Placed]) -> int:
-    """How often the layers take the network's input, as their source or to add it."""
+    """How often ``layers`` take the network's input, as their source or to add it."""
     return sum((one.source == -1) + (one.added == -1) for one in sources(layers))
 
 
 def is_chain(layers: Sequence[Placed]) -> bool:
-    """Whether each layer takes the outputs of the one before it, and nothing else."""
+    """Whether each of ``layers`` takes the outputs of the one before it, and nothing else."""
     return all(one == (number - 1, None) for number, one in enumerate(sources(layers)))

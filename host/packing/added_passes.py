@@ -21,7 +21,7 @@ __all__ = ["added_geometry", "added_passes", "parts_of"]
 
 
 def added_geometry(layer: QuantizedLayer) -> Geometry:
-    """The convolution that adds: one tap for each channel of the layer's sums, pooled as the layer pools."""
+    """The convolution that adds: one tap for each channel of the sums of ``layer``, pooled as ``layer`` pools."""
     shape = layer.shape
     return Geometry((layer.rows, *shape.conv_shape), (1, 1), groups=layer.rows, pool=shape.pool,
                     pool_stride=shape.pool_stride)

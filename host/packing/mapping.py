@@ -8,16 +8,17 @@ import numpy as np
 
 from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
-from host.network.graph import sources
+from host.network.graph import input_readers, sources
 from host.packing.added_passes import added_passes
 from host.packing.balance_rows import Assignment, assign_bands, assign_rows, order_rows
+from host.packing.boundaries import input_layout, output_layout, scanned_channels
 from host.packing.conv_scans import Scan, scans
 from host.packing.encode import EncodedPass, encode_pass
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from host.quantization.work import layer_work, tap_activity
 from rtl.config import EngineConfig
 
-__all__ = ["MappedLayer", "dropped_share", "fold_choices", "map_network", "output_layout"]
+__all__ = ["MappedLayer", "dropped_share", "fold_choices", "map_network"]
 
 BANDS_PAY = 0.95
 """A convolution gets two bands if that leaves the busiest PE at most this share of its work."""
@@ -108,13 +109,6 @@ def _folded(fold: Fold, often: np.ndarray | None) -> np.ndarray:
     return np.where(fold.values >= 0, 1 if often is None else often[fold.values], 0)
 
 
-def output_layout(layer: QuantizedLayer, assignment: Assignment) -> ActivationLayout:
-    """Where the outputs of ``layer`` lie whose rows are on the PEs and slots of ``assignment``."""
-    channels = np.full(assignment.words * assignment.pes, -1, np.int64)
-    channels[assignment.position] = np.arange(layer.rows)
-    return ActivationLayout(channels, assignment.pes, layer.outputs // layer.rows)
-
-
 def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[np.ndarray] | None,
                 config: EngineConfig, *, balance: bool = True, order: bool = True) -> list[MappedLayer] | None:
     """Maps every layer to the PEs.
@@ -140,17 +134,16 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
     often = _folded(fold, often) if fold else often
     by_channel = None if often is None else often.reshape(first.shape.in_shape).mean(axis=(1, 2))
     wires = sources(quantized.layers)
-    several = sum(-1 in one for one in wires) > 1
+    several = input_readers(quantized.layers) > 1
     # The network's input, and the outputs of each layer.
-    layouts = [ActivationLayout(_input_channels(first, by_channel, config, every=several), config.pes,
-                                first.shape.pixels)]
+    layouts = [input_layout(first, by_channel, config, every=several)]
     mapped: list[MappedLayer] = []
     for number, (layer, (taken, added)) in enumerate(zip([first, *quantized.layers[1:]], wires, strict=True)):
         bands = fold.bands if fold and number == 0 else 1
         source = layouts[taken + 1].read_by(layer)
         if number:
             often = None if activity is None else activity[taken + 1]
-        channels = _scanned(source, layer, config)
+        channels = scanned_channels(source, layer, config)
         found = _balance_and_encode(layer, channels, often, order, config, bands) if balance \
             else _assign_and_encode(layer, channels, None, order, config, bands)
         if found is None:
@@ -172,43 +165,13 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
 def _with_added(layer: QuantizedLayer, more: ActivationLayout, assignment: Assignment, passes: list[EncodedPass],
                 config: EngineConfig) -> list[EncodedPass] | None:
     """The layer's passes, behind those of the same rows those that add."""
-    channels, found = _scanned(more, layer, config), list[EncodedPass]()
+    channels, found = scanned_channels(more, layer, config), list[EncodedPass]()
     for slots in assignment.passes:
         own = added_passes(layer, channels, assignment, slots, config)
         if own is None:
             return None
         found += [one for one in passes if one.slots == slots] + own
     return found
-
-
-def _used_blocks(layout: ActivationLayout, config: EngineConfig) -> np.ndarray:
-    """The channels of a pixel, without the blocks at its end that have none."""
-    last = int(np.flatnonzero(layout.channels >= 0)[-1])
-    return layout.channels[:(last // config.block_cols + 1) * config.block_cols]
-
-
-def _scanned(source: ActivationLayout, layer: QuantizedLayer, config: EngineConfig) -> np.ndarray:
-    """The channels of a pixel, without the blocks at its end that have none if the layer is a convolution."""
-    return _used_blocks(source, config) if layer.geometry else source.channels
-
-
-def _input_channels(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig, *,
-                    every: bool = False) -> np.ndarray:
-    """Inputs (of a convolution: input channels) that have weights, in whole activation words; -1 fills up.
-
-    The scan spends a step on a block without a non-zero activation. So every block gets its share of the inputs that
-    are seldom zero: the most active go to one block each, then the next, and so on. A convolution does without the
-    blocks of a pixel that no channel needs. With ``every``, inputs without weights are among them.
-    """
-    used = np.arange(layer.shape.in_shape[0]) if every else np.flatnonzero(layer.channel_codes.any(axis=0))
-    used = used if len(used) else np.array([0])
-    cols = -(-len(used) // config.pes) * config.pes
-    if often is None:
-        return np.concatenate([used, np.full(cols - len(used), -1)])
-    count = -(-len(used) // config.block_cols) if layer.geometry else cols // config.block_cols
-    blocks = np.full((config.block_cols, count), -1, np.int64)
-    blocks.flat[:len(used)] = used[np.argsort(-often[used], kind="stable")]
-    return np.pad(blocks.T.ravel(), (0, cols - blocks.size), constant_values=-1)
 
 
 def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.ndarray | None, order: bool,
@@ -318,5 +281,3 @@ def _encode_layer(layer: QuantizedLayer, channels: np.ndarray, assignment: Assig
 
 def _storage(passes: list[EncodedPass], config: EngineConfig) -> int:
     return sum(one.storage_bits(config) for one in passes)
-
-

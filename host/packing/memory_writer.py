@@ -7,7 +7,8 @@ import numpy as np
 
 from host.network.layers import Geometry
 from host.packing.balance_rows import Assignment
-from host.packing.encode import EncodedPass, pack_words
+from host.packing.encode import EncodedPass
+from host.packing.word_fields import pack_words
 from host.quantization.integer_network import QuantizedLayer
 from rtl.config import EngineConfig
 

@@ -55,7 +55,7 @@ Layers = Sequence[TorchLayer]
 
 
 def tensors(network: Network) -> list[TorchLayer]:
-    """The layers of a network as `logits` takes them; they share its memory."""
+    """The layers of ``network`` as `logits` takes them; they share its memory."""
     return [TorchLayer(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.activation, layer.geometry,
                        *wires) for layer, wires in zip(network.layers, sources(network.layers), strict=True)]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from host.network.graph import INPUT
 from host.network.layers import Geometry, taps_met
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
@@ -68,6 +69,27 @@ def random_convolutions(rng: np.random.Generator, config: EngineConfig, geometri
         layers.append(_layer(rng, config, f"fc{number + 1}", (rows, layers[-1].outputs), density,
                              layers[-1].activation.signed, last=number == len(sizes) - 1))
     return QuantizedNetwork("random", tuple(layers), 1.0, signed, config.act_bits)
+
+
+def random_branches(rng: np.random.Generator, config: EngineConfig, shape: tuple[int, int, int], count: int, *,
+                    signed: bool = False) -> QuantizedNetwork:
+    """``count`` convolutions of maps of one shape, each of any value before it; most add another of these values."""
+    signs, layers = {INPUT: signed}, list[QuantizedLayer]()
+    channels = shape[0]
+    for number in range(count):
+        source = str(rng.choice(list(signs)[-3:]))
+        kernel = int(rng.choice([1, 3]))
+        geometry = Geometry(shape, (kernel, kernel), padding=(kernel // 2, kernel // 2))
+        layer = _layer(rng, config, f"conv{number + 1}", (channels, channels * kernel ** 2), 0.4, signs[source],
+                       last=rng.random() < 0.3)
+        layer = replace(layer, geometry=geometry, source=source)
+        if rng.random() < 0.7:
+            added = str(rng.choice(list(signs)[-3:]))
+            layer = replace(layer, added=added, added_signed=signs[added],
+                            added_weight=int(rng.integers(1, 3 << (config.weight_bits - 1))))
+        layers.append(layer)
+        signs[layer.name] = layer.activation.signed
+    return QuantizedNetwork("branches", tuple(layers), 1.0, signed, config.act_bits)
 
 
 def random_geometry(rng: np.random.Generator, channels: int, groups: int, largest: int = 5) -> Geometry:

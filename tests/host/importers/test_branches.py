@@ -23,43 +23,34 @@ from host.quantization.quantize import quantize
 from nonzero.errors import UserError
 from rtl.config import PRESETS
 from tests.support.model_files import check, refusal, write
+from tests.support.torch_models import Branches, normalized
 
 SHAPE = (3, 6, 5)
-
-
-class Branches(nn.Module):
-    """A model of one function of its layers."""
-
-    def __init__(self, function, **layers):
-        super().__init__()
-        self.function = function
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def conv(inputs=3, outputs=3, **options):
     return nn.Conv2d(inputs, outputs, 3, padding=1, **options)
 
 
-def normed(channels):
-    norm = nn.BatchNorm2d(channels)
-    norm.running_mean.uniform_(-1, 1)
-    norm.running_var.uniform_(0.5, 2)
-    return norm
+def blind(layer):
+    """The layer, which does without its second input channel."""
+    with torch.no_grad():
+        layer.weight[:, 1] = 0
+    return layer
 
 
 MODELS = {
     # name: the function, layers, (name, source, added) of each layer
     "of the input": (lambda m, x: m.last((m.a(x) + x).relu().flatten(1)), {"a": conv(), "last": nn.Linear(90, 4)},
                      [("a", None, ""), ("last", None, None)]),
+    "of an input that it does not weigh itself": (lambda m, x: (m.a(x) + x).relu(), {"a": blind(conv())},
+                                                  [("a", None, "")]),
     "residual": (lambda m, x: (lambda y: m.c((m.b(y) + y).relu()))(m.a(x).relu()),
                  {"a": conv(), "b": conv(), "c": conv(3, 2)},
                  [("a", None, None), ("b", None, "a"), ("c", None, None)]),
     "norms before the sum": (lambda m, x: (lambda y: (m.n(m.b(y)) + y).relu())(m.m(m.a(x)).relu()),
-                             {"a": conv(), "b": conv(), "m": normed(3), "n": normed(3)},
+                             {"a": conv(), "b": conv(), "m": normalized(nn.BatchNorm2d(3)),
+                              "n": normalized(nn.BatchNorm2d(3))},
                              [("a", None, None), ("b", None, "a")]),
     "projected": (lambda m, x: (lambda y: (m.b(y) + m.s(y)).relu())(m.a(x).relu()),
                   {"a": conv(), "b": conv(3, 4, stride=2), "s": nn.Conv2d(3, 4, 1, stride=2)},
@@ -128,23 +119,17 @@ REFUSED = {
                 f"is torch.ops.aten.mul.Tensor of several values; {TWO}"),
     "sizes": (lambda m, x: (lambda y: m.b(y + y.mean((2, 3), keepdim=True)))(m.a(x).relu()),
               "adds 3 x 1 x 1 values to 3 x 6 x 5; only values of one shape are added"),
-    "norm": (lambda m, x: (lambda y: m.b((m.n(y) + y).relu()))(m.a(x)),
-             ("is a batch normalisation of values that another layer takes as well; it cannot fold into the layer that "
-             "makes them: normalise before the branch")),
     "flattened": (lambda m, x: m.c(x.flatten(1)) + m.a(x).flatten(1),
                   "adds 90 values of a flattened map to others; add before it is flattened"),
     "padded": (lambda m, x: m.b(functional.pad(x, (1, 1)) + functional.pad(m.a(x), (1, 1))),
                "pads with zeros what no convolution takes next; put it before a torch.nn.Conv2d, or leave it out"),
-    "scaled": (lambda m, x: (lambda y: (m.a(y).relu() + y).relu())(x / 2),
-               ("its input goes to several layers, and what is done with it first is folded into one; give the data as "
-                "it comes out of that, and leave it out of the model")),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_other_branches_are_refused(tmp_path, name):
     function, problem = REFUSED[name]
-    model = Branches(function, a=conv(), b=conv(), c=nn.Linear(90, 90), n=nn.BatchNorm2d(3)).eval()
+    model = Branches(function, a=conv(), b=conv(), c=nn.Linear(90, 90)).eval()
     told = refusal(write(tmp_path, "pt2", model, SHAPE))
     assert problem in told
 

@@ -83,7 +83,7 @@ def test_biases_of_onnx_are_broadcast(tmp_path, bias):
         np.testing.assert_array_equal(layer.bias, np.full(4, 3, np.float32))
         np.testing.assert_array_equal(layer.weight, MATRIX)
     wrong = onnx_file(tmp_path, nodes, {"m": matrix, "b": np.ones((2, 4), np.float32)})
-    assert "the operation Add" in problems(wrong)[0]
+    assert "works with a constant of the shape [2, 4], where 4 values flow; use one number" in problems(wrong)[0]
 
 
 def test_the_option_tells_what_the_file_leaves_open(tmp_path):

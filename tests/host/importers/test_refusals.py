@@ -110,8 +110,6 @@ def with_pruning() -> nn.Module:
 @pytest.mark.parametrize(("value", "start"), [
     (lambda: nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), "layer '0' comes before the first linear layer or conv"),
     (lambda: nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2)), "layer '0' comes before the first linear"),
-    (lambda: nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2)),
-     "layer '2' is a batch normalisation that does not directly follow a linear layer or a convolution; "),
     (lambda: nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(3)),
      "layer '1': its weight has the shape [3], but the layer has 2 outputs"),
     (lambda: nn.Sequential(nn.Linear(2, 2), nn.Softmax(1), nn.ReLU()), "layer '2' follows the softmax '1', "),
