@@ -15,6 +15,7 @@ from host.device import Target, parse_target
 from host.image.image import Image, parse_image
 from host.quantization.integer_network import quantize_inputs
 from host.verification.compare import Comparison
+from host.verification.float_check import FloatCheck
 from host.verification.measure import Measured, measure, models
 from host.view.recording import bin_cycles
 from nonzero.errors import UserError
@@ -88,6 +89,13 @@ class EngineNetwork:
         config = work.settings.config
         return cls(parse_image(work.content, config), config, work.content, work.quantized.layers[-1].output_scale,
                    tuple(work.notes), work)
+
+    @property
+    def check(self) -> FloatCheck | None:
+        """Its comparison with floats: agreement, relative error, and the step and layer that lost most; None for an
+        image from a file.
+        """
+        return None if self.compilation is None else self.compilation.check
 
     @cached_property
     def decoded(self) -> Decoded:

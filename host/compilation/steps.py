@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from host.compilation.checking import check, examples, read_reference
 from host.compilation.state import Compilation, Settings
 from host.compression.prune import prune
 from host.compression.recipe import read_recipe, with_amount
@@ -41,10 +42,6 @@ from host.training.metrics import METRICS, metrics
 from nonzero.errors import UserError, check_all
 
 __all__ = ["STEPS", "compile_model", "kept_share"]
-
-CALIBRATION_IMAGES = 2000
-CALIBRATION_MACS = 1 << 33
-"""Most images for activity and verification, and most multiplications on them; at least 2 images are taken."""
 
 
 def load(work: Compilation) -> str:
@@ -78,6 +75,7 @@ def load(work: Compilation) -> str:
         *checks, partial(_calibration, work),
         lambda: check_engine(network, settings.config, settings.preset, kept_share(settings, network)))
     work.notes += doubts
+    read_reference(work)
     work.test("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
 
@@ -102,7 +100,6 @@ def prune_and_retrain(work: Compilation) -> str:
     work.pruned = prune(work.dense, work.dataset, how, settings.seed, work.checkpoint("pruning"))
     if work.dataset is None:
         work.notes.append("pruned in one shot and not retrained, since there is no --data: accuracy will suffer")
-    if work.pruned.whole is not None:
         work.notes += loss_notes("pruning", work.dense, float_values(work.pruned.whole), work.calibration)
     work.test("pruned", work.network)
     return f"{work.network.weights_kept} of {work.dense.weights_total} weights kept"
@@ -162,13 +159,13 @@ def encode_and_pack(work: Compilation) -> str:
         If the network does not fit the engine (`host.packing.pack.pack`).
     """
     assert work.quantized is not None and work.calibration is not None
-    examples = _examples(work, work.calibration)
-    acts = quantize_inputs(work.quantized, examples)
+    images = examples(work, work.calibration)
+    acts = quantize_inputs(work.quantized, images)
     outputs = forward(work.quantized, acts)
     work.clipped_outputs = clipped_outputs(work.quantized, acts, outputs)
     work.notes += dense_notes(work.shared.layers) if work.shared is not None else []
     if work.has_examples:
-        work.notes += [*input_notes(work.quantized, work.calibration, examples), *layer_notes(work.quantized, outputs),
+        work.notes += [*input_notes(work.quantized, work.calibration, images), *layer_notes(work.quantized, outputs),
                        *output_notes(work.quantized, outputs, work.clipped_outputs, classes=work.has_classes)]
     work.activity = [(values != 0).mean(axis=0) for values in (acts, *outputs[:-1])]
     work.packed = pack(work.quantized, work.settings.config, activity=work.activity, preset=work.settings.preset)
@@ -189,9 +186,9 @@ def verify(work: Compilation) -> str:
     assert work.quantized is not None and work.packed is not None and work.calibration is not None
     config = work.settings.config
     work.image = parse_image(work.content, config)
-    decoded = decode(work.image, config)
-    examples = work.dataset.test_images if work.dataset else work.calibration
-    acts = quantize_inputs(work.quantized, _examples(work, examples))
+    work.decoded = decoded = decode(work.image, config)
+    acts = quantize_inputs(work.quantized,
+                           examples(work, work.dataset.test_images if work.dataset else work.calibration))
     outputs = forward(work.quantized, acts)
     outputs_back = forward(decoded.network, acts[:, :decoded.network.inputs])
     for layer, back, values, values_back in zip(work.quantized.layers, decoded.network.layers, outputs,
@@ -213,6 +210,7 @@ STEPS: list[tuple[str, Callable[[Compilation], str]]] = [
     ("quantize", quantize_integers),
     ("encode and pack", encode_and_pack),
     ("verify", verify),
+    ("check", check),
 ]
 """The steps of a compilation, in order; the report follows."""
 
@@ -251,14 +249,6 @@ def compile_model(settings: Settings, progress: Callable[[str], object] = lambda
         work.steps.append({"name": name, "seconds": round(time.perf_counter() - begin, 3), "note": note,
                            "test_error": error})
     return work
-
-
-def _examples(work: Compilation, images: np.ndarray) -> np.ndarray:
-    """As many images as there is time for, evenly spread over the set."""
-    macs = sum(layer.weight.size * (math.prod(layer.geometry.conv_shape) if layer.geometry else 1)
-               for layer in work.network.layers)
-    count = min(len(images), CALIBRATION_IMAGES, max(2, CALIBRATION_MACS // macs))
-    return images[np.linspace(0, len(images) - 1, count).astype(np.int64)]
 
 
 def _calibration(work: Compilation) -> np.ndarray:

@@ -218,6 +218,12 @@ class Network:
     def weights_kept(self) -> int:
         return sum(layer.weights_kept for layer in self.layers)
 
+    @property
+    def multiplications(self) -> int:
+        """Multiplications of an inference, those by pruned weights included."""
+        return sum(layer.weight.size * (math.prod(layer.geometry.conv_shape) if layer.geometry else 1)
+                   for layer in self.layers)
+
 
 def taps_met(geometry: Geometry) -> np.ndarray:
     """For each tap of the kernel, whether it meets any input that is no padding: bool ``[kernel rows * columns]``.

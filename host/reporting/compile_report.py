@@ -43,7 +43,7 @@ def summarize(work: Compilation) -> dict[str, Any]:
         "storage_bits": packed.storage_bits, "layers": layers,
         "cycles_per_image": {"predicted": float(prediction.counters["cycles"].mean()), "ideal": float(ideal.mean()),
                              "limit": float(prediction.limit_cycles(config.pes).mean())},
-        "prune_history": _history(work),
+        "check": work.check.figures() if work.check else None, "prune_history": _history(work),
         "clipped_outputs": {str(number): share for number, share in work.clipped_outputs.items()},
     }
 

@@ -55,7 +55,7 @@ def place(tmp_path, trained):
 def compiled(place, *options, out="out"):
     """The report of a compilation to a small engine."""
     command = [str(place / "m.pt"), "--data", f"npz:{place / 'd.npz'}", "--preset", "tiny", "--recipe",
-               str(place / "short.toml"), "-o", str(place / out), *options]
+               str(place / "short.toml"), "-o", str(place / out), "--max-loss", "100", *options]
     assert run_command(host_compile.main, command) == 0
     return json.loads((place / out / "report.json").read_text())
 
@@ -82,7 +82,7 @@ def test_every_form_of_the_network_is_measured_by_its_values(place, trained, cap
     assert report["test_metrics"]["engine"] == {"mse": pytest.approx(mse(engine)), "r2": pytest.approx(r2(engine))}
     assert report["test_error_engine"] == report["test_metrics"]["engine"]["mse"]
     assert [step["test_error"] for step in report["steps"]] == [
-        *(report[f"test_error_{form}"] for form in ("dense", "pruned", "shared", "engine")), None, None]
+        *(report[f"test_error_{form}"] for form in ("dense", "pruned", "shared", "engine")), None, None, None]
     assert 0 < report["test_error_dense"] < report["test_error_engine"] < 0.3 < mse(TARGETS[TEST].mean(axis=0))
     assert report["test_metrics"]["engine"]["r2"] > 0.9
     assert f"load: 2 layers, 600 weights, test MSE {report['test_error_dense']:.4g}\n" in said.err
@@ -101,7 +101,7 @@ def test_retraining_lowers_the_mean_squared_error(place):
     # The held-out error is the mean squared error of images that are like the test images.
     assert history[-1]["held_out_error"] == pytest.approx(retrained["test_error_pruned"], rel=0.7)
     assert run_command(host_compile.main, [str(place / "m.pt"), "--calib", f"npz:{place / 'd.npz'}", "--preset", "tiny",
-                                           "--density", "0.3", "-o", str(place / "blind")]) == 0
+                                           "--density", "0.3", "-o", str(place / "blind"), "--max-loss", "100"]) == 0
     blind = decode(read_image(place / "blind" / "model.img"), PRESETS["tiny"]).network
     scale = json.loads((place / "blind" / "report.json").read_text())["layers"][-1]["output_scale"]
     without = mse(forward(blind, quantize_inputs(blind, INPUTS[TEST])[:, :blind.inputs])[-1] * scale)

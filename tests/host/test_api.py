@@ -72,6 +72,7 @@ def test_an_engine_that_differs_is_no_result(compiled, inputs, monkeypatch):
 def test_an_image_file_is_the_same_network_without_a_scale(compiled, inputs, config, tmp_path):
     compiled.save(tmp_path / "model.img")
     found = open_image(tmp_path / "model.img", config)
+    assert found.check is None and compiled.check.reference == "the float network 'small', as it was read"
     golden = found.golden(inputs)
     np.testing.assert_array_equal(golden.integers, compiled.golden(inputs).integers)
     with pytest.raises(UserError, match="does not tell the scale of its outputs"):
