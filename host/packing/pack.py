@@ -8,7 +8,6 @@ import numpy as np
 from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
 from host.network.graph import sources
-from host.network.layers import Geometry
 from host.packing.act_bases import act_bases
 from host.packing.added_passes import added_geometry
 from host.packing.balance_rows import Assignment
@@ -16,11 +15,12 @@ from host.packing.encode import EncodedPass
 from host.packing.fit_check import problems_of_layers, problems_of_memories
 from host.packing.mapping import MappedLayer, fold_choices, map_network
 from host.packing.memory_writer import Filling, store_biases, store_entries, store_slices, tap_table
+from host.packing.scan_fields import pixel_fields, scanned
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from nonzero.progress import waiting
 from rtl.config import EngineConfig
-from rtl.descriptor import LayerKind, codebook_value_bits, codebook_words, descriptor_layout, largest
+from rtl.descriptor import LayerKind, codebook_value_bits, codebook_words, descriptor_layout
 from rtl.numbers import PRE_SHIFTS
 
 __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
@@ -211,7 +211,7 @@ def _place_layer(mapped: MappedLayer, bases: tuple[int, int, int | None], ready:
             bias_base = memories.next_entry
             store_biases(layer, mapped.assignment, first, rows, memories)
         holds = number + 1 < len(passes) and passes[number + 1].slots == one.slots
-        shape, source, base, signed = _scanned(mapped, one, bases)
+        shape, source, base, signed = scanned(mapped, one, bases)
         skipped = (one.scan.origin[0] * shape.in_shape[2] + one.scan.origin[1]) * source.pixel_words
         descriptor: dict[str, int | list[int]] = {
             "kind": (LayerKind.CONVOLUTION if layer.geometry else LayerKind.FULLY_CONNECTED).value,
@@ -226,38 +226,9 @@ def _place_layer(mapped: MappedLayer, bases: tuple[int, int, int | None], ready:
             "plane_offsets": offsets + [0] * (3 - len(offsets)),
         }
         last_block = (one.lengths.shape[1] - 1) % config.pes // config.block_cols
-        pixels = _pixels(mapped, one, shape, source, holds=holds)
+        pixels = pixel_fields(mapped, one, shape, source, holds=holds)
         placed.append(PackedPass(one, descriptor | {"last_block": last_block} | pixels))
     return placed
-
-
-def _scanned(mapped: MappedLayer, one: EncodedPass,
-             bases: tuple[int, int, int | None]) -> tuple[Geometry, ActivationLayout, int, bool]:
-    """Shape, layout, address and sign of the activations that a pass scans."""
-    layer = mapped.layer
-    if not one.added:
-        return layer.shape, mapped.source, bases[0], layer.input_signed
-    assert mapped.added is not None and bases[2] is not None
-    return added_geometry(layer), mapped.added, bases[2], layer.added_signed
-
-
-def _pixels(mapped: MappedLayer, one: EncodedPass, shape: Geometry, source: ActivationLayout, *,
-            holds: bool) -> dict[str, int | list[int]]:
-    """A pass's fields of `rtl.descriptor.descriptor_layout` about pixels."""
-    scan, slots, pixel_words = one.scan, len(one.slots), source.pixel_words
-    out_rows, out_cols = shape.computed_shape
-    pooled_rows, pooled_cols = shape.out_shape
-    return {
-        "tap_bits": scan.tap_bits, "hold_sums": int(holds), "pool": shape.pool, "pool_step": shape.pool_stride,
-        "pixel_words": pixel_words, "pixel_step": shape.stride[1] * pixel_words & largest("pixel_step"),
-        "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & largest("row_step"),
-        "scan_cols": scan.pixels[1], "scan_rows": scan.pixels[0], "first_x": scan.first[1], "first_y": scan.first[0],
-        "out_cols": out_cols, "out_rows": out_rows,
-        "first_row": (scan.first[0] * out_cols + scan.first[1]) * slots & largest("first_row"),
-        "row_pitch": out_cols * slots,
-        "pooled_cols": pooled_cols, "pooled_rows": pooled_rows, "output_pixel_words": mapped.output.pixel_words,
-        "band_step": mapped.band_step,
-    }
 
 
 def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
