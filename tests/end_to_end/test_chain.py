@@ -39,6 +39,9 @@ NETWORKS = {
 def run(name, link, network, acts, config, *, fresh=True):
     """Loads and runs; returns the comparison with golden and cycle model."""
     image = parse_image(image_file(pack(network, config)), config)
+    words = image.input_words + sum(layer["output_words"] for layer in image.layers)
+    assert image.readable == list(range(len(network.layers))) or words > config.act_depth
+    assert image.readable[-1] == len(network.layers) - 1
     decoded = decode(image, config)
     device = Device(link, config)
     device.load(image)

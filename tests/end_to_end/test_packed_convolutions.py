@@ -53,6 +53,9 @@ def check(device, config, kind, network, acts):
     """Compares outputs of all layers that can be read, and counters; returns what was packed."""
     packed = pack(network, config)
     image = parse_image(image_file(packed), config)
+    words = image.input_words + sum(layer["output_words"] for layer in image.layers)
+    assert image.readable == list(range(len(network.layers))) or words > config.act_depth
+    assert image.readable[-1] == len(network.layers) - 1
     device.load(image)
     inferences = list(device.inferences(acts, every_layer=True))
     outputs = [np.stack([one.layers[place] for one in inferences]) for place in range(len(image.readable))]
