@@ -131,7 +131,7 @@ def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int
         values[1:1 + len(centres)] = centres
         codes[kept] = members + 1
     return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.activation, layer.geometry,
-                       layer.fixed, layer.source, layer.added)
+                       layer.fixed, layer.source, layer.added, layer.out_map)
 
 
 def direct_values(code_bits: int) -> np.ndarray:
@@ -154,7 +154,7 @@ def _direct(layer: Linear, code_bits: int) -> SharedLayer:
     scale = scales[int(np.argmin(errors))]
     codes = (rounded(weight, scale).astype(np.int64) & ((1 << code_bits) - 1)).astype(np.uint8)
     return SharedLayer(layer.name, codes, direct_values(code_bits) * scale, layer.bias.astype(np.float64),
-                       layer.activation, layer.geometry, layer.fixed, layer.source, layer.added)
+                       layer.activation, layer.geometry, layer.fixed, layer.source, layer.added, layer.out_map)
 
 
 class _FineTuning:

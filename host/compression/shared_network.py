@@ -28,6 +28,7 @@ class SharedLayer:
         Geometry of a convolution; None for a fully connected layer.
     fixed : bool
     source, added : str, optional
+    out_map : (int, int, int), optional
         See `host.network.layers.Linear`.
     """
 
@@ -40,6 +41,7 @@ class SharedLayer:
     fixed: bool = False
     source: str | None = None
     added: str | None = None
+    out_map: tuple[int, int, int] | None = None
 
     @property
     def inputs(self) -> int:
@@ -82,5 +84,6 @@ class SharedNetwork:
 def _as_layer(layer: SharedLayer) -> Linear:
     weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
     if layer.geometry is None:
-        return Linear(layer.name, weight, bias, layer.activation, source=layer.source, added=layer.added)
+        return Linear(layer.name, weight, bias, layer.activation, None, layer.fixed, layer.source, layer.added,
+                      layer.out_map)
     return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed, layer.source, layer.added)

@@ -130,7 +130,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
     if len(image.input_values) != image.input_words * config.pes or image.input_words > config.act_depth:
         raise ValueError(f"inputs of {image.input_words} words")
     wires = sources([_Named(fields["name"], fields.get("source"), fields.get("added")) for fields in image.layers])
-    ready = image.input_words
+    drained = image.input_words
     for number, (fields, (source, added)) in enumerate(zip(image.layers, wires, strict=True)):
         fold, taken = fields.get("fold"), values[source + 1]
         geometry, inputs = fold.folded if fold else fields.get("geometry"), taken.inputs
@@ -138,6 +138,8 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
             inputs = geometry.inputs
         elif geometry is not None:
             raise ValueError(f"a convolution of {geometry.inputs} inputs after {inputs} values")
+        # A convolution of several pixels, which skips some words, waits until all are drained.
+        ready = 0 if number and geometry is not None and geometry.pixels > 1 else drained
         reader = LayerReader(fields, taken.columns, taken.base,
                              ready if source == number - 1 else len(taken.columns) // config.pes, inputs, config)
         adder = None if added is None else Adder(reader, values[added + 1].columns, values[added + 1].base)
@@ -162,7 +164,7 @@ def _network(image: Image, config: EngineConfig) -> Decoded:
         if adder is not None and added is not None:
             layer = adder.layer(layer, values[added + 1].signed)
         layers.append(replace(layer, source=fields.get("source")))
-        ready = reader.words - int(decoded[-1].descriptor.output_words) if reader.pixels == 1 else 0
+        drained = reader.words - int(decoded[-1].descriptor.output_words) if reader.pixels == 1 else 0
         columns = np.full(reader.words * config.pes, -1, np.int64)
         columns[fields["output_order"]] = np.arange(len(fields["output_order"]))
         values.append(_Value(columns, fields["output_base"], layer.activation.signed, len(fields["output_order"])))

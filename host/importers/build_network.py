@@ -10,15 +10,19 @@ from host.importers.layer_drafts import Draft, read_layer
 from host.importers.layer_graph import LayerGraph
 from host.importers.source_layers import (
     ActivationPart,
-    AdaptivePoolPart,
-    AddPart,
-    AffinePart,
     ConvPart,
+    FlattenPart,
     LinearPart,
-    NormPart,
+    PadPart,
     Part,
+    PermutePart,
     PoolPart,
+    SoftmaxPart,
+    SqueezePart,
     Step,
+    TransposedConvPart,
+    UnsupportedPart,
+    UpsamplePart,
     tensors_of,
 )
 from host.network.graph import INPUT
@@ -26,6 +30,9 @@ from host.network.layers import VALUES_LIMIT, Linear, Network
 from nonzero.errors import UserError
 
 __all__ = ["assemble"]
+
+_RENAMES = (FlattenPart, PadPart, PermutePart, SqueezePart)
+"""Parts that begin a layer only in some places; then it has a name of its own beside all others."""
 
 LAYERS_LIMIT = 256
 """Greatest number of linear layers and convolutions of a network."""
@@ -65,7 +72,7 @@ def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | No
     graph.follow(list(_named_apart(steps)), steps[-1].gives if output is None and steps else output or "")
     problems = graph.problems
     layers = _wired(graph.drafts, [read_layer(draft, problems) for draft in graph.drafts])
-    if not problems and not any(isinstance(draft.part, LinearPart | ConvPart) for draft in graph.drafts):
+    if not problems and not any(isinstance(step.part, LinearPart | ConvPart | TransposedConvPart) for step in steps):
         problems.append("it has no linear layer; Nonzero runs chains of linear layers and convolutions")
     if problems:
         raise UserError(problems)
@@ -73,13 +80,14 @@ def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | No
                         {draft.part.name for draft in graph.drafts if draft.only_scales})
     if graph.affine:
         found = fold_input(found, graph.affine)
-    shape = input_shape if exact or found[0].geometry else None
-    return Network(name, tuple(found), shape, tuple(assumptions))
+    shape = input_shape if exact or found[0].geometry or found[0].fixed else None
+    return Network(name, tuple(found), shape, (*assumptions, *graph.notes))
 
 
 def _size_problems(parts: Sequence[Part]) -> list[str]:
     """Problems of size, with which no tensor is read."""
-    weighted = [part for part in parts if isinstance(part, LinearPart | ConvPart | PoolPart)]
+    weighted = [part for part in parts if isinstance(part, LinearPart | ConvPart | PoolPart | TransposedConvPart
+                                                     | UpsamplePart | PermutePart)]
     if len(weighted) > LAYERS_LIMIT:
         return [f"it has {len(weighted):,} layers, more than {LAYERS_LIMIT}"]
     values = sum(tensor.values for part in parts for tensor in tensors_of(part).values())
@@ -108,15 +116,15 @@ def _wired(drafts: Sequence[Draft], layers: Sequence[Linear | None]) -> list[Lin
 def _named_apart(steps: Sequence[Step]) -> Iterator[Step]:
     """The parts with unique names: a layer whose name was there before gets a number (fc, fc_2, fc_3)."""
     taken = {step.part.name for step in steps}
+    layers = {step.part.name for step in steps if not isinstance(step.part, _RENAMES)}
     seen: set[str] = set()
     for step in steps:
         part = step.part
-        if not isinstance(part, LinearPart | ConvPart | PoolPart | AdaptivePoolPart | AddPart | ActivationPart
-                          | NormPart | AffinePart):
+        if isinstance(part, SoftmaxPart | UnsupportedPart):
             yield step
             continue
         name, number = part.name, 1
-        while name in seen or (number > 1 and name in taken):
+        while name in seen or (number > 1 and name in taken) or (isinstance(part, _RENAMES) and name in layers):
             number += 1
             name = f"{part.name}_{number}"
         seen.add(name)

@@ -179,20 +179,19 @@ class Dataflow:
         Parameters
         ----------
         sizes : sequence of int or None
-            The new axes, the batch's first; None or -1 for the size that follows from the others.
+            The new axes, the batch's first; None or -1 for a size that follows from the others.
         node : str
             Name of the node, for the user.
         kind : str
             Its operation.
         """
-        shape = tuple(size or 0 for size in sizes[1:])
-        if len(shape) == 1 and shape[0] < 1:
+        shape = tuple(max(0, size or 0) for size in sizes[1:])
+        if shape == (0,):
             return FlattenPart(node)
-        if len(shape) in (1, 3) and min(shape) > 0:
+        if 1 <= len(shape) <= 3 and shape.count(0) <= 1:
             return FlattenPart(node, shape)
-        return UnsupportedPart(node, f"is {kind} to {len(sizes)} axes; only the input may be cut into channels, rows "
-                                     "and columns, and only a flatten may follow: use torch.nn.Flatten()")
-
+        return UnsupportedPart(node, f"is {kind} to {len(sizes)} axes; values have one axis behind the batch axis, or "
+                                     "channels, rows and columns: use torch.nn.Flatten() or torch.nn.Unflatten()")
 
     def affine(self, node: str, operation: str, constant: StoredTensor) -> list[Part]:
         """The part for ``x operation constant``; empty if the constant cannot be told from the file.

@@ -48,7 +48,8 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 _TENSORS = ("weight", "bias")
 _NOT_TOLD = (*_TENSORS, "shape", "same")
-_IF_NEEDED = ("end_padding",)
+_IF_NEEDED = ("end_padding", "out_map", "fixed")
+"""Options that are left out where they are None or False."""
 
 
 def describe(parts: Sequence[Part], input_shape: tuple[int, ...] | None) -> str:
@@ -73,7 +74,7 @@ def _as_entry(part: Part) -> dict[str, Any]:
         return {"layer": "activation", "name": part.name, "function": part.activation.kind, "parameters": told}
     options = {one.name: getattr(part, one.name) for one in fields(part) if one.name not in _NOT_TOLD}
     return {"layer": _NAMES[type(part)], **{name: value for name, value in options.items()
-                                            if name not in _IF_NEEDED or value is not None}}
+                                            if name not in _IF_NEEDED or value not in (None, False)}}
 
 
 def described(text: object, tensors: Mapping[str, StoredTensor]) -> tuple[list[Part], tuple[int, ...] | None]:
@@ -161,12 +162,14 @@ def _option(kind: type, key: str, value: Any) -> Any:
         return value
     if key == "kind" and value in ("max", "average"):
         return value
-    if key in ("ceil", "counts_padding") and type(value) is bool:
+    if key in ("ceil", "counts_padding", "fixed") and type(value) is bool:
         return value
     if key == "groups" and _is_size(value):
         return value
     least = 0 if key in ("padding", "end_padding") else 1
-    pairs = (*_IF_NEEDED, "stride", "padding", "dilation", "window", "size")
+    if key == "out_map" and type(value) is list and len(value) == 3 and all(map(_is_size, value)):
+        return tuple(value)
+    pairs = ("end_padding", "stride", "padding", "dilation", "window", "size")
     if key in pairs and type(value) is list and len(value) == 2 \
             and all((key == "size" and one is None) or (_is_number(one) and one >= least) for one in value):
         return tuple(value)

@@ -84,8 +84,8 @@ def fold_inputs(layer: Linear, divisor: np.ndarray | np.float64, shift: np.ndarr
                         "in; leave that out, and give the data (--data, --calib) as the layer takes it: files of "
                         "floats, which may be negative")
     if layer.fixed and not (np.all(divisor == 1) and not np.any(shift)):
-        raise UserError(f"layer {name} is a pooling before the first layer with weights, and {said} cannot be folded "
-                        "into it; scale behind the pooling, or give the data as the pooling takes it")
+        raise UserError(f"layer {name} has constant weights, as a pooling or an upsampling, and {said} cannot be "
+                        "folded into it; scale behind it, or give the data as it takes them")
     by_column = np.ndim(shift) > 0
     if by_column and geometry:
         divisor, shift = (_by_column(layer, values, said) for values in (divisor, shift))

@@ -80,7 +80,7 @@ def fold_input(layers: Sequence[Linear], affine: Affine) -> list[Linear]:
                 found[number] = fold_inputs(found[number], affine.divisor, affine.shift, SAID)
             return _renamed(found)
         except UserError:
-            if plain or found[readers[0]].geometry is None:
+            if plain or (found[readers[0]].geometry is None and not found[readers[0]].fixed):
                 raise
     channels, *size = affine.shape if len(affine.shape) == 3 else (math.prod(affine.shape), 1, 1)
     divisor, shift = (values.reshape(channels, -1) for values in (affine.divisor, affine.shift))

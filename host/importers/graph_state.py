@@ -19,8 +19,9 @@ from host.importers.source_layers import (
     shown,
     tensors_of,
 )
-from host.importers.supported_layers import size_text
+from host.importers.supported_layers import LARGEST_KERNEL, size_text
 from host.network.layers import Geometry
+from rtl.numbers import Activation
 
 __all__ = ["NO_SHAPE", "GraphState", "Value", "form", "rows_of"]
 
@@ -64,6 +65,10 @@ class GraphState:
         Scale and shift of the input before the first layer.
     drafts : list of Draft
     problems : list of str
+    notes : list of str
+        Sentences for `host.network.layers.Network.assumptions`.
+    expanded : int
+        Values of matrices that are computed of other layers.
     """
 
     def __init__(self, input_shape: tuple[int, ...] | None, *, exact: bool = False) -> None:
@@ -77,6 +82,8 @@ class GraphState:
         self.affine: Affine | None = None
         self.drafts: list[Draft] = []
         self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.expanded = 0
 
     def value(self, *, shared: bool) -> Value:
         """The current value, which several parts read or not (``shared``)."""
@@ -98,6 +105,23 @@ class GraphState:
         channels, height, width = form(self.draft, self.shape)
         self.begin(Draft(PoolPart(name, "average", (1, 1), (1, 1)),
                           Geometry((channels, height, width), (1, 1), groups=channels), open=len(self.shape) == 3))
+
+    def keep_zeros(self) -> None:
+        """Begins a layer that puts the zeros of `pad` around the current value, if there are any to be put."""
+        pad, self.pad = self.pad, None
+        if pad is None or self.shape is None or not any((*pad.rows, *pad.cols)):
+            return
+        if max(*pad.rows, *pad.cols) > LARGEST_KERNEL:
+            self.refuse(pad, f"pads by {pad.rows} rows and {pad.cols} columns, which must be 0 to {LARGEST_KERNEL} "
+                             "each; retrain with less")
+            return
+        channels, height, width = self.shape
+        geometry = Geometry((channels, height, width), (1, 1), padding=(pad.rows[0], pad.cols[0]), groups=channels,
+                            end_padding=(pad.rows[1], pad.cols[1]))
+        positive = self.draft is not None and not self.draft.activation.signed
+        self.begin(Draft(PoolPart(pad.name, "average", (1, 1), (1, 1)), geometry,
+                         activation=Activation.RELU if positive else Activation.IDENTITY, implied=positive))
+        self.shape = (channels, *geometry.out_shape)
 
     def refuse(self, part: Part, problem: str) -> None:
         """Notes that the layer of ``part`` cannot run, because of ``problem``, a sentence without its subject."""
@@ -132,10 +156,14 @@ class GraphState:
 
 def form(draft: Draft | None, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Channels, rows and columns of the map that a value of ``shape`` from ``draft`` is in the engine, flat or not."""
+    if len(shape) == 3:
+        return shape[0], shape[1], shape[2]
+    if len(shape) == 2:
+        return shape[0], 1, shape[1]
     if draft is not None and draft.geometry is not None:
         return rows_of(draft.part) or draft.geometry.groups, *draft.geometry.out_shape
-    channels, height, width = shape if len(shape) == 3 else (math.prod(shape), 1, 1)
-    return channels, height, width
+    given = draft.part.out_map if draft is not None and isinstance(draft.part, LinearPart) else None
+    return given or (math.prod(shape), 1, 1)
 
 
 def rows_of(part: Part) -> int | None:

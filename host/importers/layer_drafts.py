@@ -8,7 +8,7 @@ import numpy as np
 
 from host.importers.fold_normalization import after
 from host.importers.source_layers import AffinePart, ConvPart, LinearPart, NormPart, PoolPart, shown, tensors_of
-from host.importers.stored_tensor import TensorError, finite
+from host.importers.stored_tensor import StoredTensor, TensorError, finite
 from host.network.function import AnyActivation
 from host.network.layers import Conv2d, Geometry, Linear
 from rtl.numbers import Activation
@@ -37,6 +37,10 @@ class Draft:
     activation: AnyActivation = Activation.IDENTITY
     open: bool = True
     """A max pooling may still join it."""
+    implied: bool = False
+    """Its ReLU only says that its sums are not negative, because of what it takes."""
+    constant: bool = False
+    """Its weights are the same whatever the model's tensors, so that nothing is folded into them."""
     source: "Draft | None" = None
     """The layer whose outputs it takes; None for the network's input."""
     added: "Draft | str | None" = None
@@ -45,7 +49,7 @@ class Draft:
     @property
     def takes_more(self) -> bool:
         """Whether its sums may still be scaled, or another layer's outputs added to them."""
-        return self.added is None and self.activation is Activation.IDENTITY \
+        return self.added is None and (self.activation is Activation.IDENTITY or self.implied) \
             and (self.geometry is None or self.geometry.pool == 1)
 
     @property
@@ -79,7 +83,8 @@ def read_layer(draft: Draft, problems: list[str]) -> Linear | None:
             problems.append(f"{what} {shown(scale.name)}: {error}")
             return None
     if draft.geometry is None:
-        return Linear(part.name, weight, bias, draft.activation)
+        given = part if isinstance(part, LinearPart) else LinearPart(part.name, StoredTensor(()), None)
+        return Linear(part.name, weight, bias, draft.activation, fixed=given.fixed, out_map=given.out_map)
     return Conv2d(part.name, weight, bias, draft.activation, draft.geometry,
                   fixed=isinstance(part, PoolPart) and not draft.scales)
 
@@ -105,10 +110,15 @@ def _scaled(weight: np.ndarray, bias: np.ndarray, part: NormPart | AffinePart,
             variance = arrays["running_var"].astype(np.float64) + part.eps
             if variance.min() <= 0:
                 raise TensorError("its running_var has values that are not positive; the file is damaged")
-            scale = arrays.get("weight", np.float64(1)) / np.sqrt(variance)
-            shifted = (bias - arrays["running_mean"].astype(np.float64)) * scale + arrays.get("bias", 0)
+            # Of a fully connected layer that gives a map, all rows of a channel are scaled alike.
+            each = len(weight) // len(variance)
+            scale = np.repeat(arrays.get("weight", np.float64(1)) / np.sqrt(variance), each)
+            mean, shift = (np.repeat(one.astype(np.float64), each) for one in (
+                arrays["running_mean"], arrays.get("bias", np.zeros(len(variance)))))
+            shifted = (bias - mean) * scale + shift
         else:
-            constant = np.broadcast_to(arrays["constant"].astype(np.float64).reshape(-1), len(weight))
+            constant = arrays["constant"].astype(np.float64).reshape(-1)
+            constant = np.repeat(constant, len(weight) // len(constant))
             scale, shifted = after(part.operation, constant, np.ones(len(weight)), bias.astype(np.float64))
         try:
             return finite(weight * scale[:, np.newaxis]), finite(shifted)

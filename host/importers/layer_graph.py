@@ -3,8 +3,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
-from host.importers.conv_padding import ONLY_CONVOLUTIONS
 from host.importers.graph_state import GraphState, Value, form
 from host.importers.layer_drafts import Draft
 from host.importers.part_rules import RULES
@@ -14,6 +14,7 @@ from host.importers.source_layers import (
     AffinePart,
     ConvPart,
     FlattenPart,
+    LinearPart,
     NormPart,
     PadPart,
     Part,
@@ -25,6 +26,7 @@ from host.importers.source_layers import (
 from host.importers.supported_layers import size_text
 from host.network.activations import at_zero
 from host.network.graph import INPUT
+from rtl.numbers import Activation
 
 __all__ = ["LayerGraph"]
 
@@ -71,8 +73,7 @@ class LayerGraph(GraphState):
 
     def _end(self) -> None:
         """No part follows."""
-        if self.pad:
-            self.refuse(self.pad, ONLY_CONVOLUTIONS)
+        self.keep_zeros()
         used, look = set[int](), [self.draft]
         while look:
             one = look.pop()
@@ -85,6 +86,12 @@ class LayerGraph(GraphState):
 
     def _sum(self, part: AddPart, other: "Value") -> None:
         """One of the two layers gets the other's outputs added to its sums, if it may; else a layer of its own."""
+        if other.pad:
+            first = self.value(shared=self.shared)
+            self.take(other)
+            self.keep_zeros()
+            other = self.value(shared=self.shared)
+            self.take(first)
         if self.shape is None or other.shape is None:
             self.shape = None
             return
@@ -92,22 +99,35 @@ class LayerGraph(GraphState):
             self.refuse(part, f"adds {size_text(other.shape)} values to {size_text(self.shape)}; only values of one "
                               "shape are added")
             return
-        if form(self.draft, self.shape) != form(other.draft, other.shape):
+        if not self._of_one_form(self.value(shared=self.shared), other):
             self.refuse(part, f"adds {size_text(self.shape)} values of a flattened map to others; add before it is "
                               "flattened")
-            return
-        if self.pad or other.pad:
-            self.refuse(part, "adds values with zeros around them; only a convolution takes these")
             return
         pairs = [(self.draft, other.draft, self.shared), (other.draft, self.draft, other.shared)]
         for one, added, shared in pairs:
             if one is not None and not shared and one.takes_more and (
                     added is None or self._number(added) < self._number(one)):
                 one.added, self.draft = INPUT if added is None else added, one
+                if one.implied:
+                    one.activation, one.implied = Activation.IDENTITY, False
                 return
         self.identity(part.name)
         assert self.draft is not None
         self.draft.added = INPUT if other.draft is None else other.draft
+
+    @staticmethod
+    def _of_one_form(one: "Value", other: "Value") -> bool:
+        """Whether two values of one shape lie in memory alike; a fully connected layer may give its outputs as the map
+        that the other value is."""
+        assert one.shape is not None and other.shape is not None
+        forms = form(one.draft, one.shape), form(other.draft, other.shape)
+        for value, wanted in ((one, forms[1]), (other, forms[0])):
+            draft = value.draft
+            if forms[0] != forms[1] and draft is not None and isinstance(draft.part, LinearPart) \
+                    and draft.part.out_map is None and not value.shared:
+                draft.part = replace(draft.part, out_map=wanted)
+                return True
+        return forms[0] == forms[1]
 
     def _number(self, draft: Draft) -> int:
         return next(number for number, one in enumerate(self.drafts) if one is draft)
@@ -118,8 +138,7 @@ class LayerGraph(GraphState):
             return part.problem
         if self.pad and not (isinstance(part, PadPart | ConvPart)
                              or (isinstance(part, ActivationPart) and at_zero(part.activation) == 0)):
-            pad, self.pad = self.pad, None
-            self.refuse(pad, ONLY_CONVOLUTIONS)
+            self.keep_zeros()
         if isinstance(before, SoftmaxPart):
             return f"follows the softmax {shown(before.name)}, which may only be last"
         if isinstance(before, UnsupportedPart) or not isinstance(part, NormPart | ActivationPart | SoftmaxPart):

@@ -106,22 +106,30 @@ class OnnxNode:
         """
         return list(self.attribute(name, default))
 
-    def pair(self, name: str, default: int) -> tuple[int, int]:
+    def pair(self, name: str, default: int, axes: int = 2) -> tuple[int, int]:
         """An attribute of two integers, for rows and columns, each 0 to 65535; ``default`` is that of both.
+
+        Of an operator over one of two ``axes`` it is one integer, that of the columns, beside ``default`` for the row.
 
         Raises
         ------
         ValueError
             For another number of integers, or one out of range.
         """
-        rows, cols = self.ints(name, [default, default])
+        rows, cols = [default] * (2 - axes) + self.ints(name, [default] * axes)
         if not (0 <= rows < 1 << 16 and 0 <= cols < 1 << 16):
             raise ValueError(f"attribute {name}")
         return rows, cols
 
-    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows above and columns to the left, rows below and columns to the right. Raises `ValueError` if garbled."""
-        top, left, bottom, right = self.ints("pads", [0, 0, 0, 0])
+    def padding(self, axes: int = 2) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows above and columns to the left, rows below and columns to the right. Raises `ValueError` if garbled.
+
+        Of an operator over one of two ``axes`` there are none of the rows.
+        """
+        pads = self.ints("pads", [0] * axes * 2)
+        before, behind = pads[:axes], pads[axes:]
+        row = [0] * (2 - axes)
+        top, left, bottom, right = *row, *before, *row, *behind
         if self.attribute("auto_pad", b"NOTSET") != b"NOTSET":
             return (0, 0), (0, 0)
         if not all(0 <= size < 1 << 16 for size in (top, left, bottom, right)):

@@ -8,7 +8,9 @@ from contextlib import suppress
 import numpy as np
 
 from host.importers.activation_readers import ReadError, exported, from_onnx, prelu
-from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, transposed
+from host.importers.chain_tracer import ARITHMETIC, transposed
+from host.importers.conv_forms import over_two_axes
+from host.importers.onnx_maps import MAP_HANDLERS, along_row
 from host.importers.onnx_node import OnnxNode
 from host.importers.onnx_tensors import stored_tensor
 from host.importers.source_layers import (
@@ -16,7 +18,6 @@ from host.importers.source_layers import (
     AdaptivePoolPart,
     AddPart,
     ConvPart,
-    FlattenPart,
     LinearPart,
     NormPart,
     PadPart,
@@ -113,12 +114,14 @@ def _constant(node: OnnxNode) -> None:
 
 def _conv(node: OnnxNode) -> list[Part]:
     weight = node.required(1)
-    if not weight.problem and len(weight.shape) != 4:
-        return node.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
+    if not weight.problem and len(weight.shape) not in (3, 4):
+        return node.refused(f"is a convolution over {len(weight.shape) - 2} axes; only those over one or two are "
                             "supported")
-    padding, end_padding = node.padding()
-    return [ConvPart(node.layer(), weight, node.tensor(2), node.pair("strides", 1), padding,
-                     node.pair("dilations", 1), node.attribute("group", 1), end_padding, node.same())]
+    axes = 1 if len(weight.shape) == 3 else 2
+    padding, end_padding = node.padding(axes)
+    conv = ConvPart(node.layer(), over_two_axes(weight), node.tensor(2), node.pair("strides", 1, axes), padding,
+                    node.pair("dilations", 1, axes), node.attribute("group", 1), end_padding, node.same())
+    return along_row(node, conv, axes == 1)
 
 
 def _pad(node: OnnxNode) -> list[Part]:
@@ -173,46 +176,24 @@ def _batch_norm(node: OnnxNode) -> list[Part]:
 
 def _pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
     def read(node: OnnxNode) -> list[Part]:
-        if len(node.ints("kernel_shape", [0, 0])) != 2:
-            return node.refused(f"is a pooling over {len(node.ints('kernel_shape', []))} axes; only one over rows and "
-                                "columns is supported")
-        padding, end_padding = node.padding()
-        if node.same():
-            return node.refused(f"has auto_pad SAME_{node.same().upper()}; export it with explicit pads")
-        if padding != end_padding:
-            return node.refused(f"pads {padding[0]} rows above and {end_padding[0]} below, {padding[1]} columns left "
-                                f"and {end_padding[1]} right; a pooling pads all sides alike here: put a padding of "
-                                "zeros before the convolution before it, or retrain with a padding in numbers")
-        if node.pair("dilations", 1) != (1, 1):
+        axes = len(node.ints("kernel_shape", [0, 0]))
+        if axes not in (1, 2):
+            return node.refused(f"is a pooling over {axes} axes; only those over one or two are supported")
+        padding, end_padding = node.padding(axes)
+        if node.pair("dilations", 1, axes) != (1, 1):
             return node.refused("has a dilation, but windows have no gaps here; use dilation=1")
-        return [PoolPart(node.label, kind, node.pair("kernel_shape", 0), node.pair("strides", 1), padding,
-                         bool(node.attribute("ceil_mode", 0)), bool(node.attribute("count_include_pad", 0)))]
+        window = node.pair("kernel_shape", 0, axes)
+        window = (1, window[1]) if axes == 1 else window
+        part = PoolPart(node.label, kind, window, node.pair("strides", 1, axes), padding,
+                        bool(node.attribute("ceil_mode", 0)), bool(node.attribute("count_include_pad", 0)),
+                        None if end_padding == padding else end_padding, node.same())
+        return along_row(node, part, axes == 1)
     return read
 
 
-def _flatten(node: OnnxNode) -> list[Part]:
-    if node.attribute("axis", 1) != 1 or len(node.flow.sizes) == 1:
-        return node.refused("is a flatten with other axes than all but the first; use torch.nn.Flatten()")
-    return [FlattenPart(node.label)]
-
-
-def _reshape(node: OnnxNode) -> list[Part]:
-    sizes, flow = node.numbers(1), node.flow
-    if sizes is None:
-        return node.refused("is a reshape to a shape that is computed; use torch.nn.Flatten()")
-    first, *rest = sizes
-    keeps = first == flow.batch or (first == 0 and not node.attribute("allowzero", 0)) or len(flow.sizes) < 2
-    if (first == 0 and len(flow.sizes) == 1) or (not keeps and (first != -1 or 0 in rest) and min(rest, default=0) < 1):
-        return node.refused(f"is a reshape to {sizes}, which {KEEP_BATCH}")
-    return [flow.reshaped(sizes, node.label, node.kind)]
-
-
-def _mean(node: OnnxNode) -> list[Part]:
-    axes = node.ints("axes", []) or node.numbers(1) or []
-    if sorted(axis % 4 for axis in axes) != [2, 3]:
-        return node.refused("is a mean over other axes than rows and columns; use torch.nn.AdaptiveAvgPool2d(1)")
-    flat: list[Part] = [] if node.attribute("keepdims", 1) else [FlattenPart(node.label)]
-    return [AdaptivePoolPart(node.label, "average", (1, 1)), *flat]
+def _global_pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
+    """In a model whose input has one axis beside the channels, its result has none but one as well."""
+    return lambda node: along_row(node, AdaptivePoolPart(node.label, kind, (1, 1)), len(node.flow.sizes) == 3)
 
 
 def _arithmetic(node: OnnxNode) -> list[Part]:
@@ -254,8 +235,7 @@ def _softmax(node: OnnxNode) -> list[Part]:
 HANDLERS: dict[str, Callable[[OnnxNode], list[Part]]] = {
     "Conv": _conv, "Gemm": _gemm, "MatMul": _matmul, "BatchNormalization": _batch_norm,
     "Pad": _pad, "MaxPool": _pool("max"), "AveragePool": _pool("average"),
-    "GlobalAveragePool": lambda node: [AdaptivePoolPart(node.label, "average", (1, 1))],
-    "GlobalMaxPool": lambda node: [AdaptivePoolPart(node.label, "max", (1, 1))],
+    "GlobalAveragePool": _global_pool("average"), "GlobalMaxPool": _global_pool("max"),
     "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,
-    "ReduceMean": _mean, "Flatten": _flatten, "Reshape": _reshape, "Softmax": _softmax, "LogSoftmax": _softmax,
+    "Softmax": _softmax, "LogSoftmax": _softmax, **MAP_HANDLERS,
 }

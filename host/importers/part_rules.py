@@ -9,8 +9,10 @@ from typing import Any
 from host.importers.conv_forms import without_gaps
 from host.importers.conv_padding import in_numbers, joined
 from host.importers.fold_normalization import Affine
-from host.importers.graph_state import NO_SHAPE, GraphState, rows_of
+from host.importers.graph_state import GraphState, rows_of
 from host.importers.layer_drafts import Draft
+from host.importers.map_rules import flatten, permute, squeeze, transposed_convolution, upsample
+from host.importers.pool_rules import adaptive_pool, needed_stride, pool
 from host.importers.source_layers import (
     ActivationPart,
     AdaptivePoolPart,
@@ -20,16 +22,18 @@ from host.importers.source_layers import (
     LinearPart,
     NormPart,
     PadPart,
-    Pair,
     Part,
+    PermutePart,
     PoolPart,
+    SqueezePart,
+    TransposedConvPart,
+    UpsamplePart,
     shown,
 )
 from host.importers.stored_tensor import TensorError
-from host.importers.supported_layers import in_one_row, kernel_problems, pool_problems, size_text
+from host.importers.supported_layers import kernel_problems, size_text
 from host.network.activations import is_monotone, joined_activations
 from host.network.layers import Geometry
-from rtl.numbers import Activation
 
 __all__ = ["RULES"]
 
@@ -76,25 +80,6 @@ def _scale(graph: GraphState, part: NormPart | AffinePart) -> None:
     graph.draft.scales.append(part)
 
 
-def _flatten(graph: GraphState, part: FlattenPart) -> None:
-    """All axes into one, or an input's into others; the batch axis must stay as it is."""
-    shape, cut = graph.shape, part.shape
-    if not cut:
-        graph.shape = shape and (math.prod(shape),)
-    elif shape is None:
-        if graph.draft is None and not graph.problems:
-            graph.refuse(part, f"cuts its input into pieces of {size_text(cut)} values, but {NO_SHAPE}")
-    elif math.prod(cut) != math.prod(shape):
-        graph.refuse(part, f"cuts {size_text(shape)} values of each input into pieces of {size_text(cut)}, so that "
-                           "one input becomes several of the batch; use torch.nn.Flatten(), which leaves the batch "
-                           "axis as it is")
-    elif len(cut) > 1 and cut != shape and graph.before is not None:
-        graph.refuse(part, f"cuts {size_text(shape)} values into {size_text(cut)}; only the input may be cut into "
-                           "channels, rows and columns, and only a flatten may follow: use torch.nn.Flatten()")
-    else:
-        graph.shape = cut
-
-
 def _activation(graph: GraphState, part: ActivationPart) -> None:
     if graph.draft is None or graph.shape is None:
         return
@@ -105,25 +90,27 @@ def _activation(graph: GraphState, part: ActivationPart) -> None:
         # The engine pools behind the activation function.
         graph.identity(part.name)
         draft, found = graph.draft, part.activation
-    draft.activation = found
+    draft.activation, draft.implied = found, False
 
 
 def _joins(graph: GraphState, one: bool) -> bool:
     """Whether the layer before can scale its sums; ``one`` factor for all, or one for each of its rows."""
     draft = graph.draft
-    if draft is None or graph.shared or not draft.takes_more:
+    if draft is None or graph.shared or not draft.takes_more or draft.constant:
         return False
     if not (draft.only_scales or isinstance(draft.part, LinearPart | ConvPart)):
         return False
     rows = rows_of(draft.part) or (draft.geometry.groups if draft.geometry else None)
-    return one or graph.shape is None or rows == graph.shape[0]
+    channels = draft.part.out_map[:1] if isinstance(draft.part, LinearPart) and draft.part.out_map else ()
+    return one or graph.shape is None or graph.shape[0] in (rows, *channels)
 
 
 def _norm(graph: GraphState, part: NormPart) -> None:
     if graph.shape is None:
         return
-    if len(graph.shape) == 2:
-        graph.shape = (graph.shape[0], 1, graph.shape[1])
+    axes = graph.shape
+    if len(axes) == 2:
+        graph.shape = (axes[0], 1, axes[1])
     channels = graph.shape[0]
     if len(part.mean.shape) == 1 and not part.mean.problem and part.mean.shape != (channels,) and graph.draft is None:
         graph.refuse(part, f"normalises {part.mean.shape[0]:,} channels, but gets {size_text(graph.shape)} values; "
@@ -131,6 +118,7 @@ def _norm(graph: GraphState, part: NormPart) -> None:
         return
     graph.check_lengths(part, channels)
     _scale(graph, part)
+    graph.shape = axes
 
 
 def _linear(graph: GraphState, part: LinearPart) -> None:
@@ -146,7 +134,11 @@ def _linear(graph: GraphState, part: LinearPart) -> None:
         if problem := _inputs_problem(graph, cols):
             graph.refuse(part, f"takes {cols:,} inputs, but {problem}")
         graph.check_lengths(part, rows)
-        graph.shape = (rows,)
+        if math.prod(part.out_map or (rows,)) == rows:
+            graph.shape = part.out_map or (rows,)
+        else:
+            graph.refuse(part, f"gives a map of {size_text(part.out_map or ())} values, but has {rows:,} outputs; save "
+                               "the network again")
 
 
 def _inputs_problem(graph: GraphState, cols: int) -> str:
@@ -188,7 +180,7 @@ def _convolution(graph: GraphState, part: ConvPart) -> None:
         size = graph.shape[1], graph.shape[2]
         geometry = Geometry((graph.shape[0], *size), (kernel[0], kernel[1]), (1, 1), part.padding, part.groups,
                             end_padding=part.end_padding)
-        geometry = replace(geometry, stride=_needed(part.stride, geometry))
+        geometry = replace(geometry, stride=needed_stride(part.stride, geometry))
         if graph.shape[0] != channels * part.groups:
             problems.append(f"takes {channels * part.groups} channels, but gets {size_text(graph.shape)} values; "
                             "check --input-shape and the order of the layers")
@@ -210,91 +202,10 @@ def _pad(graph: GraphState, part: PadPart) -> None:
         graph.pad = joined(graph.pad, part) if graph.pad else part
 
 
-def _pool(graph: GraphState, part: PoolPart) -> None:
-    if not graph.is_map(part):
-        return
-    assert graph.shape is not None
-    problems = list(pool_problems(part, graph.shape))
-    for problem in problems:
-        graph.refuse(part, problem)
-    if problems or part.window == part.stride == (1, 1):
-        return
-    channels, height, width = graph.shape
-    zeros = _zeros_around(part, graph.shape) if part.kind == "max" else ((0, 0), (0, 0))
-    if any(map(any, zeros)):
-        if graph.draft is None or graph.draft.activation.signed:
-            graph.refuse(part, "is a max pooling whose windows reach over the edge, of values that may be negative, so "
-                               "that zeros there would count; put the ReLU before it, or use windows that fit")
-            return
-        (above, left), (below, right) = zeros
-        graph.begin(Draft(PoolPart(part.name, "average", (1, 1), (1, 1)),
-                          Geometry((channels, height, width), (1, 1), padding=(above, left), groups=channels,
-                                   end_padding=(below, right)), activation=Activation.RELU))
-    joins = part.kind == "max" and graph.draft is not None and graph.draft.open \
-        and graph.draft.geometry is not None and not graph.shared
-    if not joins:
-        # The mean and the maximum of activations that are not negative are not negative either.
-        positive = graph.draft is not None and not graph.draft.activation.signed
-        geometry = Geometry((channels, height, width), (1, 1), groups=channels)
-        if part.kind == "average":
-            geometry = replace(geometry, kernel=part.window, padding=part.padding)
-            geometry = replace(geometry, stride=_needed(part.stride, geometry))
-        graph.begin(Draft(part, geometry, activation=Activation.RELU if positive else Activation.IDENTITY))
-    draft = graph.draft
-    assert draft is not None and draft.geometry is not None
-    if part.kind == "max":
-        draft.geometry = replace(draft.geometry, pool=part.window[1], pool_stride=part.stride[1])
-        draft.open = False
-    graph.shape = (channels, *draft.geometry.out_shape)
-
-
-def _zeros_around(part: PoolPart, shape: tuple[int, ...]) -> tuple[Pair, Pair]:
-    """Zeros above and to the left, and below and to the right, with which square windows of a max pooling fit.
-
-    Torch's ``ceil_mode``: a last window that the end cuts off counts, if it begins within the input or the padding
-    before it. A window along the only row is as many rows high as it is wide.
-    """
-    if in_one_row(part, shape):
-        part = replace(part, window=(part.window[1], part.window[1]), stride=(part.stride[1], part.stride[1]))
-        shape = (shape[0], part.window[0], shape[2])
-        below = part.window[0] - 1
-    else:
-        below = 0
-    ends = []
-    for size, edge, step, pad in zip(shape[1:], part.window, part.stride, part.padding, strict=True):
-        rest = size + 2 * pad - edge
-        count = (-(-rest // step) if part.ceil else rest // step) + 1
-        if part.ceil and (count - 1) * step >= size + pad:
-            count -= 1
-        ends.append(max(0, (count - 1) * step + edge - size - pad) if part.ceil or pad else 0)
-    return part.padding, (ends[0] + below, ends[1])
-
-
-def _adaptive_pool(graph: GraphState, part: AdaptivePoolPart) -> None:
-    if not graph.is_map(part):
-        return
-    assert graph.shape is not None
-    sizes = graph.shape[1:]
-    wanted = [size if goal is None else goal for size, goal in zip(sizes, part.size, strict=True)]
-    if any(goal < 1 or size % goal for size, goal in zip(sizes, wanted, strict=True)):
-        graph.refuse(part, f"gives {size_text(tuple(wanted))} values of {size_text(sizes)}, for which its windows "
-                           "differ in size; use images for which they do not, or a torch.nn.AvgPool2d or MaxPool2d")
-        return
-    window = sizes[0] // wanted[0], sizes[1] // wanted[1]
-    _pool(graph, PoolPart(part.name, part.kind, window, window))
-
-
-def _needed(stride: Pair, geometry: Geometry) -> Pair:
-    """The stride that is needed: 1 if the kernel covers the whole input, because each phase of a stride costs a pass.
-
-    ``geometry`` has a stride of 1.
-    """
-    rows, cols = (1 if outputs == 1 else step for step, outputs in zip(stride, geometry.conv_shape, strict=True))
-    return rows, cols
-
-
 RULES: dict[type[Part], Callable[[GraphState, Any], None]] = {
-    LinearPart: _linear, ConvPart: _convolution, PadPart: _pad, PoolPart: _pool, AdaptivePoolPart: _adaptive_pool,
-    FlattenPart: _flatten, AffinePart: _affine, ActivationPart: _activation, NormPart: _norm,
+    LinearPart: _linear, ConvPart: _convolution, PadPart: _pad, PoolPart: pool, AdaptivePoolPart: adaptive_pool,
+    FlattenPart: flatten, AffinePart: _affine, ActivationPart: _activation, NormPart: _norm,
+    TransposedConvPart: transposed_convolution, UpsamplePart: upsample, PermutePart: permute,
+    SqueezePart: squeeze,
 }
 """By kind of part, if it may stand where it does; others change nothing."""

@@ -37,7 +37,7 @@ def safetensors_file(network: Network) -> bytes:
                         "model file that it was read from")
     tensors = {}
     for layer in network.layers:
-        if not layer.fixed:
+        if not layer.fixed or layer.geometry is None:
             tensors[f"{layer.name}.weight"] = np.ascontiguousarray(_kernels(layer), np.float32)
             tensors[f"{layer.name}.bias"] = np.ascontiguousarray(layer.bias, np.float32)
     return save(tensors, {KEY: describe(_parts(network), _input_shape(network))})
@@ -67,8 +67,8 @@ def _parts(network: Network) -> list[Part]:
         if layer.geometry is None:
             if not flat:
                 parts.append(FlattenPart(_new_name(f"{layer.name}.flatten", names)))
-            flat = True
-            parts.append(LinearPart(layer.name, StoredTensor(layer.weight.shape), None))
+            flat = layer.out_map is None
+            parts.append(LinearPart(layer.name, StoredTensor(layer.weight.shape), None, layer.out_map, layer.fixed))
             parts += _activation_parts(layer, names)
         else:
             parts += _spatial_parts(layer, names)

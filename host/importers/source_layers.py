@@ -5,6 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from host.importers.map_parts import (
+    FlattenPart,
+    Pair,
+    PermutePart,
+    SqueezePart,
+    TransposedConvPart,
+    UpsamplePart,
+)
 from host.importers.stored_tensor import StoredTensor
 from host.network.function import AnyActivation
 from rtl.numbers import Activation
@@ -21,26 +29,29 @@ __all__ = [
     "PadPart",
     "Pair",
     "Part",
+    "PermutePart",
     "PoolPart",
     "SoftmaxPart",
+    "SqueezePart",
     "Step",
+    "TransposedConvPart",
     "UnsupportedPart",
+    "UpsamplePart",
     "in_a_row",
     "shown",
     "tensors_of",
 ]
 
-Pair = tuple[int, int]
-"""A number for rows and one for columns."""
-
-
 @dataclass(frozen=True)
 class LinearPart:
-    """``weight @ x + bias``: shapes ``[rows, cols]`` and ``[rows]``."""
+    """``weight @ x + bias``: shapes ``[rows, cols]`` and ``[rows]``; of ``out_map`` and ``fixed``,
+    `host.network.layers.Linear` says what they are."""
 
     name: str
     weight: StoredTensor
     bias: StoredTensor | None
+    out_map: tuple[int, int, int] | None = None
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,9 @@ class PoolPart:
         Windows may extend beyond the end.
     counts_padding : bool
         Torch's ``count_include_pad``.
+    end_padding : Pair, optional
+    same : str
+        See `ConvPart`.
     """
 
     name: str
@@ -111,6 +125,14 @@ class PoolPart:
     padding: Pair = (0, 0)
     ceil: bool = False
     counts_padding: bool = True
+    end_padding: Pair | None = None
+    same: str = ""
+
+    @property
+    def pads(self) -> tuple[Pair, Pair]:
+        """Places before and behind the rows, and before and behind the columns."""
+        (above, left), (below, right) = self.padding, self.end_padding or self.padding
+        return (above, below), (left, right)
 
 
 @dataclass(frozen=True)
@@ -167,15 +189,6 @@ class ActivationPart:
 
 
 @dataclass(frozen=True)
-class FlattenPart:
-    """Channels, rows and columns become one axis; or, with a ``shape``, axes of these sizes behind the batch axis, if
-    these hold all values of an input."""
-
-    name: str
-    shape: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
 class SoftmaxPart:
     """A softmax or log-softmax over the outputs: it keeps their order, so the network does without it.
 
@@ -194,8 +207,9 @@ class UnsupportedPart:
     problem: str
 
 
-Part = (AddPart | LinearPart | ConvPart | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart
-        | ActivationPart | FlattenPart | SoftmaxPart | UnsupportedPart)
+Part = (AddPart | LinearPart | ConvPart | TransposedConvPart | UpsamplePart | PermutePart | SqueezePart | PadPart
+        | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ActivationPart | FlattenPart | SoftmaxPart
+        | UnsupportedPart)
 
 
 class Step(NamedTuple):
@@ -227,7 +241,7 @@ def shown(name: object) -> str:
 
 def tensors_of(part: Part) -> dict[str, StoredTensor]:
     """The tensors of ``part``, by the names that messages give them."""
-    if isinstance(part, LinearPart | ConvPart):
+    if isinstance(part, LinearPart | ConvPart | TransposedConvPart):
         tensors = {"weight": part.weight, "bias": part.bias}
     elif isinstance(part, NormPart):
         tensors = {"weight": part.scale, "bias": part.shift,

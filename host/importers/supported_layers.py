@@ -67,27 +67,21 @@ def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
         A problem and its way out; it continues the sentence that begins with the layer's name.
     """
     window, stride, padding = part.window, part.stride, part.padding
-    if min(*window, *stride) < 1 or min(padding) < 0:
+    most = [max(pads) for pads in part.pads]
+    if min(*window, *stride) < 1 or min(map(min, part.pads)) < 0:
         yield (f"has a window of {window}, a stride of {stride} and a padding of {padding}; a window and a stride are "
                "at least 1, a padding at least 0")
         return
-    rests = [size + 2 * pad - edge for size, pad, edge in zip(shape[1:], padding, window, strict=True)]
+    rests = [size + sum(pads) - edge for size, pads, edge in zip(shape[1:], part.pads, window, strict=True)]
     if min(rests) < 0:
         yield f"has a window of {size_text(window)}, which exceeds its input of {size_text(shape)}; use larger images"
-    elif part.ceil and part.kind == "average" and any(rest % step for rest, step in zip(rests, stride, strict=True)):
-        yield (f"has ceil_mode, which gives windows that reach over the edge of {size_text(shape[1:])} values; use "
-               "ceil_mode=False, or images for which the windows fit")
-    if part.kind == "average":
-        if padding != (0, 0) and not part.counts_padding:
-            yield "has a padding that its means leave out; use count_include_pad=True or padding=0"
-        elif any(2 * pad > edge for pad, edge in zip(padding, window, strict=True)):
-            yield f"has a padding of {size_text(padding)}, more than half its window of {size_text(window)}"
+    if any(2 * pad > edge for pad, edge in zip(most, window, strict=True)):
+        yield f"has a padding of {size_text(tuple(most))}, more than half its window of {size_text(window)}"
+    elif part.kind == "average":
         return
-    if any(2 * pad > edge for pad, edge in zip(padding, window, strict=True)):
-        yield f"has a padding of {size_text(padding)}, more than half its window of {size_text(window)}"
     elif (window[0] != window[1] or stride[0] != stride[1]) and not in_one_row(part, shape):
         yield (f"has a window of {size_text(window)} and a stride of {size_text(stride)}, but those of max pooling are "
-               "square here; use one number for each")
+               "square here; use one number for each, or a torch.nn.AvgPool2d, whose windows may have any shape")
     elif stride[1] > window[1] or window[1] > LARGEST_POOL:
         yield (f"has windows {window[1]} wide and {stride[1]} apart, but those of max pooling are at most "
                f"{LARGEST_POOL} wide here, and at most as far apart as they are wide; use such, or several poolings")
@@ -95,4 +89,4 @@ def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
 
 def in_one_row(part: PoolPart, shape: tuple[int, ...]) -> bool:
     """Whether a pooling of maps of this shape, channels, rows and columns, works along the only row there is."""
-    return shape[1] == part.window[0] == 1 and part.padding[0] == 0
+    return shape[1] == part.window[0] == 1 and not any(part.pads[0])

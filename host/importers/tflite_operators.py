@@ -5,11 +5,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from host.importers.activation_readers import ReadError
 from host.importers.chain_tracer import ARITHMETIC
-from host.importers.conv_padding import same_padding
 from host.importers.source_layers import (
     ActivationPart,
     AdaptivePoolPart,
@@ -24,13 +21,10 @@ from host.importers.source_layers import (
 )
 from host.importers.stored_tensor import StoredTensor
 from host.importers.tflite_activations import FUNCTIONS, activated
+from host.importers.tflite_maps import MAP_HANDLERS, SAME, TAKES, moved
 from host.importers.tflite_node import LiteNode
 
 __all__ = ["read_node"]
-
-SAME = 0
-"""tflite.Padding of an operator that pads; the other number is VALID."""
-
 
 def read_node(node: LiteNode) -> None:
     """Adds to the flow of ``node`` the parts that the node becomes, or the constant that it computes."""
@@ -53,7 +47,7 @@ def read_node(node: LiteNode) -> None:
     handler = _HANDLERS.get(node.kind)
     if flow.other is not None:
         parts = activated(node, AddPart(node.label), node.options("AddOptions").FusedActivationFunction())
-    elif handler is None or not flow.is_at(str(node.inputs[0])):
+    elif handler is None or not flow.is_at(str(node.inputs[TAKES.get(node.kind, 0)])):
         parts = node.refused(f"is the operation {node.kind}, which the engine does not run; see the supported layers "
                              "in the README" + ARITHMETIC * (node.kind in ("ADD", "SUB", "MUL", "DIV")))
     else:
@@ -67,7 +61,7 @@ def _convolution(node: LiteNode) -> list[Part]:
     if len(node.shape) != 4 or (not weight.problem and len(weight.shape) != 4):
         return node.refused("is a convolution whose input or weight has not four axes")
     groups = 1 if weight.problem else max(1, node.shape[3] // weight.shape[3])
-    return activated(node, _conv_part(node, options, _moved(weight, (0, 3, 1, 2)), groups),
+    return activated(node, _conv_part(node, options, moved(weight, (0, 3, 1, 2)), groups),
                           options.FusedActivationFunction())
 
 
@@ -76,7 +70,7 @@ def _depthwise(node: LiteNode) -> list[Part]:
     options, weight = node.options("DepthwiseConv2DOptions"), node.required(1)
     if len(node.shape) != 4 or (not weight.problem and (len(weight.shape) != 4 or weight.shape[0] != 1)):
         return node.refused("is a depthwise convolution whose input or weight has not four axes")
-    return activated(node, _conv_part(node, options, _moved(weight, (3, 0, 1, 2)), node.shape[3]),
+    return activated(node, _conv_part(node, options, moved(weight, (3, 0, 1, 2)), node.shape[3]),
                           options.FusedActivationFunction())
 
 
@@ -124,14 +118,9 @@ def _pool(kind: str) -> Callable[[LiteNode], list[Part]]:
         window, stride = (options.FilterHeight(), options.FilterWidth()), (options.StrideH(), options.StrideW())
         if len(node.shape) != 4 or min(*window, *stride) < 1:
             return node.refused(f"is a pooling with windows of {window}, {stride} apart, of {len(node.shape)} axes")
-        rows, cols = ((0, 0), (0, 0)) if options.Padding() != SAME else (
-            same_padding(size, edge, step, "upper")
-            for size, edge, step in zip(node.shape[1:3], window, stride, strict=True))
-        if any(rows) or any(cols):
-            return node.refused(f"is a pooling that pads {rows} rows and {cols} columns, at the beginning and at the "
-                                "end; use padding='valid'")
-        return activated(node, PoolPart(node.label, kind, window, stride, counts_padding=False),
-                              options.FusedActivationFunction())
+        return activated(node, PoolPart(node.label, kind, window, stride, counts_padding=False,
+                                        same="upper" if options.Padding() == SAME else ""),
+                         options.FusedActivationFunction())
     return read
 
 
@@ -141,23 +130,6 @@ def _mean(node: LiteNode) -> list[Part]:
         return node.refused("is a mean over other axes than rows and columns; use GlobalAveragePooling2D")
     pooled: list[Part] = [AdaptivePoolPart(node.label, "average", (1, 1))]
     return pooled if options.KeepDims() else [*pooled, FlattenPart(f"{node.label}.flatten")]
-
-
-def _reshape(node: LiteNode) -> list[Part]:
-    """A reshape to one axis behind the batch axis; or of the input to a map of one channel, whose order is the same."""
-    before, after = node.shape, node.tensors[node.outputs[0]].shape
-    if before == after:
-        return []
-    if len(after) == 2 and before[:1] == after[:1]:
-        if len(before) == 4:
-            node.flow.flattened[f"#{len(node.flow.steps)}"] = before[1], before[2], before[3]
-        return [FlattenPart(node.label)]
-    if len(after) == 4 and before[:1] == after[:1] and after[3] == 1 and len(before) in (2, 3):
-        return [FlattenPart(node.label, (1, after[1], after[2]))]
-    if len(after) == 4 and len(before) == 2 and after[:3] == (before[0], 1, 1):
-        return []
-    return node.refused(f"is a reshape of {list(before)} to {list(after)}; only all axes behind the batch's may become "
-                        "one, or an input a map of one channel")
 
 
 def _pad(node: LiteNode) -> list[Part]:
@@ -182,17 +154,9 @@ def _softmax(node: LiteNode) -> list[Part]:
     return [SoftmaxPart(node.label, 1)]
 
 
-def _moved(weight: StoredTensor, order: tuple[int, ...]) -> StoredTensor:
-    """The tensor with its axes in another order."""
-    if weight.problem:
-        return weight
-    return StoredTensor(tuple(weight.shape[axis] for axis in order), weight.values,
-                        lambda: np.transpose(weight.read(), order))
-
-
 _HANDLERS: dict[str, Callable[[LiteNode], list[Part]]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _depthwise, "FULLY_CONNECTED": _linear,
     "AVERAGE_POOL_2D": _pool("average"), "MAX_POOL_2D": _pool("max"), "MEAN": _mean, "PAD": _pad,
-    "RESHAPE": _reshape, "SQUEEZE": _reshape, "EXPAND_DIMS": _reshape,
+    **MAP_HANDLERS,
     "SOFTMAX": _softmax, "LOG_SOFTMAX": _softmax, **dict.fromkeys(FUNCTIONS, _activation),
 }

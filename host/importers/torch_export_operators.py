@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from host.importers.activation_readers import ReadError, exported, prelu
-from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, Dataflow, transposed
+from host.importers.chain_tracer import ARITHMETIC, Dataflow, transposed
 from host.importers.conv_forms import over_two_axes
 from host.importers.source_layers import (
     ActivationPart,
@@ -24,6 +24,7 @@ from host.importers.source_layers import (
 )
 from host.importers.stored_tensor import StoredTensor, masked, weight_normed
 from host.importers.supported_layers import NOT_ZEROS
+from host.importers.torch_export_maps import MAP_HANDLERS, transposed_conv
 from host.importers.torch_export_node import ExportNode, GarbledError, ValueName, Values, argument, size_of
 
 __all__ = ["read_node"]
@@ -80,7 +81,9 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         flow.go_on(outputs[0])
     else:
         sizes = [size_of(size) for size in shapes[outputs[0]]["sizes"]]
-        call = ExportNode(label, target, arguments, flow, names, sizes)
+        first = arguments.get("input", arguments.get("self"))
+        axes = shapes[first.name]["sizes"] if type(first) is ValueName and first.name in shapes else []
+        call = ExportNode(label, target, arguments, flow, names, sizes, [size_of(size) for size in axes])
         parts = handler(call)
         flow.go_on(outputs[0], *parts)
 
@@ -126,7 +129,7 @@ def _constant(operation: str, arguments: Values, output: str, flow: Dataflow, na
 def _conv(call: ExportNode) -> list:
     weight, bias = call.required("weight"), call.tensor("bias")
     if call.arguments.get("transposed"):
-        return call.refused("is a transposed convolution; of convolutions only torch.nn.Conv2d is supported")
+        return transposed_conv(call)
     padding, groups = call.arguments.get("padding"), call.arguments.get("groups", 1)
     if not weight.problem and len(weight.shape) not in (3, 4):
         return call.refused(f"is a convolution over {len(weight.shape) - 2} axes; only those over one or two are "
@@ -217,20 +220,6 @@ def _mean(call: ExportNode) -> list:
     return [AdaptivePoolPart(call.label, "average", (1, 1)), *flat]
 
 
-def _flatten(call: ExportNode) -> list:
-    if (call.arguments.get("start_dim", 0), call.arguments.get("end_dim", -1)) not in ((1, -1), (1, 3)):
-        return call.refused("is a flatten with other axes than all but the first; use torch.nn.Flatten()")
-    return [FlattenPart(call.label)]
-
-
-def _view(call: ExportNode) -> list:
-    first, *rest = call.sizes or [None]
-    if len(call.flow.sizes) > 1 and first != call.flow.batch:
-        return call.refused(f"is {call.target[:80]}, which {KEEP_BATCH}")
-    return [call.flow.reshaped([None, *(size if type(size) is int else None for size in rest)], call.label,
-                               call.target[:80])]
-
-
 def _arithmetic(call: ExportNode) -> list:
     """A sum, difference, product or quotient of a value and a constant."""
     operation = call.target.removeprefix("torch.ops.aten.").split(".")[0].removesuffix("_")
@@ -262,8 +251,7 @@ _HANDLERS: dict[str, Callable[[ExportNode], list]] = {
     "adaptive_avg_pool2d": _adaptive_pool("average"), "_adaptive_avg_pool2d": _adaptive_pool("average"),
     "max_pool1d": _pool("max", 1), "avg_pool1d": _pool("average", 1),
     "adaptive_avg_pool1d": _adaptive_pool("average", 1), "adaptive_max_pool1d": _adaptive_pool("max", 1),
-    "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _mean, "flatten": _flatten,
-    "pad": _pad, "constant_pad_nd": _pad, "view": _view, "reshape": _view, "_unsafe_view": _view,
+    "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _mean, "pad": _pad, "constant_pad_nd": _pad, **MAP_HANDLERS,
     **dict.fromkeys(("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "rsub"), _arithmetic),
     "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
 }

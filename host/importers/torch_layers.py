@@ -10,7 +10,6 @@ from host.importers.source_layers import (
     ActivationPart,
     AdaptivePoolPart,
     ConvPart,
-    FlattenPart,
     LinearPart,
     NormPart,
     PadPart,
@@ -21,6 +20,7 @@ from host.importers.source_layers import (
 )
 from host.importers.supported_layers import NOT_ZEROS
 from host.importers.torch_archive import EXPORT, Checkpoint
+from host.importers.torch_map_layers import MAP_MODULES, OPTION_LIMIT, pair
 from host.network.function import AnyActivation
 from nonzero.errors import UserError
 from nonzero.safe_pickle import Record
@@ -30,9 +30,6 @@ MODULES_LIMIT = 4096
 
 NESTING_LIMIT = 32
 """Greatest depth of containers within containers."""
-
-OPTION_LIMIT = 1 << 16
-"""Greatest stride, padding, dilation or size of a layer."""
 
 NAME_LIMIT = 100
 """Greatest number of characters in the name of a module within its container."""
@@ -108,7 +105,8 @@ def _kind_problem(name: str) -> str:
     if module.endswith((".conv", ".lazy")):
         same = ("; a Conv1d is the same with one row: kernels of (1, size), on inputs of (channels, 1, length)"
                 if kind == "Conv1d" else "; retrain with it")
-        return f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d is supported{same}"
+        return (f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d and ConvTranspose2d are "
+                f"supported{same}")
     if module.endswith(".activation"):
         return (f"is torch.nn.{kind}, an activation function that the engine does not run; retrain with torch.nn.ReLU, "
                 "or another one of the README")
@@ -132,14 +130,14 @@ def _convolution(name: str, checkpoint: Checkpoint, state: dict) -> Part:
     if not isinstance(linear, LinearPart):
         return linear
     weight = linear.weight
-    stride, dilation = _pair(state.get("stride")), _pair(state.get("dilation"))
+    stride, dilation = pair(state.get("stride")), pair(state.get("dilation"))
     padding, groups = state.get("padding"), state.get("groups")
     if state.get("padding_mode") != "zeros":
         return UnsupportedPart(name, NOT_ZEROS)
     if padding == "valid":
         padding = (0, 0)
     same = "upper" if padding == "same" else ""
-    pads = (0, 0) if same else _pair(padding)
+    pads = (0, 0) if same else pair(padding)
     if stride is None or dilation is None or pads is None or type(groups) is not int:
         return UnsupportedPart(name, f"has a stride, padding, dilation or groups that are no whole numbers of at most "
                                      f"{OPTION_LIMIT}; save the model again")
@@ -158,17 +156,8 @@ def _zero_pad(name: str, _: Checkpoint, state: dict) -> Part:
     return PadPart(name, (above, below), (left, right))
 
 
-def _pair(value: Any) -> tuple[int, int] | None:
-    """One number or two as two; None if they are neither, or not from 0 to `OPTION_LIMIT`."""
-    pair: Any = (value, value) if type(value) is int else value
-    if type(pair) not in (tuple, list) or len(pair) != 2 \
-            or not all(type(one) is int and 0 <= one <= OPTION_LIMIT for one in pair):
-        return None
-    return pair[0], pair[1]
-
-
 def _max_pool(name: str, _: Checkpoint, state: dict) -> Part:
-    if _pair(state.get("dilation")) != (1, 1):
+    if pair(state.get("dilation")) != (1, 1):
         return UnsupportedPart(name, "has a dilation, but windows have no gaps here; use dilation=1")
     if state.get("return_indices"):
         return UnsupportedPart(name, INDICES)
@@ -182,8 +171,8 @@ def _average_pool(name: str, _: Checkpoint, state: dict) -> Part:
 
 
 def _pool(name: str, kind: str, state: dict) -> Part:
-    window, padding = _pair(state.get("kernel_size")), _pair(state.get("padding"))
-    stride = window if state.get("stride") is None else _pair(state.get("stride"))
+    window, padding = pair(state.get("kernel_size")), pair(state.get("padding"))
+    stride = window if state.get("stride") is None else pair(state.get("stride"))
     if window is None or stride is None or padding is None:
         return UnsupportedPart(name, f"has a kernel_size, stride or padding that are no whole numbers of at most "
                                      f"{OPTION_LIMIT}; save the model again")
@@ -196,12 +185,12 @@ def _adaptive_pool(kind: str) -> Callable[[str, Checkpoint, dict], Part]:
         if state.get("return_indices"):
             return UnsupportedPart(name, INDICES)
         size = state.get("output_size")
-        pair: Any = (size, size) if type(size) is int else size
-        if type(pair) not in (tuple, list) or len(pair) != 2 \
-                or not all(one is None or (type(one) is int and 1 <= one <= OPTION_LIMIT) for one in pair):
+        both: Any = (size, size) if type(size) is int else size
+        if type(both) not in (tuple, list) or len(both) != 2 \
+                or not all(one is None or (type(one) is int and 1 <= one <= OPTION_LIMIT) for one in both):
             return UnsupportedPart(name, f"has an output_size that is not one or two whole numbers of at most "
                                          f"{OPTION_LIMIT}; save the model again")
-        return AdaptivePoolPart(name, kind, (pair[0], pair[1]))
+        return AdaptivePoolPart(name, kind, (both[0], both[1]))
     return read
 
 
@@ -241,12 +230,6 @@ def _prelu(name: str, checkpoint: Checkpoint, state: dict) -> Part:
     return _activation(lambda _: prelu(slopes))(name, checkpoint, state)
 
 
-def _flatten(name: str, _: Checkpoint, state: dict) -> Part:
-    if (state.get("start_dim"), state.get("end_dim")) != (1, -1):
-        return UnsupportedPart(name, "is a Flatten with start_dim or end_dim; use torch.nn.Flatten()")
-    return FlattenPart(name)
-
-
 def _nothing(name: str, _: Checkpoint, state: dict) -> None:
     return None
 
@@ -270,5 +253,5 @@ _MODULES: dict[str, Callable[[str, Checkpoint, dict], Part | None]] = {
     "torch.nn.modules.activation.LogSoftmax": _softmax,
     "torch.nn.modules.dropout.Dropout": _nothing,
     "torch.nn.modules.dropout.AlphaDropout": _nothing,
-    "torch.nn.modules.flatten.Flatten": _flatten,
+    **MAP_MODULES,
 }

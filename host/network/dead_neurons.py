@@ -47,9 +47,10 @@ def silence_dead_neurons(network: Network) -> Network:
 
 
 def _pairs(layers: Sequence[Linear]) -> list[tuple[Linear, Linear]]:
-    """Each layer whose outputs a single one takes, with that one."""
+    """Each layer whose outputs a single one takes, with that one; but not a fully connected layer before a convolution,
+    which has one weight for many of its neurons."""
     return [(layer, layers[reader]) for layer, reader in zip(layers, only_reader(layers), strict=True)
-            if reader is not None]
+            if reader is not None and not (layer.out_map and layers[reader].geometry)]
 
 
 def _taken(layer: Linear, following: Linear) -> np.ndarray:
@@ -82,7 +83,7 @@ def drop_dead_neurons(network: Network) -> Network:
     """``network`` without the hidden neurons that have no inputs or no outputs; the function stays.
 
     Inputs and outputs of the network stay, and of each layer at least one neuron. So do the channels that go into a
-    convolution with groups, or come from one.
+    convolution with groups, or come from one, and the neurons of a fully connected layer that are a feature map.
     """
     network = silence_dead_neurons(network)
     return take_neurons(network, living_neurons(network))
@@ -92,7 +93,7 @@ def living_neurons(network: Network) -> list[np.ndarray]:
     """Rows of each layer that `drop_dead_neurons` leaves, in ``network``, whose dead neurons are silent."""
     rows = [np.arange(layer.rows) for layer in network.layers]
     for number, (layer, reader) in enumerate(zip(network.layers, only_reader(network.layers), strict=True)):
-        if reader is not None and layer.added is None and not any(
+        if reader is not None and layer.added is None and not layer.out_map and not any(
                 one.geometry and one.geometry.groups > 1 for one in (layer, network.layers[reader])):
             alive = np.flatnonzero(layer.weight.any(axis=1) | (layer.bias != 0))
             rows[number] = alive if alive.size else np.array([0])

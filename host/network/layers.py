@@ -37,9 +37,12 @@ class Linear:
     geometry : Geometry, optional
         Geometry of a convolution (`Conv2d`); None here.
     fixed : bool
-        Constant weights, as those of an average pooling: never pruned, trained or shared.
+        Constant weights, as those of an average pooling: never pruned or trained.
     source, added : str, optional
         Layers whose outputs it takes, see `host.network.graph`.
+    out_map : (int, int, int), optional
+        Channels, rows and columns of the feature map that the outputs of a fully connected layer are, in this order;
+        None if they are a vector.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Linear:
     fixed: bool = False
     source: str | None = None
     added: str | None = None
+    out_map: tuple[int, int, int] | None = None
 
     @property
     def rows(self) -> int:
@@ -81,6 +85,11 @@ class Linear:
     def outputs(self) -> int:
         """Values that it gives."""
         return self.rows
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of its outputs; a vector is a map of one pixel."""
+        return self.out_map or (self.rows, *self.shape.out_shape)
 
 
 @dataclass(frozen=True)

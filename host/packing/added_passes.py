@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from host.network.layers import Geometry
+from host.network.layers import Geometry, Linear
 from host.packing.balance_rows import Assignment
 from host.packing.conv_scans import scans
 from host.packing.encode import EncodedPass, encode_pass
@@ -20,7 +20,7 @@ from rtl.config import EngineConfig
 __all__ = ["added_geometry", "added_passes", "parts_of"]
 
 
-def added_geometry(layer: QuantizedLayer) -> Geometry:
+def added_geometry(layer: QuantizedLayer | Linear) -> Geometry:
     """The convolution that adds: one tap for each channel of the sums of ``layer``, pooled as ``layer`` pools."""
     shape = layer.shape
     return Geometry((layer.rows, *shape.conv_shape), (1, 1), groups=layer.rows, pool=shape.pool,

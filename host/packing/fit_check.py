@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from host.network.activations import needs_table
 from host.network.graph import sources
 from host.network.layers import LARGEST_POOL, Linear
+from host.packing.boundaries import input_shape
 from host.packing.mapping import MappedLayer
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import RANGES, EngineConfig
@@ -45,17 +46,26 @@ def problems_of_layers(layers: Sequence[QuantizedLayer | Linear], config: Engine
             problems.append(f"layer '{layer.name}' has an activation function that takes a table, preset '{preset}' "
                             f"has no tables; use a configuration with {way_out}")
         if source < 0:
+            found = input_shape(layers)
+            if layer.geometry and (found.in_shape[0], found.pixels) != (layer.geometry.in_shape[0],
+                                                                        layer.geometry.pixels):
+                problems.append(f"layer '{layer.name}' takes the input as {_sizes(layer.geometry.in_shape)} values, "
+                                f"but another layer as {_sizes(found.in_shape)}; let all take it in one shape")
             continue
         before = layers[source]
         if before.outputs != layer.inputs:
             problems.append(f"layer '{layer.name}' takes {layer.inputs} values, but layer '{before.name}' gives "
                             f"{before.outputs}")
-        elif layer.geometry and (before.rows, *before.shape.out_shape) != layer.geometry.in_shape:
-            given = " x ".join(str(size) for size in (before.rows, *before.shape.out_shape))
-            wanted = " x ".join(str(size) for size in layer.geometry.in_shape)
-            problems.append(f"layer '{layer.name}' takes {wanted} values, but layer '{before.name}' gives {given}; the "
-                            "engine cannot change the shape between them")
+        elif layer.geometry and (before.map_shape[0], math.prod(before.map_shape)) != (
+                layer.geometry.in_shape[0], layer.inputs):
+            problems.append(f"layer '{layer.name}' takes {_sizes(layer.geometry.in_shape)} values, but layer "
+                            f"'{before.name}' gives {_sizes(before.map_shape)}; the engine cannot change the shape "
+                            "between them")
     return problems
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _problems_of_convolution(layer: QuantizedLayer | Linear, config: EngineConfig, preset: str) -> list[str]:

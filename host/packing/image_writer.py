@@ -52,7 +52,8 @@ def image_file(packed: PackedNetwork) -> bytes:
         "input_scale": packed.quantized.input_scale, "input_signed": packed.quantized.input_signed,
         "layers": [{"name": layer.quantized.name, "output_base": layer.output_base,
                     "output_words": layer.output_words,
-                    "output_order": layer.placement.channel_positions.tolist(), **_convolution_fields(layer),
+                    "output_order": layer.placement.read_by(layer.quantized).channel_positions.tolist(),
+                    **_convolution_fields(layer),
                     **_source_fields(layer),
                     **({"bands": packed.fold.bands} if packed.fold and layer is packed.layers[0] else {})}
                    for layer in packed.layers],

@@ -10,8 +10,8 @@ from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
 from host.network.graph import input_readers, sources
 from host.packing.added_passes import added_passes
-from host.packing.balance_rows import Assignment, assign_bands, assign_rows, order_rows
-from host.packing.boundaries import input_layout, output_layout, scanned_channels
+from host.packing.balance_rows import Assignment, assign_bands, assign_map, assign_rows, order_rows
+from host.packing.boundaries import input_layout, input_shape, output_layout, scanned_channels
 from host.packing.conv_scans import Scan, scans
 from host.packing.encode import EncodedPass, encode_pass
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
@@ -64,9 +64,14 @@ class MappedLayer:
     added: ActivationLayout | None = None
 
     @property
+    def pixel_slots(self) -> int:
+        """Words of a pixel that it drains: all of a fully connected layer, even if its outputs are a map."""
+        return self.output.pixel_words if self.layer.geometry else self.assignment.words
+
+    @property
     def band_step(self) -> int:
-        """Words between the places of slots below and from ``output.pixel_words`` on, see `rtl.descriptor`."""
-        upper = self.output.pixel_words
+        """Words between the places of slots below and from `pixel_slots` on, see `rtl.descriptor`."""
+        upper = self.pixel_slots
         return self.output_words // 2 - upper if self.assignment.words > upper else 0
 
 
@@ -132,11 +137,11 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
     first = quantized.layers[0] if fold is None else fold.layer(quantized.layers[0])
     often = None if activity is None else activity[0]
     often = _folded(fold, often) if fold else often
-    by_channel = None if often is None else often.reshape(first.shape.in_shape).mean(axis=(1, 2))
     wires = sources(quantized.layers)
-    several = input_readers(quantized.layers) > 1
+    shape = input_shape(quantized.layers) if input_readers(quantized.layers) > 1 else None
+    by_channel = None if often is None else often.reshape((shape or first.shape).in_shape).mean(axis=(1, 2))
     # The network's input, and the outputs of each layer.
-    layouts = [input_layout(first, by_channel, config, every=several)]
+    layouts = [input_layout(first, by_channel, config, shape)]
     mapped: list[MappedLayer] = []
     for number, (layer, (taken, added)) in enumerate(zip([first, *quantized.layers[1:]], wires, strict=True)):
         bands = fold.bands if fold and number == 0 else 1
@@ -149,7 +154,7 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
         if found is None:
             return None
         assignment, passes = found
-        more = None if added is None else layouts[added + 1]
+        more = None if added is None else layouts[added + 1].read_by(layer)
         if more is not None:
             together = _with_added(layer, more, assignment, passes, config)
             if together is None:
@@ -232,16 +237,15 @@ def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.nda
         passes = _encode_layer(layer, channels, assignment, scans(layer.shape, 1 << config.tap_bits, config.tap_bits),
                                config)
         return None if passes is None else (assignment, passes)
-    in_turn = np.arange(layer.rows)
-    words = -(-layer.rows // config.pes)
+    channels_out, *size = layer.map_shape if layer.out_map else (layer.rows, 1)
+    words = -(-channels_out // config.pes) * math.prod(size)
     best: tuple[Assignment, list[EncodedPass]] | None = None
     fewest = -(-words // (config.acc_depth // math.prod(layer.shape.computed_shape)))
     count, edge = fewest, 1 << config.tap_bits
     while True:
         slots = -(-words // count)
         count = -(-words // slots)
-        assignment = Assignment(in_turn % config.pes, in_turn // config.pes, config.pes, slots) if work is None \
-            else assign_rows(work, config.pes, slots)
+        assignment = _assigned(layer, work, config.pes, slots)
         plan = scans(layer.shape, edge, config.tap_bits)
         passes = _encode_layer(layer, channels, assignment, plan, config)
         if passes is not None:
@@ -257,12 +261,21 @@ def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.nda
         count = max(count + (1 if best else 1 + count // 4), -(-words // (slots - 1)))
     assert best is not None     # a slice of one row and tap is one entry
     assignment, passes = best
-    if order and any(one.skips for one in passes):
+    if order and not layer.out_map and any(one.skips for one in passes):
         ordered = order_rows(assignment, layer.channel_codes, passes[0].index_bits - 2 * passes[0].scan.tap_bits)
         shorter = _encode_layer(layer, channels, ordered, plan, config)
         if shorter is not None and _storage(shorter, config) < _storage(passes, config):
             return ordered, shorter
     return best
+
+
+def _assigned(layer: QuantizedLayer, work: np.ndarray | None, pes: int, slots: int) -> Assignment:
+    """PE and slot of each row, with this many slots per pass: by their work, if it is known, else in turn."""
+    if layer.out_map:
+        return assign_map(np.zeros(layer.rows) if work is None else work, layer.out_map[0], pes, slots,
+                          balance=work is not None)
+    in_turn = np.arange(layer.rows)
+    return Assignment(in_turn % pes, in_turn // pes, pes, slots) if work is None else assign_rows(work, pes, slots)
 
 
 def _encode_layer(layer: QuantizedLayer, channels: np.ndarray, assignment: Assignment, plan: list[Scan],

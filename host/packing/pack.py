@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packs a quantised network into the memories of an engine: chooses addresses and passes, and checks that all fits."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -188,11 +189,13 @@ def _packed(quantized: QuantizedNetwork, fold: Fold | None, mapped: list[MappedL
 def _ready(one: MappedLayer, before: list[PackedLayer]) -> int:
     """Input words that a layer's first pass may read while the last pass before it is still being drained.
 
-    The drain writes pixel by pixel; with one pixel, all slots but those of the last pass have been written before.
+    The drain writes pixel by pixel; with one pixel, all slots but those of the last pass have been written before. A
+    convolution of several pixels does not scan all words in their order, so that it waits.
     """
     if not before:
         return one.source.words
-    return one.source.words - len(before[-1].passes[-1].encoded.slots) if before[-1].placement.pixels == 1 else 0
+    in_order = math.prod(before[-1].quantized.shape.out_shape) == 1 and one.source.pixels == 1
+    return one.source.words - len(before[-1].passes[-1].encoded.slots) if in_order else 0
 
 
 def _place_layer(mapped: MappedLayer, bases: tuple[int, int, int | None], ready: int,

@@ -56,6 +56,6 @@ def pixel_fields(mapped: MappedLayer, one: EncodedPass, shape: Geometry, source:
         "out_cols": out_cols, "out_rows": out_rows,
         "first_row": (scan.first[0] * out_cols + scan.first[1]) * slots & largest("first_row"),
         "row_pitch": out_cols * slots,
-        "pooled_cols": pooled_cols, "pooled_rows": pooled_rows, "output_pixel_words": mapped.output.pixel_words,
+        "pooled_cols": pooled_cols, "pooled_rows": pooled_rows, "output_pixel_words": mapped.pixel_slots,
         "band_step": mapped.band_step,
     }

@@ -47,6 +47,8 @@ class QuantizedLayer:
     table : int64 array, shape ``[256]``, optional
         The layer's table of its activation function: the activation by the bits of its place; None if it has none. Max
         pooling takes the greatest of these activations.
+    out_map : (int, int, int), optional
+        Channels, rows and columns of a fully connected layer's outputs, see `host.network.layers.Linear`.
     """
 
     name: str
@@ -66,6 +68,7 @@ class QuantizedLayer:
     added_weight: int = 0
     added_signed: bool = False
     table: np.ndarray | None = None
+    out_map: tuple[int, int, int] | None = None
 
     @property
     def rows(self) -> int:
@@ -89,6 +92,11 @@ class QuantizedLayer:
     def outputs(self) -> int:
         """Values that it gives."""
         return self.rows * math.prod(self.shape.out_shape)
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of its outputs; a vector is a map of one pixel."""
+        return self.out_map or (self.rows, *self.shape.out_shape)
 
     @property
     def weights(self) -> np.ndarray:

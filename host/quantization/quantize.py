@@ -168,7 +168,7 @@ def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | 
                   table: np.ndarray | None = None) -> QuantizedLayer:
         return QuantizedLayer(layer.name, codes, codebook, bias, *constants, engine_activation(layer.activation),
                               taken.signed, taken.scale, weight_scale, output_scale, layer.geometry, layer.source,
-                              layer.added, added_weight, added_signed, table)
+                              layer.added, added_weight, added_signed, table, layer.out_map)
 
     bounds, tabled = proven(bias), needs_table(layer.activation)
     geometry = unpooled(layer.geometry) if tabled and layer.geometry else layer.geometry

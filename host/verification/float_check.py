@@ -218,7 +218,7 @@ def _worst_layer(step: Step, images: np.ndarray) -> str | None:
 def _alike(network: Network) -> bool:
     """Whether the outputs are values of one kind, no choice: as many as the inputs, as an autoencoder's, or several
     pixels."""
-    return network.outputs >= network.inputs or network.outputs > network.layers[-1].rows
+    return network.outputs >= network.inputs or network.layers[-1].map_shape[1:] != (1, 1)
 
 
 def _losses(network: Network, exact: np.ndarray, outputs: Sequence[np.ndarray]) -> tuple[str, list[float]]:

@@ -106,6 +106,38 @@ def random_branches(rng: np.random.Generator, config: EngineConfig, shape: tuple
     return QuantizedNetwork("branches", tuple(layers), 1.0, signed, config.act_bits)
 
 
+def random_decoder(rng: np.random.Generator, config: EngineConfig, inputs: int, maps: list[tuple[int, int, int]],
+                   density: float, *, signed: bool = False) -> QuantizedNetwork:
+    """For each of the ``maps`` a fully connected layer that gives it, and a convolution that takes it.
+
+    Some of the convolutions pool, some of the layers add the map to their sums. The last layer gives five values.
+    """
+    layers: list[QuantizedLayer] = []
+
+    def add(name: str, shape: tuple[int, int], **fields) -> None:  # type: ignore[no-untyped-def]
+        layers.append(replace(_layer(rng, config, name, shape, density, layers[-1].activation.signed if layers
+                                     else signed, last=bool(rng.integers(2))), **fields))
+    for number, (channels, height, width) in enumerate(maps):
+        values = channels * height * width
+        add(f"map{number}", (values, layers[-1].outputs if layers else inputs), out_map=(channels, height, width))
+        given, stride, pads = layers[-1], int(rng.integers(1, 3)), int(rng.integers(2))
+        pool = int(rng.integers(1, 3)) if min(height, width) > 2 else 1
+        rows = channels if rng.integers(2) else int(rng.integers(1, 10))
+        geometry = Geometry((channels, height, width), (1 + 2 * pads,) * 2, (stride, 1), (pads, pads), pool=pool,
+                            pool_stride=pool)
+        while min(geometry.out_shape) < 1:
+            geometry = replace(geometry, pool=1, pool_stride=1)
+        adds = (rows, *geometry.conv_shape) == given.out_map
+        add(f"conv{number}", (rows, channels * math.prod(geometry.kernel)), geometry=geometry,
+            **({"added": given.name, "added_signed": given.activation.signed, "added_weight": 3} if adds else {}))
+        layers[-1] = replace(layers[-1], codes=layers[-1].codes * np.tile(taps_met(geometry), channels))
+        if (rows, *geometry.out_shape) == given.out_map:
+            add(f"again{number}", (values, layers[-1].outputs), out_map=given.out_map, added=given.name,
+                added_signed=given.activation.signed, added_weight=5)
+    add("fc", (5, layers[-1].outputs))
+    return QuantizedNetwork("decoder", tuple(layers), 1.0, signed, config.act_bits)
+
+
 def random_geometry(rng: np.random.Generator, channels: int, groups: int, largest: int = 5) -> Geometry:
     """A convolution of few small channels, with a kernel of at most ``largest`` rows and columns.
 

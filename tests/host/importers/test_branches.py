@@ -67,6 +67,10 @@ MODELS = {
     "linear": (lambda m, x: m.c((lambda y: (m.b(y) + y).relu())(m.a(x.flatten(1)).relu())),
                {"a": nn.Linear(90, 7), "b": nn.Linear(7, 7), "c": nn.Linear(7, 3)},
                [("a", None, None), ("b", None, "a"), ("c", None, None)]),
+    "a vector and a flattened map": (lambda m, x: m.c(x.flatten(1)) + m.a(x).flatten(1),
+                                     {"a": conv(), "c": nn.Linear(90, 90)}, [("c", None, None), ("a", "", "c")]),
+    "padded": (lambda m, x: m.b(functional.pad(x, (1, 1)) + functional.pad(m.a(x), (1, 1))),
+               {"a": conv(), "b": conv()}, None),
     "the same layer twice": (lambda m, x: (lambda y: (m.a(y) + x).relu())(m.a(x).relu()), {"a": conv()},
                              [("a", None, None), ("a_2", None, "")]),
 }
@@ -119,17 +123,15 @@ REFUSED = {
                 f"is torch.ops.aten.mul.Tensor of several values; {TWO}"),
     "sizes": (lambda m, x: (lambda y: m.b(y + y.mean((2, 3), keepdim=True)))(m.a(x).relu()),
               "adds 3 x 1 x 1 values to 3 x 6 x 5; only values of one shape are added"),
-    "flattened": (lambda m, x: m.c(x.flatten(1)) + m.a(x).flatten(1),
+    "flattened": (lambda m, x: m.a(x).flatten(1) + m.d(x).flatten(1),
                   "adds 90 values of a flattened map to others; add before it is flattened"),
-    "padded": (lambda m, x: m.b(functional.pad(x, (1, 1)) + functional.pad(m.a(x), (1, 1))),
-               "pads with zeros what no convolution takes next; put it before a torch.nn.Conv2d, or leave it out"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_other_branches_are_refused(tmp_path, name):
     function, problem = REFUSED[name]
-    model = Branches(function, a=conv(), b=conv(), c=nn.Linear(90, 90)).eval()
+    model = Branches(function, a=conv(), b=conv(), d=conv(3, 6, stride=(2, 1))).eval()
     told = refusal(write(tmp_path, "pt2", model, SHAPE))
     assert problem in told
 
