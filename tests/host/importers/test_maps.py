@@ -207,8 +207,8 @@ REFUSED = {
     "too large a transposed convolution": (
         image(lambda m, x: m.t(m.a(x)), (3, 16, 16), t=nn.ConvTranspose2d(4, 64, 16, 16)),
         ("makes 64 x 256 x 256 values of 4 x 16 x 16, which runs as a fully connected layer; all such layers up to "
-        "this one have 4,294,967,296 weights, zeros included, more than 268,435,456; use smaller maps or fewer channels, or "
-        "a torch.nn.Upsample before a torch.nn.Conv2d")),
+        "this one have 4,294,967,296 weights, zeros included, more than 268,435,456; use smaller maps or fewer "
+        "channels, or a torch.nn.Upsample before a torch.nn.Conv2d")),
     "some channels": (image(lambda m, x: m.c(m.a(x)[:, 1:5]), a=conv(3, 5)),
                       ("is torch.ops.aten.slice.Tensor, which selects some of its values; use all of them, or a "
                       "torch.nn.Conv2d or Linear that leaves out the others")),
