@@ -74,7 +74,7 @@ class Windows:
 
     @classmethod
     def of(cls, part: PoolPart, axis: int, size: int) -> "Windows":
-        """Those of a pooling along its ``axis``, 0 for rows, of ``size`` values."""
+        """Those of the pooling ``part`` along its ``axis``, 0 for rows, of ``size`` values."""
         edge, step, (before, behind) = part.window[axis], part.stride[axis], part.pads[axis]
         begins = np.arange(pool_outputs(part, axis, size)) * step - before
         ends = np.minimum(begins + edge, size + behind)
@@ -89,7 +89,7 @@ class Windows:
 
 
 def pool_outputs(part: PoolPart, axis: int, size: int) -> int:
-    """Windows of a pooling along its ``axis``, 0 for rows, of ``size`` values.
+    """Windows of the pooling ``part`` along its ``axis``, 0 for rows, of ``size`` values.
 
     Torch's ``ceil_mode``: a last window that the end cuts off counts, if it begins within the input or the padding
     before it.
@@ -122,7 +122,8 @@ def selection(places: np.ndarray, inputs: int) -> StoredTensor:
 
 
 def transposed_problems(part: TransposedConvPart, inputs: Shape) -> Iterator[str]:
-    """Problems of a transposed convolution of ``inputs``; each continues the sentence that begins with its name."""
+    """Problems of the transposed convolution ``part`` of ``inputs``: each continues a sentence that its
+    name begins."""
     if len(part.weight.shape) != 4:
         yield (f"has a weight of the shape {list(part.weight.shape)}, but a two-dimensional transposed convolution's "
                "has four axes")
@@ -138,7 +139,7 @@ def transposed_problems(part: TransposedConvPart, inputs: Shape) -> Iterator[str
 
 
 def spread_shape(part: TransposedConvPart, inputs: Shape) -> Shape:
-    """Channels, rows and columns that a transposed convolution makes of ``inputs``."""
+    """Channels, rows and columns that the transposed convolution ``part`` makes of ``inputs``."""
     rows, cols = (
         (size - 1) * step + gap * (edge - 1) + 1 - begin - end for size, step, gap, edge, begin, end in zip(
             inputs[1:], part.stride, part.dilation, part.weight.shape[2:], part.padding, part.end_padding,

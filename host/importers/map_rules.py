@@ -45,7 +45,7 @@ NOT_PRUNED = ("is a transposed convolution, which runs as a fully connected laye
 
 
 def upsample(graph: GraphState, part: UpsamplePart) -> None:
-    """Each value several times."""
+    """Adds ``part`` to ``graph``: each value several times."""
     shape = _map(graph, part)
     if shape is None:
         return
@@ -64,7 +64,7 @@ def upsample(graph: GraphState, part: UpsamplePart) -> None:
 
 
 def uneven_average(graph: GraphState, part: PoolPart) -> None:
-    """An average pooling whose windows do not all divide by the same number."""
+    """Adds ``part`` to ``graph``: an average pooling whose windows do not all divide by the same number."""
     shape = _map(graph, part)
     if shape is None:
         return
@@ -75,7 +75,7 @@ def uneven_average(graph: GraphState, part: PoolPart) -> None:
 
 
 def adaptive_average(graph: GraphState, part: AdaptivePoolPart, wanted: tuple[int, int]) -> None:
-    """An average pooling to ``wanted`` rows and columns, whose windows differ in size."""
+    """Adds ``part`` to ``graph``: an average pooling to ``wanted`` rows and columns, whose windows differ in size."""
     shape = _map(graph, part)
     if shape is None:
         return
@@ -94,7 +94,7 @@ def _average(graph: GraphState, part: PoolPart | AdaptivePoolPart, outputs: tupl
 
 
 def transposed_convolution(graph: GraphState, part: TransposedConvPart) -> None:
-    """A matrix in which each weight of the kernel stands many times."""
+    """Adds ``part`` to ``graph``: a matrix in which each weight of the kernel stands many times."""
     graph.begin(Draft(LinearPart(part.name, part.weight, part.bias, fixed=True), open=False))
     if part.weight.problem:
         graph.shape = None
@@ -120,7 +120,7 @@ def transposed_convolution(graph: GraphState, part: TransposedConvPart) -> None:
 
 
 def flatten(graph: GraphState, part: FlattenPart) -> None:
-    """All axes into one, or into others; the batch axis must stay as it is."""
+    """Adds ``part`` to ``graph``: all axes become one, or others; the batch axis must stay as it is."""
     shape, cut = graph.shape, part.shape
     if not cut:
         graph.shape = shape and (math.prod(shape),)
@@ -141,7 +141,7 @@ def flatten(graph: GraphState, part: FlattenPart) -> None:
 
 
 def squeeze(graph: GraphState, part: SqueezePart) -> None:
-    """Axes of the size 1 come or go."""
+    """Adds ``part`` to ``graph``: axes of the size 1 come or go."""
     if graph.shape is None:
         return
     shape = list(graph.shape)
@@ -162,7 +162,7 @@ def squeeze(graph: GraphState, part: SqueezePart) -> None:
 
 
 def permute(graph: GraphState, part: PermutePart) -> None:
-    """Axes in another order; where values change their places, a layer moves them."""
+    """Adds ``part`` to ``graph``: axes in another order; where values change their places, a layer moves them."""
     shape = graph.shape
     if shape is None:
         return

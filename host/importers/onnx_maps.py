@@ -22,7 +22,7 @@ SCALES_LIMIT = 8
 
 
 def along_row(node: OnnxNode, part: Part, one_axis: bool) -> list[Part]:
-    """The part; of an operator over one axis, whose values have no rows, it leaves out the only row again."""
+    """The ``part`` of ``node``; if it works along ``one_axis``, the only row that it needs is left out again."""
     return [part, SqueezePart(f"{node.label}.axes", (1,), adds=False)] if one_axis else [part]
 
 

@@ -17,7 +17,7 @@ __all__ = ["adaptive_pool", "needed_stride", "pool"]
 
 
 def pool(graph: GraphState, part: PoolPart) -> None:
-    """A max pooling joins the convolution before it, if it may; any other pooling becomes a layer."""
+    """Adds ``part`` to ``graph``: a max pooling joins the convolution before it, if it may; others become a layer."""
     if not graph.is_map(part):
         return
     assert graph.shape is not None
@@ -89,7 +89,7 @@ def _zeros_around(part: PoolPart, shape: tuple[int, ...]) -> tuple[Pair, Pair]:
 
 
 def adaptive_pool(graph: GraphState, part: AdaptivePoolPart) -> None:
-    """A pooling with windows of one size, or the average of windows that differ."""
+    """Adds ``part`` to ``graph``: a pooling with windows of one size, or the average of windows that differ."""
     if not graph.is_map(part):
         return
     assert graph.shape is not None
@@ -109,7 +109,7 @@ def adaptive_pool(graph: GraphState, part: AdaptivePoolPart) -> None:
 
 
 def needed_stride(stride: Pair, geometry: Geometry) -> Pair:
-    """The stride that is needed: 1 if the kernel covers the whole input, because each phase of a stride costs a pass.
+    """What is needed of ``stride``: 1 if the kernel covers the whole input, because each phase of one costs a pass.
 
     ``geometry`` has a stride of 1.
     """

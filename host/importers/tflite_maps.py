@@ -25,7 +25,7 @@ _AXES = (None, 1, 2, 0)
 
 
 def moved(weight: StoredTensor, order: tuple[int, ...]) -> StoredTensor:
-    """The tensor with its axes in another order."""
+    """The tensor ``weight`` with its axes in this ``order``."""
     if weight.problem:
         return weight
     return StoredTensor(tuple(weight.shape[axis] for axis in order), weight.values,

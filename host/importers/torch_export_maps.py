@@ -12,7 +12,7 @@ __all__ = ["MAP_HANDLERS", "transposed_conv"]
 
 
 def transposed_conv(call: ExportNode) -> list:
-    """The part of a transposed convolution over one axis or two."""
+    """The part of ``call``, a transposed convolution over one axis or two. Raises `GarbledError` if it is garbled."""
     weight, bias, groups = call.required("weight"), call.tensor("bias"), call.arguments.get("groups", 1)
     if type(groups) is not int:
         raise GarbledError(f"groups of {call.label}")

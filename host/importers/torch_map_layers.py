@@ -16,7 +16,7 @@ GARBLED = f"that are no whole numbers of at most {OPTION_LIMIT}; save the model 
 
 
 def pair(value: Any) -> tuple[int, int] | None:
-    """One number or two as two; None if they are neither, or not from 0 to `OPTION_LIMIT`."""
+    """``value``, one number or two, as two; None if it is neither, or one is not from 0 to `OPTION_LIMIT`."""
     both: Any = (value, value) if type(value) is int else value
     if type(both) not in (tuple, list) or len(both) != 2 \
             or not all(type(one) is int and 0 <= one <= OPTION_LIMIT for one in both):

@@ -24,6 +24,7 @@ from host.quantization.integer_network import quantize_inputs
 from host.quantization.quantize import quantize
 from nonzero.errors import UserError
 from rtl.config import PRESETS
+from rtl.numbers import Activation
 from tests.support.model_files import check, onnx_file, refusal, write
 from tests.support.torch_models import Branches, normalized
 
@@ -50,6 +51,8 @@ MODELS = {
     "flat again": vector(lambda m, x: m.b(m.a(x).relu().view(-1, 4, 3, 5).flatten(1)), b=nn.Linear(60, 3)),
     "view of a vector with two readers": vector(lambda m, x: (lambda y: m.c(y.view(-1, 4, 3, 5)).flatten(1) + m.b(y))(
         m.a(x).relu()), b=nn.Linear(60, 30)),
+    "vector of two forms": vector(lambda m, x: (lambda y: m.b(m.e(y.view(-1, 60, 1, 1)).flatten(1)) + m.c(
+        y.view(-1, 4, 3, 5)).flatten(1))(m.a(x).relu()), e=nn.Conv2d(60, 7, 1), b=nn.Linear(7, 30)),
     "sum of a view": vector(lambda m, x: m.c((m.a(x).view(-1, 4, 3, 5) + m.b(x).view(-1, 4, 3, 5)).relu()),
                             b=nn.Linear(10, 60)),
     "permuted view": vector(lambda m, x: m.c(m.a(x).relu().view(-1, 3, 5, 4).permute(0, 3, 1, 2))),
@@ -59,6 +62,8 @@ MODELS = {
                                 d=nn.Conv2d(4, 2, 1), n=normalized(nn.BatchNorm2d(4))),
     "upsampled and added": image(lambda m, x: (lambda y: m.c((functional.interpolate(functional.max_pool2d(
         m.b(y), 2).relu(), scale_factor=2) + y).relu()))(m.a(x).relu()), (3, 6, 8), b=conv(4, 4)),
+    "upsampled and added to others": image(lambda m, x: (lambda y: m.c(functional.interpolate(functional.max_pool2d(
+        m.b(y), 2).relu(), scale_factor=2) + y))(m.a(x)), (3, 6, 8), b=conv(4, 4)),
     "transposed": image(lambda m, x: m.t(m.n(m.s(m.a(x).relu())).relu()), s=nn.ConvTranspose2d(4, 6, (4, 3), 2, 1),
                         n=normalized(nn.BatchNorm2d(6)), t=nn.ConvTranspose2d(
                             6, 4, 3, (2, 1), 1, output_padding=(1, 0), groups=2, bias=False)),
@@ -176,11 +181,18 @@ def test_constants_are_shared_exactly(tmp_path):
     assert shared.fixed and shared.out_map == (4, 3, 2)
 
 
+def test_a_layer_of_constants_takes_another_into_its_sums(tmp_path):
+    shape, model = model_of("upsampled and added")
+    layers = load_network(write(tmp_path, "pt2", model, shape)).layers
+    assert [layer.fixed for layer in layers] == [False, False, True, False]
+    assert layers[2].added == layers[0].name and layers[2].activation is Activation.RELU
+
+
 def test_a_map_in_memory_keeps_its_neurons(tmp_path):
     """Dead neurons of a layer before a convolution stay; those before a vector's layer go."""
     shape, model = model_of("view")
     with torch.no_grad():
-        model.a.weight[7:12] = 0
+        model.a.weight[7:12] = model.a.bias[7:12] = 0
         model.c.weight[:, 2] = 0
     network = load_network(write(tmp_path, "pt2", model, shape))
     assert drop_dead_neurons(network).layers[0].rows == 60
