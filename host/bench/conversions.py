@@ -7,7 +7,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ FORMS = (*FORMATS, *ROUTES)
 """Formats of networks, and ways of data."""
 
 PRESET = "conv"
+CONFIG = replace(PRESETS[PRESET], act_table=True)
+"""With tables, so that every activation function runs."""
+
 EXAMPLES = 256
 """Inputs to calibrate on."""
 
@@ -165,7 +168,7 @@ def convert(subject: Subject, module: nn.Module, form: str, path: Path, inputs: 
     np.save(path.parent / "examples.npy", inputs[:EXAMPLES].numpy())
     before = sorted(path.parent.iterdir())
     shape = subject.shape if len(subject.shape) == 3 and form in ("module", "state_dict", "safetensors") else None
-    settings = Settings(path, PRESETS[PRESET], PRESET, prune=False, calib=f"npy:{path.parent / 'examples.npy'}",
+    settings = Settings(path, CONFIG, PRESET, prune=False, calib=f"npy:{path.parent / 'examples.npy'}",
                         input_shape=shape, sharing=ShareSettings(epochs=0),
                         known=subject.known if form in ("state_dict", "safetensors") else None)
     works: list[Compilation] = []

@@ -159,6 +159,17 @@ class Dataflow:
         return known if known and len(known) == len(axes) else None
 
     @property
+    def axes(self) -> int:
+        """Number of axes of what the next part takes, with the batch axis; 0 if the file does not tell it."""
+        at = self.at
+        while at:
+            step = self.steps[int(at.removeprefix("#"))]
+            if isinstance(step.part, FlattenPart):
+                return 1 + (len(step.part.shape) or 1)
+            at = step.takes[0]
+        return len(self.sizes)
+
+    @property
     def batch(self) -> int | str | None:
         """Size of the batch axis, which must not change; None if it is not known, or there is only one axis."""
         return self.sizes[0] if len(self.sizes) > 1 else None
@@ -188,7 +199,7 @@ class Dataflow:
         shape = tuple(size or 0 for size in sizes[1:])
         if len(shape) == 1 and shape[0] < 1:
             return FlattenPart(node)
-        if len(shape) in (1, 3) and min(shape) > 0:
+        if len(shape) in (1, 2, 3) and min(shape) > 0:
             return FlattenPart(node, shape)
         return UnsupportedPart(node, f"is {kind} to {len(sizes)} axes; only the input may be cut into channels, rows "
                                      "and columns, and only a flatten may follow: use torch.nn.Flatten()")

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers of zeros around a convolution's input: its own padding, that of a rule, or that of a padding layer before it.
+"""Numbers of zeros around the input of a convolution, by its own padding, a rule or a padding layer before it, and of a
+max pooling.
 """
 
 from dataclasses import replace
 
-from host.importers.source_layers import ConvPart, PadPart, Pair
+from host.importers.source_layers import ConvPart, PadPart, Pair, PoolPart
+from host.importers.supported_layers import in_one_row
 
-__all__ = ["ONLY_CONVOLUTIONS", "in_numbers", "joined", "same_padding"]
+__all__ = ["ONLY_CONVOLUTIONS", "in_numbers", "joined", "same_padding", "zeros_around"]
 
 ONLY_CONVOLUTIONS = "pads with zeros what no convolution takes next; put it before a torch.nn.Conv2d, or leave it out"
 
@@ -56,3 +58,26 @@ def same_padding(size: int, kernel: int, stride: int, more: str) -> Pair:
     total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
     less = total // 2
     return (less, total - less) if more == "upper" else (total - less, less)
+
+
+def zeros_around(part: PoolPart, shape: tuple[int, ...]) -> tuple[Pair, Pair]:
+    """Zeros above and to the left, and below and to the right, with which square windows of a max pooling fit.
+
+    ``part`` is the pooling, ``shape`` that of its input: channels, rows and columns.
+    Torch's ``ceil_mode``: a last window that the end cuts off counts, if it begins within the input or the padding
+    before it. A window along the only row is as many rows high as it is wide.
+    """
+    if in_one_row(part, shape):
+        part = replace(part, window=(part.window[1], part.window[1]), stride=(part.stride[1], part.stride[1]))
+        shape = (shape[0], part.window[0], shape[2])
+        below = part.window[0] - 1
+    else:
+        below = 0
+    ends = []
+    for size, edge, step, pad in zip(shape[1:], part.window, part.stride, part.padding, strict=True):
+        rest = size + 2 * pad - edge
+        count = (-(-rest // step) if part.ceil else rest // step) + 1
+        if part.ceil and (count - 1) * step >= size + pad:
+            count -= 1
+        ends.append(max(0, (count - 1) * step + edge - size - pad) if part.ceil or pad else 0)
+    return part.padding, (ends[0] + below, ends[1])

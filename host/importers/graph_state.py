@@ -22,7 +22,7 @@ from host.importers.source_layers import (
 from host.importers.supported_layers import size_text
 from host.network.layers import Geometry
 
-__all__ = ["NO_SHAPE", "GraphState", "Value", "form", "rows_of"]
+__all__ = ["NO_SHAPE", "GraphState", "Value", "form", "in_rows", "rows_of"]
 
 NO_SHAPE = ("the file does not say how large the images are; add --input-shape CHANNELS,HEIGHT,WIDTH, for instance "
             "1,28,28")
@@ -107,8 +107,7 @@ class GraphState:
 
     def is_map(self, part: Part) -> bool:
         """Whether the input of ``part`` has channels, rows and columns; a problem is noted if it is known not to."""
-        if self.shape is not None and len(self.shape) == 2:
-            self.shape = (self.shape[0], 1, self.shape[1])
+        self.shape = self.shape and in_rows(self.shape)
         if self.shape is not None and len(self.shape) == 3:
             return True
         if self.shape is not None and len(self.shape) != 1:
@@ -128,6 +127,11 @@ class GraphState:
                           for what, tensor in tensors_of(part).items()
                           if rows is not None and not tensor.problem and tensor.shape != (rows,)
                           and not (what == "weight" and not isinstance(part, NormPart))]
+
+
+def in_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The ``shape`` (channels, values) as that of a map of one row; any other as it is."""
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
 
 
 def form(draft: Draft | None, shape: tuple[int, ...]) -> tuple[int, int, int]:

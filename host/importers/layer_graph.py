@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from host.importers.conv_padding import ONLY_CONVOLUTIONS
-from host.importers.graph_state import GraphState, Value, form
+from host.importers.graph_state import GraphState, Value, form, in_rows
 from host.importers.layer_drafts import Draft
 from host.importers.part_rules import RULES
 from host.importers.source_layers import (
@@ -88,11 +88,14 @@ class LayerGraph(GraphState):
         if self.shape is None or other.shape is None:
             self.shape = None
             return
-        if self.shape != other.shape:
-            self.refuse(part, f"adds {size_text(other.shape)} values to {size_text(self.shape)}; only values of one "
+        shape = other.shape
+        if len(self.shape) != len(shape):
+            self.shape, shape = in_rows(self.shape), in_rows(shape)
+        if self.shape != shape:
+            self.refuse(part, f"adds {size_text(shape)} values to {size_text(self.shape)}; only values of one "
                               "shape are added")
             return
-        if form(self.draft, self.shape) != form(other.draft, other.shape):
+        if form(self.draft, self.shape) != form(other.draft, shape):
             self.refuse(part, f"adds {size_text(self.shape)} values of a flattened map to others; add before it is "
                               "flattened")
             return

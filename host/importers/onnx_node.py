@@ -106,22 +106,33 @@ class OnnxNode:
         """
         return list(self.attribute(name, default))
 
-    def pair(self, name: str, default: int) -> tuple[int, int]:
+    def pair(self, name: str, default: int, axes: int = 2) -> tuple[int, int]:
         """An attribute of two integers, for rows and columns, each 0 to 65535; ``default`` is that of both.
+
+        Parameters
+        ----------
+        axes : int
+            1 if the operation works along columns only: then the attribute has one integer, and rows get a 1.
 
         Raises
         ------
         ValueError
             For another number of integers, or one out of range.
         """
-        rows, cols = self.ints(name, [default, default])
-        if not (0 <= rows < 1 << 16 and 0 <= cols < 1 << 16):
+        values = self.ints(name, [default] * axes)
+        if len(values) != axes or not all(0 <= one < 1 << 16 for one in values):
             raise ValueError(f"attribute {name}")
-        return rows, cols
+        return (1, *values)[-2], values[-1]
 
-    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows above and columns to the left, rows below and columns to the right. Raises `ValueError` if garbled."""
-        top, left, bottom, right = self.ints("pads", [0, 0, 0, 0])
+    def padding(self, axes: int = 2) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows above and columns to the left, rows below and columns to the right; with 1 of the ``axes``, no rows.
+
+        Raises `ValueError` if they are garbled.
+        """
+        pads = self.ints("pads", [0] * 2 * axes)
+        if len(pads) != 2 * axes:
+            raise ValueError("attribute pads")
+        top, left, bottom, right = pads if axes == 2 else (0, pads[0], 0, pads[1])
         if self.attribute("auto_pad", b"NOTSET") != b"NOTSET":
             return (0, 0), (0, 0)
         if not all(0 <= size < 1 << 16 for size in (top, left, bottom, right)):

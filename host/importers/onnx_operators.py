@@ -9,6 +9,7 @@ import numpy as np
 
 from host.importers.activation_readers import ReadError, exported, from_onnx, prelu
 from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, transposed
+from host.importers.conv_forms import over_two_axes
 from host.importers.onnx_node import OnnxNode
 from host.importers.onnx_tensors import stored_tensor
 from host.importers.source_layers import (
@@ -37,8 +38,6 @@ def read_node(node: OnnxNode) -> None:
     """Adds to the flow of ``node`` the parts that the node becomes, or the constant that it computes."""
     flow, inputs, outputs = node.flow, list(node.proto.input), node.proto.output
     if not outputs:
-        return
-    if node.kind == "Add" and _is_bias(node):
         return
     gated = flow.gated(inputs) if node.kind == "Mul" else None
     if gated:
@@ -75,22 +74,6 @@ def read_node(node: OnnxNode) -> None:
     flow.go_on(outputs[0], *parts)
 
 
-def _is_bias(node: OnnxNode) -> bool:
-    """Whether the node adds a bias to the linear layer before it; then it is that layer's."""
-    flow = node.flow
-    taken = [name for name in node.proto.input if name in flow.names]
-    other = next((name for name in node.proto.input if name not in flow.names), "")
-    step = next((one for one in flow.steps if taken and one.gives == flow.names[taken[0]]), None)
-    bias, last = flow.constants.get(other), step and step.part
-    if step is None or step is not flow.steps[-1] or not isinstance(last, LinearPart) or last.bias is not None \
-            or bias is None or last.weight.problem or math.prod(bias.shape[:-1]) != 1:
-        return False
-    flow.steps.pop()
-    (flow.at,) = step.takes
-    flow.go_on(node.proto.output[0], LinearPart(last.name, last.weight, _row(bias, last.weight)))
-    return True
-
-
 def _constant(node: OnnxNode) -> None:
     """A node that takes no activation: a tensor, or a weight that is transposed or masked. All others are ignored.
     """
@@ -113,12 +96,13 @@ def _constant(node: OnnxNode) -> None:
 
 def _conv(node: OnnxNode) -> list[Part]:
     weight = node.required(1)
-    if not weight.problem and len(weight.shape) != 4:
-        return node.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
+    if not weight.problem and len(weight.shape) not in (3, 4):
+        return node.refused(f"is a convolution over {len(weight.shape) - 2} axes; only those over one or two are "
                             "supported")
-    padding, end_padding = node.padding()
-    return [ConvPart(node.layer(), weight, node.tensor(2), node.pair("strides", 1), padding,
-                     node.pair("dilations", 1), node.attribute("group", 1), end_padding, node.same())]
+    axes = 1 if len(weight.shape) == 3 else 2
+    padding, end_padding = node.padding(axes)
+    return [ConvPart(node.layer(), over_two_axes(weight), node.tensor(2), node.pair("strides", 1, axes), padding,
+                     node.pair("dilations", 1, axes), node.attribute("group", 1), end_padding, node.same())]
 
 
 def _pad(node: OnnxNode) -> list[Part]:
@@ -131,11 +115,12 @@ def _pad(node: OnnxNode) -> list[Part]:
             or (value is not None and (value.problem or value.values != 1 or value.read().any())):
         return node.refused(NOT_ZEROS)
     half = len(sizes) // 2
-    axes = axes or list(range(half))
-    found = {axis % 4: (before, after) for axis, before, after in zip(axes, sizes[:half], sizes[half:], strict=True)}
+    count = (node.flow.axes or 4) if axes else half
+    found = {axis % count: (before, after) for axis, before, after in zip(axes or range(half), sizes[:half],
+                                                                         sizes[half:], strict=True)}
     if any(any(pads) for axis, pads in found.items() if axis < 2) or min(sizes) < 0 or max(sizes) >= 1 << 16:
         return node.refused(f"pads by {sizes}; only zeros around rows and columns are supported, none less than 0")
-    return [PadPart(node.label, found.get(2, (0, 0)), found.get(3, (0, 0)))]
+    return [PadPart(node.label, found.get(2, (0, 0)) if count == 4 else (0, 0), found.get(count - 1, (0, 0)))]
 
 
 def _gemm(node: OnnxNode) -> list[Part]:
@@ -173,19 +158,21 @@ def _batch_norm(node: OnnxNode) -> list[Part]:
 
 def _pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
     def read(node: OnnxNode) -> list[Part]:
-        if len(node.ints("kernel_shape", [0, 0])) != 2:
-            return node.refused(f"is a pooling over {len(node.ints('kernel_shape', []))} axes; only one over rows and "
-                                "columns is supported")
-        padding, end_padding = node.padding()
+        axes = len(node.ints("kernel_shape", []))
+        if axes == 0:
+            raise ValueError("attribute kernel_shape")
+        if axes not in (1, 2):
+            return node.refused(f"is a pooling over {axes} axes; only those over one or two are supported")
+        padding, end_padding = node.padding(axes)
         if node.same():
             return node.refused(f"has auto_pad SAME_{node.same().upper()}; export it with explicit pads")
         if padding != end_padding:
             return node.refused(f"pads {padding[0]} rows above and {end_padding[0]} below, {padding[1]} columns left "
                                 f"and {end_padding[1]} right; a pooling pads all sides alike here: put a padding of "
                                 "zeros before the convolution before it, or retrain with a padding in numbers")
-        if node.pair("dilations", 1) != (1, 1):
+        if node.pair("dilations", 1, axes) != (1, 1):
             return node.refused("has a dilation, but windows have no gaps here; use dilation=1")
-        return [PoolPart(node.label, kind, node.pair("kernel_shape", 0), node.pair("strides", 1), padding,
+        return [PoolPart(node.label, kind, node.pair("kernel_shape", 0, axes), node.pair("strides", 1, axes), padding,
                          bool(node.attribute("ceil_mode", 0)), bool(node.attribute("count_include_pad", 0)))]
     return read
 
@@ -207,12 +194,36 @@ def _reshape(node: OnnxNode) -> list[Part]:
     return [flow.reshaped(sizes, node.label, node.kind)]
 
 
-def _mean(node: OnnxNode) -> list[Part]:
-    axes = node.ints("axes", []) or node.numbers(1) or []
-    if sorted(axis % 4 for axis in axes) != [2, 3]:
-        return node.refused("is a mean over other axes than rows and columns; use torch.nn.AdaptiveAvgPool2d(1)")
-    flat: list[Part] = [] if node.attribute("keepdims", 1) else [FlattenPart(node.label)]
-    return [AdaptivePoolPart(node.label, "average", (1, 1)), *flat]
+def _squeeze(node: OnnxNode) -> list[Part]:
+    """Leaves out axes of one value; supported if one axis remains beside the batch's, so that it is a flatten."""
+    axes, count = node.ints("axes", []) or node.numbers(1) or [], node.flow.axes
+    rest = {*range(count)} - {axis % count for axis in axes} if count else set()
+    return [FlattenPart(node.label)] if axes and len(rest) == 2 and 0 in rest else node.unsupported()
+
+
+def _unsqueeze(node: OnnxNode) -> list[Part]:
+    """Adds axes of one value; supported where it gives the model's input the axes of images."""
+    axes, shape = node.ints("axes", []) or node.numbers(1) or [], node.flow.shape
+    if node.flow.at or shape is None or node.flow.batch is None:
+        return node.unsupported()
+    count = 1 + len(shape) + len(axes)
+    sizes = iter((None, *shape))
+    added = {axis % count for axis in axes}
+    if 0 in added or len(added) != len(axes):
+        return node.unsupported()
+    return [node.flow.reshaped([1 if axis in added else next(sizes) for axis in range(count)], node.label, node.kind)]
+
+
+def _reduced(kind: str, what: str) -> Callable[[OnnxNode], list[Part]]:
+    def read(node: OnnxNode) -> list[Part]:
+        axes, count = node.ints("axes", []) or node.numbers(1) or [], node.flow.axes or 4
+        if count not in (3, 4) or sorted(axis % count for axis in axes) != [*range(2, count)]:
+            return node.refused(f"is a {what} over other axes than rows and columns, and only those of feature "
+                                f"maps run, as torch.nn.Adaptive{'Avg' if kind == 'average' else 'Max'}Pool2d(1) "
+                                "takes them")
+        flat: list[Part] = [] if node.attribute("keepdims", 1) else [FlattenPart(node.label)]
+        return [AdaptivePoolPart(node.label, kind, (1, 1)), *flat]
+    return read
 
 
 def _arithmetic(node: OnnxNode) -> list[Part]:
@@ -223,6 +234,11 @@ def _arithmetic(node: OnnxNode) -> list[Part]:
     parts = [] if constant is None or (place and node.kind == "Div") else \
         node.flow.affine(node.label, operation, constant)
     return parts or node.unsupported(ARITHMETIC)
+
+
+def _negative(node: OnnxNode) -> list[Part]:
+    return node.flow.affine(node.label, "mul", StoredTensor((), 1, lambda: np.asarray(-1.0))) \
+        or node.unsupported(ARITHMETIC)
 
 
 def _activation(node: OnnxNode) -> list[Part]:
@@ -256,6 +272,8 @@ HANDLERS: dict[str, Callable[[OnnxNode], list[Part]]] = {
     "Pad": _pad, "MaxPool": _pool("max"), "AveragePool": _pool("average"),
     "GlobalAveragePool": lambda node: [AdaptivePoolPart(node.label, "average", (1, 1))],
     "GlobalMaxPool": lambda node: [AdaptivePoolPart(node.label, "max", (1, 1))],
-    "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,
-    "ReduceMean": _mean, "Flatten": _flatten, "Reshape": _reshape, "Softmax": _softmax, "LogSoftmax": _softmax,
+    "Neg": _negative, "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,
+    "ReduceMean": _reduced("average", "mean"), "ReduceMax": _reduced("max", "maximum"),
+    "Flatten": _flatten, "Reshape": _reshape, "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze, "Softmax": _softmax, "LogSoftmax": _softmax,
 }

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from host.importers.conv_forms import without_gaps
-from host.importers.conv_padding import in_numbers, joined
+from host.importers.conv_padding import in_numbers, joined, zeros_around
 from host.importers.fold_normalization import Affine
-from host.importers.graph_state import NO_SHAPE, GraphState, rows_of
+from host.importers.graph_state import NO_SHAPE, GraphState, in_rows, rows_of
 from host.importers.layer_drafts import Draft
 from host.importers.source_layers import (
     ActivationPart,
@@ -26,7 +26,7 @@ from host.importers.source_layers import (
     shown,
 )
 from host.importers.stored_tensor import TensorError
-from host.importers.supported_layers import in_one_row, kernel_problems, pool_problems, size_text
+from host.importers.supported_layers import kernel_problems, pool_problems, size_text
 from host.network.activations import is_monotone, joined_activations
 from host.network.layers import Geometry
 from rtl.numbers import Activation
@@ -88,7 +88,7 @@ def _flatten(graph: GraphState, part: FlattenPart) -> None:
         graph.refuse(part, f"cuts {size_text(shape)} values of each input into pieces of {size_text(cut)}, so that "
                            "one input becomes several of the batch; use torch.nn.Flatten(), which leaves the batch "
                            "axis as it is")
-    elif len(cut) > 1 and cut != shape and graph.before is not None:
+    elif len(cut) > 1 and in_rows(cut) != in_rows(shape) and graph.before is not None:
         graph.refuse(part, f"cuts {size_text(shape)} values into {size_text(cut)}; only the input may be cut into "
                            "channels, rows and columns, and only a flatten may follow: use torch.nn.Flatten()")
     else:
@@ -122,8 +122,7 @@ def _joins(graph: GraphState, one: bool) -> bool:
 def _norm(graph: GraphState, part: NormPart) -> None:
     if graph.shape is None:
         return
-    if len(graph.shape) == 2:
-        graph.shape = (graph.shape[0], 1, graph.shape[1])
+    graph.shape = in_rows(graph.shape)
     channels = graph.shape[0]
     if len(part.mean.shape) == 1 and not part.mean.problem and part.mean.shape != (channels,) and graph.draft is None:
         graph.refuse(part, f"normalises {part.mean.shape[0]:,} channels, but gets {size_text(graph.shape)} values; "
@@ -164,6 +163,9 @@ def _inputs_problem(graph: GraphState, cols: int) -> str:
     if math.prod(shape) == cols:
         return (f"the layer before it, {before}, gives {size_text(shape)} feature maps; put torch.nn.Flatten() "
                 "between")
+    if shape[-1] == cols:
+        return (f"the layer before it, {before}, gives {size_text(shape)} values; put torch.nn.Flatten() between, and "
+                f"train it on all {math.prod(shape):,}")
     size = "; if images have another size, check --input-shape" if source.geometry else ""
     return (f"the layer before it, {before}, gives {size_text(shape)} outputs; if this is not the order of "
             f"computation, save a torch.nn.Sequential of the layers{size}")
@@ -180,7 +182,7 @@ def _convolution(graph: GraphState, part: ConvPart) -> None:
                            "convolution's has four axes")
         return
     rows, channels, *kernel = part.weight.shape
-    part, graph.pad = in_numbers(part, (kernel[0], kernel[1]), graph.shape, graph.pad), None
+    part, graph.pad = in_numbers(part, (kernel[0], kernel[1]), graph.shape and in_rows(graph.shape), graph.pad), None
     problems = list(kernel_problems(part, rows, (kernel[0], kernel[1])))
     graph.check_lengths(part, rows)
     if not problems and graph.is_map(part):
@@ -220,7 +222,7 @@ def _pool(graph: GraphState, part: PoolPart) -> None:
     if problems or part.window == part.stride == (1, 1):
         return
     channels, height, width = graph.shape
-    zeros = _zeros_around(part, graph.shape) if part.kind == "max" else ((0, 0), (0, 0))
+    zeros = zeros_around(part, graph.shape) if part.kind == "max" else ((0, 0), (0, 0))
     if any(map(any, zeros)):
         if graph.draft is None or graph.draft.activation.signed:
             graph.refuse(part, "is a max pooling whose windows reach over the edge, of values that may be negative, so "
@@ -246,28 +248,6 @@ def _pool(graph: GraphState, part: PoolPart) -> None:
         draft.geometry = replace(draft.geometry, pool=part.window[1], pool_stride=part.stride[1])
         draft.open = False
     graph.shape = (channels, *draft.geometry.out_shape)
-
-
-def _zeros_around(part: PoolPart, shape: tuple[int, ...]) -> tuple[Pair, Pair]:
-    """Zeros above and to the left, and below and to the right, with which square windows of a max pooling fit.
-
-    Torch's ``ceil_mode``: a last window that the end cuts off counts, if it begins within the input or the padding
-    before it. A window along the only row is as many rows high as it is wide.
-    """
-    if in_one_row(part, shape):
-        part = replace(part, window=(part.window[1], part.window[1]), stride=(part.stride[1], part.stride[1]))
-        shape = (shape[0], part.window[0], shape[2])
-        below = part.window[0] - 1
-    else:
-        below = 0
-    ends = []
-    for size, edge, step, pad in zip(shape[1:], part.window, part.stride, part.padding, strict=True):
-        rest = size + 2 * pad - edge
-        count = (-(-rest // step) if part.ceil else rest // step) + 1
-        if part.ceil and (count - 1) * step >= size + pad:
-            count -= 1
-        ends.append(max(0, (count - 1) * step + edge - size - pad) if part.ceil or pad else 0)
-    return part.padding, (ends[0] + below, ends[1])
 
 
 def _adaptive_pool(graph: GraphState, part: AdaptivePoolPart) -> None:

@@ -22,7 +22,7 @@ from host.importers.source_layers import (
     SoftmaxPart,
     UnsupportedPart,
 )
-from host.importers.stored_tensor import StoredTensor, masked, weight_normed
+from host.importers.stored_tensor import StoredTensor, masked, reshaped, weight_normed
 from host.importers.supported_layers import NOT_ZEROS
 from host.importers.torch_export_node import ExportNode, GarbledError, ValueName, Values, argument, size_of
 
@@ -57,6 +57,7 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         + [one.name for value in arguments.values() if type(value) is list for one in value if type(one) is ValueName]
     if not outputs:
         return
+    sizes = [size_of(size) for size in shapes[outputs[0]]["sizes"]]
     gated = flow.gated(taken) if operation in ("mul", "mul_") else None
     if gated:
         flow.go_on(outputs[0], ActivationPart(label, gated))
@@ -64,7 +65,7 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
     adds = operation in ("add", "add_") and arguments.get("alpha", 1) in (None, 1)
     takes = flow.takes(label, target, taken, adds=adds)
     if takes is None:
-        _constant(operation, arguments, outputs[0], flow, names)
+        _constant(operation, arguments, outputs[0], sizes, flow, names)
         return
     handler = _HANDLERS.get(operation)
     if not takes or operation in _IGNORED:
@@ -77,9 +78,9 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         flow.go_on(outputs[0], *parts)
     elif handler is None or not target.startswith("torch.ops.aten."):
         flow.refuse(label, _unsupported(target))
-        flow.go_on(outputs[0])
+        for output in outputs:
+            flow.go_on(output)
     else:
-        sizes = [size_of(size) for size in shapes[outputs[0]]["sizes"]]
         call = ExportNode(label, target, arguments, flow, names, sizes)
         parts = handler(call)
         flow.go_on(outputs[0], *parts)
@@ -102,8 +103,11 @@ def _unsupported(target: str) -> str:
         + ARITHMETIC * (target.removeprefix("torch.ops.aten.").split(".")[0] in ("add", "sub", "mul", "div"))
 
 
-def _constant(operation: str, arguments: Values, output: str, flow: Dataflow, names: dict[str, str]) -> None:
-    """A node that takes no activation: a weight that is transposed, masked or normalised. All others are ignored."""
+def _constant(operation: str, arguments: Values, output: str, sizes: list[int | str | None], flow: Dataflow,
+              names: dict[str, str]) -> None:
+    """A node that takes no activation: a constant that is transposed, reshaped, masked or normalised. All others are
+    ignored.
+    """
     sources = [value.name for value in arguments.values() if type(value) is ValueName]
     tensors = [flow.constants[source] for source in sources if source in flow.constants]
     if not tensors or len(tensors) != len(sources):
@@ -113,6 +117,9 @@ def _constant(operation: str, arguments: Values, output: str, flow: Dataflow, na
     copied = operation in _IGNORED or (operation in ("to", "_to_copy") and arguments.get("dtype") in (None, *_WIDE))
     if len(tensors) == 1 and (swaps or copied):
         found = transposed(tensors[0]) if swaps else tensors[0]
+    elif len(tensors) == 1 and operation in ("view", "reshape", "unsqueeze", "squeeze") \
+            and not tensors[0].problem and all(type(size) is int for size in sizes):
+        found = reshaped(tensors[0], tuple(size for size in sizes if type(size) is int))
     elif len(tensors) == 2 and operation == "mul" and tensors[0].shape == tensors[1].shape:
         found = masked(*tensors)
     elif len(tensors) == 2 and operation in ("_weight_norm", "_weight_norm_interface") and not arguments.get("dim"):
@@ -134,6 +141,9 @@ def _conv(call: ExportNode) -> list:
     pads = (0, 0) if padding in ("same", "valid") else call.pair("padding", 0)
     if type(groups) is not int:
         raise GarbledError(f"groups of {call.label}")
+    if not weight.problem and len(call.sizes) != len(weight.shape):
+        return call.refused("is a convolution of one image without a batch axis; export the model with an example that "
+                            "has one: example[None]")
     stride, dilation = call.pair("stride", 1), call.pair("dilation", 1)
     if len(weight.shape) == 3:
         (_, pad), (_, step), (_, gap) = pads, stride, dilation
@@ -149,9 +159,10 @@ def _pad(call: ExportNode) -> list:
         raise GarbledError(f"pad of {call.label}")
     if mode not in (None, "constant") or value not in (None, 0):
         return call.refused(NOT_ZEROS)
-    if len(sizes) not in (2, 4) or min(sizes) < 0:
+    axes = len(call.sizes) - 2
+    if len(sizes) % 2 or len(sizes) > 4 or any(sizes[2 * axes:]) or min(sizes) < 0:
         return call.refused(f"pads by {sizes}; only zeros around rows and columns are supported, none less than 0")
-    left, right, above, below = (*sizes, 0, 0)[:4]
+    left, right, above, below = (*sizes, 0, 0, 0, 0)[:4]
     return [PadPart(call.label, (above, below), (left, right))]
 
 
@@ -207,18 +218,22 @@ def _adaptive_pool(kind: str, axes: int = 2) -> Callable[[ExportNode], list]:
     return read
 
 
-def _mean(call: ExportNode) -> list:
-    dims, keeps = call.arguments.get("dim"), bool(call.arguments.get("keepdim"))
-    axes = len(call.sizes) + (0 if keeps or type(dims) is not list else len(dims))
-    if type(dims) is not list or axes not in (3, 4) \
-            or {one % axes for one in dims if type(one) is int} != {*range(2, axes)}:
-        return call.refused("is a mean over other axes than rows and columns; use torch.nn.AdaptiveAvgPool2d(1)")
-    flat = [] if keeps else [FlattenPart(call.label)]
-    return [AdaptivePoolPart(call.label, "average", (1, 1)), *flat]
+def _reduced(kind: str, what: str) -> Callable[[ExportNode], list]:
+    def read(call: ExportNode) -> list:
+        dims, keeps = call.arguments.get("dim"), bool(call.arguments.get("keepdim"))
+        axes = len(call.sizes) + (0 if keeps or type(dims) is not list else len(dims))
+        if type(dims) is not list or axes not in (3, 4) \
+                or {one % axes for one in dims if type(one) is int} != {*range(2, axes)}:
+            return call.refused(f"is a {what} over other axes than rows and columns, and only those of feature "
+                                f"maps run, as torch.nn.Adaptive{'Avg' if kind == 'average' else 'Max'}Pool2d(1) "
+                                "takes them")
+        flat = [] if keeps else [FlattenPart(call.label)]
+        return [AdaptivePoolPart(call.label, kind, (1, 1)), *flat]
+    return read
 
 
 def _flatten(call: ExportNode) -> list:
-    if (call.arguments.get("start_dim", 0), call.arguments.get("end_dim", -1)) not in ((1, -1), (1, 3)):
+    if call.arguments.get("start_dim", 0) != 1 or len(call.sizes) != 2:
         return call.refused("is a flatten with other axes than all but the first; use torch.nn.Flatten()")
     return [FlattenPart(call.label)]
 
@@ -248,6 +263,11 @@ def _arithmetic(call: ExportNode) -> list:
     return call.flow.affine(call.label, operation, constant) or call.refused(_unsupported(call.target))
 
 
+def _negative(call: ExportNode) -> list:
+    return call.flow.affine(call.label, "mul", StoredTensor((), 1, lambda: np.asarray(-1.0))) \
+        or call.refused(_unsupported(call.target))
+
+
 def _softmax(call: ExportNode) -> list:
     if call.arguments.get("dim") not in (1, -1):
         return call.refused("is a softmax over another axis than the outputs; use dim=1")
@@ -262,8 +282,10 @@ _HANDLERS: dict[str, Callable[[ExportNode], list]] = {
     "adaptive_avg_pool2d": _adaptive_pool("average"), "_adaptive_avg_pool2d": _adaptive_pool("average"),
     "max_pool1d": _pool("max", 1), "avg_pool1d": _pool("average", 1),
     "adaptive_avg_pool1d": _adaptive_pool("average", 1), "adaptive_max_pool1d": _adaptive_pool("max", 1),
-    "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _mean, "flatten": _flatten,
+    "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _reduced("average", "mean"),
+    "amax": _reduced("max", "maximum"), "flatten": _flatten,
     "pad": _pad, "constant_pad_nd": _pad, "view": _view, "reshape": _view, "_unsafe_view": _view,
+    "squeeze": _view, "unsqueeze": _view,
     **dict.fromkeys(("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "rsub"), _arithmetic),
-    "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
+    "neg": _negative, "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
 }

@@ -104,8 +104,9 @@ CONVOLVED = (np.ones((2, 3, 3, 1)), "float32")
               Padding=SAME, **CONV),
      "layer 't1' has the activation SIGN_BIT, which the engine does not run; train with ReLU"),
     (one_node("CONV_2D", (1, 6, 6, 1), (1, 3, 3, 2), "Conv2DOptions", [CONVOLVED], Padding=SAME,
-              **CONV | {"DilationHFactor": 2}),
-     "layer 't1' has a dilation of 2 x 1, but kernels have no gaps here; retrain with dilation=1"),
+              **CONV | {"DilationHFactor": 9}),
+     ("layer 't1' has a dilation of 9 x 1, with which its kernel of 3 x 3 covers more than 11 rows or columns, or "
+      "none; retrain with a smaller one")),
     (one_node("AVERAGE_POOL_2D", (1, 5, 5, 1), (1, 3, 3, 1), "Pool2DOptions", **POOL | {"Padding": SAME}),
      ("layer 't1' is a pooling that pads (0, 1) rows and (0, 1) columns, at the beginning and at the end; use "
      "padding='valid'")),
