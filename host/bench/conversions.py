@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from host.bench.conversion_data import DATA, ROUTES, DataSubject, read_through
 from host.bench.conversion_formats import FORMATS, save
+from host.bench.conversion_graphs import BRANCHED
 from host.bench.conversion_images import IMAGES
 from host.bench.conversion_networks import FULLY_CONNECTED
 from host.bench.conversion_subjects import Subject, draw
@@ -34,14 +35,14 @@ from rtl.config import PRESETS
 __all__ = ["BAD", "FORMS", "OUTCOMES", "SUBJECTS", "Conversion", "check_conversions", "conversions_table", "figures",
            "measure_conversions"]
 
-SUBJECTS: list[Subject | DataSubject] = [*FULLY_CONNECTED, *IMAGES, *DATA]
+SUBJECTS: list[Subject | DataSubject] = [*FULLY_CONNECTED, *IMAGES, *BRANCHED, *DATA]
 
 FORMS = (*FORMATS, *ROUTES)
 """Formats of networks, and ways of data."""
 
 PRESET = "conv"
-CONFIG = replace(PRESETS[PRESET], act_table=True)
-"""With tables, so that every activation function runs."""
+CONFIG = replace(PRESETS[PRESET], act_table=True, program_depth=2048)
+"""With tables, so that every activation function runs, and room for the programs of average poolings."""
 
 EXAMPLES = 256
 """Inputs to calibrate on."""

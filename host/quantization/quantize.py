@@ -170,7 +170,10 @@ def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | 
                               taken.signed, taken.scale, weight_scale, output_scale, layer.geometry, layer.source,
                               layer.added, added_weight, added_signed, table)
 
-    bounds, tabled = proven(bias), needs_table(layer.activation)
+    bounds = proven(bias)
+    tabled = needs_table(layer.activation) or (
+        config.act_table and _least_scale(sum_scale, config) * act_range(config.act_bits, signed=False)[1]
+        > upper_bound(layer.activation))
     geometry = unpooled(layer.geometry) if tabled and layer.geometry else layer.geometry
     sums = totals(codebook[codes], bias, taken.acts, geometry, None if more is None else more.acts * added_weight)
     if tabled:
@@ -222,6 +225,12 @@ def _proven_bounds(name: str, bounds: tuple[np.ndarray, np.ndarray], config) -> 
     return int(least.min()), int(greatest.max())
 
 
+def _least_scale(sum_scale: float, config) -> float:  # type: ignore[no-untyped-def]
+    """The least scale of outputs: a multiplier of all ones without pre-shift is the greatest ratio that there is."""
+    scale: float = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
+    return scale
+
+
 def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float,  # type: ignore[no-untyped-def]
                   bounds: tuple[int, int], winners: np.ndarray | None,
                   clips: np.ndarray) -> tuple[float, tuple[int, int], np.ndarray]:
@@ -229,12 +238,11 @@ def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float
     exact = sums * sum_scale
     exact = activate(exact, layer.activation)
     high = act_range(config.act_bits, signed=layer.activation.signed)[1]
-    # A multiplier of all ones without pre-shift is the greatest ratio that the engine has.
-    least_scale = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
+    least_scale = _least_scale(sum_scale, config)
     greatest = float(np.abs(exact).max())
     if least_scale * high > upper_bound(layer.activation):
         raise UserError(f"layer '{layer.name}' is clamped to {upper_bound(layer.activation):g}, which is too little in "
-                        f"units of {sum_scale:.3g}, those of its sums; rescale the layer's weights")
+                        f"units of {sum_scale:.3g}, those of its sums; use a configuration with act_table = true")
     best = None
     for clip in clips:
         scale = max(greatest * float(clip) / high, least_scale)

@@ -131,7 +131,7 @@ def test_codebooks_are_tuned_by_the_mean_squared_error(place):
 
 def test_a_large_loss_is_told_in_shares_of_the_outputs(place):
     report = compiled(place, "--no-prune", "--share-bits", "2", "--share-epochs", "0")
-    assert any(re.match(r"weight sharing costs \d+ % of the outputs' root mean square", note)
+    assert any(re.match(r"weight sharing costs \d+ % of the outputs' standard deviation", note)
                for note in report["notes"])
     assert not any("points of test error" in note or "right class" in note for note in report["notes"])
 
