@@ -21,6 +21,7 @@ from host.bench.conversion_formats import FORMATS, save
 from host.bench.conversion_graphs import BRANCHED
 from host.bench.conversion_images import IMAGES
 from host.bench.conversion_networks import FULLY_CONNECTED
+from host.bench.conversion_refusals import is_expected
 from host.bench.conversion_subjects import Subject, draw
 from host.compilation.state import Compilation, Settings
 from host.compilation.steps import compile_model
@@ -41,7 +42,7 @@ FORMS = (*FORMATS, *ROUTES)
 """Formats of networks, and ways of data."""
 
 PRESET = "conv"
-CONFIG = replace(PRESETS[PRESET], act_table=True, program_depth=2048)
+CONFIG = replace(PRESETS[PRESET], act_table=True, program_depth=8192)
 """With tables, so that every activation function runs, and room for the programs of average poolings."""
 
 EXAMPLES = 256
@@ -65,10 +66,11 @@ OUTCOMES = {
     "lossy": "read as it is, and a note warns of what 8 bits or the codebooks lose",
     "announced": "read otherwise, and a note names what was assumed",
     "refused": "an error, and nothing is written",
+    "UNEXPECTED": "refused although the engine runs it, or for another reason than the true one",
     "SILENT": "wrong without a word",
     "TRACEBACK": "a traceback",
 }
-BAD = ("SILENT", "TRACEBACK")
+BAD = ("UNEXPECTED", "SILENT", "TRACEBACK")
 
 
 @dataclass(frozen=True)
@@ -179,9 +181,12 @@ def convert(subject: Subject, module: nn.Module, form: str, path: Path, inputs: 
         return "", ""
     outcome, said = _caught(compiled)
     if outcome:
-        written = sorted(path.parent.iterdir()) != before
-        return Conversion(subject.name, form, "SILENT" if written else outcome,
-                          ("files were written: " if written else "") + said.replace(f"{path}: ", ""))
+        said = said.replace(f"{path}: ", "")
+        if sorted(path.parent.iterdir()) != before:
+            return Conversion(subject.name, form, "SILENT", f"files were written: {said}")
+        if outcome == "refused" and not is_expected(subject.name, form, said):
+            outcome = "UNEXPECTED"
+        return Conversion(subject.name, form, outcome, said)
     work, = works
     fresh = inputs[EXAMPLES:]
     with torch.inference_mode(), warnings.catch_warnings():
@@ -266,8 +271,9 @@ def conversions_table(found: dict[str, Any]) -> str:
 
 
 def check_conversions(found: dict[str, Any]) -> None:
-    """Raises `UserError` if ``found`` has a file that is silently converted wrong, or ends in a traceback."""
-    silent, crashed = (found["counts"][outcome] for outcome in BAD)
-    if silent or crashed:
-        raise UserError(f"{silent} of {found['conversions']} files are silently converted wrong, and {crashed} end "
-                        "in a traceback: see above")
+    """Raises `UserError` if ``found`` has a file that is silently converted wrong, refused against expectation, or ends
+    in a traceback."""
+    refused, silent, crashed = (found["counts"][outcome] for outcome in BAD)
+    if refused or silent or crashed:
+        raise UserError(f"{silent} of {found['conversions']} files are silently converted wrong, {refused} are refused "
+                        f"although they run or for a wrong reason, and {crashed} end in a traceback: see above")

@@ -87,8 +87,9 @@ def output_changes(before: Network, after: Values, images: np.ndarray, *, sure: 
     Returns
     -------
     list of float
-        Change of the outputs, as a share of their standard deviation (what all inputs give alike tells nothing), if the inputs (first), and then one layer more
-        each time, are as after the step. Without ``sure`` the total change alone if it is at most `RELATIVE`.
+        Change of the outputs, as a share of their standard deviation (what all inputs give alike tells nothing), if
+        the inputs (first), and then one layer more each time, are as after the step. Without ``sure`` the total change
+        alone if it is at most `RELATIVE`.
     """
     layers = tensors(before)
     chosen = compared(before, images)
