@@ -3,9 +3,10 @@
 
 import re
 
-__all__ = ["MODULES", "ONNX", "REFUSALS", "WITH_GRAPH", "is_expected"]
+__all__ = ["EXPORTED", "MODULES", "ONNX", "REFUSALS", "WITH_GRAPH", "is_expected"]
 
-WITH_GRAPH = ("module", "pt2", "pt2, any batch", "onnx", "onnx, any batch", "onnx, weights beside")
+WITH_GRAPH = ("module", "pt2", "pt2, any batch", "onnx", "onnx, any batch", "onnx, weights beside",
+              "onnx, older operators")
 """Formats that tell what is computed, so that nothing need be assumed."""
 
 UNKNOWN = r"does not run|is a torch\.nn\.\w+; "
@@ -27,13 +28,13 @@ REFUSALS: dict[str, tuple[str, ...]] = {
         "image: rows and columns swapped", "image: oblong image, swapped", "image: unfolded",
         "image: dense, then convolution", "image: channel shuffle",
         "graph: autoencoder of images", "graph: autoencoder of images, upsampled", "graph: plain recurrent",
-        "graph: siamese, halves of the input", "graph: layer norm first", "graph: gelu by tanh",
+        "graph: siamese, halves of the input", "graph: layer norm first",
         "one axis: transposed", "behind a convolution: selu", "behind a convolution: logsigmoid",
         "behind a convolution: threshold"),
     rf"{TWO}|{UNKNOWN}": (
         "tanhshrink", "mish", "square", "gate", "gate of the layer before", "concatenation of the input",
         "concatenation of two", "bilinear", "image: squeeze and excite", "image: concatenation", "image: response norm",
-        "graph: inverted residual, hard swish by relu6", "graph: dense block, concatenated", "graph: difference of two",
+        "graph: dense block, concatenated", "graph: difference of two",
         "graph: gate of channels", "behind a convolution: mish", "behind a convolution: softsign",
         "behind a convolution: tanhshrink"),
     rf"{UNKNOWN}|is \S+ to 3 axes; only the input may be cut": ("group norm", "image: group norm"),
@@ -83,6 +84,10 @@ ONNX = {r"is computed in a way that is not known here; before the export, store 
 """The same of ONNX files alone."""
 
 
+EXPORTED = {rf"{TWO}|{UNKNOWN}": ("graph: gelu by tanh", "graph: inverted residual, hard swish by relu6")}
+"""The same of torch.export's files alone."""
+
+
 def is_expected(network: str, form: str, said: str) -> bool:
     """Whether the refusal ``said`` is the one that the ``network`` of this name gets in the format ``form``.
 
@@ -90,5 +95,6 @@ def is_expected(network: str, form: str, said: str) -> bool:
     """
     if form not in WITH_GRAPH:
         return True
-    tables = (REFUSALS, MODULES) if form == "module" else (REFUSALS, ONNX) if "onnx" in form else (REFUSALS,)
-    return any(re.search(pattern, said) for table in tables for pattern, names in table.items() if network in names)
+    more = MODULES if form == "module" else ONNX if "onnx" in form else EXPORTED
+    return any(re.search(pattern, said) for table in (REFUSALS, more) for pattern, names in table.items()
+               if network in names)

@@ -27,8 +27,9 @@ from host.importers.source_layers import (
 )
 from host.importers.stored_tensor import StoredTensor, masked
 from host.importers.supported_layers import NOT_ZEROS
+from host.network.function import Function
 
-__all__ = ["EXPORT_AGAIN", "read_node"]
+__all__ = ["EXPORT_AGAIN", "read_function", "read_node"]
 
 EXPORT_AGAIN = ("export the model again: torch.onnx.export(model.eval(), (example,), 'model.onnx'), for which torch "
                 "needs the package onnxscript")
@@ -72,6 +73,12 @@ def read_node(node: OnnxNode) -> None:
         except (ValueError, IndexError, TypeError) as error:
             parts = node.refused(f"is a garbled {node.kind} ({str(error)[:80]}); {EXPORT_AGAIN}")
     flow.go_on(outputs[0], *parts)
+
+
+def read_function(node: OnnxNode, value: str, function: Function) -> None:
+    """Adds to the flow of ``node``, which gives its result, the ``function`` of the file's value ``value``."""
+    if node.flow.takes(node.label, node.kind, [value]):
+        node.flow.go_on(node.proto.output[0], ActivationPart(node.label, function))
 
 
 def _constant(node: OnnxNode) -> None:

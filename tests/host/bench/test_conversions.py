@@ -15,7 +15,7 @@ from torch import nn
 from host.bench.__main__ import main
 from host.bench.conversion_data import ROUTES, DataSubject
 from host.bench.conversion_formats import OTHERWISE, save
-from host.bench.conversion_refusals import MODULES, ONNX, REFUSALS, WITH_GRAPH
+from host.bench.conversion_refusals import EXPORTED, MODULES, ONNX, REFUSALS, WITH_GRAPH
 from host.bench.conversion_subjects import Subject, draw
 from host.bench.conversions import BAD, FORMS, SUBJECTS, conversions_table, figures, measure_conversions
 from host.compilation import steps as compilation
@@ -94,7 +94,7 @@ def test_a_note_counts_if_it_names_what_is_wrong(monkeypatch, note, wanted):
 
 def test_every_expected_refusal_is_of_a_network_of_the_bench():
     names = {subject.name for subject in SUBJECTS}
-    named = [name for table in (REFUSALS, MODULES, ONNX) for listed in table.values() for name in listed]
+    named = [name for table in (REFUSALS, MODULES, ONNX, EXPORTED) for listed in table.values() for name in listed]
     assert set(named) <= names and len({name for listed in REFUSALS.values() for name in listed}) == sum(
         map(len, REFUSALS.values()))
 
