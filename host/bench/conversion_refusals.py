@@ -55,7 +55,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     rf"pads with something other than zeros|{UNKNOWN}": (
         "image: circular padding", "image: reflected padding", "image: replicated padding"),
     r"windows have no gaps here; use dilation=1": ("image: max pooling, dilation",),
-    r"but those of max pooling are (square here; use one number|at most \d+ wide here, and at most as far apart)": (
+    r"but those of max pooling are (square here; use one number|at most as far apart here as they are wide)": (
         "image: max pooling, oblong", "image: max pooling, stride above the window",
         "image: max pooling of 1, stride 2"),
     r"its means leave out; use count_include_pad=True": ("image: average pooling, padding left out",),

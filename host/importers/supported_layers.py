@@ -88,9 +88,12 @@ def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
     elif (window[0] != window[1] or stride[0] != stride[1]) and not in_one_row(part, shape):
         yield (f"has a window of {size_text(window)} and a stride of {size_text(stride)}, but those of max pooling are "
                "square here; use one number for each")
-    elif stride[1] > window[1] or window[1] > LARGEST_POOL:
-        yield (f"has windows {window[1]} wide and {stride[1]} apart, but those of max pooling are at most "
-               f"{LARGEST_POOL} wide here, and at most as far apart as they are wide; use such, or several poolings")
+    elif window[1] > LARGEST_POOL:
+        yield (f"has windows {window[1]} wide, but those of max pooling are at most {LARGEST_POOL} wide here; use "
+               "such, or several poolings")
+    elif stride[1] > window[1]:
+        yield (f"has windows {window[1]} wide and {stride[1]} apart, but those of max pooling are at most as far apart "
+               f"here as they are wide; use a stride of at most {window[1]}, or one in the convolution before it")
 
 
 def in_one_row(part: PoolPart, shape: tuple[int, ...]) -> bool:
