@@ -19,7 +19,7 @@ GEOMETRY = r"LeNet|strides?|padding|pooling"
 
 
 def ended(*modules: nn.Module, shape: tuple[int, ...] = SHAPE) -> nn.Module:
-    """The modules, then a flatten and a linear layer."""
+    """The ``modules``, which take inputs of this ``shape``, then a flatten and a linear layer."""
     return _ended_by(lambda values: nn.Linear(values, OUTPUTS), *modules, shape=shape)
 
 
@@ -33,11 +33,14 @@ def _ended_by(last: Callable[[int], nn.Module], *modules: nn.Module, shape: tupl
 def conv(rows: int = 4, kernel: int | tuple[int, int] = 3, channels: int = CHANNELS, *, stride: int | tuple[int, int]
           = 1, padding: str | int | tuple[int, int] = 0, dilation: int = 1, groups: int = 1, bias: bool = True,
           mode: Literal["zeros", "circular", "reflect", "replicate"] = "zeros") -> nn.Module:
+    """A convolution of ``channels`` to ``rows`` feature maps; other parameters are those of torch, ``mode`` is
+    ``padding_mode``: ``kernel``, ``stride``, ``padding``, ``dilation``, ``groups``, ``bias``.
+    """
     return nn.Conv2d(channels, rows, kernel, stride, padding, dilation, groups, bias, mode)
 
 
 def image_net(run: Callable[[Any, Tensor], Tensor], values: int, **modules: nn.Module) -> nn.Module:
-    """`Net` whose function gives ``values`` values to a linear layer."""
+    """`Net` with these ``modules``, whose function ``run`` gives ``values`` values to a linear layer."""
     return Net(lambda net, x: net.last(run(net, x).flatten(1)), **modules, last=nn.Linear(values, OUTPUTS))
 
 

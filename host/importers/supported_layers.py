@@ -97,5 +97,5 @@ def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
 
 
 def in_one_row(part: PoolPart, shape: tuple[int, ...]) -> bool:
-    """Whether a pooling of maps of this shape, channels, rows and columns, works along the only row there is."""
+    """Whether the pooling ``part`` of maps of this ``shape``, channels, rows and columns, works along the only row."""
     return shape[1] == part.window[0] == 1 and part.padding[0] == 0
