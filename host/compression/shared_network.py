@@ -82,5 +82,5 @@ class SharedNetwork:
 def _as_layer(layer: SharedLayer) -> Linear:
     weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
     if layer.geometry is None:
-        return Linear(layer.name, weight, bias, layer.activation, source=layer.source, added=layer.added)
+        return Linear(layer.name, weight, bias, layer.activation, None, layer.fixed, layer.source, layer.added)
     return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed, layer.source, layer.added)

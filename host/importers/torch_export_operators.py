@@ -15,6 +15,7 @@ from host.importers.source_layers import (
     AddPart,
     ConvPart,
     FlattenPart,
+    JoinPart,
     LinearPart,
     NormPart,
     PadPart,
@@ -23,13 +24,14 @@ from host.importers.source_layers import (
     UnsupportedPart,
 )
 from host.importers.stored_tensor import StoredTensor, masked, weight_normed
-from host.importers.supported_layers import NOT_ZEROS
+from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS, NOT_ZEROS
 from host.importers.torch_export_node import ExportNode, GarbledError, ValueName, Values, argument, size_of
 
 __all__ = ["read_node"]
 
 _IGNORED = ("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "dropout_", "clone", "contiguous", "alias",
             "detach", "detach_", "lift_fresh_copy")
+_JOINS = ("cat", "concat", "concatenate")
 _WIDE = (7, 8)
 """Number formats to which a weight may be converted without a loss."""
 
@@ -62,7 +64,7 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         flow.go_on(outputs[0], ActivationPart(label, gated))
         return
     adds = operation in ("add", "add_") and arguments.get("alpha", 1) in (None, 1)
-    takes = flow.takes(label, target, taken, adds=adds)
+    takes = flow.takes(label, target, taken, adds=adds, joins=operation in _JOINS)
     if takes is None:
         _constant(operation, arguments, outputs[0], flow, names)
         return
@@ -71,7 +73,7 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         if takes and arguments.get("train"):
             flow.assume_no_dropout(label)
         flow.go_on(outputs[0])
-    elif flow.other is not None:
+    elif flow.others and operation not in _JOINS:
         flow.go_on(outputs[0], AddPart(label))
     elif target.startswith("torch.ops.aten.") and (parts := _activation(operation, label, arguments, flow)):
         flow.go_on(outputs[0], *parts)
@@ -248,6 +250,17 @@ def _arithmetic(call: ExportNode) -> list:
     return call.flow.affine(call.label, operation, constant) or call.refused(_unsupported(call.target))
 
 
+def _join(call: ExportNode) -> list:
+    joined, axis = call.arguments.get("tensors"), call.arguments.get("dim", 0)
+    if type(joined) is not list or type(axis) is not int:
+        raise GarbledError(f"tensors of {call.label}")
+    if any(type(one) is not ValueName or one.name not in call.flow.names for one in joined):
+        return call.refused(JOINS_CONSTANTS)
+    if axis % max(1, len(call.sizes)) != 1:
+        return call.refused(f"joins values along axis {axis}; {JOINS_CHANNELS}")
+    return [JoinPart(call.label)]
+
+
 def _softmax(call: ExportNode) -> list:
     if call.arguments.get("dim") not in (1, -1):
         return call.refused("is a softmax over another axis than the outputs; use dim=1")
@@ -265,5 +278,6 @@ _HANDLERS: dict[str, Callable[[ExportNode], list]] = {
     "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _mean, "flatten": _flatten,
     "pad": _pad, "constant_pad_nd": _pad, "view": _view, "reshape": _view, "_unsafe_view": _view,
     **dict.fromkeys(("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "rsub"), _arithmetic),
+    **dict.fromkeys(_JOINS, _join),
     "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
 }
