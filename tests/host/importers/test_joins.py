@@ -148,5 +148,5 @@ def test_values_of_different_sizes_are_refused():
     steps = [Step(ConvPart("a", weight, None), ("",), "1"), Step(JoinPart("cat"), ("", "1"), "2")]
     with pytest.raises(UserError) as caught:
         assemble("a network", steps, SHAPE)
-    assert caught.value.problems == ["layer 'cat' joins values of 3 x 6 x 5 and 4 x 5 x 4; only channels of maps of one "
-                                     "size, or flat values, are joined"]
+    assert caught.value.problems == [("layer 'cat' joins values of 3 x 6 x 5 and 4 x 5 x 4; only channels of maps of "
+                                      "one size, or flat values, are joined")]
