@@ -87,6 +87,11 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
         quantized, acts = _quantize_layer(layer, config, taken, more, winners, clips)
         values.append(_Values(exact, acts, quantized.output_scale, quantized.activation.signed))
         layers.append(quantized)
+    if (each := shared.layers[-1].output_scale) is not None:
+        count = layers[-1].outputs // layers[-1].rows
+        offset = np.array(shared.layers[-1].output_offset, np.float64)
+        layers[-1] = replace(layers[-1], output_offset=np.repeat(offset, count),
+                             output_scale=np.repeat(layers[-1].output_scale * each.astype(np.float64), count))
     return QuantizedNetwork(shared.name, tuple(layers), network.input_scale, network.input_signed,
                             config.act_bits)
 
