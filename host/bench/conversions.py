@@ -212,7 +212,7 @@ def _engine(work: Compilation, inputs: np.ndarray) -> Tensor:
     """Results of the engine, as floats ``[n, outputs]``."""
     assert work.quantized is not None
     outputs = forward(work.quantized, quantize_inputs(work.quantized, inputs))[-1]
-    return torch.from_numpy(outputs * work.quantized.layers[-1].output_scale)
+    return torch.from_numpy(work.quantized.layers[-1].floats(outputs))
 
 
 def _judged(subject: Subject, form: str, notes: Sequence[str], wanted: Tensor, read: Tensor,

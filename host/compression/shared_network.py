@@ -27,7 +27,7 @@ class SharedLayer:
     geometry : Geometry, optional
         Geometry of a convolution; None for a fully connected layer.
     fixed : bool
-    source, added : str, optional
+    source, added, output_scale, output_offset : optional
         See `host.network.layers.Linear`.
     """
 
@@ -40,6 +40,8 @@ class SharedLayer:
     fixed: bool = False
     source: str | None = None
     added: str | None = None
+    output_scale: np.ndarray | None = None
+    output_offset: np.ndarray | None = None
 
     @property
     def inputs(self) -> int:
@@ -82,5 +84,7 @@ class SharedNetwork:
 def _as_layer(layer: SharedLayer) -> Linear:
     weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
     if layer.geometry is None:
-        return Linear(layer.name, weight, bias, layer.activation, source=layer.source, added=layer.added)
-    return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed, layer.source, layer.added)
+        return Linear(layer.name, weight, bias, layer.activation, None, layer.fixed, layer.source, layer.added,
+                      layer.output_scale, layer.output_offset)
+    return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed, layer.source, layer.added,
+                  layer.output_scale, layer.output_offset)

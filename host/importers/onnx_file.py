@@ -77,10 +77,7 @@ def _follow(graph: Any, opset: int, folder: Path) -> Dataflow:
             read_node(one)
         elif function := functions[number]:
             read_function(one, *function)
-    if len(graph.output) != 1 or graph.output[0].name not in flow.names:
-        flow.refuse("output", "is not the last layer's alone; return one tensor from forward()")
-    else:
-        flow.at = flow.names[graph.output[0].name]
+    flow.end([one.name for one in graph.output], "return tensors from forward() that it computes from its input")
     return flow
 
 

@@ -18,6 +18,7 @@ from host.importers.source_layers import (
     AddPart,
     ConvPart,
     FlattenPart,
+    JoinPart,
     LinearPart,
     NormPart,
     PadPart,
@@ -26,7 +27,7 @@ from host.importers.source_layers import (
     SoftmaxPart,
 )
 from host.importers.stored_tensor import StoredTensor, masked
-from host.importers.supported_layers import NOT_ZEROS
+from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS, NOT_ZEROS
 from host.network.function import Function
 
 __all__ = ["EXPORT_AGAIN", "read_function", "read_node"]
@@ -44,7 +45,7 @@ def read_node(node: OnnxNode) -> None:
     if gated:
         flow.go_on(outputs[0], ActivationPart(node.label, gated))
         return
-    takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum"))
+    takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum"), joins=node.kind == "Concat")
     if takes is None:
         with suppress(ValueError, TypeError):
             _constant(node)
@@ -56,7 +57,7 @@ def read_node(node: OnnxNode) -> None:
         flow.go_on(outputs[0])
         return
     handler = HANDLERS.get(node.kind)
-    if flow.other is not None:
+    if flow.others and node.kind != "Concat":
         flow.go_on(outputs[0], AddPart(node.label))
         return
     try:
@@ -233,6 +234,15 @@ def _reduced(kind: str, what: str) -> Callable[[OnnxNode], list[Part]]:
     return read
 
 
+def _join(node: OnnxNode) -> list[Part]:
+    axis = node.attribute("axis", 0)
+    if any(name not in node.flow.names for name in node.proto.input):
+        return node.refused(JOINS_CONSTANTS)
+    if axis != 1:
+        return node.refused(f"joins values along axis {axis}; {JOINS_CHANNELS}")
+    return [JoinPart(node.label)]
+
+
 def _arithmetic(node: OnnxNode) -> list[Part]:
     """A sum, difference, product or quotient of a value and a constant."""
     place = next(number for number, name in enumerate(node.proto.input) if node.flow.is_at(name))
@@ -279,6 +289,7 @@ HANDLERS: dict[str, Callable[[OnnxNode], list[Part]]] = {
     "Pad": _pad, "MaxPool": _pool("max"), "AveragePool": _pool("average"),
     "GlobalAveragePool": lambda node: [AdaptivePoolPart(node.label, "average", (1, 1))],
     "GlobalMaxPool": lambda node: [AdaptivePoolPart(node.label, "max", (1, 1))],
+    "Concat": _join,
     "Neg": _negative, "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,
     "ReduceMean": _reduced("average", "mean"), "ReduceMax": _reduced("max", "maximum"),
     "Flatten": _flatten, "Reshape": _reshape, "Squeeze": _squeeze,

@@ -78,7 +78,8 @@ def _scale(graph: GraphState, part: NormPart | AffinePart) -> None:
         graph.begin(Draft(PoolPart(part.name, "average", (1, 1), (1, 1)),
                           Geometry((channels, size[0], size[1]), (1, 1), groups=channels), open=len(graph.shape) == 3))
     assert graph.draft is not None
-    graph.draft.scales.append(part)
+    for draft in (*graph.draft.terms, graph.draft):
+        draft.scales.append(part)
 
 
 def _flatten(graph: GraphState, part: FlattenPart) -> None:

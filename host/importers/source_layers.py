@@ -16,6 +16,7 @@ __all__ = [
     "AffinePart",
     "ConvPart",
     "FlattenPart",
+    "JoinPart",
     "LinearPart",
     "NormPart",
     "PadPart",
@@ -159,6 +160,13 @@ class AddPart:
 
 
 @dataclass(frozen=True)
+class JoinPart:
+    """Values one behind the other along their first axis, the channels of feature maps: torch.cat(..., dim=1)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class ActivationPart:
     """The function ``activation`` of each value."""
 
@@ -194,7 +202,7 @@ class UnsupportedPart:
     problem: str
 
 
-Part = (AddPart | LinearPart | ConvPart | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart
+Part = (AddPart | JoinPart | LinearPart | ConvPart | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart
         | ActivationPart | FlattenPart | SoftmaxPart | UnsupportedPart)
 
 
@@ -205,7 +213,7 @@ class Step(NamedTuple):
     ----------
     part : Part
     takes : tuple of str
-        Names of the values that it takes: one, of an `AddPart` two.
+        Names of the values that it takes: one, of an `AddPart` two, of a `JoinPart` any number.
     gives : str
         Name of the value that it makes.
     """

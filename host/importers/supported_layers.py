@@ -7,11 +7,16 @@ from host.importers.source_layers import ConvPart, PoolPart
 from host.importers.stored_tensor import SIZE_LIMIT
 from host.network.layers import LARGEST_POOL
 
-__all__ = ["LARGEST_KERNEL", "NOT_ZEROS", "in_one_row", "kernel_problems", "pool_problems", "size_text"]
+__all__ = ["JOINS_CHANNELS", "JOINS_CONSTANTS", "LARGEST_KERNEL", "NOT_ZEROS", "in_one_row", "kernel_problems",
+           "pool_problems", "size_text"]
 
 LARGEST_KERNEL = 11
 """Rows and columns."""
 
+
+JOINS_CHANNELS = "only channels, or the values of flat vectors, are joined: use torch.cat(values, dim=1)"
+JOINS_CONSTANTS = ("joins values with some that do not depend on the input; give the layer that takes them a bias "
+                   "instead")
 
 NOT_ZEROS = "pads with something other than zeros; use zeros, in torch.nn.Conv2d padding_mode='zeros'"
 

@@ -15,6 +15,7 @@ from host.importers.source_layers import (
     AddPart,
     ConvPart,
     FlattenPart,
+    JoinPart,
     LinearPart,
     NormPart,
     PadPart,
@@ -23,13 +24,14 @@ from host.importers.source_layers import (
     UnsupportedPart,
 )
 from host.importers.stored_tensor import StoredTensor, masked, reshaped, weight_normed
-from host.importers.supported_layers import NOT_ZEROS
+from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS, NOT_ZEROS
 from host.importers.torch_export_node import ExportNode, GarbledError, ValueName, Values, argument, size_of
 
 __all__ = ["read_node"]
 
 _IGNORED = ("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "dropout_", "clone", "contiguous", "alias",
             "detach", "detach_", "lift_fresh_copy")
+_JOINS = ("cat", "concat", "concatenate")
 _WIDE = (7, 8)
 """Number formats to which a weight may be converted without a loss."""
 
@@ -63,7 +65,7 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         flow.go_on(outputs[0], ActivationPart(label, gated))
         return
     adds = operation in ("add", "add_") and arguments.get("alpha", 1) in (None, 1)
-    takes = flow.takes(label, target, taken, adds=adds)
+    takes = flow.takes(label, target, taken, adds=adds, joins=operation in _JOINS)
     if takes is None:
         _constant(operation, arguments, outputs[0], sizes, flow, names)
         return
@@ -72,7 +74,7 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         if takes and arguments.get("train"):
             flow.assume_no_dropout(label)
         flow.go_on(outputs[0])
-    elif flow.other is not None:
+    elif flow.others and operation not in _JOINS:
         flow.go_on(outputs[0], AddPart(label))
     elif target.startswith("torch.ops.aten.") and (parts := _activation(operation, label, arguments, flow)):
         flow.go_on(outputs[0], *parts)
@@ -268,6 +270,17 @@ def _negative(call: ExportNode) -> list:
         or call.refused(_unsupported(call.target))
 
 
+def _join(call: ExportNode) -> list:
+    joined, axis = call.arguments.get("tensors"), call.arguments.get("dim", 0)
+    if type(joined) is not list or type(axis) is not int:
+        raise GarbledError(f"tensors of {call.label}")
+    if any(type(one) is not ValueName or one.name not in call.flow.names for one in joined):
+        return call.refused(JOINS_CONSTANTS)
+    if axis % max(1, len(call.sizes)) != 1:
+        return call.refused(f"joins values along axis {axis}; {JOINS_CHANNELS}")
+    return [JoinPart(call.label)]
+
+
 def _softmax(call: ExportNode) -> list:
     if call.arguments.get("dim") not in (1, -1):
         return call.refused("is a softmax over another axis than the outputs; use dim=1")
@@ -287,5 +300,6 @@ _HANDLERS: dict[str, Callable[[ExportNode], list]] = {
     "pad": _pad, "constant_pad_nd": _pad, "view": _view, "reshape": _view, "_unsafe_view": _view,
     "squeeze": _view, "unsqueeze": _view,
     **dict.fromkeys(("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "rsub"), _arithmetic),
+    **dict.fromkeys(_JOINS, _join),
     "neg": _negative, "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
 }

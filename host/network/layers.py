@@ -40,6 +40,9 @@ class Linear:
         Constant weights, as those of an average pooling: never pruned, trained or shared.
     source, added : str, optional
         Layers whose outputs it takes, see `host.network.graph`.
+    output_scale, output_offset : float32 array, shape ``[rows]``, optional
+        What its outputs are multiplied by after the engine, and what is added then; of the last layer alone, both or
+        none (`host.quantization.even_outputs`).
     """
 
     name: str
@@ -50,6 +53,8 @@ class Linear:
     fixed: bool = False
     source: str | None = None
     added: str | None = None
+    output_scale: np.ndarray | None = None
+    output_offset: np.ndarray | None = None
 
     @property
     def rows(self) -> int:

@@ -163,6 +163,6 @@ def integer_values(quantized: QuantizedNetwork, read_back: QuantizedNetwork | No
     def compute(images: np.ndarray) -> list[np.ndarray]:
         acts = quantize_inputs(quantized, images)
         outputs = forward(network, acts[:, :network.inputs])
-        return [acts * quantized.input_scale, *(values * layer.output_scale for values, layer
+        return [acts * quantized.input_scale, *(layer.floats(values) for values, layer
                                                 in zip(outputs, quantized.layers, strict=True))]
     return compute

@@ -37,6 +37,10 @@ CALIBRATION_VALUES = 1 << 25
 
 FEWEST_IMAGES = 16
 
+ADDED_PASSES = 8
+"""Most passes that add another layer's outputs, but with direct weights. If those are much greater than the layer's own
+sums, finer weights would not show in the outputs, and only add passes."""
+
 SCALE_VALUES = 1 << 22
 """About how many outputs of a convolution choose its scale."""
 
@@ -83,6 +87,11 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
         quantized, acts = _quantize_layer(layer, config, taken, more, winners, clips)
         values.append(_Values(exact, acts, quantized.output_scale, quantized.activation.signed))
         layers.append(quantized)
+    if (each := shared.layers[-1].output_scale) is not None:
+        count = layers[-1].outputs // layers[-1].rows
+        offset = np.array(shared.layers[-1].output_offset, np.float64)
+        layers[-1] = replace(layers[-1], output_offset=np.repeat(offset, count),
+                             output_scale=np.repeat(layers[-1].output_scale * each.astype(np.float64), count))
     return QuantizedNetwork(shared.name, tuple(layers), network.input_scale, network.input_signed,
                             config.act_bits)
 
@@ -149,7 +158,8 @@ def _input_scale(images: np.ndarray, act_bits: int) -> tuple[float, bool]:
 
 def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | None,  # type: ignore[no-untyped-def]
                     winners: np.ndarray | None, clips: np.ndarray) -> tuple[QuantizedLayer, np.ndarray]:
-    codes, codebook, weight_scale = _integer_weights(layer, config)
+    codes, codebook, weight_scale = _integer_weights(
+        layer, config, 0 if more is None else more.scale / (taken.scale * ADDED_PASSES * _greatest_weight(config)))
     sum_scale = taken.scale * weight_scale
     added_weight, added_signed = (0, False) if more is None else (max(1, round(more.scale / sum_scale)), more.signed)
     bias = np.rint(layer.bias / sum_scale)
@@ -194,8 +204,13 @@ def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | 
     return quantized(bias, constants, output_scale), outputs
 
 
-def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray, float]:  # type: ignore[no-untyped-def]
-    """Codes, codebook, weight scale.
+def _greatest_weight(config) -> int:  # type: ignore[no-untyped-def]
+    return int((1 << (config.weight_bits - 1)) - 1)
+
+
+def _integer_weights(layer: SharedLayer, config,  # type: ignore[no-untyped-def]
+                     least_scale: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Codes, codebook, weight scale, which is at least ``least_scale`` if the codebook may be chosen.
 
     A weight whose integer is 0 is dropped: it would only cost a cycle. So is one that only ever meets padding.
     """
@@ -206,7 +221,7 @@ def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray
     if config.direct_weights:
         return layer.codes, direct_values(config.code_bits), float(layer.values[1])
     greatest = float(np.abs(layer.values).max()) or 1.0
-    weight_scale = greatest / ((1 << (config.weight_bits - 1)) - 1)
+    weight_scale = max(greatest / _greatest_weight(config), least_scale)
     codebook = np.rint(layer.values / weight_scale).astype(np.int64)
     codes = np.where(codebook[layer.codes] == 0, 0, layer.codes).astype(np.uint8)
     return codes, codebook, weight_scale
