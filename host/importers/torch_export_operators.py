@@ -23,18 +23,14 @@ from host.importers.source_layers import (
     SoftmaxPart,
     UnsupportedPart,
 )
-from host.importers.stored_tensor import StoredTensor, masked, reshaped, weight_normed
+from host.importers.stored_tensor import StoredTensor
 from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS, NOT_ZEROS
+from host.importers.torch_export_constants import IGNORED, keep_constant
 from host.importers.torch_export_node import ExportNode, GarbledError, ValueName, Values, argument, size_of
 
 __all__ = ["read_node"]
 
-_IGNORED = ("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "dropout_", "clone", "contiguous", "alias",
-            "detach", "detach_", "lift_fresh_copy")
 _JOINS = ("cat", "concat", "concatenate")
-_WIDE = (7, 8)
-"""Number formats to which a weight may be converted without a loss."""
-
 
 def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Values) -> None:
     """Adds to the flow the parts that a node becomes, or the constant that it computes.
@@ -67,10 +63,10 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
     adds = operation in ("add", "add_") and arguments.get("alpha", 1) in (None, 1)
     takes = flow.takes(label, target, taken, adds=adds, joins=operation in _JOINS)
     if takes is None:
-        _constant(operation, arguments, outputs[0], sizes, flow, names)
+        keep_constant(operation, arguments, outputs[0], sizes, flow, names)
         return
     handler = _HANDLERS.get(operation)
-    if not takes or operation in _IGNORED:
+    if not takes or operation in IGNORED:
         if takes and arguments.get("train"):
             flow.assume_no_dropout(label)
         flow.go_on(outputs[0])
@@ -103,33 +99,6 @@ def _unsupported(target: str) -> str:
     """The problem of an operation that cannot run."""
     return f"is {target[:80]}, which the engine does not run; see the supported layers in the README" \
         + ARITHMETIC * (target.removeprefix("torch.ops.aten.").split(".")[0] in ("add", "sub", "mul", "div"))
-
-
-def _constant(operation: str, arguments: Values, output: str, sizes: list[int | str | None], flow: Dataflow,
-              names: dict[str, str]) -> None:
-    """A node that takes no activation: a constant that is transposed, reshaped, masked or normalised. All others are
-    ignored.
-    """
-    sources = [value.name for value in arguments.values() if type(value) is ValueName]
-    tensors = [flow.constants[source] for source in sources if source in flow.constants]
-    if not tensors or len(tensors) != len(sources):
-        return
-    swaps = operation in ("t", "numpy_T") or (operation == "permute" and arguments.get("dims") == [1, 0]) \
-        or (operation == "transpose" and {arguments.get("dim0"), arguments.get("dim1")} in ({0, 1}, {-1, -2}))
-    copied = operation in _IGNORED or (operation in ("to", "_to_copy") and arguments.get("dtype") in (None, *_WIDE))
-    if len(tensors) == 1 and (swaps or copied):
-        found = transposed(tensors[0]) if swaps else tensors[0]
-    elif len(tensors) == 1 and operation in ("view", "reshape", "unsqueeze", "squeeze") \
-            and not tensors[0].problem and all(type(size) is int for size in sizes):
-        found = reshaped(tensors[0], tuple(size for size in sizes if type(size) is int))
-    elif len(tensors) == 2 and operation == "mul" and tensors[0].shape == tensors[1].shape:
-        found = masked(*tensors)
-    elif len(tensors) == 2 and operation in ("_weight_norm", "_weight_norm_interface") and not arguments.get("dim"):
-        found = weight_normed(*tensors)
-    else:
-        return
-    flow.derive(output, found, *sources)
-    names[output] = names.get(sources[0], sources[0])
 
 
 def _conv(call: ExportNode) -> list:
