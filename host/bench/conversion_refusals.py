@@ -10,7 +10,7 @@ WITH_GRAPH = ("module", "pt2", "pt2, any batch", "onnx", "onnx, any batch", "onn
 """Formats that tell what is computed, so that nothing need be assumed."""
 
 UNKNOWN = r"does not run|is a torch\.nn\.\w+; "
-TWO = r"of those that take two, only the sum of two different values runs"
+TWO = r"of those that take two, only the sum of two different values and a concatenation run"
 AXES = (r"put torch\.nn\.Flatten\(\) (before|between)|moves values into the batch axis|several of the batch|"
         r"takes 16 inputs, but the layer before it, '0', gives 4 outputs")
 OTHER_AXES = rf"other axes than|{UNKNOWN}|is a Flatten with start_dim"
@@ -32,17 +32,14 @@ REFUSALS: dict[str, tuple[str, ...]] = {
         "one axis: transposed", "behind a convolution: selu", "behind a convolution: logsigmoid",
         "behind a convolution: threshold"),
     rf"{TWO}|{UNKNOWN}": (
-        "tanhshrink", "mish", "square", "gate", "gate of the layer before", "concatenation of the input",
-        "concatenation of two", "bilinear", "image: squeeze and excite", "image: concatenation", "image: response norm",
-        "graph: dense block, concatenated", "graph: difference of two",
-        "graph: gate of channels", "behind a convolution: mish", "behind a convolution: softsign",
+        "tanhshrink", "mish", "square", "gate", "gate of the layer before", "bilinear", "image: squeeze and excite",
+        "image: response norm", "graph: difference of two", "graph: gate of channels", "behind a convolution: mish", "behind a convolution: softsign",
         "behind a convolution: tanhshrink"),
     rf"{UNKNOWN}|is \S+ to 3 axes; only the input may be cut": ("group norm", "image: group norm"),
     r"only the input may be cut": ("maxout",),
     r"batch normalisation (without running statistics|in training mode)": ("batch norm of the batch",),
     r"which may only be last": ("softmax in the middle", "image: softmax of channels, 1 x 1"),
     rf"is a softmax over another axis|{UNKNOWN}": ("image: softmax of channels",),
-    r"is not the last layer's alone; return one tensor": ("two heads", "graph: two heads"),
     FIRST: ("relu first", "sigmoid first", "inputs 0 to 1: relu first", "image: zero padding first",
             "image: max pooling of 1 first, relu", "image: relu first", "image: relu first, inputs 0 to 1"),
     r"is a PReLU of \d+ slopes; only one": ("prelu of channels", "image: prelu of channels"),

@@ -191,7 +191,7 @@ def convert(subject: Subject, module: nn.Module, form: str, path: Path, inputs: 
     fresh = inputs[EXAMPLES:]
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using padding='same' with even kernel")
-        wanted = _only(module(fresh)).double()
+        wanted = _joined(module(fresh)).double()
         read = logits(tensors(_dense(work)), fresh.flatten(1)).double()
         engine = _engine(work, fresh.numpy()).double()
     return _judged(subject, form, work.notes, wanted, read, engine)
@@ -202,10 +202,10 @@ def _dense(work: Compilation) -> Any:
     return work.dense
 
 
-def _only(outputs: Any) -> Tensor:
-    """The first of several heads."""
-    first: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
-    return first.flatten(1)
+def _joined(outputs: Any) -> Tensor:
+    """The outputs; those of several heads one behind the other."""
+    heads = outputs if isinstance(outputs, tuple) else (outputs,)
+    return torch.cat([head.flatten(1) for head in heads], 1)
 
 
 def _engine(work: Compilation, inputs: np.ndarray) -> Tensor:
