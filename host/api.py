@@ -53,13 +53,14 @@ def open_image(path: Path | str, config: EngineConfig | None = None) -> EngineNe
     if config is None and name is None:
         raise UserError(f"image '{path}' was made for configuration {image.config_hash.hex()}, no preset's; give the "
                         "EngineConfig of its compilation")
-    return EngineNetwork(image, config or PRESETS[str(name)], Path(path).read_bytes())
+    offset = 0.0 if image.output_offset is None else image.output_offset
+    return EngineNetwork(image, config or PRESETS[str(name)], Path(path).read_bytes(), image.output_scale, offset)
 
 
 def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: EngineConfig | None = None,
                    calibration: np.ndarray | None = None, data: Dataset | str | None = None,
                    density: float | None = None, keep: dict[str, float] | None = None, recipe: str = "default",
-                   sharing: ShareSettings | None = None, seed: int = 0, name: str = "model",
+                   sharing: ShareSettings | None = None, seed: int = 0, name: str = "model", values: bool = False,
                    check: Path | str | tuple[np.ndarray, np.ndarray] | None = None, max_loss: float | None = None,
                    progress: Callable[[str], object] = lambda line: None) -> EngineNetwork:
     """Compiles a module: prunes and retrains it, shares and quantises its weights, packs and verifies the image.
@@ -86,6 +87,9 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
         Decides all that is random in pruning, retraining and weight sharing.
     name : str
         Name of the network.
+    values : bool
+        What the outputs are matters, not which of them is the greatest: each gets a scale of its own. Targets in
+        ``data`` always matter so.
     check : Path, str or (array, array), optional
         What the result is compared with: a ``.pt2`` file, an npz file of ``inputs`` ``[n, ...]`` and float ``outputs``
         ``[n, outputs]``, or these two arrays. Without it that is the module as it was exported.
@@ -108,7 +112,7 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
         settings = Settings(
             path, chosen, next((known for known, one in PRESETS.items() if one == chosen), "default"), density, keep,
             prune=density is not None or keep is not None, data=data, calib=calibration, seed=seed, recipe=recipe,
-            sharing=sharing or ShareSettings(), max_loss=max_loss,
+            sharing=sharing or ShareSettings(), max_loss=max_loss, values=values,
             check=Path(check) if isinstance(check, str) else check)
         work = compile_model(settings, progress)
     if problem := loss_problem(work):

@@ -22,6 +22,7 @@ from host.compression.share_weights import ShareSettings
 from host.datasets import INPUT_SPECS, SPECS
 from host.importers.known_networks import add_known_option
 from host.importers.safetensors_file import safetensors_file
+from host.quantization.even_outputs import with_outputs_as_read
 from host.reporting.compile_report import summarize
 from host.reporting.report import report_text, write_report
 from host.training.augment import add_augmentation_option
@@ -164,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-loss", type=float, default=MAX_LOSS, metavar="POINTS",
                         help="percentage points, 0 to 100, that the whole compilation may lose; if it loses more, the "
                         "files are written and the exit status is 3 (%(default)g)")
+    parser.add_argument("--outputs", choices=("auto", "values"), default="auto", help="values: what each output is "
+                        "matters, not which is the greatest, so that each gets a scale of its own; auto: so if --data "
+                        "has targets (auto)")
     parser.add_argument("--preset", default="default", help=f"engine: {', '.join(PRESETS)} (default)")
     parser.add_argument("--config", type=given_or_shipped, metavar="FILE.toml",
                         help="engine configuration; fields it lacks come from the preset")
@@ -189,11 +193,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         density=arguments.density, keep=arguments.keep, quality=arguments.quality, prune=not arguments.no_prune,
         data=arguments.data, calib=arguments.calib, input_shape=arguments.input_shape, normalize=arguments.normalize,
         seed=arguments.seed, recipe=arguments.recipe, sharing=sharing, known=arguments.known,
-        augmentation=arguments.augmentation, check=arguments.check, max_loss=arguments.max_loss)
+        augmentation=arguments.augmentation, check=arguments.check, max_loss=arguments.max_loss,
+        values=arguments.outputs == "values")
     work = compile_model(settings, lambda line: sys.stderr.write(f"{printable(line)}\n"), directory)
     if arguments.save is not None:
         assert work.shared is not None and work.dense is not None
-        saved = replace(work.shared.as_network(), input_shape=work.dense.input_shape)
+        saved = with_outputs_as_read(replace(work.shared.as_network(), input_shape=work.dense.input_shape))
         write_whole(arguments.save, safetensors_file(saved))
     report = write_outputs(work, directory)
     if arguments.json:

@@ -63,6 +63,9 @@ class Settings:
     check : Path, (array, array) or None
         What the result is compared with: a ``.pt2`` file, an npz file of ``inputs`` and float ``outputs``, or these two
         arrays. Without it that is the float network itself, as it was read.
+    values : bool
+        What the outputs are matters, not which of them is the greatest, whatever the labels are: each gets a scale of
+        its own. Targets always matter so.
     max_loss : float or None
         Percentage points, 0 to 100, that the whole compilation may lose (`host.compilation.checking.loss_problem`);
         None for any.
@@ -85,6 +88,7 @@ class Settings:
     known: str | None = None
     augmentation: str | None = None
     check: Path | tuple[np.ndarray, np.ndarray] | None = None
+    values: bool = False
     max_loss: float | None = None
 
 
@@ -178,7 +182,12 @@ class Compilation:
     @property
     def has_classes(self) -> bool:
         """Whether the labels are classes, so that only which output is the greatest matters."""
-        return self.dataset is not None and not self.dataset.has_targets
+        return self.dataset is not None and not self.dataset.has_targets and not self.settings.values
+
+    @property
+    def wants_values(self) -> bool:
+        """Whether it is known that the outputs' values matter."""
+        return self.settings.values or (self.dataset is not None and self.dataset.has_targets)
 
     @property
     def metric(self) -> str:

@@ -33,6 +33,7 @@ from host.quantization.calibration import (
     layer_notes,
     output_notes,
 )
+from host.quantization.even_outputs import even_outputs
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from host.quantization.losses import float_values, integer_values, loss_notes
@@ -75,6 +76,12 @@ def load(work: Compilation) -> str:
         *checks, partial(_calibration, work),
         lambda: check_engine(network, settings.config, settings.preset, kept_share(settings, network)))
     work.notes += doubts
+    if work.wants_values and work.has_examples:
+        work.dense = even_outputs(network, work.calibration)
+        if work.dense is not network:
+            work.notes.append("each output has a scale and an offset of its own: multiply each integer by its number "
+                              "in output_scale and add that in output_offset, which report.json (the last layer) and "
+                              "the image have")
     read_reference(work)
     work.test("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
@@ -142,8 +149,7 @@ def quantize_integers(work: Compilation) -> str:
     if work.dataset is not None:
         work.notes += clipped_inputs(work.quantized, work.dataset.test_images)
         outputs = forward(work.quantized, quantize_inputs(work.quantized, work.dataset.test_images))[-1]
-        work.test_metrics["engine"] = metrics(outputs * work.quantized.layers[-1].output_scale,
-                                              work.dataset.test_labels)
+        work.test_metrics["engine"] = metrics(work.quantized.layers[-1].floats(outputs), work.dataset.test_labels)
     errors = work.class_errors("shared", "engine")
     work.notes += loss_notes("quantisation", work.shared.as_network(), integer_values(work.quantized), work.calibration,
                              errors)

@@ -13,7 +13,7 @@ from host.datasets import as_inputs
 from host.network.dead_neurons import silence_dead_neurons
 from host.network.graph import is_chain
 from host.network.layers import Linear, Network
-from host.training.forward import activations, layer_sums, tensors
+from host.training.forward import layer_outputs, layer_sums, tensors
 from nonzero.errors import UserError
 
 __all__ = ["activity", "keep_worthy"]
@@ -43,7 +43,7 @@ def activity(network: Network, images: np.ndarray) -> list[np.ndarray]:
         values = [torch.from_numpy(as_inputs(images[start:start + BATCH]))]
         for count, layer in zip(counts, tensors(network), strict=True):
             count += (values[layer.source + 1] != 0).sum(0).numpy()
-            values.append(activations(layer_sums(layer, values), layer.activation, layer.geometry))
+            values.append(layer_outputs(layer, layer_sums(layer, values)))
     return [count / len(images) for count in counts]
 
 

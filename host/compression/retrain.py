@@ -16,7 +16,7 @@ from host.datasets import Dataset
 from host.network.dead_neurons import living_neurons, put_back, take_neurons, weight_places
 from host.network.graph import sources
 from host.network.layers import Network
-from host.training.forward import Layers, TorchLayer, error_of, logits, loss_of, tensors
+from host.training.forward import Layers, TorchLayer, ends_of, error_of, logits, loss_of, tensors
 from host.training.optimiser import settle_torch
 from host.training.samples import Samples, split
 from nonzero.errors import UserError
@@ -175,7 +175,7 @@ class Retraining:
         return whole
 
     def _layers(self) -> Layers:
-        return [TorchLayer(weight, bias, layer.activation, geometry, *wires)
+        return [TorchLayer(weight, bias, layer.activation, geometry, *wires, *ends_of(layer))
                 for weight, bias, layer, geometry, wires in zip(
                     self.weights, self.biases, self.dense.layers, self.geometries, sources(self.dense.layers),
                     strict=True)]

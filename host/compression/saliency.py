@@ -19,7 +19,7 @@ from host.network.activations import apply
 from host.network.function import AnyActivation
 from host.network.layers import Geometry, Network
 from host.network.pad_images import pad_images
-from host.training.forward import activations, layer_sums, tensors, weighted_sums
+from host.training.forward import activations, each_output, layer_outputs, layer_sums, tensors, weighted_sums
 
 __all__ = ["CRITERIA", "choose", "saliencies"]
 
@@ -63,14 +63,18 @@ def _second_derivatives(criterion: str, network: Network, images: np.ndarray, la
         for layer in layers:
             with torch.no_grad():
                 places.append(layer_sums(layer, acts))
-                acts.append(activations(places[-1], layer.activation, layer.geometry))
+                acts.append(layer_outputs(layer, places[-1]))
         # Derivatives by the outputs of each layer; those of several readers add up.
         backs = [torch.zeros_like(values) for values in acts]
         backs[-1] = _by_outputs(criterion, acts[-1], torch.from_numpy(labels[start:start + BATCH]))
         for number in range(len(layers) - 1, -1, -1):
-            weight, _, activation, geometry, source, added = layers[number]
-            taken, back = acts[source + 1], _through_activations(places[number], activation, geometry,
-                                                                 backs[number + 1], second=criterion == "obd")
+            weight, _, activation, geometry, source, added, scale, _ = layers[number]
+            back = backs[number + 1]
+            if scale is not None:
+                each = each_output(scale, back)
+                back = back * (each ** 2 if criterion == "obd" else each)
+            taken, back = acts[source + 1], _through_activations(places[number], activation, geometry, back,
+                                                                 second=criterion == "obd")
             if added is not None:
                 backs[added + 1] += back.reshape(backs[added + 1].shape)
             if geometry is None:

@@ -27,8 +27,7 @@ class SharedLayer:
     geometry : Geometry, optional
         Geometry of a convolution; None for a fully connected layer.
     fixed : bool
-    source, added : str, optional
-    out_map : (int, int, int), optional
+    source, added, out_map, output_scale, output_offset : optional
         See `host.network.layers.Linear`.
     """
 
@@ -42,6 +41,8 @@ class SharedLayer:
     source: str | None = None
     added: str | None = None
     out_map: tuple[int, int, int] | None = None
+    output_scale: np.ndarray | None = None
+    output_offset: np.ndarray | None = None
 
     @property
     def inputs(self) -> int:
@@ -85,5 +86,6 @@ def _as_layer(layer: SharedLayer) -> Linear:
     weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
     if layer.geometry is None:
         return Linear(layer.name, weight, bias, layer.activation, None, layer.fixed, layer.source, layer.added,
-                      layer.out_map)
-    return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed, layer.source, layer.added)
+                      layer.out_map, layer.output_scale, layer.output_offset)
+    return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed, layer.source, layer.added,
+                  output_scale=layer.output_scale, output_offset=layer.output_offset)

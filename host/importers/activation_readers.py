@@ -67,6 +67,19 @@ def _elu(found: Mapping[str, Any]) -> AnyActivation:
     return elu(_finite(found, "alpha", 1))
 
 
+def _celu(found: Mapping[str, Any]) -> AnyActivation:
+    if _number(found, "alpha", 1) != 1:
+        raise ReadError("is a CELU of another alpha than 1; use torch.nn.ELU")
+    return elu()
+
+
+def _rrelu(found: Mapping[str, Any]) -> AnyActivation:
+    """In inference, the slope is the mean of its ends."""
+    if found.get("training"):
+        raise ReadError("is an RReLU in training mode; call model.eval() before the export")
+    return leaky_relu((_finite(found, "lower", 1 / 8) + _finite(found, "upper", 1 / 3)) / 2)
+
+
 def _finite(found: Mapping[str, Any], name: str, default: float) -> float:
     value = _number(found, name, default)
     if not math.isfinite(value):
@@ -104,6 +117,7 @@ _EXPORTED: dict[str, Callable[[Mapping[str, Any]], AnyActivation]] = {
     "clamp_max": _clamped, "leaky_relu": lambda found: leaky_relu(_finite(found, "negative_slope", 0.01)),
     "gelu": _gelu, "silu": lambda found: silu(), "hardswish": lambda found: hard_swish(),
     "hardsigmoid": lambda found: hard_sigmoid(), "elu": _elu, "softplus": _softplus,
+    "celu": _celu, "rrelu": _rrelu,
 }
 """By the operation of torch.ops.aten; those in place end in an underscore."""
 
@@ -131,6 +145,7 @@ MODULES: dict[str, Callable[[Mapping[str, Any]], AnyActivation]] = {
     "ReLU": _EXPORTED["relu"], "Sigmoid": _EXPORTED["sigmoid"], "Tanh": _EXPORTED["tanh"], "Hardtanh": _hardtanh,
     "ReLU6": _EXPORTED["relu6"], "LeakyReLU": _EXPORTED["leaky_relu"], "GELU": _gelu, "SiLU": _EXPORTED["silu"],
     "Hardswish": _EXPORTED["hardswish"], "Hardsigmoid": _EXPORTED["hardsigmoid"], "ELU": _elu, "Softplus": _softplus,
+    "CELU": _celu, "RReLU": lambda found: _rrelu({name: found.get(name) for name in ("lower", "upper")}),
 }
 """Classes of torch.nn, from the attributes of a module."""
 
@@ -156,6 +171,8 @@ def from_onnx(kind: str, attribute: Callable[[str, Any], Any]) -> AnyActivation 
         return hard_sigmoid() if abs(slope - 1 / 6) < CLOSE and shift == 0.5 else hard_sigmoid(slope, shift)
     if kind == "Gelu":
         return _gelu({"approximate": attribute("approximate", b"none").decode()})
+    if kind == "Celu":
+        return _celu({"alpha": attribute("alpha", 1.0)})
     if kind in ("LeakyRelu", "Elu"):
         value = _finite({"alpha": attribute("alpha", 0.01 if kind == "LeakyRelu" else 1.0)}, "alpha", 1)
         return leaky_relu(value) if kind == "LeakyRelu" else elu(value)

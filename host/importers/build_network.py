@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from host.importers.fold_scales import fold_input, fold_scales
 from host.importers.layer_drafts import Draft, read_layer
-from host.importers.layer_graph import LayerGraph
 from host.importers.source_layers import (
     ActivationPart,
     ConvPart,
     FlattenPart,
+    JoinPart,
     LinearPart,
     PadPart,
     Part,
@@ -25,6 +25,7 @@ from host.importers.source_layers import (
     UpsamplePart,
     tensors_of,
 )
+from host.importers.whole_graph import WholeGraph
 from host.network.graph import INPUT
 from host.network.layers import VALUES_LIMIT, Linear, Network
 from nonzero.errors import UserError
@@ -68,10 +69,11 @@ def assemble(name: str, steps: Sequence[Step], input_shape: tuple[int, ...] | No
     if problems:
         raise UserError(problems)
     steps = _needed(steps, steps[-1].gives if output is None and steps else output)
-    graph = LayerGraph(input_shape, exact=exact)
+    graph = WholeGraph(input_shape, exact=exact)
     graph.follow(list(_named_apart(steps)), steps[-1].gives if output is None and steps else output or "")
     problems = graph.problems
-    layers = _wired(graph.drafts, [read_layer(draft, problems) for draft in graph.drafts])
+    terms = {id(term) for draft in graph.drafts for term in draft.terms}
+    layers = _wired(graph.drafts, [read_layer(draft, problems, term=id(draft) in terms) for draft in graph.drafts])
     if not problems and not any(isinstance(step.part, LinearPart | ConvPart | TransposedConvPart) for step in steps):
         problems.append("it has no linear layer; Nonzero runs chains of linear layers and convolutions")
     if problems:
@@ -120,7 +122,7 @@ def _named_apart(steps: Sequence[Step]) -> Iterator[Step]:
     seen: set[str] = set()
     for step in steps:
         part = step.part
-        if isinstance(part, SoftmaxPart | UnsupportedPart):
+        if isinstance(part, JoinPart | SoftmaxPart | UnsupportedPart):
             yield step
             continue
         name, number = part.name, 1

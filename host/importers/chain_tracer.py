@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
 from host.importers.source_layers import (
+    MAP_PARTS,
     ActivationPart,
     AddPart,
     AffinePart,
     FlattenPart,
+    JoinPart,
     LinearPart,
     Part,
+    SqueezePart,
     Step,
     UnsupportedPart,
     shown,
@@ -51,8 +54,8 @@ class Dataflow:
         Name of the model's input in the file.
     at : str
         The activations that the next part takes, by the name of the step that makes them; ``""`` is the input.
-    other : str or None
-        The second activations that it takes, of a sum.
+    others : tuple of str
+        Further activations that it takes, of a sum or a concatenation.
     sizes : sequence of int, str or None
         Sizes of the axes of the model's input, of which the first is the batch axis if there are several; None for a
         size that the file does not give, a name for one that it leaves open. Empty if the file gives no axes.
@@ -68,7 +71,7 @@ class Dataflow:
     sizes: Sequence[int | str | None]
     constants: dict[str, StoredTensor]
     at: str = ""
-    other: str | None = None
+    others: tuple[str, ...] = ()
     names: dict[str, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     depths: dict[str, int] = field(default_factory=dict)
@@ -81,7 +84,8 @@ class Dataflow:
     def __post_init__(self, begin: str) -> None:
         self.names[begin] = ""
 
-    def takes(self, node: str, kind: str, inputs: Sequence[str], *, adds: bool = False) -> bool | None:
+    def takes(self, node: str, kind: str, inputs: Sequence[str], *, adds: bool = False,
+              joins: bool = False) -> bool | None:
         """Whether a node takes activations; if it does, the next parts take the same.
 
         Parameters
@@ -94,21 +98,25 @@ class Dataflow:
             Names of the values that it takes.
         adds : bool
             It is the sum of its inputs, so that it may take two.
+        joins : bool
+            It joins its inputs, so that it may take any number.
 
         Returns
         -------
         bool or None
-            True if it takes one value, or two that it adds. False if it takes more; then a part that cannot be run is
-            noted. None if it takes no activations.
+            True if it takes one value, or several that it adds or joins. False if it takes more; then a part that
+            cannot be run is noted. None if it takes no activations.
         """
         taken = [self.names[name] for name in inputs if name in self.names]
         if not taken:
             return None
-        self.at, self.other = taken[0], taken[1] if len(taken) == 2 else None
-        if len(taken) == 1 or (adds and len(set(taken)) == 2):
+        self.at, self.others = taken[0], tuple(taken[1:])
+        if len(taken) == 1 or joins or (adds and len(taken) == len(set(taken)) == 2):
             return True
+        self.others = ()
         self.refuse(node, f"is {kind} of {'several values' if len(set(taken)) > 1 else 'a value and itself'}; of those "
-                          "that take two, only the sum of two different values runs: retrain without it")
+                          "that take two, only the sum of two different values and a concatenation run: retrain "
+                          "without it")
         return False
 
     def gated(self, inputs: Sequence[str]) -> Function | None:
@@ -125,7 +133,7 @@ class Dataflow:
                 if step.gives == gate and step.takes == (value,) and isinstance(step.part, ActivationPart):
                     found = {sigmoid(): silu(), hard_sigmoid(): hard_swish()}.get(step.part.activation)
                     if found:
-                        self.at, self.other = value, None
+                        self.at, self.others = value, ()
                         return found
         return None
 
@@ -144,7 +152,7 @@ class Dataflow:
         self._step(UnsupportedPart(node, problem))
 
     def _step(self, part: Part) -> None:
-        takes = (self.at, self.other) if isinstance(part, AddPart) and self.other is not None else (self.at,)
+        takes = (self.at, *self.others) if isinstance(part, AddPart | JoinPart) else (self.at,)
         gives = f"#{len(self.steps)}"
         self.steps.append(Step(part, takes, gives))
         if self.at in self.flattened and not isinstance(part, LinearPart):
@@ -157,6 +165,17 @@ class Dataflow:
         axes = self.sizes[1:] or self.sizes
         known = tuple(size for size in axes if type(size) is int)
         return known if known and len(known) == len(axes) else None
+
+    @property
+    def axes(self) -> int:
+        """Number of axes of what the next part takes, with the batch axis; 0 if the file does not tell it."""
+        at, more = self.at, 0
+        while at:
+            part, (at, *_), _ = self.steps[int(at.removeprefix("#"))]
+            if isinstance(part, (FlattenPart, *MAP_PARTS)):
+                return more + (1 + (len(part.shape) or 1) if isinstance(part, FlattenPart) else 4)
+            more += len(part.axes) * (1 if part.adds else -1) if isinstance(part, SqueezePart) else 0
+        return len(self.sizes) + more if self.sizes else 0
 
     @property
     def batch(self) -> int | str | None:
@@ -225,6 +244,32 @@ class Dataflow:
                 return False
             at, = step.takes
         return True
+
+    def end(self, outputs: Sequence[str], way_out: str) -> None:
+        """Ends at the values named ``outputs``, one behind the other if they are several.
+
+        Parameters
+        ----------
+        outputs : sequence of str
+            Values of the file.
+        way_out : str
+            What helps if one of them is not computed from the input.
+        """
+        if not outputs or any(name not in self.names for name in outputs):
+            self.at = self.steps[-1].gives if self.steps else ""
+            self.refuse("output", f"is not the last layer's alone; {way_out}")
+            return
+        ends = [self.names[name] for name in outputs]
+        if len(ends) > 1:
+            for place, at in enumerate(ends):
+                self.at = at
+                self._step(FlattenPart(f"outputs[{place}]"))
+                ends[place] = self.at
+            names = ", ".join(map(shown, outputs))
+            self.assumptions.append(f"its {len(ends)} outputs {names} are given one behind the other, in this order")
+            self.at, self.others = ends[0], tuple(ends[1:])
+            self._step(JoinPart("outputs"))
+        self.at = ends[0] if len(ends) == 1 else self.at
 
     def constant(self, name: str) -> StoredTensor:
         """The tensor of the file under the name of a value."""

@@ -14,7 +14,7 @@ __all__ = ["over_two_axes", "without_gaps"]
 
 
 def over_two_axes(weight: StoredTensor) -> StoredTensor:
-    """The weight of a convolution over one axis, ``[outputs, inputs / groups, taps]``, with a kernel of one row."""
+    """The ``weight`` of a convolution over one axis, ``[outputs, inputs / groups, taps]``, with a kernel of one row."""
     if weight.problem or len(weight.shape) != 3:
         return weight
     shape = (*weight.shape[:2], 1, weight.shape[2])
@@ -22,7 +22,7 @@ def over_two_axes(weight: StoredTensor) -> StoredTensor:
 
 
 def without_gaps(part: ConvPart) -> ConvPart:
-    """The convolution with zeros in the gaps of its kernel, if that is no larger than kernels may be.
+    """The convolution ``part`` with zeros in the gaps of its kernel, if that is no larger than kernels may be.
 
     The zeros are weights that are pruned from the beginning: they take neither memory nor cycles.
     """

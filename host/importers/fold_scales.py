@@ -158,8 +158,9 @@ def _behind_mean(found: list[Linear], number: int, reader: int) -> bool:
     """Moves a layer that only scales behind the average pooling that takes its outputs; whether it could."""
     scale, mean = found[number], found[reader]
     shape = mean.geometry
-    if not mean.fixed or shape is None or shape.pool > 1 or (shape.padded and scale.bias.any()) \
-            or mean.added is not None or mean.activation is not Activation.IDENTITY \
+    if not mean.fixed or shape is None or shape.groups != mean.rows or shape.pool > 1 \
+            or (shape.padded and scale.bias.any()) or mean.added is not None \
+            or mean.activation is not Activation.IDENTITY \
             or any(layer.added == mean.name for layer in found) or reader == len(found) - 1:
         return False
     source = next((layer for layer in found if layer.name == scale.source), None)

@@ -23,7 +23,7 @@ from host.importers.supported_layers import LARGEST_KERNEL, size_text
 from host.network.layers import Geometry
 from rtl.numbers import Activation
 
-__all__ = ["NO_SHAPE", "GraphState", "Value", "form", "rows_of"]
+__all__ = ["NO_SHAPE", "GraphState", "Value", "form", "in_rows", "rows_of"]
 
 NO_SHAPE = ("the file does not say how large the images are; add --input-shape CHANNELS,HEIGHT,WIDTH, for instance "
             "1,28,28")
@@ -115,13 +115,16 @@ class GraphState:
             self.refuse(pad, f"pads by {pad.rows} rows and {pad.cols} columns, which must be 0 to {LARGEST_KERNEL} "
                              "each; retrain with less")
             return
-        channels, height, width = self.shape
+        channels, height, width = in_rows(self.shape)
         geometry = Geometry((channels, height, width), (1, 1), padding=(pad.rows[0], pad.cols[0]), groups=channels,
                             end_padding=(pad.rows[1], pad.cols[1]))
         positive = self.draft is not None and not self.draft.activation.signed
-        self.begin(Draft(PoolPart(pad.name, "average", (1, 1), (1, 1)), geometry,
+        taken = {draft.part.name for draft in self.drafts}
+        name = next(one for one in (pad.name, *(f"{pad.name}[{number}]" for number in range(2, len(taken) + 3)))
+                    if one not in taken)
+        self.begin(Draft(PoolPart(name, "average", (1, 1), (1, 1)), geometry,
                          activation=Activation.RELU if positive else Activation.IDENTITY, implied=positive))
-        self.shape = (channels, *geometry.out_shape)
+        self.shape = (channels, *geometry.out_shape)[::1 if len(self.shape) == 3 else 2]
 
     def refuse(self, part: Part, problem: str) -> None:
         """Notes that the layer of ``part`` cannot run, because of ``problem``, a sentence without its subject."""
@@ -131,8 +134,7 @@ class GraphState:
 
     def is_map(self, part: Part) -> bool:
         """Whether the input of ``part`` has channels, rows and columns; a problem is noted if it is known not to."""
-        if self.shape is not None and len(self.shape) == 2:
-            self.shape = (self.shape[0], 1, self.shape[1])
+        self.shape = self.shape and in_rows(self.shape)
         if self.shape is not None and len(self.shape) == 3:
             return True
         if self.shape is not None and len(self.shape) != 1:
@@ -152,6 +154,11 @@ class GraphState:
                           for what, tensor in tensors_of(part).items()
                           if rows is not None and not tensor.problem and tensor.shape != (rows,)
                           and not (what == "weight" and not isinstance(part, NormPart))]
+
+
+def in_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The ``shape`` (channels, values) as that of a map of one row; any other as it is."""
+    return (shape[0], 1, shape[1]) if len(shape) == 2 else shape
 
 
 def form(draft: Draft | None, shape: tuple[int, ...]) -> tuple[int, int, int]:

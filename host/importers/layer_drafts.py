@@ -16,7 +16,7 @@ from rtl.numbers import Activation
 __all__ = ["Draft", "read_layer"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Draft:
     """A layer with weights, or a pooling that becomes one, and what follows it.
 
@@ -45,11 +45,16 @@ class Draft:
     """The layer whose outputs it takes; None for the network's input."""
     added: "Draft | str | None" = None
     """The layer whose outputs are added to its sums, or `host.network.graph.INPUT`."""
+    terms: tuple["Draft", ...] = ()
+    """The layers before it in a sum of layers for one joined value; the last of them is ``added``. What scales the sum
+    scales each of them."""
+    fixed: bool = False
+    """Its weights are constants."""
 
     @property
     def takes_more(self) -> bool:
         """Whether its sums may still be scaled, or another layer's outputs added to them."""
-        return self.added is None and (self.activation is Activation.IDENTITY or self.implied) \
+        return (self.added is None or bool(self.terms)) and (self.activation is Activation.IDENTITY or self.implied) \
             and (self.geometry is None or self.geometry.pool == 1)
 
     @property
@@ -58,8 +63,11 @@ class Draft:
         return bool(self.scales) and isinstance(self.part, PoolPart)
 
 
-def read_layer(draft: Draft, problems: list[str]) -> Linear | None:
-    """The layer of ``draft`` with its norm folded in; None if anything is unusable, which adds to ``problems``."""
+def read_layer(draft: Draft, problems: list[str], *, term: bool = False) -> Linear | None:
+    """The layer of ``draft`` with its norm folded in; None if anything is unusable, which adds to ``problems``.
+
+    Of what scales and shifts a sum, each ``term`` takes the scale only: the last layer shifts.
+    """
     part = draft.part
     if isinstance(part, PoolPart):
         # The mean of each window, channel by channel.
@@ -82,11 +90,13 @@ def read_layer(draft: Draft, problems: list[str]) -> Linear | None:
             what = "batch normalisation" if isinstance(scale, NormPart) else "layer"
             problems.append(f"{what} {shown(scale.name)}: {error}")
             return None
+    bias = np.zeros_like(bias) if term and draft.scales else bias
     if draft.geometry is None:
         given = part if isinstance(part, LinearPart) else LinearPart(part.name, StoredTensor(()), None)
-        return Linear(part.name, weight, bias, draft.activation, fixed=given.fixed, out_map=given.out_map)
+        return Linear(part.name, weight, bias, draft.activation,
+                      fixed=given.fixed or (draft.fixed and not draft.scales), out_map=given.out_map)
     return Conv2d(part.name, weight, bias, draft.activation, draft.geometry,
-                  fixed=isinstance(part, PoolPart) and not draft.scales)
+                  fixed=(isinstance(part, PoolPart) or draft.fixed) and not draft.scales)
 
 
 def _arrays(part: LinearPart | ConvPart | NormPart | AffinePart, problems: list[str]) -> dict[str, np.ndarray]:

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts the layers of a model together, part by part along its graph."""
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
-from host.importers.graph_state import GraphState, Value, form
+from host.importers.graph_state import GraphState, Value, form, in_rows
 from host.importers.layer_drafts import Draft
 from host.importers.part_rules import RULES
 from host.importers.source_layers import (
@@ -19,7 +17,6 @@ from host.importers.source_layers import (
     PadPart,
     Part,
     SoftmaxPart,
-    Step,
     UnsupportedPart,
     shown,
 )
@@ -32,29 +29,7 @@ __all__ = ["LayerGraph"]
 
 
 class LayerGraph(GraphState):
-    """Takes the parts one by one: groups them into layers, and follows the shape of what flows between them.
-
-    ``input_shape`` and ``exact`` are those of `host.importers.graph_state.GraphState`.
-    """
-
-    def __init__(self, input_shape: tuple[int, ...] | None, *, exact: bool = False) -> None:
-        super().__init__(input_shape, exact=exact)
-        self.values: dict[str, Value] = {}
-        self.readers: Counter[str] = Counter()
-
-    def follow(self, steps: Sequence[Step], output: str) -> None:
-        """Adds all ``steps`` of a graph, in the order of computation; the network gives the value named ``output``."""
-        self.readers.update(name for step in steps for name in step.takes)
-        self.readers[output] += 1
-        known = {name for step in steps for name in step.takes} - {step.gives for step in steps}
-        self.values |= {name: self.value(shared=self.readers[name] > 1) for name in known}
-        for step in steps:
-            self.take(self.values[step.takes[0]])
-            self.add(step.part, self.values[step.takes[1]] if len(step.takes) > 1 else None)
-            self.values[step.gives] = self.value(shared=self.readers[step.gives] > 1)
-        if steps:
-            self.take(self.values[output])
-        self._end()
+    """Takes the parts one by one: groups them into layers, and follows the shape of what flows between them."""
 
     def add(self, part: Part, other: "Value | None" = None) -> None:
         """Adds ``part``, which takes the current value: a new layer, a part of the one before, or a problem in
@@ -71,19 +46,6 @@ class LayerGraph(GraphState):
         if not isinstance(part, FlattenPart | AffinePart | PadPart):
             self.before = part
 
-    def _end(self) -> None:
-        """No part follows."""
-        self.keep_zeros()
-        used, look = set[int](), [self.draft]
-        while look:
-            one = look.pop()
-            if one is not None and id(one) not in used:
-                used.add(id(one))
-                look += [one.source, one.added if isinstance(one.added, Draft) else None]
-        if not self.problems:
-            self.problems += [f"layer {shown(draft.part.name)} is not used: the network's output does not depend on it"
-                              for draft in self.drafts if id(draft) not in used]
-
     def _sum(self, part: AddPart, other: "Value") -> None:
         """One of the two layers gets the other's outputs added to its sums, if it may; else a layer of its own."""
         if other.pad:
@@ -95,17 +57,20 @@ class LayerGraph(GraphState):
         if self.shape is None or other.shape is None:
             self.shape = None
             return
-        if self.shape != other.shape:
-            self.refuse(part, f"adds {size_text(other.shape)} values to {size_text(self.shape)}; only values of one "
+        shape = other.shape
+        if len(self.shape) != len(shape):
+            self.shape, shape = in_rows(self.shape), in_rows(shape)
+        if self.shape != shape:
+            self.refuse(part, f"adds {size_text(shape)} values to {size_text(self.shape)}; only values of one "
                               "shape are added")
             return
-        if not self._of_one_form(self.value(shared=self.shared), other):
+        if not self._of_one_form(self.value(shared=self.shared), other._replace(shape=shape)):
             self.refuse(part, f"adds {size_text(self.shape)} values of a flattened map to others; add before it is "
                               "flattened")
             return
         pairs = [(self.draft, other.draft, self.shared), (other.draft, self.draft, other.shared)]
         for one, added, shared in pairs:
-            if one is not None and not shared and one.takes_more and (
+            if one is not None and not shared and one.takes_more and one.added is None and (
                     added is None or self._number(added) < self._number(one)):
                 one.added, self.draft = INPUT if added is None else added, one
                 if one.implied:

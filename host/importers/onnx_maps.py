@@ -107,23 +107,22 @@ def _reshape(node: OnnxNode) -> list[Part]:
     return [flow.reshaped(sizes, node.label, node.kind)]
 
 
-def _mean(node: OnnxNode) -> list[Part]:
-    axes = node.ints("axes", []) or node.numbers(1) or []
-    keeps = node.attribute("keepdims", 1)
-    if axes in ([2], [-1]) and len(node.flow.sizes) == 3:
-        # Of values of channels in one row; those of several rows, which the file does not tell, are refused.
-        row: list[Part] = [AdaptivePoolPart(node.label, "average", (None, 1)),
-                           SqueezePart(f"{node.label}.axes", (1,), adds=False)]
-        return row if keeps else [*row, SqueezePart(f"{node.label}.axis", (1,), adds=False)]
-    if sorted(axis % 4 for axis in axes) != [2, 3]:
-        return node.refused("is a mean over other axes than rows and columns; use torch.nn.AdaptiveAvgPool2d(1)")
-    part = AdaptivePoolPart(node.label, "average", (1, 1))
-    return [part] if keeps else [part, FlattenPart(node.label)]
+def _reduced(kind: str, what: str) -> Callable[[OnnxNode], list[Part]]:
+    def read(node: OnnxNode) -> list[Part]:
+        axes, count = node.ints("axes", []) or node.numbers(1) or [], node.flow.axes or 4
+        if count not in (3, 4) or sorted(axis % count for axis in axes) != [*range(2, count)]:
+            return node.refused(f"is a {what} over other axes than rows and columns, and only those of feature "
+                                f"maps run, as torch.nn.Adaptive{'Avg' if kind == 'average' else 'Max'}Pool2d(1) "
+                                "takes them")
+        part = AdaptivePoolPart(node.label, kind, (1, 1))
+        return along_row(node, part, count == 3) if node.attribute("keepdims", 1) else [part, FlattenPart(node.label)]
+    return read
 
 
 MAP_HANDLERS: dict[str, Callable[[OnnxNode], list[Part]]] = {
     "ConvTranspose": _transposed_conv, "Resize": _resize, "Upsample": _resize, "Transpose": _transpose,
     "Unsqueeze": lambda node: _axes(node, adds=True), "Squeeze": lambda node: _axes(node, adds=False),
-    "Flatten": _flatten, "Reshape": _reshape, "ReduceMean": _mean,
+    "Flatten": _flatten, "Reshape": _reshape,
+    "ReduceMean": _reduced("average", "mean"), "ReduceMax": _reduced("max", "maximum"),
 }
 """By operator."""

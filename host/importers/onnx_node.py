@@ -107,29 +107,36 @@ class OnnxNode:
         return list(self.attribute(name, default))
 
     def pair(self, name: str, default: int, axes: int = 2) -> tuple[int, int]:
-        """An attribute of two integers, for rows and columns, each 0 to 65535; ``default`` is that of both.
+        """An attribute of two integers, for rows and columns, each 0 to 65535.
 
-        Of an operator over one of two ``axes`` it is one integer, that of the columns, beside ``default`` for the row.
+        Parameters
+        ----------
+        name : str
+        default : int
+            Both of them if the attribute is missing.
+        axes : int
+            1 if the operation works along columns only: then the attribute has one integer, and that of the row is
+            ``default``.
 
         Raises
         ------
         ValueError
             For another number of integers, or one out of range.
         """
-        rows, cols = [default] * (2 - axes) + self.ints(name, [default] * axes)
-        if not (0 <= rows < 1 << 16 and 0 <= cols < 1 << 16):
+        values = self.ints(name, [default] * axes)
+        if len(values) != axes or not all(0 <= one < 1 << 16 for one in values):
             raise ValueError(f"attribute {name}")
-        return rows, cols
+        return (default, *values)[-2], values[-1]
 
     def padding(self, axes: int = 2) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows above and columns to the left, rows below and columns to the right. Raises `ValueError` if garbled.
+        """Rows above and columns to the left, rows below and columns to the right; with 1 of the ``axes``, no rows.
 
-        Of an operator over one of two ``axes`` there are none of the rows.
+        Raises `ValueError` if they are garbled.
         """
-        pads = self.ints("pads", [0] * axes * 2)
-        before, behind = pads[:axes], pads[axes:]
-        row = [0] * (2 - axes)
-        top, left, bottom, right = *row, *before, *row, *behind
+        pads = self.ints("pads", [0] * 2 * axes)
+        if len(pads) != 2 * axes:
+            raise ValueError("attribute pads")
+        top, left, bottom, right = pads if axes == 2 else (0, pads[0], 0, pads[1])
         if self.attribute("auto_pad", b"NOTSET") != b"NOTSET":
             return (0, 0), (0, 0)
         if not all(0 <= size < 1 << 16 for size in (top, left, bottom, right)):

@@ -18,6 +18,7 @@ from host.importers.source_layers import (
     AdaptivePoolPart,
     AddPart,
     ConvPart,
+    JoinPart,
     LinearPart,
     NormPart,
     PadPart,
@@ -26,9 +27,10 @@ from host.importers.source_layers import (
     SoftmaxPart,
 )
 from host.importers.stored_tensor import StoredTensor, masked
-from host.importers.supported_layers import NOT_ZEROS
+from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS, NOT_ZEROS
+from host.network.function import Function
 
-__all__ = ["EXPORT_AGAIN", "read_node"]
+__all__ = ["EXPORT_AGAIN", "read_function", "read_node"]
 
 EXPORT_AGAIN = ("export the model again: torch.onnx.export(model.eval(), (example,), 'model.onnx'), for which torch "
                 "needs the package onnxscript")
@@ -39,13 +41,11 @@ def read_node(node: OnnxNode) -> None:
     flow, inputs, outputs = node.flow, list(node.proto.input), node.proto.output
     if not outputs:
         return
-    if node.kind == "Add" and _is_bias(node):
-        return
     gated = flow.gated(inputs) if node.kind == "Mul" else None
     if gated:
         flow.go_on(outputs[0], ActivationPart(node.label, gated))
         return
-    takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum"))
+    takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum"), joins=node.kind == "Concat")
     if takes is None:
         with suppress(ValueError, TypeError):
             _constant(node)
@@ -57,7 +57,7 @@ def read_node(node: OnnxNode) -> None:
         flow.go_on(outputs[0])
         return
     handler = HANDLERS.get(node.kind)
-    if flow.other is not None:
+    if flow.others and node.kind != "Concat":
         flow.go_on(outputs[0], AddPart(node.label))
         return
     try:
@@ -76,20 +76,10 @@ def read_node(node: OnnxNode) -> None:
     flow.go_on(outputs[0], *parts)
 
 
-def _is_bias(node: OnnxNode) -> bool:
-    """Whether the node adds a bias to the linear layer before it; then it is that layer's."""
-    flow = node.flow
-    taken = [name for name in node.proto.input if name in flow.names]
-    other = next((name for name in node.proto.input if name not in flow.names), "")
-    step = next((one for one in flow.steps if taken and one.gives == flow.names[taken[0]]), None)
-    bias, last = flow.constants.get(other), step and step.part
-    if step is None or step is not flow.steps[-1] or not isinstance(last, LinearPart) or last.bias is not None \
-            or bias is None or last.weight.problem or math.prod(bias.shape[:-1]) != 1:
-        return False
-    flow.steps.pop()
-    (flow.at,) = step.takes
-    flow.go_on(node.proto.output[0], LinearPart(last.name, last.weight, _row(bias, last.weight)))
-    return True
+def read_function(node: OnnxNode, value: str, function: Function) -> None:
+    """Adds to the flow of ``node``, which gives its result, the ``function`` of the file's value ``value``."""
+    if node.flow.takes(node.label, node.kind, [value]):
+        node.flow.go_on(node.proto.output[0], ActivationPart(node.label, function))
 
 
 def _constant(node: OnnxNode) -> None:
@@ -134,11 +124,12 @@ def _pad(node: OnnxNode) -> list[Part]:
             or (value is not None and (value.problem or value.values != 1 or value.read().any())):
         return node.refused(NOT_ZEROS)
     half = len(sizes) // 2
-    axes = axes or list(range(half))
-    found = {axis % 4: (before, after) for axis, before, after in zip(axes, sizes[:half], sizes[half:], strict=True)}
+    count = (node.flow.axes or 4) if axes else half
+    found = {axis % count: (before, after) for axis, before, after in zip(axes or range(half), sizes[:half],
+                                                                         sizes[half:], strict=True)}
     if any(any(pads) for axis, pads in found.items() if axis < 2) or min(sizes) < 0 or max(sizes) >= 1 << 16:
         return node.refused(f"pads by {sizes}; only zeros around rows and columns are supported, none less than 0")
-    return [PadPart(node.label, found.get(2, (0, 0)), found.get(3, (0, 0)))]
+    return [PadPart(node.label, found.get(2, (0, 0)) if count == 4 else (0, 0), found.get(count - 1, (0, 0)))]
 
 
 def _gemm(node: OnnxNode) -> list[Part]:
@@ -176,14 +167,15 @@ def _batch_norm(node: OnnxNode) -> list[Part]:
 
 def _pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
     def read(node: OnnxNode) -> list[Part]:
-        axes = len(node.ints("kernel_shape", [0, 0]))
+        axes = len(node.ints("kernel_shape", []))
+        if axes == 0:
+            raise ValueError("attribute kernel_shape")
         if axes not in (1, 2):
             return node.refused(f"is a pooling over {axes} axes; only those over one or two are supported")
         padding, end_padding = node.padding(axes)
         if node.pair("dilations", 1, axes) != (1, 1):
             return node.refused("has a dilation, but windows have no gaps here; use dilation=1")
-        window = node.pair("kernel_shape", 0, axes)
-        window = (1, window[1]) if axes == 1 else window
+        window = node.pair("kernel_shape", 1, axes)
         part = PoolPart(node.label, kind, window, node.pair("strides", 1, axes), padding,
                         bool(node.attribute("ceil_mode", 0)), bool(node.attribute("count_include_pad", 0)),
                         None if end_padding == padding else end_padding, node.same())
@@ -192,8 +184,17 @@ def _pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
 
 
 def _global_pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
-    """In a model whose input has one axis beside the channels, its result has none but one as well."""
-    return lambda node: along_row(node, AdaptivePoolPart(node.label, kind, (1, 1)), len(node.flow.sizes) == 3)
+    """Of values with one axis beside the channels, its result has one as well."""
+    return lambda node: along_row(node, AdaptivePoolPart(node.label, kind, (1, 1)), node.flow.axes == 3)
+
+
+def _join(node: OnnxNode) -> list[Part]:
+    axis = node.attribute("axis", 0)
+    if any(name not in node.flow.names for name in node.proto.input):
+        return node.refused(JOINS_CONSTANTS)
+    if axis != 1:
+        return node.refused(f"joins values along axis {axis}; {JOINS_CHANNELS}")
+    return [JoinPart(node.label)]
 
 
 def _arithmetic(node: OnnxNode) -> list[Part]:
@@ -204,6 +205,11 @@ def _arithmetic(node: OnnxNode) -> list[Part]:
     parts = [] if constant is None or (place and node.kind == "Div") else \
         node.flow.affine(node.label, operation, constant)
     return parts or node.unsupported(ARITHMETIC)
+
+
+def _negative(node: OnnxNode) -> list[Part]:
+    return node.flow.affine(node.label, "mul", StoredTensor((), 1, lambda: np.asarray(-1.0))) \
+        or node.unsupported(ARITHMETIC)
 
 
 def _activation(node: OnnxNode) -> list[Part]:
@@ -235,7 +241,7 @@ def _softmax(node: OnnxNode) -> list[Part]:
 HANDLERS: dict[str, Callable[[OnnxNode], list[Part]]] = {
     "Conv": _conv, "Gemm": _gemm, "MatMul": _matmul, "BatchNormalization": _batch_norm,
     "Pad": _pad, "MaxPool": _pool("max"), "AveragePool": _pool("average"),
-    "GlobalAveragePool": _global_pool("average"), "GlobalMaxPool": _global_pool("max"),
-    "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,
+    "GlobalAveragePool": _global_pool("average"), "GlobalMaxPool": _global_pool("max"), "Concat": _join,
+    "Neg": _negative, "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,
     "Softmax": _softmax, "LogSoftmax": _softmax, **MAP_HANDLERS,
 }

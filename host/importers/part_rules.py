@@ -9,7 +9,7 @@ from typing import Any
 from host.importers.conv_forms import without_gaps
 from host.importers.conv_padding import in_numbers, joined
 from host.importers.fold_normalization import Affine
-from host.importers.graph_state import GraphState, rows_of
+from host.importers.graph_state import GraphState, in_rows, rows_of
 from host.importers.layer_drafts import Draft
 from host.importers.map_rules import flatten, permute, squeeze, transposed_convolution, upsample
 from host.importers.pool_rules import adaptive_pool, needed_stride, pool
@@ -77,7 +77,8 @@ def _scale(graph: GraphState, part: NormPart | AffinePart) -> None:
         graph.begin(Draft(PoolPart(part.name, "average", (1, 1), (1, 1)),
                           Geometry((channels, size[0], size[1]), (1, 1), groups=channels), open=len(graph.shape) == 3))
     assert graph.draft is not None
-    graph.draft.scales.append(part)
+    for draft in (*graph.draft.terms, graph.draft):
+        draft.scales.append(part)
 
 
 def _activation(graph: GraphState, part: ActivationPart) -> None:
@@ -109,8 +110,7 @@ def _norm(graph: GraphState, part: NormPart) -> None:
     if graph.shape is None:
         return
     axes = graph.shape
-    if len(axes) == 2:
-        graph.shape = (axes[0], 1, axes[1])
+    graph.shape = in_rows(axes)
     channels = graph.shape[0]
     if len(part.mean.shape) == 1 and not part.mean.problem and part.mean.shape != (channels,) and graph.draft is None:
         graph.refuse(part, f"normalises {part.mean.shape[0]:,} channels, but gets {size_text(graph.shape)} values; "
@@ -156,6 +156,9 @@ def _inputs_problem(graph: GraphState, cols: int) -> str:
     if math.prod(shape) == cols:
         return (f"the layer before it, {before}, gives {size_text(shape)} feature maps; put torch.nn.Flatten() "
                 "between")
+    if shape[-1] == cols:
+        return (f"the layer before it, {before}, gives {size_text(shape)} values; put torch.nn.Flatten() between, and "
+                f"train it on all {math.prod(shape):,}")
     size = "; if images have another size, check --input-shape" if source.geometry else ""
     return (f"the layer before it, {before}, gives {size_text(shape)} outputs; if this is not the order of "
             f"computation, save a torch.nn.Sequential of the layers{size}")
@@ -172,7 +175,7 @@ def _convolution(graph: GraphState, part: ConvPart) -> None:
                            "convolution's has four axes")
         return
     rows, channels, *kernel = part.weight.shape
-    part, graph.pad = in_numbers(part, (kernel[0], kernel[1]), graph.shape, graph.pad), None
+    part, graph.pad = in_numbers(part, (kernel[0], kernel[1]), graph.shape and in_rows(graph.shape), graph.pad), None
     problems = list(kernel_problems(part, rows, (kernel[0], kernel[1])))
     graph.check_lengths(part, rows)
     if not problems and graph.is_map(part):
@@ -198,8 +201,10 @@ def _convolution(graph: GraphState, part: ConvPart) -> None:
 
 
 def _pad(graph: GraphState, part: PadPart) -> None:
+    axes = graph.shape
     if graph.is_map(part):
         graph.pad = joined(graph.pad, part) if graph.pad else part
+        graph.shape = axes if not any(part.rows) else graph.shape
 
 
 RULES: dict[type[Part], Callable[[GraphState, Any], None]] = {

@@ -15,6 +15,11 @@ from rtl.numbers import Activation
 
 __all__ = ["adaptive_pool", "needed_stride", "pool"]
 
+OVER_THE_EDGE = ("is a max pooling whose windows reach over the edge, of values that may be negative, so that zeros "
+                 "there would count; put the ReLU before it, or use windows that fit")
+OVER_ONE_AXIS = ("is a max pooling over one axis, of values that may be negative; the engine's windows are square, so "
+                 "that zeros beside the row would count: put the ReLU before it")
+
 
 def pool(graph: GraphState, part: PoolPart) -> None:
     """Adds ``part`` to ``graph``: a max pooling joins the convolution before it, if it may; others become a layer."""
@@ -37,8 +42,7 @@ def pool(graph: GraphState, part: PoolPart) -> None:
     zeros = _zeros_around(part, graph.shape) if part.kind == "max" else ((0, 0), (0, 0))
     if any(map(any, zeros)):
         if graph.draft is None or graph.draft.activation.signed:
-            graph.refuse(part, "is a max pooling whose windows reach over the edge, of values that may be negative, so "
-                               "that zeros there would count; put the ReLU before it, or use windows that fit")
+            graph.refuse(part, OVER_THE_EDGE if any(map(any, part.pads)) or part.ceil else OVER_ONE_AXIS)
             return
         (above, left), (below, right) = zeros
         graph.begin(Draft(PoolPart(part.name, "average", (1, 1), (1, 1)),

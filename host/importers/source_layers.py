@@ -18,12 +18,14 @@ from host.network.function import AnyActivation
 from rtl.numbers import Activation
 
 __all__ = [
+    "MAP_PARTS",
     "ActivationPart",
     "AdaptivePoolPart",
     "AddPart",
     "AffinePart",
     "ConvPart",
     "FlattenPart",
+    "JoinPart",
     "LinearPart",
     "NormPart",
     "PadPart",
@@ -181,6 +183,13 @@ class AddPart:
 
 
 @dataclass(frozen=True)
+class JoinPart:
+    """Values one behind the other along their first axis, the channels of feature maps: torch.cat(..., dim=1)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class ActivationPart:
     """The function ``activation`` of each value."""
 
@@ -207,9 +216,12 @@ class UnsupportedPart:
     problem: str
 
 
-Part = (AddPart | LinearPart | ConvPart | TransposedConvPart | UpsamplePart | PermutePart | SqueezePart | PadPart
-        | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ActivationPart | FlattenPart | SoftmaxPart
+Part = (AddPart | JoinPart | LinearPart | ConvPart | TransposedConvPart | UpsamplePart | PermutePart | SqueezePart
+        | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ActivationPart | FlattenPart | SoftmaxPart
         | UnsupportedPart)
+
+MAP_PARTS = (ConvPart, TransposedConvPart, UpsamplePart, PoolPart, AdaptivePoolPart)
+"""Kinds of parts that give channels, rows and columns."""
 
 
 class Step(NamedTuple):
@@ -219,7 +231,7 @@ class Step(NamedTuple):
     ----------
     part : Part
     takes : tuple of str
-        Names of the values that it takes: one, of an `AddPart` two.
+        Names of the values that it takes: one, of an `AddPart` two, of a `JoinPart` any number.
     gives : str
         Name of the value that it makes.
     """

@@ -150,3 +150,11 @@ def masked(weight: StoredTensor, mask: StoredTensor) -> StoredTensor:
         with np.errstate(over="ignore"):
             return weight.read() * mask.read()
     return StoredTensor(weight.shape, weight.values + mask.values, load, problem)
+
+
+def reshaped(tensor: StoredTensor, shape: tuple[int, ...]) -> StoredTensor:
+    """The values of ``tensor`` with other axes, ``shape``; with a problem if it has another number of values."""
+    problem = tensor.problem
+    if not problem and math.prod(tensor.shape) != math.prod(shape):
+        problem = f"is reshaped from {list(tensor.shape)} to {list(shape)}"
+    return StoredTensor(shape, tensor.values, lambda: tensor.read().reshape(shape), problem)

@@ -7,11 +7,16 @@ from host.importers.source_layers import ConvPart, PoolPart
 from host.importers.stored_tensor import SIZE_LIMIT
 from host.network.layers import LARGEST_POOL
 
-__all__ = ["LARGEST_KERNEL", "NOT_ZEROS", "in_one_row", "kernel_problems", "pool_problems", "size_text"]
+__all__ = ["JOINS_CHANNELS", "JOINS_CONSTANTS", "LARGEST_KERNEL", "NOT_ZEROS", "in_one_row", "kernel_problems",
+           "pool_problems", "size_text"]
 
 LARGEST_KERNEL = 11
 """Rows and columns."""
 
+
+JOINS_CHANNELS = "only channels, or the values of flat vectors, are joined: use torch.cat(values, dim=1)"
+JOINS_CONSTANTS = ("joins values with some that do not depend on the input; give the layer that takes them a bias "
+                   "instead")
 
 NOT_ZEROS = "pads with something other than zeros; use zeros, in torch.nn.Conv2d padding_mode='zeros'"
 
@@ -82,11 +87,14 @@ def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
     elif (window[0] != window[1] or stride[0] != stride[1]) and not in_one_row(part, shape):
         yield (f"has a window of {size_text(window)} and a stride of {size_text(stride)}, but those of max pooling are "
                "square here; use one number for each, or a torch.nn.AvgPool2d, whose windows may have any shape")
-    elif stride[1] > window[1] or window[1] > LARGEST_POOL:
-        yield (f"has windows {window[1]} wide and {stride[1]} apart, but those of max pooling are at most "
-               f"{LARGEST_POOL} wide here, and at most as far apart as they are wide; use such, or several poolings")
+    elif window[1] > LARGEST_POOL:
+        yield (f"has windows {window[1]} wide, but those of max pooling are at most {LARGEST_POOL} wide here; use "
+               "such, or several poolings")
+    elif stride[1] > window[1]:
+        yield (f"has windows {window[1]} wide and {stride[1]} apart, but those of max pooling are at most as far apart "
+               f"here as they are wide; use a stride of at most {window[1]}, or one in the convolution before it")
 
 
 def in_one_row(part: PoolPart, shape: tuple[int, ...]) -> bool:
-    """Whether a pooling of maps of this shape, channels, rows and columns, works along the only row there is."""
+    """Whether the pooling ``part`` of maps of this ``shape``, channels, rows and columns, works along the only row."""
     return shape[1] == part.window[0] == 1 and not any(part.pads[0])

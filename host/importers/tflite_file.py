@@ -97,10 +97,7 @@ def _follow(model: Any, graph: Any) -> Dataflow:
         if outputs:
             read_node(LiteNode(kind, operator, inputs, outputs, tensors, flow))
     made = [str(one) for one in _vector(graph.OutputsAsNumpy(), graph.OutputsLength())]
-    if len(made) != 1 or made[0] not in flow.names:
-        flow.refuse("output", "is not the last layer's alone; convert a model that gives one tensor")
-    else:
-        flow.at = flow.names[made[0]]
+    flow.end(made, "convert a model that gives tensors that it computes from its input")
     return flow
 
 

@@ -13,6 +13,7 @@ from host.importers.source_layers import (
     AddPart,
     ConvPart,
     FlattenPart,
+    JoinPart,
     LinearPart,
     PadPart,
     Part,
@@ -20,6 +21,7 @@ from host.importers.source_layers import (
     SoftmaxPart,
 )
 from host.importers.stored_tensor import StoredTensor
+from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS
 from host.importers.tflite_activations import FUNCTIONS, activated
 from host.importers.tflite_maps import MAP_HANDLERS, SAME, TAKES, moved
 from host.importers.tflite_node import LiteNode
@@ -35,7 +37,7 @@ def read_node(node: LiteNode) -> None:
     if gated:
         flow.go_on(output, ActivationPart(node.label, gated))
         return
-    takes = flow.takes(node.label, node.kind, names, adds=node.kind == "ADD")
+    takes = flow.takes(node.label, node.kind, names, adds=node.kind == "ADD", joins=node.kind == "CONCATENATION")
     if takes is None:
         source = node.constant(0)
         if node.kind in ("DEQUANTIZE", "QUANTIZE") and source is not None:
@@ -45,7 +47,7 @@ def read_node(node: LiteNode) -> None:
         flow.go_on(output)
         return
     handler = _HANDLERS.get(node.kind)
-    if flow.other is not None:
+    if flow.others and node.kind != "CONCATENATION":
         parts = activated(node, AddPart(node.label), node.options("AddOptions").FusedActivationFunction())
     elif handler is None or not flow.is_at(str(node.inputs[TAKES.get(node.kind, 0)])):
         parts = node.refused(f"is the operation {node.kind}, which the engine does not run; see the supported layers "
@@ -142,6 +144,15 @@ def _pad(node: LiteNode) -> list[Part]:
     return [PadPart(node.label, pairs[1], pairs[2])]
 
 
+def _join(node: LiteNode) -> list[Part]:
+    options, axes = node.options("ConcatenationOptions"), len(node.shape)
+    if any(str(one) not in node.flow.names for one in node.inputs):
+        return node.refused(JOINS_CONSTANTS)
+    if axes < 2 or options.Axis() % axes != axes - 1:
+        return node.refused(f"joins values along axis {options.Axis()}; {JOINS_CHANNELS}")
+    return activated(node, JoinPart(node.label), options.FusedActivationFunction())
+
+
 def _activation(node: LiteNode) -> list[Part]:
     try:
         return [ActivationPart(node.label, FUNCTIONS[node.kind](node))]
@@ -157,6 +168,6 @@ def _softmax(node: LiteNode) -> list[Part]:
 _HANDLERS: dict[str, Callable[[LiteNode], list[Part]]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _depthwise, "FULLY_CONNECTED": _linear,
     "AVERAGE_POOL_2D": _pool("average"), "MAX_POOL_2D": _pool("max"), "MEAN": _mean, "PAD": _pad,
-    **MAP_HANDLERS,
+    **MAP_HANDLERS, "CONCATENATION": _join,
     "SOFTMAX": _softmax, "LOG_SOFTMAX": _softmax, **dict.fromkeys(FUNCTIONS, _activation),
 }

@@ -153,10 +153,7 @@ def _follow(module: Values, tensors: dict[str, StoredTensor]) -> Dataflow:
     for node in graph["nodes"]:
         read_node(node, flow, names, graph["tensor_values"])
     outputs = [one["as_tensor"]["name"] for one in graph["outputs"] if "as_tensor" in one]
-    if len(outputs) != 1 or outputs[0] not in flow.names:
-        flow.refuse("output", "is not the last layer's alone; return one tensor from forward()")
-    else:
-        flow.at = flow.names[outputs[0]]
+    flow.end(outputs, "return tensors from forward() that it computes from its input")
     return flow
 
 

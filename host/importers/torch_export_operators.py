@@ -15,6 +15,7 @@ from host.importers.source_layers import (
     AddPart,
     ConvPart,
     FlattenPart,
+    JoinPart,
     LinearPart,
     NormPart,
     PadPart,
@@ -22,18 +23,15 @@ from host.importers.source_layers import (
     SoftmaxPart,
     UnsupportedPart,
 )
-from host.importers.stored_tensor import StoredTensor, masked, weight_normed
-from host.importers.supported_layers import NOT_ZEROS
+from host.importers.stored_tensor import StoredTensor
+from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS, NOT_ZEROS
+from host.importers.torch_export_constants import IGNORED, keep_constant
 from host.importers.torch_export_maps import MAP_HANDLERS, transposed_conv
 from host.importers.torch_export_node import ExportNode, GarbledError, ValueName, Values, argument, size_of
 
 __all__ = ["read_node"]
 
-_IGNORED = ("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "dropout_", "clone", "contiguous", "alias",
-            "detach", "detach_", "lift_fresh_copy")
-_WIDE = (7, 8)
-"""Number formats to which a weight may be converted without a loss."""
-
+_JOINS = ("cat", "concat", "concatenate")
 
 def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Values) -> None:
     """Adds to the flow the parts that a node becomes, or the constant that it computes.
@@ -58,29 +56,30 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         + [one.name for value in arguments.values() if type(value) is list for one in value if type(one) is ValueName]
     if not outputs:
         return
+    sizes = [size_of(size) for size in shapes[outputs[0]]["sizes"]]
     gated = flow.gated(taken) if operation in ("mul", "mul_") else None
     if gated:
         flow.go_on(outputs[0], ActivationPart(label, gated))
         return
     adds = operation in ("add", "add_") and arguments.get("alpha", 1) in (None, 1)
-    takes = flow.takes(label, target, taken, adds=adds)
+    takes = flow.takes(label, target, taken, adds=adds, joins=operation in _JOINS)
     if takes is None:
-        _constant(operation, arguments, outputs[0], flow, names)
+        keep_constant(operation, arguments, outputs[0], sizes, flow, names)
         return
     handler = _HANDLERS.get(operation)
-    if not takes or operation in _IGNORED:
+    if not takes or operation in IGNORED:
         if takes and arguments.get("train"):
             flow.assume_no_dropout(label)
         flow.go_on(outputs[0])
-    elif flow.other is not None:
+    elif flow.others and operation not in _JOINS:
         flow.go_on(outputs[0], AddPart(label))
     elif target.startswith("torch.ops.aten.") and (parts := _activation(operation, label, arguments, flow)):
         flow.go_on(outputs[0], *parts)
     elif handler is None or not target.startswith("torch.ops.aten."):
         flow.refuse(label, _unsupported(target))
-        flow.go_on(outputs[0])
+        for output in outputs:
+            flow.go_on(output)
     else:
-        sizes = [size_of(size) for size in shapes[outputs[0]]["sizes"]]
         first = arguments.get("input", arguments.get("self"))
         axes = shapes[first.name]["sizes"] if type(first) is ValueName and first.name in shapes else []
         call = ExportNode(label, target, arguments, flow, names, sizes, [size_of(size) for size in axes])
@@ -105,27 +104,6 @@ def _unsupported(target: str) -> str:
         + ARITHMETIC * (target.removeprefix("torch.ops.aten.").split(".")[0] in ("add", "sub", "mul", "div"))
 
 
-def _constant(operation: str, arguments: Values, output: str, flow: Dataflow, names: dict[str, str]) -> None:
-    """A node that takes no activation: a weight that is transposed, masked or normalised. All others are ignored."""
-    sources = [value.name for value in arguments.values() if type(value) is ValueName]
-    tensors = [flow.constants[source] for source in sources if source in flow.constants]
-    if not tensors or len(tensors) != len(sources):
-        return
-    swaps = operation in ("t", "numpy_T") or (operation == "permute" and arguments.get("dims") == [1, 0]) \
-        or (operation == "transpose" and {arguments.get("dim0"), arguments.get("dim1")} in ({0, 1}, {-1, -2}))
-    copied = operation in _IGNORED or (operation in ("to", "_to_copy") and arguments.get("dtype") in (None, *_WIDE))
-    if len(tensors) == 1 and (swaps or copied):
-        found = transposed(tensors[0]) if swaps else tensors[0]
-    elif len(tensors) == 2 and operation == "mul" and tensors[0].shape == tensors[1].shape:
-        found = masked(*tensors)
-    elif len(tensors) == 2 and operation in ("_weight_norm", "_weight_norm_interface") and not arguments.get("dim"):
-        found = weight_normed(*tensors)
-    else:
-        return
-    flow.derive(output, found, *sources)
-    names[output] = names.get(sources[0], sources[0])
-
-
 def _conv(call: ExportNode) -> list:
     weight, bias = call.required("weight"), call.tensor("bias")
     if call.arguments.get("transposed"):
@@ -137,6 +115,9 @@ def _conv(call: ExportNode) -> list:
     pads = (0, 0) if padding in ("same", "valid") else call.pair("padding", 0)
     if type(groups) is not int:
         raise GarbledError(f"groups of {call.label}")
+    if not weight.problem and len(call.sizes) != len(weight.shape):
+        return call.refused("is a convolution of one image without a batch axis; export the model with an example that "
+                            "has one: example[None]")
     stride, dilation = call.pair("stride", 1), call.pair("dilation", 1)
     if len(weight.shape) == 3:
         (_, pad), (_, step), (_, gap) = pads, stride, dilation
@@ -152,9 +133,10 @@ def _pad(call: ExportNode) -> list:
         raise GarbledError(f"pad of {call.label}")
     if mode not in (None, "constant") or value not in (None, 0):
         return call.refused(NOT_ZEROS)
-    if len(sizes) not in (2, 4) or min(sizes) < 0:
+    axes = len(call.sizes) - 2
+    if len(sizes) % 2 or len(sizes) > 4 or any(sizes[2 * axes:]) or min(sizes) < 0:
         return call.refused(f"pads by {sizes}; only zeros around rows and columns are supported, none less than 0")
-    left, right, above, below = (*sizes, 0, 0)[:4]
+    left, right, above, below = (*sizes, 0, 0, 0, 0)[:4]
     return [PadPart(call.label, (above, below), (left, right))]
 
 
@@ -210,14 +192,18 @@ def _adaptive_pool(kind: str, axes: int = 2) -> Callable[[ExportNode], list]:
     return read
 
 
-def _mean(call: ExportNode) -> list:
-    dims, keeps = call.arguments.get("dim"), bool(call.arguments.get("keepdim"))
-    axes = len(call.sizes) + (0 if keeps or type(dims) is not list else len(dims))
-    if type(dims) is not list or axes not in (3, 4) \
-            or {one % axes for one in dims if type(one) is int} != {*range(2, axes)}:
-        return call.refused("is a mean over other axes than rows and columns; use torch.nn.AdaptiveAvgPool2d(1)")
-    flat = [] if keeps else [FlattenPart(call.label)]
-    return [AdaptivePoolPart(call.label, "average", (1, 1)), *flat]
+def _reduced(kind: str, what: str) -> Callable[[ExportNode], list]:
+    def read(call: ExportNode) -> list:
+        dims, keeps = call.arguments.get("dim"), bool(call.arguments.get("keepdim"))
+        axes = len(call.sizes) + (0 if keeps or type(dims) is not list else len(dims))
+        if type(dims) is not list or axes not in (3, 4) \
+                or {one % axes for one in dims if type(one) is int} != {*range(2, axes)}:
+            return call.refused(f"is a {what} over other axes than rows and columns, and only those of feature "
+                                f"maps run, as torch.nn.Adaptive{'Avg' if kind == 'average' else 'Max'}Pool2d(1) "
+                                "takes them")
+        flat = [] if keeps else [FlattenPart(call.label)]
+        return [AdaptivePoolPart(call.label, kind, (1, 1)), *flat]
+    return read
 
 
 def _arithmetic(call: ExportNode) -> list:
@@ -237,6 +223,22 @@ def _arithmetic(call: ExportNode) -> list:
     return call.flow.affine(call.label, operation, constant) or call.refused(_unsupported(call.target))
 
 
+def _negative(call: ExportNode) -> list:
+    return call.flow.affine(call.label, "mul", StoredTensor((), 1, lambda: np.asarray(-1.0))) \
+        or call.refused(_unsupported(call.target))
+
+
+def _join(call: ExportNode) -> list:
+    joined, axis = call.arguments.get("tensors"), call.arguments.get("dim", 0)
+    if type(joined) is not list or type(axis) is not int:
+        raise GarbledError(f"tensors of {call.label}")
+    if any(type(one) is not ValueName or one.name not in call.flow.names for one in joined):
+        return call.refused(JOINS_CONSTANTS)
+    if axis % max(1, len(call.sizes)) != 1:
+        return call.refused(f"joins values along axis {axis}; {JOINS_CHANNELS}")
+    return [JoinPart(call.label)]
+
+
 def _softmax(call: ExportNode) -> list:
     if call.arguments.get("dim") not in (1, -1):
         return call.refused("is a softmax over another axis than the outputs; use dim=1")
@@ -251,7 +253,9 @@ _HANDLERS: dict[str, Callable[[ExportNode], list]] = {
     "adaptive_avg_pool2d": _adaptive_pool("average"), "_adaptive_avg_pool2d": _adaptive_pool("average"),
     "max_pool1d": _pool("max", 1), "avg_pool1d": _pool("average", 1),
     "adaptive_avg_pool1d": _adaptive_pool("average", 1), "adaptive_max_pool1d": _adaptive_pool("max", 1),
-    "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _mean, "pad": _pad, "constant_pad_nd": _pad, **MAP_HANDLERS,
+    "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _reduced("average", "mean"),
+    "amax": _reduced("max", "maximum"), "pad": _pad, "constant_pad_nd": _pad, **MAP_HANDLERS,
     **dict.fromkeys(("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "rsub"), _arithmetic),
-    "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
+    **dict.fromkeys(_JOINS, _join),
+    "neg": _negative, "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
 }

@@ -34,10 +34,14 @@ NESTING_LIMIT = 32
 NAME_LIMIT = 100
 """Greatest number of characters in the name of a module within its container."""
 
-ONLY_CHAINS = ("Nonzero runs chains of torch.nn.Linear and Conv2d layers with ReLU and pooling between them (batch "
-               "normalisation is folded); retrain with these")
+ONLY_CHAINS = ("Nonzero runs torch.nn.Linear and Conv2d layers with activation functions, batch normalisation and "
+               "pooling between them; retrain with these")
 
 AS_PT2 = f"save it as .pt2: {EXPORT}"
+
+FROM_GRAPHS = {"Conv1d", "ConvTranspose1d", "MaxPool1d", "AvgPool1d", "AdaptiveAvgPool1d", "AdaptiveMaxPool1d",
+               "ConstantPad1d", "ZeroPad1d"}
+"""Classes that are supported, but of which a saved module does not tell the number of values."""
 
 INDICES = "returns indices beside its values; use return_indices=False"
 
@@ -101,12 +105,12 @@ def _module_problem(module: Any) -> str:
 def _kind_problem(name: str) -> str:
     """Advice about an unsupported class of torch.nn, for instance torch.nn.modules.conv.Conv2d."""
     module, _, kind = name[:80].rpartition(".")
+    if kind in FROM_GRAPHS and module.startswith("torch.nn.modules."):
+        return f"is a torch.nn.{kind}, which is read only from a graph; {AS_PT2}"
     kind = ascii(kind).strip("'")
     if module.endswith((".conv", ".lazy")):
-        same = ("; a Conv1d is the same with one row: kernels of (1, size), on inputs of (channels, 1, length)"
-                if kind == "Conv1d" else "; retrain with it")
-        return (f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d and ConvTranspose2d are "
-                f"supported{same}")
+        return (f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d and ConvTranspose2d are supported; "
+                "retrain with one")
     if module.endswith(".activation"):
         return (f"is torch.nn.{kind}, an activation function that the engine does not run; retrain with torch.nn.ReLU, "
                 "or another one of the README")

@@ -50,7 +50,7 @@ def leaky_relu(slope: float) -> AnyActivation:
 
 
 def function_of(kind: str, parameters: tuple[float, ...]) -> Function:
-    """The function with these attributes, of `Function`.
+    """The `Function` of this ``kind`` with these ``parameters``.
 
     Raises
     ------
@@ -112,14 +112,14 @@ def apply(values: torch.Tensor, activation: AnyActivation) -> torch.Tensor:
 
 
 def engine_activation(activation: AnyActivation) -> Activation:
-    """What the engine is told of a function, beside its table: the sign of its values."""
+    """What the engine is told of the function ``activation``, beside its table: the sign of its values."""
     if isinstance(activation, Function):
         return Activation.IDENTITY if activation.signed else Activation.RELU
     return activation
 
 
 def upper_bound(activation: AnyActivation) -> float:
-    """Where the clamp of an unsigned activation can cut the values off: infinite but for clamps from 0 on."""
+    """Where the clamp of the unsigned ``activation`` can cut the values off: infinite but for clamps from 0 on."""
     if isinstance(activation, Function) and activation.kind == "clamp" and activation.parameters[0] == 0:
         return activation.parameters[1]
     return math.inf
@@ -137,15 +137,15 @@ def joined_activations(first: AnyActivation, then: AnyActivation) -> AnyActivati
 
 
 def needs_table(activation: AnyActivation) -> bool:
-    """Whether the engine needs a table for the function: a clamp from 0 on is what the engine does anyway."""
+    """Whether the engine needs a table for ``activation``: a clamp from 0 on is what the engine does anyway."""
     return isinstance(activation, Function) and upper_bound(activation) == math.inf
 
 
 def is_monotone(activation: AnyActivation) -> bool:
-    """Whether no value of the function falls: then max pooling may come before it as well as behind it."""
+    """Whether no value of ``activation`` falls: then max pooling may come before it as well as behind it."""
     return not isinstance(activation, Function) or activation.monotone
 
 
 def at_zero(activation: AnyActivation) -> float:
-    """The function's value at 0; if it is not 0, zeros are not skipped."""
+    """The value of ``activation`` at 0; if it is not 0, zeros are not skipped."""
     return float(apply(torch.zeros(1, dtype=torch.float64), activation)[0])

@@ -43,6 +43,9 @@ class Linear:
     out_map : (int, int, int), optional
         Channels, rows and columns of the feature map that the outputs of a fully connected layer are, in this order;
         None if they are a vector.
+    output_scale, output_offset : float32 array, shape ``[rows]``, optional
+        What its outputs are multiplied by after the engine, and what is added then; of the last layer alone, both or
+        none (`host.quantization.even_outputs`).
     """
 
     name: str
@@ -54,6 +57,8 @@ class Linear:
     source: str | None = None
     added: str | None = None
     out_map: tuple[int, int, int] | None = None
+    output_scale: np.ndarray | None = None
+    output_offset: np.ndarray | None = None
 
     @property
     def rows(self) -> int:

@@ -50,6 +50,7 @@ def image_file(packed: PackedNetwork) -> bytes:
     host = json.dumps({
         "input_order": packed.source.channels.tolist(), "input_shape": packed.quantized.input_axes,
         "input_scale": packed.quantized.input_scale, "input_signed": packed.quantized.input_signed,
+        **_output_ends(packed),
         "layers": [{"name": layer.quantized.name, "output_base": layer.output_base,
                     "output_words": layer.output_words,
                     "output_order": layer.placement.read_by(layer.quantized).channel_positions.tolist(),
@@ -59,6 +60,14 @@ def image_file(packed: PackedNetwork) -> bytes:
                    for layer in packed.layers],
     }, separators=(",", ":"), sort_keys=True).encode()
     return engine_image(packed) + with_crc(HOST_MAGIC + len(host).to_bytes(4, "little") + host)
+
+
+def _output_ends(packed: PackedNetwork) -> dict[str, Any]:
+    """Scale and offset of each output, if they have their own."""
+    last = packed.quantized.layers[-1]
+    if not isinstance(last.output_scale, np.ndarray):
+        return {}
+    return {"output_scale": last.output_scale.tolist(), "output_offset": last.output_offset.tolist()}
 
 
 def _source_fields(layer: PackedLayer) -> dict[str, Any]:

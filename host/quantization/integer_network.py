@@ -3,6 +3,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,10 @@ class QuantizedLayer:
     input_signed : bool
         Whether the input activations are two's complement.
     input_scale, weight_scale, output_scale : float
-        A float is its integer times the scale.
+        A float is its integer times the scale. ``output_scale`` of the last layer may be a float64 array, shape
+        ``[outputs]``: a scale for each output (`host.quantization.even_outputs`).
+    output_offset : float, or float64 array, shape ``[outputs]``
+        What is added to a float output.
     geometry : Geometry, optional
         Geometry of a convolution; None for a fully connected layer.
     source, added : str, optional
@@ -61,7 +65,7 @@ class QuantizedLayer:
     input_signed: bool
     input_scale: float
     weight_scale: float
-    output_scale: float
+    output_scale: Any
     geometry: Geometry | None = None
     source: str | None = None
     added: str | None = None
@@ -69,6 +73,12 @@ class QuantizedLayer:
     added_signed: bool = False
     table: np.ndarray | None = None
     out_map: tuple[int, int, int] | None = None
+    output_offset: Any = 0.0
+
+    def floats(self, integers: np.ndarray) -> np.ndarray:
+        """The outputs ``[n, outputs]`` as floats, float64."""
+        found: np.ndarray = integers * self.output_scale + self.output_offset
+        return found
 
     @property
     def rows(self) -> int:

@@ -20,7 +20,8 @@ POINTS = 2.0
 """Percentage points of test error that a step may cost without a note."""
 
 RELATIVE = 0.05
-"""Change of the outputs, by their root mean square, that a step may cost without a note where there are no labels."""
+"""Change of the outputs, over their standard deviation, that a step may cost without a note where there are no labels.
+"""
 
 INPUTS = 256
 MACS = 1 << 32
@@ -63,7 +64,7 @@ def loss_notes(step: str, before: Network, after: Values, images: np.ndarray,
     if first is None:
         if changes[-1] <= RELATIVE:
             return []
-        cost = f"{100 * changes[-1]:.0f} % of the outputs' root mean square on the calibration inputs"
+        cost = f"{100 * changes[-1]:.0f} % of the outputs' standard deviation on the calibration inputs"
     worst = int(np.argmax(np.diff(changes, prepend=0)))
     where = f"layer '{before.layers[worst - 1].name}' loses" if worst else "the rounding of the inputs loses"
     return [f"{step} costs {cost}; {where} most; {WAYS_OUT[step]}"]
@@ -86,8 +87,9 @@ def output_changes(before: Network, after: Values, images: np.ndarray, *, sure: 
     Returns
     -------
     list of float
-        Change of the outputs, as a share of their root mean square, if the inputs (first), and then one layer more
-        each time, are as after the step. Without ``sure`` the total change alone if it is at most `RELATIVE`.
+        Change of the outputs, as a share of their standard deviation (what all inputs give alike tells nothing), if
+        the inputs (first), and then one layer more each time, are as after the step. Without ``sure`` the total change
+        alone if it is at most `RELATIVE`.
     """
     layers = tensors(before)
     chosen = compared(before, images)
@@ -95,7 +97,7 @@ def output_changes(before: Network, after: Values, images: np.ndarray, *, sure: 
     with torch.no_grad():
         exact = logits(layers, torch.from_numpy(as_inputs(chosen))).double()
         known = [torch.from_numpy(one.astype(np.float32)) for one in values]
-        size = float(exact.norm()) or 1.0
+        size = float((exact - exact.mean(0)).norm()) or float(exact.norm()) or 1.0
 
         def change(number: int) -> float:
             rest = complete(layers, known[:number + 1])[-1].double()
@@ -161,6 +163,6 @@ def integer_values(quantized: QuantizedNetwork, read_back: QuantizedNetwork | No
     def compute(images: np.ndarray) -> list[np.ndarray]:
         acts = quantize_inputs(quantized, images)
         outputs = forward(network, acts[:, :network.inputs])
-        return [acts * quantized.input_scale, *(values * layer.output_scale for values, layer
+        return [acts * quantized.input_scale, *(layer.floats(values) for values, layer
                                                 in zip(outputs, quantized.layers, strict=True))]
     return compute

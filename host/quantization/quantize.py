@@ -37,6 +37,10 @@ CALIBRATION_VALUES = 1 << 25
 
 FEWEST_IMAGES = 16
 
+ADDED_PASSES = 8
+"""Most passes that add another layer's outputs, but with direct weights. If those are much greater than the layer's own
+sums, finer weights would not show in the outputs, and only add passes."""
+
 SCALE_VALUES = 1 << 22
 """About how many outputs of a convolution choose its scale."""
 
@@ -83,6 +87,11 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
         quantized, acts = _quantize_layer(layer, config, taken, more, winners, clips)
         values.append(_Values(exact, acts, quantized.output_scale, quantized.activation.signed))
         layers.append(quantized)
+    if (each := shared.layers[-1].output_scale) is not None:
+        count = layers[-1].outputs // layers[-1].rows
+        offset = np.array(shared.layers[-1].output_offset, np.float64)
+        layers[-1] = replace(layers[-1], output_offset=np.repeat(offset, count),
+                             output_scale=np.repeat(layers[-1].output_scale * each.astype(np.float64), count))
     return QuantizedNetwork(shared.name, tuple(layers), network.input_scale, network.input_signed,
                             config.act_bits)
 
@@ -149,7 +158,8 @@ def _input_scale(images: np.ndarray, act_bits: int) -> tuple[float, bool]:
 
 def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | None,  # type: ignore[no-untyped-def]
                     winners: np.ndarray | None, clips: np.ndarray) -> tuple[QuantizedLayer, np.ndarray]:
-    codes, codebook, weight_scale = _integer_weights(layer, config)
+    codes, codebook, weight_scale = _integer_weights(
+        layer, config, 0 if more is None else more.scale / (taken.scale * ADDED_PASSES * _greatest_weight(config)))
     sum_scale = taken.scale * weight_scale
     added_weight, added_signed = (0, False) if more is None else (max(1, round(more.scale / sum_scale)), more.signed)
     bias = np.rint(layer.bias / sum_scale)
@@ -170,7 +180,10 @@ def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | 
                               taken.signed, taken.scale, weight_scale, output_scale, layer.geometry, layer.source,
                               layer.added, added_weight, added_signed, table, layer.out_map)
 
-    bounds, tabled = proven(bias), needs_table(layer.activation)
+    bounds = proven(bias)
+    tabled = needs_table(layer.activation) or (
+        config.act_table and _least_scale(sum_scale, config) * act_range(config.act_bits, signed=False)[1]
+        > upper_bound(layer.activation))
     geometry = unpooled(layer.geometry) if tabled and layer.geometry else layer.geometry
     sums = totals(codebook[codes], bias, taken.acts, geometry, None if more is None else more.acts * added_weight)
     if tabled:
@@ -191,8 +204,13 @@ def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | 
     return quantized(bias, constants, output_scale), outputs
 
 
-def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray, float]:  # type: ignore[no-untyped-def]
-    """Codes, codebook, weight scale.
+def _greatest_weight(config) -> int:  # type: ignore[no-untyped-def]
+    return int((1 << (config.weight_bits - 1)) - 1)
+
+
+def _integer_weights(layer: SharedLayer, config,  # type: ignore[no-untyped-def]
+                     least_scale: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Codes, codebook, weight scale, which is at least ``least_scale`` if the codebook may be chosen.
 
     A weight whose integer is 0 is dropped: it would only cost a cycle. So is one that only ever meets padding.
     """
@@ -203,7 +221,7 @@ def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray
     if config.direct_weights:
         return layer.codes, direct_values(config.code_bits), float(layer.values[1])
     greatest = float(np.abs(layer.values).max()) or 1.0
-    weight_scale = greatest / ((1 << (config.weight_bits - 1)) - 1)
+    weight_scale = max(greatest / _greatest_weight(config), least_scale)
     codebook = np.rint(layer.values / weight_scale).astype(np.int64)
     codes = np.where(codebook[layer.codes] == 0, 0, layer.codes).astype(np.uint8)
     return codes, codebook, weight_scale
@@ -222,6 +240,12 @@ def _proven_bounds(name: str, bounds: tuple[np.ndarray, np.ndarray], config) -> 
     return int(least.min()), int(greatest.max())
 
 
+def _least_scale(sum_scale: float, config) -> float:  # type: ignore[no-untyped-def]
+    """The least scale of outputs: a multiplier of all ones without pre-shift is the greatest ratio that there is."""
+    scale: float = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
+    return scale
+
+
 def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float,  # type: ignore[no-untyped-def]
                   bounds: tuple[int, int], winners: np.ndarray | None,
                   clips: np.ndarray) -> tuple[float, tuple[int, int], np.ndarray]:
@@ -229,12 +253,11 @@ def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float
     exact = sums * sum_scale
     exact = activate(exact, layer.activation)
     high = act_range(config.act_bits, signed=layer.activation.signed)[1]
-    # A multiplier of all ones without pre-shift is the greatest ratio that the engine has.
-    least_scale = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
+    least_scale = _least_scale(sum_scale, config)
     greatest = float(np.abs(exact).max())
     if least_scale * high > upper_bound(layer.activation):
         raise UserError(f"layer '{layer.name}' is clamped to {upper_bound(layer.activation):g}, which is too little in "
-                        f"units of {sum_scale:.3g}, those of its sums; rescale the layer's weights")
+                        f"units of {sum_scale:.3g}, those of its sums; use a configuration with act_table = true")
     best = None
     for clip in clips:
         scale = max(greatest * float(clip) / high, least_scale)

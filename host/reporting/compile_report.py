@@ -69,8 +69,13 @@ def _layer(layer: PackedLayer, total: int, config: EngineConfig) -> dict[str, An
         "pe_entries": pe_entries.tolist(), "pe_balance": float(pe_entries.max() / max(1e-9, pe_entries.mean())),
         "streams": {kind: asdict(measure(np.concatenate(values))) for kind, values in streams.items()},
         "codebook": quantized.codebook.tolist(), "multiplier": quantized.multiplier,
-        "pre_shift": quantized.pre_shift, "output_scale": quantized.output_scale,
+        "pre_shift": quantized.pre_shift, "output_scale": _listed(quantized.output_scale),
+        "output_offset": _listed(quantized.output_offset),
     }
+
+
+def _listed(value: float | np.ndarray) -> float | list[float]:
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _disk_bits(layers: list[dict[str, Any]], storage_bits: dict[str, int]) -> int:

@@ -3,7 +3,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from host.network.pad_images import pad_images
 from host.training.metrics import error_percent, mean_squared_error
 
 __all__ = [
-    "Layers", "TorchLayer", "activations", "complete", "error_of", "layer_sums", "logits", "loss_of",
-    "outputs_of", "tensors", "weighted_sums",
+    "Layers", "TorchLayer", "activations", "complete", "each_output", "ends_of", "error_of", "layer_outputs",
+    "layer_sums", "logits", "loss_of", "outputs_of", "tensors", "weighted_sums",
 ]
 
 
@@ -37,6 +37,8 @@ class TorchLayer(NamedTuple):
         Number of the layer whose outputs it takes; -1 for the network's input.
     added : int or None
         Number of the layer whose outputs are added to its sums.
+    scale, offset : tensor, shape ``[rows]``, or None
+        What its outputs are multiplied by, and what is added then.
     """
 
     weight: torch.Tensor
@@ -45,6 +47,8 @@ class TorchLayer(NamedTuple):
     geometry: Geometry | None
     source: int
     added: int | None = None
+    scale: torch.Tensor | None = None
+    offset: torch.Tensor | None = None
 
 
 Layers = Sequence[TorchLayer]
@@ -54,7 +58,23 @@ Layers = Sequence[TorchLayer]
 def tensors(network: Network) -> list[TorchLayer]:
     """The layers of ``network`` as `logits` takes them; they share its memory."""
     return [TorchLayer(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.activation, layer.geometry,
-                       *wires) for layer, wires in zip(network.layers, sources(network.layers), strict=True)]
+                       *wires, *ends_of(layer))
+            for layer, wires in zip(network.layers, sources(network.layers), strict=True)]
+
+
+class _Scaled(Protocol):
+    @property
+    def output_scale(self) -> np.ndarray | None: ...
+
+    @property
+    def output_offset(self) -> np.ndarray | None: ...
+
+
+def ends_of(layer: _Scaled) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Scale and offset of a `TorchLayer`, of a ``layer`` of a `Network`, or with shared weights."""
+    if layer.output_scale is None or layer.output_offset is None:
+        return None, None
+    return torch.from_numpy(layer.output_scale), torch.from_numpy(layer.output_offset)
 
 
 def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
@@ -111,6 +131,19 @@ def layer_sums(layer: TorchLayer, values: Sequence[torch.Tensor]) -> torch.Tenso
     return sums if layer.added is None else sums + values[layer.added + 1].view(sums.shape)
 
 
+def layer_outputs(layer: TorchLayer, sums: torch.Tensor) -> torch.Tensor:
+    """The outputs, ``[n, outputs]``, of a ``layer`` whose sums are these, from `layer_sums`."""
+    outputs = activations(sums, layer.activation, layer.geometry)
+    if layer.scale is None or layer.offset is None:
+        return outputs
+    return outputs * each_output(layer.scale, outputs) + each_output(layer.offset, outputs)
+
+
+def each_output(values: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+    """``values`` ``[rows]`` for each of a layer's ``outputs`` ``[n, outputs]``, row by row."""
+    return values.repeat_interleave(outputs.shape[1] // len(values))
+
+
 def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
            generator: torch.Generator | None = None, hidden: list[torch.Tensor] | None = None) -> torch.Tensor:
     """Outputs ``[n, rows]`` of the last layer for inputs ``[n, cols]``.
@@ -130,7 +163,7 @@ def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
     for layer, rate in zip(layers, itertools.chain(dropout, itertools.repeat(0.0)), strict=False):
         if hidden is not None and len(values) > 1:
             hidden.append(values[-1])
-        outputs = activations(layer_sums(layer, values), layer.activation, layer.geometry)
+        outputs = layer_outputs(layer, layer_sums(layer, values))
         if rate:
             outputs = outputs * (torch.rand(outputs.shape, generator=generator) >= rate) / (1 - rate)
         values.append(outputs)
@@ -148,7 +181,7 @@ def complete(layers: Layers, values: Sequence[torch.Tensor]) -> list[torch.Tenso
     """
     found = list(values)
     for layer in layers[len(values) - 1:]:
-        found.append(activations(layer_sums(layer, found), layer.activation, layer.geometry))
+        found.append(layer_outputs(layer, layer_sums(layer, found)))
     return found
 
 

@@ -245,14 +245,14 @@ def _relative(outputs: np.ndarray, exact: np.ndarray) -> float:
     return float(np.linalg.norm(outputs - exact) / (np.linalg.norm(exact) or 1.0))
 
 
-def _ranges(quantized: QuantizedNetwork) -> list[tuple[float, float]]:
-    """For each layer the floats between which an output is not clipped."""
+def _ranges(quantized: QuantizedNetwork) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each layer the floats between which its outputs, or each of them, are not clipped."""
     found = []
     for layer in quantized.layers:
         low, high = act_range(quantized.act_bits, signed=layer.activation.signed)
-        found.append(((low - 0.5) * layer.output_scale, (high + 0.5) * layer.output_scale))
+        found.append((layer.floats(np.array(low - 0.5)), layer.floats(np.array(high + 0.5))))
     return found
 
 
-def _clipped(values: np.ndarray, low: float, high: float) -> float:
+def _clipped(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
     return float(((values < low) | (values > high)).mean())

@@ -91,3 +91,15 @@ def normalized(norm, first=1.5):
     with torch.no_grad():
         norm.weight[0] = first
     return norm
+
+
+class Behind(nn.Module):
+    """The outputs of a model one behind the other."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs):
+        outputs = self.model(inputs)
+        return torch.cat([one.flatten(1) for one in outputs], 1) if isinstance(outputs, tuple) else outputs

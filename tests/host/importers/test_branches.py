@@ -3,26 +3,18 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from host.compression.share_weights import ShareSettings, share_weights
-from host.decoding.decode import decode
-from host.image.image import parse_image
 from host.importers.fold_normalization import fold_normalization
 from host.importers.load_network import load_network
 from host.importers.safetensors_file import safetensors_file
-from host.packing.image_writer import image_file
-from host.packing.pack import pack
-from host.quantization.golden_model import forward
-from host.quantization.integer_network import quantize_inputs
-from host.quantization.quantize import quantize
 from nonzero.errors import UserError
 from rtl.config import PRESETS
 from tests.support.model_files import check, refusal, write
+from tests.support.packed_models import packed_error
 from tests.support.torch_models import Branches, normalized
 
 SHAPE = (3, 6, 5)
@@ -99,23 +91,10 @@ def test_an_image_holds_what_golden_computes(tmp_path, name, direct):
     model, _ = model_of(name)
     weights = {"code_bits": 8, "direct_weights": True} if direct else {}
     config = replace(PRESETS["conv"], acc_depth=512, program_depth=4096, **weights)
-    network = load_network(write(tmp_path, "pt2", model, SHAPE))
-    images = np.random.default_rng(0).normal(size=(30, *SHAPE)).astype(np.float32)
-    quantized = quantize(share_weights(network, config, None, ShareSettings(epochs=0)), config, images)
-    back = decode(parse_image(image_file(pack(quantized, config)), config), config).network
-    acts = quantize_inputs(quantized, images)
-    for layer, found, one, two in zip(quantized.layers, back.layers, forward(quantized, acts), forward(back, acts),
-                                      strict=True):
-        assert (layer.source, layer.added, layer.added_weight, layer.added_signed) \
-            == (found.source, found.added, found.added_weight, found.added_signed)
-        assert np.array_equal(layer.weights, found.weights) and np.array_equal(one, two)
-    with torch.no_grad():
-        exact = model(torch.from_numpy(images)).flatten(1).numpy()
-    values = forward(quantized, acts)[-1] * quantized.layers[-1].output_scale
-    assert np.sqrt(np.square(values - exact).mean()) < (0.05 if direct else 0.35) * exact.std()
+    assert packed_error(tmp_path, model, SHAPE, config) < (0.05 if direct else 0.35)
 
 
-TWO = "of those that take two, only the sum of two different values runs: retrain without it"
+TWO = "of those that take two, only the sum of two different values and a concatenation run: retrain without it"
 REFUSED = {
     "twice the same": (lambda m, x: (lambda y: m.b(y + y))(m.a(x)),
                        f"is torch.ops.aten.add.Tensor of a value and itself; {TWO}"),

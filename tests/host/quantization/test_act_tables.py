@@ -126,5 +126,12 @@ def test_without_tables_or_room_for_the_clamp_the_layer_is_refused():
         quantize(shared(gelu(), 1), EngineConfig(), INPUTS)
     assert caught.value.problems == [("layer 'fc1' has the activation function GELU, which takes a table; use a "
                                       "configuration with act_table = true")]
-    with pytest.raises(UserError, match=r"^layer 'fc1' is clamped to 1e-05, which is too little in units of 0\."):
+    with pytest.raises(UserError, match=r"^layer 'fc1' is clamped to 1e-05, which is too little in units of 0\..*, "
+                                        r"those of its sums; use a configuration with act_table = true$"):
         quantize(shared(clamp(0, 1e-5), 50), EngineConfig(), INPUTS)
+
+
+def test_the_way_out_of_a_clamp_without_room_is_a_table():
+    layer, exact, _ = error(shared(clamp(0, 0.01), 50), INPUTS, config=EngineConfig(act_table=True))
+    assert layer.table is not None and layer.activation is Activation.RELU and 0 < exact.max() <= 0.01
+    assert layer.output_scale == pytest.approx(0.01 / 255, rel=0.05)
