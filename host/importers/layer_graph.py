@@ -110,8 +110,8 @@ class LayerGraph(GraphState):
             return ""
         if self.draft is None and not (isinstance(part, NormPart) and self.shape is not None):
             return "" if self.lost else ("comes before the first linear layer or convolution; only torch.nn.Flatten, "
-                                         "Dropout, Identity and pooling may: leave it out, and give the data as "
-                                         "it comes out of it")
+                                         "Dropout, Identity, padding, upsampling and pooling may: leave it out, and "
+                                         "give the data as it comes out of it")
         return self._softmax_problem(part) if isinstance(part, SoftmaxPart) else ""
 
     def _softmax_problem(self, part: SoftmaxPart) -> str:

@@ -111,20 +111,20 @@ class WholeGraph(LayerGraph):
         if isinstance(part, AddPart):
             other = taken[1]
             if isinstance(first, Joined) and isinstance(other, Joined) and first.sizes == other.sizes:
-                return Joined(tuple(self._one(_member(part, place), one, two, shared=shared) for place, (one, two)
-                                    in enumerate(zip(first.members, other.members, strict=True))))
+                return _together([self._one(_member(part, place), one, two, shared=shared) for place, (one, two)
+                                  in enumerate(zip(first.members, other.members, strict=True))])
             first, other = (self._gathered(one, f"{part.name}.joined") if isinstance(one, Joined) else one
                             for one in (first, other))
             return self._one(part, first, other, shared=shared)
         if not isinstance(first, Joined):
             return self._one(part, first, shared=shared)
         if isinstance(part, BY_CHANNEL) and (parts := _for_members(part, first)):
-            return Joined(tuple(self._one(own, one, shared=shared)
-                                for own, one in zip(parts, first.members, strict=True)))
+            return _together([self._one(own, one, shared=shared)
+                              for own, one in zip(parts, first.members, strict=True)])
         if isinstance(part, NormPart | AffinePart) and self._fits(part, first):
-            return Joined(tuple(
+            return _together([
                 self._one(_member(for_channels(part, begin, size, first.shape[0]), place), one, shared=shared)
-                for place, (one, begin, size) in enumerate(zip(first.members, first.firsts, first.sizes, strict=True))))
+                for place, (one, begin, size) in enumerate(zip(first.members, first.firsts, first.sizes, strict=True))])
         if isinstance(part, LinearPart | ConvPart) and (found := self._weighted(part, first, shared=shared)):
             return found
         return self._one(part, self._gathered(first, f"{part.name}.joined"), shared=shared)
@@ -143,15 +143,11 @@ class WholeGraph(LayerGraph):
             members[place] = self.value(shared=one.shared and self.draft is one.draft)
         if len({len(one.shape or ()) for one in members}) > 1:
             members = [one._replace(shape=one.shape and in_rows(one.shape)) for one in members]
-        shapes = [one.shape for one in members]
-        self.take(members[0])
-        if None in shapes:
-            self.shape, self.lost = None, self.lost or any(one.lost for one in members)
-            return self.value(shared=shared)
-        sizes = {shape[1:] for shape in shapes if shape}
-        if len(sizes) > 1:
-            self.refuse(part, f"joins values of {' and '.join(size_text(shape) for shape in shapes if shape)}; only "
-                              "channels of maps of one size, or flat values, are joined")
+        shapes = [one.shape for one in members if one.shape]
+        if len(shapes) == len(members) and len({shape[1:] for shape in shapes}) > 1:
+            self.take(members[0])
+            self.refuse(part, f"joins values of {' and '.join(map(size_text, shapes))}; only channels of maps of one "
+                              "size, or flat values, are joined")
             return self.value(shared=shared)
         for place, one in enumerate(members):
             if isinstance(one.before, UnsupportedPart):
@@ -159,7 +155,7 @@ class WholeGraph(LayerGraph):
                 self.refuse(part, one.before.problem)
                 return self.value(shared=shared)
             members[place] = one._replace(shared=one.shared or shared)
-        return Joined(tuple(members))
+        return _together(members)
 
     @staticmethod
     def _fits(part: NormPart | AffinePart, joined: Joined) -> bool:
@@ -182,10 +178,10 @@ class WholeGraph(LayerGraph):
             if any(size % each for size in joined.sizes):
                 return None
             members = zip(joined.members, joined.firsts, joined.sizes, strict=True)
-            return Joined(tuple(
+            return _together([
                 self._one(_member(for_rows(part, begin // each * rows, size // each * rows, size // each), place), one,
                           shared=shared)
-                for place, (one, begin, size) in enumerate(members)))
+                for place, (one, begin, size) in enumerate(members)])
         last = len(joined.members) - 1
         return self._summed([
             replace(for_inputs(part, begin, size), name=part.name if place == last else f"{part.name}[{place}]",
@@ -256,6 +252,12 @@ def _is_plain(draft: Draft) -> bool:
     return isinstance(draft.part, LinearPart) and not draft.part.weight.problem and draft.added is None \
         and not draft.part.fixed and draft.part.out_map is None \
         and draft.activation is Activation.IDENTITY and not draft.scales
+
+
+def _together(members: Sequence[Value]) -> Value | Joined:
+    """The ``members`` joined; if the shape of any is not known, a value without one."""
+    lost = [one for one in members if one.shape is None]
+    return lost[0]._replace(lost=any(one.lost for one in members)) if lost else Joined(tuple(members))
 
 
 def _for_members(part: Part, joined: Joined) -> list[Part]:

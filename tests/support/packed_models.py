@@ -34,5 +34,5 @@ def packed_error(directory, model, shape, config):
         assert np.array_equal(layer.weights, found.weights) and np.array_equal(one, two)
     with torch.no_grad():
         exact = Behind(model)(torch.from_numpy(images)).flatten(1).numpy()
-    values = forward(quantized, acts)[-1] * quantized.layers[-1].output_scale
+    values = quantized.layers[-1].floats(forward(quantized, acts)[-1])
     return float(np.sqrt(np.square(values - exact).mean()) / exact.std())

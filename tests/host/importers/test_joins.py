@@ -20,7 +20,7 @@ from tests.support.packed_models import packed_error
 from tests.support.torch_models import Behind, Branches, normalized
 
 SHAPE = (3, 6, 5)
-CONFIG = replace(PRESETS["conv"], acc_depth=512, program_depth=8192, act_table=True)
+CONFIG = replace(PRESETS["conv"], acc_depth=512, program_depth=16384, act_table=True)
 
 
 def conv(inputs=3, outputs=3, **options):
@@ -76,6 +76,26 @@ MODELS = {
                  [*JOINED, ("c[0]", "a", None), ("c", "b", "c[0]")]),
     "mean": (lambda m, x: m.c(functional.adaptive_avg_pool2d(cat(m.a(x).relu(), m.b(x)), 1).flatten(1)),
              {**TWO, "c": nn.Linear(7, 2)}, None),
+    "zeros around": (lambda m, x: m.c(cat(functional.pad(m.a(x), (1, 1)), functional.pad(m.b(x), (1, 1)))),
+                     {**TWO, "c": conv(7, 2)}, None),
+    "zeros around, joined twice": (lambda m, x: (lambda y: m.c(cat(y, cat(functional.pad(m.b(x), (1, 1)), y))))(
+        functional.pad(m.a(x), (1, 1))), {**TWO, "c": conv(10, 2)}, None),
+    "zeros around all": (lambda m, x: functional.pad(cat(m.a(x), m.b(x).relu()), (1, 0, 0, 2)), TWO, None),
+    "upsampled": (lambda m, x: m.c(functional.interpolate(cat(m.a(x), m.b(x)).relu(), scale_factor=2)),
+                  {**TWO, "c": conv(7, 2)}, None),
+    "upsampled and the other": (lambda m, x: m.c(cat(functional.interpolate(functional.max_pool2d(m.a(
+        m.s(x).relu()), 2), scale_factor=2).relu(), m.b(m.s(x).relu()))),
+        {**TWO, "s": nn.Conv2d(3, 3, (3, 2), padding=(1, 0)), "c": conv(7, 2)}, None),
+    "transposed convolution": (lambda m, x: m.t(cat(m.a(x), m.b(x).relu())),
+                               {**TWO, "t": nn.ConvTranspose2d(7, 2, 2, 2)}, None),
+    "rows as columns": (lambda m, x: m.c(cat(m.a(x), m.b(x)).relu().transpose(2, 3)), {**TWO, "c": conv(7, 2)}, None),
+    "other axes": (lambda m, x: m.c(cat(m.a(x), m.b(x)).relu().view(-1, 7, 5, 6)), {**TWO, "c": conv(7, 2)}, None),
+    "channels and rows": (lambda m, x: m.c(cat(m.a(x), m.b(x)).relu().view(-1, 6, 7, 5)), {**TWO, "c": conv(6, 2)},
+                          None),
+    "vectors as a map": (lambda m, x: (lambda y: m.c(cat(m.a(y), m.b(y)).relu().view(-1, 7, 2, 3)))(x.flatten(1)),
+                         {"a": nn.Linear(90, 24), "b": nn.Linear(90, 18), "c": conv(7, 2)}, None),
+    "a layer's outputs as a map": (lambda m, x: (lambda y: m.c(m.d(cat(m.a(y).relu(), m.b(y))).view(-1, 3, 2, 2)))(
+        x.flatten(1)), {"a": nn.Linear(90, 5), "b": nn.Linear(90, 4), "d": nn.Linear(9, 12), "c": conv()}, None),
     "output": (lambda m, x: cat(m.a(x), m.b(x).relu()), TWO,
                [*JOINED, ("outputs[0]", "a", None), ("outputs", "b", "outputs[0]")]),
     "outputs of one value": (lambda m, x: (lambda y: (m.a(y), m.b(y)))(m.s(x).relu().flatten(1)),
@@ -110,6 +130,24 @@ def test_joined_values_are_read(tmp_path, name, kind):
         assert [(layer.name, layer.source, layer.added) for layer in network.layers] == wanted
 
 
+ONE_AXIS = {
+    "convolution": lambda m, x: m.b(cat(m.a(x).relu(), x)),
+    "output": lambda m, x: cat(m.a(x), x),
+    "permuted": lambda m, x: m.c(cat(x, m.a(x).tanh()).transpose(1, 2)),
+    "mean": lambda m, x: m.d(cat(m.a(x).relu(), x).mean(2)),
+    "a row more": lambda m, x: m.e(cat(m.a(x).relu(), x).unsqueeze(2)),
+}
+
+
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+@pytest.mark.parametrize("name", ONE_AXIS)
+def test_values_over_one_axis_are_joined(tmp_path, name, kind):
+    torch.manual_seed(3)
+    model = Branches(ONE_AXIS[name], a=nn.Conv1d(2, 4, 3, padding=1), b=nn.Conv1d(6, 2, 3), c=nn.Conv1d(12, 2, 1),
+                     d=nn.Linear(6, 3), e=nn.Conv2d(6, 2, (1, 3))).eval()
+    check(load_network(write(tmp_path, kind, model, (2, 12))), Behind(model), (2, 12))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_an_image_holds_what_golden_computes(tmp_path, name):
     model, _ = model_of(name)
@@ -126,10 +164,11 @@ def test_the_order_of_several_outputs_is_told(tmp_path):
 JOINS = "only channels, or the values of flat vectors, are joined: use torch.cat(values, dim=1)"
 CONSTANT = ("layer 'cat' joins values with some that do not depend on the input; give the layer that takes them a bias "
             "instead")
-ZEROS = "layer 'cat' joins values with zeros around them; only a convolution takes these"
+RELU = ("layer 'relu[1]' comes before the first linear layer or convolution; only torch.nn.Flatten, Dropout, Identity, "
+        "padding, upsampling and pooling may: leave it out, and give the data as it comes out of it")
 REFUSED = {
     "rows": (lambda m, x: m.a(torch.cat([m.a(x), m.a(x)], 2)), f"layer 'cat' joins values along axis 2; {JOINS}"),
-    "zeros around": (lambda m, x: m.c(cat(functional.pad(m.a(x), (1, 1)), functional.pad(m.b(x), (1, 1)))), ZEROS),
+    "a function of the input": (lambda m, x: m.d(cat(m.a(x), x).relu()), RELU),
     "a constant": (lambda m, x: m.c(cat(m.a(x), m.k.expand(3, 4, 6, 5))), CONSTANT),
 }
 
@@ -137,7 +176,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_others_are_refused(tmp_path, name):
     function, told = REFUSED[name]
-    model = Branches(function, **TWO, c=conv(7, 2)).eval()
+    model = Branches(function, **TWO, c=conv(7, 2), d=conv(6, 2)).eval()
     model.register_buffer("k", torch.ones(1, 4, 1, 1))
     assert told in problems(write(tmp_path, "pt2", model, SHAPE))
 

@@ -22,6 +22,8 @@ def mean(axes):
                b=nn.Linear(4 if len(axes) == 2 else 36, 3))
 
 
+OBLONG = ("layer 'max_pool2d' has a window of 2 x 1 and a stride of 2 x 1, but those of max pooling are square here; "
+          "use one number for each, or a torch.nn.AvgPool2d, whose windows may have any shape")
 ADVISED = {
     # name: the kind of file, the network, its refusal, the network as advised
     "stride above the window": (
@@ -33,10 +35,19 @@ ADVISED = {
         "pt2", lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(16)),
         ("layer 'max_pool2d' has windows 16 wide, but those of max pooling are at most 15 wide here; use such, or "
          "several poolings"), lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(4), nn.MaxPool2d(4))),
-    "oblong windows": (
-        "pt2", lambda: ended(72, nn.ReLU(), nn.MaxPool2d((2, 1))),
-        ("layer 'max_pool2d' has a window of 2 x 1 and a stride of 2 x 1, but those of max pooling are square here; "
-         "use one number for each"), lambda: ended(36, nn.ReLU(), nn.MaxPool2d(2))),
+    "oblong windows": ("pt2", lambda: ended(72, nn.ReLU(), nn.MaxPool2d((2, 1))), OBLONG,
+                       lambda: ended(36, nn.ReLU(), nn.MaxPool2d(2))),
+    "oblong windows, means": ("pt2", lambda: ended(72, nn.ReLU(), nn.MaxPool2d((2, 1))), OBLONG,
+                              lambda: ended(72, nn.ReLU(), nn.AvgPool2d((2, 1)))),
+    "upsampling by a fraction": (
+        "pt2", lambda: ended(324, nn.Upsample(scale_factor=1.5)),
+        ("layer 'upsample_nearest2d' makes 9 x 9 values of 6 x 6; only upsampling by whole factors runs: use "
+         "scale_factor=2 or the like"), lambda: ended(576, nn.Upsample(scale_factor=2))),
+    "greatest values of windows that differ": (
+        "pt2", lambda: ended(64, nn.ReLU(), nn.AdaptiveMaxPool2d(4)),
+        ("layer 'adaptive_max_pool2d' gives 4 x 4 values of 6 x 6, for which its windows differ in size; use images "
+         "for which they do not, a torch.nn.MaxPool2d, or torch.nn.AdaptiveAvgPool2d, which runs for any sizes"),
+        lambda: ended(64, nn.ReLU(), nn.AdaptiveAvgPool2d(4))),
     "slopes of channels": (
         "pt2", lambda: ended(144, slopes(4)),
         "layer 'prelu' is a PReLU of 4 slopes; only one for all channels runs: use torch.nn.PReLU()",
@@ -45,10 +56,6 @@ ADVISED = {
         "pt2", lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Linear(6, 4)),
         ("layer '2' takes 6 inputs, but the layer before it, '0', gives 4 x 6 x 6 values; put torch.nn.Flatten() "
          "between, and train it on all 144"), lambda: ended(144, nn.ReLU())),
-    "means that leave padding out": (
-        "pt2", lambda: ended(64, nn.ReLU(), nn.AvgPool2d(2, padding=1, count_include_pad=False)),
-        "layer 'avg_pool2d' has a padding that its means leave out; use count_include_pad=True or padding=0",
-        lambda: ended(64, nn.ReLU(), nn.AvgPool2d(2, padding=1))),
     "mean of channels": (
         "pt2", lambda: mean((1,)),
         ("layer 'mean' is a mean over other axes than rows and columns, and only those of feature maps run, as "
@@ -90,7 +97,7 @@ def test_advice_is_true(tmp_path, name):
 
 
 @pytest.mark.parametrize(("module", "values"), [
-    (nn.Conv1d(2, 4, 3), 40), (nn.AvgPool1d(2), 12), (nn.AdaptiveAvgPool1d(1), 2),
+    (nn.Conv1d(2, 4, 3), 40), (nn.ConvTranspose1d(2, 4, 3), 56), (nn.AvgPool1d(2), 12), (nn.AdaptiveAvgPool1d(1), 2),
     (nn.ConstantPad1d((0, 0), 0.0), 24)])
 def test_what_a_saved_module_does_not_tell_runs_as_pt2(tmp_path, module, values):
     model = nn.Sequential(module, nn.Flatten(), nn.Linear(values, 3)).eval()
