@@ -33,8 +33,8 @@ REFUSALS: dict[str, tuple[str, ...]] = {
         "behind a convolution: threshold"),
     rf"{TWO}|{UNKNOWN}": (
         "tanhshrink", "mish", "square", "gate", "gate of the layer before", "bilinear", "image: squeeze and excite",
-        "image: response norm", "graph: difference of two", "graph: gate of channels", "behind a convolution: mish", "behind a convolution: softsign",
-        "behind a convolution: tanhshrink"),
+        "image: response norm", "graph: difference of two", "graph: gate of channels", "behind a convolution: mish",
+        "behind a convolution: softsign", "behind a convolution: tanhshrink"),
     rf"{UNKNOWN}|is \S+ to 3 axes; only the input may be cut": ("group norm", "image: group norm"),
     r"only the input may be cut": ("maxout",),
     r"batch normalisation (without running statistics|in training mode)": ("batch norm of the batch",),
