@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
+import numpy as np
+
 from host.importers.source_layers import (
     ActivationPart,
     AddPart,
@@ -95,7 +97,7 @@ class Dataflow:
         inputs : sequence of str
             Names of the values that it takes.
         adds : bool
-            It is the sum of its inputs, so that it may take two.
+            It is the sum of its inputs, or the difference of two, so that it may take several: `add_up` takes them.
         joins : bool
             It joins its inputs, so that it may take any number.
 
@@ -109,12 +111,11 @@ class Dataflow:
         if not taken:
             return None
         self.at, self.others = taken[0], tuple(taken[1:])
-        if len(taken) == 1 or joins or (adds and len(taken) == len(set(taken)) == 2):
+        if len(taken) == 1 or joins or (adds and len(taken) == len(inputs)):
             return True
         self.others = ()
         self.refuse(node, f"is {kind} of {'several values' if len(set(taken)) > 1 else 'a value and itself'}; of those "
-                          "that take two, only the sum of two different values and a concatenation run: retrain "
-                          "without it")
+                          "that take two, only sums, differences and concatenations run: retrain without it")
         return False
 
     def gated(self, inputs: Sequence[str]) -> Function | None:
@@ -143,6 +144,33 @@ class Dataflow:
         """Records that the dropout at the node named ``node``, which the file runs as in training, is left out."""
         self.assumptions.append(f"layer {shown(node)} was exported as in training, where it drops values by chance; it "
                                 "is left out, as in inference: call model.eval() before the export")
+
+    def add_up(self, node: str, *, minus: bool = False) -> None:
+        """Adds the parts for the sum of all values that the next part takes; then it takes this sum.
+
+        Parameters
+        ----------
+        node : str
+            Name of the node, for the user.
+        minus : bool
+            All values but the first are taken off it.
+        """
+        total, *others = self.at, *self.others
+        for number, other in enumerate(others, 1):
+            self.others = ()
+            if minus:
+                self.at = other
+                self._step(AffinePart(f"{node}.negative", "mul", _number(-1.0)))
+                other = self.at
+            name = node if number == len(others) else f"{node}[{number}]"
+            self.at = total
+            if other == total:
+                self._step(AffinePart(name, "mul", _number(2.0)))
+            else:
+                self.others = (other,)
+                self._step(AddPart(name))
+            total = self.at
+        self.others = ()
 
     def refuse(self, node: str, problem: str) -> None:
         """Notes that the node named ``node`` cannot be run; ``problem`` continues a sentence that begins with its name.
@@ -290,6 +318,10 @@ class Dataflow:
         if self.depths[output] > STEPS_LIMIT:
             tensor = StoredTensor(tensor.shape, problem=COMPUTED)
         self.constants[output] = tensor
+
+
+def _number(value: float) -> StoredTensor:
+    return StoredTensor((), 1, lambda: np.asarray(value))
 
 
 def transposed(tensor: StoredTensor) -> StoredTensor:

@@ -15,7 +15,6 @@ from host.importers.onnx_tensors import stored_tensor
 from host.importers.source_layers import (
     ActivationPart,
     AdaptivePoolPart,
-    AddPart,
     ConvPart,
     FlattenPart,
     JoinPart,
@@ -45,7 +44,8 @@ def read_node(node: OnnxNode) -> None:
     if gated:
         flow.go_on(outputs[0], ActivationPart(node.label, gated))
         return
-    takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum"), joins=node.kind == "Concat")
+    takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum", "Sub"),
+                       joins=node.kind == "Concat")
     if takes is None:
         with suppress(ValueError, TypeError):
             _constant(node)
@@ -58,7 +58,8 @@ def read_node(node: OnnxNode) -> None:
         return
     handler = HANDLERS.get(node.kind)
     if flow.others and node.kind != "Concat":
-        flow.go_on(outputs[0], AddPart(node.label))
+        flow.add_up(node.label, minus=node.kind == "Sub")
+        flow.go_on(outputs[0])
         return
     try:
         parts: list[Part] = _activation(node)

@@ -13,7 +13,6 @@ from host.importers.conv_padding import same_padding
 from host.importers.source_layers import (
     ActivationPart,
     AdaptivePoolPart,
-    AddPart,
     ConvPart,
     FlattenPart,
     JoinPart,
@@ -30,6 +29,9 @@ from host.importers.tflite_node import LiteNode
 
 __all__ = ["read_node"]
 
+_SUMS = {"ADD": "AddOptions", "SUB": "SubOptions"}
+"""Operators that may take two values, with the names of their options."""
+
 SAME = 0
 """tflite.Padding of an operator that pads; the other number is VALID."""
 
@@ -43,7 +45,7 @@ def read_node(node: LiteNode) -> None:
     if gated:
         flow.go_on(output, ActivationPart(node.label, gated))
         return
-    takes = flow.takes(node.label, node.kind, names, adds=node.kind == "ADD", joins=node.kind == "CONCATENATION")
+    takes = flow.takes(node.label, node.kind, names, adds=node.kind in _SUMS, joins=node.kind == "CONCATENATION")
     if takes is None:
         source = node.constant(0)
         if node.kind in ("DEQUANTIZE", "QUANTIZE") and source is not None:
@@ -54,7 +56,8 @@ def read_node(node: LiteNode) -> None:
         return
     handler = _HANDLERS.get(node.kind)
     if flow.others and node.kind != "CONCATENATION":
-        parts = activated(node, AddPart(node.label), node.options("AddOptions").FusedActivationFunction())
+        flow.add_up(node.label, minus=node.kind == "SUB")
+        parts = activated(node, None, node.options(_SUMS[node.kind]).FusedActivationFunction())
     elif handler is None or not flow.is_at(str(node.inputs[0])):
         parts = node.refused(f"is the operation {node.kind}, which the engine does not run; see the supported layers "
                              "in the README" + ARITHMETIC * (node.kind in ("ADD", "SUB", "MUL", "DIV")))

@@ -12,7 +12,6 @@ from host.importers.conv_forms import over_two_axes
 from host.importers.source_layers import (
     ActivationPart,
     AdaptivePoolPart,
-    AddPart,
     ConvPart,
     FlattenPart,
     JoinPart,
@@ -30,6 +29,8 @@ from host.importers.torch_export_node import ExportNode, GarbledError, ValueName
 
 __all__ = ["read_node"]
 
+_DIFFERENCES = ("sub", "sub_")
+_SUMS = ("add", "add_", *_DIFFERENCES)
 _JOINS = ("cat", "concat", "concatenate")
 
 def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Values) -> None:
@@ -60,7 +61,7 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
     if gated:
         flow.go_on(outputs[0], ActivationPart(label, gated))
         return
-    adds = operation in ("add", "add_") and arguments.get("alpha", 1) in (None, 1)
+    adds = operation in _SUMS and arguments.get("alpha", 1) in (None, 1)
     takes = flow.takes(label, target, taken, adds=adds, joins=operation in _JOINS)
     if takes is None:
         keep_constant(operation, arguments, outputs[0], sizes, flow, names)
@@ -71,7 +72,8 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
             flow.assume_no_dropout(label)
         flow.go_on(outputs[0])
     elif flow.others and operation not in _JOINS:
-        flow.go_on(outputs[0], AddPart(label))
+        flow.add_up(label, minus=operation in _DIFFERENCES)
+        flow.go_on(outputs[0])
     elif target.startswith("torch.ops.aten.") and (parts := _activation(operation, label, arguments, flow)):
         flow.go_on(outputs[0], *parts)
     elif handler is None or not target.startswith("torch.ops.aten."):
