@@ -10,7 +10,7 @@ WITH_GRAPH = ("module", "pt2", "pt2, any batch", "onnx", "onnx, any batch", "onn
 """Formats that tell what is computed, so that nothing need be assumed."""
 
 UNKNOWN = r"does not run|is a torch\.nn\.\w+; "
-TWO = r"of those that take two, only the sum of two different values and a concatenation run"
+TWO = r"of those that take two, only sums, differences and concatenations run"
 AXES = (r"put torch\.nn\.Flatten\(\) (before|between)|moves values into the batch axis|several of the batch|"
         r"takes 16 inputs, but the layer before it, '0', gives 4 outputs")
 OTHER_AXES = rf"other axes than|{UNKNOWN}|is a Flatten with start_dim"
@@ -33,7 +33,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
         "behind a convolution: threshold"),
     rf"{TWO}|{UNKNOWN}": (
         "tanhshrink", "mish", "square", "gate", "gate of the layer before", "bilinear", "image: squeeze and excite",
-        "image: response norm", "graph: difference of two", "graph: gate of channels", "behind a convolution: mish",
+        "image: response norm", "graph: gate of channels", "behind a convolution: mish",
         "behind a convolution: softsign", "behind a convolution: tanhshrink"),
     rf"{UNKNOWN}|is \S+ to 3 axes; only the input may be cut": ("group norm", "image: group norm"),
     r"only the input may be cut": ("maxout",),

@@ -78,7 +78,7 @@ class Image:
         return np.append(fold.values, -1)[self.input_values] if fold else self.input_values
 
     def floats(self, integers: np.ndarray) -> np.ndarray | None:
-        """Integer outputs ``[n, outputs]`` as floats; None if the image does not tell their scales."""
+        """The outputs ``integers`` ``[n, outputs]`` as floats; None if the image does not tell their scales."""
         if self.output_scale is None or self.output_offset is None:
             return None
         found: np.ndarray = integers * self.output_scale + self.output_offset

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
 from host.importers.source_layers import (
-    MAP_PARTS,
     ActivationPart,
     AddPart,
     AffinePart,
@@ -14,16 +13,15 @@ from host.importers.source_layers import (
     JoinPart,
     LinearPart,
     Part,
-    SqueezePart,
     Step,
     UnsupportedPart,
     shown,
 )
-from host.importers.stored_tensor import StoredTensor
+from host.importers.stored_tensor import COMPUTED, StoredTensor, number_of
 from host.network.activations import hard_sigmoid, hard_swish, sigmoid, silu
 from host.network.function import Function
 
-__all__ = ["ARITHMETIC", "KEEP_BATCH", "Dataflow", "transposed"]
+__all__ = ["ARITHMETIC", "Dataflow"]
 
 INPUTS_LIMIT = 1 << 24
 """Greatest number of values of an input that is scaled or shifted."""
@@ -31,17 +29,10 @@ INPUTS_LIMIT = 1 << 24
 STEPS_LIMIT = 16
 """Most steps from a tensor of the file to a weight; each nests one call deeper when it is read."""
 
-COMPUTED = ("is computed in a way that is not known here; before the export, store it: "
-            "torch.nn.utils.prune.remove(layer, 'weight'), torch.nn.utils.parametrize.remove_parametrizations(layer, "
-            "'weight'), or what made it")
-"""Problem of a weight that is not a tensor of the file."""
-
 ARITHMETIC = ("; only sums, differences, products and quotients with a constant in the file run, and on the input only "
               "if the file tells its shape: do it in the weights of a layer, or for the input by --normalize MEAN,STD "
               "or in the data")
 """Advice about sums and products that cannot be folded."""
-
-KEEP_BATCH = "moves values into the batch axis, or out of it; use torch.nn.Flatten(), which leaves it as it is"
 
 
 @dataclass
@@ -97,7 +88,7 @@ class Dataflow:
         inputs : sequence of str
             Names of the values that it takes.
         adds : bool
-            It is the sum of its inputs, so that it may take two.
+            It is the sum of its inputs, or the difference of two, so that it may take several: `add_up` takes them.
         joins : bool
             It joins its inputs, so that it may take any number.
 
@@ -111,12 +102,11 @@ class Dataflow:
         if not taken:
             return None
         self.at, self.others = taken[0], tuple(taken[1:])
-        if len(taken) == 1 or joins or (adds and len(taken) == len(set(taken)) == 2):
+        if len(taken) == 1 or joins or (adds and len(taken) == len(inputs)):
             return True
         self.others = ()
         self.refuse(node, f"is {kind} of {'several values' if len(set(taken)) > 1 else 'a value and itself'}; of those "
-                          "that take two, only the sum of two different values and a concatenation run: retrain "
-                          "without it")
+                          "that take two, only sums, differences and concatenations run: retrain without it")
         return False
 
     def gated(self, inputs: Sequence[str]) -> Function | None:
@@ -146,6 +136,33 @@ class Dataflow:
         self.assumptions.append(f"layer {shown(node)} was exported as in training, where it drops values by chance; it "
                                 "is left out, as in inference: call model.eval() before the export")
 
+    def add_up(self, node: str, *, minus: bool = False) -> None:
+        """Adds the parts for the sum of all values that the next part takes; then it takes this sum.
+
+        Parameters
+        ----------
+        node : str
+            Name of the node, for the user.
+        minus : bool
+            All values but the first are taken off it.
+        """
+        total, *others = self.at, *self.others
+        for number, other in enumerate(others, 1):
+            self.others = ()
+            if minus:
+                self.at = other
+                self._step(AffinePart(f"{node}.negative", "mul", number_of(-1.0)))
+                other = self.at
+            name = node if number == len(others) else f"{node}[{number}]"
+            self.at = total
+            if other == total:
+                self._step(AffinePart(name, "mul", number_of(2.0)))
+            else:
+                self.others = (other,)
+                self._step(AddPart(name))
+            total = self.at
+        self.others = ()
+
     def refuse(self, node: str, problem: str) -> None:
         """Notes that the node named ``node`` cannot be run; ``problem`` continues a sentence that begins with its name.
         """
@@ -165,17 +182,6 @@ class Dataflow:
         axes = self.sizes[1:] or self.sizes
         known = tuple(size for size in axes if type(size) is int)
         return known if known and len(known) == len(axes) else None
-
-    @property
-    def axes(self) -> int:
-        """Number of axes of what the next part takes, with the batch axis; 0 if the file does not tell it."""
-        at, more = self.at, 0
-        while at:
-            part, (at, *_), _ = self.steps[int(at.removeprefix("#"))]
-            if isinstance(part, (FlattenPart, *MAP_PARTS)):
-                return more + (1 + (len(part.shape) or 1) if isinstance(part, FlattenPart) else 4)
-            more += len(part.axes) * (1 if part.adds else -1) if isinstance(part, SqueezePart) else 0
-        return len(self.sizes) + more if self.sizes else 0
 
     @property
     def batch(self) -> int | str | None:
@@ -291,10 +297,3 @@ class Dataflow:
         if self.depths[output] > STEPS_LIMIT:
             tensor = StoredTensor(tensor.shape, problem=COMPUTED)
         self.constants[output] = tensor
-
-
-def transposed(tensor: StoredTensor) -> StoredTensor:
-    """The matrix ``tensor`` with its axes swapped; a tensor with a problem if it is no matrix."""
-    if tensor.problem or len(tensor.shape) != 2:
-        return StoredTensor(tensor.shape, problem=tensor.problem or "is transposed, but not a matrix")
-    return StoredTensor(tensor.shape[::-1], tensor.values, lambda: tensor.read().T)

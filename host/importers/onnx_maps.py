@@ -3,7 +3,6 @@
 
 from collections.abc import Callable
 
-from host.importers.chain_tracer import KEEP_BATCH
 from host.importers.conv_forms import over_two_axes
 from host.importers.onnx_node import OnnxNode
 from host.importers.source_layers import (
@@ -15,6 +14,7 @@ from host.importers.source_layers import (
     TransposedConvPart,
     UpsamplePart,
 )
+from host.importers.supported_layers import KEEP_BATCH
 
 __all__ = ["MAP_HANDLERS", "along_row"]
 
@@ -109,7 +109,7 @@ def _reshape(node: OnnxNode) -> list[Part]:
 
 def _reduced(kind: str, what: str) -> Callable[[OnnxNode], list[Part]]:
     def read(node: OnnxNode) -> list[Part]:
-        axes, count = node.ints("axes", []) or node.numbers(1) or [], node.flow.axes or 4
+        axes, count = node.ints("axes", []) or node.numbers(1) or [], node.axes or 4
         if count not in (3, 4) or sorted(axis % count for axis in axes) != [*range(2, count)]:
             return node.refused(f"is a {what} over other axes than rows and columns, and only those of feature "
                                 f"maps run, as torch.nn.Adaptive{'Avg' if kind == 'average' else 'Max'}Pool2d(1) "

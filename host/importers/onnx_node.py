@@ -6,7 +6,7 @@ from typing import Any
 
 from host.importers.chain_tracer import Dataflow
 from host.importers.onnx_integers import INT64, VALUES_LIMIT, compute_integers
-from host.importers.source_layers import Part, UnsupportedPart
+from host.importers.source_layers import MAP_PARTS, FlattenPart, Part, SqueezePart, UnsupportedPart
 from host.importers.stored_tensor import StoredTensor
 
 __all__ = ["OnnxNode"]
@@ -36,6 +36,20 @@ class OnnxNode:
         self.folder = folder
         self.kind = proto.op_type[:80] if proto.domain in ("", "ai.onnx") \
             else f"{proto.domain[:40]}.{proto.op_type[:40]}"
+
+    @property
+    def axes(self) -> int:
+        """Number of axes of what the next part takes, with the batch axis; 0 if the file does not tell it."""
+        at, more = self.flow.at, 0
+        while at:
+            part, (at, *_), _ = self.flow.steps[int(at.removeprefix("#"))]
+            if isinstance(part, FlattenPart):
+                return 1 + (len(part.shape) or 1) + more
+            if isinstance(part, MAP_PARTS):
+                return 4 + more
+            if isinstance(part, SqueezePart):
+                more += len(part.axes) if part.adds else -len(part.axes)
+        return len(self.flow.sizes) + more if self.flow.sizes else 0
 
     def keep_integers(self) -> None:
         """Records the node's output if it is computed from small integers, such as the sizes of a padding."""

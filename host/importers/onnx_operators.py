@@ -8,7 +8,7 @@ from contextlib import suppress
 import numpy as np
 
 from host.importers.activation_readers import ReadError, exported, from_onnx, prelu
-from host.importers.chain_tracer import ARITHMETIC, transposed
+from host.importers.chain_tracer import ARITHMETIC
 from host.importers.conv_forms import over_two_axes
 from host.importers.onnx_maps import MAP_HANDLERS, along_row
 from host.importers.onnx_node import OnnxNode
@@ -16,7 +16,6 @@ from host.importers.onnx_tensors import stored_tensor
 from host.importers.source_layers import (
     ActivationPart,
     AdaptivePoolPart,
-    AddPart,
     ConvPart,
     JoinPart,
     LinearPart,
@@ -26,7 +25,7 @@ from host.importers.source_layers import (
     PoolPart,
     SoftmaxPart,
 )
-from host.importers.stored_tensor import StoredTensor, masked
+from host.importers.stored_tensor import StoredTensor, masked, number_of, transposed
 from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS, NOT_ZEROS
 from host.network.function import Function
 
@@ -45,7 +44,8 @@ def read_node(node: OnnxNode) -> None:
     if gated:
         flow.go_on(outputs[0], ActivationPart(node.label, gated))
         return
-    takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum"), joins=node.kind == "Concat")
+    takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum", "Sub"),
+                       joins=node.kind == "Concat")
     if takes is None:
         with suppress(ValueError, TypeError):
             _constant(node)
@@ -58,7 +58,8 @@ def read_node(node: OnnxNode) -> None:
         return
     handler = HANDLERS.get(node.kind)
     if flow.others and node.kind != "Concat":
-        flow.go_on(outputs[0], AddPart(node.label))
+        flow.add_up(node.label, minus=node.kind == "Sub")
+        flow.go_on(outputs[0])
         return
     try:
         parts: list[Part] = _activation(node)
@@ -124,7 +125,7 @@ def _pad(node: OnnxNode) -> list[Part]:
             or (value is not None and (value.problem or value.values != 1 or value.read().any())):
         return node.refused(NOT_ZEROS)
     half = len(sizes) // 2
-    count = (node.flow.axes or 4) if axes else half
+    count = (node.axes or 4) if axes else half
     found = {axis % count: (before, after) for axis, before, after in zip(axes or range(half), sizes[:half],
                                                                          sizes[half:], strict=True)}
     if any(any(pads) for axis, pads in found.items() if axis < 2) or min(sizes) < 0 or max(sizes) >= 1 << 16:
@@ -185,7 +186,7 @@ def _pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
 
 def _global_pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
     """Of values with one axis beside the channels, its result has one as well."""
-    return lambda node: along_row(node, AdaptivePoolPart(node.label, kind, (1, 1)), node.flow.axes == 3)
+    return lambda node: along_row(node, AdaptivePoolPart(node.label, kind, (1, 1)), node.axes == 3)
 
 
 def _join(node: OnnxNode) -> list[Part]:
@@ -208,7 +209,7 @@ def _arithmetic(node: OnnxNode) -> list[Part]:
 
 
 def _negative(node: OnnxNode) -> list[Part]:
-    return node.flow.affine(node.label, "mul", StoredTensor((), 1, lambda: np.asarray(-1.0))) \
+    return node.flow.affine(node.label, "mul", number_of(-1.0)) \
         or node.unsupported(ARITHMETIC)
 
 

@@ -16,20 +16,20 @@ __all__ = ["among_rows", "for_channels", "for_inputs", "for_rows", "selection", 
 
 
 def for_inputs(part: LinearPart | ConvPart, first: int, count: int) -> LinearPart | ConvPart:
-    """The layer's weights for ``count`` of its inputs, or input channels, from ``first`` on; without a bias."""
+    """The weights of ``part`` for ``count`` of its inputs, or input channels, from ``first`` on; without a bias."""
     shape = (part.weight.shape[0], count, *part.weight.shape[2:])
     weight = _derived(part.weight, shape, lambda values: values[:, first:first + count])
     return replace(part, weight=weight, bias=None)
 
 
 def for_rows(part: ConvPart, first: int, count: int, groups: int) -> ConvPart:
-    """The rows ``first`` to ``first + count - 1`` of a convolution in ``groups`` groups, with their biases."""
+    """``count`` rows of the convolution ``part`` from ``first`` on, with their biases, in ``groups`` groups."""
     return replace(part, weight=_first_axis(part.weight, first, count), groups=groups,
                    bias=part.bias and _first_axis(part.bias, first, count))
 
 
 def for_channels(part: NormPart | AffinePart, first: int, count: int, whole: int) -> NormPart | AffinePart:
-    """A norm or constant of ``count`` channels, from ``first`` on, of ``whole``."""
+    """The norm or constant ``part`` for ``count`` channels, from ``first`` on, of ``whole``."""
     if isinstance(part, NormPart):
         return replace(part, mean=_first_axis(part.mean, first, count),
                        variance=_first_axis(part.variance, first, count),

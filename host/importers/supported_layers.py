@@ -7,13 +7,13 @@ from host.importers.source_layers import ConvPart, PoolPart
 from host.importers.stored_tensor import SIZE_LIMIT
 from host.network.layers import LARGEST_POOL
 
-__all__ = ["JOINS_CHANNELS", "JOINS_CONSTANTS", "LARGEST_KERNEL", "NOT_ZEROS", "in_one_row", "kernel_problems",
-           "pool_problems", "size_text"]
+__all__ = ["JOINS_CHANNELS", "JOINS_CONSTANTS", "KEEP_BATCH", "LARGEST_KERNEL", "NOT_ZEROS", "in_one_row",
+           "kernel_problems", "pool_problems", "size_text"]
 
 LARGEST_KERNEL = 11
 """Rows and columns."""
 
-
+KEEP_BATCH = "moves values into the batch axis, or out of it; use torch.nn.Flatten(), which leaves it as it is"
 JOINS_CHANNELS = "only channels, or the values of flat vectors, are joined: use torch.cat(values, dim=1)"
 JOINS_CONSTANTS = ("joins values with some that do not depend on the input; give the layer that takes them a bias "
                    "instead")

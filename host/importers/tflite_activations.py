@@ -37,22 +37,23 @@ FUNCTIONS: dict[str, Callable[[LiteNode], AnyActivation]] = {
 """By operator."""
 
 
-def activated(node: LiteNode, part: Part, function: int) -> list[Part]:
+def activated(node: LiteNode, part: Part | None, function: int) -> list[Part]:
     """A layer with the activation function that is fused into it.
 
     Parameters
     ----------
     node : LiteNode
-    part : Part
-        The layer.
+    part : Part or None
+        The layer; None if its parts are there already.
     function : int
         A number of ``tflite.ActivationFunctionType``: 0 is none. One that is not known adds a part that is refused.
     """
+    found = [] if part is None else [part]
     if function == 0:
-        return [part]
+        return found
     if function in FUSED_FUNCTIONS:
         end = "relu" if function == 1 else "activation"
-        return [part, ActivationPart(f"{node.label}.{end}", FUSED_FUNCTIONS[function])]
+        return [*found, ActivationPart(f"{node.label}.{end}", FUSED_FUNCTIONS[function])]
     name = FUSED.get(function, f"number {function}")
-    return [part, UnsupportedPart(node.label, f"has the activation {name}, which the engine does not run; train "
-                                              "with ReLU")]
+    return [*found, UnsupportedPart(node.label, f"has the activation {name}, which the engine does not run; train with "
+                                                "ReLU")]

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from host.importers.chain_tracer import KEEP_BATCH
 from host.importers.conv_padding import same_padding
 from host.importers.source_layers import FlattenPart, Part, PermutePart, TransposedConvPart, UpsamplePart
 from host.importers.stored_tensor import StoredTensor
+from host.importers.supported_layers import KEEP_BATCH
 from host.importers.tflite_activations import activated
 from host.importers.tflite_node import LiteNode
 

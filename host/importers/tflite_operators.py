@@ -10,7 +10,6 @@ from host.importers.chain_tracer import ARITHMETIC
 from host.importers.source_layers import (
     ActivationPart,
     AdaptivePoolPart,
-    AddPart,
     ConvPart,
     FlattenPart,
     JoinPart,
@@ -28,6 +27,10 @@ from host.importers.tflite_node import LiteNode
 
 __all__ = ["read_node"]
 
+_SUMS = {"ADD": "AddOptions", "SUB": "SubOptions"}
+"""Operators that may take two values, with the names of their options."""
+
+
 def read_node(node: LiteNode) -> None:
     """Adds to the flow of ``node`` the parts that the node becomes, or the constant that it computes."""
     flow, output = node.flow, str(node.outputs[0])
@@ -37,7 +40,7 @@ def read_node(node: LiteNode) -> None:
     if gated:
         flow.go_on(output, ActivationPart(node.label, gated))
         return
-    takes = flow.takes(node.label, node.kind, names, adds=node.kind == "ADD", joins=node.kind == "CONCATENATION")
+    takes = flow.takes(node.label, node.kind, names, adds=node.kind in _SUMS, joins=node.kind == "CONCATENATION")
     if takes is None:
         source = node.constant(0)
         if node.kind in ("DEQUANTIZE", "QUANTIZE") and source is not None:
@@ -48,7 +51,8 @@ def read_node(node: LiteNode) -> None:
         return
     handler = _HANDLERS.get(node.kind)
     if flow.others and node.kind != "CONCATENATION":
-        parts = activated(node, AddPart(node.label), node.options("AddOptions").FusedActivationFunction())
+        flow.add_up(node.label, minus=node.kind == "SUB")
+        parts = activated(node, None, node.options(_SUMS[node.kind]).FusedActivationFunction())
     elif handler is None or not flow.is_at(str(node.inputs[TAKES.get(node.kind, 0)])):
         parts = node.refused(f"is the operation {node.kind}, which the engine does not run; see the supported layers "
                              "in the README" + ARITHMETIC * (node.kind in ("ADD", "SUB", "MUL", "DIV")))

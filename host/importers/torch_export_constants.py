@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Constants that an exported program computes: weights that are transposed, reshaped, masked or normalised."""
 
-from host.importers.chain_tracer import Dataflow, transposed
-from host.importers.stored_tensor import masked, reshaped, weight_normed
+from host.importers.chain_tracer import Dataflow
+from host.importers.stored_tensor import masked, reshaped, transposed, weight_normed
 from host.importers.torch_export_node import ValueName, Values
 
 __all__ = ["IGNORED", "keep_constant"]

@@ -3,9 +3,9 @@
 
 from collections.abc import Callable
 
-from host.importers.chain_tracer import KEEP_BATCH
 from host.importers.conv_forms import over_two_axes
 from host.importers.source_layers import FlattenPart, PermutePart, TransposedConvPart, UpsamplePart
+from host.importers.supported_layers import KEEP_BATCH
 from host.importers.torch_export_node import ExportNode, GarbledError
 
 __all__ = ["MAP_HANDLERS", "transposed_conv"]

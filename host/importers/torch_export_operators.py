@@ -7,12 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from host.importers.activation_readers import ReadError, exported, prelu
-from host.importers.chain_tracer import ARITHMETIC, Dataflow, transposed
+from host.importers.chain_tracer import ARITHMETIC, Dataflow
 from host.importers.conv_forms import over_two_axes
 from host.importers.source_layers import (
     ActivationPart,
     AdaptivePoolPart,
-    AddPart,
     ConvPart,
     FlattenPart,
     JoinPart,
@@ -23,7 +22,7 @@ from host.importers.source_layers import (
     SoftmaxPart,
     UnsupportedPart,
 )
-from host.importers.stored_tensor import StoredTensor
+from host.importers.stored_tensor import StoredTensor, number_of, transposed
 from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS, NOT_ZEROS
 from host.importers.torch_export_constants import IGNORED, keep_constant
 from host.importers.torch_export_maps import MAP_HANDLERS, transposed_conv
@@ -31,6 +30,8 @@ from host.importers.torch_export_node import ExportNode, GarbledError, ValueName
 
 __all__ = ["read_node"]
 
+_DIFFERENCES = ("sub", "sub_")
+_SUMS = ("add", "add_", *_DIFFERENCES)
 _JOINS = ("cat", "concat", "concatenate")
 
 def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Values) -> None:
@@ -61,7 +62,7 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
     if gated:
         flow.go_on(outputs[0], ActivationPart(label, gated))
         return
-    adds = operation in ("add", "add_") and arguments.get("alpha", 1) in (None, 1)
+    adds = operation in _SUMS and arguments.get("alpha", 1) in (None, 1)
     takes = flow.takes(label, target, taken, adds=adds, joins=operation in _JOINS)
     if takes is None:
         keep_constant(operation, arguments, outputs[0], sizes, flow, names)
@@ -72,7 +73,8 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
             flow.assume_no_dropout(label)
         flow.go_on(outputs[0])
     elif flow.others and operation not in _JOINS:
-        flow.go_on(outputs[0], AddPart(label))
+        flow.add_up(label, minus=operation in _DIFFERENCES)
+        flow.go_on(outputs[0])
     elif target.startswith("torch.ops.aten.") and (parts := _activation(operation, label, arguments, flow)):
         flow.go_on(outputs[0], *parts)
     elif handler is None or not target.startswith("torch.ops.aten."):
@@ -224,7 +226,7 @@ def _arithmetic(call: ExportNode) -> list:
 
 
 def _negative(call: ExportNode) -> list:
-    return call.flow.affine(call.label, "mul", StoredTensor((), 1, lambda: np.asarray(-1.0))) \
+    return call.flow.affine(call.label, "mul", number_of(-1.0)) \
         or call.refused(_unsupported(call.target))
 
 

@@ -31,7 +31,6 @@ from host.importers.source_layers import (
     PoolPart,
     SqueezePart,
     Step,
-    UnsupportedPart,
     UpsamplePart,
     shown,
 )
@@ -149,13 +148,7 @@ class WholeGraph(LayerGraph):
             self.refuse(part, f"joins values of {' and '.join(map(size_text, shapes))}; only channels of maps of one "
                               "size, or flat values, are joined")
             return self.value(shared=shared)
-        for place, one in enumerate(members):
-            if isinstance(one.before, UnsupportedPart):
-                self.take(one)
-                self.refuse(part, one.before.problem)
-                return self.value(shared=shared)
-            members[place] = one._replace(shared=one.shared or shared)
-        return _together(members)
+        return _together([one._replace(shared=one.shared or shared) for one in members])
 
     @staticmethod
     def _fits(part: NormPart | AffinePart, joined: Joined) -> bool:

@@ -7,7 +7,7 @@ from host.network.graph import Sources
 from host.packing.mapping import MappedLayer
 from rtl.config import EngineConfig
 
-__all__ = ["act_bases"]
+__all__ = ["act_bases", "act_words"]
 
 
 def act_bases(mapped: Sequence[MappedLayer], wires: Sequence[Sources], config: EngineConfig) -> list[int]:
@@ -25,16 +25,43 @@ def act_bases(mapped: Sequence[MappedLayer], wires: Sequence[Sources], config: E
         Where each layer takes its inputs from.
     config : EngineConfig
     """
-    words = [mapped[0].source.words, *(one.output_words for one in mapped)]
+    words = _words(mapped)
     if sum(words) <= config.act_depth:
         return [sum(words[:number]) for number in range(len(words))]
-    if any(one != (number - 1, None) for number, one in enumerate(wires)):
+    if not _is_chain(wires):
         return _by_lifetime(mapped, wires, words)
     bases, high = [0], False
     for one in mapped:
         high ^= len(one.assignment.passes) > 1
         bases.append(config.act_depth - one.output_words if high else 0)
     return bases
+
+
+def act_words(mapped: Sequence[MappedLayer], wires: Sequence[Sources]) -> list[int]:
+    """Words of activation memory that are needed up to each layer, with what later layers still read.
+
+    In a chain a layer needs its inputs and its outputs, or the more of the two if it may overwrite its inputs.
+
+    Parameters
+    ----------
+    mapped, wires
+        See `act_bases`.
+    """
+    words = _words(mapped)
+    if not _is_chain(wires):
+        bases = _by_lifetime(mapped, wires, words)
+        return [base + count for base, count in zip(bases[1:], words[1:], strict=True)]
+    return [before + after if len(one.assignment.passes) > 1 else max(before, after)
+            for one, before, after in zip(mapped, words, words[1:], strict=False)]
+
+
+def _words(mapped: Sequence[MappedLayer]) -> list[int]:
+    """Words of the network's input and of each layer's outputs."""
+    return [mapped[0].source.words, *(one.output_words for one in mapped)]
+
+
+def _is_chain(wires: Sequence[Sources]) -> bool:
+    return all(one == (number - 1, None) for number, one in enumerate(wires))
 
 
 def _by_lifetime(mapped: Sequence[MappedLayer], wires: Sequence[Sources], words: list[int]) -> list[int]:

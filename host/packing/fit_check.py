@@ -5,8 +5,9 @@ import math
 from collections.abc import Sequence
 
 from host.network.activations import needs_table
-from host.network.graph import sources
+from host.network.graph import is_chain, sources
 from host.network.layers import LARGEST_POOL, Linear
+from host.packing.act_bases import act_words
 from host.packing.boundaries import input_shape
 from host.packing.mapping import MappedLayer
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
@@ -116,10 +117,10 @@ def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer],
     kept = quantized.weights_kept / max(1, quantized.weights_total)
     entry_words = slice_words = program_words = 0
     overflown: set[str] = set()
+    others = "" if is_chain(quantized.layers) else ", and what later layers still read"
     total = sum(_entry_words(one, config) for one in mapped)
     all_slices, all_program = (sum(count(one, config) for one in mapped) for count in (_slice_words, _program_words))
-    input_words = mapped[0].source.words
-    for one in mapped:
+    for one, act_needs in zip(mapped, act_words(mapped, sources(quantized.layers)), strict=True):
         layer, needs = one.layer, _entry_words(one, config)
         entry_words += needs
         slice_words += _slice_words(one, config)
@@ -143,17 +144,13 @@ def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer],
             overflown.add("program")
             problems.append(f"layer '{layer.name}' brings the program to {program_words} words, preset '{preset}' has "
                             f"{config.program_depth}; use a configuration with program_depth = {_power(all_program)}")
-        # A layer that is drained once may overwrite its inputs.
-        both = input_words, one.output_words
-        needs = sum(both) if len(one.assignment.passes) > 1 else max(both)
-        input_words = one.output_words
-        if needs > config.act_depth:
-            most = _power(needs)
+        if act_needs > config.act_depth:
+            most = _power(act_needs)
             way_out = f"use a preset with more, or a configuration with act_depth = {most}"
             if most > RANGES["act_depth"][1]:
                 way_out = f"no engine has more than {RANGES['act_depth'][1]}; make the model's inputs smaller"
-            problems.append(f"layer '{layer.name}' needs {needs} words of activation memory for its inputs and "
-                            f"outputs, preset '{preset}' has {config.act_depth}; {way_out}")
+            problems.append(f"layer '{layer.name}' needs {act_needs} words of activation memory for its inputs and "
+                            f"outputs{others}, preset '{preset}' has {config.act_depth}; {way_out}")
     return problems
 
 

@@ -76,7 +76,7 @@ class QuantizedLayer:
     output_offset: Any = 0.0
 
     def floats(self, integers: np.ndarray) -> np.ndarray:
-        """The outputs ``[n, outputs]`` as floats, float64."""
+        """The outputs ``integers`` ``[n, outputs]`` as floats, float64."""
         found: np.ndarray = integers * self.output_scale + self.output_offset
         return found
 

@@ -132,7 +132,7 @@ def layer_sums(layer: TorchLayer, values: Sequence[torch.Tensor]) -> torch.Tenso
 
 
 def layer_outputs(layer: TorchLayer, sums: torch.Tensor) -> torch.Tensor:
-    """The outputs, ``[n, outputs]``, of a ``layer`` whose sums are these, from `layer_sums`."""
+    """The outputs, ``[n, outputs]``, of a ``layer`` with these ``sums``, from `layer_sums`."""
     outputs = activations(sums, layer.activation, layer.geometry)
     if layer.scale is None or layer.offset is None:
         return outputs

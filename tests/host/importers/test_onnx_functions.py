@@ -54,7 +54,7 @@ def test_two_functions_and_one_behind_a_sum(tmp_path):
     assert [layer.activation for layer in check(load_network(path), model, (6,)).layers].count(gelu()) == 2
 
 
-TWO = "of those that take two, only the sum of two different values and a concatenation run: retrain without it"
+TWO = "of those that take two, only sums, differences and concatenations run: retrain without it"
 
 
 @pytest.mark.parametrize(("function", "told"), [
