@@ -69,7 +69,7 @@ class Dataflow:
     """Operations by which constants are computed, one from another."""
     assumptions: list[str] = field(default_factory=list)
     """Sentences for `Network.assumptions`."""
-    flattened: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    flattened: dict[str, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
     """Rows, columns and channels of the maps that flat activations were, by step, where channels come last."""
 
     def __post_init__(self, begin: str) -> None:

@@ -40,12 +40,12 @@ def _reshape(node: LiteNode) -> list[Part]:
     keeps = before[:1] == after[:1]
     if keeps and len(after) == 2:
         if len(before) == 4:
-            node.flow.flattened[f"#{len(node.flow.steps)}"] = before[1], before[2], before[3]
+            node.flow.flattened[f"#{len(node.flow.steps)}"] = ((before[1], before[2], before[3]),)
         return [FlattenPart(node.label)]
     if keeps and len(after) == 4:
         rows, cols, channels = after[1:]
         flat = node.flow.flattened.get(node.flow.at) if len(before) == 2 else None
-        if flat == after[1:] or (len(before) == 4 and before[3] == channels) or (channels == 1 and len(before) < 4
+        if flat == (after[1:],) or (len(before) == 4 and before[3] == channels) or (channels == 1 and len(before) < 4
                                                                                  and flat is None):
             return [FlattenPart(node.label, (channels, rows, cols))]
         if len(before) == 2 and flat is None:

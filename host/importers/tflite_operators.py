@@ -5,8 +5,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from host.importers.activation_readers import ReadError
-from host.importers.chain_tracer import ARITHMETIC
+from host.importers.chain_tracer import ARITHMETIC, Dataflow
 from host.importers.source_layers import (
     ActivationPart,
     AdaptivePoolPart,
@@ -27,6 +29,7 @@ from host.importers.tflite_node import LiteNode
 
 __all__ = ["read_node"]
 
+Maps = tuple[tuple[int, int, int], ...]
 _SUMS = {"ADD": "AddOptions", "SUB": "SubOptions"}
 """Operators that may take two values, with the names of their options."""
 
@@ -50,7 +53,9 @@ def read_node(node: LiteNode) -> None:
         flow.go_on(output)
         return
     handler = _HANDLERS.get(node.kind)
-    if flow.others and node.kind != "CONCATENATION":
+    if flow.others and node.kind != "CONCATENATION" and len({*map(_order(flow), (flow.at, *flow.others))}) > 1:
+        parts = node.refused("adds values of a flattened map to others; add before it is flattened")
+    elif flow.others and node.kind != "CONCATENATION":
         flow.add_up(node.label, minus=node.kind == "SUB")
         parts = activated(node, None, node.options(_SUMS[node.kind]).FusedActivationFunction())
     elif handler is None or not flow.is_at(str(node.inputs[TAKES.get(node.kind, 0)])):
@@ -93,8 +98,8 @@ def _linear(node: LiteNode) -> list[Part]:
     if options.KeepNumDims() and len(node.shape) != 2:
         return node.refused(f"works on the last of {len(node.shape)} axes; put a Flatten before it, and train it on "
                             "all values of an input")
-    flat, before = _flattened(node), _map_before(node)
-    if before and not weight.problem and len(weight.shape) == 2 and weight.shape[1] == math.prod(before):
+    flat, before = _flattened(node), _maps_before(node)
+    if before and not weight.problem and len(weight.shape) == 2 and weight.shape[1] == sum(map(math.prod, before)):
         weight = _channels_first(weight, before)
     return [*flat, *activated(node, LinearPart(node.label, weight, node.constant(2)),
                                    options.FusedActivationFunction())]
@@ -104,18 +109,27 @@ def _flattened(node: LiteNode) -> list[Part]:
     return [FlattenPart(f"{node.label}.flatten")] if len(node.shape) > 2 else []
 
 
-def _map_before(node: LiteNode) -> tuple[int, int, int] | None:
-    """Rows, columns and channels of the map that was flattened into what the node takes; None if none was."""
+def _maps_before(node: LiteNode) -> Maps:
+    """Rows, columns and channels of the maps that were flattened into what the node takes; empty if none was."""
     shape = node.shape
     if len(shape) == 4:
-        return shape[1], shape[2], shape[3]
-    return node.flow.flattened.get(node.flow.at)
+        return ((shape[1], shape[2], shape[3]),)
+    return node.flow.flattened.get(node.flow.at, ())
 
 
-def _channels_first(weight: StoredTensor, shape: tuple[int, int, int]) -> StoredTensor:
-    """The weights of a linear layer whose inputs are a map in the order row, column, channel, in torch's order."""
-    return StoredTensor(weight.shape, weight.values,
-                        lambda: weight.read().reshape(-1, *shape).transpose(0, 3, 1, 2).reshape(weight.shape))
+def _order(flow: Dataflow) -> Callable[[str], Maps]:
+    """What tells the order of flat activations, by the name of their step; empty if it is torch's."""
+    return lambda at: tuple(one for one in flow.flattened.get(at, ()) if one[:2] != (1, 1))
+
+
+def _channels_first(weight: StoredTensor, maps: Maps) -> StoredTensor:
+    """The weights of a linear layer whose inputs are maps in the order row, column, channel, in torch's order."""
+    def read() -> np.ndarray:
+        values = weight.read()
+        each = np.split(values, np.cumsum([math.prod(one) for one in maps])[:-1], axis=1)
+        return np.concatenate([part.reshape(-1, *one).transpose(0, 3, 1, 2).reshape(len(values), -1)
+                               for part, one in zip(each, maps, strict=True)], axis=1)
+    return StoredTensor(weight.shape, weight.values, read)
 
 
 def _pool(kind: str) -> Callable[[LiteNode], list[Part]]:
@@ -154,6 +168,10 @@ def _join(node: LiteNode) -> list[Part]:
         return node.refused(JOINS_CONSTANTS)
     if axes < 2 or options.Axis() % axes != axes - 1:
         return node.refused(f"joins values along axis {options.Axis()}; {JOINS_CHANNELS}")
+    maps = [node.flow.flattened.get(node.flow.names[str(one)], ((1, 1, node.tensors[one].shape[-1]),))
+            for one in node.inputs]
+    if axes == 2:
+        node.flow.flattened[f"#{len(node.flow.steps)}"] = tuple(one for each in maps for one in each)
     return activated(node, JoinPart(node.label), options.FusedActivationFunction())
 
 

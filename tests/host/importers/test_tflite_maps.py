@@ -9,6 +9,7 @@ from torch.nn import functional
 from host.importers.load_network import load_network
 from host.training.forward import logits, tensors
 from tests.host.importers.test_tflite_file import write
+from tests.support.model_files import problems
 from tests.support.tflite_models import LiteModel
 
 SAME, VALID = 0, 1
@@ -51,6 +52,51 @@ class Chain:
         expected = computed(inputs).flatten(1)
         assert torch.allclose(logits(tensors(network), inputs.flatten(1)), expected, atol=1e-4)
         return network
+
+
+def two_maps(chain):
+    """The maps that two convolutions make of the input, of 3 and 2 channels, and their weights."""
+    made = []
+    for channels in (3, 2):
+        chain.at, weight = chain.first, chain.constant(channels, 3, 3, 2)
+        chain.conv(weight, (1, 3, 4, channels))
+        made.append((chain.at, kernel(weight)))
+    return made
+
+
+def flat(chain, at, values):
+    chain.at = at
+    return chain.step("RESHAPE", (1, values), [[1, values]]).at
+
+
+def test_flattened_maps_are_joined_with_each_other_and_with_vectors(tmp_path):
+    chain = Chain((1, 3, 4, 2))
+    (one, first), (two, second) = two_maps(chain)
+    dense, last = chain.constant(5, 36), chain.constant(4, 65)
+    one, two = flat(chain, one, 36), flat(chain, two, 24)
+    chain.at = one
+    three = chain.linear(dense, (1, 5)).at
+    joined = chain.model.tensor((1, 65))
+    chain.model.node("CONCATENATION", [one, two, three], [joined], "ConcatenationOptions", Axis=-1)
+    chain.at = joined
+    chain.linear(last, (1, 4))
+
+    def computed(inputs):
+        maps = [functional.conv2d(inputs, weight, padding=1).relu().permute(0, 2, 3, 1).flatten(1)
+                for weight in (first, second)]
+        return (torch.cat([*maps, (maps[0] @ torch.from_numpy(dense).T).relu()], 1) @ torch.from_numpy(last).T).relu()
+    chain.check(tmp_path, computed)
+
+
+def test_a_flattened_map_and_a_vector_are_not_added(tmp_path):
+    """The vector's values have another order: rows, columns and channels."""
+    chain = Chain((1, 3, 4, 2))
+    (one, _), _ = two_maps(chain)
+    flattened = flat(chain, one, 36)
+    vector, added = chain.linear(chain.constant(36, 36), (1, 36)).at, chain.model.tensor((1, 36))
+    chain.model.node("ADD", [flattened, vector], [added], "AddOptions")
+    path = write(tmp_path, chain.model, [chain.first], [added])
+    assert any("adds values of a flattened map to others; add before it is flattened" in one for one in problems(path))
 
 
 def kernel(weight):
