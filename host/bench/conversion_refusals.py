@@ -10,6 +10,7 @@ WITH_GRAPH = ("module", "pt2", "pt2, any batch", "onnx", "onnx, any batch", "onn
 """Formats that tell what is computed, so that nothing need be assumed."""
 
 UNKNOWN = r"does not run|is a torch\.nn\.\w+; "
+PARTS = rf"which selects some of its values; use all of them|{UNKNOWN}"
 TWO = r"of those that take two, only sums, differences and concatenations run"
 AXES = (r"put torch\.nn\.Flatten\(\) (before|between)|moves values into the batch axis|several of the batch|"
         r"takes 16 inputs, but the layer before it, '0', gives 4 outputs")
@@ -20,23 +21,20 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     UNKNOWN: (
         "selu", "logsigmoid", "softsign", "threshold", "abs", "maximum of 0", "sine", "times itself positive",
         "normalised", "flipped", "rolled", "sorted", "cumulative", "exponential", "layer norm", "layer norm, no affine",
-        "rms norm", "glu", "chunk", "part of the inputs", "part of the outputs", "permuted outputs",
-        "greatest output's index", "transposed, flatten", "embedding", "lstm", "gru", "attention", "einsum",
-        "image: instance norm", "image: transposed convolution", "image: fractional strides", "image: power pooling",
-        "image: pixel shuffle", "image: half of the channels", "image: every second row", "image: cut to the middle",
-        "image: mirrored", "image: channels reversed", "image: channels last, flatten", "image: channels last, input",
-        "image: rows and columns swapped", "image: oblong image, swapped", "image: unfolded",
-        "image: dense, then convolution", "image: channel shuffle",
-        "graph: autoencoder of images", "graph: autoencoder of images, upsampled", "graph: plain recurrent",
-        "graph: siamese, halves of the input", "graph: layer norm first",
-        "one axis: transposed", "behind a convolution: selu", "behind a convolution: logsigmoid",
-        "behind a convolution: threshold"),
+        "rms norm", "glu", "chunk", "permuted outputs", "greatest output's index", "embedding", "lstm", "gru",
+        "attention", "einsum", "image: instance norm", "image: power pooling", "image: pixel shuffle",
+        "image: half of the channels", "image: mirrored", "image: channels reversed", "image: unfolded",
+        "graph: plain recurrent", "graph: layer norm first",
+        "behind a convolution: selu", "behind a convolution: logsigmoid", "behind a convolution: threshold"),
+    PARTS: ("part of the inputs", "part of the outputs", "image: every second row", "image: cut to the middle",
+            "graph: siamese, halves of the input"),
     rf"{TWO}|{UNKNOWN}": (
-        "tanhshrink", "mish", "square", "gate", "gate of the layer before", "bilinear", "image: squeeze and excite",
+        "mish", "square", "gate", "gate of the layer before", "bilinear", "image: squeeze and excite",
         "image: response norm", "graph: gate of channels", "behind a convolution: mish",
-        "behind a convolution: softsign", "behind a convolution: tanhshrink"),
-    rf"{UNKNOWN}|is \S+ to 3 axes; only the input may be cut": ("group norm", "image: group norm"),
-    r"only the input may be cut": ("maxout",),
+        "behind a convolution: softsign"),
+    UNKNOWN + "|values have one axis behind the batch axis, or": (
+        "group norm", "image: group norm", "image: channel shuffle"),
+    r"is a max pooling over one axis, of values that may be negative": ("maxout",),
     r"batch normalisation (without running statistics|in training mode)": ("batch norm of the batch",),
     r"which may only be last": ("softmax in the middle", "image: softmax of channels, 1 x 1"),
     rf"is a softmax over another axis|{UNKNOWN}": ("image: softmax of channels",),
@@ -47,19 +45,18 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     r"is computed in a way that is not known here; before the export, store it": ("spectral norm",),
     AXES: ("view as more rows", "view of an image as more rows", "linear on the last of two axes",
            "linear on the last of three axes", "linear on the last axis, mean", "linear on the last axis, flatten",
-           "image: view of columns", "image: convolution, then linear on columns"),
-    OTHER_AXES: ("flatten of the last axes", "image: flatten of rows and columns"),
+           "image: view of columns", "image: convolution, then linear on columns", "attention",
+           "flatten of the last axes"),
+    OTHER_AXES: ("flatten of the last axes",),
     rf"pads with something other than zeros|{UNKNOWN}": (
         "image: circular padding", "image: reflected padding", "image: replicated padding"),
     r"windows have no gaps here; use dilation=1": ("image: max pooling, dilation",),
     r"but those of max pooling are (square here; use one number|at most as far apart here as they are wide)": (
         "image: max pooling, oblong", "image: max pooling, stride above the window",
         "image: max pooling of 1, stride 2"),
-    r"its means leave out; use count_include_pad=True": ("image: average pooling, padding left out",),
-    r"which gives windows that reach over the edge": ("image: average pooling, ceil",),
     r"divides by a number of its own; leave out divisor_override": ("image: average pooling, divisor",),
-    r"for which its windows differ in size": ("image: adaptive average, uneven", "image: adaptive average, enlarging"),
-    rf"convolution over 3 axes|only torch\.nn\.Conv2d is supported|{UNKNOWN}": ("image: convolution of three axes",),
+    rf"convolution over 3 axes|only torch\.nn\.Conv2d and ConvTranspose2d are supported|{UNKNOWN}": (
+        "image: convolution of three axes",),
 }
 """Names of the networks, by a regular expression that the refusal matches."""
 
@@ -69,17 +66,19 @@ MODULES = {
         "image: convolution of one axis of 1", "image: convolution of one axis, pooling", "one axis: padding, stride",
         "one axis: padding same, dilation", "one axis: groups", "one axis: batch norm behind",
         "one axis: average pooling", "one axis: adaptive average", "one axis: pooling with padding",
-        "one axis: uneven padding"),
-    r"only torch\.nn\.Conv2d is supported": (
-        "image: transposed convolution", "graph: autoencoder of images", "one axis: transposed"),
+        "one axis: uneven padding", "one axis: transposed"),
+    r"calibration inputs must have 9 values each|but the network has 6 inputs; leave it out": (
+        "linear on the last of two axes", "linear on the last of three axes"),
+    OTHER_AXES: ("image: flatten of rows and columns",),
+    UNKNOWN: ("tanhshrink", "behind a convolution: tanhshrink"),
     FIRST: ("batch norm first", "inputs 0 to 1: batch norm first"),
     r"remove it|prune\.remove": ("masks",),
 }
 """The same of saved modules alone: they have no graph, and not every class is read."""
 
-ONNX = {r"is computed in a way that is not known here; before the export, store it": ("weight norm",)}
+ONNX = {r"is computed in a way that is not known here; before the export, store it": ("weight norm",),
+        UNKNOWN: ("image: flatten of rows and columns", "image: dense, then convolution")}
 """The same of ONNX files alone."""
-
 
 EXPORTED = {rf"{TWO}|{UNKNOWN}": ("graph: gelu by tanh", "graph: inverted residual, hard swish by relu6")}
 """The same of torch.export's files alone."""

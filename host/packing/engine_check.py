@@ -108,4 +108,5 @@ def _layer(layer: Linear) -> QuantizedLayer:
     codes, bias = (layer.weight != 0).astype(np.uint8), np.zeros(layer.rows, np.int64)
     return QuantizedLayer(layer.name, codes, np.arange(2), bias, 1, 0, engine_activation(layer.activation), False, 1.0,
                           1.0, 1.0, layer.geometry, layer.source, layer.added, 0 if layer.added is None else 1,
-                          table=np.zeros(256, np.int64) if needs_table(layer.activation) else None)
+                          table=np.zeros(256, np.int64) if needs_table(layer.activation) else None,
+                          out_map=layer.out_map)

@@ -31,6 +31,18 @@ def fully_connected(*sizes, density=1.0):
     return Network("net", tuple(layers))
 
 
+def decoder():
+    """A fully connected layer whose outputs are a map, and a convolution that takes it."""
+    first, = fully_connected(6, 32).layers
+    return Network("net", (replace(first, out_map=(2, 4, 4)), Conv2d(
+        "conv", np.ones((3, 18), np.float32), np.zeros(3, np.float32), Activation.IDENTITY,
+        Geometry((2, 4, 4), (3, 3)))))
+
+
+def test_a_map_of_a_fully_connected_layer_fits():
+    assert check_engine(decoder(), PRESETS["conv"], "conv", None) == []
+
+
 def convolution(channels, size, rows, kernel=3, pool=1, then=()):
     geometry = Geometry((channels, size, size), (kernel, kernel), pool=pool, pool_stride=pool)
     rng = np.random.default_rng(0)
