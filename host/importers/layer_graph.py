@@ -72,7 +72,7 @@ class LayerGraph(GraphState):
         for one, added, shared in pairs:
             if one is not None and not shared and one.takes_more and one.added is None and (
                     added is None or self._number(added) < self._number(one)):
-                one.added, self.draft = INPUT if added is None else added, one
+                one.added, self.draft, self.shared = INPUT if added is None else added, one, False
                 if one.implied:
                     one.activation, one.implied = Activation.IDENTITY, False
                 return

@@ -132,7 +132,8 @@ class WholeGraph(LayerGraph):
         """The value that ``part`` makes of single values."""
         self.take(value)
         self.add(part, other)
-        return self.value(shared=shared)
+        # A part that begins no layer, such as a flatten, gives what others may read as well.
+        return self.value(shared=shared or self.shared)
 
     def _join(self, part: JoinPart, taken: list[Value | Joined], *, shared: bool) -> Value | Joined:
         members = [one for value in taken for one in (value.members if isinstance(value, Joined) else [value])]

@@ -71,6 +71,10 @@ MODELS = {
     "less itself": (lambda m, x: (lambda y: m.b(y) + (y - y))(m.a(x)), {"a": conv(), "b": conv()}, None),
     "doubled": (lambda m, x: (lambda y: m.b(y + y))(m.a(x)), {"a": conv(), "b": conv()},
                 [("a", None, None), ("b", None, None)]),
+    "flattened twice": (lambda m, x: (lambda y: m.c(y.flatten(1).relu()) + m.d(y.flatten(1)))(m.a(x)),
+                        {"a": conv(), "c": nn.Linear(90, 4), "d": nn.Linear(90, 4)}, None),
+    "the input flattened twice": (lambda m, x: m.c(x.flatten(1) * 3) + m.d(x.flatten(1)),
+                                  {"c": nn.Linear(90, 4), "d": nn.Linear(90, 4)}, None),
     "the same layer twice": (lambda m, x: (lambda y: (m.a(y) + x).relu())(m.a(x).relu()), {"a": conv()},
                              [("a", None, None), ("a_2", None, "")]),
 }
