@@ -209,9 +209,6 @@ def test_the_input_of_constant_weights_is_scaled_before_them(tmp_path):
 
 
 REFUSED = {
-    "larger by fractions": (image(lambda m, x: functional.interpolate(m.a(x), size=(6, 5))),
-                            ("makes 6 x 5 values of 4 x 5; only upsampling by whole factors runs: use scale_factor=2 "
-                            "or the like")),
     "too large": (image(lambda m, x: functional.interpolate(m.a(x), scale_factor=32), (3, 12, 12)),
                   ("makes 4 x 384 x 384 values of 4 x 12 x 12, which runs as a fully connected layer; all such layers "
                   "up to this one have 339,738,624 weights, zeros included, more than 268,435,456; use smaller maps or "
@@ -233,9 +230,6 @@ REFUSED = {
     "five axes": (image(lambda m, x: m.a(x).view(-1, 2, 2, 4, 5)),
                   ("is torch.ops.aten.view.default to 5 axes; values have one axis behind the batch axis, or channels, "
                   "rows and columns: use torch.nn.Flatten() or torch.nn.Unflatten()")),
-    "uneven maxima": (image(lambda m, x: functional.adaptive_max_pool2d(m.a(x), (3, 2))),
-                      ("gives 3 x 2 values of 4 x 5, for which its windows differ in size; use images for which they "
-                      "do not, a torch.nn.MaxPool2d, or torch.nn.AdaptiveAvgPool2d, which runs for any sizes")),
     "wide maxima": (image(lambda m, x: functional.max_pool2d(m.a(x), (2, 3))),
                     ("has a window of 2 x 3 and a stride of 2 x 3, but those of max pooling are square here; use one "
                     "number for each, or a torch.nn.AvgPool2d, whose windows may have any shape")),
