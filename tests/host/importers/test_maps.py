@@ -41,6 +41,7 @@ def image(function, shape=(3, 4, 5), **layers):
     return shape, function, {"a": conv(3, 4), "c": conv(), **layers}
 
 
+torch.manual_seed(0)  # the layers are drawn here, whatever was imported before
 MODELS = {
     # name: shape of an input, the function, layers
     "view": vector(lambda m, x: m.c(m.a(x).relu().view(-1, 4, 3, 5))),
