@@ -34,6 +34,7 @@ from host.quantization.calibration import (
     output_notes,
 )
 from host.quantization.even_outputs import even_outputs
+from host.quantization.even_products import even_products
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from host.quantization.losses import float_values, integer_values, loss_notes
@@ -76,9 +77,10 @@ def load(work: Compilation) -> str:
         *checks, partial(_calibration, work),
         lambda: check_engine(network, settings.config, settings.preset, kept_share(settings, network)))
     work.notes += doubts
+    work.dense = even_products(network, work.calibration)
     if work.wants_values and work.has_examples:
-        work.dense = even_outputs(network, work.calibration)
-        if work.dense is not network:
+        before, work.dense = work.dense, even_outputs(work.dense, work.calibration)
+        if work.dense is not before:
             work.notes.append("each output has a scale and an offset of its own: multiply each integer by its number "
                               "in output_scale and add that in output_offset, which report.json (the last layer) and "
                               "the image have")

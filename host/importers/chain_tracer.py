@@ -12,6 +12,7 @@ from host.importers.source_layers import (
     FlattenPart,
     JoinPart,
     LinearPart,
+    MulPart,
     Part,
     Step,
     UnsupportedPart,
@@ -76,7 +77,7 @@ class Dataflow:
         self.names[begin] = ""
 
     def takes(self, node: str, kind: str, inputs: Sequence[str], *, adds: bool = False,
-              joins: bool = False) -> bool | None:
+              joins: bool = False, multiplies: bool = False) -> bool | None:
         """Whether a node takes activations; if it does, the next parts take the same.
 
         Parameters
@@ -89,24 +90,24 @@ class Dataflow:
             Names of the values that it takes.
         adds : bool
             It is the sum of its inputs, or the difference of two, so that it may take several: `add_up` takes them.
-        joins : bool
-            It joins its inputs, so that it may take any number.
+        joins, multiplies : bool
+            It joins its inputs, so that it may take any number; or it is the product of two.
 
         Returns
         -------
         bool or None
-            True if it takes one value, or several that it adds or joins. False if it takes more; then a part that
+            True if it takes one value, or several that it may take. False if it takes more; then a part that
             cannot be run is noted. None if it takes no activations.
         """
         taken = [self.names[name] for name in inputs if name in self.names]
         if not taken:
             return None
         self.at, self.others = taken[0], tuple(taken[1:])
-        if len(taken) == 1 or joins or (adds and len(taken) == len(inputs)):
+        if len(taken) == 1 or joins or (adds and len(taken) == len(inputs)) or (multiplies and len(inputs) == 2):
             return True
         self.others = ()
         self.refuse(node, f"is {kind} of {'several values' if len(set(taken)) > 1 else 'a value and itself'}; of those "
-                          "that take two, only sums, differences and concatenations run: retrain without it")
+                          "that take two, only sums, differences, products and concatenations run: retrain without it")
         return False
 
     def gated(self, inputs: Sequence[str]) -> Function | None:
@@ -169,7 +170,7 @@ class Dataflow:
         self._step(UnsupportedPart(node, problem))
 
     def _step(self, part: Part) -> None:
-        takes = (self.at, *self.others) if isinstance(part, AddPart | JoinPart) else (self.at,)
+        takes = (self.at, *self.others) if isinstance(part, AddPart | JoinPart | MulPart) else (self.at,)
         gives = f"#{len(self.steps)}"
         self.steps.append(Step(part, takes, gives))
         if self.at in self.flattened and not isinstance(part, LinearPart):

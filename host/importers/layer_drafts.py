@@ -49,7 +49,9 @@ class Draft:
     """The layers before it in a sum of layers for one joined value; the last of them is ``added``. What scales the sum
     scales each of them."""
     fixed: bool = False
-    """Its weights are constants."""
+    """Its weights are constants, if nothing scales them."""
+    kept: bool = False
+    """They are, even if something does."""
 
     @property
     def takes_more(self) -> bool:
@@ -94,9 +96,9 @@ def read_layer(draft: Draft, problems: list[str], *, term: bool = False) -> Line
     if draft.geometry is None:
         given = part if isinstance(part, LinearPart) else LinearPart(part.name, StoredTensor(()), None)
         return Linear(part.name, weight, bias, draft.activation,
-                      fixed=given.fixed or (draft.fixed and not draft.scales), out_map=given.out_map)
+                      fixed=given.fixed or draft.kept or (draft.fixed and not draft.scales), out_map=given.out_map)
     return Conv2d(part.name, weight, bias, draft.activation, draft.geometry,
-                  fixed=(isinstance(part, PoolPart) or draft.fixed) and not draft.scales)
+                  fixed=draft.kept or ((isinstance(part, PoolPart) or draft.fixed) and not draft.scales))
 
 
 def _arrays(part: LinearPart | ConvPart | NormPart | AffinePart, problems: list[str]) -> dict[str, np.ndarray]:

@@ -46,6 +46,14 @@ class LayerGraph(GraphState):
         if not isinstance(part, FlattenPart | AffinePart | PadPart):
             self.before = part
 
+    def one(self, part: Part, value: Value, other: Value | None = None, *, shared: bool) -> Value:
+        """The value that ``part`` makes of ``value``, a sum of ``value`` and ``other``; several parts read it or not
+        (``shared``)."""
+        self.take(value)
+        self.add(part, other)
+        # A part that begins no layer, such as a flatten, gives what others may read as well.
+        return self.value(shared=shared or self.shared)
+
     def _sum(self, part: AddPart, other: "Value") -> None:
         """One of the two layers gets the other's outputs added to its sums, if it may; else a layer of its own."""
         if other.pad:

@@ -19,6 +19,7 @@ from host.importers.source_layers import (
     ConvPart,
     JoinPart,
     LinearPart,
+    MulPart,
     NormPart,
     PadPart,
     Part,
@@ -45,7 +46,7 @@ def read_node(node: OnnxNode) -> None:
         flow.go_on(outputs[0], ActivationPart(node.label, gated))
         return
     takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum", "Sub"),
-                       joins=node.kind == "Concat")
+                       joins=node.kind == "Concat", multiplies=node.kind == "Mul")
     if takes is None:
         with suppress(ValueError, TypeError):
             _constant(node)
@@ -58,8 +59,9 @@ def read_node(node: OnnxNode) -> None:
         return
     handler = HANDLERS.get(node.kind)
     if flow.others and node.kind != "Concat":
-        flow.add_up(node.label, minus=node.kind == "Sub")
-        flow.go_on(outputs[0])
+        if node.kind != "Mul":
+            flow.add_up(node.label, minus=node.kind == "Sub")
+        flow.go_on(outputs[0], *([MulPart(node.label)] if node.kind == "Mul" else []))
         return
     try:
         parts: list[Part] = _activation(node)

@@ -27,6 +27,7 @@ __all__ = [
     "FlattenPart",
     "JoinPart",
     "LinearPart",
+    "MulPart",
     "NormPart",
     "PadPart",
     "Pair",
@@ -183,6 +184,13 @@ class AddPart:
 
 
 @dataclass(frozen=True)
+class MulPart:
+    """The product of two values of one shape, or of a map and a value for each of its channels."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class JoinPart:
     """Values one behind the other along their first axis, the channels of feature maps: torch.cat(..., dim=1)."""
 
@@ -216,9 +224,9 @@ class UnsupportedPart:
     problem: str
 
 
-Part = (AddPart | JoinPart | LinearPart | ConvPart | TransposedConvPart | UpsamplePart | PermutePart | SqueezePart
-        | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ActivationPart | FlattenPart | SoftmaxPart
-        | UnsupportedPart)
+Part = (AddPart | JoinPart | MulPart | LinearPart | ConvPart | TransposedConvPart | UpsamplePart | PermutePart
+        | SqueezePart | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ActivationPart | FlattenPart
+        | SoftmaxPart | UnsupportedPart)
 
 MAP_PARTS = (ConvPart, TransposedConvPart, UpsamplePart, PoolPart, AdaptivePoolPart)
 """Kinds of parts that give channels, rows and columns."""
@@ -231,7 +239,7 @@ class Step(NamedTuple):
     ----------
     part : Part
     takes : tuple of str
-        Names of the values that it takes: one, of an `AddPart` two, of a `JoinPart` any number.
+        Names of the values that it takes: one, of an `AddPart` or `MulPart` two, of a `JoinPart` any number.
     gives : str
         Name of the value that it makes.
     """

@@ -16,6 +16,7 @@ from host.importers.source_layers import (
     FlattenPart,
     JoinPart,
     LinearPart,
+    MulPart,
     PadPart,
     Part,
     PoolPart,
@@ -30,7 +31,8 @@ from host.importers.tflite_node import LiteNode
 __all__ = ["read_node"]
 
 Maps = tuple[tuple[int, int, int], ...]
-_SUMS = {"ADD": "AddOptions", "SUB": "SubOptions"}
+_SUMS = ("ADD", "SUB")
+_OF_TWO = {"ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions"}
 """Operators that may take two values, with the names of their options."""
 
 
@@ -43,7 +45,8 @@ def read_node(node: LiteNode) -> None:
     if gated:
         flow.go_on(output, ActivationPart(node.label, gated))
         return
-    takes = flow.takes(node.label, node.kind, names, adds=node.kind in _SUMS, joins=node.kind == "CONCATENATION")
+    takes = flow.takes(node.label, node.kind, names, adds=node.kind in _SUMS, joins=node.kind == "CONCATENATION",
+                       multiplies=node.kind == "MUL")
     if takes is None:
         source = node.constant(0)
         if node.kind in ("DEQUANTIZE", "QUANTIZE") and source is not None:
@@ -56,8 +59,10 @@ def read_node(node: LiteNode) -> None:
     if flow.others and node.kind != "CONCATENATION" and len({*map(_order(flow), (flow.at, *flow.others))}) > 1:
         parts = node.refused("adds values of a flattened map to others; add before it is flattened")
     elif flow.others and node.kind != "CONCATENATION":
-        flow.add_up(node.label, minus=node.kind == "SUB")
-        parts = activated(node, None, node.options(_SUMS[node.kind]).FusedActivationFunction())
+        if node.kind != "MUL":
+            flow.add_up(node.label, minus=node.kind == "SUB")
+        parts = activated(node, MulPart(node.label) if node.kind == "MUL" else None,
+                          node.options(_OF_TWO[node.kind]).FusedActivationFunction())
     elif handler is None or not flow.is_at(str(node.inputs[TAKES.get(node.kind, 0)])):
         parts = node.refused(f"is the operation {node.kind}, which the engine does not run; see the supported layers "
                              "in the README" + ARITHMETIC * (node.kind in ("ADD", "SUB", "MUL", "DIV")))

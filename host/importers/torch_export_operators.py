@@ -16,6 +16,7 @@ from host.importers.source_layers import (
     FlattenPart,
     JoinPart,
     LinearPart,
+    MulPart,
     NormPart,
     PadPart,
     PoolPart,
@@ -32,6 +33,7 @@ __all__ = ["read_node"]
 
 _DIFFERENCES = ("sub", "sub_")
 _SUMS = ("add", "add_", *_DIFFERENCES)
+_PRODUCTS = ("mul", "mul_")
 _JOINS = ("cat", "concat", "concatenate")
 
 def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Values) -> None:
@@ -58,12 +60,13 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
     if not outputs:
         return
     sizes = [size_of(size) for size in shapes[outputs[0]]["sizes"]]
-    gated = flow.gated(taken) if operation in ("mul", "mul_") else None
+    gated = flow.gated(taken) if operation in _PRODUCTS else None
     if gated:
         flow.go_on(outputs[0], ActivationPart(label, gated))
         return
     adds = operation in _SUMS and arguments.get("alpha", 1) in (None, 1)
-    takes = flow.takes(label, target, taken, adds=adds, joins=operation in _JOINS)
+    takes = flow.takes(label, target, taken, adds=adds, joins=operation in _JOINS,
+                       multiplies=operation in _PRODUCTS)
     if takes is None:
         keep_constant(operation, arguments, outputs[0], sizes, flow, names)
         return
@@ -73,8 +76,9 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
             flow.assume_no_dropout(label)
         flow.go_on(outputs[0])
     elif flow.others and operation not in _JOINS:
-        flow.add_up(label, minus=operation in _DIFFERENCES)
-        flow.go_on(outputs[0])
+        if operation not in _PRODUCTS:
+            flow.add_up(label, minus=operation in _DIFFERENCES)
+        flow.go_on(outputs[0], *([MulPart(label)] if operation in _PRODUCTS else []))
     elif target.startswith("torch.ops.aten.") and (parts := _activation(operation, label, arguments, flow)):
         flow.go_on(outputs[0], *parts)
     elif handler is None or not target.startswith("torch.ops.aten."):

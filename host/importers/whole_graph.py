@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from host.importers.graph_state import Value, in_rows
 from host.importers.layer_drafts import Draft
-from host.importers.layer_graph import LayerGraph
 from host.importers.part_rules import RULES
 from host.importers.part_slices import among_rows, for_channels, for_inputs, for_rows, selection, stacked
+from host.importers.product_graph import ProductGraph
 from host.importers.source_layers import (
     ActivationPart,
     AdaptivePoolPart,
@@ -25,6 +25,7 @@ from host.importers.source_layers import (
     FlattenPart,
     JoinPart,
     LinearPart,
+    MulPart,
     NormPart,
     PadPart,
     Part,
@@ -65,7 +66,7 @@ class Joined(NamedTuple):
         return (sum(self.sizes), *(self.members[0].shape or ())[1:])
 
 
-class WholeGraph(LayerGraph):
+class WholeGraph(ProductGraph):
     """Takes all steps of a model, and follows its values by their names.
 
     ``input_shape`` and ``exact`` are those of `host.importers.graph_state.GraphState`.
@@ -107,33 +108,26 @@ class WholeGraph(LayerGraph):
         if isinstance(part, JoinPart):
             return self._join(part, taken, shared=shared)
         first = taken[0]
-        if isinstance(part, AddPart):
-            other = taken[1]
+        if isinstance(part, AddPart | MulPart):
+            other, of = taken[1], self.one if isinstance(part, AddPart) else self.product
             if isinstance(first, Joined) and isinstance(other, Joined) and first.sizes == other.sizes:
-                return _together([self._one(_member(part, place), one, two, shared=shared) for place, (one, two)
+                return _together([of(_member(part, place), one, two, shared=shared) for place, (one, two)
                                   in enumerate(zip(first.members, other.members, strict=True))])
             first, other = (self._gathered(one, f"{part.name}.joined") if isinstance(one, Joined) else one
                             for one in (first, other))
-            return self._one(part, first, other, shared=shared)
+            return of(part, first, other, shared=shared)
         if not isinstance(first, Joined):
-            return self._one(part, first, shared=shared)
+            return self.one(part, first, shared=shared)
         if isinstance(part, BY_CHANNEL) and (parts := _for_members(part, first)):
-            return _together([self._one(own, one, shared=shared)
+            return _together([self.one(own, one, shared=shared)
                               for own, one in zip(parts, first.members, strict=True)])
         if isinstance(part, NormPart | AffinePart) and self._fits(part, first):
             return _together([
-                self._one(_member(for_channels(part, begin, size, first.shape[0]), place), one, shared=shared)
+                self.one(_member(for_channels(part, begin, size, first.shape[0]), place), one, shared=shared)
                 for place, (one, begin, size) in enumerate(zip(first.members, first.firsts, first.sizes, strict=True))])
         if isinstance(part, LinearPart | ConvPart) and (found := self._weighted(part, first, shared=shared)):
             return found
-        return self._one(part, self._gathered(first, f"{part.name}.joined"), shared=shared)
-
-    def _one(self, part: Part, value: Value, other: Value | None = None, *, shared: bool) -> Value:
-        """The value that ``part`` makes of single values."""
-        self.take(value)
-        self.add(part, other)
-        # A part that begins no layer, such as a flatten, gives what others may read as well.
-        return self.value(shared=shared or self.shared)
+        return self.one(part, self._gathered(first, f"{part.name}.joined"), shared=shared)
 
     def _join(self, part: JoinPart, taken: list[Value | Joined], *, shared: bool) -> Value | Joined:
         members = [one for value in taken for one in (value.members if isinstance(value, Joined) else [value])]
@@ -173,7 +167,7 @@ class WholeGraph(LayerGraph):
                 return None
             members = zip(joined.members, joined.firsts, joined.sizes, strict=True)
             return _together([
-                self._one(_member(for_rows(part, begin // each * rows, size // each * rows, size // each), place), one,
+                self.one(_member(for_rows(part, begin // each * rows, size // each * rows, size // each), place), one,
                           shared=shared)
                 for place, (one, begin, size) in enumerate(members)])
         last = len(joined.members) - 1

@@ -15,7 +15,7 @@ from rtl.numbers import Activation
 
 __all__ = ["AnyActivation", "Function", "apply", "at_zero", "clamp", "elu", "engine_activation", "function_of", "gelu",
            "hard_sigmoid", "hard_swish", "is_monotone", "joined_activations", "leaky_relu", "needs_table",
-           "sigmoid", "silu", "softplus", "tanh", "upper_bound"]
+           "sigmoid", "silu", "softplus", "square", "tanh", "upper_bound"]
 
 
 MOST = 1e6
@@ -27,7 +27,7 @@ _COMPUTE: dict[str, Callable[..., torch.Tensor]] = {
     "hard sigmoid": lambda values, slope, shift: torch.clamp(slope * values + shift, 0, 1),
     "hard swish": functional.hardswish, "SiLU": functional.silu, "GELU": functional.gelu,
     "GELU (tanh)": lambda values: functional.gelu(values, approximate="tanh"), "ELU": functional.elu,
-    "softplus": functional.softplus,
+    "softplus": functional.softplus, "square": lambda values, factor: factor * values * values,
 }
 """By kind of function, called with a tensor and the function's parameters."""
 
@@ -57,7 +57,7 @@ def function_of(kind: str, parameters: tuple[float, ...]) -> Function:
     ValueError
         If there is none.
     """
-    wanted = {"clamp": 2, "leaky ReLU": 1, "hard sigmoid": 2, "ELU": 1, "softplus": 2}.get(kind, 0)
+    wanted = {"clamp": 2, "leaky ReLU": 1, "hard sigmoid": 2, "ELU": 1, "softplus": 2, "square": 1}.get(kind, 0)
     limit = math.inf if kind == "clamp" else MOST
     if kind not in KINDS or len(parameters) != wanted or not all(abs(one) <= limit for one in parameters):
         raise ValueError(f"no activation function is called {kind[:40]!r} and has {len(parameters)} such parameters")
@@ -102,6 +102,11 @@ def elu(alpha: float = 1.0) -> Function:
 def softplus(beta: float = 1.0, threshold: float = 20.0) -> Function:
     """``log(1 + exp(beta * x)) / beta``, or ``x`` where ``beta * x`` exceeds ``threshold``."""
     return Function("softplus", (float(beta), float(threshold)))
+
+
+def square(factor: float = 1.0) -> Function:
+    """``factor * x * x``."""
+    return Function("square", (float(factor),))
 
 
 def apply(values: torch.Tensor, activation: AnyActivation) -> torch.Tensor:

@@ -51,6 +51,7 @@ KINDS = {
     "GELU (tanh)": _Kind(_always, _never),
     "ELU": _Kind(_positive, _not_negative),
     "softplus": _Kind(_never, _always),
+    "square": _Kind(lambda factor: factor < 0, _never),
 }
 """Kinds of functions, by name."""
 
