@@ -11,7 +11,7 @@ WITH_GRAPH = ("module", "pt2", "pt2, any batch", "onnx", "onnx, any batch", "onn
 
 UNKNOWN = r"does not run|is a torch\.nn\.\w+; "
 PARTS = rf"which selects some of its values; use all of them|{UNKNOWN}"
-TWO = r"of those that take two, only sums, differences and concatenations run"
+TWO = r"of those that take two, only sums, differences, products and concatenations run"
 AXES = (r"put torch\.nn\.Flatten\(\) (before|between)|moves values into the batch axis|several of the batch|"
         r"takes 16 inputs, but the layer before it, '0', gives 4 outputs")
 OTHER_AXES = rf"other axes than|{UNKNOWN}|is a Flatten with start_dim"

@@ -10,6 +10,7 @@ from host.image.image import parse_image
 from host.importers.load_network import load_network
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
+from host.quantization.even_products import even_products
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from host.quantization.quantize import quantize
@@ -24,6 +25,7 @@ def packed_error(directory, model, shape, config):
     """
     network = load_network(write(directory, "pt2", model, shape))
     images = np.random.default_rng(0).normal(size=(30, *shape)).astype(np.float32)
+    network = even_products(network, images)
     quantized = quantize(share_weights(network, config, None, ShareSettings(epochs=0)), config, images, classes=False)
     back = decode(parse_image(image_file(pack(quantized, config)), config), config).network
     acts = quantize_inputs(quantized, images)

@@ -77,7 +77,7 @@ def test_constants_are_computed_with(tmp_path, kind, function, layer, shape):
 @pytest.mark.parametrize("kind", ["pt2", "onnx"])
 @pytest.mark.parametrize(("function", "text"), [
     (lambda self, inputs: self.layer(inputs - self.whole), "can neither be folded in nor run as a layer"),
-    (lambda self, inputs: functional.max_pool2d(inputs, 1) * self.layer(inputs), "of several values"),
+    (lambda self, inputs: functional.max_pool2d(inputs, 1) / self.layer(inputs), "of several values"),
     (lambda self, inputs: self.layer(inputs * self.whole), "differs within a channel"),
     (lambda self, inputs: 16 / self.layer(inputs), "which the engine does not run"),
     (lambda self, inputs: self.layer(inputs / 0.0), "works with a constant that divides by 0"),
