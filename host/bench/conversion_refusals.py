@@ -29,9 +29,7 @@ REFUSALS: dict[str, tuple[str, ...]] = {
     PARTS: ("part of the inputs", "part of the outputs", "image: every second row", "image: cut to the middle",
             "graph: siamese, halves of the input"),
     rf"{TWO}|{UNKNOWN}": (
-        "mish", "square", "gate", "gate of the layer before", "bilinear", "image: squeeze and excite",
-        "image: response norm", "graph: gate of channels", "behind a convolution: mish",
-        "behind a convolution: softsign"),
+        "bilinear", "image: response norm", "behind a convolution: softsign"),
     UNKNOWN + "|values have one axis behind the batch axis, or": (
         "group norm", "image: group norm", "image: channel shuffle"),
     r"is a max pooling over one axis, of values that may be negative": ("maxout",),
@@ -80,7 +78,7 @@ ONNX = {r"is computed in a way that is not known here; before the export, store 
         UNKNOWN: ("image: flatten of rows and columns", "image: dense, then convolution")}
 """The same of ONNX files alone."""
 
-EXPORTED = {rf"{TWO}|{UNKNOWN}": ("graph: gelu by tanh", "graph: inverted residual, hard swish by relu6")}
+EXPORTED = {UNKNOWN: ("mish", "behind a convolution: mish", "graph: gelu by tanh")}
 """The same of torch.export's files alone."""
 
 

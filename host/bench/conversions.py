@@ -45,7 +45,7 @@ PRESET = "conv"
 CONFIG = replace(PRESETS[PRESET], act_table=True, program_depth=8192)
 """With tables, so that every activation function runs, and room for the programs of average poolings."""
 
-EXAMPLES = 256
+EXAMPLES = 512
 """Inputs to calibrate on."""
 
 FRESH = 64

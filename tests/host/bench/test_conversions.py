@@ -22,15 +22,15 @@ from host.compilation import steps as compilation
 from nonzero.errors import UserError, run_command
 from rtl.numbers import Activation
 
-THIRD = random.Random(26).sample(SUBJECTS, len(SUBJECTS) // 3)
+SOME = random.Random(26).sample(SUBJECTS, len(SUBJECTS) // 8)
 OFTEN = ("module", "state_dict", "safetensors", "pt2", "onnx")
 """Formats that most files have; the whole bench has more."""
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_nothing_is_silently_wrong(part):
-    found = measure_conversions(THIRD[part::4], [*OFTEN, *ROUTES])
-    assert len(found) >= 70
+    found = measure_conversions(SOME[part::4], [*OFTEN, *ROUTES])
+    assert len(found) >= 25
     assert not [one for one in found if one.outcome in BAD]
     refused = {name for names in REFUSALS.values() for name in names}
     assert not [one for one in found if one.outcome == "right" and one.network in refused and one.form in WITH_GRAPH]
