@@ -127,5 +127,7 @@ def test_modules_that_cannot_run_are_refused(config):
             return x if x.sum() > 0 else -x
     with pytest.raises(UserError, match=r"the module cannot be exported by torch\.export"):
         compile_module(Branching(), torch.rand(1, 4), config=config)
-    with pytest.raises(UserError, match="sigmoid"):
+    with pytest.raises(UserError, match="selu"):
+        compile_module(nn.Sequential(nn.Linear(4, 4), nn.SELU(), nn.Linear(4, 2)), torch.rand(1, 4), config=config)
+    with pytest.raises(UserError, match="this network can run on an engine with act_table = true"):
         compile_module(nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2)), torch.rand(1, 4), config=config)
