@@ -20,13 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from host.compilation.checking import loss_problem
 from host.compilation.state import Settings
 from host.compilation.steps import compile_model
 from host.compression.share_weights import ShareSettings
 from host.datasets import Dataset
 from host.engine_network import EngineNetwork, Outputs
 from host.image.image import read_image
-from nonzero.errors import UserError
+from nonzero.errors import ResultError, UserError
 from rtl.config import PRESETS, EngineConfig, preset
 from rtl.image_file import preset_of
 
@@ -52,13 +53,15 @@ def open_image(path: Path | str, config: EngineConfig | None = None) -> EngineNe
     if config is None and name is None:
         raise UserError(f"image '{path}' was made for configuration {image.config_hash.hex()}, no preset's; give the "
                         "EngineConfig of its compilation")
-    return EngineNetwork(image, config or PRESETS[str(name)], Path(path).read_bytes())
+    offset = 0.0 if image.output_offset is None else image.output_offset
+    return EngineNetwork(image, config or PRESETS[str(name)], Path(path).read_bytes(), image.output_scale, offset)
 
 
 def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: EngineConfig | None = None,
                    calibration: np.ndarray | None = None, data: Dataset | str | None = None,
                    density: float | None = None, keep: dict[str, float] | None = None, recipe: str = "default",
-                   sharing: ShareSettings | None = None, seed: int = 0, name: str = "model",
+                   sharing: ShareSettings | None = None, seed: int = 0, name: str = "model", values: bool = False,
+                   check: Path | str | tuple[np.ndarray, np.ndarray] | None = None, max_loss: float | None = None,
                    progress: Callable[[str], object] = lambda line: None) -> EngineNetwork:
     """Compiles a module: prunes and retrains it, shares and quantises its weights, packs and verifies the image.
 
@@ -84,6 +87,14 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
         Decides all that is random in pruning, retraining and weight sharing.
     name : str
         Name of the network.
+    values : bool
+        What the outputs are matters, not which of them is the greatest: each gets a scale of its own. Targets in
+        ``data`` always matter so.
+    check : Path, str or (array, array), optional
+        What the result is compared with: a ``.pt2`` file, an npz file of ``inputs`` ``[n, ...]`` and float ``outputs``
+        ``[n, outputs]``, or these two arrays. Without it that is the module as it was exported.
+    max_loss : float, optional
+        Percentage points that may be lost (`host.compilation.checking.loss_problem`); any number without it.
     progress : callable
         Is told of each step when it is done, and then its notes.
 
@@ -91,6 +102,8 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
     ------
     UserError
         For a module that the engine cannot run, with all its problems, and for what `Settings` refuse.
+    ResultError
+        If more than ``max_loss`` is lost; it says by which step and layer.
     """
     chosen = config or preset("default")
     with tempfile.TemporaryDirectory(prefix="nonzero-") as directory:
@@ -99,8 +112,11 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
         settings = Settings(
             path, chosen, next((known for known, one in PRESETS.items() if one == chosen), "default"), density, keep,
             prune=density is not None or keep is not None, data=data, calib=calibration, seed=seed, recipe=recipe,
-            sharing=sharing or ShareSettings())
+            sharing=sharing or ShareSettings(), max_loss=max_loss, values=values,
+            check=Path(check) if isinstance(check, str) else check)
         work = compile_model(settings, progress)
+    if problem := loss_problem(work):
+        raise ResultError(problem)
     return EngineNetwork.of(work)
 
 

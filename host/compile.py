@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from host.compilation.checking import loss_problem
 from host.compilation.state import Compilation, Settings
 from host.compilation.steps import compile_model
 from host.compression.kmeans import INITIALISATIONS
@@ -21,11 +22,12 @@ from host.compression.share_weights import ShareSettings
 from host.datasets import INPUT_SPECS, SPECS
 from host.importers.known_networks import add_known_option
 from host.importers.safetensors_file import safetensors_file
+from host.quantization.even_outputs import with_outputs_as_read
 from host.reporting.compile_report import summarize
 from host.reporting.report import report_text, write_report
 from host.training.augment import add_augmentation_option
 from nonzero.command_line import CommandParser
-from nonzero.errors import UserError, check_all, check_seed, end_with
+from nonzero.errors import ResultError, UserError, check_all, check_range, check_seed, end_with, printable
 from nonzero.files import check_file, check_files, write_whole
 from nonzero.shipped import given_or_shipped
 from rtl.config import PRESETS
@@ -35,6 +37,9 @@ __all__ = ["main", "write_outputs"]
 
 
 OUTPUTS = ("model.img", "report.json", "report.html")
+MAX_LOSS = 2.0
+"""Percentage points that a compilation may lose, if --max-loss does not say so."""
+
 CHECKPOINTS = ("pruning.checkpoint", "sharing.checkpoint")
 """Beside the outputs from the first epoch of each phase until the outputs are written."""
 
@@ -47,9 +52,19 @@ EXAMPLES = """examples:
   python -m host.compile sparse.pt --no-prune --calib npy:examples.npy --preset tiny --json
   python -m host.compile model.pt --data mnist --density 0.017 --save small.safetensors
   python -m host.compile small.safetensors --data mnist --no-prune --share-epochs 0 --preset up5k
+  python -m host.compile model.pt --calib npy:examples.npy --density 0.3 --check model.pt2 --max-loss 5
 
 It writes model.img (the memory image), report.json and report.html into the output directory. The same command
-goes on after an interruption from the checkpoints there, to the same result."""
+goes on after an interruption from the checkpoints there, to the same result.
+
+The result is always compared with floats: those of --check, or else of the network as it was read. What is lost is
+measured in percentage points: of test error if --data has classes, of R2 times 100 if it has targets. Without labels
+they are of agreement, the inputs whose greatest output is the same; or of R2 of the outputs times 100, if there is one
+output, if one is always the greatest, if they are as many as the inputs, or an image. With --check and labels, what
+reading the model file lost is added: the points, without labels, of the network as it was read.
+
+exit status: 0 done; 2 bad input, no image is written; 3 all files are written, but more than --max-loss is lost;
+130 interrupted"""
 
 
 def write_outputs(work: Compilation, directory: Path) -> dict[str, Any]:
@@ -144,6 +159,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--normalize", type=_normalize, metavar="MEAN,STD",
                         help="the training's normalisation of the inputs, to be folded into the first layer")
     add_known_option(parser)
+    parser.add_argument("--check", type=Path, metavar="FILE", help="compare the result with the float network in a "
+                        ".pt2 of torch.export, or with the arrays inputs [n, ...] and outputs [n, outputs] of an .npz; "
+                        "without it, with the network's own floats")
+    parser.add_argument("--max-loss", type=float, default=MAX_LOSS, metavar="POINTS",
+                        help="percentage points, 0 to 100, that the whole compilation may lose; if it loses more, the "
+                        "files are written and the exit status is 3 (%(default)g)")
+    parser.add_argument("--outputs", choices=("auto", "values"), default="auto", help="values: what each output is "
+                        "matters, not which is the greatest, so that each gets a scale of its own; auto: so if --data "
+                        "has targets (auto)")
     parser.add_argument("--preset", default="default", help=f"engine: {', '.join(PRESETS)} (default)")
     parser.add_argument("--config", type=given_or_shipped, metavar="FILE.toml",
                         help="engine configuration; fields it lacks come from the preset")
@@ -157,6 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory = arguments.output or Path("build") / arguments.model.stem
     *_, config = check_all(
         lambda: check_seed(arguments.seed),
+        lambda: check_range("--max-loss", arguments.max_loss, 0, 100),
         lambda: check_files(directory, (*OUTPUTS, *CHECKPOINTS)),
         lambda: _check_save(arguments.save, arguments.model),
         lambda: read_recipe(arguments.recipe),
@@ -168,17 +193,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         density=arguments.density, keep=arguments.keep, quality=arguments.quality, prune=not arguments.no_prune,
         data=arguments.data, calib=arguments.calib, input_shape=arguments.input_shape, normalize=arguments.normalize,
         seed=arguments.seed, recipe=arguments.recipe, sharing=sharing, known=arguments.known,
-        augmentation=arguments.augmentation)
-    work = compile_model(settings, lambda line: sys.stderr.write(f"{line}\n"), directory)
+        augmentation=arguments.augmentation, check=arguments.check, max_loss=arguments.max_loss,
+        values=arguments.outputs == "values")
+    work = compile_model(settings, lambda line: sys.stderr.write(f"{printable(line)}\n"), directory)
     if arguments.save is not None:
         assert work.shared is not None and work.dense is not None
-        saved = replace(work.shared.as_network(), input_shape=work.dense.input_shape)
+        saved = with_outputs_as_read(replace(work.shared.as_network(), input_shape=work.dense.input_shape))
         write_whole(arguments.save, safetensors_file(saved))
     report = write_outputs(work, directory)
     if arguments.json:
         sys.stdout.write(json.dumps(report, indent=2, sort_keys=True) + "\n")
     else:
         sys.stdout.write(f"{report_text(report)}\n{directory / 'model.img'}\n{directory / 'report.html'}\n")
+    if problem := loss_problem(work):
+        raise ResultError(f"{problem}. All files are written nevertheless, to '{directory}'")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from host.device import Target, parse_target
 from host.image.image import Image, parse_image
 from host.quantization.integer_network import quantize_inputs
 from host.verification.compare import Comparison
+from host.verification.float_check import FloatCheck
 from host.verification.measure import Measured, measure, models
 from host.view.recording import bin_cycles
 from nonzero.errors import UserError
@@ -33,8 +34,9 @@ class Outputs:
     ----------
     integers : int64 array, shape ``[n, outputs]``
         Output activations of the last layer, as the engine has them.
-    scale : float or None
-        A float output is its integer times this; None for an image from a file, which does not tell it.
+    scale, offset : float, or float64 array ``[outputs]``
+        A float output is its integer times the scale, plus the offset. The scale is None for an image from a file that
+        does not tell it.
     layers : list of int64 array, shape ``[n, rows]``
         Output activations of each layer that is known; the last layer's last. On an engine these are the layers that no
         later one overwrites (`host.image.image.Image.readable`).
@@ -43,16 +45,17 @@ class Outputs:
     """
 
     integers: np.ndarray
-    scale: float | None
+    scale: float | np.ndarray | None
     layers: list[np.ndarray]
     counters: dict[str, np.ndarray]
+    offset: float | np.ndarray = 0.0
 
     @property
     def floats(self) -> np.ndarray:
-        """float64 ``[n, outputs]``. Raises `UserError` for an image from a file."""
+        """float64 ``[n, outputs]``. Raises `UserError` for an image from a file, unless that tells the scales."""
         if self.scale is None:
             raise UserError("an image file does not tell the scale of its outputs; take them from compile_module()")
-        return self.integers * self.scale
+        return self.integers * self.scale + self.offset
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class EngineNetwork:
         Configuration of the engine that it was made for.
     content : bytes
         The image file.
-    output_scale : float or None
+    output_scale, output_offset : float, array or None
         See `Outputs.scale`.
     notes : tuple of str
         Assumptions and losses of the compilation, a sentence each.
@@ -77,7 +80,8 @@ class EngineNetwork:
     image: Image
     config: EngineConfig
     content: bytes
-    output_scale: float | None = None
+    output_scale: float | np.ndarray | None = None
+    output_offset: float | np.ndarray = 0.0
     notes: tuple[str, ...] = ()
     compilation: Compilation | None = None
 
@@ -86,8 +90,16 @@ class EngineNetwork:
         """The network that ``work``, a whole compilation, has compiled."""
         assert work.quantized is not None
         config = work.settings.config
-        return cls(parse_image(work.content, config), config, work.content, work.quantized.layers[-1].output_scale,
+        last = work.quantized.layers[-1]
+        return cls(parse_image(work.content, config), config, work.content, last.output_scale, last.output_offset,
                    tuple(work.notes), work)
+
+    @property
+    def check(self) -> FloatCheck | None:
+        """Its comparison with floats: agreement, relative error, and the step and layer that lost most; None for an
+        image from a file.
+        """
+        return None if self.compilation is None else self.compilation.check
 
     @cached_property
     def decoded(self) -> Decoded:
@@ -120,7 +132,8 @@ class EngineNetwork:
         """Results of the golden model, and the counters that the cycle model predicts; for ``inputs`` see `quantize`.
         """
         expected = models(self.decoded, self.quantize(inputs))
-        return Outputs(expected.layers[-1], self.output_scale, expected.layers, expected.prediction.counters)
+        return Outputs(expected.layers[-1], self.output_scale, expected.layers, expected.prediction.counters,
+                       self.output_offset)
 
     def run(self, inputs: np.ndarray, device: str | Target | None = None, *, verify: bool = True, seed: int = 1,
             baked: bool = False) -> Outputs:
@@ -151,7 +164,7 @@ class EngineNetwork:
             _check(measured.comparison)
         layers = [self.activations(number, values) for number, values in
                   zip(self.image.readable if verify else [-1], measured.batch.outputs, strict=True)]
-        return Outputs(layers[-1], self.output_scale, layers, measured.batch.counters)
+        return Outputs(layers[-1], self.output_scale, layers, measured.batch.counters, self.output_offset)
 
     def measure(self, acts: np.ndarray, target: Target, *, verify: bool = True, seed: int = 1, baked: bool = False,
                 record: bool = False) -> Measured:

@@ -97,6 +97,7 @@ def run_image(network: EngineNetwork, target: Target, dataset: Dataset, images: 
     say_notes(clipped_inputs(decoded.network, chosen))
     measured = network.measure(acts, target, verify=verify, seed=seed, baked=baked, record=traced is not None)
     outputs = network.activations(-1, measured.batch.outputs[-1])
+    floats = network.image.floats(outputs)
     run = EngineRun(measured.target, network.config.pes, measured.batch,
                     _test_metrics(outputs, dataset, decoded, report),
                     "mse" if dataset.has_targets else "error", measured.seconds, measured.comparison,
@@ -104,14 +105,15 @@ def run_image(network: EngineNetwork, target: Target, dataset: Dataset, images: 
     if traced is None or measured.models is None:
         return run
     return replace(run, recording=_recording(run, decoded, traced, dataset, acts, measured.models.layers,
-                                             outputs.argmax(axis=1)))
+                                             (outputs if floats is None else floats).argmax(axis=1)))
 
 
 def _test_metrics(outputs: np.ndarray, dataset: Dataset, decoded: Decoded, report: Path | None) -> dict[str, float]:
     """Figures of the first test images' outputs, int64 ``[n, outputs]``; of values only if their scale is known."""
     labels = dataset.test_labels[:len(outputs)]
-    if not dataset.has_targets:
-        return metrics(outputs, labels)
+    floats = decoded.image.floats(outputs)
+    if floats is not None or not dataset.has_targets:
+        return metrics(outputs if floats is None else floats, labels)
     scale = None if report is None else output_scale_of_report(report, decoded)
     if scale is None:
         say_notes([("the outputs are not compared with the targets: only the compiler's report of this image, "

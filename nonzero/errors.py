@@ -25,9 +25,18 @@ class UserError(Exception):
         All the problems of one input, so that the user mends them in one go.
     """
 
+    exit_status = 2
+    """Exit status of a command that it ends."""
+
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems: list[str] = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+class ResultError(UserError):
+    """The work is done and its files are written, but the result is not as good as the user asked."""
+
+    exit_status = 3
 
 
 def check_all(*checks: Callable[[], Any]) -> list[Any]:
@@ -64,14 +73,14 @@ def run_command(main: Callable[[Sequence[str] | None], None], argv: Sequence[str
     """Runs the function ``main`` of a command with the arguments ``argv``; None stands for those of the process.
 
     Returns the exit status: 0 if all went well; 130 for Ctrl-C; 1 if the reader of the output has closed it. It is 2
-    for a `UserError`, a file that the operating system refuses, or too little memory.
+    for a `UserError`, a file that the operating system refuses, or too little memory, and 3 for a `ResultError`.
     """
     try:
         _check_values(sys.argv[1:] if argv is None else argv)
         main(argv)
         sys.stdout.flush()
     except UserError as error:
-        return _refused(error.problems)
+        return _refused(error.problems, error.exit_status)
     except BrokenPipeError:
         return 1
     except OSError as error:
@@ -93,11 +102,11 @@ def _check_values(argv: Sequence[str]) -> None:
         raise UserError(problems)
 
 
-def _refused(problems: Sequence[str]) -> int:
+def _refused(problems: Sequence[str], status: int = UserError.exit_status) -> int:
     for problem in problems:
         lines = "\n".join(map(printable, problem.split("\n")))
         sys.stderr.write(f"error: {lines}\n")
-    return 2
+    return status
 
 
 def expect_interrupts() -> None:

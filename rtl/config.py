@@ -78,6 +78,8 @@ class EngineConfig:
         Words (32 bits) of program memory.
     packet_bytes : int
         The longest payload of a link packet.
+    act_table : bool
+        A layer may have a table of its activation function: 256 values, which take the place of its 8-bit activations.
 
     Raises
     ------
@@ -106,6 +108,7 @@ class EngineConfig:
     pes_per_requantizer: int = 1
     program_depth: int = 256
     packet_bytes: int = 1024
+    act_table: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "index_bits", tuple(self.index_bits))
@@ -160,6 +163,8 @@ class EngineConfig:
         if self.packet_bytes < self.pes * self.act_bytes + 4:
             yield (f"packet_bytes must hold an activation word ({self.pes * self.act_bytes} bytes) and its address, "
                    f"not {self.packet_bytes}")
+        if self.act_table and self.act_bits != 8:
+            yield f"act_table needs an act_bits of 8, not {self.act_bits}"
         if self.direct_weights and self.weight_bits != self.code_bits:
             yield f"weight_bits must equal code_bits ({self.code_bits}) with direct_weights, not {self.weight_bits}"
 
@@ -240,9 +245,18 @@ class EngineConfig:
         return 1 << 2 * self.tap_bits if self.tap_bits else 0
 
     @property
+    def table_entries(self):
+        """Values of a layer's table of its activation function; 0 in an engine without tables."""
+        return 1 << self.act_bits if self.act_table else 0
+
+    @property
     def hash(self):
-        """Identity of the configuration: the first 8 bytes of a SHA-256 over its fields."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).digest()[:8]
+        """Identity of the configuration: the first 8 bytes of a SHA-256 over its fields.
+
+        ``act_table`` is among them only if it is true, so that engines without it keep their images.
+        """
+        found = {name: value for name, value in asdict(self).items() if name != "act_table" or value}
+        return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).digest()[:8]
 
 
 PRESETS = {

@@ -22,13 +22,15 @@ class LayerKind(enum.Enum, shape=2):
 
 def descriptor_layout(config):
     """A layer's record in program memory; its codebook follows."""
-    return data.StructLayout({**_layer_fields(), **convolution_only(config, _convolution_fields())})
+    return data.StructLayout({**_layer_fields(tables=config.act_table),
+                              **convolution_only(config, _convolution_fields())})
 
 
 def whole_descriptor(config, bits):
-    """A descriptor, from its bits, with the fields of a convolution in every engine.
+    """A descriptor, from its bits, with the fields of a convolution and of a table in every engine.
 
-    An engine without convolutions does not have them: there a pass is one pixel with all its words.
+    An engine without convolutions does not have the former: there a pass is one pixel with all its words. An engine
+    without tables reserves the bits of the latter, which are 0.
 
     Parameters
     ----------
@@ -37,10 +39,10 @@ def whole_descriptor(config, bits):
     bits : int
         The descriptor as a number, in `descriptor_layout` of that engine.
     """
-    layout, own = descriptor_layout(config), descriptor_layout(config).from_bits(bits)
-    if "pixel_words" in layout.members:
-        return own
-    whole = data.StructLayout({**_layer_fields(), **_convolution_fields()})
+    own = descriptor_layout(config).from_bits(bits)
+    whole = data.StructLayout({**_layer_fields(tables=True), **_convolution_fields()})
+    if config.tap_bits:
+        return whole.from_bits(bits)
     inputs, outputs = int(own.input_words), int(own.output_words)
     pixel = {"last_block": config.pes // config.block_cols - 1, "pixel_words": inputs, "pixel_step": inputs,
              "row_step": inputs, "row_pitch": outputs, "output_pixel_words": outputs,
@@ -52,12 +54,12 @@ def whole_descriptor(config, bits):
 def largest(field):
     """The greatest number that the field called ``field`` of a descriptor can hold, one of a convolution's among them.
     """
-    shape = Shape.cast({**_layer_fields(), **_convolution_fields()}[field])
+    shape = Shape.cast({**_layer_fields(tables=False), **_convolution_fields()}[field])
     return (1 << (shape.width - shape.signed)) - 1
 
 
-def _layer_fields():
-    """Fields of every pass.
+def _layer_fields(*, tables):
+    """Fields of every pass, with those of an engine whose layers may have ``tables`` of their activation functions.
 
     Addresses count words of the memory concerned; all PEs share them. ``chase_words`` is the number of input words
     that may be read at once: the rest become readable as the drain of the layer before writes them.
@@ -68,7 +70,9 @@ def _layer_fields():
         "input_signed": 1,
         "index_mode": 2,        # position in EngineConfig.index_bits
         "pre_shift": 2,         # position in numbers.PRE_SHIFTS
-        "reserved": 8,
+        **({"table": 1,         # a table of the activation function follows
+            "table_bank": 1,    # it lies there; the pass before, which may still be drained, has the other one
+            "reserved": 6} if tables else {"reserved": 8}),
         "multiplier": MULTIPLIER_BITS,
         "input_base": 16,
         "input_words": 16,
@@ -133,6 +137,11 @@ def tap_table_words(config):
     return config.taps * 16 // DESCRIPTOR_WORD_BITS
 
 
+def act_table_words(config):
+    """Program words of a table of an activation function, which follows the other tables of a pass that has one."""
+    return config.table_entries * config.act_bits // DESCRIPTOR_WORD_BITS
+
+
 def codebook_value_bits(config):
     """Bits of a codebook value in program memory."""
     return 8 if config.weight_bits <= 8 else 16
@@ -144,3 +153,8 @@ def convolution_only(config, fields):
     ``fields`` are those of a layout, or the members of a component.
     """
     return fields if config.tap_bits else {}
+
+
+def table_only(config, fields):
+    """The dict ``fields`` in an engine ``config`` with tables of activation functions; an empty dict in others."""
+    return fields if config.act_table else {}

@@ -12,7 +12,7 @@ from amaranth.hdl import Const, signed
 from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
-from .descriptor import DESCRIPTOR_WORD_BITS, convolution_only
+from .descriptor import DESCRIPTOR_WORD_BITS, convolution_only, table_only
 from .numbers import MULTIPLIER_BITS, Activation
 from .protocol import COUNTERS
 
@@ -108,9 +108,10 @@ def drain_step_layout(config):
     })
 
 
-def requant_layout():
+def requant_layout(config):
     """A layer's requantisation, see `rtl.numbers`."""
-    return data.StructLayout({"multiplier": MULTIPLIER_BITS, "pre_shift": 2, "activation": Activation})
+    return data.StructLayout({"multiplier": MULTIPLIER_BITS, "pre_shift": 2, "activation": Activation,
+                              **table_only(config, {"table": 1, "table_bank": 1})})
 
 
 def codebook_write_layout(config):
@@ -123,9 +124,16 @@ def tap_write_layout(config):
     return data.StructLayout({"tap": 2 * config.tap_bits, "offset": row_bits(config)})
 
 
+def act_table_write_layout(config):
+    """A value of a table of an activation function on its way to every requantiser; the bank is the highest bit of
+    the place."""
+    return data.StructLayout({"place": config.act_bits + 1, "act": config.act_bits})
+
+
 def table_layouts(config):
     """Layouts by table's name: a value of each of a layer's tables on its way to every PE."""
-    return {"codebook": codebook_write_layout(config), **convolution_only(config, {"taps": tap_write_layout(config)})}
+    return {"codebook": codebook_write_layout(config), **convolution_only(config, {"taps": tap_write_layout(config)}),
+            **table_only(config, {"act_table": act_table_write_layout(config)})}
 
 
 def pe_layer_layout(config):

@@ -10,6 +10,12 @@ quantiser (`host.quantization.quantize`) all follow this module; ``docs/numbers.
     scaled  = (narrow * multiplier + 2**(shift - 1)) >> shift     (shift = requant_shift(act_bits))
     act     = clamp(scaled, -2**(act_bits - 1), 2**(act_bits - 1) - 1)   if the activation's output is signed
               clamp(scaled, 0, 2**act_bits - 1)                          if it is not
+
+A layer with a table of its activation function (`rtl.config.EngineConfig`: ``act_table``) takes its bits for a place in
+it::
+
+    index   = clamp(scaled, -2**(act_bits - 1), 2**(act_bits - 1) - 1)
+    act     = table[index modulo 2**act_bits]                     two's complement or not, as the activation says
 """
 
 from typing import TypeVar
@@ -32,7 +38,10 @@ PRE_SHIFTS = (0, 5, 10, 15)
 
 
 class Activation(enum.Enum, shape=1):
-    """The function that a layer applies to its sums. The values are those of the descriptor's bit."""
+    """The function that a layer applies to its sums. The values are those of the descriptor's bit.
+
+    With a table of the function, they only say which sign its values have.
+    """
 
     IDENTITY = 0
     """Outputs are two's complement."""

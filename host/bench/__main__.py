@@ -42,7 +42,7 @@ EXAMPLES = """examples:
   python -m host.bench seconds            # nine layers and LeNet-300-100 in this machine's libraries: two minutes
   python -m host.bench seconds --layer LeNet-300-100 --model build/demo/model.img
   python -m host.bench recipes model.pt --data mnist --density 0.017   # ways of pruning: a minute each
-  python -m host.bench conversions        # what becomes of 290 networks in nine formats: some minutes
+  python -m host.bench conversions        # what becomes of 410 networks in ten formats: half an hour
   python -m host.bench conversions --network tanh --network "LeNet-5's names" --format state_dict"""
 
 NETWORKS = [*(layer.name for layer in EIE_LAYERS), LENET]

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from host.bench.conversion_subjects import Subject
+from host.bench.conversion_subjects import ACTIVATIONS, Subject
 
 __all__ = ["FORMATS", "OTHERWISE", "save"]
 
@@ -50,6 +50,10 @@ def _onnx(module: nn.Module, examples: Tensor, path: Path) -> None:
     torch.onnx.export(module, (examples[:1],), path, dynamo=False)
 
 
+def _onnx_older(module: nn.Module, examples: Tensor, path: Path) -> None:
+    torch.onnx.export(module, (examples[:1],), path, dynamo=False, opset_version=13)
+
+
 def _onnx_batch(module: nn.Module, examples: Tensor, path: Path) -> None:
     torch.onnx.export(module, (examples[:2],), path, dynamo=False, input_names=["x"], output_names=["y"],
                       dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}})
@@ -70,15 +74,17 @@ FORMATS: dict[str, tuple[str, Writer]] = {
     "module": (".pt", _module), "state_dict": (".pt", _state_dict), "safetensors": (".safetensors", _safetensors),
     "pt2": (".pt2", _exported), "pt2, any batch": (".pt2", _exported_batch), "onnx": (".onnx", _onnx),
     "onnx, any batch": (".onnx", _onnx_batch), "onnx, weights beside": (".onnx", _onnx_beside),
+    "onnx, older operators": (".onnx", _onnx_older),
     "torchscript": (".pt", _torchscript),
 }
 """The suffix and how to write it, by name."""
 
-FEW = {"onnx, weights beside", "torchscript"}
-"""Formats that treat all networks alike: they are tried with few networks."""
-
 FEW_SUBJECTS = {"relu", "tanh", "residual", "batch norm behind the relu", "image: convolution",
                 "image: average pooling", "LeNet-5's names: max, relu"}
+
+FEW = {"onnx, weights beside": FEW_SUBJECTS, "torchscript": FEW_SUBJECTS, "onnx, older operators": {
+    *FEW_SUBJECTS, *ACTIVATIONS, "graph: gelu by tanh", "graph: inverted residual, hard swish by relu6", "layer norm"}}
+"""Formats that treat most networks alike, and the networks with which they are tried."""
 
 OTHERWISE = {"image: average pooling, divisor": ("onnx", "onnx, any batch")}
 """Formats that torch's own export silently writes wrong: ONNX's average pooling has no divisor."""
@@ -127,7 +133,7 @@ def save(subject: Subject, module: nn.Module, form: str, examples: Tensor, direc
     """
     suffix, write = FORMATS[form]
     path = directory / f"network{suffix}"
-    if form in OTHERWISE.get(subject.name, ()) or (form in FEW and subject.name not in FEW_SUBJECTS) \
+    if form in OTHERWISE.get(subject.name, ()) or (form in FEW and subject.name not in FEW[form]) \
             or (form == "module" and type(module) is not nn.Sequential):
         return None
     if subject.saved is not None:

@@ -12,7 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
-from host.bench.conversion_subjects import ACTIVATION, CHAIN, EPS, HIDDEN, INPUTS, NORM, ORDER, OUTPUTS, Net, Subject
+from host.bench.conversion_subjects import (
+    ACTIVATION,
+    ACTIVATIONS,
+    CHAIN,
+    EPS,
+    HIDDEN,
+    INPUTS,
+    NORM,
+    ORDER,
+    OUTPUTS,
+    Net,
+    Subject,
+)
 
 __all__ = ["FULLY_CONNECTED"]
 
@@ -85,14 +97,6 @@ def _prefixed(*prefixes: str, **more: Tensor) -> Callable[[nn.Module], Any]:
                               for key, value in module.state_dict().items()}, **more}
 
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU, "gelu of tanh": partial(nn.GELU, "tanh"),
-    "leaky relu": nn.LeakyReLU, "relu6": nn.ReLU6, "hardswish": nn.Hardswish, "silu": nn.SiLU, "elu": nn.ELU,
-    "celu": nn.CELU, "selu": nn.SELU, "softplus": nn.Softplus, "hardtanh": nn.Hardtanh, "mish": nn.Mish,
-    "hardsigmoid": nn.Hardsigmoid, "logsigmoid": nn.LogSigmoid, "softsign": nn.Softsign, "tanhshrink": nn.Tanhshrink,
-    "threshold": partial(nn.Threshold, 0.25, 0.0), "rrelu": nn.RReLU,
-}
-
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "clamp": lambda x: x.clamp(min=0), "clamp to 1": lambda x: x.clamp(0, 1), "square": lambda x: x * x,
     "abs": torch.abs, "maximum of 0": lambda x: torch.maximum(x, torch.zeros_like(x)), "sine": torch.sin,
@@ -154,7 +158,7 @@ STRUCTURES: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "sigmoid first": (lambda: _chain(nn.Sigmoid(), nn.ReLU(), _mlp(nn.ReLU)), ACTIVATION),
     "sigmoid last": (lambda: _chain(_mlp(nn.ReLU), nn.Sigmoid()), ACTIVATION),
     "tanh last": (lambda: _chain(_mlp(nn.ReLU), nn.Tanh()), ACTIVATION),
-    "prelu": (lambda: _mlp(nn.PReLU), ACTIVATION),
+    "prelu of channels": (lambda: _mlp(lambda: nn.PReLU(HIDDEN)), ACTIVATION),
     "dropout": (lambda: _mlp(nn.ReLU, nn.Dropout), ACTIVATION),
     "alpha dropout, identity": (lambda: _mlp(nn.ReLU, nn.AlphaDropout, nn.Identity), ACTIVATION),
     "functional dropout": (lambda: _net(lambda net, x: net.b(functional.dropout(net.a(x).relu(), 0.5, net.training)),

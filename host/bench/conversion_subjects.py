@@ -6,12 +6,14 @@ for.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATION", "CHAIN", "Net", "Subject", "draw"]
+__all__ = ["ACTIVATION", "ACTIVATIONS", "CHAIN", "EPS", "HIDDEN", "INPUTS", "NORM", "ORDER", "OUTPUTS", "Net",
+           "Subject", "draw"]
 
 INPUTS, HIDDEN, OUTPUTS = 12, 16, 5
 
@@ -29,6 +31,14 @@ CHAIN = r"nothing else|one after (the |an)?other|no other operation|in (this|the
 
 ORDER = r"order|one after"
 """Matches the note that names what differs if a file is read as another network."""
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": nn.GELU, "gelu of tanh": partial(nn.GELU, "tanh"),
+    "leaky relu": nn.LeakyReLU, "relu6": nn.ReLU6, "hardswish": nn.Hardswish, "silu": nn.SiLU, "elu": nn.ELU,
+    "celu": nn.CELU, "selu": nn.SELU, "softplus": nn.Softplus, "hardtanh": nn.Hardtanh, "mish": nn.Mish,
+    "hardsigmoid": nn.Hardsigmoid, "logsigmoid": nn.LogSigmoid, "softsign": nn.Softsign, "tanhshrink": nn.Tanhshrink,
+    "threshold": partial(nn.Threshold, 0.25, 0.0), "rrelu": nn.RReLU, "prelu": nn.PReLU,
+}
 
 
 class Net(nn.Module):

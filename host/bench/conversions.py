@@ -7,7 +7,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from tqdm import tqdm
 
 from host.bench.conversion_data import DATA, ROUTES, DataSubject, read_through
 from host.bench.conversion_formats import FORMATS, save
+from host.bench.conversion_graphs import BRANCHED
 from host.bench.conversion_images import IMAGES
 from host.bench.conversion_networks import FULLY_CONNECTED
+from host.bench.conversion_refusals import is_expected
 from host.bench.conversion_subjects import Subject, draw
 from host.compilation.state import Compilation, Settings
 from host.compilation.steps import compile_model
@@ -34,13 +36,16 @@ from rtl.config import PRESETS
 __all__ = ["BAD", "FORMS", "OUTCOMES", "SUBJECTS", "Conversion", "check_conversions", "conversions_table", "figures",
            "measure_conversions"]
 
-SUBJECTS: list[Subject | DataSubject] = [*FULLY_CONNECTED, *IMAGES, *DATA]
+SUBJECTS: list[Subject | DataSubject] = [*FULLY_CONNECTED, *IMAGES, *BRANCHED, *DATA]
 
 FORMS = (*FORMATS, *ROUTES)
 """Formats of networks, and ways of data."""
 
 PRESET = "conv"
-EXAMPLES = 256
+CONFIG = replace(PRESETS[PRESET], act_table=True, program_depth=8192)
+"""With tables, so that every activation function runs, and room for the programs of average poolings."""
+
+EXAMPLES = 512
 """Inputs to calibrate on."""
 
 FRESH = 64
@@ -61,10 +66,11 @@ OUTCOMES = {
     "lossy": "read as it is, and a note warns of what 8 bits or the codebooks lose",
     "announced": "read otherwise, and a note names what was assumed",
     "refused": "an error, and nothing is written",
+    "UNEXPECTED": "refused although the engine runs it, or for another reason than the true one",
     "SILENT": "wrong without a word",
     "TRACEBACK": "a traceback",
 }
-BAD = ("SILENT", "TRACEBACK")
+BAD = ("UNEXPECTED", "SILENT", "TRACEBACK")
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ def convert(subject: Subject, module: nn.Module, form: str, path: Path, inputs: 
     np.save(path.parent / "examples.npy", inputs[:EXAMPLES].numpy())
     before = sorted(path.parent.iterdir())
     shape = subject.shape if len(subject.shape) == 3 and form in ("module", "state_dict", "safetensors") else None
-    settings = Settings(path, PRESETS[PRESET], PRESET, prune=False, calib=f"npy:{path.parent / 'examples.npy'}",
+    settings = Settings(path, CONFIG, PRESET, prune=False, calib=f"npy:{path.parent / 'examples.npy'}",
                         input_shape=shape, sharing=ShareSettings(epochs=0),
                         known=subject.known if form in ("state_dict", "safetensors") else None)
     works: list[Compilation] = []
@@ -175,14 +181,17 @@ def convert(subject: Subject, module: nn.Module, form: str, path: Path, inputs: 
         return "", ""
     outcome, said = _caught(compiled)
     if outcome:
-        written = sorted(path.parent.iterdir()) != before
-        return Conversion(subject.name, form, "SILENT" if written else outcome,
-                          ("files were written: " if written else "") + said.replace(f"{path}: ", ""))
+        said = said.replace(f"{path}: ", "")
+        if sorted(path.parent.iterdir()) != before:
+            return Conversion(subject.name, form, "SILENT", f"files were written: {said}")
+        if outcome == "refused" and not is_expected(subject.name, form, said):
+            outcome = "UNEXPECTED"
+        return Conversion(subject.name, form, outcome, said)
     work, = works
     fresh = inputs[EXAMPLES:]
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Using padding='same' with even kernel")
-        wanted = _only(module(fresh)).double()
+        wanted = _joined(module(fresh)).double()
         read = logits(tensors(_dense(work)), fresh.flatten(1)).double()
         engine = _engine(work, fresh.numpy()).double()
     return _judged(subject, form, work.notes, wanted, read, engine)
@@ -193,17 +202,17 @@ def _dense(work: Compilation) -> Any:
     return work.dense
 
 
-def _only(outputs: Any) -> Tensor:
-    """The first of several heads."""
-    first: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
-    return first.flatten(1)
+def _joined(outputs: Any) -> Tensor:
+    """The outputs; those of several heads one behind the other."""
+    heads = outputs if isinstance(outputs, tuple) else (outputs,)
+    return torch.cat([head.flatten(1) for head in heads], 1)
 
 
 def _engine(work: Compilation, inputs: np.ndarray) -> Tensor:
     """Results of the engine, as floats ``[n, outputs]``."""
     assert work.quantized is not None
     outputs = forward(work.quantized, quantize_inputs(work.quantized, inputs))[-1]
-    return torch.from_numpy(outputs * work.quantized.layers[-1].output_scale)
+    return torch.from_numpy(work.quantized.layers[-1].floats(outputs))
 
 
 def _judged(subject: Subject, form: str, notes: Sequence[str], wanted: Tensor, read: Tensor,
@@ -262,8 +271,9 @@ def conversions_table(found: dict[str, Any]) -> str:
 
 
 def check_conversions(found: dict[str, Any]) -> None:
-    """Raises `UserError` if ``found`` has a file that is silently converted wrong, or ends in a traceback."""
-    silent, crashed = (found["counts"][outcome] for outcome in BAD)
-    if silent or crashed:
-        raise UserError(f"{silent} of {found['conversions']} files are silently converted wrong, and {crashed} end "
-                        "in a traceback: see above")
+    """Raises `UserError` if ``found`` has a file that is silently converted wrong, refused against expectation, or ends
+    in a traceback."""
+    refused, silent, crashed = (found["counts"][outcome] for outcome in BAD)
+    if refused or silent or crashed:
+        raise UserError(f"{silent} of {found['conversions']} files are silently converted wrong, {refused} are refused "
+                        f"although they run or for a wrong reason, and {crashed} end in a traceback: see above")

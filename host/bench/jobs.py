@@ -16,6 +16,7 @@ from host.cycle_model.predict import predict
 from host.datasets import load_dataset
 from host.decoding.decode import decode
 from host.image.image import Image, read_image
+from host.network.graph import is_chain
 from host.network.layers import Linear, Network
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
@@ -125,7 +126,17 @@ def read_baseline(board: str, directory: Path = CONSTRAINTS) -> Baseline:
 
 def float_network(quantized: QuantizedNetwork) -> Network:
     """The network that the integers of ``quantized`` approximate: float32, activations in the engine's units, no clamp.
+
+    Raises `UserError` for a network with branches, convolutions or tables of activation functions.
     """
+    others = [layer for layer in quantized.layers if layer.geometry is not None or layer.table is not None]
+    if others:
+        what = "a convolution or pooling" if others[0].geometry is not None else "an activation function by a table"
+        raise UserError("the libraries are timed on linear layers with ReLU or no activation function, and layer "
+                        f"'{others[0].name}' has {what}; give another image")
+    if not is_chain(quantized.layers):
+        raise UserError("the libraries are timed on chains of layers, and this network has branches; give another "
+                        "image")
     layers = []
     for layer in quantized.layers:
         ratio = layer.multiplier / 2.0 ** (layer.pre_shift + requant_shift(quantized.act_bits))

@@ -12,12 +12,15 @@ from host.compression.share_weights import ShareSettings
 from host.compression.shared_network import SharedNetwork
 from host.cycle_model.predict import Prediction
 from host.datasets import Dataset
+from host.decoding.decode import Decoded
 from host.image.image import Image
 from host.network.layers import Network
 from host.packing.pack import PackedNetwork
 from host.quantization.integer_network import QuantizedNetwork
 from host.training.forward import logits, outputs_of, tensors
 from host.training.metrics import metrics
+from host.verification.float_check import FloatCheck
+from host.verification.reference import Reference
 from rtl.config import EngineConfig
 
 __all__ = ["Compilation", "Settings"]
@@ -57,6 +60,15 @@ class Settings:
         The network of `host.network.zoo` that a file of tensors is of.
     augmentation : str or None
         How training images are changed, one of `host.training.augment.AUGMENTATIONS`; without it as the dataset says.
+    check : Path, (array, array) or None
+        What the result is compared with: a ``.pt2`` file, an npz file of ``inputs`` and float ``outputs``, or these two
+        arrays. Without it that is the float network itself, as it was read.
+    values : bool
+        What the outputs are matters, not which of them is the greatest, whatever the labels are: each gets a scale of
+        its own. Targets always matter so.
+    max_loss : float or None
+        Percentage points, 0 to 100, that the whole compilation may lose (`host.compilation.checking.loss_problem`);
+        None for any.
     """
 
     model: Path
@@ -75,6 +87,9 @@ class Settings:
     sharing: ShareSettings = field(default_factory=ShareSettings)
     known: str | None = None
     augmentation: str | None = None
+    check: Path | tuple[np.ndarray, np.ndarray] | None = None
+    values: bool = False
+    max_loss: float | None = None
 
 
 @dataclass
@@ -102,8 +117,14 @@ class Compilation:
         The image file.
     image : Image
         The image file, read back.
+    decoded : Decoded
+        The network that the image file holds.
     prediction : Prediction
         Counters of the inferences that verify the image.
+    reference : Reference
+        What the result is to be compared with.
+    check : FloatCheck
+        The result of that.
     test_metrics : dict
         Figures of the test images (`host.training.metrics.metrics`), by the name of the form of the network: "dense",
         "pruned", "shared", "engine".
@@ -128,7 +149,10 @@ class Compilation:
     packed: PackedNetwork | None = None
     content: bytes = b""
     image: Image | None = None
+    decoded: Decoded | None = None
     prediction: Prediction | None = None
+    reference: Reference | None = None
+    check: FloatCheck | None = None
     test_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -158,7 +182,12 @@ class Compilation:
     @property
     def has_classes(self) -> bool:
         """Whether the labels are classes, so that only which output is the greatest matters."""
-        return self.dataset is not None and not self.dataset.has_targets
+        return self.dataset is not None and not self.dataset.has_targets and not self.settings.values
+
+    @property
+    def wants_values(self) -> bool:
+        """Whether it is known that the outputs' values matter."""
+        return self.settings.values or (self.dataset is not None and self.dataset.has_targets)
 
     @property
     def metric(self) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from host.compilation.checking import check, examples, read_reference
 from host.compilation.state import Compilation, Settings
 from host.compression.prune import prune
 from host.compression.recipe import read_recipe, with_amount
@@ -24,7 +25,16 @@ from host.network.layers import Network
 from host.packing.engine_check import check_engine
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
-from host.quantization.calibration import clipped_inputs, clipped_outputs, input_notes, layer_notes, output_notes
+from host.quantization.calibration import (
+    clipped_inputs,
+    clipped_outputs,
+    dense_notes,
+    input_notes,
+    layer_notes,
+    output_notes,
+)
+from host.quantization.even_outputs import even_outputs
+from host.quantization.even_products import even_products
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
 from host.quantization.losses import float_values, integer_values, loss_notes
@@ -34,10 +44,6 @@ from host.training.metrics import METRICS, metrics
 from nonzero.errors import UserError, check_all
 
 __all__ = ["STEPS", "compile_model", "kept_share"]
-
-CALIBRATION_IMAGES = 2000
-CALIBRATION_MACS = 1 << 33
-"""Most images for activity and verification, and most multiplications on them; at least 2 images are taken."""
 
 
 def load(work: Compilation) -> str:
@@ -71,6 +77,14 @@ def load(work: Compilation) -> str:
         *checks, partial(_calibration, work),
         lambda: check_engine(network, settings.config, settings.preset, kept_share(settings, network)))
     work.notes += doubts
+    work.dense = even_products(network, work.calibration)
+    if work.wants_values and work.has_examples:
+        before, work.dense = work.dense, even_outputs(work.dense, work.calibration)
+        if work.dense is not before:
+            work.notes.append("each output has a scale and an offset of its own: multiply each integer by its number "
+                              "in output_scale and add that in output_offset, which report.json (the last layer) and "
+                              "the image have")
+    read_reference(work)
     work.test("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
 
@@ -95,7 +109,6 @@ def prune_and_retrain(work: Compilation) -> str:
     work.pruned = prune(work.dense, work.dataset, how, settings.seed, work.checkpoint("pruning"))
     if work.dataset is None:
         work.notes.append("pruned in one shot and not retrained, since there is no --data: accuracy will suffer")
-    if work.pruned.whole is not None:
         work.notes += loss_notes("pruning", work.dense, float_values(work.pruned.whole), work.calibration)
     work.test("pruned", work.network)
     return f"{work.network.weights_kept} of {work.dense.weights_total} weights kept"
@@ -138,8 +151,7 @@ def quantize_integers(work: Compilation) -> str:
     if work.dataset is not None:
         work.notes += clipped_inputs(work.quantized, work.dataset.test_images)
         outputs = forward(work.quantized, quantize_inputs(work.quantized, work.dataset.test_images))[-1]
-        work.test_metrics["engine"] = metrics(outputs * work.quantized.layers[-1].output_scale,
-                                              work.dataset.test_labels)
+        work.test_metrics["engine"] = metrics(work.quantized.layers[-1].floats(outputs), work.dataset.test_labels)
     errors = work.class_errors("shared", "engine")
     work.notes += loss_notes("quantisation", work.shared.as_network(), integer_values(work.quantized), work.calibration,
                              errors)
@@ -155,12 +167,13 @@ def encode_and_pack(work: Compilation) -> str:
         If the network does not fit the engine (`host.packing.pack.pack`).
     """
     assert work.quantized is not None and work.calibration is not None
-    examples = _examples(work, work.calibration)
-    acts = quantize_inputs(work.quantized, examples)
+    images = examples(work, work.calibration)
+    acts = quantize_inputs(work.quantized, images)
     outputs = forward(work.quantized, acts)
     work.clipped_outputs = clipped_outputs(work.quantized, acts, outputs)
+    work.notes += dense_notes(work.shared.layers) if work.shared is not None else []
     if work.has_examples:
-        work.notes += [*input_notes(work.quantized, work.calibration, examples), *layer_notes(work.quantized, outputs),
+        work.notes += [*input_notes(work.quantized, work.calibration, images), *layer_notes(work.quantized, outputs),
                        *output_notes(work.quantized, outputs, work.clipped_outputs, classes=work.has_classes)]
     work.activity = [(values != 0).mean(axis=0) for values in (acts, *outputs[:-1])]
     work.packed = pack(work.quantized, work.settings.config, activity=work.activity, preset=work.settings.preset)
@@ -181,9 +194,9 @@ def verify(work: Compilation) -> str:
     assert work.quantized is not None and work.packed is not None and work.calibration is not None
     config = work.settings.config
     work.image = parse_image(work.content, config)
-    decoded = decode(work.image, config)
-    examples = work.dataset.test_images if work.dataset else work.calibration
-    acts = quantize_inputs(work.quantized, _examples(work, examples))
+    work.decoded = decoded = decode(work.image, config)
+    acts = quantize_inputs(work.quantized,
+                           examples(work, work.dataset.test_images if work.dataset else work.calibration))
     outputs = forward(work.quantized, acts)
     outputs_back = forward(decoded.network, acts[:, :decoded.network.inputs])
     for layer, back, values, values_back in zip(work.quantized.layers, decoded.network.layers, outputs,
@@ -205,6 +218,7 @@ STEPS: list[tuple[str, Callable[[Compilation], str]]] = [
     ("quantize", quantize_integers),
     ("encode and pack", encode_and_pack),
     ("verify", verify),
+    ("check", check),
 ]
 """The steps of a compilation, in order; the report follows."""
 
@@ -243,14 +257,6 @@ def compile_model(settings: Settings, progress: Callable[[str], object] = lambda
         work.steps.append({"name": name, "seconds": round(time.perf_counter() - begin, 3), "note": note,
                            "test_error": error})
     return work
-
-
-def _examples(work: Compilation, images: np.ndarray) -> np.ndarray:
-    """As many images as there is time for, evenly spread over the set."""
-    macs = sum(layer.weight.size * (math.prod(layer.geometry.conv_shape) if layer.geometry else 1)
-               for layer in work.network.layers)
-    count = min(len(images), CALIBRATION_IMAGES, max(2, CALIBRATION_MACS // macs))
-    return images[np.linspace(0, len(images) - 1, count).astype(np.int64)]
 
 
 def _calibration(work: Compilation) -> np.ndarray:

@@ -74,13 +74,13 @@ class PruneResult:
     network : Network
         Without dead neurons; a weight of 0 is pruned.
     history : tuple of PruneRound
-    whole : Network or None
-        The pruned network with its dead neurons, if it was not retrained.
+    whole : Network
+        The pruned network with its dead neurons.
     """
 
     network: Network
     history: tuple[PruneRound, ...]
-    whole: Network | None = None
+    whole: Network
 
 
 def prune(network: Network, dataset: Dataset | None, settings: PruneSettings, seed: int = 0,
@@ -162,7 +162,8 @@ class _Pruning:
                 self.history.append(_round_record(self.retraining.network(), trained=names, **{
                     key: tuple(value) if isinstance(value, list) else value
                     for key, value in self.retraining.curve.items()}))
-        return PruneResult(drop_dead_neurons(self.retraining.network()), tuple(self.history))
+        whole = self.retraining.network()
+        return PruneResult(drop_dead_neurons(whole), tuple(self.history), whole)
 
     def _take_up(self) -> bool:
         """Whether a checkpoint was taken up; it was written in the midst of a round."""

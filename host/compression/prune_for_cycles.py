@@ -11,8 +11,10 @@ import torch
 
 from host.datasets import as_inputs
 from host.network.dead_neurons import silence_dead_neurons
+from host.network.graph import is_chain
 from host.network.layers import Linear, Network
-from host.training.forward import activations, tensors, weighted_sums
+from host.training.forward import layer_outputs, layer_sums, tensors
+from nonzero.errors import UserError
 
 __all__ = ["activity", "keep_worthy"]
 
@@ -38,10 +40,10 @@ def activity(network: Network, images: np.ndarray) -> list[np.ndarray]:
     images = images[:IMAGES]
     counts = [np.zeros(layer.inputs) for layer in network.layers]
     for start in range(0, len(images), BATCH):
-        acts = torch.from_numpy(as_inputs(images[start:start + BATCH]))
-        for count, (weight, bias, activation, geometry) in zip(counts, tensors(network), strict=True):
-            count += (acts != 0).sum(0).numpy()
-            acts = activations(weighted_sums(acts, weight, bias, geometry), activation, geometry)
+        values = [torch.from_numpy(as_inputs(images[start:start + BATCH]))]
+        for count, layer in zip(counts, tensors(network), strict=True):
+            count += (values[layer.source + 1] != 0).sum(0).numpy()
+            values.append(layer_outputs(layer, layer_sums(layer, values)))
     return [count / len(images) for count in counts]
 
 
@@ -65,7 +67,15 @@ def keep_worthy(network: Network, saliency: list[np.ndarray], often: list[np.nda
         Broadcasts for a mean image that are left after the last round.
     rounds : int
         Number of rounds to come, this one included; they reduce the broadcasts in equal ratios.
+
+    Raises
+    ------
+    UserError
+        For a network with branches.
     """
+    if not is_chain(network.layers):
+        raise UserError("broadcasts are pruned in chains of layers, and this network has branches; use a recipe "
+                        "without 'broadcasts'")
     first = network.layers[0]
     worth = [_by_input(first, saliency[0]), *(values.sum(axis=1) for values in saliency[:-1])]
     cost = np.concatenate([times.reshape(len(one), -1).sum(axis=1) for one, times in zip(worth, often, strict=True)])

@@ -14,8 +14,9 @@ from torch.nn import functional
 from host.compression.recipe import PruneSettings
 from host.datasets import Dataset
 from host.network.dead_neurons import living_neurons, put_back, take_neurons, weight_places
+from host.network.graph import sources
 from host.network.layers import Network
-from host.training.forward import Layers, error_of, logits, loss_of, tensors
+from host.training.forward import Layers, TorchLayer, ends_of, error_of, logits, loss_of, tensors
 from host.training.optimiser import settle_torch
 from host.training.samples import Samples, split
 from nonzero.errors import UserError
@@ -174,9 +175,10 @@ class Retraining:
         return whole
 
     def _layers(self) -> Layers:
-        return [(weight, bias, layer.activation, geometry)
-                for weight, bias, layer, geometry in zip(self.weights, self.biases, self.dense.layers,
-                                                         self.geometries, strict=True)]
+        return [TorchLayer(weight, bias, layer.activation, geometry, *wires, *ends_of(layer))
+                for weight, bias, layer, geometry, wires in zip(
+                    self.weights, self.biases, self.dense.layers, self.geometries, sources(self.dense.layers),
+                    strict=True)]
 
     def _forward_whole(self, inputs: torch.Tensor) -> torch.Tensor:
         """The outputs for inputs of which some may not be used."""

@@ -15,10 +15,11 @@ import torch
 from torch.nn import functional
 
 from host.datasets import as_inputs
+from host.network.activations import apply
+from host.network.function import AnyActivation
 from host.network.layers import Geometry, Network
 from host.network.pad_images import pad_images
-from host.training.forward import activations, tensors, weighted_sums
-from rtl.numbers import Activation
+from host.training.forward import activations, each_output, layer_outputs, layer_sums, tensors, weighted_sums
 
 __all__ = ["CRITERIA", "choose", "saliencies"]
 
@@ -59,26 +60,36 @@ def _second_derivatives(criterion: str, network: Network, images: np.ndarray, la
     sums = [torch.zeros_like(weight, dtype=torch.float64) for weight, *_ in layers]
     for start in range(0, len(images), BATCH):
         acts, places = [torch.from_numpy(as_inputs(images[start:start + BATCH]))], []
-        for weight, bias, activation, geometry in layers:
+        for layer in layers:
             with torch.no_grad():
-                places.append(weighted_sums(acts[-1], weight, bias, geometry))
-                acts.append(activations(places[-1], activation, geometry))
-        back = _by_outputs(criterion, acts[-1], torch.from_numpy(labels[start:start + BATCH]))
+                places.append(layer_sums(layer, acts))
+                acts.append(layer_outputs(layer, places[-1]))
+        # Derivatives by the outputs of each layer; those of several readers add up.
+        backs = [torch.zeros_like(values) for values in acts]
+        backs[-1] = _by_outputs(criterion, acts[-1], torch.from_numpy(labels[start:start + BATCH]))
         for number in range(len(layers) - 1, -1, -1):
-            weight, bias, activation, geometry = layers[number]
-            back = _through_activations(places[number], activation, geometry, back)
+            weight, _, activation, geometry, source, added, scale, _ = layers[number]
+            back = backs[number + 1]
+            if scale is not None:
+                each = each_output(scale, back)
+                back = back * (each ** 2 if criterion == "obd" else each)
+            taken, back = acts[source + 1], _through_activations(places[number], activation, geometry, back,
+                                                                 second=criterion == "obd")
+            if added is not None:
+                backs[added + 1] += back.reshape(backs[added + 1].shape)
             if geometry is None:
                 # A weight's derivative is that of its output times its input: squared, for second derivatives.
                 squares = back if criterion == "obd" else back ** 2
-                sums[number] += squares.T @ acts[number] ** 2
+                sums[number] += squares.T @ taken ** 2
                 back = back @ (weight ** 2 if criterion == "obd" else weight)
             elif criterion == "obd":
                 # LeCun et al., equation 5: the sum over a shared weight's connections of their second derivatives.
-                by_weight, back = _through_convolution(acts[number] ** 2, weight ** 2, geometry, back)
+                by_weight, back = _through_convolution(taken ** 2, weight ** 2, geometry, back)
                 sums[number] += by_weight
             else:
-                sums[number] += _squared_gradients(acts[number], geometry, back)
-                back = _through_convolution(acts[number], weight, geometry, back)[1]
+                sums[number] += _squared_gradients(taken, geometry, back)
+                back = _through_convolution(taken, weight, geometry, back)[1]
+            backs[source + 1] += back
     return [(total / len(images)).numpy() for total in sums]
 
 
@@ -92,11 +103,16 @@ def _by_outputs(criterion: str, outputs: torch.Tensor, labels: torch.Tensor) -> 
     return chances - functional.one_hot(labels, chances.shape[1])
 
 
-def _through_activations(sums: torch.Tensor, activation: Activation, geometry: Geometry | None,
-                         back: torch.Tensor) -> torch.Tensor:
-    """Derivatives by a layer's sums from those by its outputs; alike for first and second ones."""
+def _through_activations(sums: torch.Tensor, activation: AnyActivation, geometry: Geometry | None,
+                         back: torch.Tensor, *, second: bool) -> torch.Tensor:
+    """Derivatives by a layer's sums from those by its outputs.
+
+    The ``second`` ones are multiplied by the square of the function's derivative (LeCun et al., equation 6, without the
+    term of the function's own second derivative).
+    """
     sums = sums.requires_grad_()
-    return torch.autograd.grad(activations(sums, activation, geometry), sums, back)[0]
+    found = torch.autograd.grad(activations(sums, activation, geometry), sums, back)[0]
+    return found * torch.autograd.grad(apply(sums, activation).sum(), sums)[0] if second else found
 
 
 def _through_convolution(inputs: torch.Tensor, weight: torch.Tensor, geometry: Geometry,

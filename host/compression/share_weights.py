@@ -17,9 +17,10 @@ from tqdm import tqdm
 from host.compression.kmeans import INITIALISATIONS, cluster
 from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.datasets import Dataset
+from host.network.graph import sources
 from host.network.layers import Linear, Network
 from host.training.checkpoint import Checkpoint
-from host.training.forward import error_of, logits, loss_of
+from host.training.forward import TorchLayer, ends_of, error_of, logits, loss_of
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
 from nonzero.errors import UserError
@@ -130,7 +131,7 @@ def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int
         values[1:1 + len(centres)] = centres
         codes[kept] = members + 1
     return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.activation, layer.geometry,
-                       layer.fixed)
+                       layer.fixed, layer.source, layer.added, layer.out_map, layer.output_scale, layer.output_offset)
 
 
 def direct_values(code_bits: int) -> np.ndarray:
@@ -153,7 +154,8 @@ def _direct(layer: Linear, code_bits: int) -> SharedLayer:
     scale = scales[int(np.argmin(errors))]
     codes = (rounded(weight, scale).astype(np.int64) & ((1 << code_bits) - 1)).astype(np.uint8)
     return SharedLayer(layer.name, codes, direct_values(code_bits) * scale, layer.bias.astype(np.float64),
-                       layer.activation, layer.geometry, layer.fixed)
+                       layer.activation, layer.geometry, layer.fixed, layer.source, layer.added, layer.out_map,
+                       layer.output_scale, layer.output_offset)
 
 
 class _FineTuning:
@@ -204,8 +206,9 @@ class _FineTuning:
         self._spread()
 
     def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return logits([(weight, bias, layer.activation, layer.geometry) for weight, bias, layer
-                       in zip(self.weights, self.biases, self.layers, strict=True)], inputs)
+        return logits([TorchLayer(weight, bias, layer.activation, layer.geometry, *wires, *ends_of(layer))
+                       for weight, bias, layer, wires in zip(self.weights, self.biases, self.layers,
+                                                             sources(self.layers), strict=True)], inputs)
 
     def _epoch(self, epoch: int) -> float:
         count = self.samples.batch_count(self.batch)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from host.network.function import AnyActivation
 from host.network.layers import Conv2d, Geometry, Linear, Network
-from rtl.numbers import Activation
 
 __all__ = ["SharedLayer", "SharedNetwork"]
 
@@ -22,11 +22,12 @@ class SharedLayer:
     values : float64 array, shape ``[2**code_bits]``
         Weight that each code stands for; the first is 0.
     bias : float64 array, shape ``[rows]``
-    activation : Activation
+    activation : AnyActivation
         The function of its sums.
     geometry : Geometry, optional
         Geometry of a convolution; None for a fully connected layer.
     fixed : bool
+    source, added, out_map, output_scale, output_offset : optional
         See `host.network.layers.Linear`.
     """
 
@@ -34,9 +35,14 @@ class SharedLayer:
     codes: np.ndarray
     values: np.ndarray
     bias: np.ndarray
-    activation: Activation
+    activation: AnyActivation
     geometry: Geometry | None = None
     fixed: bool = False
+    source: str | None = None
+    added: str | None = None
+    out_map: tuple[int, int, int] | None = None
+    output_scale: np.ndarray | None = None
+    output_offset: np.ndarray | None = None
 
     @property
     def inputs(self) -> int:
@@ -79,5 +85,7 @@ class SharedNetwork:
 def _as_layer(layer: SharedLayer) -> Linear:
     weight, bias = layer.weight.astype(np.float32), layer.bias.astype(np.float32)
     if layer.geometry is None:
-        return Linear(layer.name, weight, bias, layer.activation)
-    return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed)
+        return Linear(layer.name, weight, bias, layer.activation, None, layer.fixed, layer.source, layer.added,
+                      layer.out_map, layer.output_scale, layer.output_offset)
+    return Conv2d(layer.name, weight, bias, layer.activation, layer.geometry, layer.fixed, layer.source, layer.added,
+                  output_scale=layer.output_scale, output_offset=layer.output_offset)

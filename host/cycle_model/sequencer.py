@@ -28,6 +28,9 @@ def step_program(program):  # type: ignore[no-untyped-def]
     if program.tables_left > 0:
         program.tables_left -= 1
         return True
+    if program.late_left > 0:
+        program.late_left -= 1
+        return True
     if program.fetch_left > 0:
         program.fetch_left -= 1
         return True
@@ -65,7 +68,7 @@ def step_sequencer(sequencer, program, scanner, drain, passes, quiet, busy, engi
         sequencer.number += 1
         sequencer.settle = SETTLE_CYCLES
         one = passes[sequencer.number]
-        program.tables_left = one.table_cycles
+        program.tables_left, program.late_left = one.table_cycles, one.late_cycles
         program.fetch_left = engine.fetch_cycles if sequencer.number < len(passes) - 1 else 0
         start_scanner(scanner, one, drain.busy, engine.tapped)
     return True

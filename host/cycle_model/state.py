@@ -79,6 +79,7 @@ PASS = _record(
     drain_steps="i8",           # accumulators of a PE that are read; 0: the next pass adds to them
     window="i8",                # accumulators that one pooling window reduces to an activation
     table_cycles="i8",          # cycles in which codebook and tap table are sent
+    late_cycles="i8",           # cycles after these in which the table of the activation function is sent
     first_act="i8",             # index of the first activation that the pass scans, among the inputs of all layers
     first_visit="i8", visits="i8",  # index of the pass's first visit in `Tables.visits`; number of its visits
     first_slice="i8",           # index of PE 0's first slice in `Tables.slices`; those of the other PEs follow
@@ -167,7 +168,7 @@ DRAIN = _record(
     slot="i8", slots="i8", upper_slots="i8",  # next word of a pixel; words of a pixel; those before the lower band
     written="i8",               # words written, without those of the lower band
 )
-PROGRAM = _record(tables_left="i8", fetch_left="i8")  # cycles left
+PROGRAM = _record(tables_left="i8", late_left="i8", fetch_left="i8")  # cycles left
 SEQUENCER = _record(
     number="i8",                # number of the pass that is scanned
     settle="i8",                # cycles left in which ``quiet`` still refers to the pass before

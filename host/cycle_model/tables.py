@@ -7,6 +7,7 @@ import numpy as np
 
 from host.cycle_model.state import PASS, SLICE, VISIT, Engine, Tables
 from host.decoding.decode import Decoded, DecodedPass
+from host.quantization.integer_network import spare_activation, spare_bias
 from rtl.config import EngineConfig
 from rtl.engine.timing import (
     beat_queue_limit,
@@ -14,6 +15,7 @@ from rtl.engine.timing import (
     fetch_cycles,
     forwards,
     job_queue_limit,
+    late_cycles,
     lookup_cycles,
     quiet_cycles,
     table_cycles,
@@ -54,8 +56,8 @@ def image_tables(decoded: Decoded, layer_acts: Sequence[int]) -> Tables:
     slices: list[np.ndarray] = []
     taps: list[np.ndarray] = []
     for row, one in zip(passes, decoded.passes, strict=True):
-        offset = int(one.descriptor.input_base) - bases[one.layer]
-        row["first_act"] = layer_acts[one.layer] + offset * config.pes
+        offset = int(one.descriptor.input_base) - bases[one.source + 1]
+        row["first_act"] = layer_acts[one.source + 1] + offset * config.pes
         row["first_visit"], row["first_slice"] = (sum(map(len, before)) for before in (visits, slices))
         row["first_taps"] = len(taps)
         _fill_pass(row, one, config)
@@ -80,8 +82,10 @@ def active_inputs(decoded: Decoded, acts: np.ndarray, outputs: list[np.ndarray])
     """
     order = decoded.image.input_order
     found = [np.where(order >= 0, acts[:, order] != 0, False)]
-    for layer, values in zip(decoded.image.layers[:-1], outputs[:-1], strict=True):
-        active = np.zeros((len(acts), layer["output_words"] * decoded.config.pes), bool)
+    for layer, made, values in zip(decoded.image.layers[:-1], decoded.network.layers[:-1], outputs[:-1], strict=True):
+        # Places without an output hold what a table makes of nothing.
+        spare = spare_activation(made, spare_bias(made, decoded.config.acc_bits)) != 0
+        active = np.full((len(acts), layer["output_words"] * decoded.config.pes), spare)
         active[:, layer["output_order"]] = values != 0
         found.append(active)
     return found
@@ -100,7 +104,8 @@ def _fill_pass(row: np.void, one: DecodedPass, config: EngineConfig) -> None:
     fields = one.descriptor
     for name in ("input_words", "chase_words", "output_words", "output_pixel_words", "tap_bits"):
         row[name] = int(getattr(fields, name))
-    row["cols"], row["table_cycles"] = one.lengths.shape[1], table_cycles(config, fields.kind)
+    row["cols"] = one.lengths.shape[1]
+    row["table_cycles"], row["late_cycles"] = table_cycles(config, fields), late_cycles(config, fields)
     row["window"] = int(fields.pool) ** 2
     drained = 0 if fields.hold_sums else row["output_words"]
     row["drain_steps"] = drained * row["window"] * int(fields.pooled_cols) * int(fields.pooled_rows)

@@ -6,7 +6,7 @@ import numpy as np
 from host.datasets.dataset import Dataset
 from nonzero.errors import UserError
 
-__all__ = ["checked_dataset", "image_problems", "stored"]
+__all__ = ["checked_dataset", "image_problems", "stored", "target_problems"]
 
 
 def checked_dataset(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
@@ -33,8 +33,8 @@ def checked_dataset(name: str, arrays: dict[str, np.ndarray]) -> Dataset:
         if kind == "labels" and found.ndim == 2 and found.shape[1] == 1:
             found = found[:, 0]
         problems += image_problems(f"dataset '{name}': {split} images", images)
-        problems += (_target_problems if kind == "targets" else _label_problems)(f"dataset '{name}': {split} {kind}",
-                                                                                 found)
+        problems += (target_problems if kind == "targets" else _label_problems)(f"dataset '{name}': {split} {kind}",
+                                                                                found)
         if images.ndim and found.ndim and len(images) != len(found):
             problems.append(f"dataset '{name}': {split} images and {kind} must be as many, not {len(images)} "
                             f"images and {len(found)} {kind}")
@@ -86,7 +86,16 @@ def _not_finite(what: str, values: np.ndarray) -> list[str]:
     return [f"{what} must be finite in float32, but {wrong} values are not; remove them"] if wrong else []
 
 
-def _target_problems(what: str, targets: np.ndarray) -> list[str]:
+def target_problems(what: str, targets: np.ndarray) -> list[str]:
+    """Problems of an array that is to hold outputs or what they should be: a sentence each, or an empty list.
+
+    Parameters
+    ----------
+    what : str
+        Name of the array in the sentences.
+    targets : array, shape ``[n]`` or ``[n, ...]``
+        Must be numbers, finite in float32, and not empty.
+    """
     if targets.ndim < 1 or targets.size == 0:
         return [(f"{what} must have the shape [count] or [count, values...] with nothing zero, not "
                  f"{list(targets.shape)}")]

@@ -9,12 +9,12 @@ import numpy as np
 from host.decoding.memory_reader import PassWeights
 from host.image.space_to_depth import Fold
 from host.network.layers import VALUES_LIMIT, Geometry
-from host.quantization.integer_network import QuantizedLayer, accumulator_bounds
+from host.quantization.integer_network import QuantizedLayer, accumulator_bounds, spare_activation, spare_bias
 from rtl.config import EngineConfig
 from rtl.descriptor import LayerKind, largest
 from rtl.numbers import PRE_SHIFTS
 
-__all__ = ["LayerReader"]
+__all__ = ["LayerReader", "channels_of"]
 
 
 class LayerReader:
@@ -47,7 +47,7 @@ class LayerReader:
         self.geometry: Geometry | None = self.fold.folded if self.fold else fields.get("geometry")
         self.shape = self.geometry or Geometry((inputs, 1, 1), (1, 1))
         self.bands = self.fold.bands if self.fold else 1
-        self.channels = _channels(columns, self.shape, config.pes)
+        self.channels = channels_of(columns, self.shape, config.pes)
         self.input_words = len(columns) // config.pes
         self.pixel_words, places = _output_pixel(fields, self.shape, self.bands, config.pes)
         self.words = self.pixel_words * fields["output_order"].size // len(places)
@@ -61,6 +61,8 @@ class LayerReader:
             raise ValueError(f"a layer of {fields['output_words']} words, {rows} rows and {cols} columns")
         self.codes, self.bias = np.zeros((rows, cols), np.uint8), np.zeros(rows, np.int64)
         self.weights = self.first = self.drains = 0
+        self.table = np.zeros(0, np.int64)
+        self.spare: set[int] = set()  # biases of slots without a row
         self.constants: tuple[Any, ...] | None = None
         # Slots of the pass before, if it left its sums in the accumulators.
         self.held = 0
@@ -74,8 +76,8 @@ class LayerReader:
     def complete(self) -> bool:
         return self.first >= self.pixel_words * self.bands
 
-    def add(self, descriptor: Any, codebook: np.ndarray, tap_table: np.ndarray, one: PassWeights,
-            biases: np.ndarray) -> None:
+    def add(self, descriptor: Any, codebook: np.ndarray, tap_table: np.ndarray, act_table: np.ndarray,
+            one: PassWeights, biases: np.ndarray) -> None:
         """Takes a pass.
 
         Parameters
@@ -84,6 +86,8 @@ class LayerReader:
         codebook : int64 array, shape ``[2**code_bits]``
         tap_table : int64 array, shape ``[taps]``
             Accumulators between each tap and tap 0; empty for a fully connected layer.
+        act_table : int64 array, shape ``[256]``
+            Table of the activation function; empty for none.
         one : PassWeights
         biases : int64 array, shape ``[pes, slots]``
 
@@ -102,8 +106,7 @@ class LayerReader:
         here = (self.slots >= self.first) & (self.slots < self.first + slots)
         row_of = np.full((self.config.pes, slots), -1, np.int64)
         row_of[self.pes[here], self.slots[here] - self.first] = np.flatnonzero(here)
-        if biases[row_of < 0].any():
-            raise ValueError("a bias without a row")
+        self.spare.update(biases[row_of < 0].tolist())
         rows, channels = row_of[one.pe, one.slot], self.channels[one.col]
         channels = channels - rows // (len(self.bias) // self.shape.groups) * (self.shape.in_shape[0]
                                                                               // self.shape.groups)
@@ -113,10 +116,40 @@ class LayerReader:
         self.codes[rows, channels * math.prod(self.shape.kernel) + taps] = one.codes
         self.weights += len(rows)
         self.bias[here] = biases[self.pes[here], self.slots[here] - self.first]
+        self._end_pass(descriptor, act_table, slots)
+
+    def _end_pass(self, descriptor: Any, act_table: np.ndarray, slots: int) -> None:
+        """The pass leaves its sums to the next one, or is drained through its table, if the layer has one."""
         self.held = slots if descriptor.hold_sums else 0
-        if not self.held:
-            self.first += slots
-            self.drains += 1
+        if self.held:
+            if len(act_table):
+                raise ValueError("a table of a pass that is not drained")
+            return
+        if any(self.spare) and not len(act_table):
+            raise ValueError("a bias without a row")
+        if self.drains and not np.array_equal(self.table, act_table):
+            raise ValueError("the tables of a layer's passes")
+        self.table = act_table
+        self.first += slots
+        self.drains += 1
+
+    def end_group(self, descriptor: Any, act_table: np.ndarray) -> None:
+        """Takes up a pass which adds another layer's outputs to the sums of the pass before it.
+
+        Parameters
+        ----------
+        descriptor : `rtl.descriptor.whole_descriptor`
+        act_table : int64 array
+            As of `add`.
+        """
+        slots = int(descriptor.output_words)
+        if self.held != slots or self.constants is None:
+            raise ValueError("a pass that adds to no sums")
+        self.expect(descriptor, {"output_base": self.fields["output_base"] + self.first,
+                                  "multiplier": self.constants[0], "pre_shift": self.constants[1]})
+        if descriptor.activation != self.constants[2]:
+            raise ValueError("activation of a pass")
+        self._end_pass(descriptor, act_table, slots)
 
     def layer(self) -> QuantizedLayer:
         """The layer after all its passes, with scales of 1; still folded, if its image says so.
@@ -130,9 +163,13 @@ class LayerReader:
             raise ValueError("weights in several passes")
         multiplier, pre_shift, activation, input_signed, _ = self.constants
         self._check_sums(bool(input_signed))
-        return QuantizedLayer(self.fields["name"], self.codes, self.codebook, self.bias, multiplier,
+        layer = QuantizedLayer(self.fields["name"], self.codes, self.codebook, self.bias, multiplier,
                               PRE_SHIFTS[pre_shift], activation, bool(input_signed), 1.0, 1.0, 1.0,
-                              self.geometry)
+                              self.geometry, table=self.table if len(self.table) else None)
+        best = spare_bias(layer, self.config.acc_bits)
+        if any(bias != best and spare_activation(layer, bias) for bias in self.spare):
+            raise ValueError("a bias without a row")
+        return layer
 
     def _check(self, descriptor: Any, slots: int) -> None:
         """Checks the descriptor's fields that follow from the layer."""
@@ -146,13 +183,14 @@ class LayerReader:
         left = self.input_base + self.input_words - int(descriptor.input_base)
         # A word that is drained meanwhile may go to the scanner directly, without a read: it must be the next word of
         # the scan.
-        self._expect(descriptor, {"output_base": self.fields["output_base"] + self.first, "input_words": left,
+        self.expect(descriptor, {"output_base": self.fields["output_base"] + self.first, "input_words": left,
                                   "chase_words": self.ready if first_pass else left})
         if self.config.tap_bits:
             self._check_pixels(descriptor, slots)
 
     @staticmethod
-    def _expect(descriptor: Any, values: dict[str, int]) -> None:
+    def expect(descriptor: Any, values: dict[str, int]) -> None:
+        """Raises `ValueError` unless the fields of ``descriptor`` have these ``values``."""
         for name, value in values.items():
             if int(getattr(descriptor, name)) != value:
                 raise ValueError(f"{name} of a pass")
@@ -175,7 +213,7 @@ class LayerReader:
         }
         if self.geometry is None:
             expected |= {"tap_bits": 0, "first_x": 0, "first_y": 0, "scan_cols": 1, "scan_rows": 1}
-        self._expect(descriptor, expected)
+        self.expect(descriptor, expected)
         if out_rows * out_cols * slots > self.config.acc_depth:
             raise ValueError("accumulators of a pass")
 
@@ -226,8 +264,21 @@ def _axis(axis: int, shape: Geometry, taps: np.ndarray, origin: int, first: int,
     return origin + padding + stride * (taps - first)
 
 
-def _channels(columns: np.ndarray, shape: Geometry, pes: int) -> np.ndarray:
-    """Which input channel each activation of a pixel is; -1 for none."""
+def channels_of(columns: np.ndarray, shape: Geometry, pes: int) -> np.ndarray:
+    """Which input channel each activation of a pixel is; -1 for none: int64 array.
+
+    Parameters
+    ----------
+    columns : int64 array, shape ``[words * pes]``
+        Which input each place of the activation memory holds, -1 for none.
+    shape : Geometry
+    pes : int
+
+    Raises
+    ------
+    ValueError
+        If the pixels of the input do not follow each other.
+    """
     pixels = columns.reshape(shape.pixels, -1)
     channels = np.where(pixels[0] >= 0, pixels[0] // shape.pixels, -1)
     expected = np.where(channels >= 0, channels * shape.pixels + np.arange(shape.pixels)[:, None], -1)

@@ -55,6 +55,9 @@ class Image:
     input_shape : tuple of int, optional
         Axes of one input of the network; images of earlier versions do not tell them unless it begins with a
         convolution.
+    output_scale, output_offset : float64 array, shape ``[outputs]``, optional
+        By what each integer output is multiplied, and what is added then; None if they have one scale, which the image
+        does not tell.
     """
 
     engine: bytes
@@ -65,12 +68,21 @@ class Image:
     input_signed: bool
     layers: list[dict[str, Any]]
     input_shape: tuple[int, ...] | None = None
+    output_scale: np.ndarray | None = None
+    output_offset: np.ndarray | None = None
 
     @functools.cached_property
     def input_order(self) -> np.ndarray:
         """Which of the network's inputs each input activation is, -1 for none: int64 array."""
         fold = self.layers[0].get("fold")
         return np.append(fold.values, -1)[self.input_values] if fold else self.input_values
+
+    def floats(self, integers: np.ndarray) -> np.ndarray | None:
+        """The outputs ``integers`` ``[n, outputs]`` as floats; None if the image does not tell their scales."""
+        if self.output_scale is None or self.output_offset is None:
+            return None
+        found: np.ndarray = integers * self.output_scale + self.output_offset
+        return found
 
     @property
     def inputs(self) -> int:
@@ -137,7 +149,8 @@ def _checked(engine: bytes, config_hash: bytes, input_words: int, fields: dict[s
             raise ValueError("an order of activations")
         return Image(engine, config_hash, input_words, ActivationLayout(channels, 1, pixels).values,
                      _scale(fields["input_scale"]), _flag(fields["input_signed"]), layers,
-                     _input_shape(fields.get("input_shape"), first.get("geometry"), int(channels.max(initial=0))))
+                     _input_shape(fields.get("input_shape"), first.get("geometry"), int(channels.max(initial=0))),
+                     *_output_ends(fields, len(layers[-1]["output_order"])))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"image '{name}' is damaged: its host part lacks or misstates {error}") from None
 
@@ -160,6 +173,11 @@ def _layer(values: dict[str, Any]) -> dict[str, Any]:
     layer: dict[str, Any] = {
         "name": str(values["name"]), "output_base": _count(values["output_base"]),
         "output_words": _count(values["output_words"]), "output_order": order}
+    for name in ("source", "added"):
+        if name in values:
+            layer[name] = str(values[name])
+    if "added" in values:
+        layer["added_passes"] = _count(values["added_passes"])
     if "geometry" in values:
         layer["geometry"] = _geometry(values["geometry"])
         pixels, step = math.prod(layer["geometry"].out_shape), values["output_step"]
@@ -214,11 +232,23 @@ def _count(value: Any) -> int:
     return value
 
 
-def _scale(value: Any) -> float:
+def _scale(value: Any, what: str = "the input scale", least: float = 1e-100) -> float:
     # Far beyond what the compiler makes of float32 inputs, and far from overflow.
-    if type(value) not in (int, float) or not 1e-100 <= value <= 1e100:
-        raise ValueError(f"the input scale ({value!r})")
+    if type(value) not in (int, float) or not least <= value <= 1e100:
+        raise ValueError(f"{what} ({value!r})")
     return float(value)
+
+
+def _output_ends(fields: dict[str, Any], outputs: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Scale and offset of each output."""
+    found, given = [], [fields.get(name) for name in ("output_scale", "output_offset")]
+    if given == [None, None]:
+        return None, None
+    for values, least, what in zip(given, (1e-100, -1e100), ("scale", "offset"), strict=True):
+        if type(values) is not list or len(values) != outputs:
+            raise ValueError(f"the {what} of each output")
+        found.append(np.array([_scale(value, f"the {what} of an output", least) for value in values]))
+    return found[0], found[1]
 
 
 def _flag(value: Any) -> bool:

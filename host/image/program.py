@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sections of an engine image, and the passes of its program: each a descriptor, its codebook and its tap table."""
+"""Sections of an engine image, and the passes of its program: each a descriptor and its tables."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from rtl.config import EngineConfig
 from rtl.descriptor import (
     DESCRIPTOR_WORD_BITS,
     LayerKind,
+    act_table_words,
     codebook_words,
     descriptor_words,
     tap_table_words,
@@ -78,13 +79,14 @@ class ProgramPass(NamedTuple):
     Attributes
     ----------
     descriptor : rtl.descriptor.whole_descriptor
-    codebook, tap_table : bytes
+    codebook, tap_table, act_table : bytes
         Empty if it has none.
     """
 
     descriptor: Any
     codebook: bytes
     tap_table: bytes
+    act_table: bytes
 
 
 def program_passes(read: Callable[[int, int], bytes], count: int, config: EngineConfig) -> Iterator[ProgramPass]:
@@ -110,7 +112,9 @@ def program_passes(read: Callable[[int, int], bytes], count: int, config: Engine
         descriptor = whole_descriptor(config, int.from_bytes(following(descriptor_words(config)), "little"))
         codebook = b"" if config.direct_weights else following(codebook_words(config))
         tables = tap_table_words(config) if descriptor.kind == LayerKind.CONVOLUTION else 0
-        yield ProgramPass(descriptor, codebook, following(tables))
+        tap_table = following(tables)
+        act_table = following(act_table_words(config) if descriptor.table else 0)
+        yield ProgramPass(descriptor, codebook, tap_table, act_table)
 
 
 def output_signed(engine: bytes, config: EngineConfig) -> bool:

@@ -3,12 +3,26 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
-from host.importers.source_layers import AffinePart, FlattenPart, LinearPart, Part, UnsupportedPart, shown
-from host.importers.stored_tensor import StoredTensor
+from host.importers.source_layers import (
+    ActivationPart,
+    AddPart,
+    AffinePart,
+    FlattenPart,
+    JoinPart,
+    LinearPart,
+    MulPart,
+    Part,
+    Step,
+    UnsupportedPart,
+    shown,
+)
+from host.importers.stored_tensor import COMPUTED, StoredTensor, number_of
+from host.network.activations import hard_sigmoid, hard_swish, sigmoid, silu
+from host.network.function import Function
 
-__all__ = ["ARITHMETIC", "KEEP_BATCH", "Dataflow", "transposed"]
+__all__ = ["ARITHMETIC", "Dataflow"]
 
 INPUTS_LIMIT = 1 << 24
 """Greatest number of values of an input that is scaled or shifted."""
@@ -16,16 +30,10 @@ INPUTS_LIMIT = 1 << 24
 STEPS_LIMIT = 16
 """Most steps from a tensor of the file to a weight; each nests one call deeper when it is read."""
 
-COMPUTED = ("is computed in a way that is not known here; before the export, store it: "
-            "torch.nn.utils.prune.remove(layer, 'weight'), torch.nn.utils.parametrize.remove_parametrizations(layer, "
-            "'weight'), or what made it")
-"""Problem of a weight that is not a tensor of the file."""
-
-ARITHMETIC = ("; only an input whose shape the file tells is scaled and shifted, by constants and before any layer: do "
-              "it in the weights of a layer, or for the input by --normalize MEAN,STD or in the data")
+ARITHMETIC = ("; only sums, differences, products and quotients with a constant in the file run, and on the input only "
+              "if the file tells its shape: do it in the weights of a layer, or for the input by --normalize MEAN,STD "
+              "or in the data")
 """Advice about sums and products that cannot be folded."""
-
-KEEP_BATCH = "moves values into the batch axis, or out of it; use torch.nn.Flatten(), which leaves it as it is"
 
 
 @dataclass
@@ -34,36 +42,43 @@ class Dataflow:
 
     Attributes
     ----------
+    begin : str
+        Name of the model's input in the file.
     at : str
-        Name of the value that the next node must take.
+        The activations that the next part takes, by the name of the step that makes them; ``""`` is the input.
+    others : tuple of str
+        Further activations that it takes, of a sum or a concatenation.
     sizes : sequence of int, str or None
         Sizes of the axes of the model's input, of which the first is the batch axis if there are several; None for a
         size that the file does not give, a name for one that it leaves open. Empty if the file gives no axes.
     constants : dict
-        The tensors of the file by the names of their values in the graph.
-    parts : list of Part
+        The tensors of the file by the names of the values that they are.
+    names : dict
+        All values so far that are activations: the step that makes them, by their name in the file.
+    steps : list of Step
         Parts found so far, in the order of computation.
-    seen : set of str
-        Names of all values so far that are activations.
     """
 
-    at: str
+    begin: InitVar[str]
     sizes: Sequence[int | str | None]
     constants: dict[str, StoredTensor]
-    parts: list[Part] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
-    steps: dict[str, int] = field(default_factory=dict)
-    """Number of operations by which each constant is computed from tensors of the file."""
+    at: str = ""
+    others: tuple[str, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    depths: dict[str, int] = field(default_factory=dict)
+    """Operations by which constants are computed, one from another."""
     assumptions: list[str] = field(default_factory=list)
     """Sentences for `Network.assumptions`."""
-    flattened: tuple[int, int, int] | None = None
-    """Rows, columns and channels of the feature map that was flattened, in formats with the channels last."""
+    flattened: dict[str, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
+    """Rows, columns and channels of the maps that flat activations were, by step, where channels come last."""
 
-    def __post_init__(self) -> None:
-        self.seen.add(self.at)
+    def __post_init__(self, begin: str) -> None:
+        self.names[begin] = ""
 
-    def takes(self, node: str, kind: str, inputs: Sequence[str]) -> bool | None:
-        """Whether a node takes the activations.
+    def takes(self, node: str, kind: str, inputs: Sequence[str], *, adds: bool = False,
+              joins: bool = False, multiplies: bool = False) -> bool | None:
+        """Whether a node takes activations; if it does, the next parts take the same.
 
         Parameters
         ----------
@@ -73,29 +88,94 @@ class Dataflow:
             Its operation.
         inputs : sequence of str
             Names of the values that it takes.
+        adds : bool
+            It is the sum of its inputs, or the difference of two, so that it may take several: `add_up` takes them.
+        joins, multiplies : bool
+            It joins its inputs, so that it may take any number; or it is the product of two.
 
         Returns
         -------
         bool or None
-            True if it takes the current activations and no earlier ones. False if it takes earlier ones; then a part
-            that cannot be run is recorded. None if it takes no activations.
+            True if it takes one value, or several that it may take. False if it takes more; then a part that
+            cannot be run is noted. None if it takes no activations.
         """
-        taken = [name for name in inputs if name in self.seen]
+        taken = [self.names[name] for name in inputs if name in self.names]
         if not taken:
             return None
-        if taken != [self.at]:
-            self.refuse(node, f"is {kind} of several values, or of one from before; Nonzero runs chains of layers, "
-                              "without residual connections and branches: retrain without")
-        return taken == [self.at]
+        self.at, self.others = taken[0], tuple(taken[1:])
+        if len(taken) == 1 or joins or (adds and len(taken) == len(inputs)) or (multiplies and len(inputs) == 2):
+            return True
+        self.others = ()
+        self.refuse(node, f"is {kind} of {'several values' if len(set(taken)) > 1 else 'a value and itself'}; of those "
+                          "that take two, only sums, differences, products and concatenations run: retrain without it")
+        return False
+
+    def gated(self, inputs: Sequence[str]) -> Function | None:
+        """The function ``x * f(x)`` that a product is, if it is one that is known; then the next part takes ``x``.
+
+        Parameters
+        ----------
+        inputs : sequence of str
+            Names of the two values that are multiplied.
+        """
+        taken = [self.names.get(name, "?") for name in inputs]
+        for value, gate in (taken, taken[::-1]) if len(taken) == 2 else ():
+            for step in self.steps:
+                if step.gives == gate and step.takes == (value,) and isinstance(step.part, ActivationPart):
+                    found = {sigmoid(): silu(), hard_sigmoid(): hard_swish()}.get(step.part.activation)
+                    if found:
+                        self.at, self.others = value, ()
+                        return found
+        return None
+
+    def is_at(self, name: str) -> bool:
+        """Whether the value ``name`` of the file is the one that the next part takes."""
+        return self.names.get(name) == self.at
 
     def assume_no_dropout(self, node: str) -> None:
         """Records that the dropout at the node named ``node``, which the file runs as in training, is left out."""
         self.assumptions.append(f"layer {shown(node)} was exported as in training, where it drops values by chance; it "
                                 "is left out, as in inference: call model.eval() before the export")
 
+    def add_up(self, node: str, *, minus: bool = False) -> None:
+        """Adds the parts for the sum of all values that the next part takes; then it takes this sum.
+
+        Parameters
+        ----------
+        node : str
+            Name of the node, for the user.
+        minus : bool
+            All values but the first are taken off it.
+        """
+        total, *others = self.at, *self.others
+        for number, other in enumerate(others, 1):
+            self.others = ()
+            if minus:
+                self.at = other
+                self._step(AffinePart(f"{node}.negative", "mul", number_of(-1.0)))
+                other = self.at
+            name = node if number == len(others) else f"{node}[{number}]"
+            self.at = total
+            if other == total:
+                self._step(AffinePart(name, "mul", number_of(2.0)))
+            else:
+                self.others = (other,)
+                self._step(AddPart(name))
+            total = self.at
+        self.others = ()
+
     def refuse(self, node: str, problem: str) -> None:
-        """Records that the node named ``node`` cannot be run; ``problem`` continues a sentence after its name."""
-        self.parts.append(UnsupportedPart(node, problem))
+        """Notes that the node named ``node`` cannot be run; ``problem`` continues a sentence that begins with its name.
+        """
+        self._step(UnsupportedPart(node, problem))
+
+    def _step(self, part: Part) -> None:
+        takes = (self.at, *self.others) if isinstance(part, AddPart | JoinPart | MulPart) else (self.at,)
+        gives = f"#{len(self.steps)}"
+        self.steps.append(Step(part, takes, gives))
+        if self.at in self.flattened and not isinstance(part, LinearPart):
+            self.flattened.setdefault(gives, self.flattened[self.at])
+        self.at = gives
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -113,12 +193,11 @@ class Dataflow:
         """Adds the ``parts`` that a node becomes, and continues at its output, the value named ``output``."""
         for part in parts:
             if isinstance(part, LinearPart) and len(self.sizes) > 2 and not self.shape \
-                    and not any(isinstance(one, FlattenPart | UnsupportedPart) for one in self.parts):
+                    and not any(isinstance(one.part, FlattenPart | UnsupportedPart) for one in self.steps):
                 self.refuse(part.name, f"works on the last of {len(self.sizes)} axes; put torch.nn.Flatten() before "
                                        "it, and train it on all values of an input")
-            self.parts.append(part)
-        self.at = output
-        self.seen.add(output)
+            self._step(part)
+        self.names[output] = self.at
 
     def reshaped(self, sizes: Sequence[int | None], node: str, kind: str) -> Part:
         """The part that gives the activations new axes.
@@ -126,42 +205,78 @@ class Dataflow:
         Parameters
         ----------
         sizes : sequence of int or None
-            The new axes, the batch's first; None or -1 for the size that follows from the others.
+            The new axes, the batch's first; None or -1 for a size that follows from the others.
         node : str
             Name of the node, for the user.
         kind : str
             Its operation.
         """
-        shape = tuple(size or 0 for size in sizes[1:])
-        if len(shape) == 1 and shape[0] < 1:
+        shape = tuple(max(0, size or 0) for size in sizes[1:])
+        if shape == (0,):
             return FlattenPart(node)
-        if len(shape) in (1, 3) and min(shape) > 0:
+        if 1 <= len(shape) <= 3 and shape.count(0) <= 1:
             return FlattenPart(node, shape)
-        return UnsupportedPart(node, f"is {kind} to {len(sizes)} axes; only the input may be cut into channels, rows "
-                                     "and columns, and only a flatten may follow: use torch.nn.Flatten()")
-
+        return UnsupportedPart(node, f"is {kind} to {len(sizes)} axes; values have one axis behind the batch axis, or "
+                                     "channels, rows and columns: use torch.nn.Flatten() or torch.nn.Unflatten()")
 
     def affine(self, node: str, operation: str, constant: StoredTensor) -> list[Part]:
-        """The part for ``x operation constant`` on the model's input, to be folded into the first layer; empty if it
-        cannot be.
+        """The part for ``x operation constant``; empty if the constant cannot be told from the file.
 
         Parameters
         ----------
         node : str
             Name of the node, for the user.
         operation : str
-            "add", "sub", "mul" or "div".
+            "add", "sub", "mul", "div" or "rsub".
         constant : StoredTensor
-            A constant of a shape that can be broadcast to that of the input.
+            A constant; on the model's input, of a shape that can be broadcast to that of the input.
         """
         shape = self.shape
-        if shape is None or math.prod(shape) > INPUTS_LIMIT or constant.problem \
-                or not all(isinstance(part, AffinePart) for part in self.parts):
+        if not self._at_input:
+            return [] if constant.problem or constant.values > INPUTS_LIMIT else [AffinePart(node, operation, constant)]
+        if shape is None or math.prod(shape) > INPUTS_LIMIT or constant.problem:
             return []
         sizes = (1, *shape)[-len(constant.shape) or len(shape) + 1:]
         fits = len(constant.shape) <= len(shape) + 1 and all(
             one in (1, size) for one, size in zip(constant.shape, sizes, strict=False))
         return [AffinePart(node, operation, constant)] if fits else []
+
+    @property
+    def _at_input(self) -> bool:
+        """Whether nothing but sums and products with constants stands between the model's input and the next part."""
+        at = self.at
+        while at:
+            step = self.steps[int(at.removeprefix("#"))]
+            if not isinstance(step.part, AffinePart):
+                return False
+            at, = step.takes
+        return True
+
+    def end(self, outputs: Sequence[str], way_out: str) -> None:
+        """Ends at the values named ``outputs``, one behind the other if they are several.
+
+        Parameters
+        ----------
+        outputs : sequence of str
+            Values of the file.
+        way_out : str
+            What helps if one of them is not computed from the input.
+        """
+        if not outputs or any(name not in self.names for name in outputs):
+            self.at = self.steps[-1].gives if self.steps else ""
+            self.refuse("output", f"is not the last layer's alone; {way_out}")
+            return
+        ends = [self.names[name] for name in outputs]
+        if len(ends) > 1:
+            for place, at in enumerate(ends):
+                self.at = at
+                self._step(FlattenPart(f"outputs[{place}]"))
+                ends[place] = self.at
+            names = ", ".join(map(shown, outputs))
+            self.assumptions.append(f"its {len(ends)} outputs {names} are given one behind the other, in this order")
+            self.at, self.others = ends[0], tuple(ends[1:])
+            self._step(JoinPart("outputs"))
+        self.at = ends[0] if len(ends) == 1 else self.at
 
     def constant(self, name: str) -> StoredTensor:
         """The tensor of the file under the name of a value."""
@@ -179,14 +294,7 @@ class Dataflow:
         sources : str
             Names of the constants from which it is computed.
         """
-        self.steps[output] = 1 + max(self.steps.get(source, 0) for source in sources)
-        if self.steps[output] > STEPS_LIMIT:
+        self.depths[output] = 1 + max(self.depths.get(source, 0) for source in sources)
+        if self.depths[output] > STEPS_LIMIT:
             tensor = StoredTensor(tensor.shape, problem=COMPUTED)
         self.constants[output] = tensor
-
-
-def transposed(tensor: StoredTensor) -> StoredTensor:
-    """The matrix ``tensor`` with its axes swapped; a tensor with a problem if it is no matrix."""
-    if tensor.problem or len(tensor.shape) != 2:
-        return StoredTensor(tensor.shape, problem=tensor.problem or "is transposed, but not a matrix")
-    return StoredTensor(tensor.shape[::-1], tensor.values, lambda: tensor.read().T)

@@ -6,9 +6,7 @@ from dataclasses import replace
 
 from host.importers.source_layers import ConvPart, PadPart, Pair
 
-__all__ = ["ONLY_CONVOLUTIONS", "in_numbers", "joined", "same_padding"]
-
-ONLY_CONVOLUTIONS = "pads with zeros what no convolution takes next; put it before a torch.nn.Conv2d, or leave it out"
+__all__ = ["in_numbers", "joined", "same_padding"]
 
 
 def joined(first: PadPart, second: PadPart) -> PadPart:

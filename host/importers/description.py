@@ -3,21 +3,24 @@
 which activations and poolings lie between them, and the shape of an input. With it no assumption is needed."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     ConvPart,
     FlattenPart,
     LinearPart,
     Part,
     PoolPart,
-    ReluPart,
     shown,
 )
 from host.importers.stored_tensor import StoredTensor
+from host.network.activations import function_of
+from host.network.function import Function
 from nonzero.errors import UserError
 from nonzero.strict_json import parse_json
 
@@ -39,12 +42,14 @@ NUMBER_LIMIT = 1 << 16
 AGAIN = "save the network again with host.compile --save or host.train"
 
 _KINDS: dict[str, type] = {"linear": LinearPart, "convolution": ConvPart, "pooling": PoolPart,
-                           "adaptive pooling": AdaptivePoolPart, "relu": ReluPart, "flatten": FlattenPart}
+                           "adaptive pooling": AdaptivePoolPart, "flatten": FlattenPart}
+_FUNCTIONS = ("relu", "activation")
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 _TENSORS = ("weight", "bias")
 _NOT_TOLD = (*_TENSORS, "shape", "same")
-_IF_NEEDED = ("end_padding",)
+_IF_NEEDED = ("end_padding", "out_map", "fixed")
+"""Options that are left out where they are None or False."""
 
 
 def describe(parts: Sequence[Part], input_shape: tuple[int, ...] | None) -> str:
@@ -62,9 +67,14 @@ def describe(parts: Sequence[Part], input_shape: tuple[int, ...] | None) -> str:
 
 
 def _as_entry(part: Part) -> dict[str, Any]:
+    if isinstance(part, ActivationPart):
+        if not isinstance(part.activation, Function):
+            return {"layer": "relu", "name": part.name}
+        told = [one if math.isfinite(one) else None for one in part.activation.parameters]
+        return {"layer": "activation", "name": part.name, "function": part.activation.kind, "parameters": told}
     options = {one.name: getattr(part, one.name) for one in fields(part) if one.name not in _NOT_TOLD}
     return {"layer": _NAMES[type(part)], **{name: value for name, value in options.items()
-                                            if name not in _IF_NEEDED or value is not None}}
+                                            if name not in _IF_NEEDED or value not in (None, False)}}
 
 
 def described(text: object, tensors: Mapping[str, StoredTensor]) -> tuple[list[Part], tuple[int, ...] | None]:
@@ -108,8 +118,10 @@ def described(text: object, tensors: Mapping[str, StoredTensor]) -> tuple[list[P
 
 
 def _as_part(entry: Any, tensors: Mapping[str, StoredTensor]) -> Part:
-    if type(entry) is not dict or type(entry.get("layer")) is not str or entry["layer"] not in _KINDS:
-        raise ValueError(f"a layer must be one of {', '.join(_KINDS)}")
+    if type(entry) is not dict or type(entry.get("layer")) is not str or entry["layer"] not in (*_KINDS, *_FUNCTIONS):
+        raise ValueError(f"a layer must be one of {', '.join((*_KINDS, *_FUNCTIONS))}")
+    if entry["layer"] in _FUNCTIONS:
+        return _as_activation(entry)
     kind = _KINDS[entry["layer"]]
     options = {key: value for key, value in entry.items() if key != "layer"}
     names = [one.name for one in fields(kind) if one.name not in _NOT_TOLD]
@@ -127,18 +139,37 @@ def _as_part(entry: Any, tensors: Mapping[str, StoredTensor]) -> Part:
     return part
 
 
+def _as_activation(entry: dict[str, Any]) -> Part:
+    must = ("name",) if entry["layer"] == "relu" else ("name", "function", "parameters")
+    if entry.keys() != {"layer", *must} or type(entry["name"]) is not str:
+        raise ValueError(f"a layer of the kind {entry['layer']} must have {', '.join(must)}")
+    if entry["layer"] == "relu":
+        return ActivationPart(entry["name"])
+    kind, told = entry["function"], entry["parameters"]
+    if type(kind) is not str or type(told) is not list or not all(one is None or type(one) in (int, float)
+                                                                 for one in told):
+        raise ValueError("an activation function must have a name and numbers")
+    ends = (-math.inf, math.inf)
+    if None in told and (kind != "clamp" or len(told) != 2):
+        raise ValueError("only a clamp may be open at an end")
+    return ActivationPart(entry["name"], function_of(kind, tuple(
+        float(ends[place]) if one is None else float(one) for place, one in enumerate(told))))
+
+
 def _option(kind: type, key: str, value: Any) -> Any:
     """An option of a layer, checked: lists as tuples."""
     if key == "name":
         return value
     if key == "kind" and value in ("max", "average"):
         return value
-    if key in ("ceil", "counts_padding") and type(value) is bool:
+    if key in ("ceil", "counts_padding", "fixed") and type(value) is bool:
         return value
     if key == "groups" and _is_size(value):
         return value
     least = 0 if key in ("padding", "end_padding") else 1
-    pairs = (*_IF_NEEDED, "stride", "padding", "dilation", "window", "size")
+    if key == "out_map" and type(value) is list and len(value) == 3 and all(map(_is_size, value)):
+        return tuple(value)
+    pairs = ("end_padding", "stride", "padding", "dilation", "window", "size")
     if key in pairs and type(value) is list and len(value) == 2 \
             and all((key == "size" and one is None) or (_is_number(one) and one >= least) for one in value):
         return tuple(value)

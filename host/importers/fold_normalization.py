@@ -8,6 +8,7 @@ import numpy as np
 
 from host.importers.source_layers import AffinePart, shown
 from host.importers.stored_tensor import TensorError, finite
+from host.network.graph import input_readers
 from host.network.layers import Linear, Network
 from nonzero.errors import UserError
 
@@ -27,15 +28,37 @@ class Affine:
         Raises `TensorError` if its constant cannot be read, or divides by 0.
         """
         constant = np.broadcast_to(part.constant.read().astype(np.float64), (1, *self.shape)).reshape(-1)
-        if part.operation == "div" and not constant.all():
-            raise TensorError("divides by 0")
-        with np.errstate(all="ignore"):  # values that are not finite are found in the weights
-            if part.operation == "div":
+        with np.errstate(all="ignore"):  # what is not finite shows in the weights
+            if part.operation == "div" and constant.all():
                 self.divisor, self.shift = self.divisor * constant, self.shift / constant
-            elif part.operation == "mul":
-                self.divisor, self.shift = self.divisor / constant, self.shift * constant
             else:
-                self.shift = self.shift + (constant if part.operation == "add" else -constant)
+                scale, self.shift = after(part.operation, constant, np.ones(len(constant)), self.shift)
+                self.divisor = self.divisor / scale
+
+
+def after(operation: str, constant: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift of ``scale * x + shift``, and an operation with a constant behind it.
+
+    Parameters
+    ----------
+    operation : str
+        "add", "sub", "mul", "div", or "rsub", the constant minus the value.
+    constant, scale, shift : float64 array, shape ``[n]``
+
+    Raises
+    ------
+    TensorError
+        For a division by 0.
+    """
+    if operation == "div":
+        if not constant.all():
+            raise TensorError("divides by 0")
+        return scale / constant, shift / constant
+    if operation == "mul":
+        return scale * constant, shift * constant
+    if operation == "rsub":
+        return -scale, constant - shift
+    return scale, shift + (constant if operation == "add" else -constant)
 
 
 def fold_inputs(layer: Linear, divisor: np.ndarray | np.float64, shift: np.ndarray | np.float64, said: str) -> Linear:
@@ -61,8 +84,8 @@ def fold_inputs(layer: Linear, divisor: np.ndarray | np.float64, shift: np.ndarr
                         "in; leave that out, and give the data (--data, --calib) as the layer takes it: files of "
                         "floats, which may be negative")
     if layer.fixed and not (np.all(divisor == 1) and not np.any(shift)):
-        raise UserError(f"layer {name} is a pooling before the first layer with weights, and {said} cannot be folded "
-                        "into it; scale behind the pooling, or give the data as the pooling takes it")
+        raise UserError(f"layer {name} has constant weights, as a pooling or an upsampling, and {said} cannot be "
+                        "folded into it; scale behind it, or give the data as it takes them")
     by_column = np.ndim(shift) > 0
     if by_column and geometry:
         divisor, shift = (_by_column(layer, values, said) for values in (divisor, shift))
@@ -95,9 +118,12 @@ def fold_normalization(network: Network, mean: float, std: float) -> Network:
     Raises
     ------
     UserError
-        If ``std`` is not positive, either is not finite, or `fold_inputs` refuses.
+        If ``std`` is not positive, either is not finite, several layers take the input, or `fold_inputs` refuses.
     """
     check_normalize(mean, std)
+    if input_readers(network.layers) > 1:
+        raise UserError("its input goes to several layers, and a normalisation is folded into one; leave out "
+                        "--normalize, and give the data as the network takes it")
     first = fold_inputs(network.layers[0], np.float64(std), -(np.float64(mean) / std),
                         f"the mean {mean} and the std {std}")
     return replace(network, layers=(first, *network.layers[1:]))

@@ -8,13 +8,13 @@ from torch import nn
 
 from host.importers.description import describe
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     ConvPart,
     FlattenPart,
     LinearPart,
     Part,
     PoolPart,
-    ReluPart,
     shown,
 )
 from host.importers.stored_tensor import StoredTensor
@@ -107,7 +107,7 @@ def _part(name: str, module: nn.Module, tensors: Mapping[str, StoredTensor]) -> 
     if isinstance(module, nn.Flatten):
         return FlattenPart(name)
     if isinstance(module, nn.ReLU):
-        return ReluPart(name)
+        return ActivationPart(name)
     assert isinstance(module, nn.Dropout), name
     return None
 

@@ -2,6 +2,8 @@
 """Reads ``.onnx`` files with the `onnx` library, which is optional. Nothing in them is executed, and no other file is
 opened but those beside it that hold its tensors (`host.importers.onnx_tensors`)."""
 
+import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ from host.importers.build_network import assemble_fitting
 from host.importers.chain_tracer import Dataflow
 from host.importers.known_networks import refuse_known
 from host.importers.model_file import ModelFile, ModelFormat
+from host.importers.onnx_functions import written_out
 from host.importers.onnx_node import OnnxNode
-from host.importers.onnx_operators import EXPORT_AGAIN, read_node
+from host.importers.onnx_operators import EXPORT_AGAIN, read_function, read_node
 from host.importers.onnx_tensors import stored_tensor
+from host.importers.stored_tensor import TensorError
 from host.network.layers import Network
 from nonzero.errors import UserError
 
@@ -66,17 +70,35 @@ def _follow(graph: Any, opset: int, folder: Path) -> Dataflow:
     sizes = [one.dim_value if 0 < one.dim_value < 1 << 24 else one.dim_param or None
              for one in inputs[0].type.tensor_type.shape.dim]
     flow = Dataflow(inputs[0].name, sizes, constants)
+    functions = written_out(graph.node, _scalars(graph, folder), [one.name for one in graph.output])
     for number, node in enumerate(graph.node):
-        read_node(OnnxNode(node, node.name or f"{node.op_type}_{number}", opset, flow, whole, folder))
-    if [one.name for one in graph.output] != [flow.at]:
-        flow.refuse("output", "is not the last layer's alone; return one tensor from forward()")
+        one = OnnxNode(node, node.name or f"{node.op_type}_{number}", opset, flow, whole, folder)
+        if number not in functions:
+            read_node(one)
+        elif function := functions[number]:
+            read_function(one, *function)
+    flow.end([one.name for one in graph.output], "return tensors from forward() that it computes from its input")
     return flow
+
+
+def _scalars(graph: Any, folder: Path) -> dict[str, float]:
+    """The constants of one value, by name."""
+    tensors = {one.name: one for one in graph.initializer}
+    tensors |= {node.output[0]: one.t for node in graph.node if node.op_type == "Constant" and len(node.output) == 1
+                for one in node.attribute if one.name == "value" and one.HasField("t")}
+    found = {}
+    for name, tensor in tensors.items():
+        if math.prod(tensor.dims) == 1 and not tensor.external_data:
+            one = stored_tensor(tensor, folder)
+            with suppress(TensorError):
+                found[name] = float(one.read().ravel()[0])
+    return found
 
 
 def _network(model: ModelFile) -> Network:
     refuse_known(model.known)
     flow = read_onnx(model.path)
-    return assemble_fitting(model.path.stem, flow.parts, flow.shape, model.input_shape, flow.assumptions)
+    return assemble_fitting(model.path.stem, flow.steps, flow.shape, model.input_shape, flow.assumptions, flow.at)
 
 
 ONNX = ModelFormat(lambda model: model.path.suffix == ".onnx", _network)

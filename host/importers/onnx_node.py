@@ -6,7 +6,7 @@ from typing import Any
 
 from host.importers.chain_tracer import Dataflow
 from host.importers.onnx_integers import INT64, VALUES_LIMIT, compute_integers
-from host.importers.source_layers import Part, UnsupportedPart
+from host.importers.source_layers import MAP_PARTS, FlattenPart, Part, SqueezePart, UnsupportedPart
 from host.importers.stored_tensor import StoredTensor
 
 __all__ = ["OnnxNode"]
@@ -36,6 +36,20 @@ class OnnxNode:
         self.folder = folder
         self.kind = proto.op_type[:80] if proto.domain in ("", "ai.onnx") \
             else f"{proto.domain[:40]}.{proto.op_type[:40]}"
+
+    @property
+    def axes(self) -> int:
+        """Number of axes of what the next part takes, with the batch axis; 0 if the file does not tell it."""
+        at, more = self.flow.at, 0
+        while at:
+            part, (at, *_), _ = self.flow.steps[int(at.removeprefix("#"))]
+            if isinstance(part, FlattenPart):
+                return 1 + (len(part.shape) or 1) + more
+            if isinstance(part, MAP_PARTS):
+                return 4 + more
+            if isinstance(part, SqueezePart):
+                more += len(part.axes) if part.adds else -len(part.axes)
+        return len(self.flow.sizes) + more if self.flow.sizes else 0
 
     def keep_integers(self) -> None:
         """Records the node's output if it is computed from small integers, such as the sizes of a padding."""
@@ -106,22 +120,37 @@ class OnnxNode:
         """
         return list(self.attribute(name, default))
 
-    def pair(self, name: str, default: int) -> tuple[int, int]:
-        """An attribute of two integers, for rows and columns, each 0 to 65535; ``default`` is that of both.
+    def pair(self, name: str, default: int, axes: int = 2) -> tuple[int, int]:
+        """An attribute of two integers, for rows and columns, each 0 to 65535.
+
+        Parameters
+        ----------
+        name : str
+        default : int
+            Both of them if the attribute is missing.
+        axes : int
+            1 if the operation works along columns only: then the attribute has one integer, and that of the row is
+            ``default``.
 
         Raises
         ------
         ValueError
             For another number of integers, or one out of range.
         """
-        rows, cols = self.ints(name, [default, default])
-        if not (0 <= rows < 1 << 16 and 0 <= cols < 1 << 16):
+        values = self.ints(name, [default] * axes)
+        if len(values) != axes or not all(0 <= one < 1 << 16 for one in values):
             raise ValueError(f"attribute {name}")
-        return rows, cols
+        return (default, *values)[-2], values[-1]
 
-    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows above and columns to the left, rows below and columns to the right. Raises `ValueError` if garbled."""
-        top, left, bottom, right = self.ints("pads", [0, 0, 0, 0])
+    def padding(self, axes: int = 2) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows above and columns to the left, rows below and columns to the right; with 1 of the ``axes``, no rows.
+
+        Raises `ValueError` if they are garbled.
+        """
+        pads = self.ints("pads", [0] * 2 * axes)
+        if len(pads) != 2 * axes:
+            raise ValueError("attribute pads")
+        top, left, bottom, right = pads if axes == 2 else (0, pads[0], 0, pads[1])
         if self.attribute("auto_pad", b"NOTSET") != b"NOTSET":
             return (0, 0), (0, 0)
         if not all(0 <= size < 1 << 16 for size in (top, left, bottom, right)):

@@ -7,25 +7,30 @@ from contextlib import suppress
 
 import numpy as np
 
-from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, transposed
+from host.importers.activation_readers import ReadError, exported, from_onnx, prelu
+from host.importers.chain_tracer import ARITHMETIC
+from host.importers.conv_forms import over_two_axes
+from host.importers.onnx_maps import MAP_HANDLERS, along_row
 from host.importers.onnx_node import OnnxNode
 from host.importers.onnx_tensors import stored_tensor
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     ConvPart,
-    FlattenPart,
+    JoinPart,
     LinearPart,
+    MulPart,
     NormPart,
     PadPart,
     Part,
     PoolPart,
-    ReluPart,
     SoftmaxPart,
 )
-from host.importers.stored_tensor import StoredTensor, masked
-from host.importers.supported_layers import NOT_ZEROS
+from host.importers.stored_tensor import StoredTensor, masked, number_of, transposed
+from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS, NOT_ZEROS
+from host.network.function import Function
 
-__all__ = ["EXPORT_AGAIN", "read_node"]
+__all__ = ["EXPORT_AGAIN", "read_function", "read_node"]
 
 EXPORT_AGAIN = ("export the model again: torch.onnx.export(model.eval(), (example,), 'model.onnx'), for which torch "
                 "needs the package onnxscript")
@@ -36,9 +41,12 @@ def read_node(node: OnnxNode) -> None:
     flow, inputs, outputs = node.flow, list(node.proto.input), node.proto.output
     if not outputs:
         return
-    if node.kind == "Add" and flow.at in inputs and _is_bias(node):
+    gated = flow.gated(inputs) if node.kind == "Mul" else None
+    if gated:
+        flow.go_on(outputs[0], ActivationPart(node.label, gated))
         return
-    takes = flow.takes(node.label, node.kind, inputs)
+    takes = flow.takes(node.label, node.kind, inputs, adds=node.kind in ("Add", "Sum", "Sub"),
+                       joins=node.kind == "Concat", multiplies=node.kind == "Mul")
     if takes is None:
         with suppress(ValueError, TypeError):
             _constant(node)
@@ -50,8 +58,19 @@ def read_node(node: OnnxNode) -> None:
         flow.go_on(outputs[0])
         return
     handler = HANDLERS.get(node.kind)
-    if handler is None:
-        parts: list[Part] = node.unsupported()
+    if flow.others and node.kind != "Concat":
+        if node.kind != "Mul":
+            flow.add_up(node.label, minus=node.kind == "Sub")
+        flow.go_on(outputs[0], *([MulPart(node.label)] if node.kind == "Mul" else []))
+        return
+    try:
+        parts: list[Part] = _activation(node)
+    except ReadError as error:
+        parts = node.refused(str(error))
+    if parts:
+        pass
+    elif handler is None:
+        parts = node.unsupported()
     else:
         try:
             parts = handler(node)
@@ -60,17 +79,10 @@ def read_node(node: OnnxNode) -> None:
     flow.go_on(outputs[0], *parts)
 
 
-def _is_bias(node: OnnxNode) -> bool:
-    """Whether the node adds a bias to the linear layer before it; then it is that layer's."""
-    flow = node.flow
-    other = next((name for name in node.proto.input if name != flow.at), "")
-    bias, last = flow.constants.get(other), flow.parts[-1] if flow.parts else None
-    if not isinstance(last, LinearPart) or last.bias is not None or bias is None or last.weight.problem \
-            or math.prod(bias.shape[:-1]) != 1:
-        return False
-    flow.parts.pop()
-    flow.go_on(node.proto.output[0], LinearPart(last.name, last.weight, _row(bias, last.weight)))
-    return True
+def read_function(node: OnnxNode, value: str, function: Function) -> None:
+    """Adds to the flow of ``node``, which gives its result, the ``function`` of the file's value ``value``."""
+    if node.flow.takes(node.label, node.kind, [value]):
+        node.flow.go_on(node.proto.output[0], ActivationPart(node.label, function))
 
 
 def _constant(node: OnnxNode) -> None:
@@ -95,12 +107,14 @@ def _constant(node: OnnxNode) -> None:
 
 def _conv(node: OnnxNode) -> list[Part]:
     weight = node.required(1)
-    if not weight.problem and len(weight.shape) != 4:
-        return node.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
+    if not weight.problem and len(weight.shape) not in (3, 4):
+        return node.refused(f"is a convolution over {len(weight.shape) - 2} axes; only those over one or two are "
                             "supported")
-    padding, end_padding = node.padding()
-    return [ConvPart(node.layer(), weight, node.tensor(2), node.pair("strides", 1), padding,
-                     node.pair("dilations", 1), node.attribute("group", 1), end_padding, node.same())]
+    axes = 1 if len(weight.shape) == 3 else 2
+    padding, end_padding = node.padding(axes)
+    conv = ConvPart(node.layer(), over_two_axes(weight), node.tensor(2), node.pair("strides", 1, axes), padding,
+                    node.pair("dilations", 1, axes), node.attribute("group", 1), end_padding, node.same())
+    return along_row(node, conv, axes == 1)
 
 
 def _pad(node: OnnxNode) -> list[Part]:
@@ -113,16 +127,17 @@ def _pad(node: OnnxNode) -> list[Part]:
             or (value is not None and (value.problem or value.values != 1 or value.read().any())):
         return node.refused(NOT_ZEROS)
     half = len(sizes) // 2
-    axes = axes or list(range(half))
-    found = {axis % 4: (before, after) for axis, before, after in zip(axes, sizes[:half], sizes[half:], strict=True)}
+    count = (node.axes or 4) if axes else half
+    found = {axis % count: (before, after) for axis, before, after in zip(axes or range(half), sizes[:half],
+                                                                         sizes[half:], strict=True)}
     if any(any(pads) for axis, pads in found.items() if axis < 2) or min(sizes) < 0 or max(sizes) >= 1 << 16:
         return node.refused(f"pads by {sizes}; only zeros around rows and columns are supported, none less than 0")
-    return [PadPart(node.label, found.get(2, (0, 0)), found.get(3, (0, 0)))]
+    return [PadPart(node.label, found.get(2, (0, 0)) if count == 4 else (0, 0), found.get(count - 1, (0, 0)))]
 
 
 def _gemm(node: OnnxNode) -> list[Part]:
     if node.attribute("transA", 0) or node.attribute("alpha", 1.0) != 1 or node.attribute("beta", 1.0) != 1 \
-            or node.proto.input[0] != node.flow.at:
+            or not node.flow.is_at(node.proto.input[0]):
         return node.refused("is a scaled or transposed product; use torch.nn.Linear")
     weight, bias = node.required(1), node.tensor(2)
     weight = weight if node.attribute("transB", 0) else transposed(weight)
@@ -138,7 +153,7 @@ def _row(bias: StoredTensor, weight: StoredTensor) -> StoredTensor:
 
 
 def _matmul(node: OnnxNode) -> list[Part]:
-    if node.proto.input[0] != node.flow.at:
+    if not node.flow.is_at(node.proto.input[0]):
         return node.refused("is a transposed product; use torch.nn.Linear")
     return [LinearPart(node.layer(), transposed(node.required(1)), None)]
 
@@ -155,55 +170,67 @@ def _batch_norm(node: OnnxNode) -> list[Part]:
 
 def _pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
     def read(node: OnnxNode) -> list[Part]:
-        if len(node.ints("kernel_shape", [0, 0])) != 2:
-            return node.refused(f"is a pooling over {len(node.ints('kernel_shape', []))} axes; only one over rows and "
-                                "columns is supported")
-        padding, end_padding = node.padding()
-        if node.same():
-            return node.refused(f"has auto_pad SAME_{node.same().upper()}; export it with explicit pads")
-        if padding != end_padding:
-            return node.refused(f"pads {padding[0]} rows above and {end_padding[0]} below, {padding[1]} columns left "
-                                f"and {end_padding[1]} right; a pooling pads all sides alike here: put a padding of "
-                                "zeros before the convolution before it, or retrain with a padding in numbers")
-        if node.pair("dilations", 1) != (1, 1):
+        axes = len(node.ints("kernel_shape", []))
+        if axes == 0:
+            raise ValueError("attribute kernel_shape")
+        if axes not in (1, 2):
+            return node.refused(f"is a pooling over {axes} axes; only those over one or two are supported")
+        padding, end_padding = node.padding(axes)
+        if node.pair("dilations", 1, axes) != (1, 1):
             return node.refused("has a dilation, but windows have no gaps here; use dilation=1")
-        return [PoolPart(node.label, kind, node.pair("kernel_shape", 0), node.pair("strides", 1), padding,
-                         bool(node.attribute("ceil_mode", 0)), bool(node.attribute("count_include_pad", 0)))]
+        window = node.pair("kernel_shape", 1, axes)
+        part = PoolPart(node.label, kind, window, node.pair("strides", 1, axes), padding,
+                        bool(node.attribute("ceil_mode", 0)), bool(node.attribute("count_include_pad", 0)),
+                        None if end_padding == padding else end_padding, node.same())
+        return along_row(node, part, axes == 1)
     return read
 
 
-def _flatten(node: OnnxNode) -> list[Part]:
-    if node.attribute("axis", 1) != 1 or len(node.flow.sizes) == 1:
-        return node.refused("is a flatten with other axes than all but the first; use torch.nn.Flatten()")
-    return [FlattenPart(node.label)]
+def _global_pool(kind: str) -> Callable[[OnnxNode], list[Part]]:
+    """Of values with one axis beside the channels, its result has one as well."""
+    return lambda node: along_row(node, AdaptivePoolPart(node.label, kind, (1, 1)), node.axes == 3)
 
 
-def _reshape(node: OnnxNode) -> list[Part]:
-    sizes, flow = node.numbers(1), node.flow
-    if sizes is None:
-        return node.refused("is a reshape to a shape that is computed; use torch.nn.Flatten()")
-    first, *rest = sizes
-    keeps = first == flow.batch or (first == 0 and not node.attribute("allowzero", 0)) or len(flow.sizes) < 2
-    if (first == 0 and len(flow.sizes) == 1) or (not keeps and (first != -1 or 0 in rest) and min(rest, default=0) < 1):
-        return node.refused(f"is a reshape to {sizes}, which {KEEP_BATCH}")
-    return [flow.reshaped(sizes, node.label, node.kind)]
-
-
-def _mean(node: OnnxNode) -> list[Part]:
-    axes = node.ints("axes", []) or node.numbers(1) or []
-    if sorted(axis % 4 for axis in axes) != [2, 3]:
-        return node.refused("is a mean over other axes than rows and columns; use torch.nn.AdaptiveAvgPool2d(1)")
-    flat: list[Part] = [] if node.attribute("keepdims", 1) else [FlattenPart(node.label)]
-    return [AdaptivePoolPart(node.label, "average", (1, 1)), *flat]
+def _join(node: OnnxNode) -> list[Part]:
+    axis = node.attribute("axis", 0)
+    if any(name not in node.flow.names for name in node.proto.input):
+        return node.refused(JOINS_CONSTANTS)
+    if axis != 1:
+        return node.refused(f"joins values along axis {axis}; {JOINS_CHANNELS}")
+    return [JoinPart(node.label)]
 
 
 def _arithmetic(node: OnnxNode) -> list[Part]:
-    """A sum, difference, product or quotient of the input and a constant folds into the first layer."""
-    place = list(node.proto.input).index(node.flow.at)
+    """A sum, difference, product or quotient of a value and a constant."""
+    place = next(number for number, name in enumerate(node.proto.input) if node.flow.is_at(name))
     constant = node.required(1 - place) if place < 2 else None
-    parts = [] if constant is None or (place and node.kind in ("Sub", "Div")) else \
-        node.flow.affine(node.label, node.kind.lower(), constant)
+    operation = "rsub" if place and node.kind == "Sub" else node.kind.lower()
+    parts = [] if constant is None or (place and node.kind == "Div") else \
+        node.flow.affine(node.label, operation, constant)
     return parts or node.unsupported(ARITHMETIC)
+
+
+def _negative(node: OnnxNode) -> list[Part]:
+    return node.flow.affine(node.label, "mul", number_of(-1.0)) \
+        or node.unsupported(ARITHMETIC)
+
+
+def _activation(node: OnnxNode) -> list[Part]:
+    """The part of an activation function; empty if the node is none."""
+    if node.kind == "PRelu":
+        return [ActivationPart(node.label, prelu(node.required(1)))]
+    if node.kind == "Clip":
+        ends = {name: node.attribute(name, None) for name in ("min", "max")}
+        for number, name in enumerate(ends, 1):
+            tensor = node.tensor(number) if node.opset >= 11 else None
+            if tensor is not None:
+                if tensor.problem or tensor.values != 1:
+                    raise ReadError("is a clamp whose ends are computed; export it with fixed ones")
+                ends[name] = float(tensor.read().ravel()[0])
+        found = exported("clamp", ends)
+    else:
+        found = from_onnx(node.kind, node.attribute)
+    return [] if found is None else [ActivationPart(node.label, found)]
 
 
 def _softmax(node: OnnxNode) -> list[Part]:
@@ -216,9 +243,8 @@ def _softmax(node: OnnxNode) -> list[Part]:
 
 HANDLERS: dict[str, Callable[[OnnxNode], list[Part]]] = {
     "Conv": _conv, "Gemm": _gemm, "MatMul": _matmul, "BatchNormalization": _batch_norm,
-    "Pad": _pad, "Relu": lambda node: [ReluPart(node.label)], "MaxPool": _pool("max"), "AveragePool": _pool("average"),
-    "GlobalAveragePool": lambda node: [AdaptivePoolPart(node.label, "average", (1, 1))],
-    "GlobalMaxPool": lambda node: [AdaptivePoolPart(node.label, "max", (1, 1))],
-    "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,
-    "ReduceMean": _mean, "Flatten": _flatten, "Reshape": _reshape, "Softmax": _softmax, "LogSoftmax": _softmax,
+    "Pad": _pad, "MaxPool": _pool("max"), "AveragePool": _pool("average"),
+    "GlobalAveragePool": _global_pool("average"), "GlobalMaxPool": _global_pool("max"), "Concat": _join,
+    "Neg": _negative, "Add": _arithmetic, "Sub": _arithmetic, "Mul": _arithmetic, "Div": _arithmetic,
+    "Softmax": _softmax, "LogSoftmax": _softmax, **MAP_HANDLERS,
 }

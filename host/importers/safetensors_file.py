@@ -12,9 +12,11 @@ from safetensors.numpy import save
 from host.importers.build_network import assemble_fitting
 from host.importers.description import KEY, describe
 from host.importers.model_file import ModelFile, ModelFormat
-from host.importers.source_layers import ConvPart, FlattenPart, LinearPart, Part, PoolPart, ReluPart
+from host.importers.source_layers import ActivationPart, ConvPart, FlattenPart, LinearPart, Part, PoolPart, in_a_row
 from host.importers.state_dict import check_count, read_tensors
 from host.importers.stored_tensor import StoredTensor, dtype_problem, shape_problem
+from host.network.activations import is_monotone
+from host.network.graph import is_chain
 from host.network.layers import Linear, Network
 from nonzero.errors import UserError
 from nonzero.strict_json import parse_json
@@ -26,13 +28,16 @@ __all__ = ["HEADER_LIMIT", "SAFETENSORS", "safetensors_file"]
 def safetensors_file(network: Network) -> bytes:
     """A safetensors file of ``network``: weights and biases, float32, by the names of its layers.
 
-    Its metadata has the description of the network (`host.importers.description`), with which the same network is read
-    again. Poolings, whose weights are fixed, have no tensors. Normalisations are folded in, and removed neurons are
-    left out.
+    Its metadata has the description of the network (`host.importers.description`), with which the file is read as the
+    network that it is. Poolings, whose weights are fixed, have no tensors. Normalisations are folded in, and neurons
+    that were removed are missing. Raises `UserError` for a network with branches.
     """
+    if not is_chain(network.layers):
+        raise UserError("--save writes chains of layers, and this network has branches; leave it out, and keep the "
+                        "model file that it was read from")
     tensors = {}
     for layer in network.layers:
-        if not layer.fixed:
+        if not layer.fixed or layer.geometry is None:
             tensors[f"{layer.name}.weight"] = np.ascontiguousarray(_kernels(layer), np.float32)
             tensors[f"{layer.name}.bias"] = np.ascontiguousarray(layer.bias, np.float32)
     return save(tensors, {KEY: describe(_parts(network), _input_shape(network))})
@@ -62,8 +67,8 @@ def _parts(network: Network) -> list[Part]:
         if layer.geometry is None:
             if not flat:
                 parts.append(FlattenPart(_new_name(f"{layer.name}.flatten", names)))
-            flat = True
-            parts.append(LinearPart(layer.name, StoredTensor(layer.weight.shape), None))
+            flat = layer.out_map is None
+            parts.append(LinearPart(layer.name, StoredTensor(layer.weight.shape), None, layer.out_map, layer.fixed))
             parts += _activation_parts(layer, names)
         else:
             parts += _spatial_parts(layer, names)
@@ -79,18 +84,20 @@ def _spatial_parts(layer: Linear, names: set[str]) -> list[Part]:
                               groups=geometry.groups, end_padding=geometry.end_padding))
     elif math.prod(geometry.kernel + geometry.stride) > 1:
         parts.append(PoolPart(layer.name, "average", geometry.kernel, geometry.stride, geometry.padding))
+    late = not is_monotone(layer.activation)
+    if late:
+        parts += _activation_parts(layer, names)
     if geometry.pool > 1:
         name = _new_name(f"{layer.name}.pool", names) if parts else layer.name
         parts.append(PoolPart(name, "max", (geometry.pool,) * 2, (geometry.pool_stride,) * 2))
-    return parts + _activation_parts(layer, names)
-
-
-ACTIVATION_PARTS = {Activation.IDENTITY: (), Activation.RELU: (("relu", ReluPart),)}
-"""The part that stands for each activation function: the suffix of its name, and its kind."""
+    return parts if late else parts + _activation_parts(layer, names)
 
 
 def _activation_parts(layer: Linear, names: set[str]) -> list[Part]:
-    return [kind(_new_name(f"{layer.name}.{end}", names)) for end, kind in ACTIVATION_PARTS[layer.activation]]
+    if layer.activation is Activation.IDENTITY:
+        return []
+    end = "relu" if layer.activation is Activation.RELU else "activation"
+    return [ActivationPart(_new_name(f"{layer.name}.{end}", names), layer.activation)]
 
 
 def _new_name(name: str, names: set[str]) -> str:
@@ -156,7 +163,7 @@ def read_safetensors(path: Path, input_shape: tuple[int, ...] | None, known: str
             tensors = {name: _safetensor(file, name) for name in names}
             description = (file.metadata() or {}).get(KEY)
             reading = read_tensors(tensors, ordered=False, description=description, known=known)
-            return assemble_fitting(path.stem, reading.parts, reading.shape, input_shape, reading.assumptions)
+            return assemble_fitting(path.stem, in_a_row(reading.parts), reading.shape, input_shape, reading.assumptions)
     except SafetensorError as error:
         raise UserError(f"it is a damaged safetensors file ({error}); save it again") from None
 

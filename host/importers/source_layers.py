@@ -1,39 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parts of a model as its file describes them, in the order of computation, before they are checked or read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from host.importers.map_parts import (
+    FlattenPart,
+    Pair,
+    PermutePart,
+    SqueezePart,
+    TransposedConvPart,
+    UpsamplePart,
+)
 from host.importers.stored_tensor import StoredTensor
+from host.network.function import AnyActivation
+from rtl.numbers import Activation
 
 __all__ = [
+    "MAP_PARTS",
+    "ActivationPart",
     "AdaptivePoolPart",
+    "AddPart",
     "AffinePart",
     "ConvPart",
     "FlattenPart",
+    "JoinPart",
     "LinearPart",
+    "MulPart",
     "NormPart",
     "PadPart",
     "Pair",
     "Part",
+    "PermutePart",
     "PoolPart",
-    "ReluPart",
     "SoftmaxPart",
+    "SqueezePart",
+    "Step",
+    "TransposedConvPart",
     "UnsupportedPart",
+    "UpsamplePart",
+    "in_a_row",
     "shown",
     "tensors_of",
 ]
 
-Pair = tuple[int, int]
-"""A number for rows and one for columns."""
-
-
 @dataclass(frozen=True)
 class LinearPart:
-    """``weight @ x + bias``: shapes ``[rows, cols]`` and ``[rows]``."""
+    """``weight @ x + bias``: shapes ``[rows, cols]`` and ``[rows]``; of ``out_map`` and ``fixed``,
+    `host.network.layers.Linear` says what they are."""
 
     name: str
     weight: StoredTensor
     bias: StoredTensor | None
+    out_map: tuple[int, int, int] | None = None
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +116,9 @@ class PoolPart:
         Windows may extend beyond the end.
     counts_padding : bool
         Torch's ``count_include_pad``.
+    end_padding : Pair, optional
+    same : str
+        See `ConvPart`.
     """
 
     name: str
@@ -104,6 +128,14 @@ class PoolPart:
     padding: Pair = (0, 0)
     ceil: bool = False
     counts_padding: bool = True
+    end_padding: Pair | None = None
+    same: str = ""
+
+    @property
+    def pads(self) -> tuple[Pair, Pair]:
+        """Places before and behind the rows, and before and behind the columns."""
+        (above, left), (below, right) = self.padding, self.end_padding or self.padding
+        return (above, below), (left, right)
 
 
 @dataclass(frozen=True)
@@ -137,7 +169,7 @@ class NormPart:
 
 @dataclass(frozen=True)
 class AffinePart:
-    """``x + constant`` (``operation`` is "add"), or "sub", "mul" or "div"; ``x`` is the model's input."""
+    """``x + constant`` (``operation`` is "add"), or "sub", "mul", "div", or "rsub", ``constant - x``."""
 
     name: str
     operation: str
@@ -145,18 +177,32 @@ class AffinePart:
 
 
 @dataclass(frozen=True)
-class ReluPart:
-    """``max(x, 0)``, torch.nn.ReLU."""
+class AddPart:
+    """The sum of two values of one shape, a residual connection."""
+
     name: str
 
 
 @dataclass(frozen=True)
-class FlattenPart:
-    """Channels, rows and columns become one axis; or, with a ``shape``, axes of these sizes behind the batch axis, if
-    these hold all values of an input."""
+class MulPart:
+    """The product of two values of one shape, or of a map and a value for each of its channels."""
 
     name: str
-    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class JoinPart:
+    """Values one behind the other along their first axis, the channels of feature maps: torch.cat(..., dim=1)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ActivationPart:
+    """The function ``activation`` of each value."""
+
+    name: str
+    activation: AnyActivation = Activation.RELU
 
 
 @dataclass(frozen=True)
@@ -178,8 +224,34 @@ class UnsupportedPart:
     problem: str
 
 
-Part = (LinearPart | ConvPart | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ReluPart | FlattenPart
+Part = (AddPart | JoinPart | MulPart | LinearPart | ConvPart | TransposedConvPart | UpsamplePart | PermutePart
+        | SqueezePart | PadPart | PoolPart | AdaptivePoolPart | NormPart | AffinePart | ActivationPart | FlattenPart
         | SoftmaxPart | UnsupportedPart)
+
+MAP_PARTS = (ConvPart, TransposedConvPart, UpsamplePart, PoolPart, AdaptivePoolPart)
+"""Kinds of parts that give channels, rows and columns."""
+
+
+class Step(NamedTuple):
+    """A part in the graph of a model.
+
+    Attributes
+    ----------
+    part : Part
+    takes : tuple of str
+        Names of the values that it takes: one, of an `AddPart` or `MulPart` two, of a `JoinPart` any number.
+    gives : str
+        Name of the value that it makes.
+    """
+
+    part: Part
+    takes: tuple[str, ...]
+    gives: str
+
+
+def in_a_row(parts: Sequence[Part]) -> list[Step]:
+    """The steps of a chain: each of ``parts`` takes what the one before makes; the first takes the value ``""``."""
+    return [Step(part, (f"{number}" if number else "",), f"{number + 1}") for number, part in enumerate(parts)]
 
 
 def shown(name: object) -> str:
@@ -189,7 +261,7 @@ def shown(name: object) -> str:
 
 def tensors_of(part: Part) -> dict[str, StoredTensor]:
     """The tensors of ``part``, by the names that messages give them."""
-    if isinstance(part, LinearPart | ConvPart):
+    if isinstance(part, LinearPart | ConvPart | TransposedConvPart):
         tensors = {"weight": part.weight, "bias": part.bias}
     elif isinstance(part, NormPart):
         tensors = {"weight": part.scale, "bias": part.shift,

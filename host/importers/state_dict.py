@@ -14,7 +14,7 @@ from host.importers.assumptions import chain_sentences, left_out_sentence
 from host.importers.description import described
 from host.importers.known_networks import announcement, looks_like, zoo_parts
 from host.importers.layer_order import has_other_orders, order_parts
-from host.importers.source_layers import LinearPart, NormPart, Part, ReluPart, UnsupportedPart, shown
+from host.importers.source_layers import ActivationPart, LinearPart, NormPart, Part, UnsupportedPart, shown
 from host.importers.stored_tensor import StoredTensor, masked, weight_normed
 from host.importers.torch_archive import EXPORT
 from nonzero.errors import UserError
@@ -130,7 +130,7 @@ def _with_relus(parts: Sequence[Part]) -> list[Part]:
     first = True
     for part in parts:
         if isinstance(part, LinearPart):
-            with_relus += [] if first else [ReluPart("relu")]
+            with_relus += [] if first else [ActivationPart("relu")]
             first = False
         with_relus.append(part)
     return with_relus

@@ -13,6 +13,11 @@ import numpy as np
 
 from host.network.layers import VALUES_LIMIT
 
+COMPUTED = ("is computed in a way that is not known here; before the export, store it: "
+            "torch.nn.utils.prune.remove(layer, 'weight'), torch.nn.utils.parametrize.remove_parametrizations(layer, "
+            "'weight'), or what made it")
+"""Problem of a weight that is not a tensor of the file."""
+
 SIZE_LIMIT = 1 << 20
 """Greatest length of one axis."""
 
@@ -150,3 +155,23 @@ def masked(weight: StoredTensor, mask: StoredTensor) -> StoredTensor:
         with np.errstate(over="ignore"):
             return weight.read() * mask.read()
     return StoredTensor(weight.shape, weight.values + mask.values, load, problem)
+
+
+def reshaped(tensor: StoredTensor, shape: tuple[int, ...]) -> StoredTensor:
+    """The values of ``tensor`` with other axes, ``shape``; with a problem if it has another number of values."""
+    problem = tensor.problem
+    if not problem and math.prod(tensor.shape) != math.prod(shape):
+        problem = f"is reshaped from {list(tensor.shape)} to {list(shape)}"
+    return StoredTensor(shape, tensor.values, lambda: tensor.read().reshape(shape), problem)
+
+
+def transposed(tensor: StoredTensor) -> StoredTensor:
+    """The matrix ``tensor`` with its axes swapped; a tensor with a problem if it is no matrix."""
+    if tensor.problem or len(tensor.shape) != 2:
+        return StoredTensor(tensor.shape, problem=tensor.problem or "is transposed, but not a matrix")
+    return StoredTensor(tensor.shape[::-1], tensor.values, lambda: tensor.read().T)
+
+
+def number_of(value: float) -> StoredTensor:
+    """The ``value`` as a tensor without axes."""
+    return StoredTensor((), 1, lambda: np.asarray(value))

@@ -7,11 +7,16 @@ from host.importers.source_layers import ConvPart, PoolPart
 from host.importers.stored_tensor import SIZE_LIMIT
 from host.network.layers import LARGEST_POOL
 
-__all__ = ["NOT_ZEROS", "kernel_problems", "pool_problems", "size_text"]
+__all__ = ["JOINS_CHANNELS", "JOINS_CONSTANTS", "KEEP_BATCH", "LARGEST_KERNEL", "NOT_ZEROS", "in_one_row",
+           "kernel_problems", "pool_problems", "size_text"]
 
 LARGEST_KERNEL = 11
 """Rows and columns."""
 
+KEEP_BATCH = "moves values into the batch axis, or out of it; use torch.nn.Flatten(), which leaves it as it is"
+JOINS_CHANNELS = "only channels, or the values of flat vectors, are joined: use torch.cat(values, dim=1)"
+JOINS_CONSTANTS = ("joins values with some that do not depend on the input; give the layer that takes them a bias "
+                   "instead")
 
 NOT_ZEROS = "pads with something other than zeros; use zeros, in torch.nn.Conv2d padding_mode='zeros'"
 
@@ -41,7 +46,8 @@ def kernel_problems(part: ConvPart, rows: int, kernel: tuple[int, int]) -> Itera
         yield (f"has a kernel of {size_text(kernel)}, but {LARGEST_KERNEL} x {LARGEST_KERNEL} is the largest; use "
                "several smaller ones")
     if part.dilation != (1, 1):
-        yield f"has a dilation of {size_text(part.dilation)}, but kernels have no gaps here; retrain with dilation=1"
+        yield (f"has a dilation of {size_text(part.dilation)}, with which its kernel of {size_text(kernel)} covers "
+               f"more than {LARGEST_KERNEL} rows or columns, or none; retrain with a smaller one")
     if not all(1 <= step <= SIZE_LIMIT for step in part.stride):
         yield f"has a stride of {part.stride}, which must be positive"
     if not all(0 <= size <= LARGEST_KERNEL for size in (*part.padding, *(part.end_padding or ()))):
@@ -66,27 +72,29 @@ def pool_problems(part: PoolPart, shape: tuple[int, ...]) -> Iterator[str]:
         A problem and its way out; it continues the sentence that begins with the layer's name.
     """
     window, stride, padding = part.window, part.stride, part.padding
-    if min(*window, *stride) < 1 or min(padding) < 0:
+    most = [max(pads) for pads in part.pads]
+    if min(*window, *stride) < 1 or min(map(min, part.pads)) < 0:
         yield (f"has a window of {window}, a stride of {stride} and a padding of {padding}; a window and a stride are "
                "at least 1, a padding at least 0")
         return
-    rests = [size + 2 * pad - edge for size, pad, edge in zip(shape[1:], padding, window, strict=True)]
+    rests = [size + sum(pads) - edge for size, pads, edge in zip(shape[1:], part.pads, window, strict=True)]
     if min(rests) < 0:
         yield f"has a window of {size_text(window)}, which exceeds its input of {size_text(shape)}; use larger images"
-    elif part.ceil and any(rest % step for rest, step in zip(rests, stride, strict=True)):
-        yield (f"has ceil_mode, which gives windows that reach over the edge of {size_text(shape[1:])} values; use "
-               "ceil_mode=False, or images for which the windows fit")
-    if part.kind == "average":
-        if padding != (0, 0) and not part.counts_padding:
-            yield "has a padding that its means leave out; use count_include_pad=True or padding=0"
-        elif any(2 * pad > edge for pad, edge in zip(padding, window, strict=True)):
-            yield f"has a padding of {size_text(padding)}, more than half its window of {size_text(window)}"
+    if any(2 * pad > edge for pad, edge in zip(most, window, strict=True)):
+        yield f"has a padding of {size_text(tuple(most))}, more than half its window of {size_text(window)}"
+    elif part.kind == "average":
         return
-    if padding != (0, 0):
-        yield f"has a padding of {size_text(padding)}, which max pooling has not here; use padding=0"
-    if window[0] != window[1] or stride[0] != stride[1]:
+    elif (window[0] != window[1] or stride[0] != stride[1]) and not in_one_row(part, shape):
         yield (f"has a window of {size_text(window)} and a stride of {size_text(stride)}, but those of max pooling are "
-               "square here; use one number for each")
-    elif stride[0] > window[0] or window[0] > LARGEST_POOL:
-        yield (f"has windows {window[0]} wide and {stride[0]} apart, but those of max pooling are at most "
-               f"{LARGEST_POOL} wide here, and at most as far apart as they are wide; use such, or several poolings")
+               "square here; use one number for each, or a torch.nn.AvgPool2d, whose windows may have any shape")
+    elif window[1] > LARGEST_POOL:
+        yield (f"has windows {window[1]} wide, but those of max pooling are at most {LARGEST_POOL} wide here; use "
+               "such, or several poolings")
+    elif stride[1] > window[1]:
+        yield (f"has windows {window[1]} wide and {stride[1]} apart, but those of max pooling are at most as far apart "
+               f"here as they are wide; use a stride of at most {window[1]}, or one in the convolution before it")
+
+
+def in_one_row(part: PoolPart, shape: tuple[int, ...]) -> bool:
+    """Whether the pooling ``part`` of maps of this ``shape``, channels, rows and columns, works along the only row."""
+    return shape[1] == part.window[0] == 1 and not any(part.pads[0])

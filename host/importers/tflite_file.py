@@ -14,7 +14,8 @@ from host.importers.chain_tracer import Dataflow
 from host.importers.known_networks import refuse_known
 from host.importers.model_file import ModelFile, ModelFormat
 from host.importers.source_layers import shown
-from host.importers.tflite_operators import LiteNode, read_node
+from host.importers.tflite_node import LiteNode
+from host.importers.tflite_operators import read_node
 from host.importers.tflite_tensors import LiteTensor, read_tensor
 from host.network.layers import Network
 from nonzero.errors import UserError
@@ -95,8 +96,8 @@ def _follow(model: Any, graph: Any) -> Dataflow:
         outputs = [_place(one, tensors) for one in _vector(operator.OutputsAsNumpy(), operator.OutputsLength())]
         if outputs:
             read_node(LiteNode(kind, operator, inputs, outputs, tensors, flow))
-    if [str(one) for one in _vector(graph.OutputsAsNumpy(), graph.OutputsLength())] != [flow.at]:
-        flow.refuse("output", "is not the last layer's alone; convert a model that gives one tensor")
+    made = [str(one) for one in _vector(graph.OutputsAsNumpy(), graph.OutputsLength())]
+    flow.end(made, "convert a model that gives tensors that it computes from its input")
     return flow
 
 
@@ -121,7 +122,7 @@ def _channels_first(sizes: tuple[int | None, ...]) -> tuple[int | None, ...]:
 def _network(model: ModelFile) -> Network:
     refuse_known(model.known)
     flow = _read(model.path)
-    return assemble_fitting(model.path.stem, flow.parts, flow.shape, model.input_shape, flow.assumptions)
+    return assemble_fitting(model.path.stem, flow.steps, flow.shape, model.input_shape, flow.assumptions, flow.at)
 
 
 TFLITE = ModelFormat(lambda model: model.path.suffix == ".tflite" or model.start[4:8] == MAGIC, _network)

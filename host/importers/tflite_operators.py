@@ -2,125 +2,51 @@
 """Translates the operators of TensorFlow Lite into the parts of a model."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from host.importers.activation_readers import ReadError
 from host.importers.chain_tracer import ARITHMETIC, Dataflow
-from host.importers.conv_padding import same_padding
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     ConvPart,
     FlattenPart,
+    JoinPart,
     LinearPart,
+    MulPart,
     PadPart,
     Part,
     PoolPart,
-    ReluPart,
     SoftmaxPart,
-    UnsupportedPart,
 )
 from host.importers.stored_tensor import StoredTensor
-from host.importers.tflite_tensors import LiteTensor
+from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS
+from host.importers.tflite_activations import FUNCTIONS, activated
+from host.importers.tflite_maps import MAP_HANDLERS, SAME, TAKES, moved
+from host.importers.tflite_node import LiteNode
 
-__all__ = ["LiteNode", "read_node"]
+__all__ = ["read_node"]
 
-NAME_LIMIT = 80
-
-SAME = 0
-"""tflite.Padding of an operator that pads; the other number is VALID."""
-
-FUSED = {1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIGN_BIT"}
-"""Values of tflite.ActivationFunctionType, except NONE."""
-
-
-@dataclass(frozen=True)
-class LiteNode:
-    """An operator of the graph.
-
-    Attributes
-    ----------
-    kind : str
-        Its name in tflite.BuiltinOperator, or that of a custom operator.
-    operator : tflite.Operator
-    inputs, outputs : sequence of int
-        Numbers of tensors; -1 for an input that is left out.
-    tensors : sequence of LiteTensor
-        All of the graph.
-    flow : Dataflow
-        Values and parts of the nodes before it.
-    """
-
-    kind: str
-    operator: Any
-    inputs: Sequence[int]
-    outputs: Sequence[int]
-    tensors: Sequence[LiteTensor]
-    flow: Dataflow
-
-    @property
-    def label(self) -> str:
-        """Its name for the user: that of its output."""
-        return self.tensors[self.outputs[0]].name[:NAME_LIMIT] or f"{self.kind.lower()}_{self.outputs[0]}"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the activations that it takes, channels last."""
-        return self.tensors[self.inputs[0]].shape
-
-    def options(self, name: str) -> Any:
-        """Its options, of the table ``name`` of the library. Raises `ValueError` if it has none."""
-        import tflite
-        table = self.operator.BuiltinOptions()
-        if table is None:
-            raise ValueError(f"{name} is missing")
-        options = getattr(tflite, name)()
-        options.Init(table.Bytes, table.Pos)
-        return options
-
-    def constant(self, number: int) -> StoredTensor | None:
-        """The constant at input ``number``, from 0; None if the node leaves that input out."""
-        if number >= len(self.inputs) or self.inputs[number] < 0:
-            return None
-        return self.flow.constant(str(self.inputs[number]))
-
-    def required(self, number: int) -> StoredTensor:
-        """The constant at input ``number``, from 0. Raises `ValueError` if it is missing."""
-        found = self.constant(number)
-        if found is None:
-            raise ValueError(f"input {number} is missing")
-        return found
-
-    def refused(self, problem: str) -> list[Part]:
-        """The part of a layer that cannot be run; ``problem`` continues the sentence that begins with the layer's name.
-        """
-        return [UnsupportedPart(self.label, problem)]
-
-    def activated(self, part: Part, function: int) -> list[Part]:
-        """A layer with the activation function that is fused into it.
-
-        Parameters
-        ----------
-        part : Part
-            The layer.
-        function : int
-            A number of ``tflite.ActivationFunctionType``: 0 is none, 1 is ReLU. Any other adds a part that is refused.
-        """
-        if function == 0:
-            return [part]
-        if function == 1:
-            return [part, ReluPart(f"{self.label}.relu")]
-        name = FUSED.get(function, f"number {function}")
-        return [part, UnsupportedPart(self.label, f"has the activation {name}, which the engine does not run; train "
-                                                  "with ReLU")]
+Maps = tuple[tuple[int, int, int], ...]
+_SUMS = ("ADD", "SUB")
+_OF_TWO = {"ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions"}
+"""Operators that may take two values, with the names of their options."""
 
 
 def read_node(node: LiteNode) -> None:
     """Adds to the flow of ``node`` the parts that the node becomes, or the constant that it computes."""
     flow, output = node.flow, str(node.outputs[0])
-    takes = flow.takes(node.label, node.kind, [str(one) for one in node.inputs])
+    names = [str(one) for one in node.inputs]
+    gated = flow.gated(names) if node.kind == "MUL" and not node.options("MulOptions").FusedActivationFunction() \
+        else None
+    if gated:
+        flow.go_on(output, ActivationPart(node.label, gated))
+        return
+    takes = flow.takes(node.label, node.kind, names, adds=node.kind in _SUMS, joins=node.kind == "CONCATENATION",
+                       multiplies=node.kind == "MUL")
     if takes is None:
         source = node.constant(0)
         if node.kind in ("DEQUANTIZE", "QUANTIZE") and source is not None:
@@ -130,7 +56,14 @@ def read_node(node: LiteNode) -> None:
         flow.go_on(output)
         return
     handler = _HANDLERS.get(node.kind)
-    if handler is None or str(node.inputs[0]) != flow.at:
+    if flow.others and node.kind != "CONCATENATION" and len({*map(_order(flow), (flow.at, *flow.others))}) > 1:
+        parts = node.refused("adds values of a flattened map to others; add before it is flattened")
+    elif flow.others and node.kind != "CONCATENATION":
+        if node.kind != "MUL":
+            flow.add_up(node.label, minus=node.kind == "SUB")
+        parts = activated(node, MulPart(node.label) if node.kind == "MUL" else None,
+                          node.options(_OF_TWO[node.kind]).FusedActivationFunction())
+    elif handler is None or not flow.is_at(str(node.inputs[TAKES.get(node.kind, 0)])):
         parts = node.refused(f"is the operation {node.kind}, which the engine does not run; see the supported layers "
                              "in the README" + ARITHMETIC * (node.kind in ("ADD", "SUB", "MUL", "DIV")))
     else:
@@ -144,7 +77,7 @@ def _convolution(node: LiteNode) -> list[Part]:
     if len(node.shape) != 4 or (not weight.problem and len(weight.shape) != 4):
         return node.refused("is a convolution whose input or weight has not four axes")
     groups = 1 if weight.problem else max(1, node.shape[3] // weight.shape[3])
-    return node.activated(_conv_part(node, options, _moved(weight, (0, 3, 1, 2)), groups),
+    return activated(node, _conv_part(node, options, moved(weight, (0, 3, 1, 2)), groups),
                           options.FusedActivationFunction())
 
 
@@ -153,7 +86,7 @@ def _depthwise(node: LiteNode) -> list[Part]:
     options, weight = node.options("DepthwiseConv2DOptions"), node.required(1)
     if len(node.shape) != 4 or (not weight.problem and (len(weight.shape) != 4 or weight.shape[0] != 1)):
         return node.refused("is a depthwise convolution whose input or weight has not four axes")
-    return node.activated(_conv_part(node, options, _moved(weight, (3, 0, 1, 2)), node.shape[3]),
+    return activated(node, _conv_part(node, options, moved(weight, (3, 0, 1, 2)), node.shape[3]),
                           options.FusedActivationFunction())
 
 
@@ -170,10 +103,10 @@ def _linear(node: LiteNode) -> list[Part]:
     if options.KeepNumDims() and len(node.shape) != 2:
         return node.refused(f"works on the last of {len(node.shape)} axes; put a Flatten before it, and train it on "
                             "all values of an input")
-    flat, before = _flattened(node), _map_before(node)
-    if before and not weight.problem and len(weight.shape) == 2 and weight.shape[1] == math.prod(before):
+    flat, before = _flattened(node), _maps_before(node)
+    if before and not weight.problem and len(weight.shape) == 2 and weight.shape[1] == sum(map(math.prod, before)):
         weight = _channels_first(weight, before)
-    return [*flat, *node.activated(LinearPart(node.label, weight, node.constant(2)),
+    return [*flat, *activated(node, LinearPart(node.label, weight, node.constant(2)),
                                    options.FusedActivationFunction())]
 
 
@@ -181,18 +114,27 @@ def _flattened(node: LiteNode) -> list[Part]:
     return [FlattenPart(f"{node.label}.flatten")] if len(node.shape) > 2 else []
 
 
-def _map_before(node: LiteNode) -> tuple[int, int, int] | None:
-    """Rows, columns and channels of the map that was flattened into what the node takes; None if none was."""
+def _maps_before(node: LiteNode) -> Maps:
+    """Rows, columns and channels of the maps that were flattened into what the node takes; empty if none was."""
     shape = node.shape
     if len(shape) == 4:
-        return shape[1], shape[2], shape[3]
-    return node.flow.flattened
+        return ((shape[1], shape[2], shape[3]),)
+    return node.flow.flattened.get(node.flow.at, ())
 
 
-def _channels_first(weight: StoredTensor, shape: tuple[int, int, int]) -> StoredTensor:
-    """The weights of a linear layer whose inputs are a map in the order row, column, channel, in torch's order."""
-    return StoredTensor(weight.shape, weight.values,
-                        lambda: weight.read().reshape(-1, *shape).transpose(0, 3, 1, 2).reshape(weight.shape))
+def _order(flow: Dataflow) -> Callable[[str], Maps]:
+    """What tells the order of flat activations, by the name of their step; empty if it is torch's."""
+    return lambda at: tuple(one for one in flow.flattened.get(at, ()) if one[:2] != (1, 1))
+
+
+def _channels_first(weight: StoredTensor, maps: Maps) -> StoredTensor:
+    """The weights of a linear layer whose inputs are maps in the order row, column, channel, in torch's order."""
+    def read() -> np.ndarray:
+        values = weight.read()
+        each = np.split(values, np.cumsum([math.prod(one) for one in maps])[:-1], axis=1)
+        return np.concatenate([part.reshape(-1, *one).transpose(0, 3, 1, 2).reshape(len(values), -1)
+                               for part, one in zip(each, maps, strict=True)], axis=1)
+    return StoredTensor(weight.shape, weight.values, read)
 
 
 def _pool(kind: str) -> Callable[[LiteNode], list[Part]]:
@@ -201,14 +143,9 @@ def _pool(kind: str) -> Callable[[LiteNode], list[Part]]:
         window, stride = (options.FilterHeight(), options.FilterWidth()), (options.StrideH(), options.StrideW())
         if len(node.shape) != 4 or min(*window, *stride) < 1:
             return node.refused(f"is a pooling with windows of {window}, {stride} apart, of {len(node.shape)} axes")
-        rows, cols = ((0, 0), (0, 0)) if options.Padding() != SAME else (
-            same_padding(size, edge, step, "upper")
-            for size, edge, step in zip(node.shape[1:3], window, stride, strict=True))
-        if any(rows) or any(cols):
-            return node.refused(f"is a pooling that pads {rows} rows and {cols} columns, at the beginning and at the "
-                                "end; use padding='valid'")
-        return node.activated(PoolPart(node.label, kind, window, stride, counts_padding=False),
-                              options.FusedActivationFunction())
+        return activated(node, PoolPart(node.label, kind, window, stride, counts_padding=False,
+                                        same="upper" if options.Padding() == SAME else ""),
+                         options.FusedActivationFunction())
     return read
 
 
@@ -218,23 +155,6 @@ def _mean(node: LiteNode) -> list[Part]:
         return node.refused("is a mean over other axes than rows and columns; use GlobalAveragePooling2D")
     pooled: list[Part] = [AdaptivePoolPart(node.label, "average", (1, 1))]
     return pooled if options.KeepDims() else [*pooled, FlattenPart(f"{node.label}.flatten")]
-
-
-def _reshape(node: LiteNode) -> list[Part]:
-    """A reshape to one axis behind the batch axis; or of the input to a map of one channel, whose order is the same."""
-    before, after = node.shape, node.tensors[node.outputs[0]].shape
-    if before == after:
-        return []
-    if len(after) == 2 and before[:1] == after[:1]:
-        if len(before) == 4:
-            node.flow.flattened = before[1], before[2], before[3]
-        return [FlattenPart(node.label)]
-    if len(after) == 4 and before[:1] == after[:1] and after[3] == 1 and len(before) in (2, 3):
-        return [FlattenPart(node.label, (1, after[1], after[2]))]
-    if len(after) == 4 and len(before) == 2 and after[:3] == (before[0], 1, 1):
-        return []
-    return node.refused(f"is a reshape of {list(before)} to {list(after)}; only all axes behind the batch's may become "
-                        "one, or an input a map of one channel")
 
 
 def _pad(node: LiteNode) -> list[Part]:
@@ -247,22 +167,34 @@ def _pad(node: LiteNode) -> list[Part]:
     return [PadPart(node.label, pairs[1], pairs[2])]
 
 
+def _join(node: LiteNode) -> list[Part]:
+    options, axes = node.options("ConcatenationOptions"), len(node.shape)
+    if any(str(one) not in node.flow.names for one in node.inputs):
+        return node.refused(JOINS_CONSTANTS)
+    if axes < 2 or options.Axis() % axes != axes - 1:
+        return node.refused(f"joins values along axis {options.Axis()}; {JOINS_CHANNELS}")
+    maps = [node.flow.flattened.get(node.flow.names[str(one)], ((1, 1, node.tensors[one].shape[-1]),))
+            for one in node.inputs]
+    if axes == 2:
+        node.flow.flattened[f"#{len(node.flow.steps)}"] = tuple(one for each in maps for one in each)
+    return activated(node, JoinPart(node.label), options.FusedActivationFunction())
+
+
+def _activation(node: LiteNode) -> list[Part]:
+    try:
+        return [ActivationPart(node.label, FUNCTIONS[node.kind](node))]
+    except ReadError as error:
+        return node.refused(str(error))
+
+
 def _softmax(node: LiteNode) -> list[Part]:
     """A softmax over the last axis: a map's channels."""
     return [SoftmaxPart(node.label, 1)]
 
 
-def _moved(weight: StoredTensor, order: tuple[int, ...]) -> StoredTensor:
-    """The tensor with its axes in another order."""
-    if weight.problem:
-        return weight
-    return StoredTensor(tuple(weight.shape[axis] for axis in order), weight.values,
-                        lambda: np.transpose(weight.read(), order))
-
-
 _HANDLERS: dict[str, Callable[[LiteNode], list[Part]]] = {
     "CONV_2D": _convolution, "DEPTHWISE_CONV_2D": _depthwise, "FULLY_CONNECTED": _linear,
     "AVERAGE_POOL_2D": _pool("average"), "MAX_POOL_2D": _pool("max"), "MEAN": _mean, "PAD": _pad,
-    "RESHAPE": _reshape, "SQUEEZE": _reshape, "EXPAND_DIMS": _reshape,
-    "RELU": lambda node: [ReluPart(node.label)], "SOFTMAX": _softmax, "LOG_SOFTMAX": _softmax,
+    **MAP_HANDLERS, "CONCATENATION": _join,
+    "SOFTMAX": _softmax, "LOG_SOFTMAX": _softmax, **dict.fromkeys(FUNCTIONS, _activation),
 }

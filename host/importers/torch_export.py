@@ -153,15 +153,14 @@ def _follow(module: Values, tensors: dict[str, StoredTensor]) -> Dataflow:
     for node in graph["nodes"]:
         read_node(node, flow, names, graph["tensor_values"])
     outputs = [one["as_tensor"]["name"] for one in graph["outputs"] if "as_tensor" in one]
-    if outputs != [flow.at]:
-        flow.refuse("output", "is not the last layer's alone; return one tensor from forward()")
+    flow.end(outputs, "return tensors from forward() that it computes from its input")
     return flow
 
 
 def _network(model: ModelFile) -> Network:
     refuse_known(model.known)
     flow = read_exported(open_zip(model.file))
-    return assemble_fitting(model.path.stem, flow.parts, flow.shape, model.input_shape, flow.assumptions)
+    return assemble_fitting(model.path.stem, flow.steps, flow.shape, model.input_shape, flow.assumptions, flow.at)
 
 
 TORCH_EXPORT = ModelFormat(_is_exported, _network)

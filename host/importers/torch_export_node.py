@@ -65,12 +65,14 @@ class ExportNode:
         Names of the tensors in the model, by the names of their values in the graph.
     sizes : list
         Axes of its output, from `size_of`.
+    taken_sizes : list
+        Those of its input; empty if they are not known.
     """
 
     def __init__(self, label: str, target: str, arguments: Values, flow: Dataflow, names: dict[str, str],
-                 sizes: list[int | str | None]) -> None:
+                 sizes: list[int | str | None], taken_sizes: list[int | str | None]) -> None:
         self.label, self.target, self.arguments, self.flow = label, target, arguments, flow
-        self.names, self.sizes = names, sizes
+        self.names, self.sizes, self.taken_sizes = names, sizes, taken_sizes
 
     def tensor(self, name: str) -> StoredTensor | None:
         """The constant that this argument is; None if it is absent."""

@@ -6,30 +6,35 @@ from collections.abc import Callable
 
 import numpy as np
 
-from host.importers.chain_tracer import ARITHMETIC, KEEP_BATCH, Dataflow, transposed
+from host.importers.activation_readers import ReadError, exported, prelu
+from host.importers.chain_tracer import ARITHMETIC, Dataflow
+from host.importers.conv_forms import over_two_axes
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     ConvPart,
     FlattenPart,
+    JoinPart,
     LinearPart,
+    MulPart,
     NormPart,
     PadPart,
     PoolPart,
-    ReluPart,
     SoftmaxPart,
+    UnsupportedPart,
 )
-from host.importers.stored_tensor import StoredTensor, masked, weight_normed
-from host.importers.supported_layers import NOT_ZEROS
+from host.importers.stored_tensor import StoredTensor, number_of, transposed
+from host.importers.supported_layers import JOINS_CHANNELS, JOINS_CONSTANTS, NOT_ZEROS
+from host.importers.torch_export_constants import IGNORED, keep_constant
+from host.importers.torch_export_maps import MAP_HANDLERS, transposed_conv
 from host.importers.torch_export_node import ExportNode, GarbledError, ValueName, Values, argument, size_of
 
 __all__ = ["read_node"]
 
-_IGNORED = ("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "dropout_", "clone", "contiguous", "alias",
-            "detach", "detach_", "lift_fresh_copy")
-_WIDE = (7, 8)
-"""Number formats to which a weight may be converted without a loss."""
-
-_WEIGHTLESS = {"relu": ReluPart, "relu_": ReluPart}
+_DIFFERENCES = ("sub", "sub_")
+_SUMS = ("add", "add_", *_DIFFERENCES)
+_PRODUCTS = ("mul", "mul_")
+_JOINS = ("cat", "concat", "concatenate")
 
 def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Values) -> None:
     """Adds to the flow the parts that a node becomes, or the constant that it computes.
@@ -54,25 +59,49 @@ def read_node(node: Values, flow: Dataflow, names: dict[str, str], shapes: Value
         + [one.name for value in arguments.values() if type(value) is list for one in value if type(one) is ValueName]
     if not outputs:
         return
-    takes = flow.takes(label, target, taken)
+    sizes = [size_of(size) for size in shapes[outputs[0]]["sizes"]]
+    gated = flow.gated(taken) if operation in _PRODUCTS else None
+    if gated:
+        flow.go_on(outputs[0], ActivationPart(label, gated))
+        return
+    adds = operation in _SUMS and arguments.get("alpha", 1) in (None, 1)
+    takes = flow.takes(label, target, taken, adds=adds, joins=operation in _JOINS,
+                       multiplies=operation in _PRODUCTS)
     if takes is None:
-        _constant(operation, arguments, outputs[0], flow, names)
+        keep_constant(operation, arguments, outputs[0], sizes, flow, names)
         return
     handler = _HANDLERS.get(operation)
-    if not takes or operation in _IGNORED:
+    if not takes or operation in IGNORED:
         if takes and arguments.get("train"):
             flow.assume_no_dropout(label)
         flow.go_on(outputs[0])
-    elif operation in _WEIGHTLESS:
-        flow.go_on(outputs[0], _WEIGHTLESS[operation](label))
+    elif flow.others and operation not in _JOINS:
+        if operation not in _PRODUCTS:
+            flow.add_up(label, minus=operation in _DIFFERENCES)
+        flow.go_on(outputs[0], *([MulPart(label)] if operation in _PRODUCTS else []))
+    elif target.startswith("torch.ops.aten.") and (parts := _activation(operation, label, arguments, flow)):
+        flow.go_on(outputs[0], *parts)
     elif handler is None or not target.startswith("torch.ops.aten."):
         flow.refuse(label, _unsupported(target))
-        flow.go_on(outputs[0])
+        for output in outputs:
+            flow.go_on(output)
     else:
-        sizes = [size_of(size) for size in shapes[outputs[0]]["sizes"]]
-        call = ExportNode(label, target, arguments, flow, names, sizes)
+        first = arguments.get("input", arguments.get("self"))
+        axes = shapes[first.name]["sizes"] if type(first) is ValueName and first.name in shapes else []
+        call = ExportNode(label, target, arguments, flow, names, sizes, [size_of(size) for size in axes])
         parts = handler(call)
         flow.go_on(outputs[0], *parts)
+
+
+def _activation(operation: str, label: str, arguments: Values, flow: Dataflow) -> list:
+    """The part of an activation function; empty if the operation is none."""
+    try:
+        if operation in ("prelu", "_prelu_kernel") and type(arguments.get("weight")) is ValueName:
+            return [ActivationPart(label, prelu(flow.constant(arguments["weight"].name)))]
+        found = exported(operation, arguments)
+        return [] if found is None else [ActivationPart(label, found)]
+    except ReadError as error:
+        return [UnsupportedPart(label, str(error))]
 
 
 def _unsupported(target: str) -> str:
@@ -81,40 +110,26 @@ def _unsupported(target: str) -> str:
         + ARITHMETIC * (target.removeprefix("torch.ops.aten.").split(".")[0] in ("add", "sub", "mul", "div"))
 
 
-def _constant(operation: str, arguments: Values, output: str, flow: Dataflow, names: dict[str, str]) -> None:
-    """A node that takes no activation: a weight that is transposed, masked or normalised. All others are ignored."""
-    sources = [value.name for value in arguments.values() if type(value) is ValueName]
-    tensors = [flow.constants[source] for source in sources if source in flow.constants]
-    if not tensors or len(tensors) != len(sources):
-        return
-    swaps = operation in ("t", "numpy_T") or (operation == "permute" and arguments.get("dims") == [1, 0]) \
-        or (operation == "transpose" and {arguments.get("dim0"), arguments.get("dim1")} in ({0, 1}, {-1, -2}))
-    copied = operation in _IGNORED or (operation in ("to", "_to_copy") and arguments.get("dtype") in (None, *_WIDE))
-    if len(tensors) == 1 and (swaps or copied):
-        found = transposed(tensors[0]) if swaps else tensors[0]
-    elif len(tensors) == 2 and operation == "mul" and tensors[0].shape == tensors[1].shape:
-        found = masked(*tensors)
-    elif len(tensors) == 2 and operation in ("_weight_norm", "_weight_norm_interface") and not arguments.get("dim"):
-        found = weight_normed(*tensors)
-    else:
-        return
-    flow.derive(output, found, *sources)
-    names[output] = names.get(sources[0], sources[0])
-
-
-def _conv2d(call: ExportNode) -> list:
+def _conv(call: ExportNode) -> list:
     weight, bias = call.required("weight"), call.tensor("bias")
     if call.arguments.get("transposed"):
-        return call.refused("is a transposed convolution; of convolutions only torch.nn.Conv2d is supported")
+        return transposed_conv(call)
     padding, groups = call.arguments.get("padding"), call.arguments.get("groups", 1)
-    if not weight.problem and len(weight.shape) != 4:
-        return call.refused(f"is a convolution over {len(weight.shape) - 2} axes; only one over rows and columns is "
+    if not weight.problem and len(weight.shape) not in (3, 4):
+        return call.refused(f"is a convolution over {len(weight.shape) - 2} axes; only those over one or two are "
                             "supported")
     pads = (0, 0) if padding in ("same", "valid") else call.pair("padding", 0)
     if type(groups) is not int:
         raise GarbledError(f"groups of {call.label}")
-    return [ConvPart(call.layer("weight"), weight, bias, call.pair("stride", 1), pads, call.pair("dilation", 1),
-                     groups, same="upper" if padding == "same" else "")]
+    if not weight.problem and len(call.sizes) != len(weight.shape):
+        return call.refused("is a convolution of one image without a batch axis; export the model with an example that "
+                            "has one: example[None]")
+    stride, dilation = call.pair("stride", 1), call.pair("dilation", 1)
+    if len(weight.shape) == 3:
+        (_, pad), (_, step), (_, gap) = pads, stride, dilation
+        pads, stride, dilation = (0, pad), (1, step), (1, gap)
+    return [ConvPart(call.layer("weight"), over_two_axes(weight), bias, stride, pads, dilation, groups,
+                     same="upper" if padding == "same" else "")]
 
 
 def _pad(call: ExportNode) -> list:
@@ -124,9 +139,10 @@ def _pad(call: ExportNode) -> list:
         raise GarbledError(f"pad of {call.label}")
     if mode not in (None, "constant") or value not in (None, 0):
         return call.refused(NOT_ZEROS)
-    if len(sizes) not in (2, 4) or min(sizes) < 0:
+    axes = len(call.sizes) - 2
+    if len(sizes) % 2 or len(sizes) > 4 or any(sizes[2 * axes:]) or min(sizes) < 0:
         return call.refused(f"pads by {sizes}; only zeros around rows and columns are supported, none less than 0")
-    left, right, above, below = (*sizes, 0, 0)[:4]
+    left, right, above, below = (*sizes, 0, 0, 0, 0)[:4]
     return [PadPart(call.label, (above, below), (left, right))]
 
 
@@ -158,7 +174,7 @@ def _batch_norm(call: ExportNode) -> list:
     return [NormPart(call.layer("running_mean"), call.tensor("weight"), call.tensor("bias"), mean, variance, eps)]
 
 
-def _pool(kind: str) -> Callable[[ExportNode], list]:
+def _pool(kind: str, axes: int = 2) -> Callable[[ExportNode], list]:
     def read(call: ExportNode) -> list:
         if kind == "max" and call.pair("dilation", 1) != (1, 1):
             return call.refused("has a dilation, but windows have no gaps here; use dilation=1")
@@ -166,51 +182,67 @@ def _pool(kind: str) -> Callable[[ExportNode], list]:
             return call.refused("divides by a number of its own; leave out divisor_override")
         window = call.pair("kernel_size", 0)
         stride = call.pair("stride", 0) if call.arguments.get("stride") else window
-        return [PoolPart(call.label, kind, window, stride, call.pair("padding", 0),
+        padding = call.pair("padding", 0)
+        if axes == 1:
+            window, stride, padding = (1, window[1]), (1, stride[1]), (0, padding[1])
+        return [PoolPart(call.label, kind, window, stride, padding,
                          bool(call.arguments.get("ceil_mode", False)),
                          bool(call.arguments.get("count_include_pad", True)))]
     return read
 
 
-def _adaptive_pool(kind: str) -> Callable[[ExportNode], list]:
-    return lambda call: [AdaptivePoolPart(call.label, kind, call.pair("output_size", 0))]
+def _adaptive_pool(kind: str, axes: int = 2) -> Callable[[ExportNode], list]:
+    def read(call: ExportNode) -> list:
+        rows, cols = call.pair("output_size", 0)
+        return [AdaptivePoolPart(call.label, kind, (rows if axes == 2 else 1, cols))]
+    return read
 
 
-def _mean(call: ExportNode) -> list:
-    dims = call.arguments.get("dim")
-    if type(dims) is not list or {one % 4 for one in dims if type(one) is int} != {2, 3}:
-        return call.refused("is a mean over other axes than rows and columns; use torch.nn.AdaptiveAvgPool2d(1)")
-    flat = [] if call.arguments.get("keepdim") else [FlattenPart(call.label)]
-    return [AdaptivePoolPart(call.label, "average", (1, 1)), *flat]
-
-
-def _flatten(call: ExportNode) -> list:
-    if (call.arguments.get("start_dim", 0), call.arguments.get("end_dim", -1)) not in ((1, -1), (1, 3)):
-        return call.refused("is a flatten with other axes than all but the first; use torch.nn.Flatten()")
-    return [FlattenPart(call.label)]
-
-
-def _view(call: ExportNode) -> list:
-    first, *rest = call.sizes or [None]
-    if len(call.flow.sizes) > 1 and first != call.flow.batch:
-        return call.refused(f"is {call.target[:80]}, which {KEEP_BATCH}")
-    return [call.flow.reshaped([None, *(size if type(size) is int else None for size in rest)], call.label,
-                               call.target[:80])]
+def _reduced(kind: str, what: str) -> Callable[[ExportNode], list]:
+    def read(call: ExportNode) -> list:
+        dims, keeps = call.arguments.get("dim"), bool(call.arguments.get("keepdim"))
+        axes = len(call.sizes) + (0 if keeps or type(dims) is not list else len(dims))
+        if type(dims) is not list or axes not in (3, 4) \
+                or {one % axes for one in dims if type(one) is int} != {*range(2, axes)}:
+            return call.refused(f"is a {what} over other axes than rows and columns, and only those of feature "
+                                f"maps run, as torch.nn.Adaptive{'Avg' if kind == 'average' else 'Max'}Pool2d(1) "
+                                "takes them")
+        flat = [] if keeps else [FlattenPart(call.label)]
+        return [AdaptivePoolPart(call.label, kind, (1, 1)), *flat]
+    return read
 
 
 def _arithmetic(call: ExportNode) -> list:
-    """A sum, difference, product or quotient of the input and a constant folds into the first layer."""
-    operation, value = call.target.removeprefix("torch.ops.aten.").split(".")[0], call.arguments.get("other")
+    """A sum, difference, product or quotient of a value and a constant."""
+    operation = call.target.removeprefix("torch.ops.aten.").split(".")[0].removesuffix("_")
+    value = call.arguments.get("other")
     first = call.arguments.get("self")
     constant = StoredTensor((), 1, lambda: np.asarray(value, np.float64)) if type(value) in (int, float) else \
         call.tensor("other") if type(value) is ValueName else None
     plain = call.arguments.get("alpha", 1) == 1 and call.arguments.get("rounding_mode") is None
-    swaps = operation in ("add", "mul") and type(first) is ValueName
-    if swaps and type(value) is ValueName and value.name == call.flow.at:
+    if type(first) is ValueName and type(value) is ValueName and call.flow.is_at(value.name) and \
+            not call.flow.is_at(first.name) and operation in ("add", "mul", "sub"):
         constant, first = call.tensor("self"), value
-    if constant is None or not plain or type(first) is not ValueName or first.name != call.flow.at:
+        operation = "rsub" if operation == "sub" else operation
+    if constant is None or not plain or type(first) is not ValueName or not call.flow.is_at(first.name):
         return call.refused(_unsupported(call.target))
     return call.flow.affine(call.label, operation, constant) or call.refused(_unsupported(call.target))
+
+
+def _negative(call: ExportNode) -> list:
+    return call.flow.affine(call.label, "mul", number_of(-1.0)) \
+        or call.refused(_unsupported(call.target))
+
+
+def _join(call: ExportNode) -> list:
+    joined, axis = call.arguments.get("tensors"), call.arguments.get("dim", 0)
+    if type(joined) is not list or type(axis) is not int:
+        raise GarbledError(f"tensors of {call.label}")
+    if any(type(one) is not ValueName or one.name not in call.flow.names for one in joined):
+        return call.refused(JOINS_CONSTANTS)
+    if axis % max(1, len(call.sizes)) != 1:
+        return call.refused(f"joins values along axis {axis}; {JOINS_CHANNELS}")
+    return [JoinPart(call.label)]
 
 
 def _softmax(call: ExportNode) -> list:
@@ -220,12 +252,16 @@ def _softmax(call: ExportNode) -> list:
 
 
 _HANDLERS: dict[str, Callable[[ExportNode], list]] = {
-    "conv2d": _conv2d, "convolution": _conv2d, "linear": _linear, "addmm": _addmm, "mm": _mm, "matmul": _mm,
+    "conv1d": _conv, "conv2d": _conv, "convolution": _conv, "linear": _linear, "addmm": _addmm, "mm": _mm,
+    "matmul": _mm,
     "batch_norm": _batch_norm, "_native_batch_norm_legit_no_training": _batch_norm,
     "max_pool2d": _pool("max"), "max_pool2d_with_indices": _pool("max"), "avg_pool2d": _pool("average"),
     "adaptive_avg_pool2d": _adaptive_pool("average"), "_adaptive_avg_pool2d": _adaptive_pool("average"),
-    "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _mean, "flatten": _flatten,
-    "pad": _pad, "constant_pad_nd": _pad, "view": _view, "reshape": _view, "_unsafe_view": _view,
-    "add": _arithmetic, "sub": _arithmetic, "mul": _arithmetic, "div": _arithmetic,
-    "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
+    "max_pool1d": _pool("max", 1), "avg_pool1d": _pool("average", 1),
+    "adaptive_avg_pool1d": _adaptive_pool("average", 1), "adaptive_max_pool1d": _adaptive_pool("max", 1),
+    "adaptive_max_pool2d": _adaptive_pool("max"), "mean": _reduced("average", "mean"),
+    "amax": _reduced("max", "maximum"), "pad": _pad, "constant_pad_nd": _pad, **MAP_HANDLERS,
+    **dict.fromkeys(("add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "rsub"), _arithmetic),
+    **dict.fromkeys(_JOINS, _join),
+    "neg": _negative, "softmax": _softmax, "_softmax": _softmax, "log_softmax": _softmax, "_log_softmax": _softmax,
 }

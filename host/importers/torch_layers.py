@@ -5,21 +5,23 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from host.importers.activation_readers import MODULES, ReadError, prelu
 from host.importers.source_layers import (
+    ActivationPart,
     AdaptivePoolPart,
     ConvPart,
-    FlattenPart,
     LinearPart,
     NormPart,
     PadPart,
     Part,
     PoolPart,
-    ReluPart,
     SoftmaxPart,
     UnsupportedPart,
 )
 from host.importers.supported_layers import NOT_ZEROS
 from host.importers.torch_archive import EXPORT, Checkpoint
+from host.importers.torch_map_layers import MAP_MODULES, OPTION_LIMIT, pair
+from host.network.function import AnyActivation
 from nonzero.errors import UserError
 from nonzero.safe_pickle import Record
 
@@ -29,16 +31,17 @@ MODULES_LIMIT = 4096
 NESTING_LIMIT = 32
 """Greatest depth of containers within containers."""
 
-OPTION_LIMIT = 1 << 16
-"""Greatest stride, padding, dilation or size of a layer."""
-
 NAME_LIMIT = 100
 """Greatest number of characters in the name of a module within its container."""
 
-ONLY_CHAINS = ("Nonzero runs chains of torch.nn.Linear and Conv2d layers with ReLU and pooling between them (batch "
-               "normalisation is folded); retrain with these")
+ONLY_CHAINS = ("Nonzero runs torch.nn.Linear and Conv2d layers with activation functions, batch normalisation and "
+               "pooling between them; retrain with these")
 
 AS_PT2 = f"save it as .pt2: {EXPORT}"
+
+FROM_GRAPHS = {"Conv1d", "ConvTranspose1d", "MaxPool1d", "AvgPool1d", "AdaptiveAvgPool1d", "AdaptiveMaxPool1d",
+               "ConstantPad1d", "ZeroPad1d"}
+"""Classes that are supported, but of which a saved module does not tell the number of values."""
 
 INDICES = "returns indices beside its values; use return_indices=False"
 
@@ -102,13 +105,15 @@ def _module_problem(module: Any) -> str:
 def _kind_problem(name: str) -> str:
     """Advice about an unsupported class of torch.nn, for instance torch.nn.modules.conv.Conv2d."""
     module, _, kind = name[:80].rpartition(".")
+    if kind in FROM_GRAPHS and module.startswith("torch.nn.modules."):
+        return f"is a torch.nn.{kind}, which is read only from a graph; {AS_PT2}"
     kind = ascii(kind).strip("'")
     if module.endswith((".conv", ".lazy")):
-        same = ("; a Conv1d is the same with one row: kernels of (1, size), on inputs of (channels, 1, length)"
-                if kind == "Conv1d" else "; retrain with it")
-        return f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d is supported{same}"
+        return (f"is the convolution torch.nn.{kind}; of these only torch.nn.Conv2d and ConvTranspose2d are supported; "
+                "retrain with one")
     if module.endswith(".activation"):
-        return f"is torch.nn.{kind}, but ReLU is the only activation function; retrain with torch.nn.ReLU"
+        return (f"is torch.nn.{kind}, an activation function that the engine does not run; retrain with torch.nn.ReLU, "
+                "or another one of the README")
     if module.endswith(".container"):
         return (f"is a torch.nn.{kind}, which does not say in which order its layers run; "
                 "put them into a torch.nn.Sequential")
@@ -129,14 +134,14 @@ def _convolution(name: str, checkpoint: Checkpoint, state: dict) -> Part:
     if not isinstance(linear, LinearPart):
         return linear
     weight = linear.weight
-    stride, dilation = _pair(state.get("stride")), _pair(state.get("dilation"))
+    stride, dilation = pair(state.get("stride")), pair(state.get("dilation"))
     padding, groups = state.get("padding"), state.get("groups")
     if state.get("padding_mode") != "zeros":
         return UnsupportedPart(name, NOT_ZEROS)
     if padding == "valid":
         padding = (0, 0)
     same = "upper" if padding == "same" else ""
-    pads = (0, 0) if same else _pair(padding)
+    pads = (0, 0) if same else pair(padding)
     if stride is None or dilation is None or pads is None or type(groups) is not int:
         return UnsupportedPart(name, f"has a stride, padding, dilation or groups that are no whole numbers of at most "
                                      f"{OPTION_LIMIT}; save the model again")
@@ -155,17 +160,8 @@ def _zero_pad(name: str, _: Checkpoint, state: dict) -> Part:
     return PadPart(name, (above, below), (left, right))
 
 
-def _pair(value: Any) -> tuple[int, int] | None:
-    """One number or two as two; None if they are neither, or not from 0 to `OPTION_LIMIT`."""
-    pair: Any = (value, value) if type(value) is int else value
-    if type(pair) not in (tuple, list) or len(pair) != 2 \
-            or not all(type(one) is int and 0 <= one <= OPTION_LIMIT for one in pair):
-        return None
-    return pair[0], pair[1]
-
-
 def _max_pool(name: str, _: Checkpoint, state: dict) -> Part:
-    if _pair(state.get("dilation")) != (1, 1):
+    if pair(state.get("dilation")) != (1, 1):
         return UnsupportedPart(name, "has a dilation, but windows have no gaps here; use dilation=1")
     if state.get("return_indices"):
         return UnsupportedPart(name, INDICES)
@@ -179,8 +175,8 @@ def _average_pool(name: str, _: Checkpoint, state: dict) -> Part:
 
 
 def _pool(name: str, kind: str, state: dict) -> Part:
-    window, padding = _pair(state.get("kernel_size")), _pair(state.get("padding"))
-    stride = window if state.get("stride") is None else _pair(state.get("stride"))
+    window, padding = pair(state.get("kernel_size")), pair(state.get("padding"))
+    stride = window if state.get("stride") is None else pair(state.get("stride"))
     if window is None or stride is None or padding is None:
         return UnsupportedPart(name, f"has a kernel_size, stride or padding that are no whole numbers of at most "
                                      f"{OPTION_LIMIT}; save the model again")
@@ -193,12 +189,12 @@ def _adaptive_pool(kind: str) -> Callable[[str, Checkpoint, dict], Part]:
         if state.get("return_indices"):
             return UnsupportedPart(name, INDICES)
         size = state.get("output_size")
-        pair: Any = (size, size) if type(size) is int else size
-        if type(pair) not in (tuple, list) or len(pair) != 2 \
-                or not all(one is None or (type(one) is int and 1 <= one <= OPTION_LIMIT) for one in pair):
+        both: Any = (size, size) if type(size) is int else size
+        if type(both) not in (tuple, list) or len(both) != 2 \
+                or not all(one is None or (type(one) is int and 1 <= one <= OPTION_LIMIT) for one in both):
             return UnsupportedPart(name, f"has an output_size that is not one or two whole numbers of at most "
                                          f"{OPTION_LIMIT}; save the model again")
-        return AdaptivePoolPart(name, kind, (pair[0], pair[1]))
+        return AdaptivePoolPart(name, kind, (both[0], both[1]))
     return read
 
 
@@ -222,10 +218,20 @@ def _softmax(name: str, _: Checkpoint, state: dict) -> Part:
     return SoftmaxPart(name, axis)
 
 
-def _flatten(name: str, _: Checkpoint, state: dict) -> Part:
-    if (state.get("start_dim"), state.get("end_dim")) != (1, -1):
-        return UnsupportedPart(name, "is a Flatten with start_dim or end_dim; use torch.nn.Flatten()")
-    return FlattenPart(name)
+def _activation(read: Callable[[dict], AnyActivation]) -> Callable[[str, Checkpoint, dict], Part]:
+    def part(name: str, _: Checkpoint, state: dict) -> Part:
+        try:
+            return ActivationPart(name, read(state))
+        except ReadError as error:
+            return UnsupportedPart(name, str(error))
+    return part
+
+
+def _prelu(name: str, checkpoint: Checkpoint, state: dict) -> Part:
+    slopes = checkpoint.tensor(state["_parameters"].get("weight"))
+    if slopes is None:
+        return UnsupportedPart(name, "lacks its slopes; save the model again")
+    return _activation(lambda _: prelu(slopes))(name, checkpoint, state)
 
 
 def _nothing(name: str, _: Checkpoint, state: dict) -> None:
@@ -245,10 +251,11 @@ _MODULES: dict[str, Callable[[str, Checkpoint, dict], Part | None]] = {
     "torch.nn.modules.pooling.AdaptiveAvgPool2d": _adaptive_pool("average"),
     "torch.nn.modules.pooling.AdaptiveMaxPool2d": _adaptive_pool("max"),
     "torch.nn.modules.dropout.Dropout2d": _nothing,
-    "torch.nn.modules.activation.ReLU": lambda name, checkpoint, state: ReluPart(name),
+    "torch.nn.modules.activation.PReLU": _prelu,
+    **{f"torch.nn.modules.activation.{kind}": _activation(read) for kind, read in MODULES.items()},
     "torch.nn.modules.activation.Softmax": _softmax,
     "torch.nn.modules.activation.LogSoftmax": _softmax,
     "torch.nn.modules.dropout.Dropout": _nothing,
     "torch.nn.modules.dropout.AlphaDropout": _nothing,
-    "torch.nn.modules.flatten.Flatten": _flatten,
+    **MAP_MODULES,
 }

@@ -9,7 +9,7 @@ from host.importers.build_network import assemble, assemble_fitting
 from host.importers.description import KEY
 from host.importers.known_networks import refuse_known
 from host.importers.model_file import ModelFile, ModelFormat
-from host.importers.source_layers import shown
+from host.importers.source_layers import in_a_row, shown
 from host.importers.state_dict import COPY, check_count, read_tensors
 from host.importers.stored_tensor import StoredTensor
 from host.importers.torch_archive import EXPORT, OTHER_TENSORS, SAVE_AGAIN, STORAGES, Checkpoint, read_checkpoint
@@ -153,7 +153,7 @@ def network_of_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[
     model, description = find_model(checkpoint)
     if type(model) is Record:
         refuse_known(known)
-        return assemble(name, module_parts(checkpoint, model), input_shape)
+        return assemble(name, in_a_row(module_parts(checkpoint, model)), input_shape)
     check_count(len(model))
     tensors, unread = {}, []
     for key, value in model.items():
@@ -168,7 +168,7 @@ def network_of_checkpoint(name: str, checkpoint: Checkpoint, input_shape: tuple[
                    if (tensor := checkpoint.tensor(value)) is not None and not tensor.problem]
     reading = read_tensors(tensors, ordered=True, description=description, known=known)
     notes = (f"not read, though it may belong to the model: {', '.join(unread[:5])}",) if unread else ()
-    return assemble_fitting(name, reading.parts, reading.shape, input_shape, (*reading.assumptions, *notes))
+    return assemble_fitting(name, in_a_row(reading.parts), reading.shape, input_shape, (*reading.assumptions, *notes))
 
 
 def _network(model: ModelFile) -> Network:

@@ -7,11 +7,11 @@ convolution counts as one neuron.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 
 from host.network.activate import activate
+from host.network.graph import only_reader, sources
 from host.network.layers import Linear, Network
 
 __all__ = ["drop_dead_neurons", "keep_neurons", "living_neurons", "put_back", "silence_dead_neurons",
@@ -23,17 +23,17 @@ def silence_dead_neurons(network: Network) -> Network:
 
     A neuron without inputs has a constant output; it moves into the biases of the next layer, so the
     network computes the same function. Only a constant before a convolution with padding stays, whose zeros it
-    differs from. Shapes stay.
+    differs from, and whatever several layers read, or one adds to its sums. Shapes stay.
     """
     layers = [replace(layer, weight=layer.weight.copy(), bias=layer.bias.copy()) for layer in network.layers]
     changed = True
     while changed:
         changed = False
-        for layer, following in pairwise(layers):
+        for layer, following in _pairs(layers):
             taken = _taken(layer, following)
             heard = taken.any(axis=(1, 3)).ravel()
             constant = activate(layer.bias, layer.activation)
-            silent = ~layer.weight.any(axis=1) & ((layer.bias != 0) | heard)
+            silent = ~layer.weight.any(axis=1) & ((layer.bias != 0) | heard) & (layer.added is None)
             if following.geometry is not None and following.geometry.padded:
                 silent &= constant == 0
             constant = np.where(silent, constant, 0).astype(np.float32).reshape(len(taken), -1, 1)
@@ -44,6 +44,13 @@ def silence_dead_neurons(network: Network) -> Network:
             layer.bias[silent | unheard] = 0
             changed |= bool(silent.any() or unheard.any())
     return replace(network, layers=tuple(layers))
+
+
+def _pairs(layers: Sequence[Linear]) -> list[tuple[Linear, Linear]]:
+    """Each layer whose outputs a single one takes, with that one; but not a fully connected layer before a convolution,
+    which has one weight for many of its neurons."""
+    return [(layer, layers[reader]) for layer, reader in zip(layers, only_reader(layers), strict=True)
+            if reader is not None and not (layer.out_map and layers[reader].geometry)]
 
 
 def _taken(layer: Linear, following: Linear) -> np.ndarray:
@@ -76,7 +83,7 @@ def drop_dead_neurons(network: Network) -> Network:
     """``network`` without the hidden neurons that have no inputs or no outputs; the function stays.
 
     Inputs and outputs of the network stay, and of each layer at least one neuron. So do the channels that go into a
-    convolution with groups, or come from one.
+    convolution with groups, or come from one, and the neurons of a fully connected layer that are a feature map.
     """
     network = silence_dead_neurons(network)
     return take_neurons(network, living_neurons(network))
@@ -85,8 +92,9 @@ def drop_dead_neurons(network: Network) -> Network:
 def living_neurons(network: Network) -> list[np.ndarray]:
     """Rows of each layer that `drop_dead_neurons` leaves, in ``network``, whose dead neurons are silent."""
     rows = [np.arange(layer.rows) for layer in network.layers]
-    for number, (layer, following) in enumerate(pairwise(network.layers)):
-        if not any(one.geometry and one.geometry.groups > 1 for one in (layer, following)):
+    for number, (layer, reader) in enumerate(zip(network.layers, only_reader(network.layers), strict=True)):
+        if reader is not None and layer.added is None and not layer.out_map and not any(
+                one.geometry and one.geometry.groups > 1 for one in (layer, network.layers[reader])):
             alive = np.flatnonzero(layer.weight.any(axis=1) | (layer.bias != 0))
             rows[number] = alive if alive.size else np.array([0])
     return rows
@@ -103,11 +111,11 @@ def take_neurons(network: Network, rows: list[np.ndarray], inputs: np.ndarray | 
     inputs : int array, optional
         The columns of the first layer that stay, if it is fully connected; None for all.
     """
-    layers = []
+    layers, wires = [], sources(network.layers)
     for number, (layer, places) in enumerate(zip(network.layers, weight_places(network, rows, inputs), strict=True)):
-        geometry = layer.geometry
-        if geometry is not None and number and len(rows[number - 1]) < network.layers[number - 1].rows:
-            geometry = replace(geometry, in_shape=(len(rows[number - 1]), *geometry.in_shape[1:]))
+        geometry, source = layer.geometry, wires[number].source
+        if geometry is not None and source >= 0 and len(rows[source]) < network.layers[source].rows:
+            geometry = replace(geometry, in_shape=(len(rows[source]), *geometry.in_shape[1:]))
         layers.append(replace(layer, weight=layer.weight.ravel()[places], bias=layer.bias[rows[number]],
                               geometry=geometry))
     return replace(network, layers=tuple(layers))
@@ -153,11 +161,11 @@ def weight_places(network: Network, rows: list[np.ndarray], inputs: np.ndarray |
     list of int64 array, shape ``[rows left, columns left]``
     """
     places = []
-    for number, layer in enumerate(network.layers):
-        own = np.arange(layer.weight.size).reshape(layer.weight.shape)[rows[number]]
-        if number and len(rows[number - 1]) < network.layers[number - 1].rows:
-            own = own.reshape(len(own), network.layers[number - 1].rows, -1)[:, rows[number - 1]].reshape(len(own), -1)
-        elif not number and inputs is not None:
-            own = own[:, inputs]
+    for layer, kept, (source, _) in zip(network.layers, rows, sources(network.layers), strict=True):
+        own = np.arange(layer.weight.size).reshape(layer.weight.shape)[kept]
+        if source < 0:
+            own = own if inputs is None else own[:, inputs]
+        elif len(rows[source]) < network.layers[source].rows:
+            own = own.reshape(len(own), network.layers[source].rows, -1)[:, rows[source]].reshape(len(own), -1)
         places.append(own)
     return places

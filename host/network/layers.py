@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from host.network.function import AnyActivation
 from rtl.descriptor import largest
-from rtl.numbers import Activation
 
 VALUES_LIMIT = 1 << 28
 """Values of one file that may be read: 1 GiB as float32, enough for VGG-16's 138 million weights."""
@@ -32,20 +32,33 @@ class Linear:
         Rows are output neurons, columns inputs. A zero is a pruned weight.
     bias : float32 array, shape ``[rows]``
         Zeros if the layer has none.
-    activation : Activation
+    activation : AnyActivation
         The function of its sums; it also says whether the outputs may be negative.
     geometry : Geometry, optional
         Geometry of a convolution (`Conv2d`); None here.
     fixed : bool
-        Constant weights, as those of an average pooling: never pruned, trained or shared.
+        Constant weights, as those of an average pooling: never pruned or trained.
+    source, added : str, optional
+        Layers whose outputs it takes, see `host.network.graph`.
+    out_map : (int, int, int), optional
+        Channels, rows and columns of the feature map that the outputs of a fully connected layer are, in this order;
+        None if they are a vector.
+    output_scale, output_offset : float32 array, shape ``[rows]``, optional
+        What its outputs are multiplied by after the engine, and what is added then; of the last layer alone, both or
+        none (`host.quantization.even_outputs`).
     """
 
     name: str
     weight: np.ndarray
     bias: np.ndarray
-    activation: Activation
+    activation: AnyActivation
     geometry: "Geometry | None" = None
     fixed: bool = False
+    source: str | None = None
+    added: str | None = None
+    out_map: tuple[int, int, int] | None = None
+    output_scale: np.ndarray | None = None
+    output_offset: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
@@ -77,6 +90,11 @@ class Linear:
     def outputs(self) -> int:
         """Values that it gives."""
         return self.rows
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of its outputs; a vector is a map of one pixel."""
+        return self.out_map or (self.rows, *self.shape.out_shape)
 
 
 @dataclass(frozen=True)
@@ -213,6 +231,12 @@ class Network:
     @property
     def weights_kept(self) -> int:
         return sum(layer.weights_kept for layer in self.layers)
+
+    @property
+    def multiplications(self) -> int:
+        """Multiplications of an inference, those by pruned weights included."""
+        return sum(layer.weight.size * (math.prod(layer.geometry.conv_shape) if layer.geometry else 1)
+                   for layer in self.layers)
 
 
 def taps_met(geometry: Geometry) -> np.ndarray:

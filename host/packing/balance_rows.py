@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-__all__ = ["Assignment", "assign_bands", "assign_rows", "order_rows"]
+__all__ = ["Assignment", "assign_bands", "assign_map", "assign_rows", "order_rows"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,30 @@ def _assign_evenly(work: np.ndarray, pes: int, pass_slots: int) -> Assignment:
         if free:
             heapq.heappush(waiting, (-lacks[group] / free, group))
     return Assignment(pe, slot, pes, pass_slots)
+
+
+def assign_map(work: np.ndarray, channels: int, pes: int, pass_slots: int, *, balance: bool) -> Assignment:
+    """Assigns the rows of a fully connected layer whose outputs are a feature map.
+
+    They lie as those of a convolution do: pixel by pixel, each channel at the same PE and the same of its slots.
+
+    Parameters
+    ----------
+    work : float array, shape ``[rows]``
+        Expected useful multiplications of each row; rows are in torch's order: channel, row, column.
+    channels : int
+    pes : int
+    pass_slots : int
+        Slots of a PE per pass; a pass may begin and end within a pixel.
+    balance : bool
+        Channels are shared out by their work, not in turn.
+    """
+    words, pixels = -(-channels // pes), len(work) // channels
+    in_turn = np.arange(channels)
+    one = assign_rows(work.reshape(channels, -1).sum(axis=1), pes, words) if balance \
+        else Assignment(in_turn % pes, in_turn // pes, pes, words)
+    slot = one.slot[:, None] + np.arange(pixels) * words
+    return Assignment(np.repeat(one.pe, pixels), slot.ravel(), pes, pass_slots)
 
 
 def assign_bands(work: np.ndarray, pes: int) -> Assignment:

@@ -37,5 +37,5 @@ def _pass_cycles(one: PackedPass, config: EngineConfig) -> int:
     scan = math.prod(one.encoded.scan.pixels) * (int(lengths.max(axis=0).sum()) + lengths.shape[1])
     drained = len(one.encoded.slots) * fields["pool"] ** 2 * fields["pooled_cols"] * fields["pooled_rows"]
     drain = drained * config.row_cycles
-    tables = descriptor_words(config) + config.codebook_entries + config.taps
+    tables = descriptor_words(config) + config.codebook_entries + config.taps + config.table_entries
     return scan + drain + tables + PASS_CYCLES

@@ -18,7 +18,7 @@ from host.packing.conv_scans import Scan
 from rtl.config import EngineConfig
 from rtl.layouts import long_slice
 
-__all__ = ["EncodedPass", "encode_pass", "pack_words"]
+__all__ = ["EncodedPass", "encode_pass"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class EncodedPass:
         Useful entries of each slice.
     codes, indices : list of uint8 arrays, one for each PE
         The entries in the order of the entry memory.
+    added : int
+        0, or the pass adds the outputs of another layer, each times this integer.
     """
 
     slots: range
@@ -50,6 +52,7 @@ class EncodedPass:
     counts: np.ndarray
     codes: list[np.ndarray]
     indices: list[np.ndarray]
+    added: int = 0
 
     @property
     def entries(self) -> int:
@@ -163,24 +166,6 @@ def _with_entries(chosen: EncodedPass, slices: _Slices) -> EncodedPass:
     return replace(chosen, codes=np.split(codes, ends), indices=np.split(indices, ends))
 
 
-def pack_words(values: np.ndarray, bits: int) -> np.ndarray:
-    """Packs unsigned fields into memory words, the first in the least significant bits.
-
-    ``[[1, 2, 3, 4]]`` of 4 bits becomes the word 0x4321, in bytes ``[[0x21, 0x43]]``.
-
-    Parameters
-    ----------
-    values : integer array, shape ``[words, fields]``
-    bits : int
-        Width of a field; beyond 64 bits of a value there are zeros.
-
-    Returns
-    -------
-    uint8 array, shape ``[words, bytes]``: little-endian words, padded to whole bytes.
-    """
-    return _packed(values.astype(np.uint64), bits)
-
-
 # Loops over all weights, compiled by Numba. Python's types are not what Numba sees, so these have none.
 
 
@@ -282,19 +267,3 @@ def _entries(gaps, taps, found, counts, lengths, index_bits, tap_bits):  # type:
             place += 1
             at += 1
     return codes, indices
-
-
-@numba.njit(cache=True)
-def _packed(values, bits):  # type: ignore[no-untyped-def]
-    words = np.zeros((values.shape[0], (values.shape[1] * bits + 7) // 8), np.uint8)
-    for word in range(values.shape[0]):
-        place = 0
-        for field in range(values.shape[1]):
-            rest = values[word, field]
-            end = place + bits
-            while place < end:
-                step = min(end - place, 8 - place % 8)
-                words[word, place // 8] |= np.uint8((rest & np.uint64((1 << step) - 1)) << np.uint64(place % 8))
-                rest >>= np.uint64(step)
-                place += step
-    return words

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from host.network.activations import engine_activation, needs_table
 from host.network.dead_neurons import drop_dead_neurons
 from host.network.layers import Linear, Network
 from host.packing.pack import arrange
@@ -75,6 +76,12 @@ def _way_out(network: QuantizedNetwork, config: EngineConfig) -> str:
         return f"this network can run on preset {' or '.join(fitting)}; use --preset"
     convolutions = any(layer.geometry for layer in network.layers)
     base = PRESETS["conv"] if convolutions and not config.tap_bits else config
+    tables = any(layer.table is not None for layer in network.layers) and not base.act_table
+    wanted = ["act_table = true"] if tables else []
+    if tables and base.act_bits != 8:
+        wanted, base = ["act_bits = 8", *wanted], replace(base, act_bits=8)
+    start = ['preset = "conv"'] if convolutions and not config.tap_bits else []
+    base = replace(base, act_table=base.act_table or tables)
     enough = replace(base, **DEPTHS)
     if _problems(network, enough, ""):
         return "no engine can run this network; make its layers or its inputs smaller"
@@ -83,8 +90,7 @@ def _way_out(network: QuantizedNetwork, config: EngineConfig) -> str:
         while _problems(network, replace(enough, **{name: depth}), ""):
             depth = min(2 * depth, DEPTHS[name])
         enough = replace(enough, **{name: depth})
-    wanted = [f"{name} = {getattr(enough, name)}" for name in DEPTHS if getattr(enough, name) != getattr(base, name)]
-    start = ['preset = "conv"'] if base is not config else []
+    wanted += [f"{name} = {getattr(enough, name)}" for name in DEPTHS if getattr(enough, name) != getattr(base, name)]
     return f"this network can run on an engine with {', '.join([*start, *wanted])}; write that into a file for --config"
 
 
@@ -100,5 +106,7 @@ def _in_integers(network: Network) -> QuantizedNetwork:
 
 def _layer(layer: Linear) -> QuantizedLayer:
     codes, bias = (layer.weight != 0).astype(np.uint8), np.zeros(layer.rows, np.int64)
-    return QuantizedLayer(layer.name, codes, np.arange(2), bias, 1, 0, layer.activation, False, 1.0, 1.0, 1.0,
-                          layer.geometry)
+    return QuantizedLayer(layer.name, codes, np.arange(2), bias, 1, 0, engine_activation(layer.activation), False, 1.0,
+                          1.0, 1.0, layer.geometry, layer.source, layer.added, 0 if layer.added is None else 1,
+                          table=np.zeros(256, np.int64) if needs_table(layer.activation) else None,
+                          out_map=layer.out_map)

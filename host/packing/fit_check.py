@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks whether layers fit an engine: every problem names layer, memory, sizes and a remedy."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
+from host.network.activations import needs_table
+from host.network.graph import is_chain, sources
 from host.network.layers import LARGEST_POOL, Linear
+from host.packing.act_bases import act_words
+from host.packing.boundaries import input_shape
 from host.packing.mapping import MappedLayer
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import RANGES, EngineConfig
-from rtl.descriptor import codebook_words, descriptor_words, largest, tap_table_words
+from rtl.descriptor import act_table_words, codebook_words, descriptor_words, largest, tap_table_words
 
 __all__ = ["problems_of_layers", "problems_of_memories"]
 
@@ -34,16 +37,36 @@ def problems_of_layers(layers: Sequence[QuantizedLayer | Linear], config: Engine
     """
     problems = [problem for layer in layers if layer.geometry
                 for problem in _problems_of_convolution(layer, config, preset)]
-    for before, layer in itertools.pairwise(layers):
+    for layer, (source, added) in zip(layers, sources(layers), strict=True):
+        if added is not None and not config.tap_bits:
+            problems.append(f"layer '{layer.name}' adds the outputs of '{layer.added}' to its sums, preset '{preset}' "
+                            "cannot keep sums between two passes; use a configuration with tap_bits = 2")
+        if not config.act_table and (layer.table is not None if isinstance(layer, QuantizedLayer)
+                                     else needs_table(layer.activation)):
+            way_out = "act_table = true" if config.act_bits == 8 else "act_bits = 8 and act_table = true"
+            problems.append(f"layer '{layer.name}' has an activation function that takes a table, preset '{preset}' "
+                            f"has no tables; use a configuration with {way_out}")
+        if source < 0:
+            found = input_shape(layers)
+            if layer.geometry and (found.in_shape[0], found.pixels) != (layer.geometry.in_shape[0],
+                                                                        layer.geometry.pixels):
+                problems.append(f"layer '{layer.name}' takes the input as {_sizes(layer.geometry.in_shape)} values, "
+                                f"but another layer as {_sizes(found.in_shape)}; let all take it in one shape")
+            continue
+        before = layers[source]
         if before.outputs != layer.inputs:
             problems.append(f"layer '{layer.name}' takes {layer.inputs} values, but layer '{before.name}' gives "
                             f"{before.outputs}")
-        elif layer.geometry and (before.rows, *before.shape.out_shape) != layer.geometry.in_shape:
-            given = " x ".join(str(size) for size in (before.rows, *before.shape.out_shape))
-            wanted = " x ".join(str(size) for size in layer.geometry.in_shape)
-            problems.append(f"layer '{layer.name}' takes {wanted} values, but layer '{before.name}' gives {given}; the "
-                            "engine cannot change the shape between them")
+        elif layer.geometry and (before.map_shape[0], math.prod(before.map_shape)) != (
+                layer.geometry.in_shape[0], layer.inputs):
+            problems.append(f"layer '{layer.name}' takes {_sizes(layer.geometry.in_shape)} values, but layer "
+                            f"'{before.name}' gives {_sizes(before.map_shape)}; the engine cannot change the shape "
+                            "between them")
     return problems
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _problems_of_convolution(layer: QuantizedLayer | Linear, config: EngineConfig, preset: str) -> list[str]:
@@ -94,10 +117,10 @@ def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer],
     kept = quantized.weights_kept / max(1, quantized.weights_total)
     entry_words = slice_words = program_words = 0
     overflown: set[str] = set()
+    others = "" if is_chain(quantized.layers) else ", and what later layers still read"
     total = sum(_entry_words(one, config) for one in mapped)
     all_slices, all_program = (sum(count(one, config) for one in mapped) for count in (_slice_words, _program_words))
-    input_words = mapped[0].source.words
-    for one in mapped:
+    for one, act_needs in zip(mapped, act_words(mapped, sources(quantized.layers)), strict=True):
         layer, needs = one.layer, _entry_words(one, config)
         entry_words += needs
         slice_words += _slice_words(one, config)
@@ -121,17 +144,13 @@ def problems_of_memories(quantized: QuantizedNetwork, mapped: list[MappedLayer],
             overflown.add("program")
             problems.append(f"layer '{layer.name}' brings the program to {program_words} words, preset '{preset}' has "
                             f"{config.program_depth}; use a configuration with program_depth = {_power(all_program)}")
-        # A layer that is drained once may overwrite its inputs.
-        both = input_words, one.output_words
-        needs = sum(both) if len(one.assignment.passes) > 1 else max(both)
-        input_words = one.output_words
-        if needs > config.act_depth:
-            most = _power(needs)
+        if act_needs > config.act_depth:
+            most = _power(act_needs)
             way_out = f"use a preset with more, or a configuration with act_depth = {most}"
             if most > RANGES["act_depth"][1]:
                 way_out = f"no engine has more than {RANGES['act_depth'][1]}; make the model's inputs smaller"
-            problems.append(f"layer '{layer.name}' needs {needs} words of activation memory for its inputs and "
-                            f"outputs, preset '{preset}' has {config.act_depth}; {way_out}")
+            problems.append(f"layer '{layer.name}' needs {act_needs} words of activation memory for its inputs and "
+                            f"outputs{others}, preset '{preset}' has {config.act_depth}; {way_out}")
     return problems
 
 
@@ -146,7 +165,8 @@ def _slice_words(one: MappedLayer, config: EngineConfig) -> int:
 
 def _program_words(one: MappedLayer, config: EngineConfig) -> int:
     tables = codebook_words(config) + (tap_table_words(config) if one.layer.geometry else 0)
-    return len(one.passes) * (descriptor_words(config) + tables)
+    act_tables = 0 if one.layer.table is None else len(one.assignment.passes) * act_table_words(config)
+    return len(one.passes) * (descriptor_words(config) + tables) + act_tables
 
 
 def _entry_words(one: MappedLayer, config: EngineConfig) -> int:

@@ -50,13 +50,34 @@ def image_file(packed: PackedNetwork) -> bytes:
     host = json.dumps({
         "input_order": packed.source.channels.tolist(), "input_shape": packed.quantized.input_axes,
         "input_scale": packed.quantized.input_scale, "input_signed": packed.quantized.input_signed,
+        **_output_ends(packed),
         "layers": [{"name": layer.quantized.name, "output_base": layer.output_base,
                     "output_words": layer.output_words,
-                    "output_order": layer.placement.channel_positions.tolist(), **_convolution_fields(layer),
+                    "output_order": layer.placement.read_by(layer.quantized).channel_positions.tolist(),
+                    **_convolution_fields(layer),
+                    **_source_fields(layer),
                     **({"bands": packed.fold.bands} if packed.fold and layer is packed.layers[0] else {})}
                    for layer in packed.layers],
     }, separators=(",", ":"), sort_keys=True).encode()
     return engine_image(packed) + with_crc(HOST_MAGIC + len(host).to_bytes(4, "little") + host)
+
+
+def _output_ends(packed: PackedNetwork) -> dict[str, Any]:
+    """Scale and offset of each output, if they have their own."""
+    last = packed.quantized.layers[-1]
+    if not isinstance(last.output_scale, np.ndarray):
+        return {}
+    return {"output_scale": last.output_scale.tolist(), "output_offset": last.output_offset.tolist()}
+
+
+def _source_fields(layer: PackedLayer) -> dict[str, Any]:
+    """Where a layer takes its inputs from, unless it is the layer before."""
+    one = layer.quantized
+    found: dict[str, Any] = {} if one.source is None else {"source": one.source}
+    if one.added is not None:
+        passes = [each for each in layer.passes if each.encoded.added]
+        found |= {"added": one.added, "added_passes": len(passes) // len(layer.assignment.passes)}
+    return found
 
 
 def _convolution_fields(layer: PackedLayer) -> dict[str, Any]:

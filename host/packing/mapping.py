@@ -8,14 +8,17 @@ import numpy as np
 
 from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
-from host.packing.balance_rows import Assignment, assign_bands, assign_rows, order_rows
+from host.network.graph import input_readers, sources
+from host.packing.added_passes import added_passes
+from host.packing.balance_rows import Assignment, assign_bands, assign_map, assign_rows, order_rows
+from host.packing.boundaries import input_layout, input_shape, output_layout, scanned_channels
 from host.packing.conv_scans import Scan, scans
 from host.packing.encode import EncodedPass, encode_pass
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from host.quantization.work import layer_work, tap_activity
 from rtl.config import EngineConfig
 
-__all__ = ["MappedLayer", "dropped_share", "fold_choices", "map_network", "output_layout"]
+__all__ = ["MappedLayer", "dropped_share", "fold_choices", "map_network"]
 
 BANDS_PAY = 0.95
 """A convolution gets two bands if they reduce the busiest PE's work to at most this share."""
@@ -47,6 +50,9 @@ class MappedLayer:
     output_words : int
         Activation words that its drain writes.
     passes : list of EncodedPass
+        Those of the same rows follow each other; those that add another layer's outputs come last.
+    added : ActivationLayout or None
+        Layout of the outputs that are added.
     """
 
     layer: QuantizedLayer
@@ -55,11 +61,17 @@ class MappedLayer:
     output: ActivationLayout
     output_words: int
     passes: list[EncodedPass]
+    added: ActivationLayout | None = None
+
+    @property
+    def pixel_slots(self) -> int:
+        """Words of a pixel that it drains: all of a fully connected layer, even if its outputs are a map."""
+        return self.output.pixel_words if self.layer.geometry else self.assignment.words
 
     @property
     def band_step(self) -> int:
-        """Words between the places of slots below and from ``output.pixel_words`` on, see `rtl.descriptor`."""
-        upper = self.output.pixel_words
+        """Words between the places of slots below and from `pixel_slots` on, see `rtl.descriptor`."""
+        upper = self.pixel_slots
         return self.output_words // 2 - upper if self.assignment.words > upper else 0
 
 
@@ -102,13 +114,6 @@ def _folded(fold: Fold, often: np.ndarray | None) -> np.ndarray:
     return np.where(fold.values >= 0, 1 if often is None else often[fold.values], 0)
 
 
-def output_layout(layer: QuantizedLayer, assignment: Assignment) -> ActivationLayout:
-    """Layout of the outputs of ``layer``, whose rows have the PEs and slots of ``assignment``."""
-    channels = np.full(assignment.words * assignment.pes, -1, np.int64)
-    channels[assignment.position] = np.arange(layer.rows)
-    return ActivationLayout(channels, assignment.pes, layer.outputs // layer.rows)
-
-
 def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[np.ndarray] | None,
                 config: EngineConfig, *, balance: bool = True, order: bool = True) -> list[MappedLayer] | None:
     """Maps every layer to the PEs.
@@ -132,49 +137,46 @@ def map_network(quantized: QuantizedNetwork, fold: Fold | None, activity: list[n
     first = quantized.layers[0] if fold is None else fold.layer(quantized.layers[0])
     often = None if activity is None else activity[0]
     often = _folded(fold, often) if fold else often
-    by_channel = None if often is None else often.reshape(first.shape.in_shape).mean(axis=(1, 2))
-    source = ActivationLayout(_input_channels(first, by_channel, config), config.pes, first.shape.pixels)
+    wires = sources(quantized.layers)
+    shape = input_shape(quantized.layers) if input_readers(quantized.layers) > 1 else None
+    by_channel = None if often is None else often.reshape((shape or first.shape).in_shape).mean(axis=(1, 2))
+    # The network's input, and the outputs of each layer.
+    layouts = [input_layout(first, by_channel, config, shape)]
     mapped: list[MappedLayer] = []
-    for number, layer in enumerate([first, *quantized.layers[1:]]):
+    for number, (layer, (taken, added)) in enumerate(zip([first, *quantized.layers[1:]], wires, strict=True)):
         bands = fold.bands if fold and number == 0 else 1
-        source = source.read_by(layer)
-        channels = _scanned(source, layer, config)
+        source = layouts[taken + 1].read_by(layer)
+        if number:
+            often = None if activity is None else activity[taken + 1]
+        channels = scanned_channels(source, layer, config)
         found = _balance_and_encode(layer, channels, often, order, config, bands) if balance \
             else _assign_and_encode(layer, channels, None, order, config, bands)
         if found is None:
             return None
         assignment, passes = found
+        more = None if added is None else layouts[added + 1].read_by(layer)
+        if more is not None:
+            together = _with_added(layer, more, assignment, passes, config)
+            if together is None:
+                return None
+            passes = together
         output = output_layout(quantized.layers[number], assignment.upper(bands))
         mapped.append(MappedLayer(layer, assignment, source, output,
-                                  assignment.words * math.prod(layer.shape.out_shape), passes))
-        source, often = output, None if activity is None or number + 1 == len(activity) else activity[number + 1]
+                                  assignment.words * math.prod(layer.shape.out_shape), passes, more))
+        layouts.append(output)
     return mapped
 
 
-def _scanned(source: ActivationLayout, layer: QuantizedLayer, config: EngineConfig) -> np.ndarray:
-    """The channels of a pixel; for a convolution without the blocks at the pixel's end that hold no channel."""
-    if layer.geometry is None:
-        return source.channels
-    last = int(np.flatnonzero(source.channels >= 0)[-1])
-    return source.channels[:(last // config.block_cols + 1) * config.block_cols]
-
-
-def _input_channels(layer: QuantizedLayer, often: np.ndarray | None, config: EngineConfig) -> np.ndarray:
-    """Inputs (of a convolution: input channels) that have weights, in whole activation words; -1 fills up.
-
-    The scan spends a step on a block without a non-zero activation. So the inputs that are seldom zero are spread over
-    all blocks: the most active ones go to one block each, then the next ones, and so on. A convolution leaves out the
-    blocks of a pixel that hold no channel.
-    """
-    used = np.flatnonzero(layer.channel_codes.any(axis=0))
-    used = used if len(used) else np.array([0])
-    cols = -(-len(used) // config.pes) * config.pes
-    if often is None:
-        return np.concatenate([used, np.full(cols - len(used), -1)])
-    count = -(-len(used) // config.block_cols) if layer.geometry else cols // config.block_cols
-    blocks = np.full((config.block_cols, count), -1, np.int64)
-    blocks.flat[:len(used)] = used[np.argsort(-often[used], kind="stable")]
-    return np.pad(blocks.T.ravel(), (0, cols - blocks.size), constant_values=-1)
+def _with_added(layer: QuantizedLayer, more: ActivationLayout, assignment: Assignment, passes: list[EncodedPass],
+                config: EngineConfig) -> list[EncodedPass] | None:
+    """The layer's passes, behind those of the same rows those that add."""
+    channels, found = scanned_channels(more, layer, config), list[EncodedPass]()
+    for slots in assignment.passes:
+        own = added_passes(layer, channels, assignment, slots, config)
+        if own is None:
+            return None
+        found += [one for one in passes if one.slots == slots] + own
+    return found
 
 
 def _balance_and_encode(layer: QuantizedLayer, channels: np.ndarray, often: np.ndarray | None, order: bool,
@@ -235,16 +237,15 @@ def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.nda
         passes = _encode_layer(layer, channels, assignment, scans(layer.shape, 1 << config.tap_bits, config.tap_bits),
                                config)
         return None if passes is None else (assignment, passes)
-    in_turn = np.arange(layer.rows)
-    words = -(-layer.rows // config.pes)
+    channels_out, *size = layer.map_shape if layer.out_map else (layer.rows, 1)
+    words = -(-channels_out // config.pes) * math.prod(size)
     best: tuple[Assignment, list[EncodedPass]] | None = None
     fewest = -(-words // (config.acc_depth // math.prod(layer.shape.computed_shape)))
     count, edge = fewest, 1 << config.tap_bits
     while True:
         slots = -(-words // count)
         count = -(-words // slots)
-        assignment = Assignment(in_turn % config.pes, in_turn // config.pes, config.pes, slots) if work is None \
-            else assign_rows(work, config.pes, slots)
+        assignment = _assigned(layer, work, config.pes, slots)
         plan = scans(layer.shape, edge, config.tap_bits)
         passes = _encode_layer(layer, channels, assignment, plan, config)
         if passes is not None:
@@ -260,12 +261,21 @@ def _assign_and_encode(layer: QuantizedLayer, channels: np.ndarray, work: np.nda
         count = max(count + (1 if best else 1 + count // 4), -(-words // (slots - 1)))
     assert best is not None     # a slice of one row and tap is one entry
     assignment, passes = best
-    if order and any(one.skips for one in passes):
+    if order and not layer.out_map and any(one.skips for one in passes):
         ordered = order_rows(assignment, layer.channel_codes, passes[0].index_bits - 2 * passes[0].scan.tap_bits)
         shorter = _encode_layer(layer, channels, ordered, plan, config)
         if shorter is not None and _storage(shorter, config) < _storage(passes, config):
             return ordered, shorter
     return best
+
+
+def _assigned(layer: QuantizedLayer, work: np.ndarray | None, pes: int, slots: int) -> Assignment:
+    """PE and slot of each row, with this many slots per pass: by their work, if it is known, else in turn."""
+    if layer.out_map:
+        return assign_map(np.zeros(layer.rows) if work is None else work, layer.out_map[0], pes, slots,
+                          balance=work is not None)
+    in_turn = np.arange(layer.rows)
+    return Assignment(in_turn % pes, in_turn // pes, pes, slots) if work is None else assign_rows(work, pes, slots)
 
 
 def _encode_layer(layer: QuantizedLayer, channels: np.ndarray, assignment: Assignment, plan: list[Scan],
@@ -284,5 +294,3 @@ def _encode_layer(layer: QuantizedLayer, channels: np.ndarray, assignment: Assig
 
 def _storage(passes: list[EncodedPass], config: EngineConfig) -> int:
     return sum(one.storage_bits(config) for one in passes)
-
-

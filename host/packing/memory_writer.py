@@ -7,8 +7,9 @@ import numpy as np
 
 from host.network.layers import Geometry
 from host.packing.balance_rows import Assignment
-from host.packing.encode import EncodedPass, pack_words
-from host.quantization.integer_network import QuantizedLayer
+from host.packing.encode import EncodedPass
+from host.packing.word_fields import pack_words
+from host.quantization.integer_network import QuantizedLayer, spare_bias
 from rtl.config import EngineConfig
 
 __all__ = ["Filling", "store_biases", "store_entries", "store_slices", "tap_table"]
@@ -94,12 +95,12 @@ def store_biases(layer: QuantizedLayer, assignment: Assignment, first: int, rows
     assignment : Assignment
         PE and slot of each of its rows.
     first, rows : int
-        First slot of the pass, and number of its slots; a slot without a row gets the bias 0.
+        First slot of the pass, and number of its slots; one without a row gets the bias `spare_bias`.
     memories : Filling
         Is changed.
     """
     config = memories.config
-    biases = np.zeros((config.pes, rows), np.int64)
+    biases = np.full((config.pes, rows), spare_bias(layer, config.acc_bits))
     here = (assignment.slot >= first) & (assignment.slot < first + rows)
     biases[assignment.pe[here], assignment.slot[here] - first] = layer.bias[here]
     word_bits = config.entry_word_bits

@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packs a quantised network into the memories of an engine: chooses addresses and passes, and checks that all fits."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from host.image.activation_layout import ActivationLayout
 from host.image.space_to_depth import Fold
+from host.network.graph import sources
+from host.packing.act_bases import act_bases
+from host.packing.added_passes import added_geometry
 from host.packing.balance_rows import Assignment
 from host.packing.encode import EncodedPass
 from host.packing.fit_check import problems_of_layers, problems_of_memories
 from host.packing.mapping import MappedLayer, fold_choices, map_network
 from host.packing.memory_writer import Filling, store_biases, store_entries, store_slices, tap_table
+from host.packing.scan_fields import pixel_fields, scanned
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from nonzero.errors import UserError
 from nonzero.progress import waiting
 from rtl.config import EngineConfig
-from rtl.descriptor import LayerKind, codebook_value_bits, codebook_words, descriptor_layout, largest
+from rtl.descriptor import LayerKind, codebook_value_bits, codebook_words, descriptor_layout
 from rtl.numbers import PRE_SHIFTS
 
 __all__ = ["PackedLayer", "PackedNetwork", "PackedPass", "arrange", "pack"]
@@ -151,7 +156,9 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
     if problems:
         raise UserError(problems)
     often = None if activity is None else activity[0]
-    for fold in fold_choices(quantized.layers[0], often, config, balance=balance):
+    # A folded input is laid out for one layer.
+    alone = sum(-1 in one for one in sources(quantized.layers)) == 1 and quantized.layers[0].added is None
+    for fold in fold_choices(quantized.layers[0], often, config, balance=balance) if alone else [None]:
         with waiting("packing"):
             mapped = map_network(quantized, fold, activity, config, balance=balance, order=order)
         if mapped is not None:
@@ -164,10 +171,13 @@ def arrange(quantized: QuantizedNetwork, config: EngineConfig, activity: list[np
 def _packed(quantized: QuantizedNetwork, fold: Fold | None, mapped: list[MappedLayer],
             config: EngineConfig) -> PackedNetwork:
     memories = Filling(config)
-    bases = _act_bases(mapped, config)
+    wires = sources(quantized.layers)
+    bases = act_bases(mapped, wires, config)
     layers: list[PackedLayer] = []
-    for number, one in enumerate(mapped):
-        passes = _place_layer(one, bases[number:number + 2], _ready(one, layers), memories)
+    for number, (one, (taken, added)) in enumerate(zip(mapped, wires, strict=True)):
+        ready = _ready(one, layers) if taken == number - 1 else one.source.words
+        places = bases[taken + 1], bases[number + 1], None if added is None else bases[added + 1]
+        passes = _place_layer(one, places, ready, memories)
         layers.append(PackedLayer(quantized.layers[number], one.assignment, one.output, passes, one.source.words,
                                   bases[number + 1], one.output_words))
     program = _program(layers, config)
@@ -179,32 +189,19 @@ def _packed(quantized: QuantizedNetwork, fold: Fold | None, mapped: list[MappedL
 def _ready(one: MappedLayer, before: list[PackedLayer]) -> int:
     """Input words that a layer's first pass may read while the last pass before it is still being drained.
 
-    The drain writes pixel by pixel; with one pixel, all slots but those of the last pass have been written before.
+    The drain writes pixel by pixel; with one pixel, all slots but those of the last pass have been written before. A
+    convolution of several pixels does not scan all words in their order, so that it waits.
     """
     if not before:
         return one.source.words
-    return one.source.words - len(before[-1].passes[-1].encoded.slots) if before[-1].placement.pixels == 1 else 0
+    in_order = math.prod(before[-1].quantized.shape.out_shape) == 1 and one.source.pixels == 1
+    return one.source.words - len(before[-1].passes[-1].encoded.slots) if in_order else 0
 
 
-def _act_bases(mapped: list[MappedLayer], config: EngineConfig) -> list[int]:
-    """Addresses of the network's input and of each layer's output.
-
-    They follow one another if all fit at once, so that every layer can be read after an inference. Otherwise a layer
-    that is drained once overwrites its own inputs, which nothing reads any more by then; a layer with several passes
-    of rows, which all read its inputs, writes to the other end of the memory.
-    """
-    words = [mapped[0].source.words, *(one.output_words for one in mapped)]
-    if sum(words) <= config.act_depth:
-        return [sum(words[:number]) for number in range(len(words))]
-    bases, high = [0], False
-    for one in mapped:
-        high ^= len(one.assignment.passes) > 1
-        bases.append(config.act_depth - one.output_words if high else 0)
-    return bases
-
-
-def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Filling) -> list[PackedPass]:
-    config, layer, source, passes = memories.config, mapped.layer, mapped.source, mapped.passes
+def _place_layer(mapped: MappedLayer, bases: tuple[int, int, int | None], ready: int,
+                 memories: Filling) -> list[PackedPass]:
+    """Stores a layer's passes; ``bases`` are the addresses of its inputs, its outputs and what is added."""
+    config, layer, passes = memories.config, mapped.layer, mapped.passes
     placed: list[PackedPass] = []
     for number, one in enumerate(passes):
         first, rows = one.slots.start, len(one.slots)
@@ -217,56 +214,47 @@ def _place_layer(mapped: MappedLayer, bases: list[int], ready: int, memories: Fi
             bias_base = memories.next_entry
             store_biases(layer, mapped.assignment, first, rows, memories)
         holds = number + 1 < len(passes) and passes[number + 1].slots == one.slots
-        skipped = (one.scan.origin[0] * layer.shape.in_shape[2] + one.scan.origin[1]) * source.pixel_words
+        shape, source, base, signed = scanned(mapped, one, bases)
+        skipped = (one.scan.origin[0] * shape.in_shape[2] + one.scan.origin[1]) * source.pixel_words
         descriptor: dict[str, int | list[int]] = {
             "kind": (LayerKind.CONVOLUTION if layer.geometry else LayerKind.FULLY_CONNECTED).value,
             "activation": layer.activation.value,
-            "input_signed": int(layer.input_signed),
+            "table": int(layer.table is not None and not holds),
+            "input_signed": int(signed),
             "index_mode": mode, "pre_shift": PRE_SHIFTS.index(layer.pre_shift), "multiplier": layer.multiplier,
-            "input_base": bases[0] + skipped, "input_words": source.words - skipped,
+            "input_base": base + skipped, "input_words": source.words - skipped,
             "chase_words": source.words - skipped if placed else ready,
             "output_base": bases[1] + first, "output_words": rows, "slice_base": slice_base,
             "entry_base": entry_base, "bias_base": bias_base,
             "plane_offsets": offsets + [0] * (3 - len(offsets)),
         }
         last_block = (one.lengths.shape[1] - 1) % config.pes // config.block_cols
-        placed.append(PackedPass(one, descriptor | {"last_block": last_block} | _pixels(mapped, one, holds=holds)))
+        pixels = pixel_fields(mapped, one, shape, source, holds=holds)
+        placed.append(PackedPass(one, descriptor | {"last_block": last_block} | pixels))
     return placed
-
-
-def _pixels(mapped: MappedLayer, one: EncodedPass, *, holds: bool) -> dict[str, int | list[int]]:
-    """Those fields of a pass's descriptor (`rtl.descriptor.descriptor_layout`) that only convolutions have."""
-    shape, scan, slots = mapped.layer.shape, one.scan, len(one.slots)
-    pixel_words = mapped.source.pixel_words
-    out_rows, out_cols = shape.computed_shape
-    pooled_rows, pooled_cols = shape.out_shape
-    return {
-        "tap_bits": scan.tap_bits, "hold_sums": int(holds), "pool": shape.pool, "pool_step": shape.pool_stride,
-        "pixel_words": pixel_words, "pixel_step": shape.stride[1] * pixel_words & largest("pixel_step"),
-        "row_step": shape.stride[0] * shape.in_shape[2] * pixel_words & largest("row_step"),
-        "scan_cols": scan.pixels[1], "scan_rows": scan.pixels[0], "first_x": scan.first[1], "first_y": scan.first[0],
-        "out_cols": out_cols, "out_rows": out_rows,
-        "first_row": (scan.first[0] * out_cols + scan.first[1]) * slots & largest("first_row"),
-        "row_pitch": out_cols * slots,
-        "pooled_cols": pooled_cols, "pooled_rows": pooled_rows, "output_pixel_words": mapped.output.pixel_words,
-        "band_step": mapped.band_step,
-    }
 
 
 def _program(layers: list[PackedLayer], config: EngineConfig) -> np.ndarray:
     # An engine without convolutions does not have their fields.
     layout = descriptor_layout(config)
     value_bits = codebook_value_bits(config)
-    records = []
+    records, tables = list[bytes](), 0
     for layer in layers:
         for one in layer.passes:
             fields = {name: one.descriptor[name] for name in layout.members if name in one.descriptor}
+            if one.descriptor["table"]:
+                fields["table_bank"], tables = tables % 2, tables + 1
             records.append(layout.const(fields).as_bits().to_bytes(layout.size // 8, "little"))
             if not config.direct_weights:
-                codebook = layer.quantized.codebook & ((1 << value_bits) - 1)
+                values = layer.quantized.codebook if not one.encoded.added else \
+                    np.array([0, one.encoded.added] + [0] * (config.codebook_entries - 2))
+                codebook = values & ((1 << value_bits) - 1)
                 records.append(codebook.astype(f"<u{value_bits // 8}").tobytes())
             if layer.quantized.geometry is not None:
-                records.append(tap_table(layer.quantized.geometry, one.encoded, config).astype("<u2").tobytes())
+                shape = added_geometry(layer.quantized) if one.encoded.added else layer.quantized.geometry
+                records.append(tap_table(shape, one.encoded, config).astype("<u2").tobytes())
+            if one.descriptor["table"] and layer.quantized.table is not None:
+                records.append(layer.quantized.table.astype(np.uint8).tobytes())
     return np.frombuffer(b"".join(records), np.uint8).reshape(-1, 4)
 
 

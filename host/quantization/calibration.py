@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks the scales of a quantised network on examples: levels that are not used, values that are clipped."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from host.compression.shared_network import SharedLayer
+from host.network.activations import at_zero
+from host.network.graph import sources
 from host.quantization.golden_model import totals
-from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
-from rtl.numbers import act_range
+from host.quantization.integer_network import QuantizedNetwork
+from rtl.numbers import act_range, requant_shift
 
-__all__ = ["CLIPPED", "clipped_inputs", "clipped_outputs", "input_notes", "layer_notes", "output_notes"]
+__all__ = ["CLIPPED", "clipped_inputs", "clipped_outputs", "dense_notes", "input_notes", "layer_notes",
+           "output_notes"]
 
 COMMON = 0.99
 """Share of the values that are no outliers."""
@@ -75,6 +81,16 @@ def layer_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray]) -> list[
     return notes
 
 
+def dense_notes(layers: Sequence[SharedLayer]) -> list[str]:
+    """Notes of hidden layers whose function leaves no zeros: a sentence each.
+
+    ``layers`` are those of the network with float values.
+    """
+    return [f"layer '{layer.name}': its {layer.activation.name} makes {at_zero(layer.activation):.3g} of "
+            "0, so that hardly any of its outputs is 0 and can be skipped; the layers that take them need more cycles"
+            for layer in layers[:-1] if at_zero(layer.activation) != 0]
+
+
 def clipped_outputs(quantized: QuantizedNetwork, acts: np.ndarray, outputs: list[np.ndarray]) -> dict[int, float]:
     """The network's outputs that are often clipped: in a share of `CLIPPED` or more of the examples.
 
@@ -92,9 +108,15 @@ def clipped_outputs(quantized: QuantizedNetwork, acts: np.ndarray, outputs: list
         The share of examples, 0 to 1, in which an output is beyond the greatest or least activation, by its number.
     """
     layer = quantized.layers[-1]
+    if layer.table is not None:
+        # Beyond the ends of a table, values are those at the ends.
+        return {}
     low, high = act_range(quantized.act_bits, signed=layer.activation.signed)
-    sums = totals(layer.weights, layer.bias, outputs[-2] if len(outputs) > 1 else acts, layer.geometry)
-    shares = _beyond(sums * _ratio(layer), low if layer.activation.signed else -np.inf, high).mean(axis=0)
+    values, (source, added) = [acts, *outputs], sources(quantized.layers)[-1]
+    sums = totals(layer.weights, layer.bias, values[source + 1], layer.geometry,
+                  None if added is None else values[added + 1] * layer.added_weight)
+    ratio = layer.multiplier / 2.0 ** (requant_shift(quantized.act_bits) + layer.pre_shift)
+    shares = _beyond(sums * ratio, low if layer.activation.signed else -np.inf, high).mean(axis=0)
     return {int(number): float(shares[number]) for number in np.flatnonzero(shares >= CLIPPED)}
 
 
@@ -124,7 +146,7 @@ def output_notes(quantized: QuantizedNetwork, outputs: list[np.ndarray], clipped
         layer, last = quantized.layers[-1], outputs[-1]
         notes += _uneven("output", last.min(axis=0) * layer.output_scale, last.max(axis=0) * layer.output_scale,
                          layer.output_scale, _levels(quantized, layer.activation.signed), np.arange(layer.outputs),
-                         "scale the targets alike, and train with that")
+                         "--outputs values gives each output a scale of its own")
     return notes
 
 
@@ -150,10 +172,6 @@ def clipped_inputs(quantized: QuantizedNetwork, images: np.ndarray) -> list[str]
 
 def _beyond(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return (values > high + 0.5) | (values < low - 0.5)
-
-
-def _ratio(layer: QuantizedLayer) -> float:
-    return layer.input_scale * layer.weight_scale / layer.output_scale
 
 
 def _levels(quantized: QuantizedNetwork, signed: bool) -> int:

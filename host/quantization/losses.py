@@ -11,15 +11,17 @@ from host.datasets import as_inputs
 from host.network.layers import Network
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
-from host.training.forward import logits, tensors
+from host.training.forward import complete, logits, tensors
 
-__all__ = ["float_values", "integer_values", "loss_notes"]
+__all__ = ["WAYS_OUT", "Values", "compared", "float_values", "integer_values", "last_values", "loss_notes",
+           "output_changes", "signal_to_noise"]
 
 POINTS = 2.0
 """Percentage points of test error that a step may cost without a note."""
 
 RELATIVE = 0.05
-"""Change of the outputs, by their root mean square, that a step may cost without a note where there are no labels."""
+"""Change of the outputs, over their standard deviation, that a step may cost without a note where there are no labels.
+"""
 
 INPUTS = 256
 MACS = 1 << 32
@@ -58,37 +60,82 @@ def loss_notes(step: str, before: Network, after: Values, images: np.ndarray,
         if last - first <= POINTS:
             return []
         cost = f"{last - first:.1f} points of test error ({first:.2f} % before, {last:.2f} % after)"
-    changes = _changes(before, after, images, first is not None)
+    changes = output_changes(before, after, images, sure=first is not None)
     if first is None:
         if changes[-1] <= RELATIVE:
             return []
-        cost = f"{100 * changes[-1]:.0f} % of the outputs' root mean square on the calibration inputs"
+        cost = f"{100 * changes[-1]:.0f} % of the outputs' standard deviation on the calibration inputs"
     worst = int(np.argmax(np.diff(changes, prepend=0)))
     where = f"layer '{before.layers[worst - 1].name}' loses" if worst else "the rounding of the inputs loses"
     return [f"{step} costs {cost}; {where} most; {WAYS_OUT[step]}"]
 
 
-def _changes(before: Network, after: Values, images: np.ndarray, sure: bool) -> list[float]:
-    """Change of the outputs, as a share of their root mean square, if the inputs (first), and then one layer more
-    each time, are as after the step. If the total change is small, the changes by layer are not measured, unless
-    ``sure``."""
+def output_changes(before: Network, after: Values, images: np.ndarray, *, sure: bool = True) -> list[float]:
+    """What each layer's share in a step changes the network's outputs.
+
+    Parameters
+    ----------
+    before : Network
+        The network before the step.
+    after : callable
+        Computes the step's result, with as many values behind each layer.
+    images : array, shape ``[n, ...]``
+        Inputs; of many, some are taken (`compared`).
+    sure : bool
+        Measure by layer even if the total change is small.
+
+    Returns
+    -------
+    list of float
+        Change of the outputs, as a share of their standard deviation (what all inputs give alike tells nothing), if
+        the inputs (first), and then one layer more each time, are as after the step. Without ``sure`` the total change
+        alone if it is at most `RELATIVE`.
+    """
     layers = tensors(before)
-    macs = sum(layer.weight.size * (math.prod(layer.geometry.conv_shape) if layer.geometry else 1)
-               for layer in before.layers)
-    count = min(len(images), INPUTS, max(2, MACS // (macs * len(layers))))
-    chosen = images[np.linspace(0, len(images) - 1, count).astype(np.int64)]
+    chosen = compared(before, images)
     values = after(chosen)
     with torch.no_grad():
         exact = logits(layers, torch.from_numpy(as_inputs(chosen))).double()
-        size = float(exact.norm()) or 1.0
+        known = [torch.from_numpy(one.astype(np.float32)) for one in values]
+        size = float((exact - exact.mean(0)).norm()) or float(exact.norm()) or 1.0
 
         def change(number: int) -> float:
-            rest = logits(layers[number:], torch.from_numpy(values[number].astype(np.float32))).double()
+            rest = complete(layers, known[:number + 1])[-1].double()
             return float((rest - exact).norm()) / size
         whole = change(len(layers))
         if not sure and whole <= RELATIVE:
             return [whole]
         return [*map(change, range(len(layers))), whole]
+
+
+def compared(network: Network, images: np.ndarray) -> np.ndarray:
+    """The inputs, evenly spread over ``images`` ``[n, ...]``, on which the layers of ``network`` are compared."""
+    count = min(len(images), INPUTS, max(2, MACS // (network.multiplications * len(network.layers))))
+    return images[np.linspace(0, len(images) - 1, count).astype(np.int64)]
+
+
+def signal_to_noise(before: np.ndarray, after: np.ndarray) -> float:
+    """Signal-to-noise ratio in dB of the values ``after`` a step: the power of those ``before`` over that of their
+    difference. Infinite if nothing has changed; minus infinity if only noise is left of zeros."""
+    signal = float(np.square(before.astype(np.float64)).sum())
+    noise = float(np.square(after.astype(np.float64) - before).sum())
+    if not noise:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def last_values(values: Values, images: np.ndarray) -> np.ndarray:
+    """The network's outputs alone, float64 ``[n, outputs]``.
+
+    Parameters
+    ----------
+    values : callable
+        Computes the values behind each layer.
+    images : array, shape ``[n, ...]``
+        Any number of inputs.
+    """
+    return np.concatenate([values(images[first:first + INPUTS])[-1].astype(np.float64)
+                           for first in range(0, len(images), INPUTS)])
 
 
 def float_values(network: Network) -> Values:
@@ -102,11 +149,20 @@ def float_values(network: Network) -> Values:
     return compute
 
 
-def integer_values(quantized: QuantizedNetwork) -> Values:
-    """The values that the integer network ``quantized`` computes, times its scales."""
+def integer_values(quantized: QuantizedNetwork, read_back: QuantizedNetwork | None = None) -> Values:
+    """The values that an integer network computes, times its scales.
+
+    Parameters
+    ----------
+    quantized : QuantizedNetwork
+    read_back : QuantizedNetwork, optional
+        The same network as its image has it, without scales (`host.decoding.decode`): it computes instead.
+    """
+    network = read_back or quantized
+
     def compute(images: np.ndarray) -> list[np.ndarray]:
         acts = quantize_inputs(quantized, images)
-        outputs = forward(quantized, acts)
-        return [acts * quantized.input_scale, *(values * layer.output_scale for values, layer
+        outputs = forward(network, acts[:, :network.inputs])
+        return [acts * quantized.input_scale, *(layer.floats(values) for values, layer
                                                 in zip(outputs, quantized.layers, strict=True))]
     return compute

@@ -7,19 +7,24 @@ for its weights and one for its outputs.
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from host.compression.share_weights import direct_values
 from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.network.activate import activate
+from host.network.activations import engine_activation, is_monotone, needs_table, upper_bound
+from host.network.graph import sources
 from host.network.layers import taps_met
-from host.quantization.golden_model import convolve, totals
+from host.quantization.act_tables import choose_table
+from host.quantization.golden_model import convolve, max_pooled, totals, unpooled
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork, accumulator_bounds, quantize_inputs
+from host.quantization.requant_constants import requant_constants
 from nonzero.errors import UserError
-from rtl.numbers import MULTIPLIER_BITS, NARROW_BITS, PRE_SHIFTS, act_range, requant_shift, requantize
+from rtl.numbers import MULTIPLIER_BITS, act_range, requant_shift, requantize
 
-__all__ = ["quantize", "requant_constants"]
+__all__ = ["quantize"]
 
 CLIPS = np.linspace(0.3, 1.0, 36)
 """Fractions of the greatest output that are tried as the greatest representable one."""
@@ -31,6 +36,10 @@ CALIBRATION_VALUES = 1 << 25
 """Values of a layer on which a network with convolutions is calibrated: fewer images, at least `FEWEST_IMAGES`."""
 
 FEWEST_IMAGES = 16
+
+ADDED_PASSES = 8
+"""Most passes that add another layer's outputs, but with direct weights. If those are much greater than the layer's own
+sums, finer weights would not show in the outputs, and only add passes."""
 
 SCALE_VALUES = 1 << 22
 """About how many outputs of a convolution choose its scale."""
@@ -67,63 +76,56 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
     scale, signed = _input_scale(images, config.act_bits)
     network = QuantizedNetwork(shared.name, (), scale, signed, config.act_bits)
     acts = quantize_inputs(network, images)
-    exact = acts * scale
+    values = [_Values(acts * scale, acts, scale, signed)]
     layers = []
-    for index, layer in enumerate(shared.layers):
-        exact = convolve(layer.weight, layer.bias, exact, layer.geometry) if layer.geometry \
-            else exact @ layer.weight.T + layer.bias
-        exact = activate(exact, layer.activation)
+    for index, (layer, (source, added)) in enumerate(zip(shared.layers, sources(shared.layers), strict=True)):
+        taken, more = values[source + 1], None if added is None else values[added + 1]
+        exact = _exact_outputs(layer, taken, more)
         last = index == len(shared.layers) - 1
         winners = exact.argmax(axis=1) if classes and last else None
         clips = CLIPS[-1:] if last and not classes else CLIPS
-        quantized, acts = _quantize_layer(layer, config, acts, scale, signed, winners, clips)
-        scale, signed = quantized.output_scale, layer.activation.signed
+        quantized, acts = _quantize_layer(layer, config, taken, more, winners, clips)
+        values.append(_Values(exact, acts, quantized.output_scale, quantized.activation.signed))
         layers.append(quantized)
+    if (each := shared.layers[-1].output_scale) is not None:
+        count = layers[-1].outputs // layers[-1].rows
+        offset = np.array(shared.layers[-1].output_offset, np.float64)
+        layers[-1] = replace(layers[-1], output_offset=np.repeat(offset, count),
+                             output_scale=np.repeat(layers[-1].output_scale * each.astype(np.float64), count))
     return QuantizedNetwork(shared.name, tuple(layers), network.input_scale, network.input_signed,
                             config.act_bits)
 
 
-def requant_constants(name: str, ratio: float, bounds: tuple[int, int], act_bits: int, *,
-                      signed: bool) -> tuple[int, int]:
-    """Multiplier and pre-shift by which a sum times ``ratio`` becomes an activation (`rtl.numbers.requantize`).
+class _Values(NamedTuple):
+    """The network's input or a layer's outputs on the examples.
 
-    The smallest pre-shift is taken at which saturation to `NARROW_BITS` cannot change a result: it saturates only sums
-    that the last clamp limits anyway, or none within ``bounds``.
-
-    Parameters
+    Attributes
     ----------
-    name : str
-        The layer's, for errors.
-    ratio : float
-        Scale of the sums over the scale of the outputs, above 0.
-    bounds : (int, int)
-        Least and greatest sum.
-    act_bits : int
-        Width of an activation.
+    exact : float64 array, shape ``[n, values]``
+        As the float network has them.
+    acts : int64 array, shape ``[n, values]``
+        Activations; each times ``scale`` is a float.
+    scale : float
     signed : bool
-        Whether the outputs are two's complement; unsigned otherwise.
-
-    Raises
-    ------
-    UserError
-        If there is none, naming the layer.
+        Whether they are two's complement.
     """
-    shift = requant_shift(act_bits)
-    narrow_low, narrow_high = act_range(NARROW_BITS, signed=True)
-    low, high = act_range(act_bits, signed=signed)
-    for pre_shift in PRE_SHIFTS:
-        multiplier = round(ratio * 2.0 ** (shift + pre_shift))
-        if not 1 <= multiplier < 1 << MULTIPLIER_BITS:
-            continue
-        half = 1 << (shift - 1)
-        hidden_above = (narrow_high * multiplier + half) >> shift >= high
-        hidden_below = (narrow_low * multiplier + half) >> shift <= low
-        if (hidden_above or bounds[1] >> pre_shift <= narrow_high) and \
-                (hidden_below or bounds[0] >> pre_shift >= narrow_low):
-            return multiplier, pre_shift
-    raise UserError(f"layer '{name}' cannot be requantised: a ratio of {ratio:.3g} between its sums "
-                    f"({bounds[0]} to {bounds[1]}) and its outputs needs another multiplier than 1 to "
-                    f"{(1 << MULTIPLIER_BITS) - 1}; rescale the layer's weights")
+
+    exact: np.ndarray
+    acts: np.ndarray
+    scale: float
+    signed: bool
+
+
+def _exact_outputs(layer: SharedLayer, taken: _Values, more: _Values | None) -> np.ndarray:
+    """The layer's outputs, pooled if it pools, in floats. Where it may, pooling comes first: that is faster."""
+    if layer.geometry:
+        early = is_monotone(layer.activation)
+        sums = convolve(layer.weight, layer.bias, taken.exact, layer.geometry if early else unpooled(layer.geometry),
+                        None if more is None else more.exact)
+        outputs = activate(sums, layer.activation)
+        return outputs if early else max_pooled(outputs, layer.geometry)
+    sums = taken.exact @ layer.weight.T + layer.bias
+    return activate(sums if more is None else sums + more.exact, layer.activation)
 
 
 def _most_images(shared: SharedNetwork) -> int:
@@ -154,11 +156,12 @@ def _input_scale(images: np.ndarray, act_bits: int) -> tuple[float, bool]:
     return greatest / act_range(act_bits, signed=signed)[1], signed
 
 
-def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float,  # type: ignore[no-untyped-def]
-                    signed: bool, winners: np.ndarray | None,
-                    clips: np.ndarray) -> tuple[QuantizedLayer, np.ndarray]:
-    codes, codebook, weight_scale = _integer_weights(layer, config)
-    sum_scale = scale * weight_scale
+def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | None,  # type: ignore[no-untyped-def]
+                    winners: np.ndarray | None, clips: np.ndarray) -> tuple[QuantizedLayer, np.ndarray]:
+    codes, codebook, weight_scale = _integer_weights(
+        layer, config, 0 if more is None else more.scale / (taken.scale * ADDED_PASSES * _greatest_weight(config)))
+    sum_scale = taken.scale * weight_scale
+    added_weight, added_signed = (0, False) if more is None else (max(1, round(more.scale / sum_scale)), more.signed)
     bias = np.rint(layer.bias / sum_scale)
     limit = 1 << (config.acc_bits - 1)
     if np.abs(bias).max(initial=0) >= limit:
@@ -166,8 +169,31 @@ def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float, 
         raise UserError(f"layer '{layer.name}': the bias of row {row} ({layer.bias[row]:.6g}) must fit "
                         f"{config.acc_bits} bits in units of {sum_scale:.3g}; reduce it")
     bias = bias.astype(np.int64)
-    bounds = _proven_bounds(layer.name, codebook[codes], bias, config, signed)
-    sums = totals(codebook[codes], bias, acts, layer.geometry)
+    def proven(bias: np.ndarray) -> tuple[int, int]:
+        return _proven_bounds(layer.name, accumulator_bounds(
+            codebook[codes], bias, config.act_bits, input_signed=taken.signed, added_weight=added_weight,
+            added_signed=added_signed), config)
+
+    def quantized(bias: np.ndarray, constants: tuple[int, int], output_scale: float,
+                  table: np.ndarray | None = None) -> QuantizedLayer:
+        return QuantizedLayer(layer.name, codes, codebook, bias, *constants, engine_activation(layer.activation),
+                              taken.signed, taken.scale, weight_scale, output_scale, layer.geometry, layer.source,
+                              layer.added, added_weight, added_signed, table, layer.out_map)
+
+    bounds = proven(bias)
+    tabled = needs_table(layer.activation) or (
+        config.act_table and _least_scale(sum_scale, config) * act_range(config.act_bits, signed=False)[1]
+        > upper_bound(layer.activation))
+    geometry = unpooled(layer.geometry) if tabled and layer.geometry else layer.geometry
+    sums = totals(codebook[codes], bias, taken.acts, geometry, None if more is None else more.acts * added_weight)
+    if tabled:
+        if not config.act_table:
+            raise UserError(f"layer '{layer.name}' has the activation function {layer.activation.name}, which takes a "
+                            "table; use a configuration with act_table = true")
+        found, outputs = choose_table(layer, config, sums, sum_scale, bounds, winners, clips=len(clips) > 1)
+        bias = bias + found.offset
+        proven(bias)
+        return quantized(bias, found.constants, found.output_scale, found.table), outputs
     some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] if layer.geometry and winners is None and len(clips) > 1 \
         else sums
     output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners,
@@ -175,12 +201,16 @@ def _quantize_layer(layer: SharedLayer, config, acts: np.ndarray, scale: float, 
     if some is not sums:
         outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=layer.activation.signed,
                              act_bits=config.act_bits, clamp=np.clip)
-    return QuantizedLayer(layer.name, codes, codebook, bias, *constants, layer.activation, signed, scale,
-                          weight_scale, output_scale, layer.geometry), outputs
+    return quantized(bias, constants, output_scale), outputs
 
 
-def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray, float]:  # type: ignore[no-untyped-def]
-    """Codes, codebook, weight scale.
+def _greatest_weight(config) -> int:  # type: ignore[no-untyped-def]
+    return int((1 << (config.weight_bits - 1)) - 1)
+
+
+def _integer_weights(layer: SharedLayer, config,  # type: ignore[no-untyped-def]
+                     least_scale: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Codes, codebook, weight scale, which is at least ``least_scale`` if the codebook may be chosen.
 
     A weight whose integer is 0 is dropped: it would only cost a cycle. So is one that only ever meets padding.
     """
@@ -191,15 +221,14 @@ def _integer_weights(layer: SharedLayer, config) -> tuple[np.ndarray, np.ndarray
     if config.direct_weights:
         return layer.codes, direct_values(config.code_bits), float(layer.values[1])
     greatest = float(np.abs(layer.values).max()) or 1.0
-    weight_scale = greatest / ((1 << (config.weight_bits - 1)) - 1)
+    weight_scale = max(greatest / _greatest_weight(config), least_scale)
     codebook = np.rint(layer.values / weight_scale).astype(np.int64)
     codes = np.where(codebook[layer.codes] == 0, 0, layer.codes).astype(np.uint8)
     return codes, codebook, weight_scale
 
 
-def _proven_bounds(name: str, weights: np.ndarray, bias: np.ndarray, config,  # type: ignore[no-untyped-def]
-                   signed: bool) -> tuple[int, int]:
-    least, greatest = accumulator_bounds(weights, bias, config.act_bits, input_signed=signed)
+def _proven_bounds(name: str, bounds: tuple[np.ndarray, np.ndarray], config) -> tuple[int, int]:  # type: ignore[no-untyped-def]
+    least, greatest = bounds
     low, high = act_range(config.acc_bits, signed=True)
     wrong = (least < low) | (greatest > high)
     if wrong.any():
@@ -211,6 +240,12 @@ def _proven_bounds(name: str, weights: np.ndarray, bias: np.ndarray, config,  # 
     return int(least.min()), int(greatest.max())
 
 
+def _least_scale(sum_scale: float, config) -> float:  # type: ignore[no-untyped-def]
+    """The least scale of outputs: a multiplier of all ones without pre-shift is the greatest ratio that there is."""
+    scale: float = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
+    return scale
+
+
 def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float,  # type: ignore[no-untyped-def]
                   bounds: tuple[int, int], winners: np.ndarray | None,
                   clips: np.ndarray) -> tuple[float, tuple[int, int], np.ndarray]:
@@ -218,9 +253,11 @@ def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float
     exact = sums * sum_scale
     exact = activate(exact, layer.activation)
     high = act_range(config.act_bits, signed=layer.activation.signed)[1]
-    # A multiplier of all ones without pre-shift is the greatest ratio that the engine has.
-    least_scale = sum_scale * 2.0 ** requant_shift(config.act_bits) / ((1 << MULTIPLIER_BITS) - 1)
+    least_scale = _least_scale(sum_scale, config)
     greatest = float(np.abs(exact).max())
+    if least_scale * high > upper_bound(layer.activation):
+        raise UserError(f"layer '{layer.name}' is clamped to {upper_bound(layer.activation):g}, which is too little in "
+                        f"units of {sum_scale:.3g}, those of its sums; use a configuration with act_table = true")
     best = None
     for clip in clips:
         scale = max(greatest * float(clip) / high, least_scale)

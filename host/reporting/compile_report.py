@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from host.compilation.state import Compilation
+from host.network.graph import sources
 from host.packing.pack import PackedLayer
 from host.reporting.entropy import bound_bits, measure
 from nonzero.version import tool_version
@@ -42,7 +43,7 @@ def summarize(work: Compilation) -> dict[str, Any]:
         "storage_bits": packed.storage_bits, "layers": layers,
         "cycles_per_image": {"predicted": float(prediction.counters["cycles"].mean()), "ideal": float(ideal.mean()),
                              "limit": float(prediction.limit_cycles(config.pes).mean())},
-        "prune_history": _history(work),
+        "check": work.check.figures() if work.check else None, "prune_history": _history(work),
         "clipped_outputs": {str(number): share for number, share in work.clipped_outputs.items()},
     }
 
@@ -68,8 +69,13 @@ def _layer(layer: PackedLayer, total: int, config: EngineConfig) -> dict[str, An
         "pe_entries": pe_entries.tolist(), "pe_balance": float(pe_entries.max() / max(1e-9, pe_entries.mean())),
         "streams": {kind: asdict(measure(np.concatenate(values))) for kind, values in streams.items()},
         "codebook": quantized.codebook.tolist(), "multiplier": quantized.multiplier,
-        "pre_shift": quantized.pre_shift, "output_scale": quantized.output_scale,
+        "pre_shift": quantized.pre_shift, "output_scale": _listed(quantized.output_scale),
+        "output_offset": _listed(quantized.output_offset),
     }
+
+
+def _listed(value: float | np.ndarray) -> float | list[float]:
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _disk_bits(layers: list[dict[str, Any]], storage_bits: dict[str, int]) -> int:
@@ -87,11 +93,13 @@ def _add_predictions(layers: list[dict[str, Any]], work: Compilation) -> None:
     ends = prediction.pass_ends[:, last_pass]
     ends[:, -1] = prediction.counters["cycles"]
     cycles = np.diff(ends, axis=1, prepend=0).mean(axis=0)
+    wires = sources([layer.quantized for layer in packed.layers])
     for number, layer in enumerate(layers):
         layer["useful_macs"] = float(prediction.useful_macs[:, number].mean())
         layer["broadcasts"] = float(prediction.broadcasts[:, number].mean())
         # A convolution scans some inputs several times, and others never.
-        layer["act_density"] = float(work.activity[number].mean()) if packed.layers[number].quantized.geometry \
+        scanned = work.activity[wires[number].source + 1]
+        layer["act_density"] = float(scanned.mean()) if packed.layers[number].quantized.geometry \
             else layer["broadcasts"] / (layer["cols"] * layer["passes"])
         layer["cycles"] = float(cycles[number])
 

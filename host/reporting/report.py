@@ -31,6 +31,13 @@ The dictionary, as `host.reporting.compile_report` makes it; a part whose keys a
                        test_metrics: {error, mse, r2, auc: float}, seconds: float, cycles_per_image, and with
                        predicted_, limit_ or ideal_ before it: means over the images}: a run on the simulated
                        engine, as `host.reporting.engine_run` makes it
+    check             {reference: str, what the result was compared with, inputs: int,
+                       agreement: share of them whose greatest output is the same, None where that says nothing,
+                       relative_error: norm of the difference over that of the float outputs,
+                       points: percentage points lost in all, worst: {step: str, layer: str or None},
+                       steps: [{name, points, unit: what they are of, change: of the outputs, as relative_error}],
+                       layers: [{name, snr_db: {step: signal-to-noise ratio of its outputs, None if nothing has
+                       changed}, clipped: share of the float network's values beyond the integers' range}]}
     clipped_outputs   {number of an output: share of its values beyond its scale}, those of 1 % and more
     prune_history     [{round: int, density: 0 to 1, iterations: int, seconds, loss: float,
                         held_out_error: metric}]
@@ -45,6 +52,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from host.reporting.check_section import CAPTION, check_tables
 from host.reporting.html_page import page, section, table
 from host.reporting.number_text import (
     cut,
@@ -89,6 +97,7 @@ def report_html(report: Report) -> str:
                  "Mean of an image. Ideal: useful multiplications over PEs; limit: at least the broadcasts."),
         section("Run in RTL", _rtl(report), "The simulated engine beside the golden model and the cycle model."),
         section("Accuracy at every step", _steps(report)),
+        section("Beside floats", check_tables(report), CAPTION),
         section("Pruning", _pruning(report), "After each round, by the share of weights kept."),
         section("Codebooks", _codebooks(report)),
         section("Entropy", _entropy(report), "Codes, indices and slice lengths in Huffman codes, as for storage; "

@@ -63,6 +63,7 @@ def main_figures(report: Report) -> list[tuple[str, str, str]]:
          [f"{show(get('weights_kept'), number_text)} of {show(get('weights_total'), number_text)}"]),
         (f"test {metric.title}", show(get("test_error_engine"), metric.text), errors),
         *_further_metrics(get("test_metrics") or {}),
+        _beside_floats(get("check") or {}),
         ("on the chip", show(get("onchip_bytes"), kib_text), smaller),
         ("bits per weight kept", show(get("bits_per_weight"), hundredths_text),
          [show(get("bound_bits_per_weight"), hundredths_text, "bound of code and position {}", "")]),
@@ -73,6 +74,15 @@ def main_figures(report: Report) -> list[tuple[str, str, str]]:
     ]
     return [(name, value, ", ".join(filter(None, details)))
             for name, value, details in figures if value != ABSENT]
+
+
+def _beside_floats(check: Report) -> tuple[str, str, list[str]]:
+    """The comparison with floats, as `main_figures`."""
+    error = show(check.get("relative_error"), share_text)
+    inputs = show(check.get("inputs"), number_text, "{} inputs", "")
+    if check.get("agreement") is None:
+        return "relative error", error, [inputs]
+    return "agreement", share_text(check["agreement"]), [f"relative error {error}", inputs]
 
 
 def _further_metrics(found: dict[str, dict[str, float]]) -> list[tuple[str, str, list[str]]]:

@@ -3,31 +3,78 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from host.datasets import as_inputs
+from host.network.activations import apply
+from host.network.function import AnyActivation
+from host.network.graph import sources
 from host.network.layers import Geometry, Network
 from host.network.pad_images import pad_images
 from host.training.metrics import error_percent, mean_squared_error
-from rtl.numbers import Activation
 
-__all__ = ["Layers", "activations", "error_of", "logits", "loss_of", "outputs_of", "tensors", "weighted_sums"]
-
-FUNCTIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
-    Activation.IDENTITY: lambda sums: sums, Activation.RELU: functional.relu}
-"""Each activation function, for tensors of sums."""
-
-Layers = Sequence[tuple[torch.Tensor, torch.Tensor, Activation, Geometry | None]]
-"""Weight ``[rows, cols]``, bias ``[rows]``, activation function, and a convolution's geometry, for each layer."""
+__all__ = [
+    "Layers", "TorchLayer", "activations", "complete", "each_output", "ends_of", "error_of", "layer_outputs",
+    "layer_sums", "logits", "loss_of", "outputs_of", "tensors", "weighted_sums",
+]
 
 
-def tensors(network: Network) -> list[tuple[torch.Tensor, torch.Tensor, Activation, Geometry | None]]:
+class TorchLayer(NamedTuple):
+    """A layer in torch.
+
+    Attributes
+    ----------
+    weight : tensor, shape ``[rows, cols]``
+    bias : tensor, shape ``[rows]``
+    activation : AnyActivation
+    geometry : Geometry or None
+        Geometry of a convolution.
+    source : int
+        Number of the layer whose outputs it takes; -1 for the network's input.
+    added : int or None
+        Number of the layer whose outputs are added to its sums.
+    scale, offset : tensor, shape ``[rows]``, or None
+        What its outputs are multiplied by, and what is added then.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    activation: AnyActivation
+    geometry: Geometry | None
+    source: int
+    added: int | None = None
+    scale: torch.Tensor | None = None
+    offset: torch.Tensor | None = None
+
+
+Layers = Sequence[TorchLayer]
+"""The layers of a network, in the order of computation."""
+
+
+def tensors(network: Network) -> list[TorchLayer]:
     """The layers of ``network`` as `logits` takes them; they share its memory."""
-    return [(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.activation, layer.geometry)
-            for layer in network.layers]
+    return [TorchLayer(torch.from_numpy(layer.weight), torch.from_numpy(layer.bias), layer.activation, layer.geometry,
+                       *wires, *ends_of(layer))
+            for layer, wires in zip(network.layers, sources(network.layers), strict=True)]
+
+
+class _Scaled(Protocol):
+    @property
+    def output_scale(self) -> np.ndarray | None: ...
+
+    @property
+    def output_offset(self) -> np.ndarray | None: ...
+
+
+def ends_of(layer: _Scaled) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Scale and offset of a `TorchLayer`, of a ``layer`` of a `Network`, or with shared weights."""
+    if layer.output_scale is None or layer.output_offset is None:
+        return None, None
+    return torch.from_numpy(layer.output_scale), torch.from_numpy(layer.output_offset)
 
 
 def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor,
@@ -53,27 +100,53 @@ def weighted_sums(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
                              padding, groups=geometry.groups)
 
 
-def activations(sums: torch.Tensor, activation: Activation, geometry: Geometry | None) -> torch.Tensor:
+def activations(sums: torch.Tensor, activation: AnyActivation, geometry: Geometry | None) -> torch.Tensor:
     """Outputs ``[n, outputs]`` of a layer, after its activation function and max pooling.
 
     Parameters
     ----------
     sums : tensor
         Result of `weighted_sums`.
-    activation : Activation
+    activation : AnyActivation
         The layer's.
     geometry : Geometry or None
         Geometry of a convolution, with its pooling.
     """
-    outputs = FUNCTIONS[activation](sums)
+    outputs = apply(sums, activation)
     if geometry is not None and geometry.pool > 1:
         outputs = functional.max_pool2d(outputs, geometry.pool, geometry.pool_stride)
     return outputs.flatten(1)
 
 
+def layer_sums(layer: TorchLayer, values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """A layer's sums, as `weighted_sums`, with what is added to them.
+
+    Parameters
+    ----------
+    layer : TorchLayer
+    values : sequence of tensor, shape ``[n, outputs]`` each
+        The network's input, and the outputs of the layers before this one.
+    """
+    sums = weighted_sums(values[layer.source + 1], layer.weight, layer.bias, layer.geometry)
+    return sums if layer.added is None else sums + values[layer.added + 1].view(sums.shape)
+
+
+def layer_outputs(layer: TorchLayer, sums: torch.Tensor) -> torch.Tensor:
+    """The outputs, ``[n, outputs]``, of a ``layer`` with these ``sums``, from `layer_sums`."""
+    outputs = activations(sums, layer.activation, layer.geometry)
+    if layer.scale is None or layer.offset is None:
+        return outputs
+    return outputs * each_output(layer.scale, outputs) + each_output(layer.offset, outputs)
+
+
+def each_output(values: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+    """``values`` ``[rows]`` for each of a layer's ``outputs`` ``[n, outputs]``, row by row."""
+    return values.repeat_interleave(outputs.shape[1] // len(values))
+
+
 def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
            generator: torch.Generator | None = None, hidden: list[torch.Tensor] | None = None) -> torch.Tensor:
-    """Outputs ``[n, rows]`` of a chain of layers for inputs ``[n, cols]``.
+    """Outputs ``[n, rows]`` of the last layer for inputs ``[n, cols]``.
 
     Parameters
     ----------
@@ -84,16 +157,32 @@ def logits(layers: Layers, inputs: torch.Tensor, dropout: Sequence[float] = (),
     generator : torch.Generator, optional
         Torch's own by default.
     hidden : list, optional
-        Takes up what goes into each layer but the first.
+        Takes up the outputs of each layer but the last.
     """
-    for number, (layer, rate) in enumerate(zip(layers, itertools.chain(dropout, itertools.repeat(0.0)), strict=False)):
-        weight, bias, activation, geometry = layer
-        if hidden is not None and number:
-            hidden.append(inputs)
-        inputs = activations(weighted_sums(inputs, weight, bias, geometry), activation, geometry)
+    values = [inputs]
+    for layer, rate in zip(layers, itertools.chain(dropout, itertools.repeat(0.0)), strict=False):
+        if hidden is not None and len(values) > 1:
+            hidden.append(values[-1])
+        outputs = layer_outputs(layer, layer_sums(layer, values))
         if rate:
-            inputs = inputs * (torch.rand(inputs.shape, generator=generator) >= rate) / (1 - rate)
-    return inputs
+            outputs = outputs * (torch.rand(outputs.shape, generator=generator) >= rate) / (1 - rate)
+        values.append(outputs)
+    return values[-1]
+
+
+def complete(layers: Layers, values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The network's input and the outputs of all layers, of which the first are given.
+
+    Parameters
+    ----------
+    layers : Layers
+    values : sequence of tensor, shape ``[n, outputs]`` each
+        The network's input, and the outputs of the first layers.
+    """
+    found = list(values)
+    for layer in layers[len(values) - 1:]:
+        found.append(layer_outputs(layer, layer_sums(layer, found)))
+    return found
 
 
 @torch.no_grad()

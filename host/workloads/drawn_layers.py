@@ -4,7 +4,7 @@
 import numpy as np
 
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
-from host.quantization.quantize import requant_constants
+from host.quantization.requant_constants import requant_constants
 from host.workloads.eie_layers import Layer
 from nonzero.errors import UserError
 from rtl.config import EngineConfig

@@ -14,8 +14,8 @@ from .backpressure import beat_queue_limit
 from .interfaces import acts_port, flow, report_port, settings_port
 from .pe import ProcessingElement
 from .queue import Queue
-from .requantize import Requantizer
 from .slices import SliceLookup
+from .variants import variant
 
 __all__ = ["Cluster"]
 
@@ -75,7 +75,7 @@ class Cluster(wiring.Component):
         # If there are several clusters each has registers of its own for the constants that all share; `keep` stops
         # synthesis from merging them again.
         layer = Signal(cluster_layer_layout(config), reset_less=True, attrs={"keep": 1})
-        requant = Signal(requant_layout(), reset_less=True, attrs={"keep": 1})
+        requant = Signal(requant_layout(self.config), reset_less=True, attrs={"keep": 1})
         m.d["near" if config.clusters > 1 else "comb"] += [
             layer.eq(self.settings.layer), requant.eq(self.settings.requant)]
         m.d.near += lookup.start.eq(self.settings.start)
@@ -137,7 +137,7 @@ class Cluster(wiring.Component):
         m.d.comb += waits[0].eq(~pes[0].total_valid)
         m.d.near += waits[1:].eq(waits)
         for first in range(0, len(pes), share):
-            requantizer = Requantizer(self.config)
+            requantizer = variant(self.config).requantizer(self.config)
             m.submodules[f"requantizer_{first}"] = near(requantizer)
             total, total_valid = pes[first].total, ~waits[-1]
             if share > 1:
@@ -145,6 +145,8 @@ class Cluster(wiring.Component):
             m.d.comb += [requantizer.layer.eq(requant), requantizer.totals.payload.eq(total),
                          requantizer.totals.valid.eq(total_valid), self.acts.coming.eq(requantizer.act_coming),
                          self.acts.acts[first // share].eq(requantizer.act)]
+            for name, table in requantizer.tables.items():
+                m.d.comb += [table.payload.eq(self.control[name]), table.valid.eq(self.control[f"write_{name}"])]
 
     def _choose_total(self, m, first, totals, waits):
         """The total of the PE that does not wait for its turn, and whether it is the last one's."""

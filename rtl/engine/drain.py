@@ -38,7 +38,7 @@ class Drain(wiring.Component):
         super().__init__({
             "sequencer": In(drain_port(config)),
             "steps": Out(flow(drain_step_layout(config))),
-            "requant": Out(requant_layout()),
+            "requant": Out(requant_layout(config)),
             "writer": Out(word_port(config)),
             "progress": Out(progress_port()),
             "reading": Out(1),
@@ -62,9 +62,7 @@ class Drain(wiring.Component):
         with m.If(start):
             m.d.sync += [
                 self.reading.eq(1), part.eq(0),
-                self.requant.multiplier.eq(new.multiplier),
-                self.requant.pre_shift.eq(new.pre_shift),
-                self.requant.activation.eq(new.activation),
+                *(self.requant[name].eq(new[name]) for name, _ in self.requant.shape()),
                 clearing.eq(self.sequencer.clear),
             ]
         self._order(m, self.reading & bias_last, part, spare, completes)

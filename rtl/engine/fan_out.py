@@ -30,7 +30,7 @@ class FanOut(wiring.Component):
         self.config = config
         super().__init__({
             "scan": In(scan_port(config)),
-            "requant": In(requant_layout()),
+            "requant": In(requant_layout(self.config)),
             "clusters": Out(settings_port(config)).array(config.clusters),
         })
 

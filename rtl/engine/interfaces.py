@@ -170,7 +170,7 @@ def settings_port(config):
     start : Out(1), layer : Out(cluster_layer_layout), requant : Out(requant_layout)
     """
     return Signature({
-        "start": Out(1), "layer": Out(cluster_layer_layout(config)), "requant": Out(requant_layout()),
+        "start": Out(1), "layer": Out(cluster_layer_layout(config)), "requant": Out(requant_layout(config)),
     })
 
 

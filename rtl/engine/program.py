@@ -30,13 +30,19 @@ class Table:
     value_bits : int
         Bits of a value in program memory.
     follows : Value of 1 bit
-        The table follows the descriptor that was read last.
+        Whether the descriptor that was read last has the table.
+    late : bool
+        The table is not needed before the pass is drained: it is sent while the PEs work, and must be the last.
+    bank : Value, optional
+        Bits above the number of a value, in the place that it goes to.
     """
 
     name: str
     values: int
     value_bits: int
     follows: Value
+    late: bool = False
+    bank: Value | None = None
 
     @property
     def in_word(self):
@@ -67,17 +73,28 @@ class Program(wiring.Component):
         return descriptor_words(config) + Program.read_cycles
 
     @staticmethod
-    def table_cycles(config, kind):
-        """Cycles in which the tables of a pass are sent: one for each value, and one after the last.
+    def table_cycles(config, descriptor):
+        """Cycles in which tables are sent for which the PEs wait: a value in each, and one more after the last.
 
         Parameters
         ----------
         config : EngineConfig
-        kind : LayerKind
-            Kind of the pass; a convolution has a tap table, too.
+        descriptor : `rtl.descriptor.whole_descriptor`
+            The pass's; a convolution has a tap table, too.
         """
-        values = config.codebook_entries + (config.taps if kind == LayerKind.CONVOLUTION else 0)
-        return values + 1 if values else 0
+        values = config.codebook_entries + (config.taps if descriptor.kind == LayerKind.CONVOLUTION else 0)
+        return values + 1 if values or descriptor.table else 0
+
+    @staticmethod
+    def late_cycles(config, descriptor):
+        """Cycles after these in which the table of the activation function is sent, while the PEs work.
+
+        Parameters
+        ----------
+        config : EngineConfig
+        descriptor : `rtl.descriptor.whole_descriptor`
+        """
+        return config.table_entries if descriptor.table else 0
 
     def __init__(self, config):
         self.config = config
@@ -103,7 +120,9 @@ class Program(wiring.Component):
         m.d.comb += self.sequencer.next.eq(descriptor)
         tables = [table for table in (
             Table("codebook", config.codebook_entries, codebook_value_bits(config), Const(1, 1)),
-            Table("taps", config.taps, 16, descriptor.kind == LayerKind.CONVOLUTION)) if table.values]
+            Table("taps", config.taps, 16, descriptor.kind == LayerKind.CONVOLUTION),
+            *([Table("act_table", config.table_entries, config.act_bits, descriptor.table, late=True,
+                     bank=descriptor.table_bank)] if config.act_table else [])) if table.values]
 
         # Words arrive `read_cycles` after their request. The purpose of the request is delayed with the word.
         counts = {"word": descriptor_words(config), **{table.name: table.values for table in tables}}
@@ -128,7 +147,8 @@ class Program(wiring.Component):
         number, value = (sent.payload[field] for field, _ in sent.payload.shape())
         place = word_for[table.name][:exact_log2(table.in_word)]
         m.d.comb += [
-            number.eq(word_for[table.name]), sent.valid.eq(word_for[f"{table.name}_valid"]),
+            number.eq(word_for[table.name] if table.bank is None else Cat(word_for[table.name], table.bank)),
+            sent.valid.eq(word_for[f"{table.name}_valid"]),
             value.eq(word.word_select(place, table.value_bits)),
         ]
 
@@ -174,6 +194,17 @@ class Program(wiring.Component):
             with m.State("FINISH DESCRIPTOR"):
                 m.next = "WAIT"
         m.d.comb += [
-            self.tables.busy.eq(Cat(fsm.ongoing(state) for state in (*sends.values(), "FINISH TABLES")).any()),
+            self.tables.busy.eq(self._holding(fsm, numbers, tables, sends)),
             port.busy.eq(~fsm.ongoing("WAIT")),
         ]
+
+    @staticmethod
+    def _holding(fsm, numbers, tables, sends):
+        """Whether the PEs wait: tables come, or the last value of one is on its way to them."""
+        late = [table for table in tables if table.late]
+        states = [*(sends[table.name] for table in tables if not table.late), *([] if late else ["FINISH TABLES"])]
+        waits = [*map(fsm.ongoing, states), *(fsm.ongoing(sends[table.name]) & (numbers[table.name] == 0)
+                                              for table in late)]
+        if late:
+            waits.append(fsm.ongoing("FINISH TABLES") & ~late[0].follows)
+        return Cat(waits).any()

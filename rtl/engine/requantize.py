@@ -34,12 +34,22 @@ class Requantizer(wiring.Component):
 
     def __init__(self, config):
         self.config = config
-        super().__init__({
-            "layer": In(requant_layout()),
+        super().__init__(self.members(config))
+
+    @staticmethod
+    def members(config):
+        """The members that every requantiser has."""
+        return {
+            "layer": In(requant_layout(config)),
             "totals": In(flow(signed(config.acc_bits))),
             "act": Out(config.act_bits),
             "act_coming": Out(1),
-        })
+        }
+
+    @property
+    def tables(self):
+        """The tables that it has, by name: where their values go."""
+        return {}
 
     @staticmethod
     def latency_cycles(config):

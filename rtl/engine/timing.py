@@ -11,20 +11,21 @@ from .cluster import Cluster
 from .gather import Gather
 from .pe import ProcessingElement
 from .program import Program
-from .requantize import Requantizer
 from .scanner import Scanner
 from .sequencer import Sequencer
 from .slices import SliceLookup
+from .variants import variant
 
 __all__ = [
-    "SETTLE_CYCLES", "beat_queue_limit", "drain_cycles", "fetch_cycles", "forwards", "job_queue_limit", "lookup_cycles",
-    "quiet_cycles", "table_cycles",
+    "SETTLE_CYCLES", "beat_queue_limit", "drain_cycles", "fetch_cycles", "forwards", "job_queue_limit", "late_cycles",
+    "lookup_cycles", "quiet_cycles", "table_cycles",
 ]
 
 SETTLE_CYCLES = Sequencer.settle_cycles
 
 fetch_cycles = Program.fetch_cycles
 table_cycles = Program.table_cycles
+late_cycles = Program.late_cycles
 quiet_cycles = Gather.quiet_cycles
 forwards = Scanner.forwards
 
@@ -37,4 +38,4 @@ def lookup_cycles(config):
 def drain_cycles(config):
     """Cycles from the drain's step that completes a row to the row's activations."""
     return (ProcessingElement.total_cycles(config) + Cluster.turn_cycles(config)
-            + Requantizer.latency_cycles(config))
+            + variant(config).requantizer.latency_cycles(config))

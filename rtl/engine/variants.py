@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two variants of an engine, with convolutions and without, and the units in which they differ."""
+"""The variants of an engine, with convolutions and without, with tables of activation functions and without, and the
+units in which they differ."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .act_writer import ActivationWriter
 from .drain import Drain
 from .order import VectorOrder
 from .pixels import PixelOrder
 from .pooling import PoolingDrain, PoolingWriter
+from .requantize import Requantizer
 from .scatter import ScatterWalker
+from .table_requantize import TableRequantizer
 from .walker import Walker
 
 __all__ = ["CONVOLUTIONS", "FULLY_CONNECTED", "Variant", "variant"]
@@ -28,12 +31,15 @@ class Variant:
         Chooses the order in which rows are drained.
     writer : type
         Turns the clusters' activations into words of the activation memory.
+    requantizer : type
+        In a cluster: turns totals into activations.
     """
 
     order: type
     walker: type
     drain: type
     writer: type
+    requantizer: type = Requantizer
 
 
 FULLY_CONNECTED = Variant(order=VectorOrder, walker=Walker, drain=Drain, writer=ActivationWriter)
@@ -43,4 +49,5 @@ CONVOLUTIONS = Variant(order=PixelOrder, walker=ScatterWalker, drain=PoolingDrai
 
 def variant(config):
     """The variant that an engine of the configuration ``config`` is."""
-    return CONVOLUTIONS if config.tap_bits else FULLY_CONNECTED
+    found = CONVOLUTIONS if config.tap_bits else FULLY_CONNECTED
+    return replace(found, requantizer=TableRequantizer) if config.act_table else found

@@ -88,7 +88,8 @@ class Draft:
         def read(first: int, words: int) -> bytes:
             return bytes(program[4 * first:4 * (first + words)])
         for one in program_passes(read, int(fields.layers), config):
-            self.places.append(self.places[-1] + self.descriptor_bytes + len(one.codebook) + len(one.tap_table))
+            self.places.append(self.places[-1] + self.descriptor_bytes + len(one.codebook) + len(one.tap_table)
+                               + len(one.act_table))
         del self.places[-1]
 
     def copy(self) -> "Draft":

@@ -67,7 +67,7 @@ async def drain(dut: Any, config: Any, bits: int, layer: dict[str, Any], *, clea
             read += 1
         assert dut.writer__write.value == (arrived and not clear)
         if not clear:
-            assert unpack(requant_layout(), int(dut.requant.value)) == constants
+            assert unpack(requant_layout(config), int(dut.requant.value)) == constants
             assert dut.progress__grows.value == arrived
             address = (layer["output_base"] + written) % (1 << len(dut.writer__address))
             assert not arrived or int(dut.writer__address.value) == address

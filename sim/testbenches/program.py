@@ -7,7 +7,7 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from rtl.config import EngineConfig
-from rtl.layouts import codebook_write_layout, load_write_layout, tap_write_layout
+from rtl.layouts import act_table_write_layout, codebook_write_layout, load_write_layout, tap_write_layout
 from sim.cocotb_kit.harness import bench, parameters, start
 from sim.cocotb_kit.payloads import pack, unpack
 
@@ -42,6 +42,14 @@ def tap_table(config: Any, words: list[int], descriptor: int) -> tuple[list[int]
     count = 4 ** config.tap_bits // 2
     return [half % (1 << (config.acc_depth - 1).bit_length())
             for word in words[:count] for half in (word & 0xFFFF, word >> 16)], count
+
+
+def act_table(config: Any, words: list[int], descriptor: int) -> tuple[list[int], int]:
+    """The table of the activation function at the beginning of program words, if the descriptor has one, and the words
+    that it takes."""
+    if not config.act_table or not descriptor >> 8 & 1:
+        return [], 0
+    return [word >> at & 0xFF for word in words[:64] for at in (0, 8, 16, 24)], 64
 
 
 class Reader:
@@ -91,11 +99,14 @@ class Reader:
         dut.sequencer__load_tables.value = dut.sequencer__fetch.value = 0
         values: list[int] = []
         taps: list[int] = []
+        curve: list[int] = []
         if load_tables:
             assert self.fetched is not None
             values, count = codebook(self.config, self.words[self.place:])
             self.place += count
             taps, count = tap_table(self.config, self.words[self.place:], self.fetched)
+            self.place += count
+            curve, count = act_table(self.config, self.words[self.place:], self.fetched)
             self.place += count
         before = self.fetched
         if fetch:
@@ -105,9 +116,11 @@ class Reader:
             self.place += words_each
         written: list[dict[str, int]] = []
         offsets: list[dict[str, int]] = []
+        acts: list[dict[str, int]] = []
+        held = 0
         await RisingEdge(dut.clk)
         # The sequencer looks at `busy` in the cycle after its command.
-        assert dut.sequencer__busy.value == bool(values or taps or fetch)
+        assert dut.sequencer__busy.value == bool(values or taps or curve or fetch)
         busy = tables_busy = True
         while busy:
             busy, late, tables_busy = bool(dut.sequencer__busy.value), tables_busy, bool(dut.tables__busy.value)
@@ -117,12 +130,19 @@ class Reader:
             if self.config.tap_bits and dut.tables__taps__valid.value:
                 assert tables_busy or late
                 offsets.append(unpack(tap_write_layout(self.config), int(dut.tables__taps__payload.value)))
+            held += tables_busy
+            if self.config.act_table and dut.tables__act_table__valid.value:
+                acts.append(unpack(act_table_write_layout(self.config), int(dut.tables__act_table__payload.value)))
             if dut.tables__busy.value and before is not None:
                 assert int(dut.sequencer__next.value) == before
             await RisingEdge(dut.clk)
         self.check_rest()
         assert written == [{"code": code, "weight": value} for code, value in enumerate(values)]
         assert offsets == [{"tap": tap, "offset": offset} for tap, offset in enumerate(taps)]
+        bank = 0 if before is None else before >> 9 & 1
+        assert acts == [{"place": bank << 8 | place, "act": act} for place, act in enumerate(curve)]
+        # The PEs do not wait for the table of the activation function.
+        assert held == (len(values) + len(taps) + 1 if values or taps or curve else 0)
 
 
 @bench()
@@ -131,7 +151,7 @@ async def descriptors_and_codebooks_come_in_order(dut: Any) -> None:
     reader = Reader(dut, config)
     await start(dut)
     step = descriptor_words(config) + codebook(config, reader.words)[1] \
-        + tap_table(config, reader.words, CONVOLUTION)[1]
+        + tap_table(config, reader.words, CONVOLUTION)[1] + act_table(config, reader.words, 1 << 8)[1]
     passes = config.program_depth // step
     for image in range(3):
         addresses = list(range(config.program_depth)) if image == 0 else random.sample(range(config.program_depth), 30)

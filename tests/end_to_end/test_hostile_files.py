@@ -34,7 +34,7 @@ from tests.support.networks import random_network
 from tests.support.tflite_models import lite_file
 
 STOPPED = "stopped here, since all files are read"
-TINY = ["--preset", "tiny", "-o", "out"]
+TINY = ["--preset", "tiny", "--max-loss", "100", "-o", "out"]
 EPOCHS = ["--share-epochs", "0"]
 DATA = "npz:data.npz"
 
@@ -52,6 +52,8 @@ READERS = {
     "compile --data": (host_compile, "data.npz", ["m.pt", "--data", DATA, "--no-prune", *EPOCHS, *TINY], None),
     "compile --calib npy": (host_compile, "calib.npy", ["m.pt", "--calib", "npy:calib.npy", "--no-prune", *TINY], None),
     "compile --calib idx": (host_compile, "calib.idx", ["m.pt", "--calib", "idx:calib.idx", "--no-prune", *TINY], None),
+    "compile --check npz": (host_compile, "check.npz", ["m.pt", "--check", "check.npz", "--no-prune", *TINY], None),
+    "compile --check pt2": (host_compile, "m.pt2", ["m.pt", "--check", "m.pt2", "--no-prune", *TINY], None),
     "compile --config": (host_compile, "engine.toml", ["m.pt", "--config", "engine.toml", "--no-prune", "-o", "out"],
                          "host.compile.compile_model"),
     "compile --recipe": (host_compile, "recipe.toml", ["m.pt", "--recipe", "recipe.toml", *TINY],
@@ -140,6 +142,7 @@ def place(tmp_path_factory):
     for name, shape in (("data.npz", (20, 20)), ("planes.npz", (20, 28, 28))):
         images = rng.integers(0, 256, shape, np.uint8)
         np.savez(place / name, x_train=images, y_train=labels, x_test=images, y_test=labels)
+    np.savez(place / "check.npz", inputs=rng.random((20, 20), np.float32), outputs=rng.random((20, 3), np.float32))
     np.save(place / "calib.npy", rng.random((20, 20), np.float32))
     (place / "calib.idx").write_bytes(b"\0\0\x08\x02" + np.array([20, 20], ">u4").tobytes() + rng.bytes(400))
     (place / "engine.toml").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in

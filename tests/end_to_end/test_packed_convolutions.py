@@ -18,7 +18,14 @@ from host.verification.compare import compare
 from rtl.protocol import COUNTERS
 from sim.simulator.link import SimulationLink
 from tests.support.engines import built_engine
-from tests.support.networks import CONVOLUTIONS, WIDE_TAPS, random_acts, random_convolutions
+from tests.support.networks import (
+    CONVOLUTIONS,
+    WIDE_TAPS,
+    random_acts,
+    random_branches,
+    random_convolutions,
+    random_decoder,
+)
 
 NETWORKS = {
     # convolutions (output channels, geometry), rows of fully connected layers, density, signed inputs
@@ -96,3 +103,38 @@ def test_folded_first_convolutions():
             codes[:] = rng.integers(1, 1 << config.code_bits, codes.shape)
             packed = check(device, config, kind, network, random_acts(rng, network, 3, 0.6))
             assert packed.fold is not None and (kind, packed.fold.bands) == (kind, bands)
+
+
+@pytest.mark.parametrize(("config", "large"), [(CONVOLUTIONS, (4, 13, 13)), (WIDE_TAPS, (5, 13, 13))],
+                         ids=["4x4 taps", "8x8 taps"])
+def test_branches(config, large):
+    """Sums of layers, some of more values than the activation memory holds at once."""
+    added, overwritten = 0, 0
+    with engine(config) as device:
+        for seed in range(8):
+            rng = np.random.default_rng(seed)
+            shape, count = tuple(rng.integers(1, (7, 12, 12)).tolist()), int(rng.integers(2, 7))
+            if seed % 4 == 3:
+                shape, count = large, 6
+            network = random_branches(rng, config, shape, count, signed=bool(seed % 2))
+            packed = check(device, config, seed, network, random_acts(rng, network, 3, 0.6))
+            added += sum(layer.added is not None for layer in network.layers)
+            overwritten += len(network.layers) - len(parse_image(image_file(packed), config).readable)
+    assert added > 12 and overwritten > 3
+
+
+@pytest.mark.parametrize("config", [CONVOLUTIONS, WIDE_TAPS], ids=["4x4 taps", "8x8 taps"])
+def test_maps_of_fully_connected_layers(config):
+    """Convolutions and poolings of the outputs of fully connected layers, some of several passes; sums of both."""
+    several, added = 0, 0
+    with engine(config) as device:
+        for seed in range(6):
+            rng = np.random.default_rng(seed)
+            maps = [tuple(rng.integers(1, (11, 7, 7)).tolist()) for _ in range(2)]
+            if seed == 5:
+                maps = [(7, 14, 11) if config is CONVOLUTIONS else (4, 17, 17)]
+            network = random_decoder(rng, config, int(rng.integers(3, 30)), maps, 0.3, signed=bool(seed % 2))
+            packed = check(device, config, seed, network, random_acts(rng, network, 3, 0.6))
+            several += sum(len(layer.assignment.passes) > 1 for layer in packed.layers if layer.quantized.out_map)
+            added += sum(layer.added is not None for layer in network.layers)
+    assert several and added > 1

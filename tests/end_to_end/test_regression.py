@@ -11,13 +11,15 @@ from torch import nn
 
 from host import compile as host_compile
 from host import run as host_run
-from host.api import compile_module
+from host.api import compile_module, open_image
 from host.compilation import steps
 from host.datasets import Dataset
 from host.decoding.decode import decode
 from host.image.image import read_image
+from host.importers.load_network import load_network
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import quantize_inputs
+from host.quantization.losses import float_values, last_values
 from host.train import main as train
 from nonzero.errors import run_command
 from rtl.config import PRESETS
@@ -55,9 +57,15 @@ def place(tmp_path, trained):
 def compiled(place, *options, out="out"):
     """The report of a compilation to a small engine."""
     command = [str(place / "m.pt"), "--data", f"npz:{place / 'd.npz'}", "--preset", "tiny", "--recipe",
-               str(place / "short.toml"), "-o", str(place / out), *options]
+               str(place / "short.toml"), "-o", str(place / out), "--max-loss", "100", *options]
     assert run_command(host_compile.main, command) == 0
     return json.loads((place / out / "report.json").read_text())
+
+
+def floats(integers, report):
+    """Outputs as the report tells their scales and offsets, which may be lists."""
+    last = report["layers"][-1]
+    return integers * np.array(last["output_scale"]) + np.array(last["output_offset"])
 
 
 def mse(outputs, targets=TARGETS[TEST]):
@@ -78,11 +86,11 @@ def test_every_form_of_the_network_is_measured_by_its_values(place, trained, cap
     assert report["test_metrics"]["dense"] == {"mse": report["test_error_dense"], "r2": pytest.approx(r2(dense))}
     network = decode(read_image(place / "out" / "model.img"), PRESETS["tiny"]).network
     integers = forward(network, quantize_inputs(network, INPUTS[TEST]))[-1]
-    engine = integers * report["layers"][-1]["output_scale"]
+    engine = floats(integers, report)
     assert report["test_metrics"]["engine"] == {"mse": pytest.approx(mse(engine)), "r2": pytest.approx(r2(engine))}
     assert report["test_error_engine"] == report["test_metrics"]["engine"]["mse"]
     assert [step["test_error"] for step in report["steps"]] == [
-        *(report[f"test_error_{form}"] for form in ("dense", "pruned", "shared", "engine")), None, None]
+        *(report[f"test_error_{form}"] for form in ("dense", "pruned", "shared", "engine")), None, None, None]
     assert 0 < report["test_error_dense"] < report["test_error_engine"] < 0.3 < mse(TARGETS[TEST].mean(axis=0))
     assert report["test_metrics"]["engine"]["r2"] > 0.9
     assert f"load: 2 layers, 600 weights, test MSE {report['test_error_dense']:.4g}\n" in said.err
@@ -101,10 +109,10 @@ def test_retraining_lowers_the_mean_squared_error(place):
     # The held-out error is the mean squared error of images that are like the test images.
     assert history[-1]["held_out_error"] == pytest.approx(retrained["test_error_pruned"], rel=0.7)
     assert run_command(host_compile.main, [str(place / "m.pt"), "--calib", f"npz:{place / 'd.npz'}", "--preset", "tiny",
-                                           "--density", "0.3", "-o", str(place / "blind")]) == 0
+                                           "--density", "0.3", "-o", str(place / "blind"), "--max-loss", "100"]) == 0
     blind = decode(read_image(place / "blind" / "model.img"), PRESETS["tiny"]).network
-    scale = json.loads((place / "blind" / "report.json").read_text())["layers"][-1]["output_scale"]
-    without = mse(forward(blind, quantize_inputs(blind, INPUTS[TEST])[:, :blind.inputs])[-1] * scale)
+    report = json.loads((place / "blind" / "report.json").read_text())
+    without = mse(floats(forward(blind, quantize_inputs(blind, INPUTS[TEST])[:, :blind.inputs])[-1], report))
     assert retrained["test_error_engine"] < 0.5 * without
 
 
@@ -131,7 +139,7 @@ def test_codebooks_are_tuned_by_the_mean_squared_error(place):
 
 def test_a_large_loss_is_told_in_shares_of_the_outputs(place):
     report = compiled(place, "--no-prune", "--share-bits", "2", "--share-epochs", "0")
-    assert any(re.match(r"weight sharing costs \d+ % of the outputs' root mean square", note)
+    assert any(re.match(r"weight sharing costs \d+ % of the outputs' standard deviation", note)
                for note in report["notes"])
     assert not any("points of test error" in note or "right class" in note for note in report["notes"])
 
@@ -163,7 +171,7 @@ def test_a_run_compares_with_the_targets_by_the_scale_in_the_report(place, monke
     capsys.readouterr()
     network = decode(read_image(place / "out" / "model.img"), PRESETS["tiny"]).network
     outputs = forward(network, quantize_inputs(network, INPUTS[500:550])[:, :network.inputs])[-1]
-    error = mse(outputs * report["layers"][-1]["output_scale"], TARGETS[500:550])
+    error = mse(floats(outputs, report), TARGETS[500:550])
     assert outputs.min() < 0  # the engine gives bits, of which some are signs
     status, said = ran(place, capsys, "--verify", "--json")
     figures = json.loads(said.out)
@@ -172,7 +180,48 @@ def test_a_run_compares_with_the_targets_by_the_scale_in_the_report(place, monke
     status, said = ran(place, capsys)
     assert re.search(rf"^test MSE on these images +{error:.4g}$", said.out, re.MULTILINE)
     assert re.search(rf"^test R2 on these images +{figures['test_metrics']['r2']:.4f}$", said.out, re.MULTILINE)
+    (place / "out" / "report.json").unlink()    # the image tells the scales of these outputs as well
+    status, said = ran(place, capsys, "--json")
+    assert status == 0 and json.loads(said.out)["test_error"] == pytest.approx(error)
+
+
+def calibrated(place, *options):
+    """The report of a compilation that knows inputs, but no targets."""
+    command = [str(place / "m.pt"), "--calib", f"npz:{place / 'd.npz'}", "--preset", "tiny", "--no-prune", "-o",
+               str(place / "out"), "--max-loss", "100", *options]
+    assert run_command(host_compile.main, command) == 0
+    return json.loads((place / "out" / "report.json").read_text())
+
+
+def test_outputs_that_are_known_to_be_values_have_scales_of_their_own(place, trained):
+    network = compile_module(trained, torch.rand(1, 12), calibration=INPUTS[TRAIN], values=True)
+    report = calibrated(place, "--outputs", "values")
+    assert [len(report["layers"][-1][name]) for name in ("output_scale", "output_offset")] == [3, 3]
+    assert sum("each output has a scale and an offset of its own" in note for note in report["notes"]) == 1
+    with torch.no_grad():
+        exact = trained(torch.from_numpy(INPUTS[TEST])).numpy()
+    found = np.abs(network.golden(INPUTS[TEST]).floats - exact).mean(axis=0) / exact.std(axis=0)
+    one = compile_module(trained, torch.rand(1, 12), calibration=INPUTS[TRAIN])
+    alike = np.abs(one.golden(INPUTS[TEST]).floats - exact).mean(axis=0) / exact.std(axis=0)
+    assert found.max() < 0.8 * alike.max() and isinstance(one.output_scale, float)
+    network.save(place / "image.img")
+    again = open_image(place / "image.img")
+    assert np.array_equal(again.golden(INPUTS[TEST]).floats, network.golden(INPUTS[TEST]).floats)
+
+
+def test_a_saved_network_gives_the_outputs_themselves(place):
+    compiled(place, "--no-prune", "--share-epochs", "0", "--save", str(place / "saved.safetensors"))
+    saved, before = (load_network(place / name) for name in ("saved.safetensors", "m.pt"))
+    assert saved.layers[-1].output_scale is None
+    values = [last_values(float_values(one), INPUTS[TEST]) for one in (saved, before)]
+    assert np.square(values[0] - values[1]).mean() < 0.2 * values[1].var()
+
+
+def test_a_run_without_scales_says_so(place, monkeypatch, capsys):
+    monkeypatch.setattr("host.verification.measure.run_batch", perfect_batch)
+    calibrated(place)
     (place / "out" / "report.json").unlink()
+    capsys.readouterr()
     status, said = ran(place, capsys, "--json")
     figures = json.loads(said.out)
     assert status == 0 and figures["test_error"] is None and figures["test_metrics"] == {}

@@ -72,6 +72,7 @@ def test_an_engine_that_differs_is_no_result(compiled, inputs, monkeypatch):
 def test_an_image_file_is_the_same_network_without_a_scale(compiled, inputs, config, tmp_path):
     compiled.save(tmp_path / "model.img")
     found = open_image(tmp_path / "model.img", config)
+    assert found.check is None and compiled.check.reference == "the float network 'small', as it was read"
     golden = found.golden(inputs)
     np.testing.assert_array_equal(golden.integers, compiled.golden(inputs).integers)
     with pytest.raises(UserError, match="does not tell the scale of its outputs"):
@@ -126,5 +127,7 @@ def test_modules_that_cannot_run_are_refused(config):
             return x if x.sum() > 0 else -x
     with pytest.raises(UserError, match=r"the module cannot be exported by torch\.export"):
         compile_module(Branching(), torch.rand(1, 4), config=config)
-    with pytest.raises(UserError, match="sigmoid"):
+    with pytest.raises(UserError, match="selu"):
+        compile_module(nn.Sequential(nn.Linear(4, 4), nn.SELU(), nn.Linear(4, 2)), torch.rand(1, 4), config=config)
+    with pytest.raises(UserError, match="this network can run on an engine with act_table = true"):
         compile_module(nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2)), torch.rand(1, 4), config=config)

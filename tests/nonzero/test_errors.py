@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from nonzero.child_process import call
-from nonzero.errors import UserError, run_command
+from nonzero.errors import ResultError, UserError, run_command
 from tests.support.paths import ROOT
 
 
@@ -23,6 +23,7 @@ def ends(error, capsys):
 
 def test_errors_are_lines_and_a_status(capsys):
     assert ends(UserError(["one", "two\nof two lines"]), capsys) == (2, "error: one\nerror: two\nof two lines\n")
+    assert ends(ResultError("worse than asked"), capsys) == (3, "error: worse than asked\n")
     assert ends(OSError(28, "No space left on device", "a.img"), capsys) \
         == (2, "error: 'a.img': No space left on device\n")
     assert ends(OSError("odd"), capsys) == (2, "error: odd\n")
@@ -61,6 +62,7 @@ END = "import signal, sys; from nonzero.errors import *; from nonzero.errors imp
 @pytest.mark.parametrize("main, status, said", [
     ("lambda argv: signal.raise_signal(signal.SIGINT)", 130, "interrupted\n"),
     ("lambda argv: print('a path: \\udcff')", 0, ""),
+    ("lambda argv: (_ for _ in ()).throw(ResultError('worse'))", 3, "error: worse\n"),
     ("lambda argv: sys.stderr.write('said\\n')", 0, "said\n"),
 ])
 def test_a_command_ends_with_its_status(main, status, said):

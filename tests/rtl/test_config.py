@@ -21,7 +21,7 @@ def test_every_field_is_in_the_hash():
     changes = {"pes": 32, "act_bits": 16, "weight_bits": 7, "code_bits": 5, "acc_bits": 30, "index_bits": (4, 5),
                "entries_per_word": 8, "entry_depth": 4096, "length_bits": 8, "slice_word_bits": 64, "slice_depth": 512,
                "act_depth": 512, "acc_depth": 256, "queue_depth": 64, "program_depth": 512, "packet_bytes": 2048,
-               "single_port": True, "tap_bits": 2, "pes_per_requantizer": 2, "beat_queue_depth": 16}
+               "single_port": True, "tap_bits": 2, "pes_per_requantizer": 2, "beat_queue_depth": 16, "act_table": True}
     assert set(changes) | {"direct_weights"} == {field.name for field in dataclasses.fields(base)}
     assert all(dataclasses.replace(base, **{name: value}).hash != base.hash for name, value in changes.items())
     assert dataclasses.replace(base, weight_bits=4).hash \
@@ -86,3 +86,13 @@ def test_counters_grow_with_the_memories():
     assert counter_bits(EngineConfig(entry_depth=65536)) == 6 + 4 + 16 + 2
     assert counter_bits(EngineConfig(pes=64, act_depth=65536)) == 6 + 6 + 16
     assert counter_bits(EngineConfig(pes=256, entry_depth=65536, entries_per_word=16)) == 32
+
+
+def test_tables_are_a_field_of_the_hash_only_where_there_are_some():
+    """Engines without them keep their images."""
+    plain, tabled = EngineConfig(), EngineConfig(act_table=True)
+    assert plain.hash.hex() == "d55156c410887311" != tabled.hash.hex()
+    assert (plain.table_entries, tabled.table_entries) == (0, 256)
+    with pytest.raises(ConfigError) as caught:
+        EngineConfig(act_table=True, act_bits=16)
+    assert caught.value.problems == ["act_table needs an act_bits of 8, not 16"]

@@ -8,7 +8,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from rtl.descriptor import codebook_value_bits, codebook_words, descriptor_layout, descriptor_words, tap_table_words
+from rtl.descriptor import (
+    act_table_words,
+    codebook_value_bits,
+    codebook_words,
+    descriptor_layout,
+    descriptor_words,
+    tap_table_words,
+)
 from rtl.image_format import HEADER_BYTES, SECTION_BYTES, SectionKind, header_layout, section_layout
 from rtl.layouts import long_slice
 from rtl.numbers import PRE_SHIFTS, requantize
@@ -63,12 +70,15 @@ class EngineModel:
             taps = []
             if fields.kind == 1:
                 taps, place = self._table(place, tap_table_words(self.config), 16)
+            curve = []
+            if self.config.act_table and fields.table:
+                curve, place = self._table(place, act_table_words(self.config), 8)
             signs = 1 << codebook_value_bits(self.config) - 1
             if self.config.direct_weights:
                 codebook, signs = range(1 << self.config.code_bits), 1 << self.config.code_bits - 1
             self._scan(fields, [(value ^ signs) - signs for value in codebook], taps)
             if not (self.config.tap_bits and fields.hold_sums):
-                self._drain(fields)
+                self._drain(fields, curve)
         assert not any(map(any, self.accumulators))
 
     def _table(self, place, words, bits):
@@ -153,7 +163,7 @@ class EngineModel:
                 at += bits
         return index, code
 
-    def _drain(self, fields):
+    def _drain(self, fields, curve):
         config = self.config
         slots, pixels = fields.output_words, [(0, 0)]
         pool = step = 1
@@ -169,10 +179,8 @@ class EngineModel:
                         for down in range(pool) for right in range(pool)]
                 drained.update(rows)
                 for pe in range(config.pes):
-                    total = max(self.accumulators[pe][row] for row in rows) + self._bias(fields, pe, slot)
-                    value = requantize(total, multiplier=fields.multiplier,
-                                       pre_shift=PRE_SHIFTS[fields.pre_shift], signed=fields.activation == 0,
-                                       act_bits=config.act_bits, clamp=_clamp)
+                    value = max(self._activation(self.accumulators[pe][row] + self._bias(fields, pe, slot), fields,
+                                                 curve) for row in rows)
                     word, lane = fields.output_base + (y * pooled_cols + x) * pixel_words + slot, pe
                     if config.tap_bits and slot >= pixel_words:
                         word, lane = word + fields.band_step, (pe + config.pes // 2) % config.pes
@@ -180,6 +188,16 @@ class EngineModel:
         for row in drained:
             for pe in range(config.pes):
                 self.accumulators[pe][row] = 0
+
+    def _activation(self, total, fields, curve):
+        """With its sign."""
+        bits, signed = self.config.act_bits, fields.activation == 0
+        value = requantize(total, multiplier=fields.multiplier, pre_shift=PRE_SHIFTS[fields.pre_shift],
+                           signed=signed or bool(curve), act_bits=bits, clamp=_clamp)
+        if not curve:
+            return value
+        found = curve[value & (1 << bits) - 1]
+        return found - (1 << bits) if signed and found >> bits - 1 else found
 
     def _bias(self, fields, pe, slot):
         config = self.config

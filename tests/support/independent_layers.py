@@ -94,11 +94,13 @@ def pool(geometry, values):
 
 
 def requantise(totals, layer, act_bits):
-    """Activations of sums with their biases (docs/numbers.md); their order stays, so pooling may come before."""
+    """Activations of sums with their biases (docs/numbers.md); without a table their order stays."""
     shift = 27 - act_bits
     narrow = np.clip(totals >> layer.shift, -1 << 17, (1 << 17) - 1)
-    low, high = (0, (1 << act_bits) - 1) if layer.activation else (-1 << act_bits - 1, (1 << act_bits - 1) - 1)
-    return np.clip(narrow * layer.multiplier + (1 << shift - 1) >> shift, low, high)
+    low, high = (-1 << act_bits - 1, (1 << act_bits - 1) - 1) if layer.table or not layer.activation \
+        else (0, (1 << act_bits) - 1)
+    found = np.clip(narrow * layer.multiplier + (1 << shift - 1) >> shift, low, high)
+    return np.array(layer.table)[found % 256] if layer.table else found
 
 
 def fields_about_pixels(one, runs, pixel_slots, bands):

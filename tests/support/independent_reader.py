@@ -107,6 +107,7 @@ class Reader:
         fields = PLAIN_FIELDS + (PIXEL_FIELDS if config.tap_bits else ())
         words = sum(abs(bits) for _, bits in fields) // 32
         assert words == (15 if config.tap_bits else 7)
+        banks = []
         for _ in range(self.passes):
             bits = sum(word << 32 * number for number, word in enumerate(program[place:place + words]))
             place, one = place + words, SimpleNamespace()
@@ -121,7 +122,16 @@ class Reader:
                 one.codebook = [_signed(value, width) for value in values]
             if one.kind == CONVOLUTION:
                 one.tap_table, place = self._table(place, 4 ** config.tap_bits, 16)
+            assert config.act_table or one.table == one.table_bank == 0
+            if one.table:
+                assert not (config.tap_bits and one.hold_sums)
+                values, place = self._table(place, 256, 8)
+                one.act_table = values if one.activation else [_signed(value, 8) for value in values]
+                banks.append(one.table_bank)
+            else:
+                one.act_table = []
             found.append(one)
+        assert banks == [number % 2 for number in range(len(banks))]
         return found
 
     def _table(self, place, count, bits):
@@ -233,7 +243,8 @@ class Reader:
                     assert layer.weights[row, column] == 0
                     layer.weights[row, column] = one.codebook[code]
             if not (self.config.tap_bits and one.hold_sums):
-                ended += one.output_words
+                assert ended == 0 or layer.table == one.act_table
+                layer.table, ended = one.act_table, ended + one.output_words
         return layer
 
     @staticmethod
@@ -254,10 +265,10 @@ class Reader:
             if layer.geometry:
                 image = np.reshape(acts, layer.geometry["in_shape"])
                 sums = convolve(layer.geometry, layer.weights, image) + layer.bias[:, None, None]
-                acts = pool(layer.geometry, sums).ravel()
+                acts = pool(layer.geometry, requantise(sums, layer, self.config.act_bits)).ravel()
             else:
-                acts = layer.weights @ acts[:layer.weights.shape[1]] + layer.bias
-            acts = requantise(acts, layer, self.config.act_bits)
+                sums = layer.weights @ acts[:layer.weights.shape[1]] + layer.bias
+                acts = requantise(sums, layer, self.config.act_bits)
             outputs.append(acts)
         return outputs
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from host.network.graph import INPUT
 from host.network.layers import Geometry, taps_met
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork
 from rtl.config import EngineConfig
@@ -15,6 +16,9 @@ from rtl.numbers import Activation
 SMALL = EngineConfig(pes=4, index_bits=(3, 4, 6), entries_per_word=4, entry_depth=512, slice_word_bits=16,
                      slice_depth=256, act_depth=32, acc_depth=8, queue_depth=16, program_depth=256, packet_bytes=128)
 """Everything in small, so that layers take several passes and biases several words."""
+
+TABLES = replace(SMALL, act_table=True, program_depth=1024)
+"""The same with tables of activation functions."""
 
 WIDE_ACTS = EngineConfig(pes=2, act_bits=16, weight_bits=6, code_bits=6, direct_weights=True, index_bits=(4,),
                          entries_per_word=2, entry_depth=512, length_bits=5, slice_word_bits=10, slice_depth=256,
@@ -68,6 +72,70 @@ def random_convolutions(rng: np.random.Generator, config: EngineConfig, geometri
         layers.append(_layer(rng, config, f"fc{number + 1}", (rows, layers[-1].outputs), density,
                              layers[-1].activation.signed, last=number == len(sizes) - 1))
     return QuantizedNetwork("random", tuple(layers), 1.0, signed, config.act_bits)
+
+
+def with_tables(rng: np.random.Generator, network: QuantizedNetwork, share: float = 0.7) -> QuantizedNetwork:
+    """The network with random tables for some of its layers, some of which hold no 0; values are in no order."""
+    layers = []
+    for layer in network.layers:
+        low, high = (-128, 128) if layer.activation.signed else (0, 256)
+        table = rng.integers(low, high, 256) * (rng.random(256) < 0.8)
+        table = np.where(table == 0, 7, table) if rng.random() < 0.3 else table
+        layers.append(replace(layer, table=table) if rng.random() < share else layer)
+    return replace(network, layers=tuple(layers))
+
+
+def random_branches(rng: np.random.Generator, config: EngineConfig, shape: tuple[int, int, int], count: int, *,
+                    signed: bool = False) -> QuantizedNetwork:
+    """``count`` convolutions of maps of one shape, each of any value before it; most add another of these values."""
+    signs, layers = {INPUT: signed}, list[QuantizedLayer]()
+    channels = shape[0]
+    for number in range(count):
+        source = str(rng.choice(list(signs)[-3:]))
+        kernel = int(rng.choice([1, 3]))
+        geometry = Geometry(shape, (kernel, kernel), padding=(kernel // 2, kernel // 2))
+        layer = _layer(rng, config, f"conv{number + 1}", (channels, channels * kernel ** 2), 0.4, signs[source],
+                       last=rng.random() < 0.3)
+        layer = replace(layer, geometry=geometry, source=source)
+        if rng.random() < 0.7:
+            added = str(rng.choice(list(signs)[-3:]))
+            layer = replace(layer, added=added, added_signed=signs[added],
+                            added_weight=int(rng.integers(1, 3 << (config.weight_bits - 1))))
+        layers.append(layer)
+        signs[layer.name] = layer.activation.signed
+    return QuantizedNetwork("branches", tuple(layers), 1.0, signed, config.act_bits)
+
+
+def random_decoder(rng: np.random.Generator, config: EngineConfig, inputs: int, maps: list[tuple[int, int, int]],
+                   density: float, *, signed: bool = False) -> QuantizedNetwork:
+    """For each of the ``maps`` a fully connected layer that gives it, and a convolution that takes it.
+
+    Some of the convolutions pool, some of the layers add the map to their sums. The last layer gives five values.
+    """
+    layers: list[QuantizedLayer] = []
+
+    def add(name: str, shape: tuple[int, int], **fields) -> None:  # type: ignore[no-untyped-def]
+        layers.append(replace(_layer(rng, config, name, shape, density, layers[-1].activation.signed if layers
+                                     else signed, last=bool(rng.integers(2))), **fields))
+    for number, (channels, height, width) in enumerate(maps):
+        values = channels * height * width
+        add(f"map{number}", (values, layers[-1].outputs if layers else inputs), out_map=(channels, height, width))
+        given, stride, pads = layers[-1], int(rng.integers(1, 3)), int(rng.integers(2))
+        pool = int(rng.integers(1, 3)) if min(height, width) > 2 else 1
+        rows = channels if rng.integers(2) else int(rng.integers(1, 10))
+        geometry = Geometry((channels, height, width), (1 + 2 * pads,) * 2, (stride, 1), (pads, pads), pool=pool,
+                            pool_stride=pool)
+        while min(geometry.out_shape) < 1:
+            geometry = replace(geometry, pool=1, pool_stride=1)
+        adds = (rows, *geometry.conv_shape) == given.out_map
+        add(f"conv{number}", (rows, channels * math.prod(geometry.kernel)), geometry=geometry,
+            **({"added": given.name, "added_signed": given.activation.signed, "added_weight": 3} if adds else {}))
+        layers[-1] = replace(layers[-1], codes=layers[-1].codes * np.tile(taps_met(geometry), channels))
+        if (rows, *geometry.out_shape) == given.out_map:
+            add(f"again{number}", (values, layers[-1].outputs), out_map=given.out_map, added=given.name,
+                added_signed=given.activation.signed, added_weight=5)
+    add("fc", (5, layers[-1].outputs))
+    return QuantizedNetwork("decoder", tuple(layers), 1.0, signed, config.act_bits)
 
 
 def random_geometry(rng: np.random.Generator, channels: int, groups: int, largest: int = 5) -> Geometry:

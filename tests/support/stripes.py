@@ -29,6 +29,7 @@ class Widths:
     code_bits: int = 4
     acc_bits: int = 32
     direct_weights: bool = False
+    act_table: bool = False
 
 
 def network(seed=0, sizes=(49, 40, 20, 3)):

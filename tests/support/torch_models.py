@@ -67,3 +67,39 @@ def assert_computes(network, model, inputs=6):
     given = torch.rand(20, inputs, generator=torch.Generator().manual_seed(0)) - 0.5
     with torch.no_grad():
         assert torch.allclose(logits(tensors(network), given), model(given), atol=1e-5)
+
+
+class Branches(nn.Module):
+    """A model of one function of its layers."""
+
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.function = function
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def normalized(norm, first=1.5):
+    """The batch normalisation with random statistics and factors, of which the ``first`` is given."""
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(0.5, 2)
+    nn.init.uniform_(norm.weight, 0.2, 2)
+    nn.init.normal_(norm.bias)
+    with torch.no_grad():
+        norm.weight[0] = first
+    return norm
+
+
+class Behind(nn.Module):
+    """The outputs of a model one behind the other."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs):
+        outputs = self.model(inputs)
+        return torch.cat([one.flatten(1) for one in outputs], 1) if isinstance(outputs, tuple) else outputs

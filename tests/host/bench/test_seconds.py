@@ -21,7 +21,7 @@ from host.datasets import load_dataset
 from host.device.target import Target
 from host.image.image import parse_image
 from host.network.activate import activate
-from host.network.layers import Linear, Network
+from host.network.layers import Geometry, Linear, Network
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
 from host.quantization.golden_model import forward
@@ -201,6 +201,20 @@ def test_an_image_that_needs_more_inputs_than_the_data_has():
     image = parse_image(image_file(pack(network, config)), config)
     with pytest.raises(UserError, match=r"'mnist' has 784 values for each image, the network needs [78]"):
         image_job("large", image, config, "mnist")
+
+
+@pytest.mark.parametrize(("change", "what"), [
+    ({"table": np.zeros(256, np.int64)}, "an activation function by a table"),
+    ({"geometry": Geometry((50, 1, 1), (1, 1))}, "a convolution or pooling"),
+])
+def test_an_image_of_other_layers_is_refused_by_name(change, what):
+    """Tables and windows have no place in the libraries; without them the network would be another one."""
+    network = random_network(np.random.default_rng(4), PRESETS["default"], [50, 20, 5], 0.5)
+    first, second = network.layers
+    with pytest.raises(UserError) as caught:
+        float_network(replace(network, layers=(first, replace(second, **change))))
+    assert str(caught.value) == ("the libraries are timed on linear layers with ReLU or no activation function, and "
+                                 f"layer '{second.name}' has {what}; give another image")
 
 
 def test_an_image_runs_in_rtl_as_the_job_says(monkeypatch):

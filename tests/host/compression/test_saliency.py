@@ -7,13 +7,13 @@ import torch
 from torch.nn import functional
 
 from host.compression.saliency import choose, saliencies
-from host.training.forward import logits
+from host.training.forward import logits, tensors
 from tests.support.stripes import dataset, network, with_weights
 
 
 def parts(net):
-    return [(torch.from_numpy(layer.weight).double().requires_grad_(), torch.from_numpy(layer.bias).double(),
-             layer.activation, layer.geometry) for layer in net.layers]
+    return [layer._replace(weight=layer.weight.double().requires_grad_(), bias=layer.bias.double())
+            for layer in tensors(net)]
 
 
 def test_magnitude_is_the_absolute_weight():
@@ -43,7 +43,7 @@ def test_obd_is_exact_in_the_last_layer():
     inputs = torch.from_numpy(data.train_images.reshape(20, -1) / 255)
 
     def loss(weight):
-        outputs = logits([first, (weight.reshape(last[0].shape), *last[1:])], inputs)
+        outputs = logits([first, last._replace(weight=weight.reshape(last.weight.shape))], inputs)
         return functional.cross_entropy(outputs, torch.from_numpy(data.train_labels))
     flat = last[0].detach().flatten()
     diagonal = torch.autograd.functional.hessian(loss, flat).diagonal()
@@ -54,7 +54,7 @@ def test_obd_is_exact_in_the_last_layer():
     (first, last) = parts(single)
 
     def loss_of_first(weight):
-        outputs = logits([(weight.reshape(first[0].shape), *first[1:]), last], inputs)
+        outputs = logits([first._replace(weight=weight.reshape(first.weight.shape)), last], inputs)
         return functional.cross_entropy(outputs, torch.from_numpy(data.train_labels))
     flat = first[0].detach().flatten()
     diagonal = torch.autograd.functional.hessian(loss_of_first, flat).diagonal()

@@ -50,7 +50,8 @@ def saved(directory, images, labels, name="data.npz"):
 
 def compiled(directory, *arguments, out="out", model="model.pt"):
     return run_command(host_compile.main, [str(directory / model), "-o", str(directory / out), "--no-prune",
-                                           "--share-epochs", "0", "--preset", "conv", "--json", *arguments])
+                                           "--share-epochs", "0", "--preset", "conv", "--json", "--max-loss", "100",
+                                           *arguments])
 
 
 @pytest.mark.parametrize("given, axes", [

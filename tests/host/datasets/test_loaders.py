@@ -151,7 +151,7 @@ def test_the_example_of_the_how_to(tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     runpy.run_path("mine.py", run_name="__main__")
     assert run_command(host_compile.main, ["mine.pt2", "--data", "mine:loaders", "--density", "0.05", "--recipe",
-                                           "short.toml", "--json"]) == 0
+                                           "short.toml", "--json", "--max-loss", "100"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [layer["name"] for layer in report["layers"]] == ["hidden", "last"]
     assert report["test_error_engine"] is not None

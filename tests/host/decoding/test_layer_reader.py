@@ -39,7 +39,8 @@ def weights(*entries):
 
 
 def added(one, entries, biases, **fields):
-    one.add(descriptor(**fields), CODEBOOK, np.zeros(0, np.int64), weights(*entries), np.array(biases))
+    none = np.zeros(0, np.int64)
+    one.add(descriptor(**fields), CODEBOOK, none, none, weights(*entries), np.array(biases))
     return one
 
 

@@ -25,11 +25,13 @@ from tests.support.independent_reader import Reader
 from tests.support.networks import (
     CONVOLUTIONS,
     SMALL,
+    TABLES,
     WIDE_ACTS,
     WIDE_TAPS,
     random_acts,
     random_convolutions,
     random_network,
+    with_tables,
 )
 from tests.support.paths import ROOT
 
@@ -137,6 +139,12 @@ NETWORKS = {
     "rows in several passes": (CONVOLUTIONS, lambda config: convolutions(config, 12, 0.7, [
         (6, Geometry((2, 9, 9), (1, 1))),
         (40, Geometry((6, 9, 9), (3, 3), (3, 2), (1, 1), pool=2, pool_stride=1))], [7])),
+    "tables": (TABLES, lambda config: with_tables(np.random.default_rng(14), connected(
+        config, 14, [60, 60, 30, 8], 0.1))),
+    "tables among convolutions": (replace(CONVOLUTIONS, act_table=True), lambda config: with_tables(
+        np.random.default_rng(3), convolutions(config, 15, 0.6, [
+            (6, Geometry((2, 9, 9), (2, 2), pool=2, pool_stride=1)), (40, Geometry((6, 7, 7), (3, 3), (3, 2), (1, 1)))],
+            [7, 4], signed=True))),
     "taps of 8 x 8, direct weights": (WIDE_TAPS, lambda config: convolutions(config, 13, 0.5, [
         (4, Geometry((2, 10, 9), (3, 3), (1, 2))), (4, Geometry((4, 8, 4), (5, 3), padding=(2, 1)))], [3])),
 }

@@ -61,6 +61,8 @@ CONTRADICTION = "the image's contents contradict each other"
     (setting("input_scale", float("inf")), f"{MISSTATED} the input scale (inf)"),
     (setting("input_scale", True), f"{MISSTATED} the input scale (True)"),
     (setting("input_scale", "a"), f"{MISSTATED} the input scale ('a')"),
+    (setting("output_scale", [1.0]), f"{MISSTATED} the scale of each output"),
+    (setting("output_offset", 3), f"{MISSTATED} the scale of each output"),
     (setting("input_signed", 0), f"{MISSTATED} whether inputs are signed (0)"),
     (setting("input_signed", True), CONTRADICTION),
     (setting("input_order", 0, 1 << 40), f"{MISSTATED} an order of activations"),

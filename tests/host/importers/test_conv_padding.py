@@ -15,6 +15,7 @@ from host.importers.source_layers import ConvPart, PadPart
 from host.importers.stored_tensor import StoredTensor
 from host.training.forward import logits, tensors
 from tests.support.model_files import check, refusal, write
+from tests.support.torch_models import Branches, normalized
 
 WEIGHT = StoredTensor((2, 3, 4, 4))
 
@@ -78,12 +79,38 @@ def test_onnx_pads_by_rule(tmp_path, more, before, after):
     assert torch.allclose(logits(tensors(network), image.flatten(1)), expected.flatten(1), atol=1e-5)
 
 
-NO_CONVOLUTION = "pads with zeros what no convolution takes next; put it before a torch.nn.Conv2d, or leave it out"
+OTHERS = {
+    # What stands between the zeros and the next convolution, or follows no convolution at all
+    "max": [nn.ZeroPad2d((1, 0, 2, 1)), nn.MaxPool2d(2)], "mean": [nn.ZeroPad2d(1), nn.AvgPool2d(2, 1)],
+    "last": [nn.Sigmoid(), nn.ZeroPad2d((0, 2, 1, 0))], "sigmoid": [nn.ZeroPad2d((0, 2, 1, 0)), nn.Sigmoid()],
+    "norm": [nn.ReLU(), nn.ZeroPad2d(1), nn.BatchNorm2d(3), nn.Conv2d(3, 2, 2)],
+    "linear": [nn.ZeroPad2d((1, 0, 0, 0)), nn.Flatten(), nn.Linear(144, 4)],
+}
+
+
+@pytest.mark.parametrize("kind", ["pt", "pt2", "onnx"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_zeros_that_no_convolution_takes_become_a_layer(tmp_path, name, kind):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Conv2d(2, 3, 1), *OTHERS[name]).eval()
+    for module in model:
+        if isinstance(module, nn.BatchNorm2d):
+            normalized(module)
+    network = load_network(write(tmp_path, kind, model, (2, 6, 7)), input_shape=(2, 6, 7))
+    check(network, model, (2, 6, 7))
+
+
+def test_a_sum_of_padded_values(tmp_path):
+    model = Branches(lambda m, x: (functional.pad(m.a(x), (1, 0, 1, 0)) + functional.pad(m.b(x), (0, 1, 0, 1))).relu(),
+                     a=nn.Conv2d(2, 3, 1), b=nn.Conv2d(2, 3, 1)).eval()
+    network = load_network(write(tmp_path, "pt2", model, (2, 6, 7)))
+    check(network, model, (2, 6, 7))
+    assert [layer.name for layer in network.layers] == ["a", "b", "pad", "pad_1"]
 
 
 @pytest.mark.parametrize(("layers", "problem"), [
-    ([nn.ZeroPad2d(1), nn.AvgPool2d(2)], NO_CONVOLUTION),
-    ([nn.Conv2d(2, 2, 1), nn.ZeroPad2d(1)], NO_CONVOLUTION),
+    ([nn.Conv2d(2, 2, 3), nn.ZeroPad2d((0, 12, 0, 0)), nn.MaxPool2d(2)],
+     "pads by (0, 0) rows and (0, 12) columns, which must be 0 to 11 each; retrain with less"),
     ([nn.ConstantPad2d(1, 0.5), nn.Conv2d(2, 2, 3)],
      "pads with something other than zeros; use zeros, in torch.nn.Conv2d padding_mode='zeros'"),
     ([nn.ZeroPad2d((9, 0, 0, 0)), nn.Conv2d(2, 2, 3, padding=3)],

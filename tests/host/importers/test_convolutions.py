@@ -8,7 +8,7 @@ from torch import nn
 
 from host.importers.fold_normalization import fold_normalization
 from host.importers.known_networks import looks_like, zoo_parts
-from host.importers.layer_chain import Chain
+from host.importers.layer_graph import LayerGraph
 from host.importers.load_network import load_network
 from host.importers.safetensors_file import safetensors_file
 from host.importers.stored_tensor import StoredTensor
@@ -66,6 +66,13 @@ CHAINS = {
     "pool first": (nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(2, 3, 3), nn.ReLU()), (2, 8, 8)),
     "mean first": (nn.Sequential(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(18, 4)), (2, 6, 6)),
     "ceil that changes nothing": (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, ceil_mode=True)), (1, 8, 8)),
+    "ceil": (nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)), (1, 8, 10)),
+    "padded max": (nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1), nn.Conv2d(2, 3, 2)),
+                   (1, 9, 8)),
+    "padded max and ceil": (nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1, ceil_mode=True)),
+                            (1, 8, 9)),
+    "gaps": (nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2, padding=2), nn.ReLU(),
+                           nn.Conv2d(2, 3, (2, 3), dilation=(5, 1))), (1, 9, 8)),
     "flat at once": (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3)), (1, 4, 4)),
 }
 
@@ -90,7 +97,7 @@ def refusal(directory, model, shape=(1, 12, 12)):
 
 
 @pytest.mark.parametrize(("layers", "starts"), [
-    ([nn.Conv2d(1, 2, 3, dilation=2)], ["layer '0' has a dilation of 2 x 2, but"]),
+    ([nn.Conv2d(1, 2, 3, dilation=6)], ["layer '0' has a dilation of 6 x 6, with which its kernel of 3 x 3 covers"]),
     ([nn.Conv2d(1, 2, 12)], ["layer '0' has a kernel of 12 x 12, but 11 x 11 is the largest"]),
     ([nn.Conv2d(2, 2, 3)], ["layer '0' takes 2 channels, but gets 1 x 12 x 12 values; check --input-shape"]),
     ([nn.Conv2d(1, 2, 3, padding=12)], ["layer '0' has a padding of (12, 12), which must be 0 to 11"]),
@@ -101,21 +108,18 @@ def refusal(directory, model, shape=(1, 12, 12)):
     ([nn.Flatten(), nn.Conv2d(1, 2, 3)], ["layer '1' works on images, but gets flat values; leave out"]),
     ([nn.Linear(144, 144), nn.MaxPool2d(2)], ["layer '1' works on images, but gets flat values; leave out"]),
     ([nn.Conv2d(1, 2, 11), nn.Conv2d(2, 2, 3)], ["layer '1' has a kernel of 3 x 3, which exceeds its input of 2 x"]),
-    ([nn.Conv2d(1, 2, 2), nn.MaxPool2d(2, ceil_mode=True)], ["layer '1' has ceil_mode, which gives windows that"]),
-    ([nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, padding=1)], ["layer '1' has a padding of 1 x 1, which max pooling has not"]),
+    ([nn.Conv2d(1, 2, 2), nn.MaxPool2d(2, ceil_mode=True)], ["layer '1' is a max pooling whose windows reach over"]),
+    ([nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, padding=1)], ["layer '1' is a max pooling whose windows reach over"]),
     ([nn.Conv2d(1, 2, 3), nn.MaxPool2d((2, 3))], ["layer '1' has a window of 2 x 3 and a stride of 2 x 3, but those"]),
     ([nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, 3)], ["layer '1' has windows 2 wide and 3 apart, but those of max pooling"]),
     ([nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, dilation=2)], ["layer '1' has a dilation, but windows have no gaps here"]),
     ([nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, return_indices=True)], ["layer '1' returns indices beside its values"]),
     ([nn.Conv2d(1, 2, 3), nn.MaxPool2d(11)], ["layer '1' has a window of 11 x 11, which exceeds its input of 2 x 10"]),
-    ([nn.Conv2d(1, 2, 3), nn.AvgPool2d(3, padding=1, count_include_pad=False)],
-     ["layer '1' has a padding that its means leave out; use count_include_pad=True"]),
     ([nn.Conv2d(1, 2, 3), nn.AvgPool2d(2, divisor_override=3)], ["layer '1' divides by a number of its own; leave"]),
-    ([nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(3)], ["layer '1' gives 3 x 3 values of 10 x 10, for which its windows"]),
-    ([nn.Conv2d(1, 2, 3), nn.ReLU(), nn.BatchNorm2d(2)], ["layer '2' is a batch normalisation that does not directly"]),
+    ([nn.Conv2d(1, 2, 3), nn.AdaptiveMaxPool2d(3)], ["layer '1' gives 3 x 3 values of 10 x 10, for which its windows"]),
     ([nn.Conv2d(1, 2, 3), nn.BatchNorm2d(3)], ["layer '1': its weight has the shape [3], but the layer has 2 outputs"]),
-    ([nn.Conv2d(1, 2, 3, dilation=2), nn.Sigmoid(), nn.ConvTranspose2d(2, 2, 3), nn.Conv2d(2, 4, 13)],
-     ["layer '0' has a dilation of", "layer '1' is torch.nn.Sigmoid, but", "layer '2' is the convolution torch.nn.Co",
+    ([nn.Conv2d(1, 2, 3, dilation=6), nn.Softsign(), nn.ConvTranspose3d(2, 2, 3), nn.Conv2d(2, 4, 13)],
+     ["layer '0' has a dilation of", "layer '1' is torch.nn.Softsign, an a", "layer '2' is the convolution torch.nn.Co",
       "layer '3' has a kernel of 13 x 13, but"]),
 ])
 def test_what_cannot_run_is_refused(tmp_path, layers, starts):
@@ -165,10 +169,10 @@ def test_networks_of_the_zoo_have_shapes_that_chain(name):
     assert looks_like(described) == name
     parts, shape = zoo_parts(name, described)
     assert shape == model.input_shape
-    chain = Chain(shape)
+    graph = LayerGraph(shape)
     for part in parts:
-        chain.add(part)
-    assert not chain.problems and chain.shape == outputs.shape[1:]
+        graph.add(part)
+    assert not graph.problems and graph.shape == outputs.shape[1:]
     described[next(iter(described))] = StoredTensor((1, 2, 3, 4))
     assert looks_like(described) is None
     with pytest.raises(UserError, match=f"of --known {name}: '.*' has the shape \\[1, 2, 3, 4\\], not "):

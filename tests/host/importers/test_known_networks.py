@@ -52,7 +52,8 @@ def test_an_exported_program_needs_no_name(tmp_path):
 def test_the_name_of_a_network_is_an_option(tmp_path, capsys):
     torch.manual_seed(0)
     torch.save(build("lenet-5").state_dict(), tmp_path / "model.pt")
-    arguments = [str(tmp_path / "model.pt"), "-o", str(tmp_path / "out"), "--preset", "conv", "--density", "0.01"]
+    arguments = [str(tmp_path / "model.pt"), "-o", str(tmp_path / "out"), "--preset", "conv", "--density", "0.01",
+                 "--max-loss", "100"]
     assert run_command(host_compile.main, arguments) == 2
     assert "add --known lenet-5; if not, save the model as .pt2" in capsys.readouterr().err
     assert run_command(host_compile.main, [*arguments, "--known", "lenet-5"]) == 0

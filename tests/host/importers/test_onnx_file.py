@@ -5,10 +5,11 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from host.importers.load_network import load_network
-from tests.support.model_files import onnx_file, problems
+from tests.support.model_files import check, onnx_file, problems
 
 
 def test_a_chain_of_computed_weights_ends(tmp_path):
@@ -83,7 +84,7 @@ def test_biases_of_onnx_are_broadcast(tmp_path, bias):
         np.testing.assert_array_equal(layer.bias, np.full(4, 3, np.float32))
         np.testing.assert_array_equal(layer.weight, MATRIX)
     wrong = onnx_file(tmp_path, nodes, {"m": matrix, "b": np.ones((2, 4), np.float32)})
-    assert "the operation Add" in problems(wrong)[0]
+    assert "works with a constant of the shape [2, 4], where 4 values flow; use one number" in problems(wrong)[0]
 
 
 def test_the_option_tells_what_the_file_leaves_open(tmp_path):
@@ -107,3 +108,19 @@ def test_the_option_tells_what_the_file_leaves_open(tmp_path):
 def test_garbled_nodes_without_activations_are_no_crash(tmp_path):
     nodes = [helper.make_node("Transpose", ["m"], ["t"], perm=1.5), helper.make_node("MatMul", ["in", "t"], ["out"])]
     assert "is computed in a way" in problems(onnx_file(tmp_path, nodes, {"m": MATRIX}))[0]
+
+
+@pytest.mark.parametrize("reads", ["product", "sum"])
+def test_a_bias_is_not_added_to_the_product_for_its_other_readers(tmp_path, reads):
+    """What also takes the product without the bias gets it so."""
+    rng = np.random.default_rng(0)
+    constants = {"m": rng.normal(size=(6, 6)).astype(np.float32), "b": np.arange(6, dtype=np.float32)}
+    nodes = [helper.make_node("MatMul", ["in", "m"], ["p"]), helper.make_node("Add", ["p", "b"], ["s"]),
+             helper.make_node("Relu", ["s"], ["r"]),
+             helper.make_node("Add", ["r", "p" if reads == "product" else "s"], ["out"])]
+    matrix, bias = torch.from_numpy(constants["m"]), torch.from_numpy(constants["b"])
+
+    def wanted(inputs):
+        product = inputs @ matrix
+        return (product + bias).relu() + (product if reads == "product" else product + bias)
+    check(load_network(onnx_file(tmp_path, nodes, constants)), wanted, (6,))

@@ -14,7 +14,7 @@ from nonzero.errors import UserError
 from tests.support.model_files import refusal
 from tests.support.tflite_models import LiteModel
 
-SAME, VALID, NONE, RELU, RELU6 = 0, 1, 0, 1, 3
+SAME, VALID, NONE, RELU, SIGN_BIT = 0, 1, 0, 1, 5
 CONV = {"StrideH": 2, "StrideW": 2, "DilationHFactor": 1, "DilationWFactor": 1}
 POOL = {"StrideH": 2, "StrideW": 2, "FilterHeight": 2, "FilterWidth": 2, "Padding": VALID}
 
@@ -100,20 +100,31 @@ CONVOLVED = (np.ones((2, 3, 3, 1)), "float32")
 
 
 @pytest.mark.parametrize(("parts", "problem"), [
-    (one_node("CONV_2D", (1, 6, 6, 1), (1, 3, 3, 2), "Conv2DOptions", [CONVOLVED], FusedActivationFunction=RELU6,
+    (one_node("CONV_2D", (1, 6, 6, 1), (1, 3, 3, 2), "Conv2DOptions", [CONVOLVED], FusedActivationFunction=SIGN_BIT,
               Padding=SAME, **CONV),
-     "layer 't1' has the activation RELU6, which the engine does not run; train with ReLU"),
+     "layer 't1' has the activation SIGN_BIT, which the engine does not run; train with ReLU"),
     (one_node("CONV_2D", (1, 6, 6, 1), (1, 3, 3, 2), "Conv2DOptions", [CONVOLVED], Padding=SAME,
-              **CONV | {"DilationHFactor": 2}),
-     "layer 't1' has a dilation of 2 x 1, but kernels have no gaps here; retrain with dilation=1"),
-    (one_node("AVERAGE_POOL_2D", (1, 5, 5, 1), (1, 3, 3, 1), "Pool2DOptions", **POOL | {"Padding": SAME}),
-     ("layer 't1' is a pooling that pads (0, 1) rows and (0, 1) columns, at the beginning and at the end; use "
-     "padding='valid'")),
-    (one_node("TANH", (1, 4), (1, 4)),
-     "layer 't1' is the operation TANH, which the engine does not run; see the supported layers in the README"),
+              **CONV | {"DilationHFactor": 9}),
+     ("layer 't1' has a dilation of 9 x 1, with which its kernel of 3 x 3 covers more than 11 rows or columns, or "
+      "none; retrain with a smaller one")),
+    (one_node("ABS", (1, 4), (1, 4)),
+     "layer 't1' is the operation ABS, which the engine does not run; see the supported layers in the README"),
     (one_node("RESHAPE", (1, 4, 4, 3), (1, 16, 3), "", [([1, 16, 3], "int32")]),
-     ("layer 't1' is a reshape of [1, 4, 4, 3] to [1, 16, 3]; only all axes behind the batch's may become one, or an "
-     "input a map of one channel")),
+     ("layer 't1' is a reshape of [1, 4, 4, 3] to [1, 16, 3]; only all axes behind the batch's may become one, one "
+     "axis a map, or rows and columns others, of the same channels")),
+    (one_node("TRANSPOSE", (1, 4, 4, 3), (1, 4, 4, 3), "", [([3, 1, 2, 0], "int32")]),
+     ("layer 't1' is a transpose by [3, 1, 2, 0], which moves values into the batch axis, or out of it; use "
+      "torch.nn.Flatten(), which leaves it as it is")),
+    (one_node("TRANSPOSE", (1, 4, 3), (1, 3, 4), "", [([0, 2, 1], "int32")]),
+     ("layer 't1' is a transpose of other than four axes, or by an order that is computed; convert it with a fixed "
+      "one")),
+    (one_node("RESIZE_NEAREST_NEIGHBOR", (1, 4, 4, 3), (1, 8, 8, 3), "ResizeNearestNeighborOptions",
+              [([8, 8], "int32")], AlignCorners=True),
+     "layer 't1' is a resize with align_corners; convert it without, as UpSampling2D is"),
+    (one_node("RESIZE_NEAREST_NEIGHBOR", (1, 4, 4, 3), (1, 7, 8, 3), "ResizeNearestNeighborOptions",
+              [([7, 8], "int32")]),
+     ("layer 't1' makes 7 x 8 values of 4 x 4; only upsampling by whole factors runs: use scale_factor=2 or the "
+      "like")),
     (one_node("PAD", (1, 4, 4, 2), (1, 4, 4, 3), "", [([[0, 0], [0, 0], [0, 0], [0, 1]], "int32")]),
      "layer 't1' pads by [(0, 0), (0, 0), (0, 0), (0, 1)]; only zeros around rows and columns are supported"),
     (one_node("MEAN", (1, 4, 4, 2), (1, 4, 4), "ReducerOptions", [([3], "int32")]),

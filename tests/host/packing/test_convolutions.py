@@ -224,8 +224,8 @@ def test_what_does_not_fit_is_refused():
             "layer 'conv1' brings the program to 108 words, preset 'small' has 64")
     refused(network(Geometry((64, 4, 4), (3, 3))), replace(CONVOLUTIONS, entry_depth=64), "KiB of weight memory")
     first = network(Geometry((1, 6, 6), (3, 3)), 4).layers[0]
-    second = network(Geometry((4, 2, 8), (1, 1)), 4).layers[0]
-    refused(QuantizedNetwork("bad", (first, second), 1.0, False, 8), CONVOLUTIONS, "takes 4 x 2 x 8 values, but layer "
+    second = network(Geometry((8, 2, 4), (1, 1)), 4).layers[0]
+    refused(QuantizedNetwork("bad", (first, second), 1.0, False, 8), CONVOLUTIONS, "takes 8 x 2 x 4 values, but layer "
             "'conv1' gives 4 x 4 x 4; the engine cannot change the shape")
 
 

@@ -10,9 +10,10 @@ import pytest
 from host.decoding.decode import decode
 from host.image.image import parse_image
 from host.packing.balance_rows import Assignment, assign_rows, order_rows
-from host.packing.encode import encode_pass, pack_words
+from host.packing.encode import encode_pass
 from host.packing.image_writer import image_file
 from host.packing.pack import pack
+from host.packing.word_fields import pack_words
 from host.quantization.work import row_work
 from nonzero.errors import UserError
 from rtl.config import PRESETS, EngineConfig

@@ -13,6 +13,7 @@ from torch import nn
 from host import compile as host_compile
 from host.compilation.state import Settings
 from host.compilation.steps import compile_model, kept_share
+from host.network.activations import clamp, elu, gelu, sigmoid, silu, tanh
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.packing.engine_check import check_engine
 from nonzero.errors import UserError, run_command
@@ -30,6 +31,18 @@ def fully_connected(*sizes, density=1.0):
     return Network("net", tuple(layers))
 
 
+def decoder():
+    """A fully connected layer whose outputs are a map, and a convolution that takes it."""
+    first, = fully_connected(6, 32).layers
+    return Network("net", (replace(first, out_map=(2, 4, 4)), Conv2d(
+        "conv", np.ones((3, 18), np.float32), np.zeros(3, np.float32), Activation.IDENTITY,
+        Geometry((2, 4, 4), (3, 3)))))
+
+
+def test_a_map_of_a_fully_connected_layer_fits():
+    assert check_engine(decoder(), PRESETS["conv"], "conv", None) == []
+
+
 def convolution(channels, size, rows, kernel=3, pool=1, then=()):
     geometry = Geometry((channels, size, size), (kernel, kernel), pool=pool, pool_stride=pool)
     rng = np.random.default_rng(0)
@@ -38,6 +51,11 @@ def convolution(channels, size, rows, kernel=3, pool=1, then=()):
     if not then:
         return Network("net", (first,))
     return Network("net", (first, *fully_connected(first.outputs, *then).layers))
+
+
+def with_function(network, function):
+    """The network with this activation function behind all its layers."""
+    return replace(network, layers=tuple(replace(layer, activation=function) for layer in network.layers))
 
 
 def problems(network, config, kept=None, name="here"):
@@ -100,6 +118,11 @@ def test_all_problems_come_at_once(problem_files, capsys):
     (convolution(1, 60, 4), "conv", {}, "needs 3364 accumulators in each PE for the 58 x 58 outputs"),
     (convolution(16, 60, 64), "default", {}, "is a convolution"),
     (convolution(2, 30, 3, pool=2, then=(4,)), "conv", {"act_depth": 64}, "words of activation memory"),
+    (with_function(fully_connected(20, 30, 5), sigmoid()), "default", {}, "takes a table, preset"),
+    (with_function(fully_connected(20, 1500, 5), gelu()), "tiny", {}, "takes a table, preset"),
+    (with_function(fully_connected(20, 30, 5), tanh()), "default", {"act_bits": 16}, "takes a table, preset"),
+    (with_function(convolution(2, 30, 3, pool=2, then=(4,)), silu()), "default", {}, "takes a table, preset"),
+    (with_function(fully_connected(20, 30, 30, 30, 30, 30, 5), elu()), "tiny", {}, "takes a table, preset"),
 ])
 def test_what_is_named_instead_runs_the_network(tmp_path, network, start, changes, message):
     """The network is packed as it is, with all its weights and neurons."""
@@ -110,6 +133,13 @@ def test_what_is_named_instead_runs_the_network(tmp_path, network, start, change
     assert any(message in problem for problem in found[:-1])
     engines = named(found[-1], tmp_path, start)
     assert engines and all(check_engine(network, engine, "named", None) is not None for engine in engines)
+
+
+def test_a_clamp_from_zero_runs_on_every_engine():
+    network = with_function(fully_connected(20, 30, 5), clamp(0, 6))
+    assert check_engine(network, PRESETS["tiny"], "tiny", None) == []
+    assert problems(with_function(network, clamp(-1, 6)), PRESETS["tiny"])[-1] \
+        == "this network can run on an engine with act_table = true; write that into a file for --config"
 
 
 def test_pruning_takes_out_neurons_and_no_more():

@@ -9,6 +9,7 @@ import pytest
 from host.network.layers import Conv2d, Geometry, Linear
 from host.packing.fit_check import problems_of_layers, problems_of_memories
 from host.packing.mapping import map_network
+from host.packing.pack import pack
 from rtl.config import EngineConfig
 from rtl.numbers import Activation
 from tests.support.networks import random_network
@@ -129,6 +130,21 @@ def test_activations_beyond_the_memory():
     assert problem == (
         "layer 'fc1' needs 48 words of activation memory for its inputs and outputs, preset 'here' has 32; use a "
         "preset with more, or a configuration with act_depth = 64")
+
+
+def test_activations_of_branches_beyond_the_memory():
+    """The 8 words of fc1, over the inputs, wait for fc3 while fc2 gives 32 words: 40, which fc3's 8 overwrite."""
+    network = dense_network(16, 16, 64, 16)
+    last = replace(network.layers[2], added="fc1", added_weight=1, added_signed=network.layers[0].activation.signed)
+    network = replace(network, layers=(*network.layers[:2], last))
+    room = {"tap_bits": 2, "program_depth": 256, "entry_depth": 4096}
+    assert of_memories(network, act_depth=40, **room) == []
+    (problem,) = of_memories(network, act_depth=32, **room)
+    assert problem == (
+        "layer 'fc2' needs 40 words of activation memory for its inputs and outputs, and what later layers still read, "
+        "preset 'here' has 32; use a preset with more, or a configuration with act_depth = 64")
+    packed = pack(network, replace(CONVOLUTIONS, act_depth=64, program_depth=256, entry_depth=4096))
+    assert max(layer.output_base + layer.output_words for layer in packed.layers) <= 64
 
 
 def test_each_memory_is_told_once_and_all_of_them():

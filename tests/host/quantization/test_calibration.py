@@ -2,6 +2,7 @@
 """Scales of inputs and outputs: what they clip, and the notes where they waste levels."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from host import compile as host_compile
 from host.compilation.state import Settings
 from host.compilation.steps import compile_model
 from host.compression.shared_network import SharedLayer, SharedNetwork
+from host.network.activations import sigmoid, tanh
 from host.quantization import calibration
+from host.quantization.calibration import dense_notes
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
 from host.quantization.quantize import quantize
@@ -117,7 +120,7 @@ def test_float_labels_name_the_way_for_values(tmp_path, capsys):
         assert run_command(host_compile.main, [*command, *option, "--json"]) == 0
         report = json.loads(capsys.readouterr().out)
         assert report["clipped_outputs"] == {}
-        assert report["notes"][0] == "not pruned: only its weights are shared and quantised"
+        assert "not pruned: only its weights are shared and quantised" in report["notes"]
 
 
 def test_one_value_that_sets_the_scale_of_the_inputs_is_noted(tmp_path):
@@ -205,3 +208,12 @@ def test_what_happens_to_weights_that_are_not_pruned_is_told(tmp_path, capsys, e
         str(tmp_path / "model.pt"), "-o", str(tmp_path / "out"), "--no-prune", "--data", f"npz:{tmp_path / 'data.npz'}",
         "--share-epochs", str(epochs), "--json"]) == 0
     assert note in json.loads(capsys.readouterr().out)["notes"]
+
+
+def test_functions_that_leave_no_zeros_are_named():
+    layer = SharedLayer("a", np.ones((2, 2), np.uint8), np.array([0.0, 1.0]), np.zeros(2), sigmoid())
+    layers = [layer, replace(layer, name="b", activation=tanh()), replace(layer, name="c", activation=Activation.RELU),
+              replace(layer, name="last")]
+    assert dense_notes(layers) == [
+        ("layer 'a': its sigmoid makes 0.5 of 0, so that hardly any of its outputs is 0 and can be skipped; the layers "
+         "that take them need more cycles")]

@@ -12,7 +12,8 @@ from host.network.activate import activate
 from host.network.layers import Linear, Network
 from host.quantization.golden_model import forward
 from host.quantization.integer_network import QuantizedNetwork, accumulator_bounds, quantize_inputs
-from host.quantization.quantize import quantize, requant_constants
+from host.quantization.quantize import quantize
+from host.quantization.requant_constants import requant_constants
 from nonzero.errors import UserError
 from rtl.numbers import Activation, requantize
 from tests.support.stripes import Widths, dataset, sparse_network

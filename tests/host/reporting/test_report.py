@@ -101,6 +101,33 @@ def test_the_run_in_rtl_is_told() -> None:
         ["ideal: useful MACs / PEs", "500.0 (x 2.50)"], ["seconds", "74.3"]]
 
 
+CHECK = {
+    "reference": HOSTILE, "inputs": 1500, "agreement": 0.98765, "relative_error": 0.0321, "points": 1.235,
+    "worst": {"step": "pruning", "layer": "fc1"},
+    "steps": [{"name": "pruning", "points": 1.5, "unit": "agreement", "change": 0.25},
+              {"name": "quantisation", "points": -0.265, "unit": "agreement", "change": 0.01}],
+    "layers": [{"name": HOSTILE, "clipped": 0.0123, "snr_db": {"pruning": None, "quantisation": 40.26}},
+               {"name": "fc2", "clipped": 0.0, "snr_db": {"pruning": 12.0, "quantisation": -3.0}}]}
+
+
+def test_the_comparison_with_floats_is_told() -> None:
+    root = page(example(check=CHECK))
+    told = section(root, "Beside floats")
+    assert table(told, "lost") == [["step", "points lost", "of", "change of the outputs"],
+                                   ["pruning", "1.50", "agreement", "25.00%"],
+                                   ["quantisation", "-0.27", "agreement", "1.00%"]]
+    assert table(told, "ratios") == [
+        ["layer", "signal to noise, dB: pruning", "signal to noise, dB: quantisation", "clipped"],
+        [HOSTILE_SHOWN, "-", "40.3", "1.23%"], ["fc2", "12.0", "-3.0", "0.00%"]]
+    assert told.findall("p")[1].text == (f"Beside {HOSTILE_SHOWN} on 1,500 inputs: the greatest output is the same on "
+                                         "98.77% of the inputs, relative error 3.21%.")
+    tiles = [list(one.itertext()) for one in root.iter("div") if one.get("class") == "tile"]
+    assert ["agreement", "98.77%", "relative error 3.21%, 1,500 inputs"] in tiles
+    assert "agreement:            98.77% (relative error 3.21%, 1,500 inputs)" in report_text(example(check=CHECK))
+    alone = report_text(example(check={**CHECK, "agreement": None}))
+    assert "relative error:       3.21% (1,500 inputs)" in alone and "agreement:" not in alone
+
+
 def test_error_curves_are_to_scale() -> None:
     root = page(example())
     steps = section(root, "Accuracy at every step")

@@ -23,7 +23,7 @@ from host.network.dead_neurons import drop_dead_neurons, silence_dead_neurons
 from host.network.layers import Conv2d, Geometry, Linear, Network
 from host.network.zoo import build
 from host.sensitivity import scan
-from host.training.forward import error_of, logits, tensors, weighted_sums
+from host.training.forward import TorchLayer, error_of, logits, tensors, weighted_sums
 from nonzero.errors import UserError
 from rtl.numbers import Activation
 from tests.support.killed import killed_after
@@ -56,8 +56,8 @@ def network(*convolutions, activation=Activation.RELU, seed=0):
 
 def outputs(net, seed=1):
     inputs = torch.from_numpy(np.random.default_rng(seed).uniform(size=(30, net.inputs)))
-    return logits([(weight.double(), bias.double(), activation, geometry)
-                   for weight, bias, activation, geometry in tensors(net)], inputs).numpy()
+    return logits([layer._replace(weight=layer.weight.double(), bias=layer.bias.double())
+                   for layer in tensors(net)], inputs).numpy()
 
 
 def test_outputs_are_those_of_torch_modules():
@@ -69,7 +69,8 @@ def test_outputs_are_those_of_torch_modules():
                   Geometry((20, 12, 12), (5, 5), pool=2, pool_stride=2), None, None)
     for name, geometry in zip(("conv1", "conv2", "fc1", "fc2"), geometries, strict=True):
         module, activation = getattr(model, name), Activation.IDENTITY if name == "fc2" else Activation.RELU
-        layers.append((module.weight.detach().flatten(1), module.bias.detach(), activation, geometry))
+        layers.append(TorchLayer(module.weight.detach().flatten(1), module.bias.detach(), activation, geometry,
+                                 len(layers) - 1))
     assert torch.allclose(logits(layers, inputs), model(inputs), atol=1e-6)
     assert torch.allclose(model(inputs.view(4, 1, 28, 28)), model(inputs))
 
@@ -105,8 +106,8 @@ def test_a_network_of_the_zoo_with_bad_values_is_refused(tmp_path):
 @pytest.mark.parametrize("convolutions", [(POOLED, SECOND), (POOLED, GROUPS), (POOLED, PADDED), (OVERLAPPING,)])
 def test_fisher_is_the_mean_square_of_the_gradient(convolutions):
     net, data = network(*convolutions), dataset(120)
-    layers = [(weight.double().requires_grad_(), bias.double(), activation, geometry)
-              for weight, bias, activation, geometry in tensors(net)]
+    layers = [layer._replace(weight=layer.weight.double().requires_grad_(), bias=layer.bias.double())
+              for layer in tensors(net)]
     sums = [torch.zeros_like(weight) for weight, *_ in layers]
     for image, label in zip(data.train_images, data.train_labels, strict=True):
         loss = functional.cross_entropy(logits(layers, torch.from_numpy(image.reshape(1, -1) / 255)),

@@ -21,9 +21,9 @@ IMAGE = torch.arange(1.0, 10.0).reshape(1, 9)
 
 
 def test_sums_are_weights_times_inputs_plus_bias():
-    weight, bias, _, geometry = tensors(NETWORK)[1]
+    weight, bias, _, geometry, *_ = tensors(NETWORK)[1]
     assert weighted_sums(torch.tensor([[14.0, 2.0]]), weight, bias, geometry).tolist() == [[18.5, -14, -6]]
-    weight, bias, _, geometry = tensors(NETWORK)[0]
+    weight, bias, _, geometry, *_ = tensors(NETWORK)[0]
     assert weighted_sums(IMAGE, weight, bias, geometry).tolist() == [[[[6, 8], [12, 14]], [[-4, -5], [-7, -8]]]]
 
 
@@ -62,7 +62,8 @@ def test_dropped_outputs_are_zero_and_the_others_greater():
 
 def test_tensors_share_the_networks_memory():
     weight, bias = np.zeros((1, 2), np.float32), np.zeros(1, np.float32)
-    (ours, our_bias, activation, geometry), = tensors(Network("one", (Linear("fc", weight, bias, Activation.RELU),)))
+    network = Network("one", (Linear("fc", weight, bias, Activation.RELU),))
+    (ours, our_bias, activation, geometry, *_), = tensors(network)
     weight[0, 1], bias[0] = 5, 6
     assert ours.tolist() == [[0, 5]] and our_bias.tolist() == [6] and activation is Activation.RELU and geometry is None
 

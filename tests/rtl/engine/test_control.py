@@ -10,13 +10,15 @@ from rtl.structure import broadcast_cycles
 from tests.support.pysim import simulate
 
 
-@pytest.mark.parametrize("config, cycles", [(EngineConfig(pes=32), 2), (EngineConfig(pes=64), 3), (PRESETS["conv"], 1)],
-                         ids=["eight clusters", "sixteen clusters", "convolutions"])
+@pytest.mark.parametrize("config, cycles", [
+    (EngineConfig(pes=32), 2), (EngineConfig(pes=64), 3), (PRESETS["conv"], 1), (EngineConfig(act_table=True), 1)],
+    ids=["eight clusters", "sixteen clusters", "convolutions", "tables"])
 def test_every_cluster_is_told_what_to_do(config, cycles):
     tree = ControlTree(config)
     assert broadcast_cycles(config) == cycles
     flags = control_flags(config)
-    tables = {"codebook": {"code": 3, "weight": -7}, **({"taps": {"tap": 9, "offset": 77}} if config.tap_bits else {})}
+    tables = {"codebook": {"code": 3, "weight": -7}, **({"taps": {"tap": 9, "offset": 77}} if config.tap_bits else {}),
+              **({"act_table": {"place": 300, "act": 200}} if config.act_table else {})}
     assert flags == ("hold", "drain", *(f"write_{table}" for table in tables))
 
     async def run(ctx):
