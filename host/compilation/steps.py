@@ -33,6 +33,7 @@ from host.quantization.calibration import (
     layer_notes,
     output_notes,
 )
+from host.quantization.even_channels import even_channels
 from host.quantization.even_outputs import even_outputs
 from host.quantization.even_products import even_products
 from host.quantization.golden_model import forward
@@ -84,6 +85,9 @@ def load(work: Compilation) -> str:
             work.notes.append("each output has a scale and an offset of its own: multiply each integer by its number "
                               "in output_scale and add that in output_offset, which report.json (the last layer) and "
                               "the image have")
+    if settings.config.direct_weights and work.has_examples:
+        work.dense = even_channels(work.dense, work.calibration, weight_bits=settings.config.code_bits,
+                                   act_bits=settings.config.act_bits)
     read_reference(work)
     work.test("dense", work.dense)
     return f"{len(work.dense.layers)} layers, {work.dense.weights_total} weights"
@@ -127,7 +131,7 @@ def share(work: Compilation) -> str:
     settings = work.settings
     assert work.calibration is not None
     work.shared = share_weights(work.network, settings.config, work.dataset, settings.sharing, settings.seed,
-                                work.checkpoint("sharing"))
+                                work.checkpoint("sharing"), work.calibration if work.has_examples else None)
     work.test("shared", work.shared.as_network())
     errors = work.class_errors("pruned" if work.pruned else "dense", "shared")
     work.notes += loss_notes("weight sharing", work.network, float_values(work.shared.as_network()), work.calibration,

@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from host.compression.kmeans import INITIALISATIONS, cluster
+from host.compression.round_weights import Moments, input_moments, round_weights
 from host.compression.shared_network import SharedLayer, SharedNetwork
 from host.datasets import Dataset
 from host.network.graph import sources
@@ -79,8 +80,8 @@ class ShareSettings:
 
 
 def share_weights(network: Network, config, dataset: Dataset | None = None,  # type: ignore[no-untyped-def]
-                  settings: ShareSettings | None = None, seed: int = 0,
-                  checkpoint: Path | None = None) -> SharedNetwork:
+                  settings: ShareSettings | None = None, seed: int = 0, checkpoint: Path | None = None,
+                  images: np.ndarray | None = None) -> SharedNetwork:
     """Gives the weights of each layer codes of ``config.code_bits`` bits.
 
     With a codebook, k-means finds ``2**bits - 1`` centres, which are then fine-tuned with the data,
@@ -102,6 +103,9 @@ def share_weights(network: Network, config, dataset: Dataset | None = None,  # t
         Decides the first centres of k-means and the batches of fine-tuning.
     checkpoint : Path, optional
         Written after each epoch of fine-tuning. The same call goes on from it, if it is there.
+    images : uint8 or float array, shape ``[n, ...]``, optional
+        Examples of the inputs. If nothing is fine-tuned, weights are rounded so that the sums for these change little
+        (`host.compression.round_weights`); without examples each goes to the value next to it.
 
     Raises
     ------
@@ -110,27 +114,35 @@ def share_weights(network: Network, config, dataset: Dataset | None = None,  # t
     """
     settings = settings or ShareSettings()
     settings.check(config.code_bits)
-    if config.direct_weights:
-        direct = tuple(_direct(layer, config.code_bits) for layer in network.layers)
-        return SharedNetwork(network.name, direct)
-    layers = tuple(_clustered(layer, config.code_bits, settings, seed) for layer in network.layers)
-    if dataset is None or settings.epochs == 0:
+    tuned = dataset is not None and settings.epochs > 0 and not config.direct_weights
+    moments = [None] * len(network.layers) if tuned or images is None else input_moments(network, images)
+    layers = tuple(_direct(layer, config.code_bits, known) if config.direct_weights else
+                   _clustered(layer, config.code_bits, settings, seed, known)
+                   for layer, known in zip(network.layers, moments, strict=True))
+    if dataset is None or not tuned:
         return SharedNetwork(network.name, layers)
     dataset.require(network.inputs, network.outputs)
     saved = Checkpoint(checkpoint, network, dataset, settings, seed, config.code_bits)
     return _FineTuning(layers, dataset, settings, seed).run(network.name, saved)
 
 
-def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int) -> SharedLayer:
+def _clustered(layer: Linear, code_bits: int, settings: ShareSettings, seed: int,
+               moments: Moments | None) -> SharedLayer:
     codes = np.zeros(layer.weight.shape, np.uint8)
     values = np.zeros(1 << code_bits)
+    bias = layer.bias.astype(np.float64)
     kept = layer.weight != 0
     if kept.any():
         count = (1 << (settings.bits or code_bits)) - 1
         centres, members = cluster(layer.weight[kept], count, settings.initialisation, seed)
         values[1:1 + len(centres)] = centres
         codes[kept] = members + 1
-    return SharedLayer(layer.name, codes, values, layer.bias.astype(np.float64), layer.activation, layer.geometry,
+        if moments is not None and len(centres) == count:
+            between = (centres[1:] + centres[:-1]) / 2
+            rounded, shift = round_weights(layer.weight, moments, lambda some: centres[np.searchsorted(between, some)])
+            codes[kept] = np.searchsorted(centres, rounded[kept]) + 1
+            bias -= shift
+    return SharedLayer(layer.name, codes, values, bias, layer.activation, layer.geometry,
                        layer.fixed, layer.source, layer.added, layer.out_map, layer.output_scale, layer.output_offset)
 
 
@@ -140,20 +152,26 @@ def direct_values(code_bits: int) -> np.ndarray:
     return np.where(codes >> (code_bits - 1), codes - (1 << code_bits), codes)
 
 
-def _direct(layer: Linear, code_bits: int) -> SharedLayer:
-    """The scale is the one of a hundred with the least mean squared error."""
+def _direct(layer: Linear, code_bits: int, moments: Moments | None) -> SharedLayer:
+    """The scale is the one of a hundred with the least mean squared error, of the sums if ``moments`` tell it."""
     limit = (1 << (code_bits - 1)) - 1
     weight = layer.weight.astype(np.float64)
-    kept = weight[weight != 0]
-    greatest = np.abs(kept).max(initial=0) or 1.0
+    bias = layer.bias.astype(np.float64)
+    greatest = np.abs(weight).max(initial=0) or 1.0
+    counts = np.ones_like(weight) if moments is None else np.repeat(
+        np.diagonal(moments.covariance, axis1=1, axis2=2), len(weight) // len(moments.mean), axis=0)
 
     def rounded(values: np.ndarray, scale: float) -> np.ndarray:
         return np.clip(np.rint(values / scale), -limit - 1, limit)
     scales = greatest / limit * np.linspace(0.2, 1, 100)
-    errors = [np.square(kept - rounded(kept, scale) * scale).sum() for scale in scales]
+    kept, counts = weight[weight != 0], counts[weight != 0]
+    errors = [(np.square(kept - rounded(kept, scale) * scale) * counts).sum() for scale in scales]
     scale = scales[int(np.argmin(errors))]
+    if moments is not None:
+        weight, shift = round_weights(weight, moments, lambda some: rounded(some, scale) * scale)
+        bias -= shift
     codes = (rounded(weight, scale).astype(np.int64) & ((1 << code_bits) - 1)).astype(np.uint8)
-    return SharedLayer(layer.name, codes, direct_values(code_bits) * scale, layer.bias.astype(np.float64),
+    return SharedLayer(layer.name, codes, direct_values(code_bits) * scale, bias,
                        layer.activation, layer.geometry, layer.fixed, layer.source, layer.added, layer.out_map,
                        layer.output_scale, layer.output_offset)
 

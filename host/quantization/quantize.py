@@ -20,6 +20,7 @@ from host.network.layers import taps_met
 from host.quantization.act_tables import choose_table
 from host.quantization.golden_model import convolve, max_pooled, totals, unpooled
 from host.quantization.integer_network import QuantizedLayer, QuantizedNetwork, accumulator_bounds, quantize_inputs
+from host.quantization.output_change import OutputChange
 from host.quantization.requant_constants import requant_constants
 from nonzero.errors import UserError
 from rtl.numbers import MULTIPLIER_BITS, act_range, requant_shift, requantize
@@ -28,6 +29,9 @@ __all__ = ["quantize"]
 
 CLIPS = np.linspace(0.3, 1.0, 36)
 """Fractions of the greatest output that are tried as the greatest representable one."""
+
+FEW_CLIPS = CLIPS[::-4]
+"""Those that are tried where each takes the network's outputs."""
 
 CALIBRATION_IMAGES = 10_000
 """More images than these do not change the scales noticeably, and only take time."""
@@ -49,7 +53,8 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
              classes: bool = True) -> QuantizedNetwork:
     """Chooses scales on example images and rounds everything to integers.
 
-    The scale of a hidden layer is the one with the least mean squared error of its outputs. That of the last layer is
+    The scale of a hidden layer is the one with the least mean squared error of its outputs; with ``direct_weights``,
+    which nobody fine-tunes, that of the network's outputs. That of the last layer is
     the one by which the engine's first greatest output agrees most often with the float network's, since 8-bit outputs
     may tie; if the values themselves matter, it is one by which none is clipped.
 
@@ -77,14 +82,16 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
     network = QuantizedNetwork(shared.name, (), scale, signed, config.act_bits)
     acts = quantize_inputs(network, images)
     values = [_Values(acts * scale, acts, scale, signed)]
-    layers = []
+    layers: list[QuantizedLayer] = []
+    change = OutputChange(shared.as_network(), images) if config.direct_weights else None
     for index, (layer, (source, added)) in enumerate(zip(shared.layers, sources(shared.layers), strict=True)):
         taken, more = values[source + 1], None if added is None else values[added + 1]
         exact = _exact_outputs(layer, taken, more)
         last = index == len(shared.layers) - 1
         winners = exact.argmax(axis=1) if classes and last else None
         clips = CLIPS[-1:] if last and not classes else CLIPS
-        quantized, acts = _quantize_layer(layer, config, taken, more, winners, clips)
+        judge = None if change is None or last else _Judge(change, index)
+        quantized, acts = _quantize_layer(layer, config, taken, more, winners, clips, judge)
         values.append(_Values(exact, acts, quantized.output_scale, quantized.activation.signed))
         layers.append(quantized)
     if (each := shared.layers[-1].output_scale) is not None:
@@ -114,6 +121,20 @@ class _Values(NamedTuple):
     acts: np.ndarray
     scale: float
     signed: bool
+
+
+class _Judge(NamedTuple):
+    """Tells the error of a layer's rounded outputs from those of the network.
+
+    Attributes
+    ----------
+    change : OutputChange
+    layer : int
+        The layer's number.
+    """
+
+    change: OutputChange
+    layer: int
 
 
 def _exact_outputs(layer: SharedLayer, taken: _Values, more: _Values | None) -> np.ndarray:
@@ -157,7 +178,8 @@ def _input_scale(images: np.ndarray, act_bits: int) -> tuple[float, bool]:
 
 
 def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | None,  # type: ignore[no-untyped-def]
-                    winners: np.ndarray | None, clips: np.ndarray) -> tuple[QuantizedLayer, np.ndarray]:
+                    winners: np.ndarray | None, clips: np.ndarray,
+                    judge: _Judge | None) -> tuple[QuantizedLayer, np.ndarray]:
     codes, codebook, weight_scale = _integer_weights(
         layer, config, 0 if more is None else more.scale / (taken.scale * ADDED_PASSES * _greatest_weight(config)))
     sum_scale = taken.scale * weight_scale
@@ -194,11 +216,11 @@ def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | 
         bias = bias + found.offset
         proven(bias)
         return quantized(bias, found.constants, found.output_scale, found.table), outputs
-    some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] if layer.geometry and winners is None and len(clips) > 1 \
-        else sums
+    some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] \
+        if layer.geometry and winners is None and len(clips) > 1 and judge is None else sums
     output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners,
-                                                     clips)
-    if some is not sums:
+                                                     clips, judge)
+    if some is not sums or judge is not None:
         outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=layer.activation.signed,
                              act_bits=config.act_bits, clamp=np.clip)
     return quantized(bias, constants, output_scale), outputs
@@ -247,9 +269,10 @@ def _least_scale(sum_scale: float, config) -> float:  # type: ignore[no-untyped-
 
 
 def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float,  # type: ignore[no-untyped-def]
-                  bounds: tuple[int, int], winners: np.ndarray | None,
-                  clips: np.ndarray) -> tuple[float, tuple[int, int], np.ndarray]:
-    """The best of the scales that some of `CLIPS` give, its requantisation constants and the outputs with it."""
+                  bounds: tuple[int, int], winners: np.ndarray | None, clips: np.ndarray,
+                  judge: _Judge | None) -> tuple[float, tuple[int, int], np.ndarray]:
+    """The best of the scales that ``clips`` give, its requantisation constants and outputs with it, if there is a
+    ``judge`` only those that it looks at."""
     exact = sums * sum_scale
     exact = activate(exact, layer.activation)
     high = act_range(config.act_bits, signed=layer.activation.signed)[1]
@@ -259,13 +282,16 @@ def _output_scale(layer: SharedLayer, config, sums: np.ndarray, sum_scale: float
         raise UserError(f"layer '{layer.name}' is clamped to {upper_bound(layer.activation):g}, which is too little in "
                         f"units of {sum_scale:.3g}, those of its sums; use a configuration with act_table = true")
     best = None
+    if judge is not None:
+        sums, clips = sums[judge.change.places], FEW_CLIPS
     for clip in clips:
         scale = max(greatest * float(clip) / high, least_scale)
         constants = requant_constants(layer.name, sum_scale / scale, bounds, config.act_bits,
                                       signed=layer.activation.signed)
         outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=layer.activation.signed,
                              act_bits=config.act_bits, clamp=np.clip)
-        error = float(np.square(outputs * scale - exact).mean())
+        error = float(np.square(outputs * scale - exact).mean()) if judge is None \
+            else judge.change.of(judge.layer, outputs * scale)
         wrong = 0 if winners is None else int((outputs.argmax(axis=1) != winners).sum())
         if best is None or (wrong, error) < best[0]:
             best = (wrong, error), (scale, constants, outputs)

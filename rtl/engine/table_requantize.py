@@ -57,7 +57,8 @@ class TableRequantizer(wiring.Component):
         config, layer = self.config, self.layer
         m.submodules.requantizer = requantizer = Requantizer(config)
         m.submodules.table = table = memory.Memory(shape=config.act_bits, depth=2 * config.table_entries, init=[])
-        write, read = table.write_port(), table.read_port()
+        write = table.write_port()
+        read = table.read_port()
         m.d.comb += [
             requantizer.layer.eq(layer), requantizer.totals.payload.eq(self.totals.payload),
             requantizer.totals.valid.eq(self.totals.valid),
