@@ -9,7 +9,7 @@ import numpy as np
 
 from host.decoding.decode import DecodedPass
 from host.image.image import Image
-from rtl.descriptor import LayerKind, descriptor_layout
+from rtl.descriptor import LayerKind, descriptor_layout, whole_descriptor
 from rtl.image_format import (
     HEADER_BYTES,
     IMAGE_MAGIC,
@@ -36,6 +36,7 @@ class Conv:
     activation: Activation
     multiplier: int
     pre_shift: int
+    table: None = None
 
     def out_shape(self, height, width):
         """Shape of the convolution's output without what no pooling window covers, and of the pooled output."""
@@ -139,7 +140,7 @@ class Memories:
         self.program += const.as_bits().to_bytes(layout.size // 8, "little")
         self.program += conv.codebook.astype("<i1").tobytes()
         self.program += np.array(tap_offsets, "<u2").tobytes()
-        self.passes.append(DecodedPass(layer, np.array(lengths), taps, const, layer - 1))
+        self.passes.append(DecodedPass(layer, np.array(lengths), taps, whole_descriptor(config, const.as_bits()), layer - 1))
 
     def _level(self):
         most = max(len(words) for words in self.entries)
