@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import nn
 from tqdm import tqdm
 
@@ -25,9 +24,10 @@ from host.datasets import SPECS, Dataset, load_dataset
 from host.datasets.zoo_data import fitted
 from host.importers.description import KEY
 from host.importers.known_networks import description
-from host.network.zoo import NETWORKS, build, sizes
+from host.network.zoo import KNOWN, NETWORKS, build, empty
 from host.training.augment import add_augmentation_option, augmentation_problem
 from host.training.checkpoint import fingerprint, read_state, write_state
+from host.training.curve_picture import curve_picture
 from host.training.distributed import ALONE, Group, process_group
 from host.training.forward import error_of, loss_of
 from host.training.optimiser import one_cycle, settle_torch
@@ -36,16 +36,22 @@ from nonzero.command_line import CommandParser
 from nonzero.errors import LARGEST_SEED, UserError, end_with, say_notes
 from nonzero.files import check_file, check_files, write_whole
 
-__all__ = ["TrainSettings", "curve_picture", "main", "train"]
+__all__ = ["TrainSettings", "main", "train"]
 
 EXAMPLES = """examples:
   python -m host.train lenet-300-100 --data mnist -o model.pt
   python -m host.train lenet-300-100 --data idx:fashion/ --epochs 40 --seed 1 -o fashion.pt
+  python -m host.train resnet-8 --data cifar10:cifar-10-batches-py -o resnet.pt2
   torchrun --nproc-per-node 2 -m host.train lenet-300-100 --data mnist -o model.pt   # each batch shared by 2 processes
 
 Beside the output it writes model.curve.json and model.curve.png, the learning curve, and after each epoch
 model.pt.checkpoint, from which the same command goes on after an interruption to the same result, with any number of
 processes: that changes only how sums are rounded."""
+
+
+EXPORTED = ".pt2"
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 @dataclass(frozen=True)
@@ -144,9 +150,11 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
     UserError
         For settings out of range, a dataset that does not fit the network, or a checkpoint of another run.
     """
-    dataset.require_classes("a network of the zoo")
-    dataset.require(*sizes(build(settings.network)))
+    dataset = fitted(build(settings.network), dataset)
     settings.check(dataset)
+    if group.size > 1 and any(isinstance(one, NORMS) for one in empty(settings.network).modules()):
+        raise UserError(f"{settings.network} has batch normalisations, whose means are those of the whole batch; train "
+                        "it in one process, without torchrun")
     if settings.batch < group.size:
         raise UserError(f"batch must be at least {group.size}, one image for each process of torchrun, not "
                         f"{settings.batch}; give more or use fewer processes")
@@ -167,7 +175,9 @@ def train(settings: TrainSettings, dataset: Dataset, checkpoint: Path | None = N
                       disable=None if group.leads else True):
         begin = time.perf_counter()
         loss = _train_epoch(run, samples, settings, epoch)
+        model.eval()
         error = error_of(lambda inputs: model(inputs.to(group.device)).cpu(), *held_out)
+        model.train()
         run.curve.append({"epoch": epoch, "iterations": samples.batch_count(settings.batch),
                           "seconds": time.perf_counter() - begin, "loss": loss, "held_out_error": error})
         if checkpoint and group.leads:
@@ -211,22 +221,11 @@ def _take_up(run: _Run, path: Path, identity: dict[str, Any]) -> None:
         raise UserError(f"checkpoint '{path}' is of another run, with {', '.join(different)}; {way_out}")
 
 
-def curve_picture(curve: list[dict[str, float]], title: str) -> bytes:
-    """A learning curve as PNG below ``title``: loss and held-out error of each epoch of ``curve``, on logarithmic axes.
-    """
-    figure = Figure(figsize=(7, 4))
-    figure.subplots_adjust(left=0.1, right=0.88, bottom=0.13, top=0.92)
-    axes = figure.subplots()
-    epochs = [point["epoch"] for point in curve]
-    axes.semilogy(epochs, [point["loss"] for point in curve], label="training loss", color="tab:blue")
-    axes.set(xlabel="epoch", ylabel="training loss", title=title)
-    right = axes.twinx()
-    right.semilogy(epochs, [max(point["held_out_error"], 0.01) for point in curve], label="held-out error",
-                   color="tab:orange")
-    right.set_ylabel("held-out error, %")
-    figure.legend(loc="upper right", bbox_to_anchor=(0.88, 0.9))
+def _exported(model: nn.Module) -> bytes:
+    """The content of a ``.pt2`` file with ``model``."""
+    example = torch.zeros(1, *model.input_shape)  # type: ignore[misc]
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
+    torch.export.save(torch.export.export(model.eval(), (example,)), buffer)
     return buffer.getvalue()
 
 
@@ -235,7 +234,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = CommandParser("python -m host.train", description="Trains a network of the zoo.", epilog=EXAMPLES)
     parser.add_argument("network", help=f"one of {', '.join(NETWORKS)}")
     parser.add_argument("--data", required=True, help=SPECS)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the model file to write (.pt)")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the model file to write: .pt2, or .pt of "
+                        f"{', '.join(KNOWN)}")
     parser.add_argument("--epochs", type=int, default=defaults.epochs, help="default %(default)s")
     parser.add_argument("--batch", type=int, default=defaults.batch,
                         help="images in a step, default %(default)s")
@@ -256,6 +256,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     output = arguments.output
     check_file(output)
+    if arguments.network in NETWORKS and arguments.network not in KNOWN and output.suffix != EXPORTED:
+        raise UserError(f"output '{output}' must end with {EXPORTED}, since only a graph tells how the layers of "
+                        f"{arguments.network} are connected; give -o {output.with_suffix(EXPORTED)}")
     checkpoint = output.with_name(f"{output.name}.checkpoint")
     curve_file, picture_file = output.with_suffix(".curve.json"), output.with_suffix(".curve.png")
     check_files(output.parent, (path.name for path in (checkpoint, curve_file, picture_file)))
@@ -283,13 +286,17 @@ def _train_and_write(arguments: argparse.Namespace, group: Group, checkpoint: Pa
     if not group.leads:
         return
     output = arguments.output
-    write_state(output, {"network": settings.network, "state_dict": model.state_dict(),
-                   KEY: description(settings.network), "settings": asdict(settings), "data": dataset.name})
+    if output.suffix == EXPORTED:
+        write_whole(output, _exported(model))
+    else:
+        write_state(output, {"network": settings.network, "state_dict": model.state_dict(),
+                    KEY: description(settings.network), "settings": asdict(settings), "data": dataset.name})
     write_whole(curve_file, (json.dumps(curve, indent=1) + "\n").encode())
     write_whole(picture_file, curve_picture(curve, f"{settings.network} on {dataset.name}"))
     checkpoint.unlink(missing_ok=True)
-    error = error_of(model, dataset.test_images, dataset.test_labels)
-    sys.stdout.write(f"{output}: {settings.network}, test error {error:.2f}% after "
+    error = error_of(model.eval(), dataset.test_images, dataset.test_labels)
+    shown = f"mean squared error {error:.4g}" if dataset.has_targets else f"error {error:.2f}%"
+    sys.stdout.write(f"{output}: {settings.network}, test {shown} after "
                      f"{settings.epochs} epochs, {sum(point['iterations'] for point in curve):,.0f} iterations, "
                      f"{sum(point['seconds'] for point in curve):.0f} s\n")
 

@@ -22,6 +22,7 @@ from host.bench.conversions import (
 )
 from host.bench.encode import encode_table, measure_encode
 from host.bench.jobs import LENET, baselines, jobs_for, read_baseline
+from host.bench.mlperf_tiny import ROWS, measure_mlperf_tiny, mlperf_tiny_table
 from host.bench.recipes import compare_recipes, recipes_table
 from host.bench.seconds import run_seconds, seconds_figure, seconds_table
 from host.compression.recipe import LENET_300_100_DENSITY, RECIPES
@@ -42,6 +43,7 @@ EXAMPLES = """examples:
   python -m host.bench seconds            # nine layers and LeNet-300-100 in this machine's libraries: two minutes
   python -m host.bench seconds --layer LeNet-300-100 --model build/demo/model.img
   python -m host.bench recipes model.pt --data mnist --density 0.017   # ways of pruning: a minute each
+  python -m host.bench mlperf-tiny FOLDER --network "keyword spotting"   # a quarter of an hour, most of it training
   python -m host.bench conversions        # what becomes of 410 networks in ten formats: half an hour
   python -m host.bench conversions --network tanh --network "LeNet-5's names" --format state_dict"""
 
@@ -114,7 +116,31 @@ def _parser() -> argparse.ArgumentParser:
     conversions.add_argument("--format", action="append", choices=FORMS, metavar="NAME",
                              help="only this one (can be repeated): " + "; ".join(FORMS))
     conversions.add_argument("--seed", type=int, default=1, help="of weights and inputs (1)")
+
+    tiny = commands.add_parser("mlperf-tiny", parents=[common], allow_abbrev=False, epilog=EXAMPLES,
+                               formatter_class=argparse.RawDescriptionHelpFormatter,
+                               help="MLPerf Tiny's four networks beside their floats and the official int8 files",
+                               description="Compiles MLPerf Tiny's networks from their published files, as they are "
+                               "and trained further, for simulated engines that hold them; with ai-edge-litert "
+                               "installed, runs the official int8 files as well; writes mlperf-tiny.json.")
+    tiny.add_argument("folder", type=Path, help="directory of the networks and inputs (host/bench/mlperf_tiny.py)")
+    tiny.add_argument("--cifar", metavar="SPEC", help="CIFAR-10, of which image classification and visual wake words "
+                      f"take images: {SPECS}")
+    tiny.add_argument("--network", action="append", metavar="TEXT",
+                      help="only those with this in their name (can be repeated): " + "; ".join(
+                          row.name for row in ROWS).replace("%", "%%"))
+    tiny.add_argument("--rtl", type=int, default=2, metavar="N", help="inputs to run in RTL for each (2)")
     return parser
+
+
+def _mlperf_tiny(arguments: argparse.Namespace) -> dict[str, Any]:
+    rows = [row for row in ROWS if arguments.network is None or any(text in row.name for text in arguments.network)]
+    if not rows:
+        raise UserError(f"--network must be part of a network's name, such as {ROWS[0].name}, not "
+                        f"{' or '.join(map(repr, arguments.network))}")
+    if not 0 <= arguments.rtl <= 1000:
+        raise UserError(f"--rtl must be 0 to 1000, not {arguments.rtl}")
+    return measure_mlperf_tiny(rows, arguments.folder, arguments.cifar, arguments.rtl)
 
 
 def _conversions(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -143,6 +169,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif arguments.command == "conversions":
         found = _conversions(arguments)
         table = conversions_table(found)
+    elif arguments.command == "mlperf-tiny":
+        found = _mlperf_tiny(arguments)
+        table = mlperf_tiny_table(found)
     else:
         networks = [name for name in NETWORKS if arguments.layer is None or name in arguments.layer]
         baseline = read_baseline(arguments.board)

@@ -107,6 +107,12 @@ class Dataset:
         if self.has_targets:
             raise UserError(f"{what} needs labels that are classes, but dataset '{self.name}' has targets; give labels")
 
+    def require_targets(self, what: str) -> None:
+        """Raises `UserError` if the labels are classes; ``what`` needs targets."""
+        if not self.has_targets:
+            raise UserError(f"{what} needs targets, but the labels of dataset '{self.name}' are classes; give an npz "
+                            "file with train_targets and test_targets, float [n, outputs]")
+
 
 def as_inputs(images: np.ndarray) -> np.ndarray:
     """Float inputs ``[n, inputs]``, float32, of ``images`` ``[n, ...]``: uint8 divided by 255, floats as they are."""

@@ -4,7 +4,7 @@
 from torch import nn
 
 from host.datasets.dataset import Dataset
-from host.network.zoo import sizes
+from host.network.zoo import learns_targets, sizes
 
 __all__ = ["fitted"]
 
@@ -21,8 +21,12 @@ def fitted(model: nn.Module, dataset: Dataset) -> Dataset:
     Raises
     ------
     UserError
-        For data of another shape or without classes, or with more classes than the network has outputs.
+        For data of another shape, with targets where classes are learnt or the reverse, or with more classes than the
+        network has outputs.
     """
-    dataset.require_classes("a network of the zoo")
+    if learns_targets(model):
+        dataset.require_targets("this network of the zoo")
+    else:
+        dataset.require_classes("a network of the zoo")
     dataset.require(*sizes(model))
     return dataset.fitted(model.input_shape)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from host.importers.source_layers import (
     shown,
 )
 from host.importers.stored_tensor import StoredTensor
-from host.network.zoo import NETWORKS, empty
+from host.network.zoo import KNOWN, empty
 from nonzero.errors import UserError
 
 __all__ = ["add_known_option", "announcement", "description", "looks_like", "zoo_parts"]
@@ -29,7 +29,7 @@ def looks_like(tensors: Mapping[str, StoredTensor]) -> str | None:
 
     Neurons and channels may have been removed from it.
     """
-    for name in NETWORKS:
+    for name in KNOWN:
         model = empty(name)
         if any(isinstance(module, nn.Conv2d) for module in model.modules()) and not _differences(model, tensors):
             return name
@@ -55,7 +55,7 @@ def zoo_parts(name: str, tensors: Mapping[str, StoredTensor]) -> tuple[list[Part
     if problems := _differences(model, tensors):
         raise UserError([f"it is not the {model.title} of --known {name}: {problem}" for problem in problems[:5]])
     parts = [_part(name, module, tensors) for name, module in model.named_modules() if not any(module.children())]
-    shape = NETWORKS[name].input_shape if any(isinstance(part, ConvPart) for part in parts) else None  # type: ignore[attr-defined]
+    shape = KNOWN[name].input_shape if any(isinstance(part, ConvPart) for part in parts) else None  # type: ignore[attr-defined]
     return [part for part in parts if part], shape
 
 
@@ -120,8 +120,8 @@ def _pair(value: object) -> tuple[int, int]:
 
 def add_known_option(parser: ArgumentParser) -> None:
     """Adds the option ``--known`` to ``parser``."""
-    parser.add_argument("--known", choices=NETWORKS, metavar="NAME", help="the network of host.network.zoo whose "
-                        f"tensors the model file holds, if it holds nothing else: {', '.join(NETWORKS)}")
+    parser.add_argument("--known", choices=KNOWN, metavar="NAME", help="the network of host.network.zoo whose "
+                        f"tensors the model file holds, if it holds nothing else: {', '.join(KNOWN)}")
 
 
 def refuse_known(known: str | None) -> None:

@@ -6,9 +6,10 @@ import math
 import torch
 from torch import nn
 
+from host.network.zoo_tiny import TINY
 from nonzero.errors import UserError
 
-__all__ = ["NETWORKS", "build", "empty", "sizes"]
+__all__ = ["KNOWN", "NETWORKS", "build", "empty", "learns_targets", "sizes"]
 
 
 class LeNet300100(nn.Module):
@@ -152,8 +153,12 @@ def _in_order(model: nn.Module, images):  # type: ignore[no-untyped-def]
     return outputs
 
 
-NETWORKS: dict[str, type[nn.Module]] = {"lenet-300-100": LeNet300100, "lenet-5": LeNet5,
-                                        "alexnet-grouped": AlexNetGrouped, "alexnet": AlexNet, "vgg-16": VGG16}
+KNOWN: dict[str, type[nn.Module]] = {"lenet-300-100": LeNet300100, "lenet-5": LeNet5,
+                                     "alexnet-grouped": AlexNetGrouped, "alexnet": AlexNet, "vgg-16": VGG16}
+"""Chains of layers, which are known by the names of their tensors (`host.importers.known_networks`)."""
+
+NETWORKS: dict[str, type[nn.Module]] = {**KNOWN, **TINY}
+"""All networks, by name."""
 
 
 def build(name: str) -> nn.Module:
@@ -173,3 +178,8 @@ def sizes(model: nn.Module) -> tuple[int, int]:
     """Values that ``model``, a network of the zoo, takes, and outputs of its last linear layer."""
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
     return math.prod(model.input_shape), linears[-1].out_features  # type: ignore[arg-type]
+
+
+def learns_targets(model: nn.Module) -> bool:
+    """Whether ``model``, a network of the zoo, learns float targets, not classes."""
+    return bool(getattr(model, "learns_targets", False))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from host.datasets import SPECS, Dataset, load_dataset
 from host.datasets.zoo_data import fitted
-from host.network.zoo import NETWORKS, build
+from host.network.zoo import KNOWN, build
 from host.reporting.number_text import safe
 from host.reporting.tables import write_json
 from host.sensitivity import scan
@@ -49,7 +49,7 @@ SHAPES = ("iterative", {"kept": 0.08})
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser("python -m host.study", description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--network", default="lenet-300-100", metavar="NAME",
-                        help=f"one of {', '.join(NETWORKS)} (lenet-300-100)")
+                        help=f"one of {', '.join(KNOWN)} (lenet-300-100)")
     parser.add_argument("--data", default="mnist", metavar="SPEC", help=f"{SPECS} (mnist)")
     parser.add_argument("--method", action="append", choices=list(METHODS), metavar="NAME",
                         help=f"only this one (can be repeated): {', '.join(METHODS)}")

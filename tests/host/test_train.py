@@ -136,7 +136,8 @@ def test_settings_out_of_range_are_all_named(data, tmp_path):
 def test_an_unknown_network_and_a_bad_output_are_named(data, tmp_path, capsys):
     assert run_command(main, ["lenet-6", "--data", data, "-o", str(tmp_path / "m.pt")]) == 2
     assert capsys.readouterr().err == ("error: network must be one of lenet-300-100, lenet-5, alexnet-grouped, "
-                                       "alexnet, vgg-16, not 'lenet-6'\n")
+                                       "alexnet, vgg-16, resnet-8, resnet-20, "
+            "mobilenet-v1-0.25, ds-cnn, ds-cnn-1d, autoencoder, not 'lenet-6'\n")
     (tmp_path / "m.curve.png").mkdir()
     with pytest.raises(UserError, match=r"output '.*m\.curve\.png' must be a file, but is a directory or a device"):
         run(data, tmp_path / "m.pt")
