@@ -27,6 +27,7 @@ from host.compression.share_weights import ShareSettings
 from host.datasets import Dataset
 from host.engine_network import EngineNetwork, Outputs
 from host.image.image import read_image
+from host.training.exported import exported
 from nonzero.errors import ResultError, UserError
 from rtl.config import PRESETS, EngineConfig, preset
 from rtl.image_file import preset_of
@@ -108,7 +109,7 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
     chosen = config or preset("default")
     with tempfile.TemporaryDirectory(prefix="nonzero-") as directory:
         path = Path(directory, f"{name}.pt2")
-        _export(module, example, path)
+        path.write_bytes(exported(module, example))
         settings = Settings(
             path, chosen, next((known for known, one in PRESETS.items() if one == chosen), "default"), density, keep,
             prune=density is not None or keep is not None, data=data, calib=calibration, seed=seed, recipe=recipe,
@@ -118,15 +119,3 @@ def compile_module(module: torch.nn.Module, example: torch.Tensor, *, config: En
     if problem := loss_problem(work):
         raise ResultError(problem)
     return EngineNetwork.of(work)
-
-
-def _export(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
-    training = module.training
-    try:
-        torch.export.save(torch.export.export(module.eval(), (example,)), path)
-    except Exception as error:  # torch raises many kinds
-        first = str(error).strip().partition("\n")[0]
-        raise UserError(f"the module cannot be exported by torch.export ({type(error).__name__}: {first}); its "
-                        "forward() must take one tensor and have no branches that depend on values") from None
-    finally:
-        module.train(training)

@@ -6,7 +6,6 @@ if __name__ == "__main__":
     expect_interrupts()
 
 import argparse
-import io
 import json
 import math
 import sys
@@ -29,6 +28,7 @@ from host.training.augment import add_augmentation_option, augmentation_problem
 from host.training.checkpoint import fingerprint, read_state, write_state
 from host.training.curve_picture import curve_picture
 from host.training.distributed import ALONE, Group, process_group
+from host.training.exported import exported
 from host.training.forward import error_of, loss_of
 from host.training.optimiser import one_cycle, settle_torch
 from host.training.samples import Samples, split
@@ -221,14 +221,6 @@ def _take_up(run: _Run, path: Path, identity: dict[str, Any]) -> None:
         raise UserError(f"checkpoint '{path}' is of another run, with {', '.join(different)}; {way_out}")
 
 
-def _exported(model: nn.Module) -> bytes:
-    """The content of a ``.pt2`` file with ``model``."""
-    example = torch.zeros(1, *model.input_shape)  # type: ignore[misc]
-    buffer = io.BytesIO()
-    torch.export.save(torch.export.export(model.eval(), (example,)), buffer)
-    return buffer.getvalue()
-
-
 def _parser() -> argparse.ArgumentParser:
     defaults = TrainSettings("")
     parser = CommandParser("python -m host.train", description="Trains a network of the zoo.", epilog=EXAMPLES)
@@ -287,7 +279,7 @@ def _train_and_write(arguments: argparse.Namespace, group: Group, checkpoint: Pa
         return
     output = arguments.output
     if output.suffix == EXPORTED:
-        write_whole(output, _exported(model))
+        write_whole(output, exported(model, torch.zeros(1, *model.input_shape)))  # type: ignore[misc]
     else:
         write_state(output, {"network": settings.network, "state_dict": model.state_dict(),
                     KEY: description(settings.network), "settings": asdict(settings), "data": dataset.name})

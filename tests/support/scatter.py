@@ -140,7 +140,8 @@ class Memories:
         self.program += const.as_bits().to_bytes(layout.size // 8, "little")
         self.program += conv.codebook.astype("<i1").tobytes()
         self.program += np.array(tap_offsets, "<u2").tobytes()
-        self.passes.append(DecodedPass(layer, np.array(lengths), taps, whole_descriptor(config, const.as_bits()), layer - 1))
+        whole = whole_descriptor(config, const.as_bits())
+        self.passes.append(DecodedPass(layer, np.array(lengths), taps, whole, layer - 1))
 
     def _level(self):
         most = max(len(words) for words in self.entries)
