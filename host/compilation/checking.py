@@ -10,7 +10,7 @@ import numpy as np
 from host.compilation.state import Compilation
 from host.importers.torch_archive import EXPORT
 from host.quantization.calibration import clipped_inputs
-from host.quantization.losses import WAYS_OUT, float_values, integer_values
+from host.quantization.losses import float_values, integer_values, way_out
 from host.verification.float_check import READING, FloatCheck, Labelled, Step, float_check
 from host.verification.reference import exported_reference, own_reference, read_check_arrays
 from nonzero.errors import UserError
@@ -23,12 +23,6 @@ MOST_MACS = 1 << 33
 
 MISREAD = 1e-3
 """Relative error of the float network, as it was read, from which on a note says that it is another one."""
-
-WITH_DATA = {
-    "pruning": "keep more with --density, or retrain longer with another --recipe",
-    "weight sharing": "give more --share-epochs, or an engine with more code_bits",
-}
-"""Advice where there is --data already, in the place of `WAYS_OUT`."""
 
 
 def examples(work: Compilation, images: np.ndarray) -> np.ndarray:
@@ -131,7 +125,7 @@ def _way_out(work: Compilation, step: str) -> str:
     if step == READING:
         return f"compile '{given}' itself, which tells what forward() does" if _is_exported(given) else \
             f"save the model as .pt2, which tells what forward() does: {EXPORT}"
-    return WITH_DATA.get(step, WAYS_OUT[step]) if work.dataset is not None else WAYS_OUT[step]
+    return way_out(step, has_data=work.dataset is not None)
 
 
 def _measured_on_noise(work: Compilation) -> str:

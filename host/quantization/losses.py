@@ -14,7 +14,7 @@ from host.quantization.integer_network import QuantizedNetwork, quantize_inputs
 from host.training.forward import complete, logits, tensors
 
 __all__ = ["WAYS_OUT", "Values", "compared", "float_values", "integer_values", "last_values", "loss_notes",
-           "output_changes", "signal_to_noise"]
+           "output_changes", "signal_to_noise", "way_out"]
 
 POINTS = 2.0
 """Percentage points of test error that a step may cost without a note."""
@@ -33,6 +33,12 @@ WAYS_OUT = {
     "quantisation": "give --calib inputs like those that it will see, or an engine with more act_bits",
 }
 """Advice for the user, by the step that lost accuracy."""
+
+WITH_DATA = {
+    "pruning": "keep more with --density, or retrain longer with another --recipe",
+    "weight sharing": "give more --share-epochs, or an engine with more code_bits",
+}
+"""Advice where there is --data already, in the place of `WAYS_OUT`."""
 
 Values = Callable[[np.ndarray], list[np.ndarray]]
 """The activations for inputs: what goes into the first layer, and what comes out of each; each ``[n, values]``."""
@@ -67,7 +73,12 @@ def loss_notes(step: str, before: Network, after: Values, images: np.ndarray,
         cost = f"{100 * changes[-1]:.0f} % of the outputs' standard deviation on the calibration inputs"
     worst = int(np.argmax(np.diff(changes, prepend=0)))
     where = f"layer '{before.layers[worst - 1].name}' loses" if worst else "the rounding of the inputs loses"
-    return [f"{step} costs {cost}; {where} most; {WAYS_OUT[step]}"]
+    return [f"{step} costs {cost}; {where} most; {way_out(step, has_data=first is not None)}"]
+
+
+def way_out(step: str, *, has_data: bool) -> str:
+    """Advice for the user where ``step``, a key of `WAYS_OUT`, loses; ``has_data``: there is --data already."""
+    return WITH_DATA.get(step, WAYS_OUT[step]) if has_data else WAYS_OUT[step]
 
 
 def output_changes(before: Network, after: Values, images: np.ndarray, *, sure: bool = True) -> list[float]:

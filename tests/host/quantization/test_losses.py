@@ -85,6 +85,8 @@ def test_with_labels_points_of_error_count():
     note, = loss_notes("quantisation", NETWORK, broken, IMAGES["small"], (3.0, 5.5))
     assert note.startswith("quantisation costs 2.5 points of test error (3.00 % before, 5.50 % after); layer "
                            "'b' loses most; give --calib")
+    note, = loss_notes("weight sharing", NETWORK, broken, IMAGES["small"], (3.0, 5.5))
+    assert note.endswith("'b' loses most; give more --share-epochs, or an engine with more code_bits")
     note, = loss_notes("quantisation", NETWORK, broken, IMAGES["small"], (None, None))
     assert "% of the outputs' standard deviation" in note
 
