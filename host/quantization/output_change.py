@@ -34,14 +34,16 @@ class OutputChange:
     def __init__(self, network: Network, images: np.ndarray) -> None:
         count = min(len(images), max(2, MACS // (network.multiplications * len(network.layers))))
         self.places = np.linspace(0, len(images) - 1, count).astype(np.int64)
-        self._layers = tensors(network)
+        *hidden, last = tensors(network)
+        # What the engine gives: all outputs then have the range that its integers have, and count alike.
+        self._layers = [*hidden, last._replace(scale=None, offset=None)]
         self._values = [torch.from_numpy(as_inputs(images[self.places]))]
         for layer in self._layers:
             self._values.append(layer_outputs(layer, layer_sums(layer, self._values)))
 
     @torch.no_grad()
     def of(self, number: int, outputs: np.ndarray) -> float:
-        """Mean squared change of the network's outputs.
+        """Mean squared change of the network's outputs, before their ``output_scale`` and offset.
 
         Parameters
         ----------

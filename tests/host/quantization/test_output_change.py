@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a rounded layer changes at the outputs, and the scales that follow from it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,11 @@ def test_a_hidden_scale_does_not_clip_what_the_outputs_need():
     shared = share_weights(network(), DIRECT, None, ShareSettings(epochs=0))
     hidden = quantize(shared, DIRECT, images, classes=False).layers[0]
     assert hidden.output_scale * 255 >= 1
+
+
+def test_outputs_count_alike_whatever_they_are_multiplied_by():
+    images = np.random.default_rng(0).random((20, 2)).astype(np.float32)
+    first, last = network().layers
+    scaled = replace(last, output_scale=np.array([1e6, 1], np.float32), output_offset=np.array([5, 0], np.float32))
+    of_values = OutputChange(Network("net", (first, scaled)), images)
+    assert of_values.of(0, images + 1) == OutputChange(network(), images).of(0, images + 1)
