@@ -29,6 +29,9 @@ VALUES = 1 << 24
 LARGEST = 4608
 """Columns of a layer, and of a convolution's group, up to which this is done: time rises with their third power."""
 
+BLOCK = 128
+"""Columns after which the others are brought up to date, all at once: that is faster."""
+
 DAMPING = 0.001
 """Share of the mean variance that is added to each: a column is not to take back more than the examples prove."""
 
@@ -49,7 +52,8 @@ class Moments(NamedTuple):
 
 @torch.no_grad()
 def input_moments(network: Network, images: np.ndarray) -> list[Moments | None]:
-    """The moments of the inputs of each layer; None for constant weights and for more than `LARGEST` columns.
+    """The moments of the inputs of each layer; None for constant weights, for more than `LARGEST` columns, and where
+    floats overflow.
 
     Parameters
     ----------
@@ -65,7 +69,8 @@ def input_moments(network: Network, images: np.ndarray) -> list[Moments | None]:
     found: list[Moments | None] = []
     for layer, torch_layer in zip(network.layers, tensors(network), strict=True):
         given = values[torch_layer.source + 1]
-        found.append(None if layer.fixed or layer.cols > LARGEST else _moments(layer, given))
+        moments = None if layer.fixed or layer.cols > LARGEST else _moments(layer, given)
+        found.append(moments if moments and np.isfinite(moments.covariance).all() else None)
         values.append(layer_outputs(torch_layer, layer_sums(torch_layer, values)))
     return found
 
@@ -120,11 +125,15 @@ def _round_group(weight: np.ndarray, covariance: np.ndarray,
     shares = np.linalg.cholesky(np.linalg.inv(damped)).T
     left = weight[:, order]
     kept = left != 0
-    rounded = np.zeros_like(left)
-    for column, share in enumerate(shares):
-        rounded[:, column] = np.where(kept[:, column], nearest(left[:, column]), 0)
-        error = (left[:, column] - rounded[:, column]) / share[column]
-        left[:, column:] -= np.outer(error, share[column:]) * kept[:, column:]
+    rounded, errors = np.zeros_like(left), np.zeros_like(left)
+    for begin in range(0, len(order), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        for column in range(begin, min(begin + BLOCK, len(order))):
+            rounded[:, column] = np.where(kept[:, column], nearest(left[:, column]), 0)
+            errors[:, column] = (left[:, column] - rounded[:, column]) / shares[column, column]
+            near = slice(column, begin + BLOCK)
+            left[:, near] -= np.outer(errors[:, column], shares[column, near]) * kept[:, near]
+        left[:, begin + BLOCK:] -= (errors[:, block] @ shares[block, begin + BLOCK:]) * kept[:, begin + BLOCK:]
     back = np.empty_like(rounded)
     back[:, order] = rounded
     return back

@@ -118,7 +118,8 @@ def share_weights(network: Network, config, dataset: Dataset | None = None,  # t
     moments = [None] * len(network.layers) if tuned or images is None else input_moments(network, images)
     layers = tuple(_direct(layer, config.code_bits, known) if config.direct_weights else
                    _clustered(layer, config.code_bits, settings, seed, known)
-                   for layer, known in zip(network.layers, moments, strict=True))
+                   for layer, known in zip(tqdm(network.layers, "rounding weights", unit="layer", leave=False,
+                                                disable=None), moments, strict=True))
     if dataset is None or not tuned:
         return SharedNetwork(network.name, layers)
     dataset.require(network.inputs, network.outputs)

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from host.datasets import as_inputs
 from host.network.graph import sources
@@ -59,7 +60,8 @@ def even_channels(network: Network, images: np.ndarray, *, weight_bits: int, act
     values = [torch.from_numpy(as_inputs(chosen))]
     layers, readers = list(network.layers), _readers(network.layers)
     with torch.no_grad():
-        for number, wires in enumerate(sources(layers)):
+        places = tqdm(sources(layers), "scaling channels", unit="layer", leave=False, disable=None)
+        for number, wires in enumerate(places):
             evened = tensors(replace(network, layers=tuple(layers)))[number]
             values.append(layer_outputs(evened, layer_sums(evened, values)))
             if readers[number]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from host.compression.share_weights import direct_values
 from host.compression.shared_network import SharedLayer, SharedNetwork
@@ -84,7 +85,8 @@ def quantize(shared: SharedNetwork, config, images: np.ndarray, *,  # type: igno
     values = [_Values(acts * scale, acts, scale, signed)]
     layers: list[QuantizedLayer] = []
     change = OutputChange(shared.as_network(), images) if config.direct_weights else None
-    for index, (layer, (source, added)) in enumerate(zip(shared.layers, sources(shared.layers), strict=True)):
+    wires = tqdm(sources(shared.layers), "choosing scales", unit="layer", leave=False, disable=None)
+    for index, (layer, (source, added)) in enumerate(zip(shared.layers, wires, strict=True)):
         taken, more = values[source + 1], None if added is None else values[added + 1]
         exact = _exact_outputs(layer, taken, more)
         last = index == len(shared.layers) - 1
@@ -218,8 +220,7 @@ def _quantize_layer(layer: SharedLayer, config, taken: _Values, more: _Values | 
         return quantized(bias, found.constants, found.output_scale, found.table), outputs
     some = sums.ravel()[::max(1, sums.size // SCALE_VALUES)] \
         if layer.geometry and winners is None and len(clips) > 1 and judge is None else sums
-    output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners,
-                                                     clips, judge)
+    output_scale, constants, outputs = _output_scale(layer, config, some, sum_scale, bounds, winners, clips, judge)
     if some is not sums or judge is not None:
         outputs = requantize(sums, multiplier=constants[0], pre_shift=constants[1], signed=layer.activation.signed,
                              act_bits=config.act_bits, clamp=np.clip)

@@ -100,3 +100,21 @@ def test_examples_make_shared_weights_lose_less(config):
         layer = share_weights(network, config, None, ShareSettings(), images=images).layers[0]
         return np.square(inputs @ layer.weight.T + layer.bias - exact).mean()
     assert error(inputs) < error(None) / 4
+
+
+def test_blocks_of_columns_change_nothing(monkeypatch):
+    inputs = correlated(400, 30)
+    weight = DRAWN.normal(size=(5, 30))
+    whole, _ = round_weights(weight, moments_of(inputs), to_quarters)
+    monkeypatch.setattr(module, "BLOCK", 7)
+    assert np.array_equal(round_weights(weight, moments_of(inputs), to_quarters)[0], whole)
+
+
+def test_values_that_overflow_are_rounded_each_by_itself():
+    layer = Linear("fc", np.ones((2, 3), np.float32), np.zeros(2, np.float32), Activation.IDENTITY)
+    huge = np.array([[1e38, 2e38, 3e38], [3e38, -1e38, 1e38]], np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert np.isfinite(input_moments(Network("one", (layer,)), huge)[0].covariance).all()
+    rows = tuple(Linear(name, 1e30 * np.eye(3, dtype=np.float32), np.zeros(3, np.float32), Activation.IDENTITY)
+                 for name in "ab")
+    assert input_moments(Network("two", rows), huge)[1] is None
