@@ -125,6 +125,7 @@ def _round_group(weight: np.ndarray, covariance: np.ndarray,
     shares = np.linalg.cholesky(np.linalg.inv(damped)).T
     left = weight[:, order]
     kept = left != 0
+    # What a pruned weight should take back, it hands on, since it is rounded to 0.
     rounded, errors = np.zeros_like(left), np.zeros_like(left)
     for begin in range(0, len(order), BLOCK):
         block = slice(begin, begin + BLOCK)
@@ -132,8 +133,8 @@ def _round_group(weight: np.ndarray, covariance: np.ndarray,
             rounded[:, column] = np.where(kept[:, column], nearest(left[:, column]), 0)
             errors[:, column] = (left[:, column] - rounded[:, column]) / shares[column, column]
             near = slice(column, begin + BLOCK)
-            left[:, near] -= np.outer(errors[:, column], shares[column, near]) * kept[:, near]
-        left[:, begin + BLOCK:] -= (errors[:, block] @ shares[block, begin + BLOCK:]) * kept[:, begin + BLOCK:]
+            left[:, near] -= np.outer(errors[:, column], shares[column, near])
+        left[:, begin + BLOCK:] -= errors[:, block] @ shares[block, begin + BLOCK:]
     back = np.empty_like(rounded)
     back[:, order] = rounded
     return back
