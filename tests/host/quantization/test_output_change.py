@@ -40,14 +40,17 @@ def test_large_networks_are_measured_on_fewer_examples(monkeypatch):
 
 
 def test_a_hidden_scale_does_not_clip_what_the_outputs_need():
-    """All values but one in a thousand are fine ones, of the neuron that hardly counts: clipping helps these alone."""
-    coarse = replace(DIRECT, act_bits=4)
-    rng = np.random.default_rng(0)
-    images = np.stack([rng.random(2000) * 0.5, np.zeros(2000)], axis=1).astype(np.float32)
-    images[::1000, 1] = 1
-    shared = share_weights(network(), coarse, None, ShareSettings(epochs=0))
-    hidden = quantize(shared, coarse, images, classes=False).layers[0]
-    assert hidden.output_scale * 15 >= 0.95
+    """All values but one are fine ones, of neurons that hardly count: clipping that one helps the others."""
+    fine = 30
+    first = Linear("a", np.diag([0.7] * fine + [1.0]).astype(np.float32), np.zeros(fine + 1, np.float32),
+                   Activation.RELU)
+    last = Linear("b", np.array([[0.01] * fine + [100]], np.float32), np.zeros(1, np.float32), Activation.IDENTITY)
+    images = np.zeros((10_000, fine + 1), np.float32)
+    images[:, :fine] = np.random.default_rng(0).random((10_000, fine)) * 0.5
+    images[0, fine] = 1
+    shared = share_weights(Network("net", (first, last)), DIRECT, None, ShareSettings(epochs=0))
+    hidden = quantize(shared, DIRECT, images, classes=False).layers[0]
+    assert hidden.output_scale * 255 >= 0.95
 
 
 def test_outputs_count_alike_whatever_they_are_multiplied_by():
