@@ -96,7 +96,7 @@ ROWS = (
     Row("image classification", "ic", "ic_float.tflite", EIGHT, official="ic_int8.tflite"),
     Row("image classification, int8 file", "ic", "ic_int8.tflite", EIGHT, official="ic_int8.tflite"),
     Row("image classification, trained further", "ic", "ic_float.tflite", EIGHT, 1.0, "docs/recipes/tune.toml"),
-    Row("image classification, 30 %, 4 bits", "ic", "ic_float.tflite", FOUR, 0.3, "docs/recipes/resnet-8.toml", 4),
+    Row("image classification, 30 %, 4 bits", "ic", "ic_float.tflite", FOUR, 0.3, "docs/recipes/resnet-8.toml", 2),
     Row("visual wake words", "vww", "vww_float.tflite", EIGHT, official="vww_int8.tflite"),
     Row("visual wake words, int8 file", "vww", "vww_int8.tflite", EIGHT, official="vww_int8.tflite"),
     Row("anomaly detection", "ad", "ad_float.tflite", AUTOENCODER, official="ad_int8.tflite"),
