@@ -284,7 +284,6 @@ def test_hostile_onnx_files_are_refused(tmp_path, monkeypatch):
     refused("claims 900 values", lambda model: model.graph.initializer[0].dims.__setitem__(0, 100))
     refused("garbled way", lambda model: model.graph.initializer[0].dims.__setitem__(0, -2))
     refused("has the number format number 7", lambda model: setattr(model.graph.initializer[0], "data_type", 7))
-
     def external(model):
         kernel = model.graph.initializer[0]
         kernel.data_location = TensorProto.EXTERNAL
