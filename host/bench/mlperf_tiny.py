@@ -134,7 +134,7 @@ def _inputs(task: str, folder: Path, cifar: str | None) -> _Inputs:
         with np.load(path, allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
         labels = (arrays["train_labels"], arrays["test_labels"]) if task == "kws" else (None, None)
-        return _Inputs(arrays["train_images"], arrays["test_images"], *labels)
+        return _Inputs(arrays["train_images"], arrays["test_images"], *labels, augmentation="shift")
     if cifar is None:
         raise UserError(f"'{task}' needs images of CIFAR-10; give --cifar npz:FILE or cifar10:PATH, or other networks "
                         "with --network")

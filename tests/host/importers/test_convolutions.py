@@ -13,7 +13,7 @@ from host.importers.load_network import load_network
 from host.importers.safetensors_file import safetensors_file
 from host.importers.stored_tensor import StoredTensor
 from host.network.dead_neurons import drop_dead_neurons
-from host.network.zoo import NETWORKS, build
+from host.network.zoo import KNOWN, build
 from host.training.forward import logits, tensors
 from nonzero.errors import UserError
 from rtl.numbers import Activation
@@ -158,11 +158,11 @@ def test_options_that_no_module_has_are_refused(tmp_path, name, option, value, s
     assert any(problem.startswith(f"layer '{name}' {start}") for problem in refusal(tmp_path, model))
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "lenet-300-100"])
+@pytest.mark.parametrize("name", [name for name in KNOWN if name != "lenet-300-100"])
 def test_networks_of_the_zoo_have_shapes_that_chain(name):
     """Shapes are compared without weights, of which the largest network has half a gigabyte."""
     with torch.device("meta"):
-        model = NETWORKS[name]()
+        model = KNOWN[name]()
         outputs = model(torch.empty(2, *model.input_shape))
     assert outputs.shape == (2, 10 if name.startswith("lenet") else 1000)
     described = {key: StoredTensor(tuple(value.shape)) for key, value in model.state_dict().items()}
@@ -198,7 +198,7 @@ def test_a_network_of_the_zoo_that_lost_channels_is_recognised(tmp_path):
 
 def test_names_are_those_of_torchvision():
     with torch.device("meta"):
-        alexnet, vgg = NETWORKS["alexnet"]().state_dict(), NETWORKS["vgg-16"]().state_dict()
+        alexnet, vgg = KNOWN["alexnet"]().state_dict(), KNOWN["vgg-16"]().state_dict()
     assert {key: tuple(value.shape) for key, value in alexnet.items() if "weight" in key} == {
         "features.0.weight": (64, 3, 11, 11), "features.3.weight": (192, 64, 5, 5),
         "features.6.weight": (384, 192, 3, 3), "features.8.weight": (256, 384, 3, 3),

@@ -15,7 +15,7 @@ from host.importers.known_networks import description
 from host.importers.load_network import load_network
 from host.importers.safetensors_file import safetensors_file
 from host.network.layers import Network
-from host.network.zoo import NETWORKS, build, empty
+from host.network.zoo import KNOWN, build, empty
 from nonzero.errors import UserError
 from rtl.numbers import Activation
 from tests.support.paths import ROOT
@@ -93,7 +93,7 @@ def test_what_was_trained_is_read_as_what_it_is(tmp_path, name):
     assert_equal(network, load_network(tmp_path / "bare.pt", known=name))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", KNOWN)
 def test_every_network_of_the_zoo_is_described(name):
     kinds = [entry["layer"] for entry in json.loads(description(name))["layers"]]
     modules = list(empty(name).modules())
