@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorFlow Lite's reference interpreter, `ai-edge-litert`, if it is installed: what official files compute."""
+"""TensorFlow Lite's reference interpreter, `ai-edge-litert`, if it is installed (`pip install nonzero[reference]`)."""
 
 import importlib.util
 from pathlib import Path
