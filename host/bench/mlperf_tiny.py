@@ -133,8 +133,8 @@ def _inputs(task: str, folder: Path, cifar: str | None) -> _Inputs:
             raise UserError(f"'{path}' is missing; the benchmark's directory has the inputs of '{task}' by this name")
         with np.load(path, allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
-        labels = (arrays["train_labels"], arrays["test_labels"]) if task == "kws" else (None, None)
-        return _Inputs(arrays["train_images"], arrays["test_images"], *labels, augmentation="shift")
+        return _Inputs(arrays["train_images"], arrays["test_images"], arrays.get("train_labels"),
+                       arrays.get("test_labels"), augmentation="shift")
     if cifar is None:
         raise UserError(f"'{task}' needs images of CIFAR-10; give --cifar npz:FILE or cifar10:PATH, or other networks "
                         "with --network")
