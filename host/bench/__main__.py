@@ -133,11 +133,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _named(known: Sequence[Any], texts: Sequence[str] | None) -> list[Any]:
+    """Those of ``known`` whose name has one of ``texts`` in it; all without texts. Raises `UserError` for none."""
+    found = [one for one in known if texts is None or any(text in one.name for text in texts)]
+    if not found:
+        raise UserError(f"--network must be part of a network's name, such as {known[0].name}, not "
+                        f"{' or '.join(map(repr, texts or ()))}")
+    return found
+
+
 def _mlperf_tiny(arguments: argparse.Namespace) -> dict[str, Any]:
-    rows = [row for row in ROWS if arguments.network is None or any(text in row.name for text in arguments.network)]
-    if not rows:
-        raise UserError(f"--network must be part of a network's name, such as {ROWS[0].name}, not "
-                        f"{' or '.join(map(repr, arguments.network))}")
+    rows = _named(ROWS, arguments.network)
     if not 0 <= arguments.rtl <= 1000:
         raise UserError(f"--rtl must be 0 to 1000, not {arguments.rtl}")
     return measure_mlperf_tiny(rows, arguments.folder, arguments.cifar, arguments.rtl)
@@ -145,11 +151,7 @@ def _mlperf_tiny(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _conversions(arguments: argparse.Namespace) -> dict[str, Any]:
     check_seed(arguments.seed)
-    subjects = [subject for subject in SUBJECTS
-                if arguments.network is None or any(text in subject.name for text in arguments.network)]
-    if not subjects:
-        raise UserError(f"--network must be part of a network's name, such as {SUBJECTS[0].name}, not "
-                        f"{' or '.join(map(repr, arguments.network))}")
+    subjects = _named(SUBJECTS, arguments.network)
     return figures(measure_conversions(subjects, arguments.format or FORMS, arguments.seed), arguments.seed)
 
 
